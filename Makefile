@@ -1,0 +1,105 @@
+# Everything here installs what it needs: Python packages into .venv, Debian packages where root or sudo allows.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+FIRMWARE_PACKAGES := qemu-system-x86 ovmf
+BUILD_PACKAGES := clang lld make
+LINUX_PACKAGES := xorriso mtools dosfstools
+TEST_PACKAGES := $(FIRMWARE_PACKAGES) $(BUILD_PACKAGES) $(LINUX_PACKAGES) qemu-system-arm qemu-efi-aarch64
+
+# $(call need,packages,what is left out without them)
+define need
+@missing=; \
+if command -v dpkg-query >/dev/null; then \
+  for package in $(1); do \
+    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+  done; \
+else \
+  echo "not Debian: install the likes of $(1) yourself, else left out: $(2)"; \
+fi; \
+if [ -n "$$missing" ]; then \
+  as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+  if $$as_root true 2>/dev/null; then \
+    echo "installing$$missing"; \
+    $$as_root apt-get update -qq && \
+    DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+  else \
+    echo "missing (neither root nor sudo):$$missing; left out: $(2)"; \
+  fi; \
+fi
+endef
+
+.PHONY: help
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+.PHONY: setup
+setup: .venv/ready  ## Make .venv with everything for development
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory venv-package
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install -q -e . --group dev
+	@touch $@
+
+.PHONY: venv-package
+venv-package:
+	$(call need,python3-venv,everything)
+
+.PHONY: demo
+demo: .venv/ready  ## Boot real firmware under QEMU from our server and see how it ends
+	$(call need,$(FIRMWARE_PACKAGES),real firmware; the demo falls back to simulated machines)
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+.PHONY: test
+test: .venv/ready  ## All tests
+	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: coverage
+coverage: .venv/ready  ## All tests, with the coverage of src
+	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+.PHONY: check
+check: .venv/ready  ## Style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: efi
+efi:  ## Build the EFI programs anew: power-off, wait, and the example workloads
+	$(call need,$(BUILD_PACKAGES),the EFI programs)
+	$(MAKE) -C src/pytest_dispatch/firmware/src
+	$(MAKE) -C examples/workloads
+
+.PHONY: linux
+linux:  ## Build the Linux example workload as .efi, .iso and .img
+	$(call need,$(LINUX_PACKAGES),the Linux workload)
+	$(MAKE) -C examples/linux
+
+.PHONY: docs
+docs: .venv/ready  ## Write the generated parts of the documentation anew
+	$(BIN)/python docs/generate.py
+
+.PHONY: bench
+bench: .venv/ready  ## All benchmarks, into docs/performance.md
+	$(call need,$(FIRMWARE_PACKAGES) nginx-light curl,the benchmarks that need them)
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+.PHONY: wheel
+wheel: .venv/ready  ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m pip install -q build
+	$(BIN)/python -m build -q
+
+.PHONY: clean
+clean:  ## Remove what was built
+	rm -rf .venv build dist reports .pytest_cache .mypy_cache .ruff_cache .coverage* examples/linux/build
