@@ -1,0 +1,1 @@
+"""What holds without any I/O: values, the state table, the queue."""

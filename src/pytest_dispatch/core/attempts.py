@@ -1,0 +1,153 @@
+"""What an event makes of a run: pure functions on runs and their latest attempts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.model import (
+    Attempt,
+    Idle,
+    Limits,
+    Moment,
+    Outcome,
+    Policy,
+    Report,
+    Run,
+    State,
+    Workload,
+)
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.states import Event, ending_of, next_state
+from pytest_dispatch.core.verdict import judge, summary_of
+
+#: States in which a silent machine may lose the workload to another one that asks.
+TAKING = (State.ASSIGNED, State.DOWNLOADING)
+
+
+def first_attempt(now: float) -> Attempt:
+    """A run begins."""
+    return _attempt(1, now)
+
+
+def next_attempt(run: Run, now: float) -> Run:
+    """The run is to be tried again."""
+    return replace(run, attempts=(*run.attempts, _attempt(len(run.attempts) + 1, now)))
+
+
+def _attempt(number: int, now: float) -> Attempt:
+    return Attempt(number=number, history=(Moment(state=State.UNASSIGNED, at=now),), heard=now)
+
+
+def limits_of(workload: Workload, default: Limits) -> Limits:
+    """The workload's own limits, where it has any."""
+
+    def pick(own: float | None, other: float) -> float:
+        return other if own is None else own
+
+    return Limits(
+        assign=pick(workload.assign_timeout, default.assign),
+        boot=pick(workload.boot_timeout, default.boot),
+        report=pick(workload.report_timeout, default.report),
+    )
+
+
+def with_attempt(run: Run, attempt: Attempt) -> Run:
+    """The run with one of its attempts replaced, by number."""
+    before, after = run.attempts[: attempt.number - 1], run.attempts[attempt.number :]
+    return replace(run, attempts=(*before, attempt, *after))
+
+
+def advanced(run: Run, event: Event, now: float, *, machine: str = "", report: Report | None = None) -> Run | None:
+    """The run after an event of its latest attempt; None where the table does not know it.
+
+    A complete download that does not change the state is a moment of its own: the wait for the boot begins anew.
+    """
+    old = run.attempt
+    state = next_state(old.state, event)
+    if state is None:
+        return None
+    entered = state is not old.state or event is Event.SENT
+    attempt = replace(
+        old,
+        machine=machine or old.machine,
+        history=(*old.history, Moment(state=state, at=now)) if entered else old.history,
+        heard=now,
+        downloads=old.downloads + (event is Event.SENT),
+        breaks=old.breaks + (event is Event.BREAK),
+        reports=(*old.reports, report) if report else old.reports,
+    )
+    return with_attempt(run, attempt)
+
+
+def with_late_report(run: Run, number: int, report: Report) -> Run:
+    """A report of an attempt that has ended is kept, without effect."""
+    attempt = run.attempts[number - 1]
+    return with_attempt(run, replace(attempt, reports=(*attempt.reports, replace(report, late=True))))
+
+
+def knows(attempt: Attempt, report: Report) -> bool:
+    """Whether the attempt has this very report already."""
+    return any(replace(report, at=old.at, late=old.late) == old for old in attempt.reports)
+
+
+def booted_by(machine: str, run: Run) -> Attempt | None:
+    """The latest attempt in which this machine booted the run's workload."""
+    return next((a for a in reversed(run.attempts) if a.machine == machine and a.booted), None)
+
+
+def verdict_on(
+    run: Run, was: State, event: Event, policy: Policy, detail: str, blame: Outcome | None
+) -> tuple[Outcome, str]:
+    """Outcome and reason of an attempt that `event` has ended in the state `was`.
+
+    Args:
+        run: Its latest attempt has ended.
+        was: The state it ended in.
+        event: What ended it.
+        policy: Of its session.
+        detail: What broke, for a fault.
+        blame: Whose fault it is if the table is not to say; where there are reports, they decide all the same.
+    """
+    ending = ending_of(was, event, run.expect)
+    if ending is None:
+        reports = run.attempt.reports
+        return judge(reports, policy), summary_of(reports, policy)
+    limits = run.limits
+    reason = ending.text.format(
+        machine=run.attempt.machine,
+        assign=format_duration(limits.assign),
+        boot=format_duration(limits.boot),
+        report=format_duration(limits.report),
+        downloads=run.attempt.downloads,
+        state=was.value,
+        detail=plain_line(detail),
+    )
+    return blame or ending.outcome, reason
+
+
+def may_retry(run: Run, outcome: Outcome, event: Event, policy: Policy) -> bool:
+    """Whether there is to be a further attempt after the latest one ended like this.
+
+    What was taken from a silent machine is tried once more even if faults are not: nothing was tried yet.
+    """
+    allowed = {
+        Outcome.ERROR: max(policy.retries, int(event is Event.SILENCE)),
+        Outcome.FAILED: policy.retry_failures,
+    }
+    spent = 1 + sum(attempt.outcome is outcome for attempt in run.attempts[:-1])
+    return event is not Event.CANCEL and bool(run.attempt.machine) and spent <= allowed.get(outcome, 0)
+
+
+def another_machine_helps(run: Run, policy: Policy) -> bool:
+    """Whether idle machines are to stay on for this run: it is to be tried again, or may come to be."""
+    if policy.idle is Idle.POWEROFF or run.outcome is not None:
+        return False
+    state = run.attempt.state
+    if state is State.UNASSIGNED:
+        return len(run.attempts) > 1
+    if not run.attempt.machine:
+        return False  # nobody took it, so nobody will be asked again
+    outcomes = [attempt.outcome for attempt in run.attempts[:-1]]
+    faults = max(policy.retries, int(state in TAKING))
+    return outcomes.count(Outcome.ERROR) < faults or outcomes.count(Outcome.FAILED) < policy.retry_failures

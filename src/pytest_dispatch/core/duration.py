@@ -1,0 +1,54 @@
+"""Durations as people write them: `30s`, `5m`, `1h`, `1h30m`, and a bare `0`."""
+
+from __future__ import annotations
+
+import re
+
+from pytest_dispatch.core.errors import ConfigError
+
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
+_UNITS = (3600.0, 60.0, 1.0)
+
+
+def parse_duration(text: str) -> float:
+    """Read a duration.
+
+    Args:
+        text: Hours, minutes and seconds in this order, each at most once (`1h30m`, `0.5s`), or `0`.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        ConfigError: It is none; says what was expected and what came.
+    """
+    given = text.strip()
+    if given == "0":
+        return 0.0
+    match = _DURATION.fullmatch(given)
+    if not given or match is None:
+        raise ConfigError(f"expected a duration such as 30s, 5m or 1h, got {text!r}")
+    parts = zip(match.groups(), _UNITS, strict=True)
+    return sum(float(number) * unit for number, unit in parts if number)
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration as short as it stays useful; `parse_duration` reads it back.
+
+    Below ten seconds tenths are kept; below two minutes it is all seconds, unless these are whole
+    minutes; from an hour on seconds are left out.
+    """
+    if seconds < 0:
+        return f"-{format_duration(-seconds)}"
+    if round(seconds, 1) < 10:
+        return f"{round(seconds, 1):g}s"
+    whole = round(seconds)
+    if whole < 120 and whole % 60:
+        return f"{whole}s"
+    if whole >= 3600:
+        whole = 60 * round(whole / 60)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number)

@@ -1,0 +1,296 @@
+"""The runs of a lab: asked for by sessions, moved by events, tried again, settled.
+
+All changes go through `Runs._move`, which asks the table in `core.states`, replaces the run, and notes a `Change`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from pytest_dispatch.core.attempts import (
+    TAKING,
+    advanced,
+    another_machine_helps,
+    first_attempt,
+    limits_of,
+    may_retry,
+    next_attempt,
+    verdict_on,
+    with_attempt,
+)
+from pytest_dispatch.core.deadlines import JUDGING, Deadlines
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.line import Line
+from pytest_dispatch.core.model import Outcome, Policy, Report, Run, State, Workload
+from pytest_dispatch.core.roster import Roster, Seen
+from pytest_dispatch.core.states import Event
+
+#: Noted although they may leave an attempt in its state.
+_NOTED = (Event.REPORT, Event.BREAK)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`run` is what it is since `event` happened to its attempt `attempt` at `at`; journal it, then tell."""
+
+    run: Run
+    event: Event
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    policy: Policy
+    keys: dict[str, str]
+
+
+class Runs:
+    """Sessions and their runs; `Queue` adds what machines do."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._changes: list[Change] = []
+        self._roster = Roster()
+        self._line = Line()
+        self._deadlines = Deadlines(lambda machine: self._roster.machines[machine].took)
+        self._fetching: set[str] = set()
+        self._arrived = False  # bytes did, since deadlines were last looked at
+        self._lost: set[str] = set()  # runs whose bytes cannot be had
+        self._hopes: set[str] = set()  # runs for which idle machines stay on
+        self._position = 0
+
+    @property
+    def machines(self) -> Mapping[str, Seen]:
+        """Every machine that asked to boot."""
+        return self._roster.machines
+
+    # What sessions do
+
+    def open(self, session: str, policy: Policy) -> None:
+        """Let `session` submit runs."""
+        self._sessions[session] = _Session(policy, {})
+
+    def policy(self, session: str) -> Policy:
+        """How the session wants its workloads run."""
+        return self._sessions[session].policy
+
+    def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
+        """Ask for a workload; asking again with the same key changes nothing.
+
+        The run is given to no machine before `ready` says that its bytes are there.
+        """
+        owner = self._sessions[session]
+        if key in owner.keys:
+            return self.runs[owner.keys[key]]
+        run = Run(
+            id=f"{session}.{self._position}",
+            session=session,
+            key=key,
+            position=self._position,
+            workload=workload,
+            limits=limits_of(workload, owner.policy.limits),
+            expect=workload.expect or owner.policy.expect,
+            attempts=(first_attempt(now),),
+        )
+        self._position += 1
+        owner.keys[key] = run.id
+        self.runs[run.id] = run
+        self._fetching.add(run.id)
+        self._deadlines.watch(run)
+        return run
+
+    def of_session(self, session: str) -> list[Run]:
+        """The session's runs in the order they were asked for."""
+        return [self.runs[run_id] for run_id in self._sessions[session].keys.values()]
+
+    def close(self, session: str, now: float) -> None:
+        """Cancel what the session still waits for."""
+        for run in self.of_session(session):
+            self.cancel(run.id, now)
+
+    def cancel(self, run_id: str, now: float) -> None:
+        """Nobody waits for this run any more; its machine is free."""
+        run = self.runs[run_id]
+        if run.outcome is not None or self._move(run, Event.CANCEL, now):
+            return
+        attempt = run.attempt  # it has ended, and waits for its session's verdict
+        outcome = attempt.proposed or Outcome.ERROR
+        event = Event.CANCEL if self._may_retry(run, outcome, Event.COMPLETE) else Event.COMPLETE
+        self._settle(run, outcome, attempt.reason, event, now)
+
+    def decide(self, run_id: str, outcome: Outcome | None, reason: str, now: float) -> bool:
+        """The session's own verdict on the latest attempt; None takes the proposed one."""
+        run = self.runs[run_id]
+        attempt = run.attempt
+        if attempt.proposed is None or attempt.outcome is not None:
+            return False
+        if outcome in (None, attempt.proposed):
+            reason = reason or attempt.reason
+        self._settle(run, outcome or attempt.proposed, reason, Event.COMPLETE, now)
+        return True
+
+    def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float) -> None:
+        """Take a session back from the journal; deadlines start anew, machines keep what they held.
+
+        Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
+        """
+        self.open(session, policy)
+        self._deadlines.begin = now
+        held: list[tuple[float, str, str]] = []
+        for run in sorted(runs, key=lambda run: run.position):
+            self._position = max(self._position, run.position + 1)
+            if not run.cancelled:
+                self.runs[run.id] = run
+                self._sessions[session].keys[run.key] = run.id
+                held += [(a.history[1].at, a.machine, run.id) for a in run.attempts if a.machine]
+        for _, machine, run_id in sorted(held):
+            self._roster.remember(machine, run_id, now)
+        for run in self.of_session(session):
+            if run.outcome is None:
+                self._restore_attempt(run, now)
+
+    def _restore_attempt(self, run: Run, now: float) -> None:
+        self._fetching.add(run.id)
+        self._deadlines.watch(run)
+        self._regard(run)
+        machine = run.attempt.machine
+        if machine and not run.attempt.ended:
+            self._roster.asks(machine, now)
+            self._hold(run)
+
+    # What happens to their bytes
+
+    def ready(self, run_id: str) -> None:
+        """The run's bytes are there: machines may have it."""
+        if run_id in self._fetching:
+            self._fetching.discard(run_id)
+            self._arrived = True
+            self._offer(self.runs[run_id])
+
+    def unfetchable(self, run_id: str, detail: str, now: float) -> None:
+        """The run's bytes cannot be had; what has booted already does not need them."""
+        run = self.runs[run_id]
+        self._lost.add(run_id)
+        self._fetching.discard(run_id)
+        if not run.attempt.booted:
+            self._move(run, Event.FAULT, now, detail=detail)
+        self._regard(self.runs[run_id])
+
+    def _offer(self, run: Run) -> None:
+        """Let it wait for a machine, if it has to and its bytes are there."""
+        if run.attempt.state is State.UNASSIGNED and run.id not in self._fetching:
+            self._line.put(run.position, run.id, run.attempts[-2].machine if len(run.attempts) > 1 else "")
+
+    # What time does
+
+    def expire(self, now: float) -> None:
+        """Pass every deadline that has come.
+
+        The patience of runs that wait for a machine stands still while one is busy, and begins anew when bytes arrive.
+        """
+        if self._roster.busy or self._arrived:
+            self._deadlines.active, self._arrived = now, False
+        nothing_to_take = not self._line
+        for run in self._deadlines.passed(now, self.runs):
+            if run.attempt.ended:
+                unjudged = f"its session did not judge it within {format_duration(JUDGING)}"
+                self.decide(run.id, None, "; ".join(filter(None, (run.attempt.reason, unjudged))), now)
+            elif nothing_to_take and run.id in self._fetching and not run.attempt.machine:
+                detail = f"its bytes were still being fetched after {format_duration(run.limits.assign)}"
+                self._move(run, Event.FAULT, now, detail=detail)
+            else:
+                self._move(run, Event.TIMEOUT, now)
+
+    def take_changes(self) -> list[Change]:
+        """Everything that changed since the last call, in order."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    # Moving
+
+    def _move(
+        self,
+        run: Run,
+        event: Event,
+        now: float,
+        *,
+        machine: str = "",
+        report: Report | None = None,
+        detail: str = "",
+        blame: Outcome | None = None,
+    ) -> bool:
+        """Apply one event through the table. The only place where an attempt's state changes."""
+        moved = advanced(run, event, now, machine=machine, report=report)
+        if moved is None:
+            return False
+        entered = len(moved.attempt.history) > len(run.attempt.history)
+        if entered and moved.attempt.ended:
+            self._release(moved, now)
+            policy = self.policy(run.session)
+            outcome, reason = verdict_on(moved, run.attempt.state, event, policy, detail, blame)
+            self._end(moved, outcome, reason, event, now)
+        elif entered or event in _NOTED:
+            self._note(moved, event, moved.attempt.number, now)
+        else:
+            self.runs[run.id] = moved
+        if entered and not moved.attempt.ended:
+            self._hold(moved)
+            self._deadlines.watch(moved)
+        return True
+
+    def _end(self, run: Run, outcome: Outcome, reason: str, event: Event, now: float) -> None:
+        """The latest attempt has ended: settle it, or let its session judge first."""
+        attempt = run.attempt
+        asked = self.policy(run.session).judged and event is not Event.CANCEL
+        if not asked or (not attempt.reports and self._may_retry(run, outcome, event)):
+            self._settle(run, outcome, reason, event, now)
+            return
+        run = with_attempt(run, replace(attempt, proposed=outcome, reason=reason))
+        self._note(run, event, attempt.number, now)
+        self._deadlines.watch(run)
+        self._regard(run)
+
+    def _settle(self, run: Run, outcome: Outcome, reason: str, event: Event, now: float) -> None:
+        """Give the latest attempt its outcome, and the run a further attempt or the same outcome."""
+        attempt = run.attempt
+        retry = self._may_retry(run, outcome, event)
+        run = with_attempt(run, replace(attempt, outcome=outcome, reason=reason))
+        if retry:
+            run = next_attempt(run, now)
+            self._note(run, event, attempt.number, now)
+            self._offer(run)
+            self._deadlines.watch(run)
+        else:
+            cut = event is Event.CANCEL and attempt.state is State.FAILED
+            run = replace(run, outcome=outcome, reason=reason, cancelled=cut)
+            self._note(run, event, attempt.number, now)
+            self._fetching.discard(run.id)
+        self._regard(run)
+
+    def _may_retry(self, run: Run, outcome: Outcome, event: Event) -> bool:
+        return run.id not in self._lost and may_retry(run, outcome, event, self.policy(run.session))
+
+    def _note(self, run: Run, event: Event, attempt: int, now: float) -> None:
+        self.runs[run.id] = run
+        self._changes.append(Change(run, event, attempt, now))
+
+    def _hold(self, run: Run) -> None:
+        """The latest attempt's machine is busy with it."""
+        attempt = run.attempt
+        self._roster.hold(attempt.machine, run.id, taking=attempt.state in TAKING)
+        self._regard(run)
+
+    def _release(self, run: Run, now: float) -> None:
+        self._line.discard(run.id)
+        if run.attempt.machine:
+            self._roster.release(run.attempt.machine)
+            self._deadlines.active = now
+
+    def _regard(self, run: Run) -> None:
+        if run.id not in self._lost and another_machine_helps(run, self.policy(run.session)):
+            self._hopes.add(run.id)
+        else:
+            self._hopes.discard(run.id)

@@ -1,0 +1,64 @@
+"""A GitHub token as a value that does not show itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from pytest_dispatch.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PUBLIC_API = "https://api.github.com"
+
+
+class Token:
+    """A secret, where it came from, and whom it is for.
+
+    No text made of it (`repr`, `str`, format, a log line, a traceback with locals) holds the secret;
+    it cannot be pickled, and a copy is the token itself. Only `reveal` gives the secret away, to be
+    called where a request is made.
+
+    Args:
+        value: The secret; surrounding blanks are dropped.
+        source: Where it came from, for people: `GITHUB_TOKEN`.
+        api_url: The API that it is for; it is not to be sent to any other server.
+
+    Raises:
+        ConfigError: No token looks like that: it is empty, or has blanks, line breaks or characters
+            that no HTTP header may carry (RFC 9110, section 5.5). The text says where it came from,
+            not what it was.
+    """
+
+    __slots__ = ("_value", "api_url", "source")
+
+    def __init__(self, value: str, source: str, api_url: str = PUBLIC_API) -> None:
+        value = value.strip()
+        if not value or not all("!" <= character <= "~" for character in value):
+            raise ConfigError(
+                f"the token from {source} is not one: expected letters, digits and signs without blanks; "
+                "set it again, in one line"
+            )
+        self._value = value
+        self.source = source
+        self.api_url = api_url
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._value
+
+    def scrub(self, text: str) -> str:
+        """`text` with the secret blotted out, for words that came from elsewhere."""
+        return text.replace(self._value, "***")
+
+    def __repr__(self) -> str:
+        return f"<Token from {self.source}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a token is not to be pickled: it would end in a file or on a wire")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self

@@ -1,0 +1,85 @@
+"""From reports to an outcome: the first part of a report that speaks decides, the worst report wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pytest_dispatch.core.model import WORST_FIRST, Case, Outcome, Policy, Report
+from pytest_dispatch.core.plain import plain_line
+
+NAMED = 3  # cases that a summary names
+
+_BAD = (Outcome.FAILED, Outcome.ERROR)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome that decides among several; passed where there is none."""
+    seen = set(outcomes)
+    return next((outcome for outcome in WORST_FIRST if outcome in seen), Outcome.PASSED)
+
+
+def _by_result(report: Report, _policy: Policy) -> Outcome | None:
+    return report.result
+
+
+def _by_cases(report: Report, _policy: Policy) -> Outcome | None:
+    """A case that broke down has failed: it ran, so it is not the lab's fault."""
+    said = [Outcome.FAILED if case.outcome in _BAD else case.outcome for case in report.cases]
+    return worst(said) if said else None
+
+
+def _by_labels(report: Report, policy: Policy) -> Outcome | None:
+    if _labels_among(report, policy.fail_labels):
+        return Outcome.FAILED
+    return Outcome.SKIPPED if _labels_among(report, policy.skip_labels) else None
+
+
+_DECIDERS: tuple[Callable[[Report, Policy], Outcome | None], ...] = (
+    _by_result,
+    _by_cases,
+    _by_labels,
+)
+
+
+def judge_report(report: Report, policy: Policy) -> Outcome:
+    """What one report says: its result, else its cases, else its labels, else that it came at all."""
+    for decide in _DECIDERS:
+        outcome = decide(report, policy)
+        if outcome is not None:
+            return outcome
+    return Outcome.PASSED
+
+
+def judge(reports: Iterable[Report], policy: Policy) -> Outcome:
+    """What an attempt's reports say together; late ones have no voice."""
+    return worst(judge_report(report, policy) for report in reports if not report.late)
+
+
+def summary_of(reports: Iterable[Report], policy: Policy) -> str:
+    """One sentence on why an attempt that did not pass was judged so; empty if it passed."""
+    judged = [(judge_report(report, policy), report) for report in reports if not report.late]
+    outcome = worst(said for said, _ in judged)
+    if outcome is Outcome.PASSED:
+        return ""
+    report = next(report for said, report in judged if said is outcome)
+    if report.result is None and report.cases:
+        return _about_cases(report.cases)
+    title = plain_line(report.title)
+    if report.result is not None:
+        return f"it reported {report.result.value}: {title}"
+    label = (_labels_among(report, policy.fail_labels) or _labels_among(report, policy.skip_labels))[0]
+    return f"it reported with the label {plain_line(label)}: {title}"
+
+
+def _about_cases(cases: tuple[Case, ...]) -> str:
+    bad = [case.name for case in cases if case.outcome in _BAD]
+    if not bad:
+        return f"all of its {len(cases)} cases were skipped"
+    names = ", ".join(plain_line(name, 80) for name in bad[:NAMED])
+    return f"{len(bad)} of {len(cases)} cases did not pass: {names}{', …' if len(bad) > NAMED else ''}"
+
+
+def _labels_among(report: Report, wanted: tuple[str, ...]) -> list[str]:
+    """The report's labels that are among these, in whatever case."""
+    known = {label.casefold() for label in wanted}
+    return [label for label in report.labels if label.casefold() in known]
