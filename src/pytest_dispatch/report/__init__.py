@@ -1,0 +1,1 @@
+"""What is told to the world: JUnit files, GitHub issues, and what workloads tell us."""

@@ -1,0 +1,1 @@
+"""Where workloads come from, and how their bytes are had."""

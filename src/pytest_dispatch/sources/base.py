@@ -1,0 +1,22 @@
+"""What every source of workloads gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The workloads of one source.
+
+    Attributes:
+        name: What their node ids begin with: `AMDEPYC/dispatch@example`, or a folder as the user gave it.
+        workloads: Ordered by name; no name comes twice.
+    """
+
+    name: str
+    workloads: tuple[Workload, ...]

@@ -1,0 +1,192 @@
+"""The bytes of workloads as files on this computer: each fetched once, however many machines and sessions want it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.sources.blocking import held, in_thread
+from pytest_dispatch.sources.download import Downloader, Patience
+from pytest_dispatch.sources.partial import Wanted
+from pytest_dispatch.sources.shelf import Looks, Shelf
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.core.token import Token
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A workload's bytes, checked.
+
+    Attributes:
+        path: A file that nobody changes or removes while the cache is open; for a workload from a folder,
+            the user's own file.
+        digest: `sha256:` and 64 hex digits.
+        mtime_ns: When the file was last changed, as it was when it was checked.
+    """
+
+    path: Path
+    size: int
+    digest: str
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One asset on its way, and how many wait for it."""
+
+    task: asyncio.Task[Asset]
+    waiting: int = 0
+
+
+class AssetCache:
+    """Fetches assets, and keeps them for this session and the next ones.
+
+    Files of a folder are used where they are, and only hashed; assets of a release are downloaded. Several
+    tasks, sessions and processes may ask for the same asset at the same time: one of them fetches it.
+
+    Args:
+        folder: Where to keep them, for all sessions; made where there is none.
+        limit: How many bytes to keep. Those not used for longest go first; what living sessions use stays.
+        token: Signs requests to its own API, and to no other server.
+        on_progress: Called with the workload and the bytes that are there, as they come in.
+        patience: Timeouts and pauses.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limit: int,
+        token: Token | None,
+        *,
+        on_progress: Callable[[Workload, int], None] = lambda _workload, _bytes_done: None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._folder = folder
+        self._shelf = Shelf(folder, limit)
+        self._downloader = Downloader(token, patience or Patience())
+        self._on_progress = on_progress
+        self._flights: dict[str, _Flight] = {}
+        self._known: dict[str, Asset] = {}
+
+    async def fetch(self, workload: Workload) -> Asset:
+        """Have a workload's bytes here, checked against the size and the digest that its source told.
+
+        Cancelling the last one who waits for an asset ends its download; it is resumed when it is next asked
+        for.
+
+        Raises:
+            FetchError: They cannot be had, or are not what was promised.
+        """
+        key = f"{workload.location}\n{workload.size}\n{workload.digest}"
+        known = self._known.get(key)
+        if known is not None and _still(known):
+            return known
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.create_task(self._obtain(workload)))
+        flight.waiting += 1
+        try:
+            asset = self._known[key] = await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                # From now on whoever asks begins anew, even while this one is still ending.
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+                await _end(flight.task)
+        return asset
+
+    async def aclose(self) -> None:
+        """End all downloads, and let other sessions remove what this one used."""
+        for flight in list(self._flights.values()):
+            await _end(flight.task)
+        self._known.clear()
+        await self._downloader.aclose()
+        await in_thread(lambda _stop: self._shelf.close())
+
+    async def _obtain(self, workload: Workload) -> Asset:
+        try:
+            await in_thread(self._shelf.open)
+            if Path(workload.location).is_absolute():
+                return await in_thread(self._look_at, workload)
+            return await self._from_release(workload)
+        except OSError as error:
+            place = error.filename or self._folder
+            raise FetchError(f"{workload.name}: {error.strerror or error}: {place}") from error
+
+    def _look_at(self, stop: threading.Event, workload: Workload) -> Asset:
+        path = Path(workload.location)
+        digest, looks = self._shelf.digest_of_file(stop, path)
+        asset = _asset(path, digest, looks)
+        if looks.size != workload.size:
+            raise FetchError(
+                f"{workload.name}: the file has changed: expected {workload.size} bytes, there are {looks.size}"
+            )
+        if workload.digest and workload.digest != asset.digest:
+            raise FetchError(f"{workload.name}: expected {workload.digest}, got {asset.digest}")
+        return asset
+
+    async def _from_release(self, workload: Workload) -> Asset:
+        digest = _DIGEST.fullmatch(workload.digest)
+        unnamed = hashlib.sha256(f"{workload.location}\n{workload.size}".encode()).hexdigest()
+        key = digest[1] if digest else unnamed
+        found = await in_thread(self._take, workload, key, named=digest is not None)
+        if found is not None:
+            return found
+        async with held(self._shelf.lock_of(key)):
+            found = await in_thread(self._take, workload, key, named=digest is not None)
+            return found or await self._download(workload, key, digest[1] if digest else "")
+
+    async def _download(self, workload: Workload, key: str, digest: str) -> Asset:
+        await in_thread(self._shelf.make_room, workload.size)
+        partial = self._shelf.partial_of(key)
+        wanted = Wanted(name=workload.name, url=workload.location, size=workload.size, digest=digest)
+        got = await self._downloader.fetch(wanted, partial, lambda done: self._on_progress(workload, done))
+        return await in_thread(self._keep, partial, got, "" if digest else key)
+
+    def _keep(self, stop: threading.Event, partial: Path, digest: str, key: str) -> Asset:
+        path = self._shelf.put(stop, partial, digest)
+        if key:
+            self._shelf.name(key, digest)
+        return _asset(path, digest, Looks.of(path))
+
+    def _take(self, stop: threading.Event, workload: Workload, key: str, *, named: bool) -> Asset | None:
+        digest = key if named else self._shelf.named(key)
+        path = self._shelf.take(stop, digest) if digest is not None else None
+        if path is None or digest is None:
+            return None
+        looks = Looks.of(path)
+        if looks.size != workload.size:
+            raise FetchError(f"{workload.name}: expected {workload.size} bytes, but sha256:{digest} has {looks.size}")
+        return _asset(path, digest, looks)
+
+
+def _asset(path: Path, digest: str, looks: Looks) -> Asset:
+    return Asset(path=path, size=looks.size, digest=f"sha256:{digest}", mtime_ns=looks.mtime_ns)
+
+
+def _still(asset: Asset) -> bool:
+    """Whether the file is as it was when it was checked."""
+    try:
+        looks = Looks.of(asset.path)
+    except OSError:
+        return False
+    return (looks.size, looks.mtime_ns) == (asset.size, asset.mtime_ns)
+
+
+async def _end(task: asyncio.Task[Asset]) -> None:
+    """Cancel it if it still runs, and wait until it has ended, however it ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

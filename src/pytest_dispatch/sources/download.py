@@ -1,0 +1,239 @@
+"""Gets an asset's bytes from GitHub into a file: resumed after a cut, checked, the token kept to its API."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from http.client import responses
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+import httpx
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.network import Origin, is_web_url, limit_wait, reason_of
+from pytest_dispatch.sources.blocking import in_thread
+from pytest_dispatch.sources.partial import Partial, PassingError, StartOverError, Wanted
+from pytest_dispatch.sources.shelf import CHUNK
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from pathlib import Path
+
+    from pytest_dispatch.core.token import Token
+
+REDIRECTS = 5
+_HEADERS = {
+    "Accept": "application/octet-stream",
+    # Bytes are counted and hashed as they come, so they have to come as they are.
+    "Accept-Encoding": "identity",
+    "User-Agent": "pytest-dispatch",
+}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long, and how often.
+
+    Attributes:
+        timeout: Seconds to wait for a connection, and for each part of an answer.
+        pauses: Seconds before each further try. Whenever a MiB was gained they begin anew.
+    """
+
+    timeout: float = 30.0
+    pauses: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class Downloader:
+    """Fetches assets, several at a time.
+
+    Args:
+        token: Sent to its own API alone: not to where that redirects to, be it only another port.
+        patience: For tests, mostly.
+    """
+
+    def __init__(self, token: Token | None, patience: Patience) -> None:
+        self._token = token
+        self._home = Origin.of(token.api_url) if token else None
+        self._patience = patience
+        self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
+
+    async def fetch(self, wanted: Wanted, partial: Path, on_progress: Callable[[int], None]) -> str:
+        """Get the bytes into `partial`, which may hold the beginning of them already.
+
+        Returns:
+            Their digest, as hex digits; it and the size are what was promised.
+
+        Raises:
+            FetchError: They cannot be had, or are not what was promised.
+            OSError: `partial` cannot be written.
+        """
+        file = Partial(partial, wanted)
+        pauses = iter(self._patience.pauses)
+        gained = 0
+        while True:
+            try:
+                return await self._try(wanted, file, on_progress)
+            except PassingError as error:
+                if isinstance(error, StartOverError):
+                    await in_thread(file.discard)
+                if file.size >= gained + CHUNK:
+                    gained, pauses = file.size, iter(self._patience.pauses)
+                pause = next(pauses, None)
+                if pause is None:
+                    raise FetchError(f"{wanted.name}: {error}") from error.__cause__
+            finally:
+                await in_thread(file.close)
+            await asyncio.sleep(pause)
+
+    async def aclose(self) -> None:
+        """Drop the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _try(self, wanted: Wanted, file: Partial, on_progress: Callable[[int], None]) -> str:
+        await in_thread(file.open)
+        try:
+            if file.size < wanted.size:
+                async with self._answer(wanted, file.resume_headers()) as answer:
+                    start = _start(wanted, answer, file.size)
+                    await in_thread(file.begin, start, answer.headers.get("etag", ""))
+                    async with aclosing(_chunks(answer)) as chunks:
+                        async for chunk in chunks:
+                            await in_thread(file.write, chunk)
+                            on_progress(file.size)
+            return await in_thread(file.finish)
+        except httpx.TransportError as error:
+            reason = reason_of(error, self._patience.timeout)
+            host = error.request.url.host
+            have = f" after {file.size} of {wanted.size} bytes" if file.size else ""
+            raise PassingError(f"{host}{have}: {reason}") from error
+
+    @asynccontextmanager
+    async def _answer(self, wanted: Wanted, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+        client = await self._opened()
+        url = _url(wanted, wanted.url)
+        for _ in range(REDIRECTS + 1):
+            request = client.build_request("GET", url, headers={**headers, **self._signed(str(url))})
+            answer = await client.send(request, stream=True)
+            try:
+                if not answer.has_redirect_location:
+                    self._refuse(wanted, answer)
+                    yield answer
+                    return
+            finally:
+                await answer.aclose()
+            url = redirected(wanted, answer)
+        raise FetchError(f"{wanted.name}: expected the asset after at most {REDIRECTS} redirects, got another one")
+
+    async def _opened(self) -> httpx.AsyncClient:
+        async with self._opening:
+            if self._client is None:
+                trusted = await asyncio.to_thread(_certificates)
+                self._client = httpx.AsyncClient(verify=trusted, timeout=self._patience.timeout)
+            return self._client
+
+    def _signed(self, url: str) -> dict[str, str]:
+        if self._token is None or Origin.of(url) != self._home:
+            return _HEADERS
+        return {**_HEADERS, "Authorization": f"Bearer {self._token.reveal()}"}
+
+    def _refuse(self, wanted: Wanted, answer: httpx.Response) -> None:
+        """Raise unless the answer has the bytes."""
+        status = answer.status_code
+        if status in (200, 206):
+            return
+        host = answer.url.host
+        said = f"{host} answered {status} {responses.get(status, '')}"
+        if status == 416:
+            raise StartOverError(said)
+        # A signed address runs out after minutes; a new try gets a new one.
+        elsewhere = Origin.of(str(answer.url)) != Origin.of(wanted.url)
+        if status >= 500 or status == 408 or (elsewhere and status == 403):
+            raise PassingError(said)
+        wait = limit_wait(status, answer.headers)
+        if wait is not None:
+            hint = "" if self._token else "; a token has a limit of its own, which is far higher"
+            text = f"the rate limit of {host} is used up for {format_duration(wait)}{hint}"
+            raise FetchError(f"{wanted.name}: {text}")
+        raise FetchError(f"{wanted.name}: {said}{self._advice(status)}")
+
+    def _advice(self, status: int) -> str:
+        if status not in (401, 403, 404):
+            return ""
+        if self._token is None:
+            return "; it is gone, or it is private and needs a token (--dispatch-token or GITHUB_TOKEN)"
+        if status == 401:
+            return f"; is the token from {self._token.source} expired or mistyped?"
+        return f"; it is gone, or the token from {self._token.source} may not read it (Contents: read)"
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust; read once, as it takes a tenth of a second."""
+    return httpx.create_ssl_context()
+
+
+def _start(wanted: Wanted, answer: httpx.Response, have: int) -> int:
+    """From which byte on the answer has them."""
+    encoding = answer.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise FetchError(f"{wanted.name}: expected the bytes as they are, {answer.url.host} sent them as {encoding}")
+    if answer.status_code == 206:
+        told = answer.headers.get("content-range", "")
+        match = _CONTENT_RANGE.fullmatch(told)
+        if match is None or (int(match[1]), int(match[2])) != (have, wanted.size):
+            expected = f"bytes {have}-{wanted.size - 1}/{wanted.size}"
+            raise StartOverError(f"{answer.url.host}: expected {expected}, got {told or 'no Content-Range'}")
+        return have
+    length = answer.headers.get("content-length", str(wanted.size))
+    if length != str(wanted.size):
+        raise FetchError(f"{wanted.name}: expected {wanted.size} bytes, {answer.url.host} has {length}")
+    return 0
+
+
+async def _chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body in pieces that are worth a thread, and what came before a cut as well."""
+    buffer = bytearray()
+    cut: httpx.TransportError | None = None
+    try:
+        async for piece in answer.aiter_raw():
+            buffer += piece
+            if len(buffer) >= CHUNK:
+                yield bytes(buffer)
+                buffer.clear()
+    except httpx.TransportError as error:
+        cut = error
+    if buffer:
+        yield bytes(buffer)
+    if cut is not None:
+        raise cut
+
+
+def redirected(wanted: Wanted, answer: httpx.Response) -> httpx.URL:
+    """Where a redirect leads.
+
+    Raises:
+        FetchError: To no place that an asset can be had from, or from a secure one to an insecure one.
+    """
+    location = answer.headers["location"]
+    url = urljoin(str(answer.url), location)
+    if answer.url.scheme == "https" and not url.startswith("https:"):
+        raise FetchError(f"{wanted.name}: {answer.url.host} redirects to an insecure place, {url[:60]!r}")
+    return _url(wanted, url)
+
+
+def _url(wanted: Wanted, text: str) -> httpx.URL:
+    try:
+        if is_web_url(text):
+            return httpx.URL(text)
+    except httpx.InvalidURL:
+        pass  # too long, or with characters that no URL has
+    raise FetchError(f"{wanted.name}: expected an absolute path or an asset's URL, got {text[:60]!r}")

@@ -1,0 +1,220 @@
+"""A folder as a source of workloads: its `*.efi`, `*.iso` and `*.img`, or what its `dispatch.toml` lists.
+
+Nothing is read but names, sizes and `dispatch.toml`: listing a folder of large images costs nothing.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pytest_dispatch.core.duration import parse_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.media import SUFFIXES
+from pytest_dispatch.core.model import Expect, Kind, Workload
+from pytest_dispatch.sources.base import Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from enum import StrEnum
+
+MANIFEST = "dispatch.toml"
+
+#: What a `sim` machine can play when it boots a workload.
+SCENARIOS = (
+    "pass",
+    "fail",
+    "no-boot",
+    "hang",
+    "drop-download",
+    "come-back",
+    "multi-report",
+    "slow",
+    "duplicate",
+)
+
+
+def list_folder(path: Path, shown_as: str) -> Listing:
+    """List a folder's workloads.
+
+    Without a `dispatch.toml` these are its files that end in `.efi`, `.iso` or `.img` (in any case), but
+    not hidden ones; with one, they are what it lists. Symbolic links are followed.
+
+    Args:
+        path: The folder.
+        shown_as: The folder as the user gave it: the listing's name, and where messages begin.
+
+    Raises:
+        ConfigError: There is no such folder, nothing in it can boot, or its `dispatch.toml` says something
+            that cannot be used.
+    """
+    try:
+        if not path.is_dir():
+            what = "a file" if path.exists() else "nothing"
+            raise ConfigError(f"expected a folder with workloads at {shown_as}, there is {what}")
+        manifest = path / MANIFEST
+        listed = _manifest(path, shown_as) if manifest.exists() else _files(path, shown_as)
+    except OSError as error:
+        raise ConfigError(f"{shown_as}: cannot be read: {error.strerror}: {error.filename}") from error
+    return Listing(name=shown_as, workloads=tuple(sorted(listed, key=lambda workload: workload.name)))
+
+
+def _files(folder: Path, shown_as: str) -> list[Workload]:
+    found = []
+    for path in folder.iterdir():
+        kind = SUFFIXES.get(path.suffix.lower())
+        if kind is not None and not path.name.startswith(".") and path.is_file():
+            with _at(f"{shown_as}: {path.name!r}"):
+                found.append(_workload(folder, _path(path.name), kind, {}))
+    if not found:
+        expected = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+        raise ConfigError(f"{shown_as}: no workload in this folder: expected {expected}, or a {MANIFEST}")
+    return found
+
+
+def _manifest(folder: Path, shown_as: str) -> list[Workload]:
+    with _at(f"{shown_as}/{MANIFEST}"):
+        tables = _tables(folder / MANIFEST)
+        workloads = []
+        for number, table in enumerate(tables, start=1):
+            with _at(f"workload {number}"):
+                workloads.append(_from_table(folder, table))
+        _refuse_duplicates(workloads)
+        return workloads
+
+
+def _tables(path: Path) -> list[Any]:
+    try:
+        document = tomllib.loads(path.read_bytes().decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"expected UTF-8 text, byte {error.start} is not") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"expected TOML: {error}") from error
+    _refuse_unknown(document, ["workload"])
+    tables = document.get("workload", [])
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError(f"expected at least one [[workload]] table, got {_shown(tables)}")
+    return tables
+
+
+def _from_table(folder: Path, table: object) -> Workload:
+    if not isinstance(table, dict):
+        raise ConfigError(f"expected a table, got {_shown(table)}")
+    _refuse_unknown(table, _KEYS)
+    read: dict[str, Any] = {}
+    for key, reader in _KEYS.items():
+        if key in table:
+            with _at(key):
+                read[key.replace("-", "_")] = reader(table[key])
+    if "name" not in read and "file" not in read:
+        raise ConfigError("name: expected the name of a file in this folder, got nothing")
+    file = read.pop("file", None) or PurePosixPath(read["name"])
+    kind = read.pop("type", None) or SUFFIXES.get(file.suffix.lower())
+    if kind is None:
+        raise ConfigError(f"type: expected {_listed(Kind)}, since {str(file)!r} does not tell, got nothing")
+    with _at("file"):
+        return _workload(folder, file, kind, read)
+
+
+def _workload(folder: Path, file: PurePosixPath, kind: Kind, read: dict[str, Any]) -> Workload:
+    path = (folder / file).absolute()
+    if not path.is_file():
+        raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
+    size = path.stat().st_size
+    if not size:
+        raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
+    return Workload(**{"name": str(file), **read}, kind=kind, location=str(path), size=size)
+
+
+def _refuse_duplicates(workloads: Iterable[Workload]) -> None:
+    numbered = sorted((workload.name, number) for number, workload in enumerate(workloads, start=1))
+    for (name, first), (other, second) in pairwise(numbered):
+        if name == other:
+            raise ConfigError(f"workload {second}: name: {name!r} is the name of workload {first} too")
+
+
+def _refuse_unknown(table: dict[str, Any], known: Iterable[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}, expected {_listed(known)}")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ConfigError(f"expected printable text, got {_shown(value)}")
+    return value
+
+
+def _name(value: object) -> str:
+    name = _text(value)
+    if "::" in name:
+        raise ConfigError(f"expected a name without '::' (it divides node ids), got {name!r}")
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        raise ConfigError(f"expected a name that does not lead out of this folder, got {name!r}")
+    return name
+
+
+def _path(value: object) -> PurePosixPath:
+    return PurePosixPath(_name(value))
+
+
+def _labels(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f'expected a list of labels such as ["smoke"], got {_shown(value)}')
+    return tuple(_text(label) for label in value)
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, str):
+        raise ConfigError(f"expected a duration such as 30s, 5m or 1h, got {_shown(value)}")
+    seconds = parse_duration(value)
+    if not seconds:
+        raise ConfigError(f"expected a duration longer than 0, got {value!r}")
+    return seconds
+
+
+def _one_of(choices: type[StrEnum] | tuple[str, ...]) -> Callable[[object], str]:
+    known = {str(choice): choice for choice in choices}
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ConfigError(f"expected {_listed(known)}, got {_shown(value)}")
+        return known[value]
+
+    return read
+
+
+#: What a [[workload]] table may say, and how it is read.
+_KEYS: dict[str, Callable[[object], Any]] = {
+    "name": _name,
+    "file": _path,
+    "type": _one_of(Kind),
+    "labels": _labels,
+    "expect": _one_of(Expect),
+    "assign-timeout": _seconds,
+    "boot-timeout": _seconds,
+    "report-timeout": _seconds,
+    "scenario": _one_of(SCENARIOS),
+}
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Puts where it happened in front of a ConfigError that passes through."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error.__cause__

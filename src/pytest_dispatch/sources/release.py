@@ -1,0 +1,125 @@
+"""A GitHub release as a source: each of its assets with a dispatch content type is a workload."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+
+from pytest_dispatch.core.errors import SourceError
+from pytest_dispatch.core.media import MEDIA, kind_of
+from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.token import PUBLIC_API
+from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo
+from pytest_dispatch.sources.base import Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_dispatch.core.token import Token
+
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class _Repo(msgspec.Struct):
+    full_name: str
+
+
+class _Release(msgspec.Struct):
+    id: int
+    tag_name: str
+
+
+class _Asset(msgspec.Struct):
+    id: int
+    name: str
+    size: int
+    content_type: str
+    state: str = "uploaded"
+    digest: str | None = None  # null on assets older than June 2025
+
+
+def list_release(
+    repo: str, tag: str | None, token: Token | None, api_url: str = PUBLIC_API, *, timeout: int = 15
+) -> Listing:
+    """List the workloads of a release, with two requests and one more for each further hundred assets.
+
+    Args:
+        repo: `OWNER/REPO`.
+        tag: The release's tag; `None` means the latest release, whose tag the listing's name then holds.
+        token: Needed for private repositories.
+        api_url: `https://HOST/api/v3` for GitHub Enterprise Server.
+        timeout: Seconds to wait for a connection, and for each part of an answer.
+
+    Raises:
+        SourceError: There is no such repository or release, it cannot be read, or nothing in it can boot.
+        ConfigError: `api_url` is no URL of an API.
+    """
+    if not is_repo(repo):
+        raise SourceError(f"expected a repository as OWNER/REPO, such as AMDEPYC/dispatch, got {repo!r}")
+    if tag is not None and not tag.strip():
+        raise SourceError("expected the tag of a release, got an empty one; leave it out for the latest release")
+    base = checked_api_url(api_url)
+    with GitHubApi(base, token, timeout=timeout) as api:
+        try:
+            release = _find(api, repo, tag, token)
+            assets = list(api.pages(f"/repos/{repo}/releases/{release.id}/assets", _Asset))
+        except GitHubError as error:
+            raise SourceError(f"{repo}: {error}{_advice(error, token)}") from None
+    name = f"{repo}@{release.tag_name}"
+    return Listing(name=name, workloads=_workloads(name, assets, f"{base}/repos/{repo}/releases/assets"))
+
+
+def _find(api: GitHubApi, repo: str, tag: str | None, token: Token | None) -> _Release:
+    which = "latest" if tag is None else f"tags/{quote(tag, safe='')}"
+    try:
+        return api.get(f"/repos/{repo}/releases/{which}", _Release)
+    except GitHubError as error:
+        if error.trouble is not Trouble.MISSING:
+            raise
+    # The same 404 for an unknown repository, a hidden one, and an unknown tag: ask which.
+    try:
+        api.get(f"/repos/{repo}", _Repo)
+    except GitHubError as error:
+        if error.trouble is not Trouble.MISSING:
+            raise
+        raise SourceError(f"there is no repository {repo}, {_hidden(token)}") from None
+    if tag is None:
+        raise SourceError(f"{repo} has no release (drafts and pre-releases do not count); name one by its tag")
+    raise SourceError(f"{repo} has no release with the tag {tag!r}")
+
+
+def _hidden(token: Token | None) -> str:
+    if token is None:
+        return "or it is private: then it needs a token (--dispatch-token, GITHUB_TOKEN or `gh auth login`)"
+    return f"or the token from {token.source} may not read it (it needs the permission Contents: read)"
+
+
+def _advice(error: GitHubError, token: Token | None) -> str:
+    if error.trouble is Trouble.TOKEN and token is not None:
+        return f"; is the token from {token.source} expired or mistyped?"
+    return ""
+
+
+def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workload, ...]:
+    complete = [asset for asset in assets if asset.state == "uploaded"]
+    # The address is put together here and not taken from the answer: the token goes there.
+    found = [
+        Workload(
+            name=asset.name,
+            kind=kind,
+            location=f"{where}/{asset.id}",
+            size=asset.size,
+            digest=asset.digest if asset.digest and _SHA256.fullmatch(asset.digest) else "",
+        )
+        for asset in complete
+        if (kind := kind_of(asset.content_type)) is not None
+    ]
+    if not found:
+        counts = Counter(asset.content_type for asset in complete)
+        has = ", ".join(f"{kind} ({count})" for kind, count in sorted(counts.items())) or "no asset at all"
+        raise SourceError(f"{name} has nothing to boot: expected assets of {' or '.join(MEDIA)}, it has {has}")
+    return tuple(sorted(found, key=lambda workload: workload.name))

@@ -1,0 +1,312 @@
+"""The cache on disk: what lies where, who uses it, and what has to go when it gets too much.
+
+    sha256/HEX      an asset's bytes, named by their digest, read-only
+    records/HEX     what the bytes looked like when they were checked; its own time is their last use
+    names/KEY       the digest of an asset whose source tells none, by its address and size
+    files/KEY       the digest of a file elsewhere, by its path, with what the file looked like
+    partial/KEY     bytes on their way here, with KEY.etag beside them
+    locks/NNN       held while such bytes are being fetched
+    users/ID.lock   held as long as a session lives; ID.pins lists the digests that it uses
+    lock            held for a moment, by whoever takes from the shelf, puts on it or clears it
+
+Everything is found again by the next session. Locks are the operating system's, so a process that is killed
+leaves none behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+
+import msgspec
+
+from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.sources.blocking import StoppedError, held_here, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from filelock import BaseFileLock
+
+CHUNK = 1 << 20  # bytes read at once
+RECENT = 2_000_000_000  # ns; a file younger than this may change again without looking different
+MOST_NOTES = 4096  # entries of `names` and `files` that are kept
+TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
+
+T = TypeVar("T")
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class Looks(msgspec.Struct, frozen=True):
+    """What tells, without reading it, that a file is the one that was checked."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Looks:
+        """Of the file at that path.
+
+        Raises:
+            OSError: There is none.
+        """
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+class _Note(msgspec.Struct, frozen=True):
+    path: str
+    looks: Looks
+    digest: str
+
+
+class _Stored(NamedTuple):
+    used: int
+    size: int
+    paths: tuple[Path, ...]
+
+
+class Shelf:
+    """One session's view of a cache folder, which other sessions use at the same time.
+
+    All methods block, and run in threads; `stop` ends them early by `StoppedError`.
+
+    Args:
+        folder: Made where there is none.
+        limit: Bytes that assets may take up together. What living sessions use is never removed, even if
+            that is more.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._id = uuid.uuid4().hex
+        self._lock: BaseFileLock | None = None
+        self._opening = threading.Lock()
+        self._pinned: set[str] = set()
+
+    def lock_of(self, key: str) -> Path:
+        """What to hold while the asset of this key is fetched; keys may share one."""
+        return self._folder / "locks" / key[:3]
+
+    def partial_of(self, key: str) -> Path:
+        """Where the bytes of the asset of this key are put while they come in."""
+        return self._folder / "partial" / key
+
+    def open(self, stop: threading.Event) -> None:
+        """Make the folders, and tell other sessions that this one lives. Does nothing the second time."""
+        with self._opening:
+            if self._lock is not None:
+                return
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("sha256", "records", "names", "files", "partial", "locks", "users"):
+                (self._folder / name).mkdir(exist_ok=True)
+            _write(self._folder / "CACHEDIR.TAG", TAG.encode())
+            with self._guard(stop):
+                self._lock = try_lock(self._user(self._id, "lock"))
+                for name in ("names", "files"):
+                    _forget_oldest(self._folder / name)
+
+    def close(self) -> None:
+        """Tell other sessions that this one is over."""
+        if self._lock is not None:
+            for suffix in ("pins", "lock"):
+                self._user(self._id, suffix).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+            self._pinned.clear()
+
+    def named(self, key: str) -> str | None:
+        """The digest of the asset of this key, if it was fetched before."""
+        lines = _lines(self._folder / "names" / key)
+        return lines[0] if lines and _HEX.fullmatch(lines[0]) else None
+
+    def name(self, key: str, digest: str) -> None:
+        """Remember that the asset of this key has this digest."""
+        _write(self._folder / "names" / key, digest.encode())
+
+    def take(self, stop: threading.Event, digest: str) -> Path | None:
+        """The bytes with this digest, kept from now on until this session closes; `None` if they are not there."""
+        path = self._folder / "sha256" / digest
+        with self._guard(stop):
+            self._pin(digest)
+            looks = _looks(path)
+            if looks is None:
+                return None
+            record = _read(self._folder / "records" / digest, Looks)
+        # Somebody touched it, or a crash came between the bytes and their record: read it again.
+        if record != looks and digest_of(path, stop) != digest:
+            return None
+        self._record(digest, looks)
+        return path
+
+    def put(self, stop: threading.Event, partial: Path, digest: str) -> Path:
+        """Put bytes that were checked on the shelf, and keep them until this session closes."""
+        path = self._folder / "sha256" / digest
+        partial.chmod(0o444)
+        with self._guard(stop):
+            self._pin(digest)
+            # The record goes first: what has none is never removed.
+            self._record(digest, Looks.of(partial))
+            partial.replace(path)
+        return path
+
+    def make_room(self, stop: threading.Event, size: int) -> None:
+        """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left."""
+        with self._guard(stop):
+            stored = sorted(self._stored())
+            excess = sum(each.size for each in stored) + size - self._limit
+            pinned = self._all_pinned()
+            for each in stored:
+                if excess <= 0:
+                    return
+                if self._remove(each, pinned):
+                    excess -= each.size
+
+    def digest_of_file(self, stop: threading.Event, path: Path) -> tuple[str, Looks]:
+        """The digest of a file elsewhere; read once as long as it looks the same.
+
+        Raises:
+            OSError: It cannot be read.
+            FetchError: It was written to while it was read.
+        """
+        note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
+        looks = Looks.of(path)
+        known = _read(note, _Note)
+        if known is not None and known.path == str(path) and known.looks == looks:
+            return known.digest, looks
+        digest = digest_of(path, stop)
+        if Looks.of(path) != looks:
+            raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
+        # A file this young could still change within the same tick of its clock, and look the same.
+        if abs(time.time_ns() - looks.mtime_ns) > RECENT:
+            _write(note, msgspec.json.encode(_Note(str(path), looks, digest)))
+        return digest, looks
+
+    def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
+        return held_here(self._folder / "lock", stop)
+
+    def _pin(self, digest: str) -> None:
+        if digest not in self._pinned:
+            self._pinned.add(digest)
+            with self._user(self._id, "pins").open("a", encoding="ascii") as pins:
+                pins.write(f"{digest}\n")
+
+    def _all_pinned(self) -> set[str]:
+        pinned = set(self._pinned)
+        for path in (self._folder / "users").glob("*.lock"):
+            if path.stem == self._id:
+                continue
+            pins = self._user(path.stem, "pins")
+            abandoned = try_lock(path)
+            if abandoned is None:
+                pinned.update(_lines(pins))
+                continue
+            pins.unlink(missing_ok=True)
+            path.unlink()
+            abandoned.release()
+        return pinned
+
+    def _user(self, session: str, suffix: str) -> Path:
+        return self._folder / "users" / f"{session}.{suffix}"
+
+    def _record(self, digest: str, looks: Looks) -> None:
+        _write(self._folder / "records" / digest, msgspec.json.encode(looks))
+
+    def _stored(self) -> Iterator[_Stored]:
+        """What this cache made and may remove: bytes that have a record, and those on their way here."""
+        for record in _keys(self._folder / "records"):
+            path = self._folder / "sha256" / record.name
+            looks = _looks(path)
+            yield _Stored(record.stat().st_mtime_ns, looks.size if looks else 0, (path, record))
+        for partial in _keys(self._folder / "partial"):
+            looks = Looks.of(partial)
+            yield _Stored(looks.mtime_ns, looks.size, (partial, partial.with_suffix(".etag")))
+
+    def _remove(self, stored: _Stored, pinned: set[str]) -> bool:
+        first = stored.paths[0]
+        if first.name in pinned:
+            return False
+        fetching = try_lock(self.lock_of(first.name))
+        if fetching is None:
+            return False
+        for path in stored.paths:
+            path.unlink(missing_ok=True)
+        fetching.release()
+        return True
+
+
+def digest_of(path: Path, stop: threading.Event) -> str:
+    """The sha256 of a file, in hex digits.
+
+    Raises:
+        OSError: It cannot be read.
+        StoppedError: `stop` was set meanwhile.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        feed(digest.update, file, stop)
+    return digest.hexdigest()
+
+
+def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
+    """Read the rest of a file to `take`, piece by piece.
+
+    Raises:
+        OSError: It cannot be read.
+        StoppedError: `stop` was set meanwhile.
+    """
+    while piece := file.read(CHUNK):
+        take(piece)
+        if stop.is_set():
+            raise StoppedError
+
+
+def _keys(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if _HEX.fullmatch(path.name))
+
+
+def _looks(path: Path) -> Looks | None:
+    try:
+        return Looks.of(path)
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: Path, shape: type[T]) -> T | None:
+    """What a small file of ours says; `None` if it is not there, or is not whole."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=shape)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("ascii", "replace").split()
+    except FileNotFoundError:
+        return []
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a small file at once: other processes see the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _forget_oldest(folder: Path) -> None:
+    notes = list(_keys(folder))
+    if len(notes) > MOST_NOTES:
+        notes.sort(key=lambda note: note.stat().st_mtime_ns)
+        for note in notes[: -MOST_NOTES // 2]:
+            note.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""What goes into the journal, as rows of its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from pytest_dispatch.core.model import Issue, Policy, Report, Run
+from pytest_dispatch.core.queue import Change
+from pytest_dispatch.store import schema
+
+Row = tuple[sa.Table, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """What is kept of a session beside its runs."""
+
+    id: str
+    source: str
+    opened: float
+    policy: Policy
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """An issue on its way to GitHub.
+
+    Attributes:
+        tries: How often filing was begun.
+        failed: Why the last try failed.
+        given_up: No further try makes sense.
+        url: Of the filed issue, empty until then.
+    """
+
+    session: str
+    run: str
+    repo: str
+    issue: Issue
+    tries: int = 0
+    failed: str = ""
+    given_up: bool = False
+    url: str = ""
+
+
+def session_row(record: SessionRecord, closed: float | None = None) -> Row:
+    """The row that opens a session, or closes it."""
+    values = {"id": record.id, "source": record.source, "opened": record.opened, "closed": closed}
+    return schema.sessions, {**values, "record": msgspec.json.encode(record)}
+
+
+def change_rows(change: Change, new_report: Report | None) -> list[Row]:
+    """The rows that make a change durable: the event, the run as it now is, and a report that came with it."""
+    run, number = change.run, change.attempt
+    attempt = next(a for a in run.attempts if a.number == number)
+    event = {"at": change.at, "event": change.event, "state": attempt.state}
+    rows: list[Row] = [
+        (schema.events, {"run": run.id, "attempt": number, "machine": attempt.machine, **event}),
+        run_row(run),
+    ]
+    if new_report is not None:
+        record = msgspec.json.encode(new_report)
+        rows.append((schema.reports, {"run": run.id, "attempt": number, "record": record}))
+    return rows
+
+
+def run_row(run: Run) -> Row:
+    """A run as it is; its reports have rows of their own, so that a long one is written once."""
+    bare = replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
+    record = msgspec.json.encode(bare)
+    return schema.runs, {"id": run.id, "session": run.session, "record": record}
+
+
+def letter_row(letter: Letter) -> Row:
+    """An issue to be filed, or what became of it."""
+    values = {"marker": letter.issue.marker, "session": letter.session, "run": letter.run}
+    state = {"repo": letter.repo, "given_up": letter.given_up, "url": letter.url}
+    return schema.outbox, {**values, **state, "record": msgspec.json.encode(letter)}
+
+
+def console_row(run: str, attempt: int, at: float, text: str) -> Row:
+    """A line that a machine showed while it held an attempt; what no database takes (NUL, surrogates) is replaced."""
+    storable = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return schema.console, {"run": run, "attempt": attempt, "at": at, "text": storable}
