@@ -1,0 +1,1 @@
+"""Machines that a lab brings up itself, a file for each kind."""
