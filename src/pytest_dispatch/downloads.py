@@ -1,0 +1,57 @@
+"""What machines have taken of their workloads, over however many requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MOST_SPANS = 256  # pieces with gaps between them; a client that wants more of them is none that boots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Bytes of a workload that a request asked for: from `start` to before `end`, taken up to `reached`."""
+
+    start: int
+    end: int
+    reached: int
+    size: int
+
+
+@dataclass(slots=True)
+class _Download:
+    of: tuple[str, int]  # run and attempt
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, start: int, end: int) -> None:
+        """Note bytes as taken; spans that touch become one."""
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted([*self.spans, (start, end)]):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        self.spans = merged[:MOST_SPANS]
+
+
+class Downloads:
+    """The latest download of each machine, which may ask for its workload as a whole, or by ranges in any order."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, _Download] = {}
+
+    def begin(self, machine: str, run: str, attempt: int, *, whole: bool) -> None:
+        """A request begins; with `whole`, for all bytes: the machine starts anew."""
+        download = self._latest.get(machine)
+        if whole or download is None or download.of != (run, attempt):
+            self._latest[machine] = _Download((run, attempt))
+
+    def took(self, machine: str, run: str, attempt: int, part: Part) -> bool:
+        """A request has ended, however it did; returns whether the machine has every byte now."""
+        download = self._latest[machine]
+        if download.of != (run, attempt):
+            return False
+        download.add(part.start, part.reached)
+        complete = download.spans[0] == (0, part.size)
+        if complete:
+            download.spans.clear()
+        return complete

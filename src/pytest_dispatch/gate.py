@@ -1,0 +1,99 @@
+"""What machines ask of a lab, and what their workloads say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.queue import Answer, Taken
+from pytest_dispatch.downloads import Downloads, Part
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Report, Run
+    from pytest_dispatch.writer import Writer
+
+POLL = 0.1  # seconds between two looks at bytes that are on the way
+
+
+class Gate:
+    """The machines' side of a lab.
+
+    Attributes:
+        progress: Bytes that machines have taken so far, by run, of the downloads under way.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.progress: dict[str, int] = {}
+        self._writer = writer
+        self._queue = writer.queue
+        self._downloads = Downloads()
+
+    async def ask(self, machine: str, patience: float) -> Answer:
+        """A machine asks (HEAD); waits up to `patience` seconds if bytes that it may get are on the way."""
+        return await self._answer(self._queue.ask, machine, patience)
+
+    async def send(self, machine: str, patience: float) -> Answer:
+        """A machine downloads (GET); waits likewise."""
+        return await self._answer(self._queue.send, machine, patience)
+
+    def downloading(self, machine: str, run: Run, *, whole: bool) -> None:
+        """A request for bytes begins; with `whole`, for all of them."""
+        self._downloads.begin(machine, run.id, run.attempt.number, whole=whole)
+
+    def sending(self, machine: str, run: Run, taken: int) -> None:
+        """The machine has taken so many bytes."""
+        self.progress[run.id] = taken
+        self._queue.heard(machine, self._now())
+
+    def received(self, machine: str, run: Run, part: Part) -> None:
+        """A request for bytes has ended; several of them may make up a download."""
+        self.progress.pop(run.id, None)
+        if self._downloads.took(machine, run.id, run.attempt.number, part):
+            self._queue.sent(machine, run.id, self._now())
+        elif part.reached < part.end:
+            self._queue.broke(machine, run.id, self._now())
+        self._writer.commit()
+
+    def spoiled(self, machine: str, why: str) -> None:
+        """The bytes that the machine was to get are no longer those that were promised."""
+        self._queue.fault(machine, why, self._now(), lab=True)
+        self._writer.commit()
+
+    def powered_off(self, machine: str) -> None:
+        """The machine took the power-off program."""
+        self._queue.powered_off(machine)
+        self._writer.wake()
+
+    async def boot(self, machine: str) -> Taken:
+        """The workload says that it runs; on disk when this returns.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        taken = self._queue.boot(machine, self._now())
+        await self._writer.on_disk(self._writer.commit())
+        return taken
+
+    async def report(self, machine: str, report: Report) -> Taken:
+        """The workload reports; on disk when this returns.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        taken, _ = self._queue.report(machine, report, self._now())
+        await self._writer.on_disk(self._writer.commit())
+        return taken
+
+    async def _answer(self, step: Callable[[str, float], Answer], machine: str, patience: float) -> Answer:
+        """What the queue says, asked again for a while as long as it says that bytes are on the way."""
+        give_up = self._now() + patience
+        while True:
+            answer = step(machine, self._now())
+            left = give_up - self._now()
+            if not answer.soon or left <= 0 or self._writer.stopping:
+                self._writer.commit()
+                return answer
+            await self._writer.moved(min(left, POLL))
+
+    def _now(self) -> float:
+        return self._writer.clock.now()

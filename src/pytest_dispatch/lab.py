@@ -1,0 +1,247 @@
+"""The lab: one queue, one journal, and around them the machines, the bytes, the outbox, and those who wait.
+
+`orders` is what sessions ask for, `gate` what machines do; both go through the one `writer`. What a workload said is on
+disk before it is acknowledged; what merely happened is written behind, in order. When the journal breaks, or a task in
+the background dies, so does the lab: it answers nothing more but why, because it could not keep its word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.model import Idle, Run, State
+from pytest_dispatch.core.states import Event
+from pytest_dispatch.fleet import Fleet
+from pytest_dispatch.gate import Gate
+from pytest_dispatch.orders import Orders
+from pytest_dispatch.outbox import Filer, Outbox, Post
+from pytest_dispatch.store.journal import Journal, Letter, console_row
+from pytest_dispatch.supply import Supply
+from pytest_dispatch.tail import Tail
+from pytest_dispatch.writer import Writer, known_by_address
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.clock import Clock
+    from pytest_dispatch.core.queue import Change
+    from pytest_dispatch.machines.base import Machine, Sign
+    from pytest_dispatch.sources.cache import Asset, AssetCache
+
+TICK = 0.1  # seconds between looks at the deadlines
+
+#: After these, a machine of our own is not expected to come back by itself.
+_STUCK = {Event.TIMEOUT, Event.FAULT, Event.CANCEL, Event.SILENCE}
+
+_log = logging.getLogger(__name__)
+
+
+class Lab:
+    """See the module's docstring. `start` before use, `stop` after; both on the event loop.
+
+    Args:
+        clock: Tells the time.
+        journal: Open.
+        cache: Has the bytes.
+        machines: Those that the lab brings up itself.
+        filers: Gives the filer for a repository, or None where no issue may be filed now.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        journal: Journal,
+        cache: AssetCache,
+        machines: Iterable[Machine] = (),
+        filers: Callable[[str], Filer | None] = lambda _repo: None,
+    ) -> None:
+        machines = list(machines)
+        self.writer = Writer(clock, journal, self._changed, self._became_due)
+        self.queue = self.writer.queue
+        self.orders = Orders(self.writer, self._want)
+        self.gate = Gate(self.writer)
+        self._tokens = {secrets.token_urlsafe(16): machine.name for machine in machines}
+        self._machine_url: Callable[[str], str] = lambda token: token
+        self._fleet = Fleet(machines, self._url_of, self)
+        self._supply = Supply(cache, self._fetched, self._unfetchable)
+        self._outbox = Outbox(journal, filers, self._tried)
+        self._filing: set[str] = set()
+        self._tail = Tail()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, machine_url: Callable[[str], str], letters: list[Letter]) -> None:
+        """Begin to work.
+
+        Args:
+            machine_url: Makes the boot URL for a machine's token.
+            letters: Issues that earlier sessions left in the journal.
+        """
+        self._machine_url = machine_url
+        tick = asyncio.create_task(self._tick(), name="the look at deadlines")
+        for task in [tick, *self._supply.start(), self._outbox.start(letters), *self._fleet.listen()]:
+            self.watch(task)
+
+    async def stop(self) -> None:
+        """Power off our machines and let go of everything; the journal stays as it is."""
+        self.writer.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(self._fleet.stop(), self._supply.stop(), self._outbox.stop())
+
+    @property
+    def broken(self) -> DispatchError | None:
+        """Why the lab answers nothing more, once that is so."""
+        return self.writer.broken
+
+    def machine_of(self, token: str) -> str | None:
+        """The name of the machine that was given this token."""
+        return self._tokens.get(token)
+
+    def filing(self, run: Run) -> bool:
+        """Whether issues of this run are on their way and GitHub has not yet said yes or no."""
+        return run.id in self._filing
+
+    def console(self, run: Run) -> list[tuple[float, str]]:
+        """What the machine of the run's latest attempt on one showed."""
+        held = [a for a in run.attempts if a.machine]
+        return self._tail.of(run.id, held[-1].number) if held else []
+
+    def post(self) -> Post:
+        """How the outbox stands."""
+        return self._outbox.post()
+
+    # As the fleet's witness
+
+    def shown(self, machine: str, sign: Sign) -> None:
+        """A machine of ours showed something."""
+        now = self.writer.clock.now()
+        seen = self.queue.machines.get(machine)
+        run = self.queue.runs.get(seen.holds) if seen else None
+        if run is None:
+            self._tail.before(machine, now, sign.text)
+        else:
+            self._tail.add(run.id, run.attempt.number, now, sign.text)
+            self.writer.write([console_row(run.id, run.attempt.number, now, sign.text)])
+        if sign.fault:
+            held = self.queue.fault(machine, sign.fault, now, lab=sign.lab)
+            self.writer.commit()
+            if not held:
+                self._fleet.cycle(machine)
+
+    def out_of_order(self, machine: str, why: str) -> None:
+        """A machine of ours cannot be brought up."""
+        self.queue.fault(machine, why, self.writer.clock.now(), lab=True)
+        self.writer.commit()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Break the lab if this task in the background dies: nobody would notice, and all would wait in vain."""
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        _log.error("%s ended", task.get_name(), exc_info=error)
+        if not isinstance(error, DispatchError):
+            what = f"{task.get_name()} ended with {type(error).__name__}: {error}"
+            error = LabError(f"the lab is broken: {what}; start it again, and report this with its traceback")
+        self.writer.fail(error)
+
+    # What follows from a change
+
+    def _changed(self, change: Change) -> None:
+        run = change.run
+        attempt = run.attempts[change.attempt - 1]
+        if change.event is Event.ASSIGN:
+            lines = self._tail.take(attempt.machine, run.id, attempt.number)
+            self.writer.write([console_row(run.id, attempt.number, at, text) for at, text in lines])
+        if change.event is Event.ASSIGN or run.outcome is not None:
+            self._soon(self._supply.taken(run.id), "the making of room")
+        if change.event in _STUCK and attempt.ended:
+            self._fleet.cycle(attempt.machine)
+        if run.attempt.state is State.UNASSIGNED:
+            self._fleet.wake()
+            for name in self._waiting():
+                if name != attempt.machine:
+                    self._fleet.cycle(name)  # it would sit the rest of its minute out
+
+    def _became_due(self, letter: Letter) -> None:
+        self._filing.add(letter.run)
+        self._outbox.put(letter)
+
+    def _tried(self, letter: Letter) -> None:
+        self._filing.discard(letter.run)
+        if letter.url and letter.session in self.writer.ledgers:
+            self.writer.ledgers[letter.session].filed(letter)
+        self.writer.wake()
+
+    async def dismiss(self) -> None:
+        """Power off those of our own machines that wait for work, once there is none."""
+        if any(run.outcome is None for run in self.queue.runs.values()):
+            return
+        for name in self._waiting():
+            await self._fleet.power_off(name)
+
+    def is_off(self, machine: str) -> bool:
+        """Whether the machine took the power-off program, or is ours and off anyway."""
+        return self.queue.machines[machine].off or self._fleet.is_off(machine)
+
+    def _waiting(self) -> list[str]:
+        """Our own machines that run the wait program."""
+        seen = [self.queue.machines[name] for name in self._fleet if name in self.queue.machines]
+        return [machine.name for machine in seen if not machine.holds and machine.promised is Idle.WAIT]
+
+    # Bytes
+
+    async def _want(self, runs: list[Run]) -> None:
+        await self._supply.want(runs)
+        self._rouse()
+
+    def _fetched(self, run: Run, asset: Asset) -> None:
+        self.writer.assets[run.id] = asset
+        self.queue.ready(run.id)
+        if self.queue.runs[run.id].attempt.machine:  # taken back from the journal: no machine will take it once more
+            self._soon(self._supply.taken(run.id), "the making of room")
+        self.writer.wake()
+
+    def _unfetchable(self, run: Run, why: str) -> None:
+        self.queue.unfetchable(run.id, why, self.writer.clock.now())
+        self.writer.commit()
+
+    def _soon(self, work: Coroutine[None, None, None], name: str) -> None:
+        self.watch(asyncio.create_task(work, name=name))
+
+    # Machines of our own
+
+    def _url_of(self, machine: str) -> str:
+        token = next(token for token, name in self._tokens.items() if name == machine)
+        return self._machine_url(token)
+
+    def _rouse(self) -> None:
+        """Power on our machines that are off while work waits; if none is left and no stranger was seen, say so."""
+        if not self._fleet.resting:
+            return
+        queue = self.queue
+        waiting = [run for run in queue.runs.values() if run.outcome is None and run.attempt.state is State.UNASSIGNED]
+        if not waiting:
+            return
+        self._fleet.wake()
+        if self._fleet.lost and not any(map(known_by_address, queue.machines)):
+            for run in waiting:
+                queue.unfetchable(run.id, f"no machine is left: {self._fleet.lost}", self.writer.clock.now())
+            self.writer.commit()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.queue.expire(self.writer.clock.now())
+            self.writer.commit()
+            self._rouse()

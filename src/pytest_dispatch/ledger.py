@@ -1,0 +1,72 @@
+"""What a lab keeps of a session beside its runs: the feed of changes that its holder reads, and its issues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_dispatch.core.model import Issue, Outcome, Run
+from pytest_dispatch.core.queue import Change
+from pytest_dispatch.core.states import Event
+from pytest_dispatch.report.markdown import issues_for
+from pytest_dispatch.store.journal import Letter, SessionRecord
+
+#: Changes that may show a run with its outcome, and yet make no issue due: nobody waits for it, or it had one before.
+_NOT_DUE = {Event.CANCEL, Event.REPORT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueRule:
+    """Which runs of a session become GitHub issues, and where."""
+
+    repo: str = ""
+    outcomes: frozenset[Outcome] = frozenset()
+
+
+class Ledger:
+    """One session's.
+
+    Args:
+        record: What the journal has of the session.
+        rule: Which of its runs become issues.
+        urls: Issues filed before, by run.
+    """
+
+    def __init__(self, record: SessionRecord, rule: IssueRule, urls: dict[str, list[str]] | None = None) -> None:
+        self.record = record
+        self._rule = rule
+        self._urls = urls or {}
+        self._feed: list[Change] = []
+        self._drafts: dict[str, list[Issue]] = {}
+
+    def note(self, change: Change) -> None:
+        """Put a change into the feed."""
+        self._feed.append(change)
+
+    def after(self, number: int) -> Iterator[tuple[int, Change]]:
+        """The changes with higher numbers, counted from 1; all of them for a number that the feed never had."""
+        known = number if number <= len(self._feed) else 0
+        for index in range(known, len(self._feed)):
+            yield index + 1, self._feed[index]
+
+    def draft(self, run_id: str, issues: list[Issue]) -> None:
+        """The session's own hook wants these issues for the run instead of the usual ones."""
+        self._drafts[run_id] = issues
+
+    def due(self, change: Change, digest: str) -> list[Letter]:
+        """The issues that a change makes due: those of a run that has just got its outcome."""
+        run = change.run
+        if change.event in _NOT_DUE or run.outcome not in self._rule.outcomes:
+            return []
+        issues = self._drafts.pop(run.id, None)
+        if issues is None:
+            issues = issues_for(run, self.record.source, digest)
+        return [Letter(session=run.session, run=run.id, repo=self._rule.repo, issue=issue) for issue in issues]
+
+    def filed(self, letter: Letter) -> None:
+        """An issue was filed."""
+        self._urls.setdefault(letter.run, []).append(letter.url)
+
+    def urls(self, run: Run) -> list[str]:
+        """Issues filed for a run."""
+        return self._urls.get(run.id, [])

@@ -1,0 +1,144 @@
+"""Files issues from the journal: tried again when GitHub stumbles, never filed twice, kept when all fails.
+
+That a try begins is on disk before it does; so whoever finds a letter with a try behind it, be it the next session,
+asks for what may exist already. A letter that cannot be filed now does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from pytest_dispatch.report.filing import Filer, FilingError
+from pytest_dispatch.store.journal import Journal, Letter, letter_row
+
+__all__ = ["Filer", "FilingError", "Outbox", "Post"]
+
+FIRST_PAUSE = 1.0  # seconds before the next try after one that failed; doubled for each further failure in a row
+LONGEST_PAUSE = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """How the outbox stands."""
+
+    pending: int
+    filed: int
+    unfiled: tuple[str, ...] = ()  # a line for each that failed so far, or for good
+
+
+class Outbox:
+    """Files letters one after the other, in the order in which they were put in.
+
+    Args:
+        journal: Where letters are kept.
+        filers: Gives the filer for a repository, or None where no issue may be filed now.
+        on_tried: Told after each try, with the letter as it then is.
+        pause: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        filers: Callable[[str], Filer | None],
+        on_tried: Callable[[Letter], None],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._journal = journal
+        self._filers = filers
+        self._on_tried = on_tried
+        self._pause = pause
+        self._letters: deque[Letter] = deque()
+        self._done: list[Letter] = []
+        self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, letters: list[Letter]) -> asyncio.Task[None]:
+        """Begin with what earlier sessions left; returns the task that does it, which ends by a JournalError alone."""
+        self._letters.extend(letter for letter in letters if self._filers(letter.repo) is not None)
+        self._task = asyncio.create_task(self._work(), name="the outbox")
+        return self._task
+
+    async def stop(self) -> None:
+        """Stop where it stands; what is not known to be filed stays in the journal."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def put(self, letter: Letter) -> None:
+        """File this too; it is in the journal already."""
+        self._letters.append(letter)
+        self._wake.set()
+
+    def post(self) -> Post:
+        """How it stands."""
+        failed = [letter for letter in (*self._done, *self._letters) if letter.failed]
+        return Post(
+            pending=len(self._letters),
+            filed=sum(bool(letter.url) for letter in self._done),
+            unfiled=tuple(f"{letter.issue.title}: {letter.failed}" for letter in failed),
+        )
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            while self._letters:
+                await self._try_first()
+            await self._wake.wait()
+
+    async def _try_first(self) -> None:
+        letter = self._letters[0]
+        filer = self._filers(letter.repo)
+        if filer is None:
+            self._finish(replace(letter, failed="there is no GitHub token"))
+            return
+        begun = replace(letter, tries=letter.tries + 1)
+        await self._keep(begun)
+        try:
+            url = await _in_thread(lambda: filer.file(letter.issue, letter.tries > 0))
+        except FilingError as error:
+            await self._failed(replace(begun, failed=str(error), given_up=error.permanent), error)
+        else:
+            self._backed_off = 0.0
+            filed = replace(begun, url=url, failed="")
+            await self._keep(filed)
+            self._finish(filed)
+
+    async def _failed(self, letter: Letter, error: FilingError) -> None:
+        await self._keep(letter)
+        if letter.given_up:
+            self._finish(letter)
+            return
+        self._letters.rotate(-1)  # the others first: it may be this letter alone that GitHub stumbles over
+        self._on_tried(letter)
+        self._backed_off = min(2.0 * self._backed_off, LONGEST_PAUSE) if self._backed_off else FIRST_PAUSE
+        await self._pause(self._backed_off if error.retry_after is None else error.retry_after)
+
+    async def _keep(self, letter: Letter) -> None:
+        self._letters[0] = letter
+        await asyncio.wrap_future(self._journal.write([letter_row(letter)]))
+
+    def _finish(self, letter: Letter) -> None:
+        self._letters.popleft()
+        self._done.append(letter)
+        self._on_tried(letter)
+
+
+async def _in_thread(work: Callable[[], str]) -> str:
+    """Wait for `work` in a thread that nobody else waits for: when all is to stop at once, GitHub may be slow."""
+    done: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
+            done.set_exception(error)
+
+    done.set_running_or_notify_cancel()  # from here on it cannot be cancelled, only left alone
+    threading.Thread(target=run, name="dispatch-outbox", daemon=True).start()
+    return await asyncio.wrap_future(done)

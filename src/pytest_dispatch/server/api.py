@@ -1,0 +1,318 @@
+"""The API under /api/v1: what the pytest side, its xdist workers and the command line speak with a lab.
+
+`ROUTES` is the whole of it; the OpenAPI description is made from the same table.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from pytest_dispatch.core.errors import DispatchError
+from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.server.events import event_stream
+from pytest_dispatch.server.wire import (
+    MachineView,
+    Opened,
+    OpenSession,
+    Problem,
+    RunChange,
+    RunView,
+    SessionView,
+    Verdict,
+    Wanted,
+    console_lines,
+    slim,
+)
+from pytest_dispatch.writer import UnknownError
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.lab import Lab
+
+LONGEST_WAIT = 30.0  # seconds that a long poll may last
+BODY_LIMIT = 64 * 2**20  # bytes of a request
+PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the handlers need: the lab, and what the server knows about itself."""
+
+    lab: Lab
+    token: str
+    port: Callable[[], int]
+    mdns: Callable[[], str]
+
+
+Handler = Callable[[Door, web.Request, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One operation.
+
+    Attributes:
+        takes: Type of the request's JSON body, None where there is none.
+        gives: Type of the answer's JSON body, None where there is none.
+        query: Names of query parameters, all numbers and optional.
+        status: Of the answer when all is well.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    takes: Any = None
+    gives: Any = None
+    query: tuple[str, ...] = ()
+    status: int = 200
+
+
+def routes(door: Door) -> list[web.RouteDef]:
+    """The API as aiohttp routes; nothing below its prefix is left to anybody else."""
+    known = [web.route(r.method, PREFIX + r.path, _guarded(door, r)) for r in ROUTES]
+    others = [Route(method="*", path=path, handler=_unknown, summary="") for path in ("", "/{rest:.*}")]
+    return [*known, *(web.route(r.method, PREFIX + r.path, _guarded(door, r)) for r in others)]
+
+
+#: What a handler may raise, and the status that it becomes; the first row that fits.
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (msgspec.DecodeError, 400),
+    (UnicodeDecodeError, 400),
+    (RecursionError, 400),
+    (ConnectionError, 400),
+    (web.RequestPayloadError, 400),
+    (UnknownError, 404),
+    (web.HTTPRequestEntityTooLarge, 413),
+    (DispatchError, 503),
+)
+_EXPECTED = tuple(kind for kind, _ in _STATUS)
+
+
+def _guarded(door: Door, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if not _may_enter(door, request):
+            problem = Problem(error="expected the session's bearer token in the header Authorization")
+            return _json(problem, 401, {"WWW-Authenticate": "Bearer"})
+        try:
+            return await _answer(door, route, request)
+        except _EXPECTED as error:
+            status = next(status for kind, status in _STATUS if isinstance(error, kind))
+            text = error.text if isinstance(error, web.HTTPException) else str(error)
+            return _json(Problem(error=text or ""), status)
+
+    return handle
+
+
+def _may_enter(door: Door, request: web.Request) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    given = token.strip().encode(errors="surrogateescape")  # as aiohttp decoded it
+    return hmac.compare_digest(given, door.token.encode()) and scheme.lower() == "bearer"
+
+
+async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamResponse:
+    if door.lab.broken is not None:
+        return _json(Problem(error=str(door.lab.broken)), 503)
+    body = msgspec.json.decode(await request.read(), type=route.takes) if route.takes else None
+    result = await route.handler(door, request, body)
+    if isinstance(result, web.StreamResponse):
+        return result
+    return web.Response(status=204) if route.gives is None else _json(result, route.status)
+
+
+async def _unknown(_door: Door, request: web.Request, _body: None) -> web.Response:
+    """No such path, or no such method on it."""
+    path = request.path.removeprefix(PREFIX)
+    allowed = sorted(r.method for r in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", r.path), path))
+    if not allowed:
+        return _json(Problem(error=f"no {request.path!r} here; {PREFIX}/openapi.json says what there is"), 404)
+    expected = ", ".join(allowed)
+    return _json(Problem(error=f"expected {expected}, got {request.method}"), 405, {"Allow": expected})
+
+
+def _json(value: object, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    body = msgspec.json.encode(value)
+    return web.Response(status=status, body=body, headers=headers, content_type="application/json")
+
+
+def _number(request: web.Request, name: str, default: float) -> float:
+    given = request.query.get(name, str(default))
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
+    return number
+
+
+def _view(door: Door, run: Run) -> RunView:
+    lab = door.lab
+    return RunView(
+        run=run,
+        version=run.version,
+        digest=lab.writer.digest_of(run),
+        console=console_lines(lab.console(run)),
+        issues=tuple(lab.writer.ledger(run.session).urls(run)),
+        filing=lab.filing(run),
+    )
+
+
+async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
+    rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues))
+    if body.resume:
+        found = await door.lab.orders.resume(body.source, body.policy, rule)
+        if found is not None:
+            return Opened(id=found, resumed=True)
+    return Opened(id=await door.lab.orders.open(body.source, body.policy, rule, door.port()))
+
+
+async def _session(door: Door, request: web.Request, _body: None) -> SessionView:
+    session = request.match_info["session"]
+    door.lab.writer.ledger(session)
+    post = door.lab.post()
+    queue = door.lab.queue
+    machines = tuple(
+        MachineView(
+            name=seen.name,
+            heard=seen.heard,
+            off=door.lab.is_off(seen.name),
+            ran=tuple(queue.runs[run_id].workload.name for run_id in seen.ran),
+        )
+        for seen in queue.machines.values()
+    )
+    return SessionView(
+        id=session,
+        machines=machines,
+        issues_pending=post.pending,
+        issues_filed=post.filed,
+        unfiled=post.unfiled,
+        mdns=door.mdns(),
+    )
+
+
+async def _close(door: Door, request: web.Request, _body: None) -> None:
+    await door.lab.orders.close(request.match_info["session"])
+    await door.lab.dismiss()
+
+
+async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:
+    wanted = [(item.key, item.workload) for item in body]
+    runs = await door.lab.orders.submit(request.match_info["session"], wanted)
+    return [RunView(run=slim(run), version=run.version) for run in runs]
+
+
+async def _run(door: Door, request: web.Request, _body: None) -> RunView:
+    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is."""
+    orders, writer = door.lab.orders, door.lab.writer
+    run_id = request.match_info["run"]
+    after, wait = _number(request, "after", -1), min(_number(request, "wait", 0), LONGEST_WAIT)
+    give_up = writer.clock.now() + wait
+    while orders.run(run_id).version <= after and (left := give_up - writer.clock.now()) > 0:
+        if writer.broken is not None:
+            raise writer.broken
+        if writer.stopping:
+            break
+        await writer.moved(left)
+    return _view(door, orders.run(run_id))
+
+
+async def _cancel(door: Door, request: web.Request, _body: None) -> None:
+    door.lab.orders.cancel(request.match_info["run"])
+
+
+async def _decide(door: Door, request: web.Request, body: Verdict) -> None:
+    drafts = None if body.issues is None else list(body.issues)
+    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, drafts)
+
+
+async def _events(door: Door, request: web.Request, _body: None) -> web.StreamResponse:
+    after = int(max(0, _number(request, "after", 0)))
+    return await event_stream(door.lab, request, request.match_info["session"], after)
+
+
+async def _description(_door: Door, _request: web.Request, _body: None) -> dict[str, Any]:
+    from pytest_dispatch.server.openapi import describe
+
+    return describe(ROUTES, PREFIX)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/sessions",
+        handler=_open,
+        summary="Open a session, or resume one",
+        takes=OpenSession,
+        gives=Opened,
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/sessions/{session}",
+        handler=_session,
+        summary="How a session stands",
+        gives=SessionView,
+    ),
+    Route(
+        method="DELETE",
+        path="/sessions/{session}",
+        handler=_close,
+        summary="Close a session: cancel what it still waits for",
+        status=204,
+    ),
+    Route(
+        method="POST",
+        path="/sessions/{session}/runs",
+        handler=_submit,
+        summary="Ask for workloads; a key that is known changes nothing",
+        takes=list[Wanted],
+        gives=list[RunView],
+    ),
+    Route(
+        method="GET",
+        path="/sessions/{session}/events",
+        handler=_events,
+        summary="Changes as server-sent events",
+        gives=RunChange,
+        query=("after",),
+    ),
+    Route(
+        method="GET",
+        path="/runs/{run}",
+        handler=_run,
+        summary="A run; with `after` and `wait`, its next change",
+        gives=RunView,
+        query=("after", "wait"),
+    ),
+    Route(
+        method="DELETE",
+        path="/runs/{run}",
+        handler=_cancel,
+        summary="Cancel a run",
+        status=204,
+    ),
+    Route(
+        method="POST",
+        path="/runs/{run}/verdict",
+        handler=_decide,
+        summary="The session's own verdict on an attempt that reported",
+        takes=Verdict,
+        status=204,
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        handler=_description,
+        summary="This description",
+        gives=dict[str, Any],
+    ),
+)

@@ -1,0 +1,123 @@
+"""POST and PUT on the boot path: what a workload says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from aiohttp import web
+
+from pytest_dispatch.core.model import Case, Outcome, Report
+from pytest_dispatch.core.queue import Taken
+from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
+
+if TYPE_CHECKING:
+    from pytest_dispatch.lab import Lab
+
+REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
+LONG = 2**16  # bytes from which on a report is read in a thread
+
+
+class Reported(msgspec.Struct, kw_only=True):
+    """The body of a PUT; everything from `result` on goes beyond what `beacon` 1.1.0 sends."""
+
+    title: str
+    body: str | None = None
+    labels: list[str] | None = None
+    assignees: list[str] | None = None
+    milestone: str | None = None
+    result: Outcome | None = None
+    cases: list[ReportedCase] | None = None
+    junit: str | None = None
+    tap: str | None = None
+
+
+class ReportedCase(msgspec.Struct, kw_only=True):
+    """One test inside the workload; the duration is in seconds."""
+
+    name: str
+    outcome: Outcome = Outcome.PASSED
+    duration: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    message: str = ""
+
+
+def read_report(data: bytes) -> Report:
+    """A PUT's body as a report.
+
+    Raises:
+        ValueError: It is none; the text says what is wrong with it.
+    """
+    try:
+        data.decode()  # also what the decoder would skip
+        said = msgspec.json.decode(data, type=Reported)
+        cases = _cases(said)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected JSON in UTF-8: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise ValueError("expected a report: too many brackets within brackets") from error
+    except msgspec.DecodeError as error:  # its subclass ValidationError names the field
+        raise ValueError(f"expected a report: {error}") from error
+    except CasesError as error:
+        raise ValueError(f"expected test results: {error}") from error
+    return Report(
+        title=said.title,
+        body=said.body or "",
+        labels=tuple(said.labels or ()),
+        assignees=tuple(said.assignees or ()),
+        milestone=said.milestone or "",
+        result=said.result,
+        cases=cases,
+        junit=said.junit or "",
+        tap=said.tap or "",
+    )
+
+
+def _cases(said: Reported) -> tuple[Case, ...]:
+    """The cases that were sent as such, in JUnit and in TAP; only where there are none, those in the body."""
+    sent = tuple(Case(name=c.name, outcome=c.outcome, duration=c.duration, message=c.message) for c in said.cases or ())
+    junit = parse_junit(said.junit) if said.junit else ()
+    tap = parse_tap(said.tap) if said.tap else ()
+    return sent + junit + tap or cases_in_body(said.body or "")
+
+
+async def post(_request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+    """The workload runs."""
+    if await lab.gate.boot(machine) is Taken.REFUSED:
+        return _not_mine(machine, "was downloading")
+    return web.Response()
+
+
+async def put(request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+    """The workload reports."""
+    try:
+        data = await _read(request)
+        # A long report takes a while to read, in which other machines are to be served.
+        report = read_report(data) if len(data) < LONG else await asyncio.to_thread(read_report, data)
+    except ValueError as error:
+        return web.Response(status=400, text=f"{error}\n")
+    if await lab.gate.report(machine, report) is Taken.REFUSED:
+        return _not_mine(machine, "has booted")
+    return web.Response()
+
+
+async def _read(request: web.Request) -> bytes:
+    """The body of a PUT, without waiting for the end of one that is too long.
+
+    Raises:
+        HTTPRequestEntityTooLarge: It is.
+    """
+    size = request.content_length or 0
+    data = bytearray()
+    while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
+        data += chunk
+        size = len(data)
+    if size > REPORT_LIMIT:
+        text = f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes\n"
+        raise web.HTTPRequestEntityTooLarge(REPORT_LIMIT, size, text=text)
+    return bytes(data)
+
+
+def _not_mine(machine: str, what: str) -> web.Response:
+    """417, as the protocol has it: `beacon` goes on to the next server."""
+    return web.Response(status=417, text=f"{machine} has no workload here that {what}\n")

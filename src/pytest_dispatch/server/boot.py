@@ -1,0 +1,183 @@
+"""HEAD and GET on the boot path: what firmware asks.
+
+Firmware is strict (UEFI 2.10, 24.7): HEAD answers exactly as GET would, with a length and a bare media type; nothing
+is chunked or redirected. A download counts only when its last byte was taken.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+from aiohttp import web
+
+from pytest_dispatch.core.media import served_as
+from pytest_dispatch.core.model import Idle, Kind, Run
+from pytest_dispatch.downloads import Part
+from pytest_dispatch.server.sending import Promised, SpoiledError, send
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from pytest_dispatch.core.queue import Answer
+    from pytest_dispatch.lab import Lab
+
+PATIENCE = 3.0  # seconds that a machine is kept waiting for bytes being fetched; firmware gives up after 5
+
+_FIRMWARE = Path(__file__).parent.parent / "firmware"
+_ARCHITECTURES = {"aa64", "x64"}
+_PLAIN = string.punctuation + " "  # what a header may carry as it is
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a machine is to get: a workload, or an idle program."""
+
+    file: Promised
+    etag: str
+    headers: dict[str, str]
+    run: Run | None = None
+    idle: Idle | None = None
+
+
+async def head(request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+    """Reserve the next workload for this machine, and tell its size and type."""
+    offer = _offer(lab, await lab.gate.ask(machine, PATIENCE), request)
+    try:
+        with offer.file.opened():
+            return _without_body(request, offer) or _response(200, offer, offer.file.size)
+    except SpoiledError as error:
+        return _spoiled(lab, machine, error)
+
+
+async def get(request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+    """Hand the reserved workload over, or a part of it."""
+    offer = _offer(lab, await lab.gate.send(machine, PATIENCE), request)
+    size = offer.file.size
+    early = _without_body(request, offer)
+    if early is not None:
+        return early
+    span = _range(request, offer)
+    if span is None:
+        return await _send(request, lab, machine, offer, _response(200, offer, size), (0, size))
+    start, end = span
+    if start >= end:
+        return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
+    response = _response(206, offer, end - start, {"Content-Range": f"bytes {start}-{end - 1}/{size}"})
+    return await _send(request, lab, machine, offer, response, span)
+
+
+def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:
+    if answer.run is None:
+        return _idle_program(answer.idle, request.query.get("arch", ""))
+    run, asset = answer.run, lab.writer.assets[answer.run.id]
+    headers = {"Content-Type": served_as(run.workload.kind), "Dispatch-Workload": quote(run.workload.name)}
+    if run.workload.scenario:
+        headers["Dispatch-Scenario"] = quote(run.workload.scenario, safe=_PLAIN)
+    file = Promised(path=asset.path, size=asset.size, mtime_ns=asset.mtime_ns)
+    return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
+
+
+def _idle_program(idle: Idle, arch: str) -> Offer:
+    """The program for a machine that gets nothing; `arch` is `x64` or `aa64`, as our own machines tell."""
+    path = _FIRMWARE / f"{idle}-{arch if arch in _ARCHITECTURES else 'x64'}.efi"
+    headers = {"Content-Type": served_as(Kind.EFI), "Dispatch-Idle": idle.value}
+    return Offer(file=Promised(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle)
+
+
+def _response(status: int, offer: Offer, length: int, more: dict[str, str] | None = None) -> web.StreamResponse:
+    headers = {**offer.headers, "ETag": offer.etag, "Accept-Ranges": "bytes", **(more or {})}
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = length
+    return response
+
+
+async def _send(
+    request: web.Request, lab: Lab, machine: str, offer: Offer, response: web.StreamResponse, span: tuple[int, int]
+) -> web.StreamResponse:
+    try:
+        with offer.file.opened() as file:
+            download = _Download(lab, machine, offer, span)
+            await response.prepare(request)
+            transport = cast("asyncio.Transport", request.transport)  # still there, or the line above had raised
+            try:
+                await send(transport, offer.file, file, span, download.taken)
+            finally:
+                download.ended()
+        await response.write_eof()
+    except SpoiledError as error:
+        answer = _spoiled(lab, machine, error)
+        return response if response.prepared else answer
+    except ConnectionError:
+        pass  # the machine has gone, as firmware does when it has what it wants
+    return response
+
+
+class _Download:
+    """Tells the lab how one request for bytes goes."""
+
+    def __init__(self, lab: Lab, machine: str, offer: Offer, span: tuple[int, int]) -> None:
+        self._gate = lab.gate
+        self._machine = machine
+        self._offer = offer
+        self._start, self._end = span
+        self._reached = self._start
+        if offer.run is not None:
+            self._gate.downloading(machine, offer.run, whole=span == (0, offer.file.size))
+
+    def taken(self, offset: int) -> None:
+        self._reached = offset
+        if self._offer.run is not None:
+            self._gate.sending(self._machine, self._offer.run, offset)
+
+    def ended(self) -> None:
+        part = Part(start=self._start, end=self._end, reached=self._reached, size=self._offer.file.size)
+        if self._offer.run is not None:
+            self._gate.received(self._machine, self._offer.run, part)
+        elif self._offer.idle is Idle.POWEROFF and self._reached == part.size:
+            self._gate.powered_off(self._machine)
+
+
+def _spoiled(lab: Lab, machine: str, error: SpoiledError) -> web.Response:
+    lab.gate.spoiled(machine, str(error))
+    return web.Response(status=503, text=f"{error}\n")
+
+
+def _without_body(request: web.Request, offer: Offer) -> web.StreamResponse | None:
+    """Answer a conditional request that needs no body (RFC 9110, section 13)."""
+    if not _names(_header(request, "If-Match") or "*", offer.etag):
+        return _response(412, offer, 0)
+    if _names(_header(request, "If-None-Match").replace("W/", ""), offer.etag):
+        return web.Response(status=304, headers={"ETag": offer.etag})
+    return None
+
+
+def _header(request: web.Request, name: str) -> str:
+    """A header's value; one that was sent in several lines as the list that it is (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getall(name, []))
+
+
+def _names(condition: str, etag: str) -> bool:
+    given = {tag.strip() for tag in condition.split(",")}
+    return "*" in given or etag in given
+
+
+def _range(request: web.Request, offer: Offer) -> tuple[int, int] | None:
+    """First and one past the last byte asked for, equal if there are none such; None for all.
+
+    A Range that is malformed, names several, or is for other bytes than these is ignored (RFC 9110, section 14.2).
+    """
+    size = offer.file.size
+    match = _RANGE.fullmatch(_header(request, "Range"))
+    if match is None or (_header(request, "If-Range") or offer.etag) != offer.etag:
+        return None
+    if match[3] is not None:
+        return max(0, size - int(match[3])), size
+    start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
+    malformed = match[2] and int(match[2]) < start
+    return None if malformed else (min(start, size), max(end, min(start, size)))

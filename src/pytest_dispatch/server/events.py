@@ -1,0 +1,66 @@
+"""A session's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from pytest_dispatch.server.wire import RunChange, slim
+
+if TYPE_CHECKING:
+    from pytest_dispatch.lab import Lab
+
+QUIET = 10.0  # seconds without an event after which a comment says that the stream is still there
+
+
+async def event_stream(lab: Lab, request: web.Request, session: str, after: int) -> web.StreamResponse:
+    """Tell changes as they come, numbered from 1; a reader goes on after `Last-Event-ID`, or else after `after`.
+
+    Raises:
+        UnknownError: There is no such session.
+    """
+    lab.writer.ledger(session)
+    last = request.headers.get("Last-Event-ID", "")
+    if re.fullmatch("[0-9]{1,18}", last):
+        after = int(last)
+    response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+    response.content_type = "text/event-stream"
+    await response.prepare(request)
+    try:
+        async with aclosing(_texts(lab, session, after)) as texts:
+            async for text in texts:
+                await response.write(text)
+    except ConnectionError:
+        pass  # the reader has gone, as readers do
+    return response
+
+
+async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, None]:
+    """The texts of the events, and a comment where there are none for a while: a reader that has left is noticed so."""
+    clock, progress = lab.writer.clock, lab.gate.progress
+    told: dict[str, int] = {}
+    spoke = clock.now()
+    async with aclosing(lab.orders.changes(session, after)) as changes:
+        async for item in changes:
+            text = b""
+            if item is not None:
+                number, change = item
+                seen = RunChange(event=change.event, attempt=change.attempt, at=change.at, run=slim(change.run))
+                text = b"id: %d\n" % number + _event("change", seen)
+            elif told != progress:
+                told = dict(progress)
+                text = _event("progress", told)
+            elif clock.now() - spoke >= QUIET:
+                text = b":\n\n"
+            if text:
+                spoke = clock.now()
+                yield text
+
+
+def _event(name: str, value: object) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value))

@@ -1,0 +1,83 @@
+"""The API's OpenAPI 3.1 description, made from its table of routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_dispatch.server.wire import Problem
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.api import Route
+
+_STREAMS = {"/sessions/{session}/events"}
+
+
+def describe(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
+    """The description as a JSON document (https://spec.openapis.org/oas/v3.1.0)."""
+    from pytest_dispatch import __version__
+
+    routes = list(routes)
+    types = [t for route in routes for t in (route.takes, route.gives) if t is not None]
+    schemas, components = msgspec.json.schema_components([*types, Problem], ref_template="#/components/schemas/{name}")
+    schema_of = {id(t): schema for t, schema in zip([*types, Problem], schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(prefix + route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "pytest-dispatch lab", "version": __version__},
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
+    media = "text/event-stream" if route.path in _STREAMS else "application/json"
+    good: dict[str, Any] = {"description": "As asked"}
+    if route.gives is not None:
+        schema = {"type": "string"} if route.path in _STREAMS else schema_of[id(route.gives)]
+        good["content"] = {media: {"schema": schema}}
+    problem = {"application/json": {"schema": schema_of[id(Problem)]}}
+    bad = {str(status): {"description": text, "content": problem} for status, text in _refusals(route)}
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
+        "responses": {str(route.status): good, **bad},
+    }
+    if route.takes is not None:
+        body = {"application/json": {"schema": schema_of[id(route.takes)]}}
+        operation["requestBody"] = {"required": True, "content": body}
+    return operation
+
+
+def _refusals(route: Route) -> Iterator[tuple[int, str]]:
+    yield 401, "Without the token"
+    yield 503, "The lab is broken: why"
+    if route.takes is not None or route.query:
+        yield 400, "Malformed"
+    if route.takes is not None:
+        yield 413, "Too long"
+    if "{" in route.path:
+        yield 404, "No such session or run"
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    names = re.findall(r"\{(\w+)\}", route.path)
+    return [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    return [{"name": n, "in": "query", "schema": {"type": "number"}} for n in route.query]
+
+
+def _headers(route: Route) -> list[dict[str, Any]]:
+    given = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
+    return [given] if route.path in _STREAMS else []

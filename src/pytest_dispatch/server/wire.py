@@ -1,0 +1,142 @@
+"""What goes over the API: requests and answers, also the source of its OpenAPI description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+from pytest_dispatch.core.states import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """Ask a lab for a session.
+
+    Attributes:
+        source: Where the workloads come from, as in node ids.
+        issues: Outcomes that become GitHub issues.
+        issues_repo: Where they are filed.
+        resume: Take up the newest session of this source that was interrupted, if there is one.
+    """
+
+    source: str
+    policy: Policy
+    issues: tuple[Outcome, ...] = ()
+    issues_repo: str = ""
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The session."""
+
+    id: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One workload, asked for under a key (a node id)."""
+
+    key: str
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleLine:
+    """Something that a machine showed, and when."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run and what the lab knows around it.
+
+    Attributes:
+        version: Grows with every change of the run.
+        digest: Of the bytes served, once they are known.
+        console: Of the latest attempt that had a machine.
+        issues: URLs of filed issues.
+        filing: Issues are on their way, and GitHub has not yet said yes or no.
+    """
+
+    run: Run
+    version: int
+    digest: str = ""
+    console: tuple[ConsoleLine, ...] = ()
+    issues: tuple[str, ...] = ()
+    filing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineView:
+    """A machine that was seen.
+
+    Attributes:
+        ran: Names of the workloads whose attempts it held, in order.
+        off: It took the power-off program since it last asked for work.
+    """
+
+    name: str
+    heard: float
+    ran: tuple[str, ...] = ()
+    off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """How a session stands.
+
+    Attributes:
+        unfiled: A line for each issue that could not be filed so far.
+        mdns: The name under which the lab is announced, or why it is not.
+    """
+
+    id: str
+    machines: tuple[MachineView, ...] = ()
+    issues_pending: int = 0
+    issues_filed: int = 0
+    unfiled: tuple[str, ...] = ()
+    mdns: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The session's own verdict; None leaves the outcome, or the issues, to the lab."""
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    issues: tuple[Issue, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChange:
+    """One change, as the event stream tells it. The reports' long texts are left out."""
+
+    event: Event
+    attempt: int
+    at: float
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a request was refused."""
+
+    error: str
+
+
+def slim(run: Run) -> Run:
+    """The run without the long texts of its reports."""
+    attempts = tuple(
+        replace(a, reports=tuple(replace(r, body="", junit="", tap="") for r in a.reports)) for a in run.attempts
+    )
+    return replace(run, attempts=attempts)
+
+
+def console_lines(lines: Iterable[tuple[float, str]]) -> tuple[ConsoleLine, ...]:
+    """Console lines as they go over the wire."""
+    return tuple(ConsoleLine(at=at, text=text) for at, text in lines)
