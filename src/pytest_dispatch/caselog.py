@@ -1,0 +1,82 @@
+"""Gathers pytest's reports of our items for the JUnit file of `--dispatch-junit`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.report.junit import JunitCase, write_junit
+
+_OUTCOMES = {"passed": Outcome.PASSED, "failed": Outcome.FAILED, "skipped": Outcome.SKIPPED}
+
+
+class CaseLog:
+    """Takes reports as they come, in this process or from pytest-xdist workers."""
+
+    def __init__(self) -> None:
+        self._subtests: list[JunitCase] = []
+        self._items: dict[str, JunitCase] = {}
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """See whether the file will be writable, before hours are spent.
+
+        Raises:
+            ConfigError: It will not.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not path.exists()
+            path.open("ab").close()
+            if fresh:
+                path.unlink()
+        except OSError as error:
+            raise ConfigError(_cannot_write(path, error)) from error
+
+    def add(self, report: pytest.TestReport) -> None:
+        """A phase of an item, or one of its sub-tests."""
+        if isinstance(report, pytest.SubtestReport):
+            self._subtests.append(_case(report, report.context.msg or "case"))
+            return
+        case = _case(report, report.nodeid.rpartition("::")[2])
+        before = self._items.get(report.nodeid)
+        if before is not None:
+            worse = case if case.outcome is not Outcome.PASSED else before
+            seconds = before.seconds + case.seconds
+            case = replace(worse, seconds=seconds, properties=case.properties or before.properties)
+        self._items[report.nodeid] = case
+
+    def write(self, path: Path) -> str:
+        """Write those of dispatch's items; returns a line that says where, or why not."""
+        ours = {key: case for key, case in self._items.items() if case.properties}
+        cases = [*ours.values(), *(case for case in self._subtests if case.group in ours)]
+        try:
+            write_junit(path, cases)
+        except OSError as error:
+            return _cannot_write(path, error)
+        return f"JUnit file with {len(cases)} cases: {path}"
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"--dispatch-junit: cannot write {path} ({error.strerror}); give another file"
+
+
+def _case(report: pytest.TestReport, name: str) -> JunitCase:
+    outcome = _OUTCOMES[report.outcome]
+    if outcome is Outcome.FAILED and report.when != "call":
+        outcome = Outcome.ERROR
+    facts = tuple((key, str(value)) for key, value in report.user_properties if key.startswith("dispatch_"))
+    skipped = report.longrepr
+    text = skipped[2] if isinstance(skipped, tuple) else report.longreprtext
+    return JunitCase(
+        group=report.nodeid,
+        name=name,
+        outcome=outcome,
+        seconds=report.duration,
+        text=text,
+        properties=facts,
+    )

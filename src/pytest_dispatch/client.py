@@ -1,0 +1,146 @@
+"""The lab's API for synchronous callers: test items, xdist workers, hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.model import Issue, Outcome
+from pytest_dispatch.server.wire import (
+    Opened,
+    OpenSession,
+    RunChange,
+    RunView,
+    SessionView,
+    Verdict,
+    Wanted,
+)
+
+WAIT = 20.0  # seconds that one long poll lasts
+TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
+
+T = TypeVar("T")
+
+
+class LabClient:
+    """Speaks with one lab. Every method raises `LabError` when the lab cannot be reached, or refuses and says why.
+
+    Args:
+        url: `http://HOST:PORT` of the lab.
+        token: Opens its API.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        headers = {"Authorization": f"Bearer {token}"}
+        # The lab is on this computer or in the lab's own network: no proxy of the environment is for it.
+        self._http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT, trust_env=False)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def open(self, request: OpenSession) -> Opened:
+        """Open a session, or resume one."""
+        return self._ask(Opened, "POST", "/sessions", request)
+
+    def submit(self, session: str, wanted: Sequence[Wanted]) -> list[RunView]:
+        """Ask for workloads, by key."""
+        return self._ask(list[RunView], "POST", f"/sessions/{session}/runs", list(wanted))
+
+    def session(self, session: str) -> SessionView:
+        """How a session stands."""
+        return self._ask(SessionView, "GET", f"/sessions/{session}")
+
+    def end(self, session: str) -> None:
+        """Close the session; what it still waits for is cancelled."""
+        self._call("DELETE", f"/sessions/{session}")
+
+    def run(self, run_id: str, after: int = -1, wait: float = 0.0) -> RunView:
+        """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed."""
+        query = {"after": str(after), "wait": str(wait)}
+        return self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
+
+    def follow(self, run_id: str) -> Iterator[RunView]:
+        """The run as it is, and again whenever it has moved; also now and then when it has not."""
+        view = self.run(run_id)
+        while True:
+            yield view
+            view = self.run(run_id, view.version, WAIT)
+
+    def cancel(self, run_id: str) -> None:
+        """Nobody waits for this run any more."""
+        self._call("DELETE", f"/runs/{run_id}")
+
+    def decide(self, run_id: str, outcome: Outcome | None, reason: str, issues: tuple[Issue, ...] | None) -> None:
+        """The session's own verdict on the latest attempt."""
+        verdict = Verdict(outcome=outcome, reason=reason, issues=issues)
+        self._call("POST", f"/runs/{run_id}/verdict", verdict)
+
+    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | dict[str, int]]]:
+        """Changes as they come, each with its number; a dict is the download progress in bytes by run."""
+        from httpx_sse import connect_sse
+
+        headers = {"Last-Event-ID": str(after)}
+        path = f"/sessions/{session}/events"
+        try:
+            with connect_sse(self._http, "GET", path, headers=headers) as stream:
+                if stream.response.is_error:
+                    stream.response.read()
+                    raise LabError(_problem(stream.response))
+                for event in stream.iter_sse():
+                    if not event.data:
+                        continue  # such an event is none (WHATWG HTML, 9.2.6), yet httpx-sse hands it over
+                    if event.event == "change":
+                        after = int(event.id)
+                        yield after, msgspec.json.decode(event.data, type=RunChange)
+                    else:
+                        yield after, msgspec.json.decode(event.data, type=dict[str, int])
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise _unreachable(self.url, error) from error
+
+    def _ask(
+        self,
+        gives: type[T],
+        method: str,
+        path: str,
+        body: object = None,
+        query: dict[str, str] | None = None,
+        wait: float = 0.0,
+    ) -> T:
+        answer = self._call(method, path, body, query, wait)
+        try:
+            return msgspec.json.decode(answer, type=gives)
+        except msgspec.DecodeError as error:
+            raise LabError(f"expected a lab at {self.url}, got an answer of something else: {error}") from error
+
+    def _call(
+        self, method: str, path: str, body: object = None, query: dict[str, str] | None = None, wait: float = 0.0
+    ) -> bytes:
+        """The answer's body; an answer may take `wait` seconds longer than usual."""
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"} if content else {}
+        try:
+            answer = self._http.request(
+                method, path, content=content, headers=headers, params=query, timeout=TIMEOUT + wait
+            )
+        except httpx.HTTPError as error:
+            raise _unreachable(self.url, error) from error
+        if answer.is_error:
+            raise LabError(_problem(answer))
+        return answer.content
+
+
+def _unreachable(url: str, error: Exception) -> LabError:
+    return LabError(f"the lab at {url} cannot be reached: {str(error) or type(error).__name__}")
+
+
+def _problem(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"expected a lab at {answer.url.copy_with(path='/', query=None)}, got {answer.status_code} from it"

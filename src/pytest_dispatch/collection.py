@@ -1,0 +1,97 @@
+"""Collects workloads as items beside whatever else pytest collects, and asks the lab for those selected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.errors import ConfigError, DispatchError
+from pytest_dispatch.desk import Desk
+from pytest_dispatch.items import DispatchCollector, DispatchItem, named_workload, wanted_by
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Workload
+
+
+class DispatchCollection:
+    """The part of the plugin that runs in every process that collects."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Put our collector beside those that pytest found."""
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed and self._desk.wanted != frozenset():
+            name = self._desk.listing.name
+            report.result.append(DispatchCollector.from_parent(collector, name=name, nodeid=name))
+        return report
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Ask for every selected workload at once, so that machines work whatever item is waited for."""
+        wanted = []
+        for item in session.items:
+            workload = self._workload_of(item)
+            if workload is not None:
+                with suppress(ConfigError):  # its mark is wrong, as the item itself will say
+                    wanted.append(wanted_by(item, workload))
+        if self._desk.client is not None and wanted:
+            try:
+                self._desk.submit(wanted)
+            except DispatchError as error:
+                raise pytest.UsageError(str(error)) from error
+
+    def _workload_of(self, item: pytest.Item) -> Workload | None:
+        if isinstance(item, DispatchItem):
+            return item.workload
+        uses = "dispatch_workload" in getattr(item, "fixturenames", ())
+        return self._desk.workload(named_workload(item)) if uses else None
+
+
+def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
+    """Take our node ids out of the command line, which pytest would look for on disk.
+
+    Args:
+        config: Its `args` lose what is ours alone; a folder that is named as a whole may hold Python tests too.
+        source: What our node ids begin with.
+
+    Returns:
+        The names asked for; None for all; empty where the command line names only other things.
+    """
+    # where pytest is called elsewhere than in its root directory, it shows node ids relative to there
+    shown = os.path.relpath(config.rootpath / source, config.invocation_params.dir)
+    ours = {arg: _name(arg, {source, shown}) for arg in config.args}
+    names = {name for name in ours.values() if name is not None}
+    if not names:
+        given = config.args_source is pytest.Config.ArgsSource.ARGS
+        return frozenset() if given else None
+    config.args[:] = [arg for arg in config.args if ours[arg] is None or _on_disk(config, arg)]
+    return None if "" in names else frozenset(names)
+
+
+def _name(arg: str, sources: set[str]) -> str | None:
+    """The workload that an argument names, empty for all of the source; None if it is not ours."""
+    found, colons, name = arg.partition("::")
+    return name if found.rstrip("/") in sources and (name or not colons) else None
+
+
+def _on_disk(config: pytest.Config, arg: str) -> bool:
+    return "::" not in arg and (config.invocation_params.dir / arg).exists()
+
+
+def check_names(desk: Desk) -> None:
+    """Refuse node ids of workloads that there are not.
+
+    Raises:
+        pytest.UsageError: Names the first of them, and what there is.
+    """
+    known = {workload.name for workload in desk.listing.workloads}
+    for name in sorted((desk.wanted or frozenset()) - known):
+        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} (it has: {desk.known})")

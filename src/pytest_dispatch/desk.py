@@ -1,0 +1,178 @@
+"""What items and fixtures need of a session that is on: the lab's client, the workloads, the runs asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.outcomes import LabFault
+
+if TYPE_CHECKING:
+    from pytest_dispatch.client import LabClient
+    from pytest_dispatch.core.model import Report, Run, Workload
+    from pytest_dispatch.server.wire import RunView, Wanted
+    from pytest_dispatch.sources.base import Listing
+
+POLL = 0.2  # seconds between looks at whether issues were filed
+PATIENCE = 10.0  # seconds that all items together wait for links of issues that GitHub is slow to take
+
+
+def _tell_nobody(_runs: Sequence[Run]) -> None:
+    """Where there is no display."""
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """One per pytest process that collects.
+
+    Attributes:
+        wanted: Names to collect, where the command line gave node ids; None for all.
+        client: None before the lab is started (never with --collect-only) and after it has stopped.
+        waiting: Entered while the main thread waits for a machine; draws the live table.
+        submitted: Told of the runs that were asked for.
+        runs: Run ids by node id, once submitted.
+        patience: Seconds that are left of it.
+        gone: Somebody has been told that the lab cannot be asked any more.
+    """
+
+    listing: Listing
+    wanted: frozenset[str] | None = None
+    client: LabClient | None = None
+    session: str = ""
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext
+    submitted: Callable[[Sequence[Run]], None] = _tell_nobody
+    runs: dict[str, str] = field(default_factory=dict)
+    patience: float = PATIENCE
+    gone: bool = False
+
+    @property
+    def lab(self) -> LabClient:
+        """The lab's client.
+
+        Raises:
+            LabError: The lab is not running.
+        """
+        if self.client is None:
+            raise LabError("the lab is not running")
+        return self.client
+
+    def close(self) -> None:
+        """Let go of the lab; may be called again."""
+        client, self.client = self.client, None
+        if client is not None:
+            client.close()
+
+    def workload(self, name: str) -> Workload | None:
+        """The workload of that name."""
+        return next((w for w in self.listing.workloads if w.name == name), None)
+
+    @property
+    def known(self) -> str:
+        """The names of all workloads, for messages."""
+        return plain_line(", ".join(workload.name for workload in self.listing.workloads))
+
+    def submit(self, wanted: Sequence[Wanted]) -> None:
+        """Ask the lab for these.
+
+        Raises:
+            DispatchError: The lab cannot be asked.
+        """
+        views = self.lab.submit(self.session, wanted)
+        self.runs.update({view.run.key: view.run.id for view in views})
+        self.submitted([view.run for view in views])
+
+    def wait(self, key: str, until: Callable[[RunView], bool]) -> RunView:
+        """The run once `until` holds of it; every wait in the lab has a deadline, so this one ends.
+
+        Raises:
+            LabFault: The lab is gone.
+        """
+        try:
+            with self.faults(), self.waiting():
+                return next(view for view in self.lab.follow(self.runs[key]) if until(view))
+        except KeyboardInterrupt:
+            # pytest reads the source of every frame on the way: let there be none of an HTTP library's
+            raise KeyboardInterrupt from None
+
+    def look(self, key: str) -> RunView:
+        """The run as it stands.
+
+        Raises:
+            LabFault: The lab is gone.
+        """
+        with self.faults():
+            return self.lab.run(self.runs[key])
+
+    def settled(self, key: str) -> RunView:
+        """The run with its outcome, and with the links of its issues if GitHub is quick.
+
+        Raises:
+            LabFault: The lab is gone.
+        """
+        view = self.wait(key, lambda view: view.run.outcome is not None)
+        with self.faults():
+            while view.filing and self.patience > 0:
+                view = self.lab.run(view.run.id, view.version, POLL)
+                self.patience -= POLL * view.filing
+        return view
+
+    def leave(self, key: str) -> RunView | None:
+        """Be done with a run: wait for the end of one that has reported, give up any other.
+
+        Returns:
+            How it ended; None where the lab has been stopped, or is gone and somebody has been told.
+
+        Raises:
+            LabFault: The lab is gone, and nobody has been told.
+        """
+        if self.client is None or key not in self.runs:
+            return None
+        known = self.gone
+        try:
+            view = self.look(key)
+            if has_reported(view) or view.run.attempt.ended:
+                return self.settled(key)
+            with self.faults():
+                self.lab.cancel(view.run.id)
+            return self.look(key)
+        except LabFault:
+            if known:
+                return None
+            raise
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """What goes wrong with the lab inside is the lab's fault.
+
+        Raises:
+            LabFault: In place of every DispatchError.
+        """
+        try:
+            yield
+        except DispatchError as error:
+            self.gone = True
+            raise LabFault(str(error), pytrace=False) from None
+
+
+def has_booted(view: RunView) -> bool:
+    """Whether the workload runs, or has run, or never will."""
+    return view.run.outcome is not None or view.run.attempt.booted
+
+
+def has_reported(view: RunView) -> bool:
+    """Whether the latest attempt has reported, or the run is over."""
+    return view.run.outcome is not None or first_report(view) is not None
+
+
+def first_report(view: RunView) -> Report | None:
+    """The first report of the latest attempt, but for those that came when it had ended."""
+    return next((report for report in view.run.attempt.reports if not report.late), None)
+
+
+DESK: pytest.StashKey[Desk] = pytest.StashKey()

@@ -1,0 +1,151 @@
+"""A lab inside this process: built from the settings, served from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from importlib.metadata import entry_points
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.lab import Lab
+from pytest_dispatch.loop import LoopThread
+from pytest_dispatch.server.app import Address, LabServer
+from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.store.journal import Journal
+
+if TYPE_CHECKING:
+    from pytest_dispatch.machines.base import Machine, Spec
+    from pytest_dispatch.outbox import Filer
+    from pytest_dispatch.settings import Settings
+
+START = 30.0  # seconds that a start may take
+STOP = 2.0  # seconds that a stop may take
+
+GROUP = "pytest_dispatch.machines"
+
+
+class EmbeddedLab:
+    """`start` it, use its `url` and `token`, `stop` it.
+
+    Args:
+        settings: What the user asked for.
+        source: Name of the workloads' source, under which an interrupted session is found again.
+
+    Attributes:
+        token: Opens the API.
+        url: `http://HOST:PORT` of the lab, as seen from this computer.
+    """
+
+    def __init__(self, settings: Settings, source: str) -> None:
+        self._settings = settings
+        self._source = source
+        self._loop = LoopThread()
+        self._parts = ExitStack()
+        self.token = secrets.token_urlsafe(24)
+        self.url = ""
+
+    def start(self) -> None:
+        """Bring everything up.
+
+        Raises:
+            DispatchError: Something is missing or taken; nothing is left running.
+        """
+        with ExitStack() as parts:
+            state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
+            parts.callback(shutil.rmtree, state, ignore_errors=True)
+            machines = [m for spec in self._settings.machines for m in make_machines(spec, state)]
+            tell_apart(machines)
+            journal = Journal(self._settings.db)
+            parts.callback(journal.close)
+            journal.open()
+            self._loop.start()
+            parts.callback(self._loop.stop)
+            self._loop.call(lambda: self._start(parts, journal, machines), START)
+            self._parts = parts.pop_all()
+
+    def stop(self) -> None:
+        """Take everything down, in bounded time; may be called again.
+
+        Raises:
+            LabError: Something did not end in time.
+        """
+        self._parts.close()
+
+    async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine]) -> None:
+        settings = self._settings
+        bytes_cache = AssetCache(settings.cache, settings.cache_limit, settings.token)
+        lab = Lab(clock=SteadyClock(), journal=journal, cache=bytes_cache, machines=machines, filers=_filers(settings))
+        server = LabServer(lab, self._address(journal), self.token)
+
+        async def stop() -> None:
+            ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
+            await bytes_cache.aclose()
+            for end in ends:
+                if isinstance(end, Exception):
+                    raise LabError(f"not everything could be stopped: {type(end).__name__}: {end}") from end
+
+        parts.callback(lambda: self._loop.call(stop, STOP))
+        await server.start()
+        self.url = server.url
+        await lab.start(server.machine_url, journal.letters())
+
+    def _address(self, journal: Journal) -> Address:
+        settings, port = self._settings, self._settings.port
+        interrupted = journal.last_unfinished(self._source) if settings.resume else None
+        if port == 0 and interrupted is not None:
+            port = interrupted.port  # where its machines report to
+        return Address(
+            host=settings.host,
+            port=port,
+            path=settings.path,
+            allow=settings.allow,
+            announce=settings.announce,
+        )
+
+
+def _filers(settings: Settings) -> Callable[[str], Filer | None]:
+    """Filers by repository: for this session's, and for what earlier sessions left."""
+
+    @cache
+    def filer(repo: str) -> Filer | None:
+        if settings.token is None:
+            return None
+        from pytest_dispatch.report.github import GitHubFiler
+
+        found: Filer = GitHubFiler(repo, settings.token, settings.api_url)
+        return found
+
+    return filer
+
+
+def tell_apart(machines: list[Machine]) -> None:
+    """Rename those whose name another has: every SPEC of a scheme counts from 1."""
+    taken: set[str] = set()
+    for machine in machines:
+        stem, number = machine.name.rpartition("-")[0] or machine.name, count(1)
+        while machine.name in taken:
+            machine.name = f"{stem}-{next(number)}"
+        taken.add(machine.name)
+
+
+def make_machines(spec: Spec, state: Path) -> list[Machine]:
+    """The machines of a SPEC, from whichever package offers its scheme.
+
+    Raises:
+        ConfigError: None does.
+        MachineError: Something that the driver needs is missing.
+    """
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if spec.scheme not in found:
+        raise ConfigError(f"--dispatch-machine: expected one of {', '.join(sorted(found))}, got {spec.text!r}")
+    machines: list[Machine] = found[spec.scheme].load()(spec, state)
+    return machines

@@ -1,0 +1,85 @@
+"""The end of a session: power machines off, file the last issues, and say what was seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.model import Outcome, Run
+from pytest_dispatch.core.plain import plain_line
+
+if TYPE_CHECKING:
+    from pytest_dispatch.client import LabClient
+    from pytest_dispatch.server.wire import RunView, SessionView
+    from pytest_dispatch.terminal import TerminalDisplay
+    from pytest_dispatch.watcher import Watcher
+
+POLL = 0.2  # seconds between looks
+FLUSH = 60.0  # seconds that filing the last issues may take
+
+
+class Ending:
+    """Ends one session in the lab; `lines` is what there is to say about it."""
+
+    def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: Watcher) -> None:
+        self._client = client
+        self._session = session
+        self._display = display
+        self._watcher = watcher
+        self.lines: list[str] = []
+
+    def wind_up(self, drain: float) -> None:
+        """End the session.
+
+        Args:
+            drain: Seconds for machines to take the power-off program.
+
+        Raises:
+            LabError: The lab is gone.
+        """
+        client = self._client
+        client.end(self._session)
+        if drain:
+            self._wait("to take the power-off program", "machine", drain, _not_off)
+        self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
+        views = [client.run(run.id) for run in self._display.runs()]
+        self._watcher.catch_up({view.run.id: view.version for view in views})
+        self.lines += summary_lines(views, client.session(self._session))
+
+    def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
+        """Wait until nothing is left, showing how much is."""
+        give_up = time.monotonic() + longest
+        with self._display.progress() as show:
+            while names := left(self._client.session(self._session)):
+                count = f"{len(names)} {of}{'s' * (len(names) != 1)}"
+                seconds = give_up - time.monotonic()
+                if seconds <= 0:
+                    which = f" ({', '.join(map(str, names))})" if isinstance(names, list) else ""
+                    self.lines.append(f"gave up waiting for {count} {for_what} after {format_duration(longest)}{which}")
+                    break
+                show(f"waiting for {count} {for_what}, at most {format_duration(seconds)} (Ctrl-C stops waiting)")
+                time.sleep(POLL)
+
+
+def _not_off(view: SessionView) -> list[str]:
+    return [machine.name for machine in view.machines if not machine.off]
+
+
+def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
+    """The summary section: flaky runs, issues, machines; empty when there is nothing to say."""
+    flaky = [view.run for view in views if view.run.flaky]
+    lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
+    lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
+    lines += [f"not filed, kept for the next session: {line}" for line in session.unfiled]
+    for machine in session.machines:
+        ran = plain_line(", ".join(machine.ran), 120) or "nothing"
+        lines.append(f"machine {machine.name}: {len(machine.ran)} ({ran})")
+    return [plain_line(line, 400) for line in lines]
+
+
+def _before(run: Run) -> str:
+    first = run.attempts[0]
+    side = "the lab's fault" if first.outcome is Outcome.ERROR else "a failure"
+    return f"{side} before: {first.reason}"

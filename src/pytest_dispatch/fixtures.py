@@ -1,0 +1,64 @@
+"""The fixtures for Python tests that boot workloads. Light: what they need is loaded when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_dispatch.desk import Desk
+    from pytest_dispatch.handles import DispatchLab, DispatchWorkload
+
+_INACTIVE = "{} needs a source of workloads: give --dispatch-repo OWNER/REPO or --dispatch-dir DIR"
+
+
+@pytest.fixture(scope="session")
+def dispatch_lab(request: pytest.FixtureRequest) -> DispatchLab:
+    """The lab that boots this session's workloads."""
+    from pytest_dispatch.handles import DispatchLab
+
+    return DispatchLab(_desk(request, "dispatch_lab"))
+
+
+@pytest.fixture
+def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorkload]:
+    """The workload named by `@pytest.mark.dispatch("NAME")`, once it has booted."""
+    desk = _desk(request, "dispatch_workload")
+    from pytest_dispatch.desk import has_booted
+    from pytest_dispatch.handles import DispatchWorkload
+    from pytest_dispatch.items import note_facts
+    from pytest_dispatch.outcomes import never_booted, raise_outcome
+
+    item = request.node
+    name = _asked_for(desk, item)
+    view = desk.wait(item.nodeid, has_booted)
+    if never_booted(view.run):
+        raise_outcome(desk.settled(item.nodeid))
+    yield DispatchWorkload(name, desk, item.nodeid)
+    last = desk.leave(item.nodeid)
+    if last is not None:
+        note_facts(item, last)
+
+
+def _asked_for(desk: Desk, item: pytest.Item) -> str:
+    """The workload of the item's mark, asked for; usually it has been since the session began."""
+    from pytest_dispatch.items import ask_for, named_workload
+
+    name = named_workload(item)
+    if not name:
+        pytest.fail('dispatch_workload needs a workload: @pytest.mark.dispatch("NAME")', pytrace=False)
+    workload = desk.workload(name)
+    if workload is None:
+        pytest.fail(f"no workload {name!r} in {desk.listing.name}; it has: {desk.known}", pytrace=False)
+    ask_for(desk, item, workload)
+    return name
+
+
+def _desk(request: pytest.FixtureRequest, fixture: str) -> Desk:
+    if not request.config.pluginmanager.has_plugin("dispatch-session"):
+        pytest.fail(_INACTIVE.format(fixture), pytrace=False)
+    from pytest_dispatch.desk import DESK
+
+    return request.config.stash[DESK]

@@ -1,0 +1,89 @@
+"""What the fixtures hand to Python tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.desk import Desk, first_report, has_reported
+from pytest_dispatch.outcomes import WorkloadFailed, raise_outcome
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Moment, Report, Run
+    from pytest_dispatch.server.wire import MachineView, RunView
+
+
+@dataclass(frozen=True)
+class DispatchLab:
+    """The lab that this session uses."""
+
+    _desk: Desk
+
+    @property
+    def url(self) -> str:
+        """`http://HOST:PORT` of the lab, as seen from this computer."""
+        return self._desk.lab.url
+
+    @property
+    def machines(self) -> list[MachineView]:
+        """The machines seen so far."""
+        with self._desk.faults():
+            return list(self._desk.lab.session(self._desk.session).machines)
+
+    @property
+    def workloads(self) -> list[str]:
+        """Names of the source's workloads."""
+        return [workload.name for workload in self._desk.listing.workloads]
+
+
+@dataclass(frozen=True)
+class DispatchWorkload:
+    """A workload that has booted for a test."""
+
+    name: str
+    _desk: Desk
+    _key: str
+
+    @property
+    def run(self) -> Run:
+        """Everything that is known of it."""
+        return self._view.run
+
+    @property
+    def machine(self) -> str:
+        """The machine it runs on."""
+        return self.run.attempt.machine
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What it has reported so far."""
+        return self.run.attempt.reports
+
+    @property
+    def timeline(self) -> tuple[Moment, ...]:
+        """The states that its attempt has entered, each with its time."""
+        return self.run.attempt.history
+
+    @property
+    def console(self) -> list[str]:
+        """What its machine has shown so far; empty for machines that we do not bring up ourselves."""
+        return [line.text for line in self._view.console]
+
+    def report(self) -> Report:
+        """Wait for its first report.
+
+        Raises:
+            WorkloadFailed: It ended without one.
+            LabFault: The lab broke first.
+        """
+        view = self._desk.wait(self._key, has_reported)
+        report = first_report(view)
+        if report is None:
+            raise_outcome(view)
+            text = f"{self.name} ended without a report, as expect={view.run.expect} allows"
+            raise WorkloadFailed(text, pytrace=False)
+        return report
+
+    @property
+    def _view(self) -> RunView:
+        return self._desk.look(self._key)

@@ -1,0 +1,77 @@
+"""The line at the top: which workloads, and where machines find them."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.plain import plain_line
+
+if TYPE_CHECKING:
+    from pytest_dispatch.client import LabClient
+    from pytest_dispatch.settings import Settings
+    from pytest_dispatch.sources.base import Listing
+
+ANNOUNCING = 4.0  # seconds that the line waits for the name under which the lab is announced
+SHOWN = 3  # addresses that the line names at most
+
+
+def header(settings: Settings, listing: Listing, client: LabClient | None, session: str, *, resumed: bool) -> str:
+    """The line.
+
+    Args:
+        settings: What was asked for.
+        listing: The workloads.
+        client: None where no lab is running.
+        session: Its id, if one is.
+        resumed: It had been interrupted.
+    """
+    facts = [listing.name, _kinds(listing)]
+    if client is not None:
+        facts.append(f"boot URL {_boot_urls(settings, client.url)}")
+        facts += [f"machines {', '.join(spec.text for spec in settings.machines)}"] * bool(settings.machines)
+        facts += ["resumed"] * resumed
+        if settings.announce:
+            facts.append(f"mDNS {_announced(client, session)}")
+    if settings.issues and settings.token is None:
+        facts.append("no token: issues are not filed")
+    return f"dispatch: {plain_line('; '.join(facts), 400)}"
+
+
+def _kinds(listing: Listing) -> str:
+    kinds = Counter(workload.kind for workload in listing.workloads)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no workload"
+
+
+def _announced(client: LabClient, session: str) -> str:
+    """The lab's name on the local network; known at once, though the network takes two seconds to agree to it."""
+    give_up = time.monotonic() + ANNOUNCING
+    while not (name := client.session(session).mdns) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    return name or "not yet announced"
+
+
+def _boot_urls(settings: Settings, url: str) -> str:
+    """As machines need it: the lab's own URL is how this computer reaches it."""
+    if settings.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not listened on
+        return f"{url}{settings.path}"
+    port = url.rpartition(":")[2]
+    urls = [f"http://{host}:{port}{settings.path}" for host in _own_hosts(settings.host)]
+    return " or ".join(urls[:SHOWN]) or f"{url}{settings.path}"
+
+
+def _own_hosts(bound: str) -> Iterator[str]:
+    """This computer's addresses as others reach it, as parts of a URL."""
+    import ifaddr
+
+    from pytest_dispatch.server.mdns import reachable
+
+    ips = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for card in ifaddr.get_adapters() for ip in card.ips]
+    for address in reachable(ipaddress.ip_address(ip) for ip in ips):
+        if address.version == 4:
+            yield str(address)
+        elif bound == "::":
+            yield f"[{address}]"

@@ -1,0 +1,215 @@
+"""Workloads as test items: setup waits for the boot, call for the report, teardown for the machine's release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Case, Expect, Outcome, Workload
+from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.desk import DESK, Desk, has_booted
+from pytest_dispatch.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
+from pytest_dispatch.report.markdown import durations
+from pytest_dispatch.server.wire import Wanted
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.wire import RunView
+
+_BAD = {Outcome.FAILED, Outcome.ERROR}
+
+
+class DispatchItem(pytest.Function):
+    """One workload."""
+
+    workload: Workload
+    duration_of_case: float | None = None
+
+    def setup(self) -> None:
+        """Set the fixtures up, then wait until the workload runs."""
+        super().setup()
+        desk = desk_of(self)
+        if desk.client is None:
+            return  # --setup-plan
+        ask_for(desk, self, self.workload)
+        view = desk.wait(self.nodeid, has_booted)
+        if never_booted(view.run):
+            raise_outcome(desk.settled(self.nodeid))
+
+    def teardown(self) -> None:
+        """Wait until the machine is let go, or let it go, and note the facts for reports."""
+        try:
+            view = desk_of(self).leave(self.nodeid)
+            if view is not None:
+                note_facts(self, view)
+        finally:
+            super().teardown()
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where the item comes from, and how it is called above a failure; pytest shows both."""
+        # the last must not end the node id: pytest would take it for a Python name, and show its dots as colons
+        source = self.nodeid.partition("::")[0]
+        return self.config.rootpath / source, None, f"{source}: {self.name}"
+
+
+class DispatchCollector(pytest.Collector):
+    """The workloads of one source."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """An item for each workload that the command line wants."""
+        desk = desk_of(self)
+        for workload in desk.listing.workloads:
+            if desk.wanted is None or workload.name in desk.wanted:
+                yield self._item(workload)
+
+    def _item(self, workload: Workload) -> DispatchItem:
+        def dispatch(request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
+            _call(request.node, subtests)
+
+        item: DispatchItem = DispatchItem.from_parent(self, name=workload.name, callobj=dispatch)
+        item.workload = workload
+        item.add_marker(f"dispatch_{workload.kind}")
+        item.extra_keyword_matches.update(workload.labels)
+        return item
+
+
+def desk_of(node: pytest.Item | pytest.Collector) -> Desk:
+    """The desk of the running session."""
+    return node.config.stash[DESK]
+
+
+def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
+    """Show the workload's cases as they come, then its outcome.
+
+    Bad cases are shown last: a verdict hook or a further attempt may yet turn the run into a pass, and pytest fails
+    every item that has a failed sub-test.
+    """
+    desk, seen, bad = desk_of(item), 0, []
+    while True:
+        view = desk.wait(item.nodeid, _news_since(seen))
+        cases = _cases(view)
+        for case in cases[seen:]:
+            if case.outcome in _BAD:
+                bad.append(case)
+            else:
+                _show(item, subtests, case)
+        seen = len(cases)
+        if view.run.outcome is not None:
+            break
+    with suppress(WorkloadFailed):  # with -x a failed sub-test ends the item, before its whole story is told
+        for case in bad:
+            _show(item, subtests, case, view.run.outcome)
+    if view.run.outcome is not Outcome.PASSED:
+        raise_outcome(desk.settled(item.nodeid))
+
+
+def _news_since(seen: int) -> Callable[[RunView], bool]:
+    return lambda view: view.run.outcome is not None or len(_cases(view)) > seen
+
+
+def _cases(view: RunView) -> list[Case]:
+    """Cases of all attempts: what an earlier attempt said is not taken back by a later one."""
+    return [case for a in view.run.attempts for r in a.reports if not r.late for case in r.cases]
+
+
+def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Outcome = Outcome.FAILED) -> None:
+    """Show a case as a sub-test; a bad one is skipped where the run, as `decided`, has not failed."""
+    item.duration_of_case = case.duration
+    try:
+        with subtests.test(plain_line(case.name)):
+            message = plain(case.message).strip()
+            if case.outcome in _BAD and decided is not Outcome.FAILED:
+                pytest.skip(f"{case.outcome}, but the run is {decided}{f': {message}' if message else ''}")
+            if case.outcome is Outcome.SKIPPED:
+                pytest.skip(message or "the workload skipped it")
+            if case.outcome in _BAD:
+                raise WorkloadFailed(message or f"the case {case.outcome}", pytrace=False)
+    finally:
+        item.duration_of_case = None
+
+
+def note_facts(item: pytest.Item, view: RunView) -> None:
+    """Give the item's reports the facts about a run that JUnit files carry, in place of older ones."""
+    run = view.run
+    facts: list[tuple[str, object]] = [
+        ("dispatch_machine", run.attempt.machine),
+        ("dispatch_digest", view.digest),
+        ("dispatch_attempts", len(run.attempts)),
+        ("dispatch_outcome", "cancelled" if run.cancelled else str(run.outcome)),
+        ("dispatch_reason", plain_line(run.reason)),
+    ]
+    facts += [(f"dispatch_seconds_{state}", round(seconds, 3)) for state, seconds in durations(run)]
+    facts += [("dispatch_issue", url) for url in view.issues]
+    others = [fact for fact in item.user_properties if not fact[0].startswith("dispatch_")]
+    item.user_properties[:] = others + [fact for fact in facts if fact[1] != ""]
+
+
+class DispatchReports:
+    """Makes pytest's reports say whose fault it was, and where; and how long a case took."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A lab fault found during the call is an error, as one found during setup is."""
+        report = yield
+        error = call.excinfo.value if call.excinfo is not None else None
+        if call.when == "call" and isinstance(error, LabFault):
+            report.when = "setup"
+        if isinstance(error, LabFault | WorkloadFailed):
+            _locate(report, item, str(error))
+        if isinstance(item, DispatchItem):
+            if isinstance(report.longrepr, tuple):
+                report.longrepr = (item.nodeid, 1, report.longrepr[2])  # a skip
+            if item.duration_of_case is not None:
+                report.duration = item.duration_of_case
+        return report
+
+
+def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
+    """Let pytest's one-line forms name the item, and not the line of ours that raised."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.path, crash.lineno, crash.message = item.nodeid, 1, text
+
+
+def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
+    """What an item asks the lab for.
+
+    Raises:
+        ConfigError: Its `dispatch` mark expects what there is not.
+    """
+    mark = item.get_closest_marker("dispatch")
+    given = mark.kwargs.get("expect") if mark else None
+    if given is None:
+        return Wanted(key=item.nodeid, workload=workload)
+    if given not in list(Expect):
+        raise ConfigError(f"mark dispatch: expected expect= one of {', '.join(Expect)}, got {given!r}")
+    return Wanted(key=item.nodeid, workload=replace(workload, expect=Expect(given)))
+
+
+def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
+    """Ask for an item's workload, unless that was done when all items were collected.
+
+    Raises:
+        pytest.fail.Exception: It cannot be asked for.
+    """
+    if item.nodeid in desk.runs:
+        return
+    try:
+        wanted = wanted_by(item, workload)
+    except ConfigError as error:
+        pytest.fail(str(error), pytrace=False)
+    with desk.faults():
+        desk.submit([wanted])
+
+
+def named_workload(item: pytest.Item) -> str:
+    """Name of the workload that the item's `dispatch` mark names, empty where it names none."""
+    mark = item.get_closest_marker("dispatch")
+    return str((mark.args or [mark.kwargs.get("workload", "")])[0]) if mark else ""

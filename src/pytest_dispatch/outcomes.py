@@ -1,0 +1,50 @@
+"""How a run's outcome is raised into pytest: without a traceback, and whose fault it is told apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.model import Outcome, Run
+from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.report.timeline import explain
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.wire import RunView
+
+
+# pytest.fail.Exception is documented, but typed as an attribute, which mypy takes for no class
+class WorkloadFailed(pytest.fail.Exception):  # type: ignore[misc, name-defined]
+    """The workload's fault: a failure."""
+
+    __module__ = "builtins"  # as pytest's own outcomes do: shown by its bare name
+
+
+class LabFault(pytest.fail.Exception):  # type: ignore[misc, name-defined]
+    """The lab's fault: an error, in whichever phase it was found."""
+
+    __module__ = "builtins"
+
+
+def raise_outcome(view: RunView) -> None:
+    """Raise what the run's outcome is to pytest; nothing if it passed.
+
+    Raises:
+        WorkloadFailed: It failed.
+        LabFault: It could not be run.
+        pytest.skip.Exception: It said that it skipped itself.
+    """
+    run = view.run
+    if run.outcome is Outcome.SKIPPED:
+        pytest.skip(plain_line(run.reason) or "the workload skipped itself")
+    text = plain(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
+    if run.outcome is Outcome.FAILED:
+        raise WorkloadFailed(text, pytrace=False)
+    if run.outcome is Outcome.ERROR:
+        raise LabFault(text, pytrace=False)
+
+
+def never_booted(run: Run) -> bool:
+    """Whether the run is over by the lab's fault, without its workload ever having run."""
+    return run.outcome is Outcome.ERROR and not any(attempt.booted for attempt in run.attempts)

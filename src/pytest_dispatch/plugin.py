@@ -1,0 +1,176 @@
+"""The pytest entry point: options, ini keys, marks, fixtures, activation.
+
+Imports pytest and `fixtures`, which is as light. Everything else is loaded once the plugin is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from pytest_dispatch.fixtures import dispatch_lab, dispatch_workload
+
+__all__ = ["dispatch_lab", "dispatch_workload"]
+
+
+class Option:
+    """An option and its ini key.
+
+    `kind` is the type of the ini key. `choices` are checked with all else, not by argparse, which would tell of its
+    own ways for options alone.
+    """
+
+    def __init__(self, name: str, metavar: str, text: str, kind: str = "string", choices: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.metavar = metavar
+        self.help = text
+        self.kind = kind
+        self.choices = choices
+
+    @property
+    def dest(self) -> str:
+        """Name of the ini key, and of the value in `config.option`."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+OPTIONS = (
+    Option("--dispatch-repo", "OWNER/REPO", "Run the workloads of this GitHub repository's release"),
+    Option("--dispatch-tag", "TAG", "Tag of the release (default: the latest release)"),
+    Option(
+        "--dispatch-dir",
+        "DIR",
+        "Run the workloads of a folder instead: *.efi, *.iso, *.img, or what its dispatch.toml lists",
+    ),
+    Option(
+        "--dispatch-token",
+        "TOKEN",
+        "GitHub token (default: GITHUB_TOKEN, GH_TOKEN, gh auth token); better in the environment",
+    ),
+    Option(
+        "--dispatch-api-url",
+        "URL",
+        "Base of the GitHub API (default: GITHUB_API_URL, https://api.github.com)",
+    ),
+    Option(
+        "--dispatch-bind",
+        "HOST:PORT",
+        "Where machines boot from and report to; port 0 picks a free one (default: 0.0.0.0:8080)",
+    ),
+    Option("--dispatch-path", "PATH", "Path of the boot URL (default: /dispatch)"),
+    Option(
+        "--dispatch-machine",
+        "SPEC",
+        "Bring machines up ourselves: sim, sim:8, qemu, qemu:2; may be given again",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-allow",
+        "CIDR",
+        "Only machines of this network may boot or report; may be given again (default: all)",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-issues",
+        "OUTCOMES",
+        "Which outcomes become GitHub issues: all, failed or none (default: all with --dispatch-repo, none with"
+        " --dispatch-dir)",
+        choices=("all", "failed", "none"),
+    ),
+    Option("--dispatch-issues-repo", "OWNER/REPO", "Where issues are filed (default: --dispatch-repo)"),
+    Option(
+        "--dispatch-assign-timeout",
+        "DURATION",
+        "Longest time in which nothing is taken or finished by any machine (default: 30m)",
+    ),
+    Option(
+        "--dispatch-boot-timeout",
+        "DURATION",
+        "Longest time from the last byte to the boot beacon (default: 15m)",
+    ),
+    Option(
+        "--dispatch-report-timeout",
+        "DURATION",
+        "Longest time from the boot beacon to the report (default: 1h)",
+    ),
+    Option(
+        "--dispatch-expect",
+        "WHAT",
+        "What makes a workload complete: its report, its boot, or its machine's return (default: report)",
+        choices=("report", "boot", "return"),
+    ),
+    Option("--dispatch-retries", "N", "Further attempts after a fault of the lab (default: 1)"),
+    Option("--dispatch-retry-failures", "N", "Further attempts after a failure of the workload (default: 0)"),
+    Option(
+        "--dispatch-idle",
+        "PROGRAM",
+        "What a machine gets while only attempts on other machines may be tried again: wait or poweroff"
+        " (default: wait)",
+        choices=("wait", "poweroff"),
+    ),
+    Option(
+        "--dispatch-drain",
+        "DURATION",
+        "After the last item, how long to go on powering machines off; 0 turns it off (default: 5m)",
+    ),
+    Option("--dispatch-resume", "", "Continue the interrupted session from its journal", "bool"),
+    Option("--dispatch-db", "PATH", "The journal (default: dispatch/journal.db in pytest's cache directory)"),
+    Option("--dispatch-cache", "DIR", "Where release assets are kept (default: the user's cache directory)"),
+    Option("--dispatch-junit", "FILE", "Write a JUnit file with a test case for each sub-test"),
+    Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
+)
+
+#: Ini keys without an option.
+INI = (
+    ("dispatch_fail_labels", "Labels that make a report a failure (default: fail failed failure error)"),
+    ("dispatch_skip_labels", "Labels that make a report a skip (default: skip skipped)"),
+    ("dispatch_cache_limit", "Gigabytes that kept release assets may take (default: 20)"),
+)
+
+MARKS = (
+    "dispatch(workload, expect=None): boot this workload for the test, which gets it from dispatch_workload.",
+    "dispatch_efi: an item whose workload is an EFI program.",
+    "dispatch_iso: an item whose workload is an ISO image.",
+    "dispatch_img: an item whose workload is a disk image.",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options and ini keys; an option that is not given is None, so that its ini key is asked."""
+    group = parser.getgroup("dispatch", "workloads on real machines")
+    for option in OPTIONS:
+        if option.kind == "bool":
+            group.addoption(option.name, action="store_true", default=None, help=option.help)
+            parser.addini(option.dest, option.help, type="bool", default=False)
+        elif option.kind == "linelist":
+            group.addoption(option.name, action="append", metavar=option.metavar, help=option.help)
+            parser.addini(option.dest, option.help, type="linelist", default=[])
+        else:
+            group.addoption(option.name, metavar=option.metavar, help=option.help)
+            parser.addini(option.dest, option.help, type="string", default="")
+    for name, text in INI:
+        kind: Literal["args", "string"] = "args" if name.endswith("labels") else "string"
+        parser.addini(name, text, type=kind, default=None)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """The hooks that users may implement."""
+    from pytest_dispatch import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks, and come to life if a repository or a folder was asked for."""
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    if asked_for(config):
+        from pytest_dispatch.session import activate
+
+        activate(config)
+
+
+def asked_for(config: pytest.Config) -> bool:
+    """Whether this run is to use the plugin at all."""
+    named = (config.getoption(dest) or config.getini(dest) for dest in ("dispatch_repo", "dispatch_dir"))
+    return any(named) and not config.getoption("help", False)

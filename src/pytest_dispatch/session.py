@@ -1,0 +1,231 @@
+"""The pytest side of a session: lists the source, starts the lab, ends both."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from pytest_dispatch.caselog import CaseLog
+from pytest_dispatch.client import LabClient
+from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
+from pytest_dispatch.core.model import Run, Workload
+from pytest_dispatch.desk import DESK, Desk
+from pytest_dispatch.embedded import EmbeddedLab
+from pytest_dispatch.ending import Ending
+from pytest_dispatch.header import header
+from pytest_dispatch.items import DispatchReports
+from pytest_dispatch.server.wire import OpenSession
+from pytest_dispatch.settings import Settings, read_settings
+from pytest_dispatch.sources.base import Listing
+from pytest_dispatch.terminal import TerminalDisplay
+from pytest_dispatch.watcher import Watcher
+from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
+
+#: Options of pytest with which nothing is run.
+_ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
+_INTERRUPTED = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
+
+
+def activate(config: pytest.Config) -> None:
+    """Come to life: on a pytest-xdist worker as a client, else as the one who owns the lab.
+
+    Raises:
+        pytest.UsageError: An option or an ini key cannot be used.
+    """
+    config.pluginmanager.register(DispatchReports(), "dispatch-reports")
+    if hasattr(config, "workerinput"):
+        given = config.workerinput.get("dispatch")  # none with --setup-plan
+        if given is not None:
+            config.pluginmanager.register(DispatchWorker(config, given), "dispatch-session")
+        return
+    with _usage_errors():
+        session = DispatchSession(config, read_settings(config))
+    config.pluginmanager.register(session, "dispatch-session")
+    config.add_cleanup(session.stop)
+
+
+class DispatchSession:
+    """Owns the lab of one pytest run."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._desk: Desk | None = None
+        self._lab: EmbeddedLab | None = None
+        self._watcher: Watcher | None = None
+        self._display = TerminalDisplay(config)
+        self._summary: list[str] = []
+        self._resumed = False
+        self._cases = CaseLog()
+
+    # Beginning
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """List the source; start the lab unless nothing is to be run."""
+        config, display = self._config, self._display
+        with _usage_errors():
+            desk = Desk(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
+            desk.wanted = take_node_ids(config, desk.listing.name)
+            check_names(desk)
+            self._desk = config.stash[DESK] = desk
+            config.pluginmanager.register(DispatchCollection(desk), "dispatch-collection")
+            if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
+                self._start(desk)
+
+    def _list(self) -> Listing:
+        settings = self._settings
+        if settings.folder is not None:
+            from pytest_dispatch.sources.folder import list_folder
+
+            listing = list_folder(settings.folder, settings.folder_shown)
+        else:
+            from pytest_dispatch.sources.release import list_release
+
+            listing = list_release(settings.repo, settings.tag or None, settings.token, settings.api_url)
+        workloads = list(listing.workloads)
+        self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
+        _check_workloads(workloads)
+        return Listing(name=listing.name, workloads=tuple(workloads))
+
+    def _start(self, desk: Desk) -> None:
+        settings, hook = self._settings, self._config.hook
+        if settings.junit is not None:
+            self._cases.check(settings.junit)
+        hooks = (hook.pytest_dispatch_verdict, hook.pytest_dispatch_issue)
+        request = OpenSession(
+            source=desk.listing.name,
+            policy=replace(settings.policy, judged=any(hook.get_hookimpls() for hook in hooks)),
+            issues=settings.issues if settings.token else (),
+            issues_repo=settings.issues_repo,
+            resume=settings.resume,
+        )
+        self._lab = lab = EmbeddedLab(settings, desk.listing.name)
+        lab.start()
+        desk.client = client = LabClient(lab.url, lab.token)
+        opened = client.open(request)
+        desk.session, self._resumed = opened.id, opened.resumed
+        self._watcher = Watcher(self._config, client, opened.id, request, self._display)
+        self._watcher.start()
+        self._config.pluginmanager.register(DispatchNodes(desk, lab.token), "dispatch-nodes")
+
+    def pytest_report_header(self) -> str | None:
+        """One line: source, how many of each kind, where machines boot from."""
+        desk = self._desk
+        if desk is None:
+            return None
+        return header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
+
+    # Under way
+
+    def _submitted(self, runs: Sequence[Run]) -> None:
+        self._display.submitted(runs)
+        if self._watcher is not None:
+            self._watcher.submitted(runs)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather what the JUnit file of sub-tests needs."""
+        if self._settings.junit:
+            self._cases.add(report)
+
+    # End
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_keyboard_interrupt(self) -> Generator[None, object, object]:
+        """Stop at once; and let pytest tell where it was interrupted, which takes it a second, in peace."""
+        with _not_interrupted():
+            self.stop()
+            return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Power machines off, file the last issues, and stop the lab; at once if interrupted."""
+        try:
+            if exitstatus not in _INTERRUPTED:
+                self._wind_up()
+        except LabError as error:
+            self._summary.append(str(error))
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self._summary.append("interrupted while winding up; what is left is kept in the journal")
+        finally:
+            self.stop()
+        if self._settings.junit and self._watcher is not None:
+            self._summary.append(self._cases.write(self._settings.junit))
+
+    def _wind_up(self) -> None:
+        desk, watcher = self._desk, self._watcher
+        if desk is not None and desk.client is not None and watcher is not None:
+            ending = Ending(desk.client, desk.session, self._display, watcher)
+            self._summary = ending.lines
+            ending.wind_up(self._settings.drain)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Our section, if there is anything to say."""
+        lines = [*self._summary, *(self._watcher.troubles if self._watcher else [])]
+        if lines and self._config.get_verbosity() >= 0:
+            terminalreporter.section("dispatch")
+            for line in lines:
+                terminalreporter.line(line)
+
+    def stop(self) -> None:
+        """Stop whatever runs, in bounded time; may be called again."""
+        desk, lab = self._desk, self._lab
+        self._lab = None
+        with _not_interrupted():
+            try:
+                if lab is not None:
+                    lab.stop()
+            except LabError as error:
+                self._summary.append(str(error))
+            if self._watcher is not None:
+                self._watcher.stop()
+            if desk is not None:
+                desk.close()
+            self._display.close()
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """What a person can do something about becomes one line and exit code 4."""
+    try:
+        yield
+    except DispatchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """While inside, a further Ctrl-C is not heard: what happens here is short, and must not be left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_workloads(workloads: Iterable[object]) -> None:
+    """Refuse what no items can be made of, which a release or a hook may have brought.
+
+    Raises:
+        ConfigError: Names it, and what was expected.
+    """
+    names = set()
+    for workload in workloads:
+        if not isinstance(workload, Workload):
+            raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")
+        name = workload.name
+        if not name or not name.isprintable() or "::" in name:
+            raise ConfigError(f"expected the name of a workload to be printable and without '::', got {name!r}")
+        if name in names:
+            raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")
+        names.add(name)

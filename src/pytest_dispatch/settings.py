@@ -1,0 +1,300 @@
+"""What the user asked for, read once: the option, else the ini key, else the default."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformdirs import user_cache_path
+
+from pytest_dispatch.core.duration import parse_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome, Policy
+from pytest_dispatch.core.token import PUBLIC_API
+from pytest_dispatch.github_api import checked_api_url, is_repo
+from pytest_dispatch.machines.base import Spec
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_dispatch.server.app import Network
+    from pytest_dispatch.sources.token import Token
+
+MOST_MACHINES = 10_000
+MOST_TRIES = 1000
+
+_ISSUES: dict[str, tuple[Outcome, ...]] = {
+    "all": tuple(Outcome),
+    "failed": (Outcome.FAILED,),
+    "none": (),
+}
+_SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?::(?P<count>[0-9]+))?(?:\?(?P<options>.*))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that options and ini keys say, checked."""
+
+    repo: str
+    tag: str
+    folder: Path | None
+    folder_shown: str
+    token: Token | None
+    api_url: str
+    host: str
+    port: int
+    path: str
+    machines: tuple[Spec, ...]
+    allow: tuple[Network, ...]
+    issues: tuple[Outcome, ...]
+    issues_repo: str
+    policy: Policy
+    drain: float
+    resume: bool
+    db: str
+    cache: Path
+    cache_limit: int
+    junit: Path | None
+    announce: bool
+
+
+class _Values:
+    """Looks a name up: the option, then the ini key."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def text(self, name: str, default: str = "") -> str:
+        return str(self.config.getoption(name) or self.config.getini(name) or default)
+
+    def lines(self, name: str) -> list[str]:
+        return list(self.config.getoption(name) or self.config.getini(name))
+
+    def flag(self, name: str) -> bool:
+        given = self.config.getoption(name)
+        return bool(self.config.getini(name) if given is None else given)
+
+    def path(self, name: str) -> Path | None:
+        """An option is relative to where pytest was called, an ini key to pytest's root directory."""
+        given = self.config.getoption(name)
+        base = self.config.invocation_params.dir if given else self.config.rootpath
+        text = given or self.config.getini(name)
+        return base / Path(text).expanduser() if text else None
+
+    def duration(self, name: str, default: str) -> float:
+        try:
+            return parse_duration(self.text(name, default))
+        except ConfigError as error:
+            raise ConfigError(f"{_option(name)}: {error}") from None
+
+    def deadline(self, name: str, default: str) -> float:
+        seconds = self.duration(name, default)
+        if not seconds:
+            raise ConfigError(f"{_option(name)}: expected a duration longer than 0, got {self.text(name)!r}")
+        return seconds
+
+    def number(self, name: str, default: int) -> int:
+        given = self.text(name, str(default))
+        if not given.isdecimal() or int(given) > MOST_TRIES:
+            raise ConfigError(f"{_option(name)}: expected a number from 0 to {MOST_TRIES}, got {given!r}")
+        return int(given)
+
+    def choice(self, name: str, choices: Iterable[str], default: str) -> str:
+        given, choices = self.text(name, default), list(choices)
+        if given not in choices:
+            raise ConfigError(f"{_option(name)}: expected {', '.join(choices[:-1])} or {choices[-1]}, got {given!r}")
+        return given
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read and check everything.
+
+    Raises:
+        ConfigError: Something cannot be used; says which option, what was expected and what came.
+    """
+    values = _Values(config)
+    repo, folder = _source(values)
+    issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
+    api_url = _api_url(values)
+    host, port = _bind(values.text("dispatch_bind", "0.0.0.0:8080"))
+    return Settings(
+        repo=repo,
+        tag=values.text("dispatch_tag"),
+        folder=values.path("dispatch_dir") if folder else None,
+        folder_shown=folder.rstrip("/") or folder,
+        token=_token(values, api_url) if repo or issues else None,
+        api_url=api_url,
+        host=host,
+        port=port,
+        path=_path(values.text("dispatch_path", "/dispatch")),
+        machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
+        allow=tuple(_network(text) for text in values.lines("dispatch_allow")),
+        issues=issues,
+        issues_repo=_issues_repo(values, repo) if issues else "",
+        policy=_policy(values),
+        drain=values.duration("dispatch_drain", "5m"),
+        resume=values.flag("dispatch_resume"),
+        db=_db(values),
+        cache=values.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
+        cache_limit=_gigabytes(str(config.getini("dispatch_cache_limit") or "20")),
+        junit=values.path("dispatch_junit"),
+        announce=not values.flag("dispatch_no_mdns"),
+    )
+
+
+def _source(values: _Values) -> tuple[str, str]:
+    """The repository or the folder; one that is given as an option wins over what the ini file names."""
+    names = ("dispatch_repo", "dispatch_dir")
+    options = [values.config.getoption(name) or "" for name in names]
+    repo, folder = options if any(options) else [str(values.config.getini(name)) for name in names]
+    if repo and folder:
+        raise ConfigError(
+            f"--dispatch-repo and --dispatch-dir: expected one source of workloads, got {repo!r} and {folder!r}"
+        )
+    return _repo("--dispatch-repo", repo) if repo else "", folder
+
+
+def _api_url(values: _Values) -> str:
+    try:
+        return checked_api_url(values.text("dispatch_api_url", os.environ.get("GITHUB_API_URL") or PUBLIC_API))
+    except ConfigError as error:
+        raise ConfigError(f"--dispatch-api-url: {error}") from None
+
+
+def _issues_repo(values: _Values, repo: str) -> str:
+    given = values.text("dispatch_issues_repo", repo)
+    if not given:
+        raise ConfigError("--dispatch-issues: a folder has no repository; name one with --dispatch-issues-repo")
+    return _repo("--dispatch-issues-repo", given)
+
+
+def _repo(option: str, text: str) -> str:
+    if not is_repo(text):
+        raise ConfigError(f"{option}: expected OWNER/REPO such as AMDEPYC/dispatch, got {text!r}")
+    return text
+
+
+def read_spec(text: str) -> Spec:
+    """A `--dispatch-machine` value, taken apart.
+
+    Raises:
+        ConfigError: It is malformed.
+    """
+    match = _SPEC.fullmatch(text.strip())
+    count = int(match["count"] or 1) if match else 0
+    if match is None or not 1 <= count <= MOST_MACHINES:
+        raise ConfigError(f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or qemu:2, got {text!r}")
+    pairs = [pair.partition("=") for pair in (match["options"] or "").split("&") if pair]
+    options = tuple((key, value) for key, _, value in pairs)
+    return Spec(scheme=match["scheme"], count=count, options=options, text=text)
+
+
+def _policy(values: _Values) -> Policy:
+    default = Policy()
+    fail, skip = (values.config.getini(f"dispatch_{name}_labels") for name in ("fail", "skip"))
+    return Policy(
+        limits=Limits(
+            assign=values.deadline("dispatch_assign_timeout", "30m"),
+            boot=values.deadline("dispatch_boot_timeout", "15m"),
+            report=values.deadline("dispatch_report_timeout", "1h"),
+        ),
+        expect=Expect(values.choice("dispatch_expect", list(Expect), "report")),
+        retries=values.number("dispatch_retries", default.retries),
+        retry_failures=values.number("dispatch_retry_failures", default.retry_failures),
+        idle=Idle(values.choice("dispatch_idle", list(Idle), "wait")),
+        fail_labels=tuple(label.lower() for label in fail or default.fail_labels),
+        skip_labels=tuple(label.lower() for label in skip or default.skip_labels),
+    )
+
+
+def _token(values: _Values, api_url: str) -> Token | None:
+    from pytest_dispatch.sources.token import find_token
+
+    return find_token(values.text("dispatch_token") or None, os.environ, api_url)
+
+
+def _db(values: _Values) -> str:
+    """The journal: a file, or the URL of a database."""
+    given, config = values.text("dispatch_db"), values.config
+    if "://" in given:
+        return _database(given)
+    if path := values.path("dispatch_db"):
+        return str(path)
+    cache = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
+    if cache is None:
+        own = hashlib.sha256(os.fsencode(config.rootpath)).hexdigest()[:16]
+        return str(user_cache_path("pytest-dispatch") / "journals" / f"{own}.db")
+    try:
+        return str(cache.mkdir("dispatch") / "journal.db")
+    except OSError as error:
+        raise ConfigError(
+            f"--dispatch-db: pytest's cache directory cannot be written ({error.strerror}: {error.filename});"
+            " name a file for the journal"
+        ) from None
+
+
+def _database(url: str) -> str:
+    """Refuse a URL that nothing can connect to; it may hold a password, and so is not shown."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        create_engine(url)
+    except (NoSuchModuleError, ImportError) as error:
+        why = f"one whose driver is not installed ({error})"
+    except (ArgumentError, ValueError):
+        why = "one that cannot be read"
+    else:
+        return url
+    raise ConfigError(
+        f"--dispatch-db: expected a file, or a database's URL such as postgresql+psycopg://HOST/NAME, got {why}"
+    )
+
+
+def _bind(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isdecimal() or int(port) > 65535 or not _is_host(host):
+        raise ConfigError(
+            f"--dispatch-bind: expected ADDRESS:PORT such as 0.0.0.0:8080, [::]:8080 or 192.168.1.5:0, got {text!r}"
+        )
+    return host, int(port)
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
+
+
+def _path(text: str) -> str:
+    if not re.fullmatch(r"(/[\w.~-]+)+", text) or text.startswith("/api/"):
+        raise ConfigError(f"--dispatch-path: expected a path such as /dispatch, outside /api/, got {text!r}")
+    return text
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"--dispatch-allow: expected a network such as 192.168.1.0/24 or fd00::/8, got {text!r}"
+        ) from None
+
+
+def _gigabytes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"dispatch_cache_limit: expected a number of gigabytes such as 20, got {text!r}")
+    return int(text) * 10**9
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,92 @@
+"""The live table: how every workload stands, as lines of text that fit the screen."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.model import Run, State
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.report.timeline import EMOJI
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROWS = 16  # workloads that the table shows at once
+OTHER_LINES = 5  # of the screen: what pytest wrote last, and what is above and below the rows
+
+#: Those under way come first, then those that wait, then those that are done.
+_ORDER = [
+    State.REPORTED,
+    State.BOOTING,
+    State.DOWNLOADED,
+    State.DOWNLOADING,
+    State.ASSIGNED,
+    State.UNASSIGNED,
+    State.FAILED,
+    State.FINISHED,
+]
+
+
+def table_lines(runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int]) -> list[str]:
+    """The table, a blank line above it, and how many workloads are in each state below it.
+
+    Args:
+        runs: All of the session.
+        sent: Bytes sent so far, by run, of the downloads under way.
+        now: Epoch seconds.
+        size: Columns and lines of the screen.
+    """
+    columns, lines = size
+    rows = max(1, min(ROWS, lines - OTHER_LINES))
+    ordered = sorted(runs, key=lambda run: (_ORDER.index(run.attempt.state), run.position))
+    table = _table()
+    for run in ordered[:rows]:
+        table.add_row(*_row(run, sent.get(run.id), now))
+    return ["", *_rendered(table, f"  {_counts(runs)}", columns)]
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 0, 0, 2), show_header=False)
+    for justify in ("left", "left", "left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
+    attempt = run.attempt
+    outcome = f" ({attempt.outcome})" if attempt.outcome else ""
+    yield f"{EMOJI[attempt.state]} {attempt.state}{outcome}"
+    yield plain_line(run.workload.name, 50)
+    yield plain_line(attempt.machine, 40)
+    yield "" if attempt.ended else format_duration(max(0, int(now - attempt.since)))
+    yield _progress(run, sent)
+
+
+def _progress(run: Run, sent: int | None) -> str:
+    size = run.workload.size
+    if sent is None or run.attempt.state is not State.DOWNLOADING or not size:
+        return ""
+    return f"{min(100, 100 * sent // size)} % of {size / 2**20:.1f} MiB"
+
+
+def _counts(runs: Iterable[Run]) -> str:
+    counts = Counter(run.attempt.state for run in runs)
+    return "  ".join(f"{EMOJI[state]} {counts[state]} {state}" for state in State if counts[state])
+
+
+def _rendered(table: Table, below: str, columns: int) -> list[str]:
+    """As lines that are shorter than the screen is wide, where many a character takes two columns."""
+    from rich.console import Console
+
+    page = io.StringIO()
+    # names come from outside: nothing in them is markup, or an emoji's name
+    console = Console(file=page, width=columns - 1, color_system=None, markup=False, emoji=False, highlight=False)
+    console.print(table)
+    console.print(below, no_wrap=True, overflow="ellipsis")
+    return [line.rstrip() for line in page.getvalue().splitlines()]

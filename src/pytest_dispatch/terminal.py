@@ -1,0 +1,159 @@
+"""What a person sees while workloads run: a live table at a terminal; elsewhere, with -v, a line per change."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.states import Event
+from pytest_dispatch.report.timeline import EMOJI
+from pytest_dispatch.screen import Screen
+from pytest_dispatch.table import table_lines
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.wire import RunChange
+
+BEFORE_TABLE = 0.4  # seconds of waiting before the table appears
+REDRAW = 0.25  # seconds between two looks of it
+
+_QUIET = {Event.ASK, Event.SEND}  # the same workload, once more
+
+
+class TerminalDisplay:
+    """Knows how every run stands, and shows it in the way that suits the terminal."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._sent: dict[str, int] = {}
+        self._steady_until = 0.0  # a wait that begins before then shows the table at once: it was there just now
+        self._output = _output() if config.pluginmanager.has_plugin("terminal") else None
+        self._screen = Screen(self._output) if self._output is not None and _is_live(config, self._output) else None
+
+    def close(self) -> None:
+        """Let go of the terminal; may be called again."""
+        output, self._output, self._screen = self._output, None, None
+        if output is not None:
+            with suppress(OSError):  # what is left in its buffer cannot be written: nobody reads it any more
+                output.close()
+
+    # watcher.Display
+
+    def changed(self, change: RunChange) -> None:
+        """A run moved."""
+        with self._lock:
+            self._runs[change.run.id] = change.run
+        if change.event not in _QUIET:
+            self.say(_line(change))
+
+    def progressed(self, sent: dict[str, int]) -> None:
+        """Bytes sent so far, by run."""
+        with self._lock:
+            self._sent = sent
+
+    # What there is to know
+
+    def submitted(self, runs: Iterable[Run]) -> None:
+        """These were asked for."""
+        with self._lock:
+            for run in runs:
+                self._runs.setdefault(run.id, run)
+
+    def runs(self) -> list[Run]:
+        """Every run heard of, in the order of the queue."""
+        with self._lock:
+            return sorted(self._runs.values(), key=lambda run: run.position)
+
+    # In place
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While inside, the table is drawn and redrawn in place; gone on leaving."""
+        if self._screen is None:
+            yield
+            return
+        done = threading.Event()
+        thread = threading.Thread(target=self._draw, args=(self._screen, done), name="dispatch-table", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(2.0)
+
+    def _draw(self, screen: Screen, done: threading.Event) -> None:
+        with suppress(OSError):  # the terminal has gone; pytest finds out for itself
+            if done.wait(0.0 if time.monotonic() < self._steady_until else BEFORE_TABLE):
+                return
+            while not done.is_set():
+                screen.draw(table_lines(self.runs(), self._sent, time.time(), screen.size))
+                done.wait(REDRAW)
+            screen.draw([])
+            self._steady_until = time.monotonic() + BEFORE_TABLE
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None]]:
+        """Show a line that is redrawn in place, gone on leaving; elsewhere what it says first is said once."""
+        screen, said = self._screen, threading.Event()
+
+        def show(text: str) -> None:
+            if screen is not None:
+                with suppress(OSError):
+                    screen.draw([plain_line(text, screen.size[0] - 1)])
+            elif not said.is_set():
+                self.say(text)
+            said.set()
+
+        yield show
+        if screen is not None and said.is_set():
+            with suppress(OSError):
+                screen.draw([])
+
+    # Lines
+
+    def say(self, text: str) -> None:
+        """With -v and without a table: write a line, past pytest's capture."""
+        if self._screen is not None or self._output is None or self._config.get_verbosity() <= 0:
+            return
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        begin = "" if reporter is None or reporter.currentfspath is None else "\n"
+        with self._lock, suppress(OSError):
+            self._output.write(begin + text)
+            self._output.flush()
+        if reporter is not None:
+            reporter.currentfspath = -2  # as after each result of its own: it goes on in a new line
+
+
+def _line(change: RunChange) -> str:
+    attempt = change.run.attempts[change.attempt - 1]
+    where = f" on {attempt.machine}" if attempt.machine else ""
+    again = f", attempt {change.attempt}" if change.attempt > 1 else ""
+    outcome = f" ({attempt.outcome})" if attempt.outcome else ""
+    why = f": {attempt.reason}" if attempt.reason else ""
+    text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome}{why}"
+    return f"{EMOJI[attempt.state]} {plain_line(text, 400)}"
+
+
+def _is_live(config: pytest.Config, output: IO[str]) -> bool:
+    """Whether there is a terminal to draw on; with pytest-xdist pytest itself writes at any moment."""
+    alone = config.getoption("dist", "no") == "no"
+    return alone and config.get_verbosity() >= 0 and output.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def _output() -> IO[str] | None:
+    """The terminal itself, past whatever pytest will put in place of standard output."""
+    try:
+        number = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None  # standard output is closed, or no file
+    return os.fdopen(number, "w", encoding=sys.stdout.encoding, errors="replace")

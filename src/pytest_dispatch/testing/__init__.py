@@ -1,0 +1,1 @@
+"""Doubles and contract suites for tests, ours and our users'."""

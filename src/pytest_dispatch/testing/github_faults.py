@@ -1,0 +1,167 @@
+"""Faults that a `FakeGitHub` shows on request: what GitHub does on a bad day, on a day of your choosing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from aiohttp import web
+
+from pytest_dispatch.testing.github_routes import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UNICORN = "<!DOCTYPE html><html><head><title>Unicorn! &middot; GitHub</title></head><body></body></html>"
+
+
+class Gate:
+    """Holds a request up until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Event()
+        self._lock = threading.Lock()
+        self._held: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._opened = False
+
+    def wait(self, timeout: float = 10.0) -> None:
+        """Wait until a request stands at the gate.
+
+        Raises:
+            TimeoutError: None came in so many seconds.
+        """
+        if not self._arrived.wait(timeout):
+            raise TimeoutError(f"expected a request at the gate, none came in {timeout:g} s")
+
+    def open(self) -> None:
+        """Let it go on, and all that come after it."""
+        with self._lock:
+            self._opened = True
+            for loop, event in self._held:
+                loop.call_soon_threadsafe(event.set)
+
+    async def stand(self) -> None:
+        """What the held-up request does."""
+        event = asyncio.Event()
+        with self._lock:
+            if self._opened:
+                return
+            self._held.append((asyncio.get_running_loop(), event))
+        self._arrived.set()
+        await event.wait()
+
+
+class FaultOptions(TypedDict, total=False):
+    """What `FakeGitHub.fail_next` takes; see `Fault`."""
+
+    status: int
+    message: str
+    headers: Mapping[str, str]
+    html: bool
+    data: Any
+    delay: float
+    gate: Gate
+    drop: bool
+    drop_after_commit: bool
+    after: int
+    times: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        call: Which requests it is for: a method and a path, in which `*` stands for anything:
+            `POST /repos/*/issues`, `GET /storage/*/workload-7.efi`.
+        status: Answer with this status, and do nothing else; 0 answers as usual.
+        message: The `message` of such an answer.
+        headers: Further headers of such an answer.
+        html: Answer with a web page, as GitHub's load balancers do.
+        data: Answer with this as JSON.
+        delay: Seconds until anything happens.
+        gate: Until when nothing happens.
+        drop: Cut the connection instead of answering.
+        drop_after_commit: Do what was asked, then cut the connection instead of saying so.
+        after: Storage only: so many bytes of the body go out before `gate` and `drop` act.
+        times: How many requests it is for.
+    """
+
+    call: str
+    status: int = 0
+    message: str = "Server Error"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    html: bool = False
+    data: Any = None
+    delay: float = 0.0
+    gate: Gate | None = None
+    drop: bool = False
+    drop_after_commit: bool = False
+    after: int = 0
+    times: int = 1
+
+    def answer(self) -> web.Response:
+        """What is answered instead."""
+        if self.html:
+            response = web.Response(status=self.status, text=UNICORN, content_type="text/html")
+        elif self.data is not None:
+            response = web.json_response(self.data, status=self.status)
+        else:
+            response = refusal(self.status, self.message)
+        response.headers.update(self.headers)
+        return response
+
+    async def pause(self) -> None:
+        """Let the delay pass and the gate be opened."""
+        await asyncio.sleep(self.delay)
+        if self.gate is not None:
+            await self.gate.stand()
+
+
+class Faults:
+    """The faults still to be shown, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Ask for one."""
+        with self._lock:
+            self._waiting.append(fault)
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """The first that is for this request, used up once more."""
+        with self._lock:
+            for fault in self._waiting:
+                if fnmatchcase(f"{method} {path}", fault.call.replace("…", "*")):
+                    fault.times -= 1
+                    if not fault.times:
+                        self._waiting.remove(fault)
+                    return fault
+        return None
+
+
+def rate_limit(call: str, *, secondary: bool, seconds: float | None, times: int) -> Fault:
+    """A refusal for asking too much (https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+
+    Args:
+        call: As in `Fault`.
+        secondary: Too fast, instead of too much in this hour.
+        seconds: When it lifts; a secondary limit may leave this open.
+        times: How many requests it refuses.
+    """
+    headers = {}
+    if secondary:
+        message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+        if seconds is not None:
+            headers["Retry-After"] = f"{seconds:.0f}"
+    else:
+        message = "API rate limit exceeded for user ID 1."
+        reset = time.time() + (3600.0 if seconds is None else seconds)
+        headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{reset:.0f}"}
+    return Fault(call=call, status=403, message=message, headers=headers, times=times)

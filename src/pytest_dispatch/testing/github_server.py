@@ -1,0 +1,80 @@
+"""Two aiohttp servers, one for each host of a `FakeGitHub`, on an event loop in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_PATIENCE = 10.0  # seconds for starting and for stopping
+_API_HOST = "127.0.0.1"
+_STORAGE_HOST = "127.0.0.2"  # another host; where there is no such address, another port has to do
+
+
+class Servers:
+    """A start and a stop around the two.
+
+    Args:
+        apps: Makes the API's and storage's application, given their URLs.
+    """
+
+    def __init__(self, apps: Callable[[str, str], Sequence[web.Application]]) -> None:
+        self.urls: tuple[str, str] = ("", "")
+        self._apps = apps
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    def start(self) -> None:
+        """Listen, and serve as soon as this returns.
+
+        Raises:
+            OSError: No port can be had.
+        """
+        sockets = [socket.create_server((_API_HOST, 0)), _storage_socket()]
+        hosts = [each.getsockname() for each in sockets]
+        api, storage = (f"http://{host}:{port}" for host, port in hosts)
+        self.urls = (api, storage)
+        ready = threading.Event()
+        serving = self._serve(sockets, self._apps(api, storage), ready)
+        self._thread = threading.Thread(target=asyncio.run, args=(serving,), name="fake-github", daemon=True)
+        self._thread.start()
+        if not ready.wait(_PATIENCE):
+            raise TimeoutError(f"the fake GitHub did not start in {_PATIENCE:g} s")
+
+    def stop(self) -> None:
+        """Cut all connections, and end the thread."""
+        if self._thread is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_PATIENCE)
+            self._thread = None
+
+    async def _serve(
+        self, sockets: Sequence[socket.socket], apps: Sequence[web.Application], ready: threading.Event
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        runners = [
+            web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01) for app in apps
+        ]
+        try:
+            for runner, listening in zip(runners, sockets, strict=True):
+                await runner.setup()
+                await web.SockSite(runner, listening).start()
+            ready.set()
+            await self._stopping.wait()
+        finally:
+            for runner in runners:
+                await runner.cleanup()
+
+
+def _storage_socket() -> socket.socket:
+    try:
+        return socket.create_server((_STORAGE_HOST, 0))
+    except OSError:
+        return socket.create_server((_API_HOST, 0))

@@ -1,0 +1,107 @@
+"""The other host of a `FakeGitHub`: hands release assets out to anybody who has a signed URL."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from pytest_dispatch.testing.github_faults import Fault, Faults
+    from pytest_dispatch.testing.github_state import FakeAsset, FakeState
+    from pytest_dispatch.testing.github_tally import Tally
+
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+class Storage:
+    """Serves assets by `Range` and `If-Range`, and refuses whoever still carries a token.
+
+    Args:
+        state: Where the assets are.
+        faults: What is to go wrong.
+        tally: Where downloads are counted.
+    """
+
+    def __init__(self, state: FakeState, faults: Faults, tally: Tally) -> None:
+        self._state = state
+        self._faults = faults
+        self._tally = tally
+        self._signature = secrets.token_hex(8)
+        self.table = [web.get(r"/storage/{asset:\d+}/{name}", self._serve, allow_head=False)]
+
+    def path(self, asset: FakeAsset) -> str:
+        """The path and signature by which the asset is handed out."""
+        return f"/storage/{asset.id}/{asset.name}?sig={self._signature}"
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        self._tally.requests[f"GET {request.path}"] += 1
+        fault = self._faults.take("GET", request.path)
+        if fault is not None and not fault.after:
+            await fault.pause()
+            if fault.drop:
+                return hang_up(request)
+            if fault.status:
+                return web.Response(status=fault.status, text=fault.message, headers=fault.headers)
+        asset = self._state.asset(int(request.match_info["asset"]))
+        if "Authorization" in request.headers:
+            return web.Response(status=400, text="Only one auth mechanism allowed")
+        if asset is None or request.query.get("sig") != self._signature:
+            return web.Response(status=403, text="Signature not valid")
+        return await self._hand_out(request, asset, fault)
+
+    async def _hand_out(self, request: web.Request, asset: FakeAsset, fault: Fault | None) -> web.StreamResponse:
+        size, etag = len(asset), asset.etag()
+        start, stop = _span(request, size, etag)
+        if start >= size > 0:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        partial = (start, stop) != (0, size)
+        response = web.StreamResponse(status=206 if partial else 200)
+        response.headers.update({"ETag": etag, "Accept-Ranges": "bytes"})
+        response.content_type = "application/octet-stream"
+        response.content_length = stop - start
+        if partial:
+            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        await response.prepare(request)
+        self._tally.downloads[asset.name] += 1
+        return await self._body(request, response, asset, (start, stop), fault)
+
+    async def _body(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        asset: FakeAsset,
+        span: tuple[int, int],
+        fault: Fault | None,
+    ) -> web.StreamResponse:
+        start, stop = span
+        cut = min(stop, start + fault.after) if fault is not None and fault.after else stop
+        await self._write(response, asset, start, cut)
+        if fault is not None and fault.after:
+            await fault.pause()
+            if fault.drop:
+                return hang_up(request, response)
+        await self._write(response, asset, cut, stop)
+        return response
+
+    async def _write(self, response: web.StreamResponse, asset: FakeAsset, start: int, stop: int) -> None:
+        for piece in asset.read(start, stop):
+            await response.write(piece)
+            self._tally.bytes_served += len(piece)
+
+
+def hang_up(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
+    """Cut the connection, and give the server something that it can no longer send."""
+    if request.transport is not None:
+        request.transport.close()
+    return response or web.Response(status=500)
+
+
+def _span(request: web.Request, size: int, etag: str) -> tuple[int, int]:
+    """From where to where bytes are wanted (RFC 9110, sections 13.1.5 and 14.2)."""
+    match = _RANGE.fullmatch(request.headers.get("Range", ""))
+    if match is None or request.headers.get("If-Range", etag) != etag:
+        return 0, size
+    return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size

@@ -1,0 +1,199 @@
+"""What every machine driver must do, as a class of tests; sockets and time are real.
+
+Subclass it under a name that pytest collects, and make your machine:
+
+    class TestMyMachine(MachineContract):
+        def make_machine(self, state: Path) -> Machine:
+            return MyMachine(...)
+"""
+
+# These are tests: a name says what its test holds, and `assert` is how it says it.
+# ruff: noqa: D102, S101
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pytest_dispatch.machines.base import Machine, Sign
+from pytest_dispatch.testing.boot_server import POWEROFF, RESET, BootServer, Offer
+
+STOP = 2.0  # seconds within which a machine has to be off
+TOKEN = "token-of-the-first-start"  # noqa: S105 - opens nothing
+OTHER = "token-of-the-second-start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A machine and the server that it boots from."""
+
+    machine: Machine
+    server: BootServer
+
+    async def start(self, token: str = TOKEN) -> None:
+        """Power on."""
+        await self.machine.start(self.server.url(token))
+
+    async def gets(self, count: int) -> None:
+        """Wait until programs were fetched so often."""
+        await self.server.until(lambda: len(self.server.of("GET")) >= count)
+
+    async def off(self) -> None:
+        """Wait until the machine is off."""
+        while self.machine.alive:  # noqa: ASYNC110 - the Protocol tells of it by a property alone
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Power off within the bound."""
+        async with asyncio.timeout(STOP):
+            await self.machine.stop()
+
+
+class MachineContract(ABC):
+    """The tests.
+
+    Attributes:
+        patience: Seconds that one test may take.
+        reset: What the server offers so that the machine resets; by default a real EFI program for x64 or AArch64,
+            with the headers by which a `sim` machine plays the same.
+        poweroff: What it offers so that the machine powers itself off.
+    """
+
+    patience: float = 120.0
+    reset: Offer = RESET
+    poweroff: Offer = POWEROFF
+
+    @abstractmethod
+    def make_machine(self, state: Path) -> Machine:
+        """A machine that is off. `state` is an empty folder for what it needs on disk."""
+
+    def test_it_asks_for_its_url_with_head_and_then_get(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.start()
+            await bench.gets(1)
+            first, second = bench.server.asked[:2]
+            assert (first.method, second.method) == ("HEAD", "GET")
+            assert first.path == second.path == "/dispatch"
+            assert first.machine == second.machine == TOKEN
+
+        self._play(tmp_path, play, self.poweroff)
+
+    def test_it_comes_again_after_a_reset_and_stays_alive(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.start()
+            await bench.gets(3)
+            assert bench.machine.alive
+            assert {asked.machine for asked in bench.server.asked} == {TOKEN}
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_it_is_off_when_it_has_powered_itself_off(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            assert not bench.machine.alive
+            await bench.start()
+            await bench.gets(2)
+            await bench.off()
+            assert len(bench.server.of("GET")) == 2
+
+        self._play(tmp_path, play, self.reset, self.poweroff)
+
+    def test_stop_is_quick_and_may_come_at_any_time(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.stop()
+            await bench.start()
+            assert bench.machine.alive
+            await bench.stop()
+            assert not bench.machine.alive
+            await bench.stop()
+            await bench.start()
+            await bench.gets(1)
+            await bench.stop()
+            assert not bench.machine.alive
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_a_stopped_machine_asks_no_more_and_starts_again(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.start()
+            await bench.gets(1)
+            await bench.stop()
+            before = len(bench.server.asked)
+            await bench.start(OTHER)
+            await bench.gets(len(bench.server.of("GET")) + 1)
+            assert {asked.machine for asked in bench.server.asked[before:]} == {OTHER}
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_start_of_a_machine_that_is_on_begins_anew(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.start()
+            await bench.gets(1)
+            await bench.start(OTHER)
+            await bench.server.until(lambda: bench.server.asked[-1].machine == OTHER)
+            await bench.gets(len(bench.server.of("GET")) + 2)
+            assert bench.server.asked[-1].machine == OTHER
+            assert bench.machine.alive
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_its_console_has_clean_lines_without_the_token(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            async with reading(bench.machine) as signs:
+                await bench.start()
+                await bench.gets(2)
+                await bench.off()
+                await asyncio.sleep(0)
+            assert signs
+            assert not [sign for sign in signs if sign.fault]
+            text = "".join(sign.text for sign in signs)
+            assert text.isprintable()
+            assert TOKEN not in text
+
+        self._play(tmp_path, play, self.reset, self.poweroff)
+
+    def test_its_console_goes_on_over_stop_and_start_and_ends_when_closed(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            console = cast("AsyncGenerator[Sign]", bench.machine.console())
+            async with aclosing(console):
+                await bench.start()
+                await anext(console)
+                await bench.stop()
+                await bench.start()
+                await anext(console)
+            assert await anext(console, None) is None
+            assert bench.machine.alive, "whoever reads the console does not hold the power button"
+
+        self._play(tmp_path, play, self.reset)
+
+    def _play(self, state: Path, play: Callable[[Bench], Awaitable[None]], *plan: Offer) -> None:
+        async def main() -> None:
+            machine = self.make_machine(state)
+            async with asyncio.timeout(self.patience), BootServer(*plan).open() as server:
+                try:
+                    await play(Bench(machine=machine, server=server))
+                finally:
+                    await machine.stop()
+
+        asyncio.run(main())
+
+
+@asynccontextmanager
+async def reading(machine: Machine) -> AsyncIterator[list[Sign]]:
+    """What a machine shows meanwhile."""
+    signs: list[Sign] = []
+
+    async def read() -> None:
+        async for sign in machine.console():
+            signs.append(sign)  # noqa: PERF401 - each as it comes, not all at an end that never is
+
+    reader = asyncio.create_task(read())
+    try:
+        yield signs
+    finally:
+        reader.cancel()
+        await asyncio.wait([reader])

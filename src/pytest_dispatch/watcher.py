@@ -1,0 +1,167 @@
+"""Follows a session's event stream in a thread: calls the users' hooks, and tells the terminal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from pytest_dispatch.core.attempts import may_retry
+from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.model import Issue, Outcome, Run
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.states import Event
+from pytest_dispatch.report.markdown import issues_for
+
+if TYPE_CHECKING:
+    from pytest_dispatch.client import LabClient
+    from pytest_dispatch.server.wire import OpenSession, RunChange
+
+PAUSE = 0.5  # seconds before a broken stream is taken up again
+CATCH_UP = 10.0  # seconds that hooks get for what has happened when the session ends
+
+
+class Display(Protocol):
+    """Who shows what happens."""
+
+    def changed(self, change: RunChange) -> None:
+        """A run moved."""
+        ...
+
+    def progressed(self, sent: dict[str, int]) -> None:
+        """Bytes sent so far, by run, of the downloads under way."""
+        ...
+
+
+class Watcher:
+    """`start` it once the session is open, `stop` it when nothing more can happen."""
+
+    def __init__(
+        self, config: pytest.Config, client: LabClient, opened: str, request: OpenSession, display: Display
+    ) -> None:
+        """A new watcher.
+
+        Args:
+            config: Whose hooks are called.
+            client: Speaks with the lab.
+            opened: Id of the session.
+            request: What the session was opened with; if it judges for itself, the lab waits for the watcher.
+            display: Told first.
+        """
+        self._config = config
+        self._client = client
+        self._session = opened
+        self._request = request
+        self._display = display
+        self._stopping = threading.Event()
+        self._after = 0
+        self._seen: dict[str, int] = {}
+        self._moved = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="dispatch-watcher", daemon=True)
+        self._troubles: dict[str, None] = {}
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 1.5) -> None:
+        """Stop following; the stream ends by itself within a second, or when the lab does."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def submitted(self, runs: Iterable[Run]) -> None:
+        """These were asked for; what has happened to them before is not told again."""
+        with self._moved:
+            for run in runs:
+                self._seen.setdefault(run.id, run.version)
+
+    def catch_up(self, versions: dict[str, int], timeout: float = CATCH_UP) -> None:
+        """Return when the hooks have been told of these runs up to these versions, or after so many seconds."""
+        with self._moved:
+            self._moved.wait_for(
+                lambda: all(self._seen.get(run, version) >= version for run, version in versions.items()), timeout
+            )
+
+    @property
+    def troubles(self) -> list[str]:
+        """What hooks have raised or said that cannot be, each thing once."""
+        return list(self._troubles)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._follow()
+            except LabError:
+                self._stopping.wait(PAUSE)
+
+    def _follow(self) -> None:
+        for number, news in self._client.changes(self._session, self._after):
+            self._after = number
+            if isinstance(news, dict):
+                self._display.progressed(news)
+            else:
+                self._take(news)
+            if self._stopping.is_set():
+                break
+
+    def _take(self, change: RunChange) -> None:
+        self._display.changed(change)
+        hook = self._config.hook.pytest_dispatch_event
+        self._asked(lambda: hook(run=change.run, event=change.event.value, attempt=change.attempt), "event")
+        attempt = change.run.attempt
+        if self._request.policy.judged and attempt.proposed is not None and attempt.outcome is None:
+            self._judge(change.run.id)
+        with self._moved:
+            self._seen[change.run.id] = change.run.version
+            self._moved.notify_all()
+
+    def _judge(self, run_id: str) -> None:
+        view = self._client.run(run_id)
+        run = view.run
+        outcome, reason = self._verdict(run) if run.attempt.reports else (None, "")
+        final = outcome or run.attempt.proposed or Outcome.ERROR
+        drafts: tuple[Issue, ...] | None = None
+        if final in self._request.issues and not may_retry(run, final, Event.COMPLETE, self._request.policy):
+            settled = replace(run, outcome=final, reason=reason or run.attempt.reason)
+            usual = issues_for(settled, self._request.source, view.digest)
+            drafts = tuple(found for draft in usual if (found := self._issue(settled, draft)) is not None)
+        self._client.decide(run_id, outcome, reason, drafts)
+
+    def _verdict(self, run: Run) -> tuple[Outcome | None, str]:
+        hook = self._config.hook.pytest_dispatch_verdict
+        said, trouble = self._asked(lambda: hook(run=run), "verdict")
+        if said is not None and said not in list(Outcome):
+            trouble = f"pytest_dispatch_verdict: expected one of {', '.join(Outcome)}, got {said!r}"
+        if trouble:
+            return Outcome.ERROR, plain_line(trouble)
+        if said is None:
+            return None, ""
+        return Outcome(said), "" if said == run.attempt.proposed else f"the verdict hook says {said}"
+
+    def _issue(self, run: Run, draft: Issue) -> Issue | None:
+        hook = self._config.hook.pytest_dispatch_issue
+        said, trouble = self._asked(lambda: hook(run=run, issue=draft), "issue")
+        if trouble or said is None or said is True:
+            return draft
+        if said is False:
+            return None
+        if not isinstance(said, Issue):
+            self._note(f"pytest_dispatch_issue: expected an Issue, False or None, got {said!r}")
+            return draft
+        return replace(said, marker=draft.marker)
+
+    def _note(self, trouble: str) -> None:
+        self._troubles[plain_line(trouble, 400)] = None
+
+    def _asked(self, call: Callable[[], object], name: str) -> tuple[Any, str]:
+        """What a user's hook says; what it raises is the user's to see, and never stops the session."""
+        try:
+            return call(), ""
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, pytest.fail included
+            trouble = f"pytest_dispatch_{name} raised {type(error).__name__}: {error}"
+            self._note(trouble)
+            return None, trouble
