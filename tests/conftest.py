@@ -1,0 +1,54 @@
+"""What every test here may use."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytest_plugins = ["fixtures_github"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the lab does."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees this computer's GitHub token, or writes into its user's cache."""
+    for name in ("GITHUB_TOKEN", "GH_TOKEN", "GITHUB_API_URL", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GH_CONFIG_DIR", str(tmp_path_factory.mktemp("gh")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
+
+
+#: Set where nothing may be left out: a test that was skipped for want of a package then fails the run.
+NO_SKIPS = "DISPATCH_NO_SKIPS"
+
+
+class _NoSkips:
+    """Counts skipped tests, and fails the run if there were any."""
+
+    def __init__(self) -> None:
+        self._skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail") and not isinstance(report, pytest.SubtestReport):
+            self._skipped.append(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._skipped and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for nodeid in self._skipped:
+            terminalreporter.line(f"left out, though nothing may be ({NO_SKIPS}): {nodeid}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is left out where the environment says so."""
+    if os.environ.get(NO_SKIPS):
+        config.pluginmanager.register(_NoSkips())

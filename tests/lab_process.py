@@ -1,0 +1,59 @@
+"""A lab in a process of its own, to be measured or killed.
+
+`python lab_process.py FOLDER PORT MACHINES NAME...` serves those files of the folder, each as often as named, to so
+many simulated machines and to whoever else asks. It says where it listens, and then, for each line that it gets, how it
+stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+from labs import running_lab, until
+from pytest_dispatch.core.model import Kind, Policy, Workload
+from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.machines.sim import SimMachine
+
+_sendfile = os.sendfile
+sent = 0
+
+
+def _counted(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
+    """The system's own sendfile, and how much went through it."""
+    global sent  # noqa: PLW0603 - one process, one figure
+    done = _sendfile(out_fd, in_fd, offset, count)
+    sent += done
+    return done
+
+
+def _standing() -> dict[str, int]:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "sent": sent}
+
+
+def _workload(path: Path) -> Workload:
+    size = path.stat().st_size
+    return Workload(name=path.name, kind=Kind(path.suffix[1:]), location=str(path), size=size, scenario=path.stem)
+
+
+async def main(folder: Path, port: int, machines: int, names: list[str]) -> None:
+    os.sendfile = _counted
+    sims = [SimMachine(f"sim-{n}", pace=0.002) for n in range(1, machines + 1)]
+    async with running_lab(folder, port=port, machines=sims) as bench:
+        session = await bench.lab.orders.open("w", Policy(), IssueRule(), bench.port)
+        keys = [name if names.count(name) == 1 else f"{name} {n}" for n, name in enumerate(names)]
+        wanted = [(key, _workload(folder / name)) for key, name in zip(keys, names, strict=True)]
+        runs = await bench.lab.orders.submit(session, wanted)
+        await until(lambda: len(bench.lab.writer.assets) == len(runs))
+        print(json.dumps({"port": bench.port, "session": session, **_standing()}), flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            print(json.dumps(_standing()), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

@@ -1,0 +1,60 @@
+"""Installed and not asked for, the plugin is absent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pytest_dispatch
+
+HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf", "github")
+
+_LOADED = f"""
+import sys, pytest
+code = pytest.main(["-q", "test_it.py", "-p", "no:anyio", "-p", "no:hypothesispytest", "-p", "no:rerunfailures"])
+print([name for name in {HEAVY!r} if name in sys.modules], int(code))
+"""
+
+
+def test_nothing_heavy_is_loaded_and_nothing_is_printed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it="def test_it(): pass")
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _LOADED], cwd=pytester.path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[] 0"
+    assert "dispatch" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    code = "import sys, pytest_dispatch; print([n for n in sys.modules if n.startswith('pytest_dispatch.')])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert pytest_dispatch.__all__ == sorted(pytest_dispatch.__all__)
+    for name in pytest_dispatch.__all__:
+        assert getattr(pytest_dispatch, name)
+    with pytest.raises(AttributeError, match="nothing_of_ours"):
+        _ = pytest_dispatch.nothing_of_ours
+
+
+def test_pytest_is_used_by_its_public_api_alone() -> None:
+    source = Path(pytest_dispatch.__file__).parent
+    assert [path.name for path in source.rglob("*.py") if "_pytest" in path.read_text(encoding="utf-8")] == []
+
+
+def test_a_blocked_plugin_leaves_no_option(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("-p", "no:dispatch", "--dispatch-dir=w")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "unrecognized arguments: --dispatch-dir=w" in result.stderr.str()
+
+
+def test_help_and_markers_start_nothing(pytester: pytest.Pytester) -> None:
+    shown = pytester.runpytest_subprocess("--help", "--dispatch-dir=nowhere").stdout.str()
+    assert "--dispatch-repo=OWNER/REPO" in shown
+    assert "@pytest.mark.dispatch_efi" in pytester.runpytest_subprocess("--markers").stdout.str()

@@ -1,0 +1,216 @@
+"""Sessions that are cut off: what stops, what is kept, and what a resumed one does."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from plugin_bench import Bench, Scenario
+
+SLOW: dict[str, Scenario] = {"a": "pass", "b": {"scenario": "hang", "report-timeout": "4s"}, "c": "pass"}
+
+
+class Cut:
+    """A pytest run in a process group of its own, to be cut off."""
+
+    def __init__(self, bench: Bench, *args: str, machines: str = "--dispatch-machine=sim:1") -> None:
+        self._log = bench.path / "out.txt"
+        command = [sys.executable, "-m", "pytest", *bench.command("-v", *args, machines=machines)]
+        with self._log.open("w") as out:
+            self.process = subprocess.Popen(
+                command, cwd=bench.path, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def until(self, words: str) -> None:
+        """Wait until it has printed this."""
+        self._wait(lambda: words in self.output)
+
+    def until_there_is(self, path: Path) -> None:
+        """Wait until it has made this file."""
+        self._wait(path.exists)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where its lab listens."""
+        host, port = self.output.partition("boot URL http://")[2].partition("/")[0].split(":")
+        return host, int(port)
+
+    def _wait(self, reached: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + 60
+        while not reached():
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < give_up, self.output
+            time.sleep(0.02)
+
+    def cut(self, *signals: signal.Signals) -> int:
+        """Send signals; returns its exit code. It has to be gone well before the workload's own deadline."""
+        for number in signals:
+            os.kill(self.process.pid, number)
+        return self.process.wait(20)
+
+    def cut_group(self) -> int:
+        """Press Ctrl-C, which all of the group hear; returns its exit code."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(20)
+
+
+def left_of(cut: Cut) -> list[str]:
+    """Processes of the run's group that are still there."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[2]) == cut.process.pid and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def nothing_is_left(cut: Cut) -> bool:
+    """Neither a process, nor the port, nor a word for the plugin's authors alone."""
+    assert "INTERNALERROR" not in cut.output
+    assert "Traceback" not in cut.output
+    assert left_of(cut) == []
+    with socket.create_server(cut.address):
+        return True
+
+
+def test_ctrl_c_while_collecting(bench: Bench) -> None:
+    bench.workloads(SLOW)
+    bench.path.joinpath("test_own.py").write_text(
+        "import pathlib, time\npathlib.Path('here').touch()\ntime.sleep(60)\n"
+    )
+    cut = Cut(bench)
+    cut.until_there_is(bench.path / "here")
+    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+
+
+def test_ctrl_c_while_no_machine_comes(bench: Bench) -> None:
+    bench.workloads(SLOW)
+    cut = Cut(bench, machines="-v")
+    cut.until("w::a.efi")
+    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+    assert "httpcore" not in cut.output
+
+
+REPORTS_AND_STAYS = """
+import asyncio
+from pytest_dispatch.machines.scenarios import Scenario
+from pytest_dispatch.machines.sim import SimMachine
+
+async def play(stage):
+    await stage.boot()
+    await stage.report()
+    await asyncio.Event().wait()
+
+def create(spec, state):
+    return [SimMachine("bench-1", pace=0.001, scenarios={"pass": Scenario(play=play)})]
+"""
+
+
+def test_ctrl_c_while_a_machine_is_waited_for(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.path.joinpath("test_own.py").write_text(
+        "import pathlib, pytest\n"
+        "@pytest.mark.dispatch('a.efi')\n"
+        "def test_it(dispatch_workload):\n"
+        "    dispatch_workload.report()\n"
+        "    pathlib.Path('here').touch()\n"
+    )
+    cut = Cut(bench, "test_own.py", machines=bench.driver(REPORTS_AND_STAYS))
+    cut.until("test_it PASSED")
+    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+
+
+def test_ctrl_c_while_machines_are_powered_off(bench: Bench) -> None:
+    bench.workloads(SLOW)
+    cut = Cut(bench, "-k", "a.efi", "--dispatch-junit=cases.xml")
+    cut.until("a.efi booting")
+    stranger = http.client.HTTPConnection(*cut.address)
+    stranger.request("HEAD", "/dispatch")  # and never comes back for the power-off program
+    stranger.getresponse().read()
+    stranger.close()
+    cut.until("w::a.efi PASSED")
+    cut.until("to take the power-off program, at most 5m (Ctrl-C stops waiting)")
+    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+    assert "interrupted while winding up; what is left is kept in the journal" in cut.output
+    assert "1 passed" in cut.output
+    assert 'name="a.efi"' in bench.path.joinpath("cases.xml").read_text()
+
+
+def test_ctrl_c_with_workers(bench: Bench) -> None:
+    bench.workloads(SLOW)
+    cut = Cut(bench, "-n", "2", machines="--dispatch-machine=sim:2")
+    cut.until("b.efi booting")
+    assert cut.cut_group() == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+
+
+def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
+    bench.workloads({"a": {"scenario": "hang"}})
+    bench.path.joinpath("conftest.py").write_text(
+        "import os, signal\ndef pytest_keyboard_interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    cut = Cut(bench)
+    cut.until("a.efi booting")
+    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+    assert "! KeyboardInterrupt !" in cut.output
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_stops_everything_and_a_resumed_session_goes_on(bench: Bench, times: int) -> None:
+    bench.workloads(SLOW)
+    cut = Cut(bench)
+    cut.until("b.efi booting")
+    assert cut.cut(*[signal.SIGINT] * times) == pytest.ExitCode.INTERRUPTED
+    assert left_of(cut) == []
+    assert "w::a.efi PASSED" in cut.output
+    again = bench.spawn("-v", "--dispatch-resume")
+    again.assert_outcomes(passed=2, failed=1)
+    again.stdout.fnmatch_lines(["dispatch: w;*resumed*"])
+    assert "a.efi assigned" not in again.stdout.str()
+
+
+def test_a_killed_session_is_resumed_without_running_anything_twice(bench: Bench) -> None:
+    bench.workloads(SLOW)
+    cut = Cut(bench)
+    cut.until("b.efi booting")
+    assert cut.cut(signal.SIGKILL) == -signal.SIGKILL
+    again = bench.spawn("-v", "--dispatch-resume")
+    again.assert_outcomes(passed=2, failed=1)
+    assert "a.efi assigned" not in again.stdout.str()
+    assert "the lab was restarted" in again.stdout.str()
+
+
+def test_without_drain_nobody_is_waited_for(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.spawn("--dispatch-drain=0").assert_outcomes(passed=1)
+
+
+def test_x_leaves_the_rest_to_a_resumed_session(bench: Bench) -> None:
+    bench.workloads({"a": "pass", "b": "fail", "c": "pass"})
+    first = bench.spawn("-x", "-v", machines="--dispatch-machine=sim:1?pace=0.02")
+    assert first.parseoutcomes()["failed"] >= 1
+    assert "w::c.efi" not in first.stdout.str().partition("FAILURES")[0].partition("b.efi FAILED")[2]
+    again = bench.spawn("-v", "--dispatch-resume")
+    assert again.parseoutcomes()["passed"] == 2
+    assert "a.efi assigned" not in again.stdout.str()

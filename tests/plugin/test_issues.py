@@ -1,0 +1,72 @@
+"""GitHub issues as the session sees them: what is filed is told, and GitHub's bad days change nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugin_bench import Bench
+from pytest_dispatch.testing.github import FakeGitHub
+
+
+@pytest.fixture
+def filing(github: FakeGitHub) -> tuple[str, ...]:
+    """Options with which issues of a folder are filed."""
+    return (
+        "--dispatch-issues=all",
+        "--dispatch-issues-repo=me/lab",
+        f"--dispatch-api-url={github.url}",
+        f"--dispatch-token={github.token}",
+    )
+
+
+def test_every_outcome_becomes_an_issue(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
+    github.add_repo("me/lab")
+    bench.workloads({"a": "pass", "b": "fail", "c": "no-boot", "d": "multi-report"})
+    result = bench.run(*filing, "--dispatch-retries=0", "--junitxml=own.xml")
+    result.assert_outcomes(passed=2, failed=2, errors=1)
+    titles = sorted(issue.title for issue in github.issues("me/lab"))
+    assert titles == [
+        "a.efi", "b.efi", "c.efi could not be run", "d.efi: certificate", "d.efi: platform", "d.efi: summary"
+    ]  # fmt: skip
+    text = result.stdout.str()
+    for issue in github.issues("me/lab"):
+        assert f"/me/lab/issues/{issue.number}" in text
+    story = text.partition("w: b.efi ")[2].partition("= dispatch =")[0]
+    assert "issue: http" in story
+    assert bench.path.joinpath("own.xml").read_text().count('name="dispatch_issue"') == 6
+
+
+def test_github_stumbles(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
+    github.add_repo("me/lab")
+    github.fail_next("POST /repos/*/issues", status=502, html=True)
+    github.fail_next("POST /repos/*/issues", drop_after_commit=True)
+    bench.workloads({"a": "pass"})
+    result = bench.run(*filing)
+    assert result.ret == 0
+    assert [issue.title for issue in github.issues("me/lab")] == ["a.efi"]
+    result.stdout.fnmatch_lines(["issue: a.efi: http*/me/lab/issues/1"])
+
+
+def test_github_refuses(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
+    github.add_repo("me/lab", has_issues=False)
+    bench.workloads({"a": "pass"})
+    result = bench.run(*filing)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["not filed*: a.efi: *issues are switched off there*"])
+
+
+def test_what_was_interrupted_is_filed_by_the_next_session(
+    bench: Bench, github: FakeGitHub, filing: tuple[str, ...]
+) -> None:
+    github.add_repo("me/lab")
+    bench.workloads({"a": "pass", "b": "pass"})
+    bench.pytester.makeconftest("import pytest\ndef pytest_runtest_logfinish(): pytest.exit('enough')\n")
+    gate = github.hold_next("POST /repos/*/issues")
+    result = bench.spawn(*filing, machines="--dispatch-machine=sim?pace=0.001")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    gate.open()  # it is filed after all, and nobody was told
+    bench.path.joinpath("conftest.py").unlink()
+    result = bench.run(*filing, "--dispatch-resume", machines="--dispatch-machine=sim?pace=0.001")
+    result.assert_outcomes(passed=2)
+    assert sorted(issue.title for issue in github.issues("me/lab")) == ["a.efi", "b.efi"]
+    result.stdout.fnmatch_lines(["issue: a.efi: http*", "issue: b.efi: http*"])

@@ -1,0 +1,134 @@
+"""Every option is an ini key too; an option wins, paths have a place that they are relative to."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from plugin_bench import WITHOUT, Bench
+from pytest_dispatch.plugin import OPTIONS
+from pytest_dispatch.settings import Settings, read_settings
+
+#: A value for each option that is not its default.
+GIVEN = {
+    "--dispatch-repo": "me/lab",
+    "--dispatch-tag": "v1",
+    "--dispatch-dir": "w",
+    "--dispatch-token": "from-somewhere",
+    "--dispatch-api-url": "https://git.example/api/v3",
+    "--dispatch-bind": "[::1]:81",
+    "--dispatch-path": "/boot",
+    "--dispatch-machine": "sim:3?pace=0.5",
+    "--dispatch-allow": "10.0.0.0/8",
+    "--dispatch-issues": "failed",
+    "--dispatch-issues-repo": "me/issues",
+    "--dispatch-assign-timeout": "1m",
+    "--dispatch-boot-timeout": "2m",
+    "--dispatch-report-timeout": "3m",
+    "--dispatch-expect": "return",
+    "--dispatch-retries": "7",
+    "--dispatch-retry-failures": "8",
+    "--dispatch-idle": "poweroff",
+    "--dispatch-drain": "0",
+    "--dispatch-resume": "",
+    "--dispatch-db": "some/j.db",
+    "--dispatch-cache": "some/assets",
+    "--dispatch-junit": "some/j.xml",
+    "--dispatch-no-mdns": "",
+}
+
+
+def read(bench: Bench, *args: str) -> Settings:
+    return read_settings(bench.pytester.parseconfig(*args, *WITHOUT))
+
+
+def changes(before: Settings, after: Settings) -> dict[str, str]:
+    """What differs; a token shows where it came from."""
+    pairs = ((f.name, repr(getattr(before, f.name)), repr(getattr(after, f.name))) for f in fields(Settings))
+    return {name: new for name, old, new in pairs if old != new}
+
+
+def test_there_is_a_value_here_for_each_option() -> None:
+    assert list(GIVEN) == [option.name for option in OPTIONS]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_an_ini_key_does_what_its_option_does(bench: Bench, option: object) -> None:
+    name, dest, given = option.name, option.dest, GIVEN[option.name]  # type: ignore[attr-defined]
+    base = "dispatch_dir = w" if name == "--dispatch-dir" else "dispatch_repo = me/lab"
+    bench.pytester.makeini(f"[pytest]\n{'' if name == '--dispatch-repo' else base}\n")
+    without = read(bench) if name != "--dispatch-repo" else read(bench, "--dispatch-repo=a/b")
+    by_option = read(bench, f"{name}={given}" if given else name)
+    bench.pytester.makeini(f"[pytest]\n{'' if dest in base else base}\n{dest} = {given or 'true'}\n")
+    by_key = read(bench)
+    changed = changes(without, by_option)
+    assert changed or name == "--dispatch-dir"
+    assert changes(without, by_key) == changed
+
+
+def test_an_option_wins_over_its_ini_key(bench: Bench) -> None:
+    bench.pytester.makeini("[pytest]\ndispatch_dir = w\ndispatch_retries = 5\ndispatch_machine = sim:2\n")
+    settings = read(bench, "--dispatch-retries=0", "--dispatch-machine=sim:3", "--dispatch-machine=qemu")
+    assert settings.policy.retries == 0
+    assert [spec.text for spec in settings.machines] == ["sim:3", "qemu"]
+    assert read(bench).policy.retries == 5
+
+
+def test_the_last_of_two_counts(bench: Bench) -> None:
+    assert read(bench, "--dispatch-dir=w", "--dispatch-path=/a", "--dispatch-path=/b").path == "/b"
+
+
+def test_a_source_on_the_command_line_wins_over_another_in_the_ini_file(bench: Bench) -> None:
+    bench.pytester.makeini("[pytest]\ndispatch_repo = me/lab\n")
+    settings = read(bench, "--dispatch-dir=w")
+    assert (settings.repo, settings.folder) == ("", bench.path / "w")
+
+
+def test_paths_are_relative_to_where_they_were_given(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = bench.path / "inside"
+    inside.mkdir()
+    bench.pytester.makeini("[pytest]\ndispatch_dir = w\ndispatch_db = j.db\n")
+    monkeypatch.chdir(inside)
+    settings = read(bench, "--dispatch-junit=j.xml")
+    assert (settings.folder, settings.db) == (bench.path / "w", str(bench.path / "j.db"))
+    assert settings.junit == inside / "j.xml"
+    assert read(bench, "--dispatch-cache=~/assets").cache == Path("~/assets").expanduser()
+
+
+def test_the_journal_is_in_the_cache_directory(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    settings = read_settings(bench.pytester.parseconfigure("--dispatch-dir=w", *WITHOUT))
+    assert Path(settings.db).parent == bench.path / ".pytest_cache" / "d" / "dispatch"
+    assert (bench.path / ".pytest_cache" / ".gitignore").exists()
+    without = Path(read(bench, "--dispatch-dir=w", "-p", "no:cacheprovider").db)
+    assert without.parent.name == "journals"
+    assert bench.path not in without.parents
+
+
+def test_a_database_of_its_own(bench: Bench) -> None:
+    assert read(bench, "--dispatch-dir=w", "--dispatch-db=sqlite:///j.db").db == "sqlite:///j.db"
+
+
+def test_labels_count_in_any_case(bench: Bench) -> None:
+    settings = read(bench, "--dispatch-dir=w", "-o", "dispatch_fail_labels=Broken BAD")
+    assert settings.policy.fail_labels == ("broken", "bad")
+    assert settings.policy.skip_labels == ("skip", "skipped")
+
+
+def test_the_environment_names_an_enterprise_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_API_URL", "https://git.example/api/v3/")
+    assert read(bench, "--dispatch-repo=me/lab").api_url == "https://git.example/api/v3"
+
+
+def test_issues_of_a_folder(bench: Bench) -> None:
+    settings = read(bench, "--dispatch-dir=w", "--dispatch-issues=failed", "--dispatch-issues-repo=me/lab")
+    assert (settings.issues, settings.issues_repo) == (("failed",), "me/lab")
+    assert read(bench, "--dispatch-dir=w").issues_repo == ""
+
+
+def test_a_token_is_not_shown(bench: Bench) -> None:
+    shown = repr(read(bench, "--dispatch-repo=me/lab", "--dispatch-token=secret"))
+    assert "secret" not in shown
+    assert "--dispatch-token" in shown

@@ -1,0 +1,161 @@
+"""What a person sees: at a terminal, in a log, and with -q."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from plugin_bench import SIMS, WITHOUT, Bench
+from vt100 import OnTerminal, Vt100
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[OnTerminal]]:
+    """Those opened here are closed at the end."""
+    opened: list[OnTerminal] = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+def on_terminal(
+    bench: Bench,
+    terminals: list[OnTerminal],
+    *args: str,
+    machines: str,
+    screen: Vt100 | None = None,
+    term: str = "xterm",
+) -> OnTerminal:
+    command = [sys.executable, "-m", "pytest", *bench.command(*args, machines=machines)]
+    env = {**os.environ, "TERM": term, "NO_COLOR": "1"}
+    terminals.append(OnTerminal(command, bench.path, env, screen or Vt100()))
+    return terminals[-1]
+
+
+def dots(screen: Vt100) -> str:
+    """The line in which pytest writes its dots."""
+    return next((row for row in [*screen.scrolled, *screen.rows] if re.match(r"w( |$)", row)), "")
+
+
+# A terminal
+
+
+def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: list[OnTerminal]) -> None:
+    bench.workloads({"a": "pass", "b": "fail", "c": "slow", "d": "slow"})
+    bench.path.joinpath("w", "c.efi").write_bytes(b"MZ" * 200_000)
+    shown = on_terminal(bench, terminals, machines="--dispatch-machine=sim:2?pace=0.1")
+    screen = shown.screen
+    assert shown.until(lambda screen: "⏳ 4 unassigned" in screen.text)
+    above, table = screen.text.split("\nw\n")
+    assert "dispatch: w; 4 efi; boot URL http://127.0.0.1:" in above
+    assert [row.split()[:3] for row in table.strip().splitlines()[:4]] == [
+        ["⏳", "unassigned", f"{name}.efi"] for name in "abcd"
+    ]
+    assert shown.until(
+        lambda screen: re.search(r"📥 downloading +c\.efi  sim-\d +\d+s  \d+ % of 0\.4 MiB", screen.text) is not None
+    )
+    assert shown.until(
+        lambda screen: re.search(r"(⚡ booting|📝 reported) +\w\.efi +sim-\d +\ds", screen.text) is not None
+    )
+    assert shown.until(lambda screen: "🏁 finished (failed)  b.efi" in screen.text)
+    assert dots(screen).startswith("w")
+    assert shown.end() == pytest.ExitCode.TESTS_FAILED
+    assert re.fullmatch(r"w \.uF\.\. +\[100%\]", dots(screen))
+    rest = screen.text.partition("[100%]")[2]
+    assert rest.startswith("\n\n====")  # as without a table
+    assert "unassigned  " not in screen.text.partition("FAILURES")[0]
+    assert len(shown.seen) > 10
+
+
+def test_progress_while_winding_up(bench: Bench, terminals: list[OnTerminal]) -> None:
+    bench.workloads({"a": "pass", "b": {"scenario": "hang", "expect": "boot"}})
+    shown = on_terminal(bench, terminals, "--dispatch-drain=2s", machines="--dispatch-machine=sim:2?pace=0.01")
+    waiting = "waiting for 1 machine to take the power-off program, at most "
+    if shown.until(lambda screen: waiting in screen.text):
+        assert dots(shown.screen).endswith("[100%]")
+    assert shown.end() == 0
+    assert waiting not in shown.screen.text
+
+
+def test_pytests_own_words_go_on_where_they_were(bench: Bench, terminals: list[OnTerminal]) -> None:
+    bench.workloads({"a": "slow", "b": "pass"})
+    shown = on_terminal(bench, terminals, "-v", machines="--dispatch-machine=sim:1?pace=0.05")
+    assert shown.until(lambda screen: "📥" in screen.text)
+    assert re.search(r"(?m)^w::a\.efi$", shown.screen.text)
+    assert shown.end() == 0
+    assert re.search(r"(?m)^w::a\.efi PASSED +\[ 50%\]\nw::b\.efi ", shown.screen.text)
+    assert "assigned" not in shown.screen.text
+
+
+@pytest.mark.parametrize(("args", "term"), [(["-q"], "xterm"), ([], "dumb"), (["-n1"], "xterm")])
+def test_no_table_where_it_is_not_wanted(bench: Bench, terminals: list[OnTerminal], args: list[str], term: str) -> None:
+    bench.workloads({"a": "slow"})
+    shown = on_terminal(bench, terminals, *args, machines="--dispatch-machine=sim:1?pace=0.05", term=term)
+    shown.until(lambda screen: "⏳" in screen.text or "📥" in screen.text)
+    assert shown.end() == 0
+    assert not any(sign in "".join(shown.seen) for sign in "⏳📥⚡")
+
+
+def test_ctrl_c_takes_the_table_away(bench: Bench, terminals: list[OnTerminal]) -> None:
+    bench.workloads({"a": "hang"})
+    shown = on_terminal(bench, terminals, machines="--dispatch-machine=sim:1?pace=0.001")
+    assert shown.until(lambda screen: "⚡ booting" in screen.text)
+    shown.interrupt()
+    assert shown.end() == pytest.ExitCode.INTERRUPTED
+    assert "⚡" not in shown.screen.text
+    assert "KeyboardInterrupt" in shown.screen.text
+
+
+# A log
+
+
+def test_a_line_per_change_with_v(bench: Bench) -> None:
+    bench.workloads({"a": "pass", "b": "no-boot"})
+    result = bench.spawn("-v", machines="--dispatch-machine=sim?pace=0.001")
+    lines = result.outlines
+    start = lines.index("w::a.efi ")
+    assert lines[start + 1 : start + 5] == [
+        "📌 a.efi assigned on sim-1",
+        "📥 a.efi downloaded on sim-1",
+        "⚡ a.efi booting on sim-1",
+        "📝 a.efi reported on sim-1",
+    ]
+    text = result.stdout.str()
+    assert re.search(r"(?m)^❌ b\.efi failed on sim-1, attempt 2 \(error\): sim-1 never booted it", text)
+    # each in a line of its own, and pytest's after them too
+    assert all(re.match("[📌📥⚡📝🏁❌]", line) for line in lines if re.search("[📌📥⚡📝🏁❌] [ab].efi", line))
+    assert [line for line in lines if re.fullmatch(r"w::[ab]\.efi (PASSED|ERROR) +\[ *\d+%\]", line)]
+
+
+def test_less_without_v_and_nothing_with_q(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    usual = bench.spawn()
+    usual.stdout.fnmatch_lines(
+        ["dispatch: w; 1 efi; boot URL *; machines sim:2*", "w . *", "*= dispatch =*", "machine sim-*"]
+    )
+    assert "📥" not in usual.stdout.str()
+    quiet = bench.spawn("-q")
+    assert re.fullmatch(r"uu\. +\[100%\]\n1 passed, 2 subtests passed in .*", quiet.stdout.str().strip())
+    assert quiet.stderr.str() == ""
+
+
+def test_the_boot_url_is_one_that_machines_can_use(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    result = bench.run("--dispatch-bind=0.0.0.0:0", "--dispatch-path=/boot")
+    [line] = [line for line in result.outlines if line.startswith("dispatch: ")]
+    assert re.search(r"boot URL http://[0-9.]+:\d+/boot", line)
+    result = bench.run("--dispatch-bind=[::1]:0")
+    result.stdout.fnmatch_lines(["dispatch: w; 1 efi; boot URL http://[[]::1[]]:*/dispatch; *"])
+    result.assert_outcomes(passed=1)
+
+
+def test_the_header_names_the_announcement(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    args = ["--dispatch-dir=w", SIMS, "--dispatch-bind=127.0.0.1:0", *WITHOUT]
+    result = bench.pytester.runpytest_subprocess(*args)
+    result.stdout.re_match_lines([r"dispatch: w; 1 efi; .*; mDNS (dispatch-[0-9a-f]{4}|not announced: .+)"])
+    result.assert_outcomes(passed=1)

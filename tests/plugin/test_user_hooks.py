@@ -1,0 +1,205 @@
+"""The hooks that users implement: what they may change, what they are told, and what becomes of their mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from plugin_bench import Bench
+from pytest_dispatch.testing.github import FakeGitHub
+
+LOG = """
+import json, os
+
+def note(*words):
+    with open("log.txt", "a") as log:
+        log.write(json.dumps([os.environ.get("PYTEST_XDIST_WORKER", "main"), *words]) + "\\n")
+"""
+
+
+def logged(bench: Bench) -> list[list[str]]:
+    return [json.loads(line) for line in bench.path.joinpath("log.txt").read_text().splitlines()]
+
+
+def test_workloads_may_be_changed(bench: Bench) -> None:
+    bench.workloads({"a": "no-boot", "b": "pass", "c": "pass"})
+    bench.pytester.makeconftest(
+        """
+        from dataclasses import replace
+        from pytest_dispatch import Expect
+
+        def pytest_dispatch_workloads(config, workloads):
+            a, b, c = workloads
+            workloads[:] = [replace(c, name="z", scenario="fail"), replace(a, expect=Expect.RETURN)]
+        """
+    )
+    result = bench.run("-v")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["w::z FAILED*", "w::a.efi PASSED*"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("workloads.append('b.efi')", "pytest_dispatch_workloads: expected pytest_dispatch.Workload, got 'b.efi'"),
+        ("workloads.append(workloads[0])", "expected the names of workloads to differ, 'a.efi' comes twice"),
+        ("workloads[0] = replace(workloads[0], name='a::b')", "printable and without '::', got 'a::b'"),
+    ],
+)
+def test_workloads_that_cannot_be(bench: Bench, change: str, expected: str) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest(
+        f"from dataclasses import replace\ndef pytest_dispatch_workloads(workloads):\n    {change}\n"
+    )
+    assert expected in bench.refused("--dispatch-dir=w")
+
+
+def test_all_workloads_removed(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest("def pytest_dispatch_workloads(workloads): workloads.clear()")
+    result = bench.run()
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["dispatch: w; no workload; *"])
+
+
+def test_a_verdict_of_ones_own(bench: Bench) -> None:
+    verdicts = ["passed", "failed", "error", "skipped", "luck", "raise", "fail", "none"]
+    bench.workloads(dict.fromkeys(verdicts, "pass"))
+    bench.pytester.makeconftest(
+        """
+        import pytest
+        from pytest_dispatch import Outcome
+
+        def pytest_dispatch_verdict(run):
+            assert run.attempt.reports[0].result == "passed"
+            name = run.workload.name.removesuffix(".efi")
+            if name == "raise":
+                raise LookupError("no such\\x1b[2J lab")
+            if name == "fail":
+                pytest.fail("not like this")
+            if name == "failed":
+                return Outcome.FAILED
+            return None if name == "none" else name
+        """
+    )
+    result = bench.run("-v", "--dispatch-retries=0")
+    result.assert_outcomes(passed=2, failed=1, errors=4, skipped=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "w::failed.efi FAILED*",
+            "the verdict hook says failed",
+            "the verdict hook says error",
+            "w::skipped.efi SKIPPED (the verdict hook says skipped)*",
+            "pytest_dispatch_verdict: expected one of passed, failed, error, skipped, got 'luck'",
+            "pytest_dispatch_verdict raised LookupError: no such lab",
+            "pytest_dispatch_verdict raised Failed: not like this",
+        ]
+    )
+    assert "\x1b" not in result.stdout.str()
+
+
+def test_issues_may_be_changed(bench: Bench, github: FakeGitHub) -> None:
+    github.add_repo("me/lab")
+    bench.workloads(
+        {"drop": "pass", "change": "fail", "keep": "fail", "odd": "fail", "raise": "fail", "once": "no-boot"}
+    )
+    bench.pytester.makeconftest(
+        LOG
+        + """
+from dataclasses import replace
+
+def pytest_dispatch_issue(run, issue):
+    name = run.workload.name.removesuffix(".efi")
+    note(name, issue.title)
+    if name == "raise":
+        raise ValueError("no")
+    changed = replace(issue, title="[lab] " + issue.title, marker="mine", labels=("hot",))
+    return {"drop": False, "change": changed, "odd": 7}.get(name)
+"""
+    )
+    result = bench.run(
+        "--dispatch-issues=all", "--dispatch-issues-repo=me/lab", f"--dispatch-api-url={github.url}",
+        f"--dispatch-token={github.token}", "--junitxml=own.xml",
+    )  # fmt: skip
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    titles = sorted(issue.title for issue in github.issues("me/lab"))
+    assert titles == ["[lab] change.efi", "keep.efi", "odd.efi", "once.efi could not be run", "raise.efi"]
+    assert sorted(name for _, name, _ in logged(bench)) == ["change", "drop", "keep", "odd", "once", "raise"]
+    result.stdout.fnmatch_lines_random(
+        [
+            "issue: http*/me/lab/issues/*",
+            "issue: change.efi: http*",
+            "pytest_dispatch_issue raised ValueError: no",
+            "pytest_dispatch_issue: expected an Issue, False or None, got 7",
+        ]
+    )
+    assert 'name="dispatch_issue" value="http' in bench.path.joinpath("own.xml").read_text()
+
+
+def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v1", {"a.efi": ("application/vnd.dispatch+efi", b"MZ" * 99)})
+    bench.pytester.makeconftest(LOG + "def pytest_dispatch_issue(run, issue): note(issue.title)\n")
+    args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}", "--dispatch-issues=failed"]
+    result = bench.pytester.runpytest_inprocess(
+        *args, f"--dispatch-token={github.token}", *bench.command()[1:], "--dispatch-cache=assets"
+    )
+    result.assert_outcomes(passed=1)
+    assert not github.issues("me/lab")
+    assert not bench.path.joinpath("log.txt").exists()
+    assert github.downloads == {"a.efi": 1}
+    without = bench.pytester.runpytest_inprocess(*args, *bench.command()[1:], "--dispatch-cache=assets")
+    without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed"])
+    assert github.downloads == {"a.efi": 1}
+
+
+@pytest.mark.parametrize("distributed", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_everything_that_happens_is_told_once_and_in_order(bench: Bench, distributed: tuple[str, ...]) -> None:
+    bench.workloads({"a": "multi-report", "b": "pass"})
+    bench.pytester.makeconftest(
+        LOG
+        + """
+def pytest_dispatch_workloads(workloads):
+    note("workloads", str(len(workloads)))
+
+def pytest_dispatch_verdict(run):
+    note("verdict", run.workload.name)
+
+def pytest_dispatch_event(run, event, attempt):
+    note(run.workload.name, event, run.attempts[attempt - 1].state)
+    assert run.workload.name == "a.efi", "only a"
+"""
+    )
+    result = bench.spawn(*distributed) if distributed else bench.run()
+    result.assert_outcomes(passed=2)
+    log = logged(bench)
+    assert {worker for worker, *_ in log} == {"main"}
+    assert [words for _, *words in log if words[0] == "workloads"] == [["workloads", "2"]]
+    assert sorted(words[1] for _, *words in log if words[0] == "verdict") == ["a.efi", "b.efi"]
+    events = [
+        (event, state) for _, name, event, state in (entry for entry in log if len(entry) == 4) if name == "a.efi"
+    ]
+    assert events[:6] == [
+        ("assign", "assigned"), ("send", "downloading"), ("sent", "downloaded"),
+        ("boot", "booting"), ("report", "reported"), ("report", "reported"),
+    ]  # fmt: skip
+    assert events[-1] == ("complete", "finished")
+    assert result.stdout.str().count("pytest_dispatch_event raised AssertionError: only a") == 1
+
+
+def test_a_plugin_that_comes_late_is_heard_too(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest(
+        """
+        import pytest
+
+        class Mine:
+            def pytest_dispatch_verdict(self, run):
+                return "failed"
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_configure(config):
+            config.pluginmanager.register(Mine())
+        """
+    )
+    bench.run().assert_outcomes(failed=1)

@@ -1,0 +1,214 @@
+"""Whatever a user gets wrong is told in one line, with exit code 4, before anything starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from plugin_bench import HERE, SIMS, Bench
+from pytest_dispatch.testing.github import FakeGitHub
+
+EFI = "application/vnd.dispatch+efi"
+
+OPTIONS = {
+    "two-sources": (
+        ["--dispatch-repo=a/b"],
+        "--dispatch-repo and --dispatch-dir: expected one source of workloads, got 'a/b' and 'w'",
+    ),
+    "bind-port-only": (["--dispatch-bind=8080"], "--dispatch-bind: expected ADDRESS:PORT such as 0.0.0.0:8080"),
+    "bind-name": (["--dispatch-bind=lab.example:80"], "got 'lab.example:80'"),
+    "bind-high-port": (["--dispatch-bind=0.0.0.0:65536"], "got '0.0.0.0:65536'"),
+    "path-relative": (["--dispatch-path=dispatch"], "--dispatch-path: expected a path such as /dispatch"),
+    "path-of-the-api": (["--dispatch-path=/api/v1"], "outside /api/, got '/api/v1'"),
+    "spec-none": (["--dispatch-machine=sim:0"], "--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or"),
+    "spec-word": (["--dispatch-machine=sim:many"], "got 'sim:many'"),
+    "spec-scheme": (
+        ["--dispatch-machine=vax"],
+        "--dispatch-machine: expected one of qemu, qemu-aarch64, sim, got 'vax'",
+    ),
+    "spec-option": (
+        ["--dispatch-machine=sim?speed=2"],
+        "sim?speed=2: unknown option 'speed'; sim knows pace, boot, from",
+    ),
+    "spec-value": (["--dispatch-machine=sim?pace=fast"], "behind pace=, got 'fast'"),
+    "allow": (["--dispatch-allow=10.0.0.0/33"], "--dispatch-allow: expected a network such as 192.168.1.0/24"),
+    "issues": (["--dispatch-issues=some"], "--dispatch-issues: expected all, failed or none, got 'some'"),
+    "issues-where": (["--dispatch-issues=all"], "a folder has no repository; name one with --dispatch-issues-repo"),
+    "issues-repo": (
+        ["--dispatch-issues=all", "--dispatch-issues-repo=lab"],
+        "--dispatch-issues-repo: expected OWNER/REPO such as AMDEPYC/dispatch, got 'lab'",
+    ),
+    "expect": (["--dispatch-expect=luck"], "--dispatch-expect: expected report, boot or return, got 'luck'"),
+    "idle": (["--dispatch-idle=sleep"], "--dispatch-idle: expected wait or poweroff, got 'sleep'"),
+    "retries": (["--dispatch-retries=-1"], "--dispatch-retries: expected a number from 0 to 1000, got '-1'"),
+    "retry-failures": (["--dispatch-retry-failures=x"], "--dispatch-retry-failures: expected a number from 0 to 1000"),
+    "retries-without-end": (["--dispatch-retries=1001"], "got '1001'"),
+    "drain": (["--dispatch-drain=soon"], "--dispatch-drain: expected a duration such as 30s, 5m or 1h, got 'soon'"),
+    "assign-timeout": (["--dispatch-assign-timeout=5 min"], "--dispatch-assign-timeout: expected a duration"),
+    "boot-timeout": (
+        ["--dispatch-boot-timeout=0"],
+        "--dispatch-boot-timeout: expected a duration longer than 0, got '0'",
+    ),
+    "report-timeout": (["--dispatch-report-timeout=1d"], "--dispatch-report-timeout: expected a duration"),
+    "api-url": (["--dispatch-api-url=github.com"], "--dispatch-api-url: expected the URL of a GitHub API such as"),
+    "cache-limit": (["-o", "dispatch_cache_limit=lots"], "dispatch_cache_limit: expected a number of gigabytes"),
+    "db-folder": (["--dispatch-db=w"], "/w: cannot"),
+    "db-nonsense": (["--dispatch-db=w/a.efi"], "use another file with --dispatch-db"),
+    "db-below-a-file": (["--dispatch-db=w/a.efi/j.db"], "use another file with --dispatch-db"),
+    "db-kind": (["--dispatch-db=vax://u:hush@h/x"], "--dispatch-db: expected a file, or a database's URL such as"),
+    "db-url": (["--dispatch-db=postgresql://u:hush@h:port/x"], "got one that cannot be read"),
+    "junit-folder": (["--dispatch-junit=w"], "/w (Is a directory); give another file"),
+    "junit-below-a-file": (["--dispatch-junit=w/a.efi/j.xml"], "--dispatch-junit: cannot write "),
+    "unknown-node-id": (["w::b.efi"], "not found: w::b.efi (it has: a.efi)"),
+}
+
+
+@pytest.mark.parametrize(("args", "expected"), OPTIONS.values(), ids=OPTIONS)
+def test_an_option_that_cannot_be_used(bench: Bench, args: list[str], expected: str) -> None:
+    bench.workloads({"a": "pass"})
+    line = bench.refused("--dispatch-dir=w", SIMS, *HERE, *args)
+    assert expected in line
+    assert "hush" not in line
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dispatch")]
+
+
+def test_an_ini_key_is_refused_like_its_option(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeini("[pytest]\ndispatch_dir = w\ndispatch_expect = luck\n")
+    assert bench.refused() == "--dispatch-expect: expected report, boot or return, got 'luck'"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "w: no workload in this folder: expected *.efi, *.iso, *.img, or a dispatch.toml"),
+        ({"a.txt": "x"}, "w: no workload in this folder"),
+        ({"dispatch.toml": "[[workload]]\nname = 'a.efi'\n"}, "w/dispatch.toml: workload 1: file: expected a file"),
+        ({"dispatch.toml": "[[workload]]\nsize = 1\n"}, "unknown key 'size'"),
+    ],
+)
+def test_a_folder_that_cannot_be_used(bench: Bench, files: dict[str, str], expected: str) -> None:
+    bench.path.joinpath("w").mkdir()
+    for name, text in files.items():
+        bench.path.joinpath("w", name).write_text(text)
+    assert expected in bench.refused("--dispatch-dir=w", SIMS, *HERE)
+
+
+def test_no_such_folder(bench: Bench) -> None:
+    assert bench.refused("--dispatch-dir=w") == "expected a folder with workloads at w, there is nothing"
+
+
+def test_a_port_that_is_taken(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = bench.refused("--dispatch-dir=w", SIMS, "--dispatch-no-mdns", f"--dispatch-bind=127.0.0.1:{port}")
+    assert line.startswith(f"cannot listen on 127.0.0.1:{port}: another program listens there; use another port")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dispatch")]
+
+
+def test_a_journal_that_is_in_use(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    with FileLock(bench.path / "j.db.lock"):
+        line = bench.refused("--dispatch-dir=w", SIMS, *HERE, "--dispatch-db=j.db")
+    assert "j.db: another session is using it" in line
+
+
+def test_a_cache_directory_that_cannot_be_written(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    line = bench.refused("--dispatch-dir=w", SIMS, *HERE, "-o", "cache_dir=w/a.efi/no")
+    assert line.startswith("--dispatch-db: pytest's cache directory cannot be written")
+
+
+def test_qemu_that_is_not_installed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.workloads({"a": "pass"})
+    monkeypatch.setenv("PATH", str(bench.path))
+    line = bench.refused("--dispatch-dir=w", "--dispatch-machine=qemu", *HERE)
+    assert "qemu-system-x86" in line
+    assert "install" in line
+
+
+# GitHub
+
+
+def test_a_repository_that_is_none(bench: Bench) -> None:
+    line = bench.refused("--dispatch-repo=lab")
+    assert line == "--dispatch-repo: expected OWNER/REPO such as AMDEPYC/dispatch, got 'lab'"
+
+
+def test_unknown_repository(bench: Bench, github: FakeGitHub) -> None:
+    args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
+    line = bench.refused(*args)
+    assert "there is no repository me/lab" in line
+    assert "needs a token (--dispatch-token, GITHUB_TOKEN" in line
+    line = bench.refused(*args, f"--dispatch-token={github.token}")
+    assert "the token from --dispatch-token may not read it" in line
+    assert github.token not in line
+
+
+def test_unknown_release(bench: Bench, github: FakeGitHub) -> None:
+    github.add_repo("me/lab")
+    args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
+    assert "me/lab has no release" in bench.refused(*args)
+    assert bench.refused(*args, "--dispatch-tag=v9") == "me/lab has no release with the tag 'v9'"
+
+
+def test_token_that_is_not_accepted(bench: Bench, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
+    args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
+    assert "is the token from --dispatch-token expired" in bench.refused(*args, "--dispatch-token=stale")
+    monkeypatch.setenv("GITHUB_TOKEN", "stale")
+    assert "is the token from GITHUB_TOKEN expired" in bench.refused(*args)
+    line = bench.refused(*args, "--dispatch-token=two words")
+    assert line.startswith("the token from --dispatch-token is not one")
+    assert "words" not in line
+
+
+def test_rate_limit(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
+    github.limit_next(times=100)
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
+    assert "rate limit" in line
+    assert "until" in line
+
+
+def test_release_without_workloads(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v1", {"a.zip": ("application/zip", b"PK"), "b.zip": ("application/zip", b"PK")})
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
+    assert "me/lab@v1 has nothing to boot" in line
+    assert line.endswith("it has application/zip (2)")
+
+
+def test_no_network(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url=http://127.0.0.1:{port}")
+    assert "connection refused" in line
+
+
+def test_a_name_that_no_item_can_have(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v1", {"a\x1b[2J.efi": (EFI, b"MZ")})
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
+    assert "expected the name of a workload to be printable" in line
+    assert "\x1b" not in line
+
+
+# Told without a lab
+
+
+def test_node_ids_are_looked_at_before_anything_starts(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}", "me/lab@v1::z.efi")
+    assert line == "not found: me/lab@v1::z.efi (it has: a.efi)"
+    assert not github.downloads
+
+
+def test_a_missing_driver_of_a_database(bench: Bench, tmp_path: Path) -> None:
+    bench.workloads({"a": "pass"})
+    line = bench.refused("--dispatch-dir=w", f"--dispatch-db=mysql+nothing://{os.getpid()}")
+    assert "whose driver is not installed" in line or "got one whose driver" in line

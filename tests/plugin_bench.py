@@ -1,0 +1,114 @@
+"""A bench: a folder of workloads, simulated machines, and pytest runs that use them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+#: What in-process runs of pytest would else import anew each time, and forget.
+OURS = ("machines.qemu", "session", "sources.folder", "sources.release", "report.github", "testing.github")
+for module in (
+    *(f"pytest_dispatch.{name}" for name in OURS),
+    "anyio._backends._asyncio",
+    "github",
+    "httpcore",
+    "httpx_sse",
+):
+    import_module(module)
+
+SIMS = "--dispatch-machine=sim:2?pace=0.001"
+HERE = ("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns")
+
+#: Slow to import; leaves a thread in this process.
+WITHOUT = ("-p", "no:hypothesispytest", "-p", "no:rerunfailures")
+
+SPEAKER = """
+import json
+from pathlib import Path
+from pytest_dispatch.machines.scenarios import Scenario
+from pytest_dispatch.machines.sim import SimMachine
+
+async def say(stage):
+    await stage.boot()
+    for report in json.loads(Path("reports.json").read_text()):
+        await stage.report(**report)
+
+def create(spec, state):
+    return [SimMachine("bench-1", pace=0.001, scenarios={"pass": Scenario(play=say)})]
+"""
+
+Scenario = str | Mapping[str, str]
+
+
+class Bench:
+    """Makes folders of workloads, and runs pytest on them."""
+
+    def __init__(self, pytester: pytest.Pytester, bytecode: Path) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        # many runs import the same modules: let them be compiled once
+        pytester._monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        pytester._monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(bytecode))
+
+    def workloads(self, scenarios: Mapping[str, Scenario], folder: str = "w") -> Path:
+        """A folder with `NAME.efi` for each name; a mapping may say more of it than its scenario."""
+        path = self.path / folder
+        path.mkdir(exist_ok=True)
+        tables = []
+        for name, said in scenarios.items():
+            file = name if "." in name else f"{name}.efi"
+            (path / file).write_bytes(b"MZ" + file.encode() * 50)
+            keys = {"name": file, **({"scenario": said} if isinstance(said, str) else said)}
+            tables.append("[[workload]]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items()))
+        (path / "dispatch.toml").write_text("\n".join(tables))
+        return path
+
+    def driver(self, source: str) -> str:
+        """A package of a third party with a driver for machines of our own; returns the option that asks for one."""
+        package = self.path / "bench-1.0.dist-info"
+        package.mkdir()
+        package.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: bench\nVersion: 1.0\n")
+        package.joinpath("entry_points.txt").write_text("[pytest_dispatch.machines]\nbench = bench_driver:create\n")
+        self.path.joinpath("bench_driver.py").write_text(source)
+        self.pytester.syspathinsert()
+        return "--dispatch-machine=bench"
+
+    def saying(self, *reports: Mapping[str, object]) -> str:
+        """A machine whose workloads all report these; returns the option that asks for it."""
+        self.path.joinpath("reports.json").write_text(json.dumps(reports))
+        return self.driver(SPEAKER)
+
+    def command(self, *args: str, folder: str = "w", machines: str = SIMS) -> tuple[str, ...]:
+        """Arguments of a run with machines."""
+        return (f"--dispatch-dir={folder}", machines, *HERE, *WITHOUT, *args)
+
+    def run(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
+        """Run pytest in this process, where standard output is no file; nothing may be left of it."""
+        result = self.pytester.runpytest_inprocess(*self.command(*args, folder=folder, machines=machines))
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("dispatch")]
+        return clean(result)
+
+    def spawn(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
+        """Run pytest in a process of its own."""
+        return clean(self.pytester.runpytest_subprocess(*self.command(*args, folder=folder, machines=machines)))
+
+    def refused(self, *args: str) -> str:
+        """Run pytest with something that it cannot use; returns its one line about it."""
+        result = self.pytester.runpytest_inprocess(*args, *WITHOUT)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "test session starts" not in result.stdout.str()
+        [line] = [line for line in result.errlines if line]
+        return line.removeprefix("ERROR: ")
+
+
+def clean(result: pytest.RunResult) -> pytest.RunResult:
+    """The result, if nothing in it is for the plugin's authors alone."""
+    shown = result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in shown
+    assert "Traceback" not in shown
+    return result

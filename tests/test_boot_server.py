@@ -1,0 +1,622 @@
+"""HEAD and GET on the boot path, over raw sockets: what firmware sends and what it gets, to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from labs import FIRMWARE, LEAST, Bench, Wire, gathered, running_lab, until
+from pytest_dispatch.core.model import Expect, Idle, Kind, Outcome, Policy, State
+from pytest_dispatch.downloads import MOST_SPANS, Downloads, Part
+from pytest_dispatch.server.app import machine_address
+from pytest_dispatch.server.sending import Promised, SpoiledError, send
+
+pytestmark = pytest.mark.anyio
+
+SERVED = {Kind.EFI: "application/efi", Kind.ISO: "application/vnd.efi-iso", Kind.IMG: "application/vnd.efi-img"}
+BIG = 8 * 2**20
+GET = f"GET /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n"
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running_lab(tmp_path) as running:
+        yield running
+
+
+def changeless(head: dict[str, str]) -> dict[str, str]:
+    """A head without what no two answers share."""
+    return {name: value for name, value in head.items() if name not in ("date", "server")}
+
+
+# What goes over the wire
+
+
+async def test_firmware_boots(bench: Bench) -> None:
+    """The transcript of a boot: one connection, HEAD, GET, and a reset at the end."""
+    run = await bench.one(size=3000, name="workload 7.efi")
+    digest = bench.lab.writer.assets[run.id].digest
+    wire = await bench.wire()
+
+    await wire.send(f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")
+    head = await wire.head()
+    await wire.send(GET)
+    got = await wire.head()
+    body = await wire.take(3000)
+    wire.reset()
+
+    assert (head.start, got.start) == ("HTTP/1.1 200 OK", "HTTP/1.1 200 OK")
+    assert changeless(dict(head.headers)) == {
+        "content-type": "application/efi",
+        "dispatch-workload": "workload%207.efi",
+        "etag": f'"{digest}"',
+        "accept-ranges": "bytes",
+        "content-length": "3000",
+    }
+    assert changeless(dict(got.headers)) == changeless(dict(head.headers))
+    assert body == bench.bytes_of(run)
+    assert (await bench.enters(run, State.DOWNLOADED)).machine == "127.0.0.2"
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_a_bare_media_type_for_each_kind(bench: Bench, kind: Kind) -> None:
+    await bench.submit(bench.workload(f"a.{kind}"))
+    for method in ("HEAD", "GET"):
+        assert (await bench.call(method)).headers["content-type"] == SERVED[kind]
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "stays"),
+    [
+        ("1.1", "", True),
+        ("1.1", "Connection: close\r\n", False),
+        ("1.0", "", False),
+        ("1.0", "Connection: keep-alive\r\n", True),
+    ],
+)
+async def test_both_versions_with_and_without_keep_alive(
+    bench: Bench, version: str, connection: str, stays: bool
+) -> None:
+    run = await bench.one()
+    wire = await bench.wire()
+    for method in ("HEAD", "GET"):
+        await wire.send(f"{method} /dispatch HTTP/{version}\r\n{FIRMWARE}{connection}\r\n")
+        reply = await wire.reply(body=method == "GET")
+        assert reply.start == f"HTTP/{version} 200 OK"
+        assert reply.headers["content-length"] == "3000"
+        assert "transfer-encoding" not in reply.headers
+        if not stays:
+            assert await wire.receive() == b""
+            wire = await bench.wire()
+    assert reply.body == bench.bytes_of(run)
+    await bench.enters(run, State.DOWNLOADED)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/dispatch",
+        "//dispatch",
+        "///dispatch?a=b",
+        "/dispatch?",
+        "/dispatch?mac=52%3A54%3A00",
+        "/%64ispatch",
+        "http://192.168.1.2:8080/dispatch",
+    ],
+)
+@pytest.mark.parametrize("host", ["1.1\r\nHost: 127.0.0.1", "1.1\r\nHost: 127.0.0.1:8080", "1.1\r\nHost:", "1.0"])
+async def test_targets_and_hosts_that_firmware_sends(bench: Bench, target: str, host: str) -> None:
+    await bench.one()
+    wire = await bench.wire()
+    await wire.send(f"HEAD {target} HTTP/{host}\r\n\r\n")
+    reply = await wire.head()
+    assert (reply.status, reply.headers["content-length"]) == (200, "3000")
+    assert "location" not in reply.headers
+
+
+@pytest.mark.parametrize("target", ["/", "/dispatch/", "/dispatch/a.efi", "/DISPATCH", "/favicon.ico", "/api"])
+async def test_any_other_path_is_not_found(bench: Bench, target: str) -> None:
+    reply = await bench.call("GET", target)
+    assert (reply.status, reply.text) == (404, "machines boot from /dispatch\n")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "PATCH", "PROPFIND"])
+async def test_any_other_method_is_not_allowed(bench: Bench, method: str) -> None:
+    reply = await bench.call(method)
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, POST, HEAD, PUT")
+    assert reply.text == "expected one of GET, POST, HEAD, PUT\n"
+
+
+# Who gets what
+
+
+async def test_head_is_sticky_and_machines_get_the_workloads_in_order(bench: Bench) -> None:
+    runs = await bench.submit(*(bench.workload(f"{name}.efi") for name in "abc"))
+    names = [(await bench.call("HEAD", source=f"127.0.0.{n}")).headers["dispatch-workload"] for n in (2, 3, 2, 4)]
+    assert names == ["a.efi", "b.efi", "a.efi", "c.efi"]
+    assert [bench.attempt(run).machine for run in runs] == ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+
+
+async def test_an_ipv4_machine_is_the_same_one_on_an_ipv6_socket(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, host="::") as bench:
+        run = await bench.one()
+        await bench.call("HEAD", source="127.0.0.9")
+        assert bench.attempt(run).machine == "127.0.0.9"
+        assert bench.server.url == f"http://[::1]:{bench.port}"
+        wire = await bench.wire("::1", host="::1")
+        await wire.send(f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")
+        assert "dispatch-idle" in (await wire.head()).headers
+        assert set(bench.lab.queue.machines) == {"127.0.0.9", "::1"}
+
+
+async def test_a_name_of_this_computer_is_listened_on_where_its_machines_look(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, host="localhost") as bench:
+        assert bench.server.url == f"http://127.0.0.1:{bench.port}"
+        assert (await bench.call("HEAD")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("remote", "machine"),
+    [
+        ("192.168.1.31", "192.168.1.31"),
+        ("::ffff:192.168.1.31", "192.168.1.31"),
+        ("::ffff:c0a8:11f%eth0", "192.168.1.31"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("FD00:0:0::0001", "fd00::1"),
+    ],
+)
+def test_a_machine_is_its_address(remote: str, machine: str) -> None:
+    assert str(machine_address(remote)) == machine
+
+
+async def test_nothing_left_powers_off(bench: Bench) -> None:
+    for target, arch in {"/dispatch": "x64", "/dispatch?arch=aa64": "aa64", "/dispatch?arch=../x": "x64"}.items():
+        head, got = await bench.call("HEAD", target), await bench.call("GET", target)
+        assert changeless(dict(head.headers)) == changeless(dict(got.headers))
+        assert got.headers["content-type"] == "application/efi"
+        assert got.headers["dispatch-idle"] == "poweroff"
+        assert got.headers["etag"] == f'"poweroff-{arch}.efi"'
+        assert got.body[:2] == b"MZ"
+        assert len(got.body) == int(got.headers["content-length"]) < 8192
+    await until(lambda: bench.lab.queue.machines["127.0.0.2"].off)
+    await bench.call("HEAD")
+    assert not bench.lab.queue.machines["127.0.0.2"].off
+
+
+async def test_a_power_off_program_that_was_not_taken_whole_does_not_count(bench: Bench) -> None:
+    reply = await bench.call("GET", headers={"Range": "bytes=0-99"})
+    assert (reply.status, len(reply.body)) == (206, 100)
+    await bench.call("HEAD", source="127.0.0.3")
+    assert not bench.lab.queue.machines["127.0.0.2"].off
+
+
+async def test_a_machine_waits_while_another_may_yet_fail(bench: Bench) -> None:
+    await bench.one()
+    await bench.call("HEAD")
+    assert (await bench.call("GET", source="127.0.0.3")).headers["dispatch-idle"] == "wait"
+
+
+async def test_a_machine_powers_off_where_it_is_not_to_wait(bench: Bench) -> None:
+    await bench.one(policy=Policy(idle=Idle.POWEROFF))
+    await bench.call("HEAD")
+    assert (await bench.call("GET", source="127.0.0.3")).headers["dispatch-idle"] == "poweroff"
+
+
+async def test_a_machine_is_kept_waiting_for_bytes_on_the_way(bench: Bench) -> None:
+    """HEAD is answered when the bytes are there, not before."""
+    pipe = bench.folder / "slow.efi"
+    workload = bench.workload("slow.efi")
+    data = pipe.read_bytes()
+    pipe.unlink()
+    pipe.symlink_to(bench.folder / "late.efi")  # so that the first look at it fails: not used before it is there
+    (bench.folder / "late.efi").write_bytes(data)
+    (run,) = await bench.submit(workload, ready=False)
+    reply = await bench.call("GET")
+    assert reply.body == data
+    await bench.enters(run, State.DOWNLOADED)
+
+
+# Conditions and ranges
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "first", "last"),
+    [
+        ("bytes=0-99", 206, 0, 99),
+        ("bytes=0-0", 206, 0, 0),
+        ("bytes=100-", 206, 100, 2999),
+        ("bytes=0-", 206, 0, 2999),
+        ("bytes=-100", 206, 2900, 2999),
+        ("bytes=-9999", 206, 0, 2999),
+        ("bytes=2999-9999", 206, 2999, 2999),
+        ("bytes=3000-", 416, 0, -1),
+        ("bytes=3000-4000", 416, 0, -1),
+        ("bytes=-0", 416, 0, -1),
+        ("bytes=5-2", 200, 0, 2999),
+        ("bytes=0-1,5-6", 200, 0, 2999),
+        ("bytes=0-1\r\nRange: bytes=5-6", 200, 0, 2999),
+        ("bytes=-", 200, 0, 2999),
+        ("bytes=a-b", 200, 0, 2999),
+        ("bytes=²-³", 200, 0, 2999),
+        ("lines=1-2", 200, 0, 2999),
+        (f"bytes=0-{'9' * 40}", 200, 0, 2999),
+    ],
+)
+async def test_range(bench: Bench, asked: str, status: int, first: int, last: int) -> None:
+    run = await bench.one(size=3000)
+    reply = await bench.call("GET", headers={"Range": asked})
+    told = {206: f"bytes {first}-{last}/3000", 416: "bytes */3000"}.get(status)
+    assert (reply.status, reply.headers.get("content-range")) == (status, told)
+    assert reply.body == bench.bytes_of(run)[first : last + 1]
+    assert reply.headers["accept-ranges"] == "bytes"
+
+
+async def test_head_tells_the_whole_size_whatever_range_it_names(bench: Bench) -> None:
+    await bench.one(size=3000)
+    reply = await bench.call("HEAD", headers={"Range": "bytes=0-99"})
+    assert (reply.status, reply.headers["content-length"]) == (200, "3000")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If-None-Match": "{etag}"}, 304),
+        ({"If-None-Match": "W/{etag}"}, 304),
+        ({"If-None-Match": '"other", {etag}'}, 304),
+        ({"If-None-Match": '"other"\r\nIf-None-Match: {etag}'}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"other"'}, 200),
+        ({"If-Match": "{etag}"}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": "W/{etag}"}, 412),
+        ({"If-Range": "{etag}", "Range": "bytes=0-99"}, 206),
+        ({"If-Range": '"other"', "Range": "bytes=0-99"}, 200),
+        ({"If-Range": "Sat, 21 Nov 2026 02:13:34 GMT", "Range": "bytes=0-99"}, 200),
+        ({"If-None-Match": "{etag}", "Range": "bytes=0-99"}, 304),
+    ],
+)
+async def test_conditional_requests(bench: Bench, headers: dict[str, str], status: int) -> None:
+    await bench.one(size=3000)
+    etag = (await bench.call("HEAD")).headers["etag"]
+    given = {name: value.replace("{etag}", etag) for name, value in headers.items()}
+    reply = await bench.call("GET", headers=given)
+    assert (reply.status, reply.headers["etag"]) == (status, etag)
+    assert len(reply.body) == {200: 3000, 206: 100}.get(status, 0)
+    head = await bench.call("HEAD", headers={name: value for name, value in given.items() if name != "Range"})
+    assert head.status == (200 if status == 206 else status)
+
+
+# What counts as a download
+
+
+async def test_a_get_alone_is_no_download(bench: Bench) -> None:
+    run = await bench.one(size=BIG)
+    wire = await bench.wire(receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()
+    assert bench.attempt(run).state is State.DOWNLOADING
+    await until(lambda: bench.lab.gate.progress.get(run.id, 0) < 2**20)
+    assert bench.attempt(run).state is State.DOWNLOADING
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [2**18, BIG])
+async def test_a_download_that_breaks_off_begins_anew_with_the_same_bytes(
+    bench: Bench, quarters: int, size: int
+) -> None:
+    run, other = await bench.submit(bench.workload("a.efi", size), bench.workload("b.efi"))
+    wire = await bench.wire(receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()
+    taken = await wire.take(size * quarters // 4)
+    wire.reset()
+    await until(lambda: bench.attempt(run).breaks)
+    assert bench.attempt(run).state is State.DOWNLOADING
+    assert bench.attempt(run).downloads == 0
+    again = await bench.call("GET")
+    assert again.body == bench.bytes_of(run)
+    assert again.body.startswith(taken)
+    assert (await bench.enters(run, State.DOWNLOADED)).downloads == 1
+    assert bench.attempt(other).state is State.UNASSIGNED
+
+
+async def test_a_file_that_fits_the_kernels_buffer_is_not_downloaded_before_it_is_taken(bench: Bench) -> None:
+    run = await bench.one(size=2**17)
+    wire = await bench.wire(receive_buffer=LEAST)
+    await wire.send(GET)
+    await until(lambda: run.id in bench.lab.gate.progress)  # the kernel has it all, the machine has none of it
+    wire.reset()
+    await until(lambda: bench.attempt(run).breaks)
+    assert bench.attempt(run).downloads == 0
+
+
+@pytest.mark.parametrize("size", [1, 100, 3000, 60_000, 2**20, BIG])
+@pytest.mark.parametrize("kept_alive", [False, True])
+async def test_firmware_that_resets_the_connection_has_taken_everything(
+    bench: Bench, size: int, kept_alive: bool
+) -> None:
+    """Its acknowledgement of the last bytes is often still to come, above all on a connection in use for a while."""
+    run = await bench.one(size=size)
+    wire = await bench.wire()
+    if kept_alive:
+        await wire.send(f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")
+        await wire.head()
+    await wire.send(GET)
+    await wire.head()
+    await wire.take(size)
+    wire.reset()
+    attempt = await bench.enters(run, State.DOWNLOADED)
+    assert (attempt.downloads, attempt.breaks) == (1, 0)
+
+
+async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> None:
+    run = await bench.one(size=2**20)
+    wire = await bench.wire(receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()
+    got, seen = b"", set()
+    while len(got) < 2**20:
+        got += await wire.take(2**16)
+        await asyncio.sleep(0.001)
+        seen.add(bench.lab.gate.progress.get(run.id, 0))
+    assert got == bench.bytes_of(run)
+    assert len(seen) > 3
+    await bench.enters(run, State.DOWNLOADED)
+    assert run.id not in bench.lab.gate.progress
+
+
+async def test_a_client_that_closes_its_half_gets_its_answer(bench: Bench) -> None:
+    run = await bench.one()
+    wire = await bench.wire()
+    await wire.send(GET)
+    wire.finish()
+    assert (await wire.reply()).body == bench.bytes_of(run)
+    assert await wire.receive() == b""
+    await bench.enters(run, State.DOWNLOADED)
+
+
+async def test_ranges_that_together_cover_the_file_are_a_download(bench: Bench) -> None:
+    run = await bench.one(size=4000)
+    data = bench.bytes_of(run)
+    for first in (3000, 0, 2000):
+        reply = await bench.call("GET", headers={"Range": f"bytes={first}-{first + 999}"})
+        assert reply.body == data[first : first + 1000]
+    assert bench.attempt(run).state is State.DOWNLOADING
+    await bench.call("GET", headers={"Range": "bytes=900-2100"})
+    assert (await bench.enters(run, State.DOWNLOADED)).breaks == 0
+
+
+async def test_a_download_that_broke_off_goes_on_with_a_range(bench: Bench) -> None:
+    run = await bench.one(size=BIG)
+    wire = await bench.wire(receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()
+    taken = await wire.take(3 * BIG // 4 + 7)
+    wire.reset()
+    await until(lambda: bench.attempt(run).breaks)
+    rest = await bench.call("GET", headers={"Range": f"bytes={len(taken)}-"})
+    assert taken + rest.body == bench.bytes_of(run)
+    await bench.enters(run, State.DOWNLOADED)
+
+
+async def test_a_machine_that_forgot_its_first_download_is_not_held_back_by_it(bench: Bench) -> None:
+    """It lost power: its old connection hangs on, and ends long after the new download."""
+    run = await bench.one(size=BIG)
+    hanging = await bench.wire(receive_buffer=LEAST)
+    await hanging.send(GET)
+    await hanging.head()
+    await bench.download(run)
+    assert (await bench.call("POST")).status == 200
+    hanging.reset()
+    await bench.call("HEAD", source="127.0.0.3")
+    assert bench.attempt(run).state is State.BOOTING
+
+
+@pytest.mark.parametrize(
+    ("parts", "complete"),
+    [
+        ([(0, 10)], True),
+        ([(0, 5), (5, 10)], True),
+        ([(5, 10), (0, 5)], True),
+        ([(0, 4), (5, 10)], False),
+        ([(0, 3), (6, 10), (2, 7)], True),
+        ([(0, 0), (0, 9)], False),
+        ([(0, 10), (0, 9)], False),
+    ],
+)
+def test_parts_of_a_download(parts: list[tuple[int, int]], complete: bool) -> None:
+    downloads = Downloads()
+    for start, end in parts:
+        downloads.begin("m", "r", 1, whole=False)
+        whole = downloads.took("m", "r", 1, Part(start=start, end=10, reached=end, size=10))
+    assert whole is complete
+
+
+def test_a_download_anew_forgets_the_old_one_and_an_old_one_does_not_count() -> None:
+    downloads = Downloads()
+    downloads.begin("m", "r", 1, whole=True)
+    assert not downloads.took("m", "r", 1, Part(start=0, end=10, reached=9, size=10))
+    downloads.begin("m", "r", 1, whole=True)
+    assert not downloads.took("m", "r", 1, Part(start=9, end=10, reached=10, size=10))
+    downloads.begin("m", "r", 2, whole=False)
+    assert not downloads.took("m", "r", 1, Part(start=0, end=10, reached=10, size=10))
+    assert downloads.took("m", "r", 2, Part(start=0, end=10, reached=10, size=10))
+
+
+def test_pieces_with_gaps_do_not_grow_without_bound() -> None:
+    downloads, size = Downloads(), 10**6
+    downloads.begin("m", "r", 1, whole=False)
+    for start in range(0, 4 * MOST_SPANS, 2):
+        downloads.took("m", "r", 1, Part(start=start, end=size, reached=start + 1, size=size))
+    assert downloads.took("m", "r", 1, Part(start=1, end=size, reached=size, size=size))
+
+
+# Files that change
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda path: path.write_bytes(bytes(3000)), "a.efi was changed while in use"),
+        (lambda path: path.write_bytes(bytes(10)), "a.efi was changed while in use"),
+        (lambda path: path.unlink(), r"a.efi cannot be read any more \(No such file or directory\)"),
+    ],
+)
+async def test_a_file_that_changed_is_a_fault_of_the_lab(bench: Bench, method: str, change: object, why: str) -> None:
+    run = await bench.one(policy=Policy(retries=0))
+    assert callable(change)
+    change(bench.folder / "a.efi")
+    reply = await bench.call(method)
+    assert reply.status == 503
+    assert method == "HEAD" or re.fullmatch(f"{why}\n", reply.text)
+    ended = bench.now(run)
+    assert ended.outcome is Outcome.ERROR
+    assert re.search(why, ended.reason)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: Bench, cut: bool) -> None:
+    run = await bench.one(size=BIG, policy=Policy(retries=0))
+    path = bench.folder / "a.efi"
+    wire = await bench.wire(receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()
+    await wire.take(1000)
+    if cut:
+        os.truncate(path, 2**20)
+    else:
+        with path.open("r+b") as file:
+            file.write(b"changed")
+    with pytest.raises((AssertionError, ConnectionResetError)):  # it ends before its length
+        await wire.take(BIG)
+    ended = bench.now(run)
+    assert ended.outcome is Outcome.ERROR
+    assert re.search(r"127\.0\.0\.2: a\.efi was changed while in use during the download", ended.reason)
+    assert bench.attempt(run).downloads == 0
+
+
+# Who may
+
+
+async def test_only_allowed_networks_may_boot_and_report(tmp_path: Path) -> None:
+    allow = (ipaddress.ip_network("127.0.1.0/24"), ipaddress.ip_network("fd00::/8"))
+    async with running_lab(tmp_path, allow=allow) as bench:
+        run = await bench.one()
+        for method in ("HEAD", "GET", "POST", "PUT"):
+            reply = await bench.call(method, source="127.0.0.2", body=b"{}" if method == "PUT" else b"")
+            assert reply.status == 403
+            assert method == "HEAD" or reply.text == "this machine may not boot here\n"
+        assert not bench.lab.queue.machines
+        assert (await bench.call("HEAD", source="127.0.1.2")).status == 200
+        assert bench.attempt(run).machine == "127.0.1.2"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET", "POST", "PUT"])
+@pytest.mark.parametrize("token", ["", "nobody's"])
+async def test_an_unknown_machine_token_is_refused(bench: Bench, method: str, token: str) -> None:
+    await bench.one()
+    reply = await bench.call(method, f"/dispatch?machine={token}", body=b'{"title": "x"}' if method == "PUT" else b"")
+    assert reply.status == 403
+    assert not bench.lab.queue.machines
+
+
+async def test_many_machines_at_once(bench: Bench) -> None:
+    runs = await bench.submit(*(bench.workload(f"{n:02}.efi", 200_000) for n in range(16)))
+    replies = await gathered(*(bench.call("GET", source=f"127.0.0.{n + 2}") for n in range(16)))
+    assert {reply.body for reply in replies} == {bench.bytes_of(run) for run in runs}
+    for run in runs:
+        await bench.enters(run, State.DOWNLOADED)
+
+
+async def test_a_workload_without_a_beacon_is_over_when_its_machine_comes_back(bench: Bench) -> None:
+    run = await bench.one(policy=Policy(expect=Expect.RETURN))
+    await bench.download(run)
+    await bench.call("HEAD")
+    assert bench.now(run).outcome is Outcome.PASSED
+
+
+async def test_a_sim_scenario_is_told_as_plain_ascii(bench: Bench) -> None:
+    await bench.one(scenario="my own\r\nX: ü")
+    assert (await bench.call("HEAD")).headers["dispatch-scenario"] == "my own%0D%0AX: %C3%BC"
+
+
+async def test_a_connection_that_breaks_within_a_request_does_no_harm(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await bench.one()
+    for part in ("", "GET /disp", GET[:-2], GET):
+        wire = await bench.wire()
+        await wire.send(part)
+        wire.reset()
+    wire = await Wire.open(bench.port, "127.0.0.2")
+    wire.close()
+    await bench.download(run)
+    assert not caplog.records
+
+
+# Sending, by itself
+
+
+@asynccontextmanager
+async def connected(receive_buffer: int = 0) -> AsyncIterator[tuple[asyncio.Transport, Wire]]:
+    """A server's side of a connection, and the other one."""
+    accepted: asyncio.Queue[asyncio.Transport] = asyncio.Queue()
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait(cast("asyncio.Transport", writer.transport))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    wire = await Wire.open(server.sockets[0].getsockname()[1], receive_buffer=receive_buffer)
+    transport = await accepted.get()
+    yield transport, wire
+    transport.abort()
+    wire.reset()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("size", [2**17, BIG])
+async def test_a_machine_that_takes_nothing_any_more_is_given_up(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.efi"
+    path.write_bytes(bytes(size))
+    promised, taken = Promised(path=path, size=size), [0]
+    async with connected(LEAST) as (transport, _):
+        with promised.opened() as file:
+            await send(transport, promised, file, (0, size), taken.append, stall=0.02)
+        assert transport.is_closing()
+        assert 0 <= max(taken) < size
+
+
+async def test_a_disk_that_cannot_be_sent_from_is_named(tmp_path: Path) -> None:
+    """A pipe stands for a file system without sendfile."""
+    reader, writer = os.pipe()
+    async with connected() as (transport, _):
+        promised = Promised(path=tmp_path / "a.efi", size=0)
+        file = os.fdopen(reader, "rb", buffering=0)
+        with file, pytest.raises(SpoiledError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
+            await send(transport, promised, file, (0, 10), lambda _taken: None)
+        assert transport.is_closing()
+    os.close(writer)
+
+
+async def test_a_connection_that_is_gone_takes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.efi"
+    path.write_bytes(bytes(3000))
+    promised, taken = Promised(path=path, size=3000), [0]
+    async with connected() as (transport, wire):
+        transport.pause_reading()  # so that the loop does not know
+        wire.reset()
+        with promised.opened() as file:
+            await send(transport, promised, file, (0, 3000), taken.append)
+        assert transport.is_closing()
+    assert max(taken) == 0

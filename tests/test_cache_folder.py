@@ -1,0 +1,99 @@
+"""The asset cache over files of a folder: used where they are, read once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from fetching import (
+    MIB,
+    bytes_of,
+    cache_in,
+    complaint,
+    fetch,
+    in_folder,
+    sha256,
+    swap,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_file_of_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, b"MZ mine")
+    asset = await fetch(tmp_path, wanted)
+    assert asset.path == tmp_path / "w.efi"
+    assert (asset.size, asset.digest) == (7, sha256(b"MZ mine"))
+    assert not list((tmp_path / "cache" / "sha256").iterdir())
+
+
+async def test_a_file_is_read_once_as_long_as_it_looks_the_same(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, b"MZ one")
+    first = await fetch(tmp_path, wanted)
+    swap(wanted, b"MZ two")
+    assert await fetch(tmp_path, wanted) == first
+    os.utime(wanted.location, ns=(0, 10**18))
+    assert (await fetch(tmp_path, wanted)).digest == sha256(b"MZ two")
+
+
+async def test_a_file_that_is_brand_new_is_not_trusted_by_its_looks(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, b"MZ one", age=0.0)
+    await fetch(tmp_path, wanted)
+    swap(wanted, b"MZ two")
+    assert (await fetch(tmp_path, wanted)).digest == sha256(b"MZ two")
+
+
+async def test_a_file_that_changes_during_a_session_is_read_again(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, b"MZ one")
+    async with aclosing(cache_in(tmp_path)) as cache:
+        assert (await cache.fetch(wanted)).digest == sha256(b"MZ one")
+        in_folder(tmp_path, b"MZ two", age=7200.0)
+        assert (await cache.fetch(wanted)).digest == sha256(b"MZ two")
+
+
+async def test_a_file_that_is_not_what_was_listed(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, b"MZ one", digest=sha256(b"MZ two"))
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected {wanted.digest}, got {sha256(b'MZ one')}"
+    wanted = in_folder(tmp_path, b"MZ one")
+    swap(wanted, b"MZ longer")
+    text = "w.efi: the file has changed: expected 6 bytes, there are 9"
+    assert await complaint(tmp_path, wanted) == text
+    (tmp_path / "w.efi").unlink()
+    assert await complaint(tmp_path, wanted) == f"w.efi: No such file or directory: {wanted.location}"
+
+
+async def test_a_file_that_somebody_writes_to(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, bytes_of(200 * MIB))
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            os.utime(wanted.location)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    text = await complaint(tmp_path, wanted)
+    stop.set()
+    writer.join()
+    assert text == f"{wanted.location}: somebody writes to this file at this moment; start again when it is ready"
+
+
+async def test_notes_of_files_do_not_pile_up(tmp_path: Path) -> None:
+    await fetch(tmp_path, in_folder(tmp_path, b"MZ"))
+    notes = tmp_path / "cache" / "files"
+    for number in range(5000):
+        (notes / f"{number:064x}").touch()
+    await fetch(tmp_path, in_folder(tmp_path, b"MZ"))
+    assert len(list(notes.iterdir())) <= 4097
+
+
+async def test_a_broken_note_is_no_note(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, b"MZ one")
+    await fetch(tmp_path, wanted)
+    (note,) = (tmp_path / "cache" / "files").iterdir()
+    note.write_bytes(note.read_bytes()[:20])
+    assert (await fetch(tmp_path, wanted)).digest == sha256(b"MZ one")

@@ -1,0 +1,217 @@
+"""Downloads that go wrong say how, and the token stays at home."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fetching import (
+    ASSET,
+    REPO,
+    STORAGE,
+    away,
+    cache_in,
+    complaint,
+    fetch,
+    publish,
+    sha256,
+    token_of,
+)
+from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.sources.download import Patience, redirected
+from pytest_dispatch.sources.partial import Wanted
+from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.testing.github import Exchange, FakeGitHub
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_wrong_bytes(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ right"})["w.efi"]
+    github.asset(REPO, "v1", "w.efi").content = b"MZ wrong"
+    text = await complaint(tmp_path, wanted)
+    assert text == f"w.efi: expected {wanted.digest}, got {sha256(b'MZ wrong')}"
+    assert github.downloads["w.efi"] == 1
+    assert not list((tmp_path / "cache" / "sha256").iterdir())
+
+
+@pytest.mark.parametrize("told", [5, 12])
+async def test_the_wrong_size(github: FakeGitHub, tmp_path: Path, told: int) -> None:
+    publish(github, {"w.efi": b"MZ right"})
+    github.asset(REPO, "v1", "w.efi").size = told
+    wanted = list_release(REPO, "v1", None, github.url).workloads[0]
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected {told} bytes, 127.0.0.2 has 8"
+
+
+async def test_more_bytes_than_promised(github: FakeGitHub, tmp_path: Path) -> None:
+    """The whole is asked for in a part that fits, and comes with more behind it."""
+    wanted = publish(github, {"w.efi": b"MZ right"})["w.efi"]
+    answer = {"Content-Range": f"bytes 0-{wanted.size - 1}/{wanted.size}"}
+    github.fail_next(STORAGE, status=206, message="more than eight", headers=answer)
+    assert await complaint(tmp_path, wanted) == "w.efi: expected 8 bytes, got more"
+
+
+async def test_fewer_bytes_than_promised(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ right"}, digests=False)["w.efi"]
+    answer = {"Content-Range": f"bytes 0-{wanted.size - 1}/{wanted.size}"}
+    github.fail_next(STORAGE, status=206, message="MZ", headers=answer, times=9)
+    text = await complaint(tmp_path, wanted)
+    assert text == "w.efi: the download ended after 2 of 8 bytes"
+
+
+async def test_compressed_bytes(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(STORAGE, status=200, headers={"Content-Encoding": "br"})
+    text = await complaint(tmp_path, wanted)
+    assert text == "w.efi: expected the bytes as they are, 127.0.0.2 sent them as br"
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, "401 Unauthorized; is the token from GITHUB_TOKEN expired or mistyped?"),
+        (403, "403 Forbidden; it is gone, or the token from GITHUB_TOKEN may not read it (Contents: read)"),
+        (404, "404 Not Found; it is gone, or the token from GITHUB_TOKEN may not read it (Contents: read)"),
+        (451, "451 Unavailable For Legal Reasons"),
+    ],
+)
+async def test_what_asking_again_does_not_help(github: FakeGitHub, tmp_path: Path, status: int, told: str) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(ASSET, status=status)
+    assert await complaint(tmp_path, wanted, token_of(github)) == f"w.efi: 127.0.0.1 answered {told}"
+
+
+async def test_a_private_asset_without_a_token(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"}, private=True)["w.efi"]
+    assert await complaint(tmp_path, wanted) == (
+        "w.efi: 127.0.0.1 answered 404 Not Found; it is gone, or it is private and needs a token "
+        "(--dispatch-token or GITHUB_TOKEN)"
+    )
+
+
+async def test_a_rate_limit(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.limit_next(ASSET, secondary=True, seconds=300)
+    text = "w.efi: the rate limit of 127.0.0.1 is used up for 5m"
+    assert await complaint(tmp_path, wanted, token_of(github)) == text
+    github.limit_next(ASSET, secondary=True, seconds=300)
+    told = await complaint(tmp_path, wanted)
+    assert told == f"{text}; a token has a limit of its own, which is far higher"
+
+
+async def test_what_passes_is_waited_for(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(ASSET, status=502, html=True)
+    github.fail_next(STORAGE, status=403, message="Signature expired")
+    github.fail_next(STORAGE, drop=True)
+    assert (await fetch(tmp_path, wanted)).size == 2
+
+
+async def test_what_does_not_pass_is_given_up(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(STORAGE, status=503, times=99)
+    assert await complaint(tmp_path, wanted) == "w.efi: 127.0.0.2 answered 503 Service Unavailable"
+    assert github.requests.total() == 2 + 2 * 4
+
+
+async def test_no_answer_in_time(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    gate = github.hold_next(STORAGE)
+    text = await complaint(tmp_path, wanted, patience=Patience(timeout=0.1, pauses=()))
+    gate.open()
+    assert text == "w.efi: 127.0.0.2: no answer within 0.1s"
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        wanted = away(f"http://127.0.0.1:{closed.getsockname()[1]}/x")
+        assert await complaint(tmp_path, wanted) == "w.efi: 127.0.0.1: connection refused"
+
+
+@pytest.mark.parametrize("location", ["relative.efi", "ftp://127.0.0.1/x", "", f"http://127.0.0.1/{'x' * 70_000}"])
+async def test_a_location_that_is_none(tmp_path: Path, location: str) -> None:
+    text = await complaint(tmp_path, away(location))
+    assert text == f"w.efi: expected an absolute path or an asset's URL, got {location[:60]!r}"
+
+
+async def test_a_cache_folder_that_cannot_be_one(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    (tmp_path / "cache").write_text("a file")
+    assert await complaint(tmp_path, wanted) == f"w.efi: File exists: {tmp_path / 'cache'}"
+
+
+async def test_everybody_who_waits_hears_of_the_error(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(ASSET, status=404)
+    async with aclosing(cache_in(tmp_path)) as cache:
+        both = await asyncio.gather(cache.fetch(wanted), cache.fetch(wanted), return_exceptions=True)
+        assert all(isinstance(each, FetchError) for each in both)
+        assert (await cache.fetch(wanted)).size == 2
+
+
+async def authorizations(tmp_path: Path, ask: Callable[[FakeGitHub], Awaitable[None]]) -> list[str | None]:
+    """What another server on this host, but at another port, gets to see of tokens."""
+    seen: list[Exchange] = []
+    with FakeGitHub(observer=seen.append) as other:
+        await ask(other)
+    return [each.headers.get("Authorization") for each in seen]
+
+
+async def test_the_token_follows_no_redirect_to_another_port(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"}, private=True)["w.efi"]
+
+    async def ask(other: FakeGitHub) -> None:
+        github.fail_next(ASSET, status=302, headers={"Location": f"{other.url}/stolen"})
+        await complaint(tmp_path, wanted, token_of(github))
+
+    assert await authorizations(tmp_path, ask) == [None]
+
+
+async def test_the_token_goes_to_no_location_but_its_api(github: FakeGitHub, tmp_path: Path) -> None:
+    async def ask(other: FakeGitHub) -> None:
+        await complaint(tmp_path, away(f"{other.url}/x"), token_of(github))
+
+    assert await authorizations(tmp_path, ask) == [None]
+
+
+async def test_the_token_is_in_no_log(github: FakeGitHub, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"}, private=True)["w.efi"]
+    caplog.set_level(logging.DEBUG)
+    await fetch(tmp_path, wanted, token_of(github))
+    assert caplog.records
+    assert github.token not in caplog.text
+
+
+async def test_redirects_come_to_an_end(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(ASSET, status=302, headers={"Location": wanted.location}, times=99)
+    text = "w.efi: expected the asset after at most 5 redirects, got another one"
+    assert await complaint(tmp_path, wanted) == text
+    assert github.requests[f"GET /repos/{REPO}/releases/assets/{wanted.location.rpartition('/')[2]}"] == 6
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://127.0.0.1:99999999/"],
+)
+async def test_redirects_to_nowhere(github: FakeGitHub, tmp_path: Path, location: str) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(ASSET, status=302, headers={"Location": location})
+    text = await complaint(tmp_path, wanted)
+    assert text == f"w.efi: expected an absolute path or an asset's URL, got {location!r}"
+
+
+def test_a_redirect_from_a_secure_place_to_an_insecure_one() -> None:
+    wanted = Wanted(name="w.efi", url="https://127.0.0.1/x", size=2, digest="")
+    answer = httpx.Response(302, headers={"Location": "http://127.0.0.1/x"}, request=httpx.Request("GET", wanted.url))
+    with pytest.raises(FetchError) as caught:
+        redirected(wanted, answer)
+    assert str(caught.value) == "w.efi: 127.0.0.1 redirects to an insecure place, 'http://127.0.0.1/x'"

@@ -1,0 +1,248 @@
+"""A lab inside the process: built from settings, stopped within bounds, nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labs import open_sockets, settings, sims, workload
+from pytest_dispatch.client import LabClient
+from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
+from pytest_dispatch.core.model import Outcome, Policy
+from pytest_dispatch.core.token import Token
+from pytest_dispatch.embedded import STOP, EmbeddedLab, make_machines, tell_apart
+from pytest_dispatch.machines.base import Spec
+from pytest_dispatch.server.wire import OpenSession, RunView, Wanted
+from pytest_dispatch.settings import read_spec
+
+
+@pytest.fixture
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays(temp: Path) -> Iterator[None]:
+    threads, sockets = set(threading.enumerate()), open_sockets()
+    yield
+    left = {thread for thread in threading.enumerate() if thread.is_alive()} - threads
+    assert not left
+    assert not list(temp.iterdir())
+    assert open_sockets() == sockets
+
+
+def outcome_of(client: LabClient, view: RunView) -> Outcome:
+    done = next(seen for seen in client.follow(view.run.id) if seen.run.outcome is not None)
+    assert done.run.outcome is not None
+    return done.run.outcome
+
+
+def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
+    lab = EmbeddedLab(settings(tmp_path, machines=sims(2)), "w")
+    lab.start()
+    try:
+        assert len(list(temp.iterdir())) == 1  # for the machines
+        client = LabClient(lab.url, lab.token)
+        session = client.open(OpenSession(source="w", policy=Policy())).id
+        wanted = [Wanted(key=n, workload=workload(tmp_path / f"{n}.efi", scenario=n)) for n in ("pass", "fail")]
+        views = client.submit(session, wanted)
+        assert [outcome_of(client, view) for view in views] == [Outcome.PASSED, Outcome.FAILED]
+        client.end(session)
+        client.close()
+    finally:
+        lab.stop()
+    lab.stop()
+
+
+def test_each_lab_has_a_token_of_its_own(tmp_path: Path) -> None:
+    first, second = EmbeddedLab(settings(tmp_path), "w"), EmbeddedLab(settings(tmp_path), "w")
+    assert first.token != second.token
+    assert len(first.token) >= 32
+    assert first.token not in repr(first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "why"),
+    [
+        (
+            {"machines": (Spec(scheme="toaster", text="toaster:2"),)},
+            ConfigError,
+            "expected one of .*sim, got 'toaster:2'",
+        ),
+        ({"machines": (Spec(scheme="sim", options=(("x", "1"),), text="sim?x=1"),)}, ConfigError, "unknown option 'x'"),
+        ({"db": "/dev/null/journal.db"}, JournalError, "journal /dev/null/journal.db: "),
+        ({"host": "192.0.2.1"}, LabError, r"cannot listen on 192\.0\.2\.1:0: this computer does not have that address"),
+        ({"host": "no.such.host.invalid"}, LabError, r"cannot listen on no\.such\.host\.invalid:0: "),
+    ],
+)
+def test_what_cannot_be_started_says_why_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, object], error: type[DispatchError], why: str
+) -> None:
+    lab = EmbeddedLab(settings(tmp_path, **changes), "w")
+    with pytest.raises(error, match=why):
+        lab.start()
+    lab.stop()
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_a_port_that_is_taken(tmp_path: Path, host: str, family: socket.AddressFamily) -> None:
+    with socket.create_server((host, 0), family=family) as other:
+        port = other.getsockname()[1]
+        lab = EmbeddedLab(settings(tmp_path, host=host, port=port), "w")
+        shown = f"[{host}]" if ":" in host else host
+        with pytest.raises(LabError) as caught:
+            lab.start()
+    assert str(caught.value) == (
+        f"cannot listen on {shown}:{port}: another program listens there; use another port with"
+        f" --dispatch-bind {shown}:PORT (port 0 picks a free one)"
+    )
+
+
+def test_the_journal_of_a_lab_that_runs_is_not_for_another(tmp_path: Path) -> None:
+    first, second = EmbeddedLab(settings(tmp_path), "w"), EmbeddedLab(settings(tmp_path), "w")
+    first.start()
+    try:
+        with pytest.raises(JournalError, match="another session is using it"):
+            second.start()
+    finally:
+        first.stop()
+    second.start()
+    second.stop()
+
+
+def test_a_resumed_session_listens_where_its_machines_report_to(tmp_path: Path) -> None:
+    first = EmbeddedLab(settings(tmp_path), "w")
+    first.start()
+    with LabClientOf(first) as client:
+        opened = client.open(OpenSession(source="w", policy=Policy()))
+        client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+    first.stop()
+    second = EmbeddedLab(settings(tmp_path, resume=True), "w")
+    second.start()
+    try:
+        assert second.url == first.url
+        with LabClientOf(second) as client:
+            again = client.open(OpenSession(source="w", policy=Policy(), resume=True))
+            assert (again.id, again.resumed) == (opened.id, True)
+            other = client.open(OpenSession(source="elsewhere", policy=Policy(), resume=True))
+            assert not other.resumed
+    finally:
+        second.stop()
+
+
+class LabClientOf(LabClient):
+    """A client that closes itself."""
+
+    def __init__(self, lab: EmbeddedLab) -> None:
+        super().__init__(lab.url, lab.token)
+
+    def __enter__(self) -> LabClientOf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/dispatch", "dispatch-"), (f"/{'x' * 300}", "not announced: ")],  # too long for a TXT record
+)
+def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) -> None:
+    """On the one interface that it listens on; that it cannot be announced is no reason to stop."""
+    lab = EmbeddedLab(settings(tmp_path, announce=True, path=path), "w")
+    lab.start()
+    try:
+        with LabClientOf(lab) as client:
+            session = client.open(OpenSession(source="w", policy=Policy())).id
+            deadline = time.monotonic() + 20
+            while not client.session(session).mdns.startswith(said) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert client.session(session).mdns.startswith(said)
+    finally:
+        lab.stop()
+
+
+def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> None:
+    lab = EmbeddedLab(settings(tmp_path), "w")
+    lab.start()
+    with LabClientOf(lab) as client:
+        session = client.open(OpenSession(source="w", policy=Policy())).id
+        wanted = [Wanted(key="k", workload=workload(tmp_path / "a.efi", 8 * 2**20))]
+        client.submit(session, wanted)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            slow.connect(("127.0.0.1", int(lab.url.rpartition(":")[2])))
+            slow.sendall(b"GET /dispatch HTTP/1.0\r\n\r\n")
+            assert slow.recv(15) == b"HTTP/1.0 200 OK"
+            lab.stop()  # raises if it takes longer than STOP
+    assert STOP <= 2
+
+
+def test_filers_need_a_token(tmp_path: Path) -> None:
+    """With one they speak with the GitHub that the settings name; without one what is kept stays kept."""
+    from pytest_dispatch.embedded import _filers
+
+    assert _filers(settings(tmp_path))("o/r") is None
+    token = Token("t0ken", "a test", "http://127.0.0.1:9")
+    made = _filers(settings(tmp_path, token=token, api_url="http://127.0.0.1:9"))
+    assert made("o/r") is made("o/r") is not None
+
+
+def test_machines_come_from_whoever_offers_their_scheme(tmp_path: Path) -> None:
+    machines = make_machines(Spec(scheme="sim", count=3, text="sim:3"), tmp_path)
+    assert [machine.name for machine in machines] == ["sim-1", "sim-2", "sim-3"]
+
+
+THIRD_PARTY = """
+class Machine:
+    name, alive = "third-1", False
+
+    async def start(self, url):
+        self.alive = True
+
+    async def stop(self):
+        raise OSError("the plug does not answer")
+
+    async def console(self):
+        return
+        yield
+
+
+def create(spec, state):
+    assert state.is_dir()
+    return [Machine()]
+"""
+
+
+def test_a_third_party_s_machine_that_does_not_stop_is_told_and_the_rest_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by its entry point, as any installed package would be."""
+    package = tmp_path / "third"
+    info = package / "third-1.0.dist-info"
+    info.mkdir(parents=True)
+    (package / "third.py").write_text(THIRD_PARTY)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pytest_dispatch.machines]\nthird = third:create\n")
+    monkeypatch.syspath_prepend(package)
+    lab = EmbeddedLab(settings(tmp_path, machines=(Spec(scheme="third", text="third"),)), "w")
+    lab.start()
+    with pytest.raises(LabError, match=r"^not everything could be stopped: OSError: the plug does not answer$"):
+        lab.stop()
+
+
+def test_machines_of_several_specs_are_told_apart(tmp_path: Path) -> None:
+    specs = ("sim:2", "sim?pace=0.1", "sim:2")
+    machines = [machine for spec in specs for machine in make_machines(read_spec(spec), tmp_path)]
+    tell_apart(machines)
+    assert [machine.name for machine in machines] == ["sim-1", "sim-2", "sim-3", "sim-4", "sim-5"]

@@ -1,0 +1,148 @@
+"""The lab's own machines: power on, off, on again, and what their drivers may do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from labs import until
+from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.fleet import STARTS, Fleet
+from pytest_dispatch.machines.base import Sign
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Machine:
+    """A driver's machine, as slow and as broken as a test wants."""
+
+    name: str
+    calls: list[str] = field(default_factory=list)
+    faults: list[MachineError] = field(default_factory=list)
+    stop_fault: OSError | None = None
+    may_start: asyncio.Event = field(default_factory=asyncio.Event)
+    alive: bool = False
+
+    async def start(self, url: str) -> None:
+        self.calls.append(f"start {url}")
+        await self.may_start.wait()
+        if self.faults:
+            raise self.faults.pop(0)
+        self.alive = True
+
+    async def stop(self) -> None:
+        self.calls.append("stop")
+        self.alive = False
+        if self.stop_fault is not None:
+            raise self.stop_fault
+
+    async def console(self) -> AsyncIterator[Sign]:
+        for n in range(2):
+            yield Sign(text=f"{self.name} {n}")
+
+
+class Witness:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def shown(self, machine: str, sign: Sign) -> None:
+        self.seen.append((machine, sign.text))
+
+    def out_of_order(self, machine: str, why: str) -> None:
+        self.seen.append((machine, why))
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        self.tasks.append(task)
+
+
+def fleet_of(*machines: Machine) -> tuple[Fleet, Witness]:
+    witness = Witness()
+    return Fleet(list(machines), lambda name: f"url-of-{name}", witness), witness
+
+
+async def test_what_is_off_is_powered_on_once() -> None:
+    one, two = Machine("one"), Machine("two", alive=True)
+    fleet, witness = fleet_of(one, two)
+    assert fleet.resting
+    fleet.wake()
+    fleet.wake()
+    assert not fleet.resting  # it is under way
+    one.may_start.set()
+    await until(lambda: one.alive)
+    assert (one.calls, two.calls) == (["stop", "start url-of-one"], [])
+    assert [task.get_name() for task in witness.tasks] == ["the power cycle of one"]
+    await asyncio.gather(*witness.tasks)
+    assert not fleet.resting
+
+
+async def test_what_is_being_powered_on_is_not_powered_off_nor_off() -> None:
+    one, two = Machine("one"), Machine("two", alive=True)
+    fleet, _ = fleet_of(one, two)
+    assert fleet.is_off("one")
+    assert not fleet.is_off("two")
+    assert not fleet.is_off("192.168.1.31")
+    fleet.cycle("one")
+    assert not fleet.is_off("one")
+    await until(lambda: len(one.calls) == 2)
+    await fleet.power_off("one")
+    await fleet.power_off("two")
+    assert (one.calls, two.calls) == (["stop", "start url-of-one"], ["stop"])
+    assert fleet.is_off("two")
+    await fleet.stop()
+
+
+async def test_a_power_cycle_of_a_stranger_is_none() -> None:
+    fleet, witness = fleet_of(Machine("one"))
+    fleet.cycle("192.168.1.31")
+    assert not witness.tasks
+
+
+async def test_a_machine_is_given_up_after_some_tries() -> None:
+    machine, other = Machine("one", faults=[MachineError(f"no {n}") for n in range(STARTS)]), Machine("two", alive=True)
+    machine.may_start.set()
+    fleet, witness = fleet_of(machine, other)
+    fleet.cycle("one")
+    await asyncio.gather(*witness.tasks)
+    assert machine.calls.count("start url-of-one") == STARTS
+    assert witness.seen == [("one", f"no {STARTS - 1}")]
+    assert not fleet.lost  # the other one is there
+    fleet.wake()
+    assert len(witness.tasks) == 1
+
+
+async def test_without_machines_none_is_lost() -> None:
+    fleet, _ = fleet_of()
+    assert not fleet.lost
+    assert not fleet.resting
+    await fleet.stop()
+
+
+async def test_consoles_are_read() -> None:
+    fleet, witness = fleet_of(Machine("one"), Machine("two"))
+    await asyncio.gather(*fleet.listen())
+    assert sorted(witness.seen) == [("one", "one 0"), ("one", "one 1"), ("two", "two 0"), ("two", "two 1")]
+
+
+async def test_all_are_powered_off_also_what_is_just_being_powered_on() -> None:
+    one, two = Machine("one"), Machine("two", alive=True)
+    fleet, witness = fleet_of(one, two)
+    fleet.cycle("one")
+    await until(lambda: len(one.calls) == 2)
+    await fleet.stop()
+    assert one.calls[-1] == two.calls[-1] == "stop"
+    assert [task.cancelled() for task in witness.tasks] == [True]
+    fleet.wake()
+    assert len(witness.tasks) == 1  # for good
+
+
+async def test_one_that_cannot_be_stopped_does_not_keep_the_others_on() -> None:
+    broken, other = Machine("one", stop_fault=OSError("a socket")), Machine("two", alive=True)
+    fleet, _ = fleet_of(broken, other)
+    with pytest.raises(OSError, match="a socket"):
+        await fleet.stop()
+    assert other.calls == ["stop"]

@@ -1,0 +1,221 @@
+"""A folder as a source of workloads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Expect, Kind
+from pytest_dispatch.machines.scenarios import SCENARIOS as PLAYED
+from pytest_dispatch.sources.folder import SCENARIOS, list_folder
+
+KEYS = (
+    "name",
+    "file",
+    "type",
+    "labels",
+    "expect",
+    "assign-timeout",
+    "boot-timeout",
+    "report-timeout",
+    "scenario",
+)
+
+
+def fill(folder: Path, *names: str, manifest: str | None = None) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"MZ" + name.encode())
+    if manifest is not None:
+        (folder / "dispatch.toml").write_text(manifest, encoding="utf-8")
+    return folder
+
+
+def complaint(folder: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        list_folder(folder, "lab")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_three_kinds_are_listed_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "b.iso", "a.efi", "c.img", "readme.txt", ".hidden.efi", "efi")
+    (tmp_path / "folder.efi").mkdir()
+    listing = list_folder(tmp_path, "./lab")
+    assert listing.name == "./lab"
+    assert [(each.name, each.kind) for each in listing.workloads] == [
+        ("a.efi", Kind.EFI),
+        ("b.iso", Kind.ISO),
+        ("c.img", Kind.IMG),
+    ]
+    first = listing.workloads[0]
+    assert (first.location, first.size, first.digest) == (str(tmp_path / "a.efi"), 7, "")
+
+
+def test_firmware_s_own_spelling_is_fine(tmp_path: Path) -> None:
+    fill(tmp_path, "BOOTX64.EFI")
+    assert list_folder(tmp_path, "lab").workloads[0].kind is Kind.EFI
+
+
+def test_locations_are_absolute_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a.efi")
+    monkeypatch.chdir(tmp_path)
+    assert list_folder(Path(), ".").workloads[0].location == str(tmp_path / "a.efi")
+
+
+def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    fill(tmp_path, "elsewhere")
+    (tmp_path / "lab" / "a.efi").symlink_to(tmp_path / "elsewhere")
+    assert list_folder(tmp_path / "lab", "lab").workloads[0].size == 11
+
+
+def test_listing_reads_no_workload(tmp_path: Path) -> None:
+    """A terabyte that is not there is listed as fast as a kilobyte that is."""
+    fill(tmp_path, "huge.img")
+    os.truncate(tmp_path / "huge.img", 1 << 40)
+    assert list_folder(tmp_path, "lab").workloads[0].size == 1 << 40
+
+
+def test_a_manifest_says_everything(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "a.efi",
+        "images/vmlinuz",
+        "unlisted.iso",
+        manifest="""
+        [[workload]]
+        name = "linux"
+        file = "images/vmlinuz"
+        type = "efi"
+        labels = ["smoke", "x86"]
+        expect = "boot"
+        assign-timeout = "1h"
+        boot-timeout = "90s"
+        report-timeout = "1h30m"
+        scenario = "no-boot"
+
+        [[workload]]
+        file = "a.efi"
+        """,
+    )
+    plain, linux = list_folder(tmp_path, "lab").workloads
+    assert (plain.name, plain.kind, plain.expect, plain.boot_timeout) == ("a.efi", Kind.EFI, None, None)
+    assert (linux.name, linux.kind, linux.location) == ("linux", Kind.EFI, str(tmp_path / "images/vmlinuz"))
+    assert (linux.labels, linux.expect, linux.scenario) == (("smoke", "x86"), Expect.BOOT, "no-boot")
+    assert (linux.assign_timeout, linux.boot_timeout, linux.report_timeout) == (3600.0, 90.0, 5400.0)
+    assert linux.digest == ""
+
+
+def test_one_file_may_be_several_workloads(tmp_path: Path) -> None:
+    tables = "\n".join(f'[[workload]]\nname = "{name}"\nfile = "a.efi"' for name in ("two", "one"))
+    fill(tmp_path, "a.efi", manifest=tables)
+    assert [each.name for each in list_folder(tmp_path, "lab").workloads] == ["one", "two"]
+
+
+def test_a_name_alone_is_the_file_s_too(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi", manifest='[[workload]]\nname = "a.efi"')
+    assert list_folder(tmp_path, "lab").workloads[0].location == str(tmp_path / "a.efi")
+
+
+def test_every_scenario_that_sim_plays_can_be_named() -> None:
+    assert set(SCENARIOS) == set(PLAYED)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (
+            'file = "a.efi"\nreport-timeout = "5 minutes"',
+            "report-timeout: expected a duration such as 30s, 5m or 1h, got '5 minutes'",
+        ),
+        ('file = "a.efi"\nboot-timeout = 5', "boot-timeout: expected a duration such as 30s, 5m or 1h, got 5"),
+        ('file = "a.efi"\nassign-timeout = "0"', "assign-timeout: expected a duration longer than 0, got '0'"),
+        ('file = "a.efi"\ntype = "exe"', "type: expected efi, iso or img, got 'exe'"),
+        ('file = "a.bin"', "type: expected efi, iso or img, since 'a.bin' does not tell, got nothing"),
+        ('file = "a.efi"\nexpect = true', "expect: expected report, boot or return, got True"),
+        (
+            'file = "a.efi"\nscenario = "explode"',
+            f"scenario: expected {', '.join(SCENARIOS[:-1])} or {SCENARIOS[-1]}, got 'explode'",
+        ),
+        ('file = "a.efi"\nlabels = "smoke"', "labels: expected a list of labels such as [\"smoke\"], got 'smoke'"),
+        ('file = "a.efi"\nlabels = [1]', "labels: expected printable text, got 1"),
+        ('file = "a.efi"\nname = ""', "name: expected printable text, got ''"),
+        ('file = "a.efi"\nname = "a\\u001bb"', "name: expected printable text, got 'a\\x1bb'"),
+        ('file = "a.efi"\nname = "a::b"', "name: expected a name without '::' (it divides node ids), got 'a::b'"),
+        ('file = "a.efi"\nname = "../b"', "name: expected a name that does not lead out of this folder, got '../b'"),
+        ('file = "x/../../a.efi"', "file: expected a name that does not lead out of this folder, got 'x/../../a.efi'"),
+        ('file = "/etc/passwd"', "file: expected a name that does not lead out of this folder, got '/etc/passwd'"),
+        ('file = "gone.efi"', "file: expected a file in this folder, 'gone.efi' is none"),
+        ('file = "empty.efi"', "file: expected something that boots, 'empty.efi' is empty"),
+        ("labels = []", "name: expected the name of a file in this folder, got nothing"),
+        ('name = "c.efi"', "file: expected a file in this folder, 'c.efi' is none"),
+        (
+            'file = "a.efi"\ntimeout = "5m"',
+            f"unknown key 'timeout', expected {', '.join(KEYS[:-1])} or {KEYS[-1]}",
+        ),
+    ],
+)
+def test_what_a_table_cannot_say(tmp_path: Path, table: str, expected: str) -> None:
+    fill(tmp_path, "a.efi", "b.efi", "a.bin", manifest=f'[[workload]]\nfile = "b.efi"\n[[workload]]\n{table}')
+    (tmp_path / "empty.efi").touch()
+    assert complaint(tmp_path) == f"lab/dispatch.toml: workload 2: {expected}"
+
+
+def test_a_long_value_is_shown_short(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi", manifest=f'[[workload]]\nfile = "a.efi"\ntype = "{"x" * 1000}"')
+    assert len(complaint(tmp_path)) < 200
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ("", "expected at least one [[workload]] table, got []"),
+        ("workload = 5", "expected at least one [[workload]] table, got 5"),
+        ("workload = ['a.efi']", "workload 1: expected a table, got 'a.efi'"),
+        ('[[workloads]]\nfile = "a.efi"', "unknown key 'workloads', expected workload"),
+        ("[[workload]\n", "expected TOML: "),
+        (
+            '[[workload]]\nfile = "a.efi"\n[[workload]]\nfile = "b.efi"\nname = "a.efi"',
+            "workload 2: name: 'a.efi' is the name of workload 1 too",
+        ),
+    ],
+)
+def test_what_a_manifest_cannot_say(tmp_path: Path, manifest: str, expected: str) -> None:
+    fill(tmp_path, "a.efi", "b.efi", manifest=manifest)
+    assert complaint(tmp_path).startswith(f"lab/dispatch.toml: {expected}")
+
+
+def test_a_manifest_that_is_no_text(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi")
+    (tmp_path / "dispatch.toml").write_bytes(b"# \xff\n")
+    assert complaint(tmp_path) == "lab/dispatch.toml: expected UTF-8 text, byte 2 is not"
+
+
+def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "dispatch.toml").mkdir()
+    assert complaint(tmp_path).startswith("lab: cannot be read: Is a directory: ")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "readme.txt")
+    assert complaint(tmp_path) == "lab: no workload in this folder: expected *.efi, *.iso, *.img, or a dispatch.toml"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert complaint(tmp_path / "gone") == "expected a folder with workloads at lab, there is nothing"
+    fill(tmp_path, "file")
+    assert complaint(tmp_path / "file") == "expected a folder with workloads at lab, there is a file"
+
+
+def test_an_empty_workload(tmp_path: Path) -> None:
+    (tmp_path / "a.efi").touch()
+    assert complaint(tmp_path) == "lab: 'a.efi': expected something that boots, 'a.efi' is empty"
+
+
+def test_a_file_name_that_cannot_be_shown(tmp_path: Path) -> None:
+    fill(tmp_path, "a\x1b[2J.efi")
+    assert complaint(tmp_path) == r"lab: 'a\x1b[2J.efi': expected printable text, got 'a\x1b[2J.efi'"

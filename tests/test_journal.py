@@ -1,0 +1,510 @@
+"""The journal's contract, the same for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from databases import KINDS, Place, place, postgres_programs, postgres_server
+from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.model import Case, Idle, Issue, Limits, Outcome, Policy, Report, Run
+from pytest_dispatch.core.queue import Change
+from pytest_dispatch.core.states import Event
+from pytest_dispatch.store import schema
+from pytest_dispatch.store.journal import (
+    KEPT_SESSIONS,
+    Journal,
+    Letter,
+    Row,
+    SessionRecord,
+    change_rows,
+    console_row,
+    letter_row,
+    run_row,
+    session_row,
+)
+from queue_bench import Bench, policy
+
+A, B = "10.0.0.1", "10.0.0.2"
+SOON = 30.0  # seconds that anything here may take; nothing takes as long
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    programs = postgres_programs()
+    assert programs is not None
+    with postgres_server(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=KINDS)
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    server = request.getfixturevalue("postgres") if request.param == "postgresql" else ""
+    with place(request.param, tmp_path, server) as found:
+        yield found
+
+
+@pytest.fixture
+def open_journal(where: Place) -> Iterator[Callable[[], Journal]]:
+    opened: list[Journal] = []
+
+    def open_one() -> Journal:
+        if opened:
+            opened[-1].close()
+        opened.append(Journal(where.where))
+        opened[-1].open()
+        return opened[-1]
+
+    yield open_one
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_journal: Callable[[], Journal]) -> Journal:
+    return open_journal()
+
+
+def write(journal: Journal, *rows: Row) -> None:
+    journal.write(list(rows)).result(SOON)
+
+
+def session(name: str, opened: float = 1.0, source: str = "dir") -> SessionRecord:
+    return SessionRecord(id=name, source=source, opened=opened, policy=Policy(), port=8080)
+
+
+def letter(run: str, number: int = 0, session: str = "s") -> Letter:
+    issue = Issue(title=f"issue {number}", body="b", marker=f"dispatch-{run}-{number}", labels=("x",))
+    return Letter(session=session, run=run, repo="o/r", issue=issue)
+
+
+def changes_of(bench: Bench) -> list[Change]:
+    return bench.queue.take_changes()
+
+
+def report_in(change: Change) -> Report | None:
+    return change.run.attempts[change.attempt - 1].reports[-1] if change.event is Event.REPORT else None
+
+
+def keep(journal: Journal, bench: Bench) -> None:
+    """Journal what a lab would: the runs as they were asked for, and every change."""
+    write(journal, *map(run_row, bench.queue.of_session("s")))
+    for change in changes_of(bench):
+        journal.write(change_rows(change, report_in(change)))
+    write(journal)
+
+
+def settled(runs: list[Run]) -> list[Run]:
+    """Without when an attempt was last moved, which alone is not written each time."""
+    return [replace(run, attempts=tuple(replace(a, heard=0.0) for a in run.attempts)) for run in runs]
+
+
+# Writing
+
+
+def test_what_is_resolved_is_there_for_others(journal: Journal, where: Place) -> None:
+    write(journal, session_row(session("s")), console_row("s.0", 1, 2.5, "hello"))
+    assert where.all("SELECT id, source, opened, closed FROM dispatch_sessions") == [("s", "dir", 1.0, None)]
+    assert where.all("SELECT run, attempt, at, text FROM dispatch_console") == [("s.0", 1, 2.5, "hello")]
+
+
+KILLED = """
+import os, signal, sys
+from pytest_dispatch.core.model import Policy
+from pytest_dispatch.store.journal import Journal, SessionRecord, console_row, session_row
+
+journal = Journal(sys.argv[1])
+journal.open()
+journal.write([session_row(SessionRecord(id="s", source="dir", opened=1.0, policy=Policy()))])
+for number in range(100):
+    done = journal.write([console_row("s.0", 1, float(number), f"line {number}")])
+done.result()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_resolved_outlives_a_kill(where: Place, open_journal: Callable[[], Journal]) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, where.where], check=False)
+    assert killed.returncode == -9
+    assert open_journal().last_unfinished("dir") is not None
+    lines = [row[0] for row in where.all("SELECT text FROM dispatch_console ORDER BY id")]
+    assert lines == [f"line {number}" for number in range(100)]
+
+
+def test_nothing_is_resolved_before_it_is_committed(journal: Journal) -> None:
+    early: list[bool] = []
+
+    def at_commit(_connection: sa.Connection) -> None:
+        early.append(done.done())
+
+    sa.event.listen(sa.Engine, "commit", at_commit)
+    try:
+        with stopped(journal) as go:
+            done = journal.write([console_row("r", 1, 0.0, "x")])
+            go.set()
+            done.result(SOON)
+    finally:
+        sa.event.remove(sa.Engine, "commit", at_commit)
+    assert early[-1:] == [False]
+
+
+class stopped:  # noqa: N801 - reads as what it is in a `with`
+    """The journal's thread stands still in the middle of a transaction until the event is set."""
+
+    def __init__(self, journal: Journal, row: Row | None = None) -> None:
+        self._journal = journal
+        self._row = row or console_row("stopped", 1, 0.0, "")
+        self._go = threading.Event()
+        self._there = threading.Event()
+
+    def __enter__(self) -> threading.Event:
+        sa.event.listen(sa.Engine, "before_cursor_execute", self._stop)
+        self._first = self._journal.write([self._row])
+        assert self._there.wait(SOON)
+        return self._go
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._first.exception(SOON)
+        sa.event.remove(sa.Engine, "before_cursor_execute", self._stop)
+
+    def _stop(self, *_: object) -> None:
+        if threading.current_thread().name == "dispatch-journal":
+            self._there.set()
+            assert self._go.wait(SOON)
+
+
+def test_what_gathers_is_committed_together_and_in_order(journal: Journal, where: Place) -> None:
+    commits: list[str] = []
+
+    def at_commit(_connection: sa.Connection) -> None:
+        commits.append(threading.current_thread().name)
+
+    sa.event.listen(sa.Engine, "commit", at_commit)
+    try:
+        with stopped(journal) as go:
+            futures = [journal.write([console_row("r", 1, 0.0, str(number))]) for number in range(200)]
+            assert not any(future.done() for future in futures)
+            go.set()
+            futures[-1].result(SOON)
+    finally:
+        sa.event.remove(sa.Engine, "commit", at_commit)
+    assert all(future.done() for future in futures)
+    assert commits == ["dispatch-journal"] * 2
+    lines = [row[0] for row in where.all("SELECT text FROM dispatch_console WHERE run = 'r' ORDER BY id")]
+    assert lines == list(map(str, range(200)))
+
+
+def test_what_many_threads_write_keeps_each_ones_order(journal: Journal, where: Place) -> None:
+    def work(name: str) -> None:
+        for number in range(100):
+            journal.write([console_row(name, 1, 0.0, str(number))])
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    write(journal)
+    for n in range(4):
+        lines = [row[0] for row in where.all(f"SELECT text FROM dispatch_console WHERE run = 't{n}' ORDER BY id")]
+        assert lines == list(map(str, range(100)))
+
+
+def test_a_future_cannot_be_cancelled(journal: Journal, where: Place) -> None:
+    done = journal.write([console_row("r", 1, 0.0, "x")])
+    assert not done.cancel()
+    done.result(SOON)
+    assert where.all("SELECT text FROM dispatch_console") == [("x",)]
+
+
+def test_closing_writes_what_was_handed_over(where: Place) -> None:
+    journal = Journal(where.where)
+    journal.open()
+    futures = [journal.write([console_row("r", 1, 0.0, str(number))]) for number in range(50)]
+    journal.close()
+    assert [future.result(0) for future in futures] == [None] * 50
+    assert where.all("SELECT count(*) FROM dispatch_console") == [(50,)]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_journal_that_is_not_open_takes_nothing(where: Place, opened: bool) -> None:
+    journal = Journal(where.where)
+    if opened:
+        journal.open()
+    journal.close()
+    with pytest.raises(JournalError, match="closed before" if opened else "not open"):
+        journal.write([]).result(0)
+
+
+def test_rows_that_are_written_again_are_replaced_by_the_last(journal: Journal, where: Place) -> None:
+    record = session("s")
+    bench = Bench("a")
+    runs = [replace(bench.run("a"), reason=reason) for reason in ("one", "two", "three")]
+    write(journal, session_row(record), run_row(runs[0]), run_row(runs[1]))
+    write(journal, session_row(record, 9.0), run_row(runs[2]))
+    assert where.all("SELECT id, closed FROM dispatch_sessions") == [("s", 9.0)]
+    assert [run.reason for run in journal.runs("s")] == ["three"]
+
+
+@pytest.mark.parametrize(("text", "kept"), [("nul \0!", "nul \ufffd!"), ("half \ud83d!", "half ?!"), ("漢字 😀", None)])
+def test_consoles_show_anything(journal: Journal, where: Place, text: str, kept: str | None) -> None:
+    write(journal, console_row("r", 1, 0.0, text))
+    assert where.all("SELECT text FROM dispatch_console") == [(kept or text,)]
+
+
+# Reading
+
+
+def test_a_journal_that_is_opened_again_gives_the_same_runs(open_journal: Callable[[], Journal]) -> None:
+    bench = Bench("a", "b", "c", "d", policy=policy(retry_failures=1))
+    bench.boot(A)
+    bench.put(A, "no SNP \0 漢字", Outcome.FAILED, body="x" * 100_000)
+    bench.put(A, "still none")
+    bench.boot(B)
+    bench.after(3600)
+    bench.put(B, "too late")
+    bench.boot(B)
+    bench.put(B, "now")
+    bench.head(A)
+    bench.get(A)
+    bench.broke(A)
+    bench.cancel("d")
+    keep(open_journal(), bench)
+    runs = open_journal().runs("s")
+    assert settled(runs) == settled(bench.queue.of_session("s"))
+    assert [report.late for report in runs[1].attempts[0].reports] == [True]
+
+
+def test_a_lab_goes_on_from_its_journal(open_journal: Callable[[], Journal]) -> None:
+    bench = Bench("a", "b")
+    bench.boot(A)
+    bench.put(A, "one")
+    bench.download(B)
+    keep(open_journal(), bench)
+    after = Bench(policy=bench.policy)
+    after.now, after.ids = bench.now, bench.ids
+    after.queue.restore("s", bench.policy, open_journal().runs("s"), after.now)
+    after.fetched()
+    after.put(A, "two")
+    after.after(60)
+    assert after.run("a").outcome is Outcome.PASSED
+    assert [report.title for report in after.attempt("a").reports] == ["one", "two"]
+    assert after.post(B) == "new"
+
+
+def test_a_report_comes_back_whole(open_journal: Callable[[], Journal]) -> None:
+    bench = Bench("a")
+    bench.boot(A)
+    said = Report(
+        title="t",
+        body="b",
+        labels=("l",),
+        assignees=("me",),
+        milestone="m",
+        result=Outcome.SKIPPED,
+        cases=(Case(name="c", outcome=Outcome.ERROR, duration=1.5, message="why"),),
+        junit="<testsuites/>",
+        tap="1..0",
+    )
+    bench.queue.report(A, said, bench.now)
+    keep(open_journal(), bench)
+    (run,) = open_journal().runs("s")
+    assert run.attempt.reports == (replace(said, at=bench.now),)
+
+
+def test_events_are_kept_with_state_and_machine(journal: Journal, where: Place) -> None:
+    bench = Bench("a", policy=policy(retry_failures=1))
+    bench.boot(A)
+    bench.fault(A)
+    keep(journal, bench)
+    assert where.all("SELECT attempt, event, state, machine FROM dispatch_events WHERE run = 's.0' ORDER BY id") == [
+        (1, "assign", "assigned", A),
+        (1, "send", "downloading", A),
+        (1, "sent", "downloaded", A),
+        (1, "boot", "booting", A),
+        (1, "fault", "failed", A),
+    ]
+
+
+def test_a_report_is_written_once(journal: Journal, where: Place) -> None:
+    bench = Bench("a")
+    bench.boot(A)
+    bench.put(A, body="x" * 1000)
+    bench.after(60)
+    keep(journal, bench)
+    assert where.all("SELECT count(*) FROM dispatch_reports") == [(1,)]
+    assert where.all("SELECT max(length(record)) < 1000 FROM dispatch_runs")[0][0] in (1, True)
+
+
+def test_the_newest_session_that_was_not_closed(journal: Journal) -> None:
+    assert journal.last_unfinished("dir") is None
+    for number, name in enumerate(("old", "new", "newest")):
+        write(journal, session_row(session(name, opened=float(number))))
+    write(journal, session_row(session("elsewhere", opened=9.0, source="other")))
+    write(journal, session_row(session("newest", opened=2.0), 5.0))
+    assert journal.last_unfinished("dir") == session("new", opened=1.0)
+    assert journal.last_unfinished("nowhere") is None
+
+
+def test_a_session_keeps_its_policy(open_journal: Callable[[], Journal]) -> None:
+    own = Policy(limits=Limits(boot=1.5), retries=3, idle=Idle.POWEROFF, judged=True, fail_labels=("bad",))
+    write(open_journal(), session_row(replace(session("s"), policy=own)))
+    found = open_journal().last_unfinished("dir")
+    assert found is not None
+    assert found.policy == own
+
+
+def test_letters_that_are_still_to_be_filed(journal: Journal) -> None:
+    letters = [letter("s.0", number) for number in range(4)]
+    write(journal, *map(letter_row, letters))
+    tried = replace(letters[1], tries=3, failed="502")
+    filed = [replace(letters[n], url=f"https://gh/{n}") for n in (2, 0)]
+    write(journal, letter_row(tried), *map(letter_row, filed), letter_row(replace(letters[3], given_up=True)))
+    assert journal.letters() == [tried]
+    assert journal.filed("s") == {"s.0": ["https://gh/0", "https://gh/2"]}
+    assert journal.filed("t") == {}
+
+
+def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
+    open_journal: Callable[[], Journal], where: Place
+) -> None:
+    journal = open_journal()
+    template = Bench("a")
+    template.boot(A)
+    template.put(A)
+    (*_, change) = changes_of(template)
+    for number in range(KEPT_SESSIONS + 3):
+        name = f"s{number:02}"
+        run = replace(change.run, id=f"{name}.0", session=name)
+        journal.write([session_row(session(name, opened=float(number))), console_row(run.id, 1, 0.0, "x")])
+        journal.write(change_rows(replace(change, run=run), report_in(change)))
+        filed, given_up = letter(run.id, 1, name), letter(run.id, 2, name)
+        journal.write([letter_row(letter(run.id, 0, name)), letter_row(replace(filed, url="u"))])
+        journal.write([letter_row(replace(given_up, given_up=True))])
+    write(journal)
+    journal = open_journal()
+    for table, column in [("sessions", "id"), ("runs", "session")]:
+        kept = [row[0] for row in where.all(f"SELECT {column} FROM dispatch_{table} ORDER BY {column}")]
+        assert kept == [f"s{number:02}" for number in range(3, KEPT_SESSIONS + 3)]
+    for table in ("reports", "events", "console"):
+        assert where.all(f"SELECT count(*), min(run) FROM dispatch_{table}") == [(KEPT_SESSIONS, "s03.0")]
+    assert len(journal.letters()) == KEPT_SESSIONS + 3
+    assert where.all("SELECT count(*) FROM dispatch_outbox") == [(3 * KEPT_SESSIONS + 3,)]
+
+
+# Opening
+
+
+HOLDS = """
+import sys
+from pytest_dispatch.store.journal import Journal
+
+journal = Journal(sys.argv[1])
+journal.open()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_that_another_process_holds(where: Place, open_journal: Callable[[], Journal]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, where.where], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(JournalError) as caught:
+            open_journal()
+        assert str(caught.value) == (
+            f"journal {where.shown}: another session is using it;"
+            " wait for it to end, or use another file with --dispatch-db"
+        )
+        assert "s3cret" not in str(caught.value)
+        holder.kill()
+    write(open_journal(), console_row("r", 1, 0.0, "mine now"))
+
+
+def test_one_that_this_process_holds(journal: Journal, where: Place) -> None:
+    with pytest.raises(JournalError, match="another session is using it"):
+        Journal(where.where).open()
+    write(journal, console_row("r", 1, 0.0, "still mine"))
+
+
+def test_one_of_another_version_is_left_as_it_is(open_journal: Callable[[], Journal], where: Place) -> None:
+    write(open_journal(), session_row(session("s")))
+    open_journal().close()
+    where.do("UPDATE dispatch_meta SET version = 99")
+    where.do("DROP TABLE dispatch_console")
+    with pytest.raises(JournalError) as caught:
+        open_journal()
+    assert str(caught.value) == (
+        f"journal {where.shown}: expected version {schema.VERSION}, found 99; use another file with --dispatch-db"
+    )
+    assert "dispatch_console" not in sa.inspect(where.engine).get_table_names()
+    where.do(f"UPDATE dispatch_meta SET version = {schema.VERSION}")
+    assert open_journal().last_unfinished("dir") is not None
+
+
+def test_one_whose_making_was_cut_short(where: Place, open_journal: Callable[[], Journal]) -> None:
+    schema.meta.create(where.engine)
+    write(open_journal(), session_row(session("s")))
+    assert where.all("SELECT version FROM dispatch_meta") == [(schema.VERSION,)]
+
+
+# Breaking
+
+
+def test_one_that_cannot_write_says_so_once_and_ever_after(journal: Journal, where: Place) -> None:
+    write(journal, session_row(session("s")))
+    where.do("DROP TABLE dispatch_console")
+    lost = journal.write([console_row("r", 1, 0.0, "x"), session_row(session("t"))])
+    with pytest.raises(JournalError) as caught:
+        lost.result(SOON)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"journal {where.shown}: cannot write it (")
+    assert str(caught.value).endswith("; check the disk, or use another file with --dispatch-db")
+    with pytest.raises(JournalError) as again:
+        journal.write([session_row(session("u"))]).result(SOON)
+    assert again.value is caught.value
+    assert where.all("SELECT id FROM dispatch_sessions") == [("s",)]
+    journal.close()
+    with pytest.raises(JournalError) as closed:
+        journal.write([]).result(0)
+    assert closed.value is caught.value
+
+
+def test_one_that_cannot_be_read(journal: Journal, where: Place) -> None:
+    write(journal, letter_row(letter("s.0")))
+    where.do("DROP TABLE dispatch_runs")
+    with pytest.raises(JournalError, match="cannot read it"):
+        journal.runs("s")
+
+
+def test_a_record_of_another_make(journal: Journal, where: Place) -> None:
+    write(journal, letter_row(letter("s.0")), session_row(session("s")))
+    with where.engine.begin() as db:
+        db.execute(sa.update(schema.outbox).values(record=b'{"tries": "many"}'))
+        db.execute(sa.update(schema.sessions).values(record=b"garbage"))
+    with pytest.raises(JournalError, match=r"cannot read it \(Expected `int`, got `str` - at `\$.tries`\)"):
+        journal.letters()
+    with pytest.raises(JournalError, match=r"cannot read it \(JSON is malformed"):
+        journal.last_unfinished("dir")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_died(journal: Journal) -> None:
+    impossible = (schema.console, {"run": "r", "attempt": 1, "at": 0.0, "text": "\ud800"})
+    with stopped(journal, impossible) as go:
+        after = journal.write([console_row("r", 1, 0.0, "x")])
+        go.set()
+        with pytest.raises(JournalError, match=r"its thread died|cannot write it"):
+            after.result(SOON)
+    with pytest.raises(JournalError):
+        journal.write([]).result(SOON)

@@ -1,0 +1,108 @@
+"""The tree is what its descriptions say."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from docs_examples import PACKAGE, ROOT
+
+TOP_LEVEL = {
+    *("pyproject.toml", "Makefile", "conftest.py", "LICENSE", ".gitignore"),
+    *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
+    *("src", "tests", "examples", "benchmarks", "docs", ".github", ".ci"),
+}
+#: Split, so that this file does not hold them.
+LEFT_OVERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")
+
+
+@pytest.fixture(scope="module")
+def files() -> list[Path]:
+    """What is tracked, or will be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def texts(files: list[Path]) -> dict[str, str]:
+    found = {}
+    for path in files:
+        data = path.read_bytes()
+        if b"\0" not in data and path.stat().st_size < 1_000_000:
+            found[str(path.relative_to(ROOT))] = data.decode("utf-8")
+    return found
+
+
+def test_the_top_level_holds_nothing_that_can_live_deeper(files: list[Path]) -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in files} <= TOP_LEVEL
+
+
+def test_nothing_is_left_undone_in_a_comment(texts: dict[str, str]) -> None:
+    mark = re.compile(rf"\b({'|'.join(LEFT_OVERS)})\b")
+    directive = "src/pytest_dispatch/report/"  # TAP has one of these words as a directive
+    found = {
+        f"{name}: {line.strip()}"
+        for name, text in texts.items()
+        if not name.startswith(("tests/", directive))
+        for line in text.splitlines()
+        if mark.search(line)
+    }
+    assert not found
+
+
+def test_nothing_names_a_place_on_somebodys_computer(texts: dict[str, str]) -> None:
+    place = re.compile(r"(?<![\w.)])/(?:home|Users|work)/\w+")
+    assert {name: place.findall(text) for name, text in texts.items() if place.search(text)} == {}
+
+
+def test_text_files_end_with_a_newline_and_have_no_blanks_at_line_ends(texts: dict[str, str]) -> None:
+    untidy = {
+        name for name, text in texts.items() if text and (not text.endswith("\n") or re.search(r"[ \t]+\n", text))
+    }
+    assert untidy - {"tests/github-openapi.json"} == set()
+
+
+def test_the_architecture_is_the_linters() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    assert runpy.run_path(str(ROOT / "docs" / "generate.py"))["rendered"]("ARCHITECTURE.md") == page, "run `make docs`"
+
+
+def test_the_architecture_names_every_module() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {name for name in modules | folders if f"`{name}`" not in page} == set()
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:\w+/)?\w+\.py)`", page))
+    assert len(named) > 15
+    assert {name for name in named if not (PACKAGE / name).exists()} == set()
+
+
+def test_the_changelog_is_kept() -> None:
+    """As https://keepachangelog.com/en/1.1.0/ has it."""
+    page = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    releases = re.findall(r"(?m)^## (.*)$", page)
+    assert releases[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", release) for release in releases[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"(?m)^### (.*)$", page)) <= kinds
+
+
+def test_the_wheel_says_where_it_comes_from() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["readme"] == "README.md"
+    assert project["license"] == "MIT"

@@ -1,0 +1,151 @@
+"""The text of GitHub issues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_dispatch.core.model import Outcome, State
+from pytest_dispatch.report.markdown import LIMIT, TITLE_LIMIT, durations, issues_for
+from told_runs import DIGEST, NEVER_BOOTED, attempt, case, moments, report, run
+
+PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
+SOURCE = "AMDEPYC/dispatch@v1"
+FOOTER = f"""\
+---
+- workload: `snp.efi` of AMDEPYC/dispatch@v1
+- digest: `{DIGEST}`
+- machine: `10.0.0.7`
+- outcome: passed, attempt 1 of 1
+- states: unassigned 2s, assigned 0.5s, downloading 10s, downloaded 28s, booting 1m, reported 1m
+- ended: 2026-01-01 12:02:40 UTC"""
+
+
+def test_what_was_reported_and_a_footer() -> None:
+    said = report(
+        "  Certified:\n level 3 ",
+        body="It works.\n\n",
+        labels=("certificate", "os-debian"),
+        assignees=("larry",),
+        milestone="c1.2.3-4",
+    )
+    (issue,) = issues_for(run(attempt(1, said)), SOURCE, DIGEST)
+    assert issue.title == "Certified: level 3"
+    assert issue.body == f"It works.\n\n{FOOTER}"
+    assert (issue.labels, issue.assignees, issue.milestone) == (said.labels, said.assignees, said.milestone)
+    assert (issue.marker, issue.comments) == ("dispatch-c0ffee.4-0", ())
+
+
+def test_one_for_each_report_of_each_attempt_but_late_ones() -> None:
+    first = attempt(1, report("one"), report("two"), machine="10.0.0.1", outcome=FAILED)
+    last = attempt(2, report("three"), report("four", late=True))
+    issues = issues_for(run(first, last), SOURCE, DIGEST)
+    assert [issue.title for issue in issues] == ["one", "two", "three"]
+    assert [issue.marker for issue in issues] == [f"dispatch-c0ffee.4-{n}" for n in range(3)]
+    assert "machine: `10.0.0.1`\n- outcome: failed, attempt 1 of 2" in issues[1].body
+    assert "machine: `10.0.0.7`\n- outcome: passed, attempt 2 of 2" in issues[2].body
+
+
+@pytest.mark.parametrize(
+    ("outcome", "title"),
+    [
+        (FAILED, "snp.efi failed"),
+        (ERROR, "snp.efi could not be run"),
+        (PASSED, "snp.efi passed"),
+        (SKIPPED, "snp.efi was skipped"),
+    ],
+)
+def test_without_a_report_it_says_so_itself(outcome: Outcome, title: str) -> None:
+    silent = attempt(history=NEVER_BOOTED, outcome=outcome, reason="no boot beacon 15m after the last byte")
+    (issue,) = issues_for(run(silent), SOURCE, DIGEST)
+    assert issue.title == title
+    assert issue.body.startswith("No boot beacon 15m after the last byte.\n\n---\n")
+
+
+def test_without_a_reason_there_is_no_sentence() -> None:
+    (issue,) = issues_for(run(attempt()), SOURCE, DIGEST)
+    assert issue.body == FOOTER
+
+
+def test_late_reports_alone_are_none() -> None:
+    late = attempt(1, report("too late", late=True), outcome=FAILED, reason="no report")
+    assert [issue.title for issue in issues_for(run(late), SOURCE, "")] == ["snp.efi failed"]
+
+
+def test_a_run_that_no_machine_took() -> None:
+    history = moments((State.UNASSIGNED, 0), (State.FAILED, 1800))
+    nobody = attempt(machine="", history=history, outcome=ERROR, reason="no machine took it")
+    (issue,) = issues_for(run(nobody), SOURCE, "")
+    assert issue.body == (
+        "No machine took it.\n\n---\n- workload: `snp.efi` of AMDEPYC/dispatch@v1\n- machine: none\n"
+        "- outcome: error, attempt 1 of 1\n- states: unassigned 30m\n- ended: 2026-01-01 12:30:00 UTC"
+    )
+
+
+def test_an_outcome_that_the_session_has_just_given() -> None:
+    """The attempt itself has none yet when the session's hook sees the issue."""
+    (issue,) = issues_for(run(attempt(1, report(), outcome=None), outcome=SKIPPED), SOURCE, "")
+    assert "- outcome: skipped, attempt 1 of 1" in issue.body
+
+
+def test_cases_that_did_not_pass_in_a_table() -> None:
+    cases = (
+        case("boot", PASSED),
+        case("attest|launch", FAILED, "expected 0\n got  1 | 2 \\"),
+        case("migrate", SKIPPED, "one host"),
+    )
+    (issue,) = issues_for(run(attempt(1, report(cases=cases))), SOURCE, DIGEST)
+    assert issue.body == (
+        "1 of 3 cases passed:\n\n| case | outcome | message |\n| --- | --- | --- |\n"
+        "| attest\\|launch | failed | expected 0 got 1 \\| 2 \\\\ |\n| migrate | skipped | one host |\n\n" + FOOTER
+    )
+
+
+def test_cases_that_all_passed_are_counted() -> None:
+    (issue,) = issues_for(
+        run(
+            attempt(1, report(cases=(case("a", PASSED), case("b", PASSED)))),
+        ),
+        SOURCE,
+        DIGEST,
+    )
+    assert issue.body == f"2 of 2 cases passed.\n\n{FOOTER}"
+
+
+def test_a_title_that_is_empty_or_too_long() -> None:
+    said = (report(" \n "), report("x" * TITLE_LIMIT), report("y" * (TITLE_LIMIT + 1)))
+    titles = [issue.title for issue in issues_for(run(attempt(1, *said)), SOURCE, DIGEST)]
+    assert titles == ["snp.efi", "x" * TITLE_LIMIT, "y" * (TITLE_LIMIT - 1) + "…"]
+
+
+@pytest.mark.parametrize("line", ["", "a line of the log\n"])
+def test_a_long_body_goes_on_in_comments(line: str) -> None:
+    body = (line * 20_000 or "x" * 300_000).rstrip()
+    (issue,) = issues_for(run(attempt(1, report(body=body))), SOURCE, DIGEST)
+    pieces = [issue.body, *issue.comments]
+    assert "".join(pieces) == f"{body}\n\n{FOOTER}"
+    assert len(pieces) == -(-len(body) // LIMIT)
+    assert all(len(piece) <= LIMIT for piece in pieces)
+    assert all(piece.endswith("\n") for piece in pieces[:-1]) is bool(line)
+
+
+def test_a_body_that_just_fits() -> None:
+    room = LIMIT - len(f"\n\n{FOOTER}")
+    just, more = (issues_for(run(attempt(1, report(body="x" * n))), SOURCE, DIGEST)[0] for n in (room, room + 1))
+    assert (len(just.body), just.comments) == (LIMIT, ())
+    assert len(more.comments) == 1
+
+
+def test_seconds_per_state_are_summed_where_one_was_entered_again() -> None:
+    assert durations(run(attempt(history=NEVER_BOOTED))) == [
+        ("unassigned", 2.0),
+        ("assigned", 0.5),
+        ("downloading", 10.0),
+        ("downloaded", 900.0),
+    ]
+
+
+def test_seconds_per_state_are_those_of_the_last_attempt() -> None:
+    first = attempt(1, history=NEVER_BOOTED)
+    assert durations(run(first, replace(attempt(2), history=NEVER_BOOTED[:2]))) == [("unassigned", 2.0)]

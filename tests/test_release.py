@@ -1,0 +1,344 @@
+"""A GitHub release as a source of workloads, over the fake GitHub, whose traffic is held against GitHub's own."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from datetime import datetime
+
+import pytest
+from requests.exceptions import ConnectionError as RequestsConnectionError
+
+from pytest_dispatch.core.errors import ConfigError, DispatchError, SourceError
+from pytest_dispatch.core.model import Kind
+from pytest_dispatch.network import reason_of
+from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.sources.token import Token
+from pytest_dispatch.testing.github import FakeGitHub
+
+EFI = "application/vnd.dispatch+efi"
+ISO = "application/vnd.dispatch+iso"
+REPO = "AMDEPYC/dispatch"
+ASSETS = f"GET /repos/{REPO}/releases/*/assets"
+
+
+@pytest.fixture
+def token(github: FakeGitHub) -> Token:
+    return Token(github.token, "GITHUB_TOKEN", github.url)
+
+
+def publish(github: FakeGitHub, *, tag: str = "example", private: bool = False) -> None:
+    assets = {"workload-7.efi": (EFI, b"MZ seven"), "disk.iso": (ISO, b"CD001"), "notes.txt": ("text/plain", b"?")}
+    github.add_release(REPO, tag, assets, private=private)
+
+
+def complaint(github: FakeGitHub, tag: str | None = "example", token: Token | None = None) -> str:
+    with pytest.raises(SourceError) as caught:
+        list_release(REPO, tag, token, github.url)
+    return one_line(caught.value)
+
+
+def one_line(error: DispatchError) -> str:
+    text = str(error)
+    assert "\n" not in text
+    assert "fake-token" not in text
+    return text
+
+
+def test_assets_of_the_three_types_are_listed_by_name(github: FakeGitHub) -> None:
+    publish(github)
+    listing = list_release(REPO, "example", None, github.url)
+    assert listing.name == "AMDEPYC/dispatch@example"
+    disk, seven = listing.workloads
+    assert (disk.name, disk.kind, disk.size) == ("disk.iso", Kind.ISO, 5)
+    asset = github.asset(REPO, "example", "workload-7.efi")
+    assert (seven.name, seven.kind, seven.size, seven.digest) == ("workload-7.efi", Kind.EFI, 8, asset.digest)
+    assert seven.location == f"{github.url}/repos/{REPO}/releases/assets/{asset.id}"
+
+
+def test_the_latest_release_is_named_by_its_tag(github: FakeGitHub) -> None:
+    publish(github, tag="v1")
+    publish(github, tag="v2/rc 1")
+    github.add_release(REPO, "old", {"old.efi": (EFI, b"MZ")}, latest=False)
+    assert list_release(REPO, None, None, github.url).name == "AMDEPYC/dispatch@v2/rc 1"
+    assert list_release(REPO, "v2/rc 1", None, github.url).name == "AMDEPYC/dispatch@v2/rc 1"
+
+
+def test_all_pages_are_listed_once(github: FakeGitHub) -> None:
+    names = [f"w-{number:03}.efi" for number in range(250)]
+    github.add_release(REPO, "big", dict.fromkeys(reversed(names), (EFI, b"MZ")))
+    assert [each.name for each in list_release(REPO, "big", None, github.url).workloads] == names
+    assert sum(github.requests.values()) == 4
+
+
+def test_a_private_repository_with_a_token(github: FakeGitHub, token: Token) -> None:
+    publish(github, private=True)
+    assert len(list_release(REPO, None, token, github.url).workloads) == 2
+
+
+def test_listing_downloads_nothing(github: FakeGitHub) -> None:
+    publish(github)
+    list_release(REPO, None, None, github.url)
+    assert not github.downloads
+
+
+def test_an_enterprise_server_behind_a_path() -> None:
+    with FakeGitHub(prefix="/api/v3") as github:
+        publish(github)
+        (_, seven) = list_release(REPO, "example", None, f"{github.url}/").workloads
+        assert seven.location.startswith(f"{github.url}/repos/")
+        assert "/api/v3/repos/" in seven.location
+
+
+def test_an_old_asset_has_no_digest_and_a_strange_one_does_not_count(github: FakeGitHub) -> None:
+    publish(github)
+    github.asset(REPO, "example", "workload-7.efi").digest = None
+    github.asset(REPO, "example", "disk.iso").digest = "sha512:00"
+    assert {each.digest for each in list_release(REPO, None, None, github.url).workloads} == {""}
+
+
+def test_an_asset_that_is_still_being_uploaded_is_left_out(github: FakeGitHub) -> None:
+    publish(github)
+    github.asset(REPO, "example", "disk.iso").state = "open"
+    assert [each.name for each in list_release(REPO, None, None, github.url).workloads] == ["workload-7.efi"]
+
+
+@pytest.mark.parametrize(
+    "repo", ["", "dispatch", "a/b/c", "https://github.com/a/b", "a b/c", "a/..", "../b", "a/b\n", "a/b?x", "-a/b"]
+)
+def test_a_malformed_repository(github: FakeGitHub, repo: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        list_release(repo, None, None, github.url)
+    expected = "expected a repository as OWNER/REPO, such as AMDEPYC/dispatch"
+    assert str(caught.value) == f"{expected}, got {repo!r}"
+    assert not github.requests
+
+
+def test_an_empty_tag(github: FakeGitHub) -> None:
+    text = "expected the tag of a release, got an empty one; leave it out for the latest release"
+    assert complaint(github, " ") == text
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ghe.example.com", "ftp://ghe", "https://", "https://me@ghe", "http://ghe:x", "http://x?y"]
+)
+def test_a_malformed_api_url(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        list_release(REPO, None, None, url)
+    assert one_line(caught.value) == f"expected the URL of a GitHub API such as https://api.github.com, got {url!r}"
+
+
+def test_an_unknown_repository_may_be_a_private_one(github: FakeGitHub) -> None:
+    publish(github, private=True)
+    assert complaint(github) == (
+        "there is no repository AMDEPYC/dispatch, or it is private: then it needs a token "
+        "(--dispatch-token, GITHUB_TOKEN or `gh auth login`)"
+    )
+
+
+def test_an_unknown_repository_with_a_token(github: FakeGitHub, token: Token) -> None:
+    assert complaint(github, token=token) == (
+        "there is no repository AMDEPYC/dispatch, or the token from GITHUB_TOKEN may not read it "
+        "(it needs the permission Contents: read)"
+    )
+
+
+def test_an_unknown_tag(github: FakeGitHub) -> None:
+    publish(github)
+    assert complaint(github, "v9") == "AMDEPYC/dispatch has no release with the tag 'v9'"
+
+
+def test_no_release_at_all(github: FakeGitHub) -> None:
+    github.add_repo(REPO)
+    assert complaint(github, None) == (
+        "AMDEPYC/dispatch has no release (drafts and pre-releases do not count); name one by its tag"
+    )
+
+
+def test_a_bad_token(github: FakeGitHub) -> None:
+    publish(github)
+    bad = Token("expired-fake-token", "gh auth token", github.url)
+    assert complaint(github, token=bad) == (
+        "AMDEPYC/dispatch: 127.0.0.1 answered GET /repos/AMDEPYC/dispatch/releases/tags/example with "
+        "401 Unauthorized: Bad credentials; is the token from gh auth token expired or mistyped?"
+    )
+
+
+def test_a_token_without_the_right(github: FakeGitHub, token: Token) -> None:
+    publish(github)
+    github.fail_next(ASSETS, status=403, message="Resource not accessible by personal access token")
+    assert complaint(github, token=token).endswith("403 Forbidden: Resource not accessible by personal access token")
+
+
+def test_nothing_to_boot(github: FakeGitHub) -> None:
+    assets = {"a.zip": ("application/zip", b"PK"), "b.zip": ("application/zip", b"PK"), "n": ("text/plain", b"")}
+    github.add_release(REPO, "example", assets)
+    assert complaint(github) == (
+        "AMDEPYC/dispatch@example has nothing to boot: expected assets of application/vnd.dispatch+efi or "
+        "application/vnd.dispatch+iso or application/vnd.dispatch+img, it has application/zip (2), text/plain (1)"
+    )
+
+
+def test_nothing_at_all(github: FakeGitHub) -> None:
+    github.add_release(REPO, "example", {})
+    assert complaint(github).endswith("it has no asset at all")
+
+
+def test_a_primary_rate_limit_is_an_error_at_once_and_says_until_when(github: FakeGitHub) -> None:
+    publish(github)
+    github.limit_next(seconds=1800)
+    text = complaint(github)
+    match = re.fullmatch(
+        r"AMDEPYC/dispatch: the rate limit of 127\.0\.0\.1 is used up until (\d\d:\d\d:\d\d) (\S+) \(for (\w+)\); "
+        r"a token has a limit of its own, which is far higher",
+        text,
+    )
+    assert match is not None, text
+    assert re.fullmatch(r"30m\d?s?|29m5\ds", match[3])
+    assert match[2] == datetime.now().astimezone().tzname()
+    assert sum(github.requests.values()) == 1
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(90.0, "90s"), (None, "1m")])
+def test_a_secondary_rate_limit_too(github: FakeGitHub, token: Token, seconds: float | None, shown: str) -> None:
+    publish(github)
+    github.limit_next(ASSETS, secondary=True, seconds=seconds)
+    assert complaint(github, token=token).endswith(f" (for {shown})")
+
+
+def test_a_rate_limit_by_429(github: FakeGitHub) -> None:
+    publish(github)
+    github.fail_next("GET *", status=429, message="slow down", headers={"Retry-After": "99999999999999"})
+    assert "is used up until" in complaint(github)
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again(github: FakeGitHub) -> None:
+    publish(github)
+    github.fail_next("GET *", status=502, html=True)
+    github.fail_next(ASSETS, drop=True)
+    assert len(list_release(REPO, None, None, github.url).workloads) == 2
+
+
+def test_a_server_that_fails_for_good(github: FakeGitHub) -> None:
+    publish(github)
+    github.fail_next("GET *", status=503, html=True, times=10)
+    assert complaint(github) == (
+        "AMDEPYC/dispatch: 127.0.0.1 answered GET /repos/AMDEPYC/dispatch/releases/tags/example with "
+        "503 Service Unavailable"
+    )
+
+
+def test_a_server_that_cuts_every_connection(github: FakeGitHub) -> None:
+    publish(github)
+    github.fail_next("GET *", drop=True, times=10)
+    assert complaint(github) == "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: the connection was cut"
+
+
+def test_nobody_listens(github: FakeGitHub) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(SourceError) as caught:
+            list_release(REPO, None, None, f"http://127.0.0.1:{closed.getsockname()[1]}")
+    assert one_line(caught.value) == "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: connection refused"
+
+
+def test_no_answer_in_time(github: FakeGitHub) -> None:
+    publish(github)
+    gates = [github.hold_next("GET *") for _ in range(2)]
+    with pytest.raises(SourceError) as caught:
+        list_release(REPO, None, None, github.url, timeout=1)
+    for gate in gates:
+        gate.open()
+    assert one_line(caught.value) == "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: no answer within 1s"
+
+
+def test_a_server_that_speaks_no_tls(github: FakeGitHub) -> None:
+    with pytest.raises(SourceError) as caught:
+        list_release(REPO, None, None, github.url.replace("http:", "https:"))
+    assert "127.0.0.1 cannot be reached: no secure connection: " in one_line(caught.value)
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    with pytest.raises(socket.gaierror) as unresolved:
+        socket.getaddrinfo("no-number", 80, flags=socket.AI_NUMERICHOST)
+    wrapped = RequestsConnectionError(unresolved.value)
+    assert reason_of(wrapped, 15) == "its name cannot be resolved (no network?)"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"status": 200, "html": True},
+        {"status": 200, "data": []},
+        {"status": 200, "data": {"id": "one", "tag_name": 1}},
+        {"status": 200, "data": "release"},
+    ],
+)
+def test_an_answer_that_is_not_github_s(github: FakeGitHub, lie: dict[str, object]) -> None:
+    publish(github)
+    github.fail_next("GET *", **lie)  # type: ignore[arg-type] # a table of keyword arguments
+    text = complaint(github)
+    assert text.startswith(
+        "AMDEPYC/dispatch: 127.0.0.1 answered GET /repos/AMDEPYC/dispatch/releases/tags/example with"
+    )
+    assert text.endswith(f"is {github.url} the address of its API?")
+
+
+def test_a_wrong_base_url_that_answers_with_web_pages(github: FakeGitHub) -> None:
+    github.fail_next("GET *", status=404, html=True, times=2)
+    assert complaint(github).endswith(f"and not in GitHub's words; is {github.url} the address of its API?")
+
+
+@pytest.mark.parametrize("body", [[], "oops", {"message": 5}, {"message": "m", "errors": "words"}, 7])
+def test_refusals_of_any_shape(github: FakeGitHub, body: object) -> None:
+    publish(github)
+    github.fail_next("GET *", status=418, data=body)
+    assert "answered GET /repos/AMDEPYC/dispatch/releases/tags/example with 418 I'm a Teapot" in complaint(github)
+
+
+def test_a_server_s_words_are_cleaned_and_shortened(github: FakeGitHub, token: Token) -> None:
+    publish(github)
+    said = f"\x1b[2J{github.token}\n{'long ' * 200}"
+    github.fail_next("GET *", status=403, message=said)
+    text = complaint(github, token=token)
+    assert "\x1b" not in text
+    assert "403 Forbidden: [2J*** long long" in text
+    assert len(text) < 500
+
+
+def test_a_redirect_to_another_server_is_not_followed(github: FakeGitHub, token: Token) -> None:
+    publish(github)
+    elsewhere = f"{github.storage_url}/repos/x"
+    github.fail_next("GET *", status=301, headers={"Location": elsewhere})
+    assert "redirected from host 127.0.0.1 to 127.0.0.2" in complaint(github, token=token)
+    assert sum(github.requests.values()) == 1
+
+
+def test_a_renamed_repository_is_followed_on_the_same_server(github: FakeGitHub) -> None:
+    publish(github)
+    github.add_release("new/name", "example", {"a.efi": (EFI, b"MZ")})
+    there = f"{github.url}/repos/new/name/releases/tags/example"
+    github.fail_next("GET */tags/example", status=301, headers={"Location": there})
+    release = github.add_repo("new/name").releases["example"]
+    github.fail_next(
+        "GET */assets",
+        status=301,
+        headers={"Location": f"{github.url}/repos/new/name/releases/{release.id}/assets"},
+    )
+    assert [each.name for each in list_release(REPO, "example", None, github.url).workloads] == ["a.efi"]
+
+
+def test_a_next_page_on_another_server_is_not_asked_for(github: FakeGitHub) -> None:
+    publish(github)
+    link = {"Link": f'<{github.storage_url}/more>; rel="next"'}
+    github.fail_next(ASSETS, status=200, data=[], headers=link)
+    assert f"its next page is elsewhere: {github.storage_url}/more" in complaint(github)
+
+
+def test_the_token_is_in_no_log(github: FakeGitHub, token: Token, caplog: pytest.LogCaptureFixture) -> None:
+    publish(github, private=True)
+    caplog.set_level(logging.DEBUG)
+    list_release(REPO, None, token, github.url)
+    assert caplog.records
+    assert github.token not in caplog.text

@@ -1,0 +1,151 @@
+"""The transition table, walked pair by pair against a grid that was written down by itself."""
+
+from __future__ import annotations
+
+import itertools
+import string
+
+import pytest
+
+from pytest_dispatch.core.model import Expect, Outcome, State
+from pytest_dispatch.core.states import ENDINGS, NEXT, UNRETURNED, Event, ending_of, mermaid, next_state
+
+# A column for each event in the order of the first line, a row for each state; a dot where the event means nothing.
+# U unassigned, A assigned, D downloading, L downloaded, B booting, R reported, F finished, X failed
+GRID = """
+   assign ask send break sent boot report return complete timeout silence fault cancel
+U  A      .   .    .     .    .    .      .      .        X       .       X     X
+A  .      A   D    .     .    .    .      .      .        X       X       X     X
+D  .      D   D    D     L    B    .      .      .        X       X       X     X
+L  .      L   L    L     L    B    .      X      F        X       .       X     X
+B  .      .   .    .     .    B    R      X      F        X       .       X     X
+R  .      .   .    .     .    R    R      F      .        F       .       F     F
+F  .      .   .    .     .    .    F      .      .        .       .       .     .
+X  .      .   .    .     .    .    X      .      .        .       .       .     .
+"""
+LETTERS = dict(zip("UADLBRFX", State, strict=True))
+
+
+def grid() -> dict[tuple[State, Event], State | None]:
+    head, *rows = GRID.strip("\n").splitlines()
+    events = [Event(name) for name in head.split()]
+    cells = [(LETTERS[row[0]], row[1:].split()) for row in rows]
+    return {
+        (state, event): LETTERS.get(letter)
+        for state, letters in cells
+        for event, letter in zip(events, letters, strict=True)
+    }
+
+
+def test_the_grid_has_every_pair() -> None:
+    assert set(grid()) == set(itertools.product(State, Event))
+
+
+@pytest.mark.parametrize(("pair", "expected"), grid().items(), ids=lambda value: "-".join(value) if value else "none")
+def test_pair(pair: tuple[State, Event], expected: State | None) -> None:
+    assert next_state(*pair) is expected
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_waiting_state_ends_by_timeout_fault_and_cancel(state: State) -> None:
+    ended = (State.FINISHED, State.FAILED)
+    ways_out = {NEXT[state].get(event) for event in (Event.TIMEOUT, Event.FAULT, Event.CANCEL)}
+    assert ways_out <= ({None} if state in ended else set(ended))
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_is_reached_from_the_first_one(state: State) -> None:
+    reached = {State.UNASSIGNED}
+    for _ in State:
+        reached |= {target for known in reached for target in NEXT[known].values()}
+    assert state in reached
+
+
+# Whose fault it is (E the lab's, F the workload's), and what a person reads.
+TEXTS = """
+unassigned timeout E | no machine took it: for 30m nothing was taken or finished by any machine
+assigned timeout E | bench-1 asked for it and did not begin to download it within 30m
+downloading timeout E | bench-1 began to download it and took nothing more for 30m
+downloaded timeout E | no boot beacon 15m after the last byte was sent to bench-1; \
+a workload without a beacon needs --dispatch-expect return
+booting timeout F | no report 1h after it booted on bench-1
+assigned silence E | bench-1 asked for it and went silent, so it was taken from it
+downloading silence E | bench-1 went silent while downloading, so it was taken from it
+downloaded return E | bench-1 never booted it: it downloaded it 3 times and came back each time without a boot beacon; \
+a workload without a beacon needs --dispatch-expect return
+booting return F | bench-1 came back without reporting
+unassigned fault E | the fan stopped
+assigned fault E | bench-1: the fan stopped before the download
+downloading fault E | bench-1: the fan stopped during the download
+downloaded fault E | bench-1: the fan stopped before the boot beacon
+booting fault F | bench-1: the fan stopped after it booted
+unassigned cancel E | cancelled while unassigned
+assigned cancel E | cancelled while assigned
+downloading cancel E | cancelled while downloading
+downloaded cancel E | cancelled while downloaded
+booting cancel E | cancelled while booting
+"""
+RETURN_TEXTS = """
+downloaded timeout E | bench-1 did not come back within the 15m for booting it and the 1h for running it
+booting timeout F | bench-1 did not come back within 1h after it booted
+"""
+WORDS = {
+    "machine": "bench-1",
+    "assign": "30m",
+    "boot": "15m",
+    "report": "1h",
+    "downloads": 3,
+    "detail": "the fan stopped",
+}
+
+
+def parsed(texts: str) -> dict[tuple[State, Event], tuple[Outcome, str]]:
+    found = {}
+    for line in texts.strip().splitlines():
+        pair, _, text = line.partition(" | ")
+        state, event, fault = pair.split()
+        outcome = {"E": Outcome.ERROR, "F": Outcome.FAILED}[fault]
+        found[State(state), Event(event)] = (outcome, text)
+    return found
+
+
+@pytest.mark.parametrize("pair", ENDINGS, ids="-".join)
+@pytest.mark.parametrize("expect", Expect)
+def test_what_an_ending_says(pair: tuple[State, Event], expect: Expect) -> None:
+    own = parsed(RETURN_TEXTS) if expect is Expect.RETURN else {}
+    ending = ending_of(*pair, expect)
+    assert ending is not None
+    assert (ending.outcome, ending.text.format(state=pair[0].value, **WORDS)) == own.get(pair, parsed(TEXTS)[pair])
+
+
+def test_there_is_a_text_for_every_way_to_fail_and_for_no_other_pair() -> None:
+    failing = {(state, event) for state, row in NEXT.items() for event, to in row.items() if to is State.FAILED}
+    failing -= {(State.FAILED, Event.REPORT)}
+    assert set(ENDINGS) == failing == set(parsed(TEXTS))
+    assert set(UNRETURNED) == set(parsed(RETURN_TEXTS)) <= failing
+
+
+@pytest.mark.parametrize("expect", Expect)
+def test_where_reports_decide_there_is_no_text(expect: Expect) -> None:
+    finishing = [(state, event) for state, row in NEXT.items() for event, to in row.items() if to is State.FINISHED]
+    assert [ending_of(state, event, expect) for state, event in finishing] == [None] * len(finishing)
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS.values(), *UNRETURNED.values()], ids=lambda ending: ending.text)
+def test_an_ending_names_nothing_that_is_not_known(ending: object) -> None:
+    text = str(getattr(ending, "text", ""))
+    names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    assert names <= {*WORDS, "state"}
+
+
+def test_the_diagram_has_every_change_of_state() -> None:
+    lines = mermaid().splitlines()
+    assert lines[:2] == ["stateDiagram-v2", "    [*] --> unassigned"]
+    drawn = set()
+    for line in lines:
+        arrow, _, events = line.strip().partition(": ")
+        states = arrow.split(" --> ")
+        drawn |= {(states[0], event, states[1]) for event in events.split(", ") if event}
+    moves = {(s.value, e.value, t.value) for s, row in NEXT.items() for e, t in row.items() if s is not t}
+    assert drawn == moves
+    assert lines[-2:] == ["    finished --> [*]", "    failed --> [*]"]

@@ -1,0 +1,124 @@
+"""A run told in plain text."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_dispatch.core.model import Attempt, Moment, Outcome, State
+from pytest_dispatch.report.timeline import BODY_LINES, CASES, CONSOLE_LINES, EMOJI, clock, explain, timeline
+from told_runs import DIGEST, NEVER_BOOTED, NOON, attempt, case, report, run
+
+PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of day are local ones; let local be UTC."""
+    before = os.environ.get("TZ")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    if before is None:
+        monkeypatch.delenv("TZ")
+    else:
+        monkeypatch.setenv("TZ", before)
+    time.tzset()
+
+
+def test_a_line_for_each_state() -> None:
+    assert timeline(attempt()) == [
+        "⏳ unassigned   12:00:00      2.0 s",
+        "📌 assigned     12:00:02      0.5 s",
+        "📥 downloading  12:00:02     10.0 s",
+        "📥 downloaded   12:00:12     27.5 s",
+        "⚡ booting      12:00:40     60.0 s",
+        "📝 reported     12:01:40     60.0 s",
+        "🏁 finished     12:02:40",
+    ]
+
+
+def test_every_state_has_an_emoji() -> None:
+    assert set(EMOJI) == set(State)
+
+
+def test_the_clock_is_the_local_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ-05:30")
+    time.tzset()
+    assert clock(NOON) == "17:30:00"
+
+
+def test_everything_about_a_failure() -> None:
+    first = attempt(1, machine="10.0.0.1", history=NEVER_BOOTED, outcome=ERROR, reason="no boot beacon")
+    said = report("no SNP", body="line 1\nline 2\n", result=FAILED, cases=(case("a", PASSED), case("b", FAILED, "why")))
+    last = attempt(2, said, report("oh", late=True), outcome=FAILED, reason="it reported failed: no SNP")
+    text = explain(run(first, last), DIGEST, [(NOON + 39, "Linux 6.1"), (NOON + 40, "login:")], ["https://gh/1"])
+    assert text == (
+        "it reported failed: no SNP\n"
+        "\n"
+        "snp.efi (sha256:ab12ab12ab12…) on 10.0.0.1, attempt 1 of 2\n"
+        "  ⏳ unassigned   12:00:00      2.0 s\n"
+        "  📌 assigned     12:00:02      0.5 s\n"
+        "  📥 downloading  12:00:02     10.0 s\n"
+        "  📥 downloaded   12:00:12    100.0 s\n"
+        "  📥 downloaded   12:01:52    800.0 s\n"
+        "  ❌ failed       12:15:12\n"
+        "  error: no boot beacon\n"
+        "\n"
+        "snp.efi (sha256:ab12ab12ab12…) on 10.0.0.7, attempt 2 of 2\n"
+        "  ⏳ unassigned   12:00:00      2.0 s\n"
+        "  📌 assigned     12:00:02      0.5 s\n"
+        "  📥 downloading  12:00:02     10.0 s\n"
+        "  📥 downloaded   12:00:12     27.5 s\n"
+        "  ⚡ booting      12:00:40     60.0 s\n"
+        "  📝 reported     12:01:40     60.0 s\n"
+        "  🏁 finished     12:02:40\n"
+        "\n"
+        "report: no SNP, result failed\n"
+        "  line 1\n"
+        "  line 2\n"
+        "  failed case b: why\n"
+        "\n"
+        "report: oh, too late\n"
+        "\n"
+        "last console lines\n"
+        "  12:00:39 Linux 6.1\n"
+        "  12:00:40 login:\n"
+        "\n"
+        "issue: https://gh/1"
+    )
+
+
+def test_only_what_there_is() -> None:
+    nobody = Attempt(number=1, history=(Moment(state=State.UNASSIGNED, at=NOON),))
+    assert explain(run(nobody, outcome=ERROR), "", [], []) == (
+        "it ended with error\n\nsnp.efi on no machine, attempt 1 of 1\n  ⏳ unassigned   12:00:00"
+    )
+
+
+def test_what_is_long_is_cut_and_says_so() -> None:
+    body = "\n".join(f"line {n} " + "x" * 300 for n in range(1, BODY_LINES + 4))
+    cases = tuple(case(f"case {n}", ERROR) for n in range(1, CASES + 3))
+    console = [(NOON, f"console {n}") for n in range(CONSOLE_LINES + 1)]
+    text = explain(run(attempt(1, report(body=body, cases=cases), outcome=FAILED)), "", console, [])
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 202
+    assert "  … 3 more lines" in lines
+    assert f"line {BODY_LINES + 1}" not in text
+    assert f"  error case case {CASES}" in lines
+    assert "  … 2 more cases" in lines
+    assert "console 0" not in text
+    assert "  12:00:00 console 1" in lines
+
+
+def test_nothing_that_acts_on_a_terminal_is_left() -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07e\u202evil\r\x00"
+    said = report(evil, body=evil, cases=(case(evil, FAILED, evil),))
+    first = attempt(1, said, outcome=ERROR, reason=evil)
+    last = attempt(2, said, outcome=FAILED, reason=evil)
+    text = explain(run(first, last, name=evil), DIGEST, [(NOON, evil)], [])
+    assert "evil" in text.splitlines()[0]
+    assert not set(text) & {"\x1b", "\x07", "\r", "\x00", "\u202e"}
