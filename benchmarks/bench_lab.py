@@ -1,0 +1,115 @@
+"""A lab in a process of its own, and the measure that every benchmark returns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_dispatch.client import LabClient
+from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.model import Kind, Limits, Policy, Workload
+from pytest_dispatch.lab import Lab
+from pytest_dispatch.server.app import Address, LabServer
+from pytest_dispatch.server.wire import OpenSession, Wanted
+from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.store.journal import Journal
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table.
+
+    Attributes:
+        what: What was measured.
+        reference: What it is compared with.
+        ours: Our figure, with its unit.
+        theirs: The reference's.
+        ratio: Ours to theirs.
+        to_reach: The bound, as text.
+        good: Whether it was reached.
+        note: What explains the figure.
+    """
+
+    what: str
+    reference: str
+    ours: str
+    theirs: str
+    ratio: float
+    to_reach: str
+    good: bool
+    note: str = ""
+
+    def show(self) -> None:
+        """Print it."""
+        verdict = "reached" if self.good else "NOT REACHED"
+        print(f"{self.what}\n  ours {self.ours}; {self.reference}: {self.theirs}")
+        print(f"  ratio {self.ratio:.2f}, to reach {self.to_reach}: {verdict}")
+        if self.note:
+            print(f"  {self.note}")
+
+
+@dataclass(frozen=True)
+class RunningLab:
+    """A lab that runs in another process."""
+
+    client: LabClient
+    session: str
+    url: str
+    pid: int
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
+    """A lab with `count` workloads queued, which take turns over `files`."""
+    with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
+        command = [sys.executable, __file__, folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+            told = json.loads(process.stdout.readline())
+            client = LabClient(told["url"], told["token"])
+            policy = Policy(limits=Limits(assign=600, boot=600, report=600))
+            session = client.open(OpenSession(source="bench", policy=policy)).id
+            wanted = [Wanted(key=str(n), workload=_workload(files[n % len(files)], n)) for n in range(count)]
+            for start in range(0, count, 5000):
+                client.submit(session, wanted[start : start + 5000])
+            yield RunningLab(client, session, told["url"], process.pid)
+            client.close()
+            process.stdin.close()
+            process.wait(10)
+
+
+def _workload(path: Path, number: int) -> Workload:
+    return Workload(name=f"w{number}.efi", kind=Kind.EFI, location=str(path), size=path.stat().st_size)
+
+
+async def _serve(folder: Path) -> None:
+    journal = Journal(folder / "journal.db")
+    journal.open()
+    cache = AssetCache(folder / "assets", 10**12, None)
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache)
+    token = secrets.token_urlsafe(24)
+    server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), token)
+    await server.start()
+    await lab.start(server.machine_url, [])
+    print(json.dumps({"url": server.url, "token": token}), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop()
+    await lab.stop()
+    await cache.aclose()
+    journal.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))

@@ -1,0 +1,87 @@
+"""Writes anew what the documentation takes from the code: `make docs`, or `python docs/generate.py`.
+
+Such parts stand between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a test compares them.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest_dispatch
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.states import ENDINGS, UNRETURNED, mermaid
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(pytest_dispatch.__file__).parent
+
+_FAULT = {Outcome.ERROR: "error (the lab's)", Outcome.FAILED: "failure (the workload's)"}
+_WORDS = {
+    "machine": "MACHINE",
+    "assign": "ASSIGN-TIMEOUT",
+    "boot": "BOOT-TIMEOUT",
+    "report": "REPORT-TIMEOUT",
+    "downloads": "N",
+    "detail": "WHAT",
+    "state": "STATE",
+}
+
+
+def diagram() -> str:
+    """The transition table as a diagram that GitHub draws."""
+    return f"```mermaid\n{mermaid()}\n```"
+
+
+def endings() -> str:
+    """A row for each way in which an attempt ends otherwise than by its reports."""
+    rows = [
+        f"| {state}{note} | {event} | {_FAULT[ending.outcome]} | {ending.text.format(**_WORDS)} |"
+        for table, note in ((ENDINGS, ""), (UNRETURNED, ", expected to return"))
+        for (state, event), ending in table.items()
+    ]
+    return "\n".join(["| in state | event | outcome | what the message says |", "| --- | --- | --- | --- |", *rows])
+
+
+def layers() -> str:
+    """What may import what: the linter's layers, each with what lives there."""
+    lines = ["| | may import all that is below |", "| --- | --- |"]
+    for layer in _layers():
+        lines += [f"| `{name}` | {_purpose(name)} |" for name in layer]
+        lines.append("| | |")
+    return "\n".join(lines[:-1])
+
+
+def _layers() -> list[list[str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contract = next(each for each in project["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+    return [layer.replace(":", "|").split(" | ") for layer in contract["layers"]]
+
+
+def _purpose(name: str) -> str:
+    """The first sentence of a module's or folder's docstring."""
+    file = PACKAGE / f"{name}.py"
+    text = (file if file.exists() else PACKAGE / name / "__init__.py").read_text("utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
+
+
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "docs/states.md": {"diagram": diagram, "endings": endings},
+    "ARCHITECTURE.md": {"layers": layers},
+}
+
+
+def rendered(name: str) -> str:
+    """A page with its generated parts as they ought to be."""
+    page = (ROOT / name).read_text("utf-8")
+    for part, make in PARTS[name].items():
+        begin, end = f"<!-- begin: {part} -->\n", f"\n<!-- end: {part} -->"
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}{make()}{end}{rest.partition(end)[2]}"
+    return page
+
+
+if __name__ == "__main__":
+    for name in PARTS:
+        (ROOT / name).write_text(rendered(name), "utf-8")
