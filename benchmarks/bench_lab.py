@@ -16,7 +16,7 @@ from pathlib import Path
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Kind, Limits, Policy, Workload
-from pytest_dispatch.lab import Lab
+from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.cache import AssetCache

@@ -44,31 +44,32 @@ def endings() -> str:
     return "\n".join(["| in state | event | outcome | what the message says |", "| --- | --- | --- | --- |", *rows])
 
 
-def layers() -> str:
-    """What may import what: the linter's layers, each with what lives there."""
+def layers(container: str = "") -> str:
+    """What may import what in a folder of the package: the linter's layers, each with what lives there."""
     lines = ["| | may import all that is below |", "| --- | --- |"]
-    for layer in _layers():
-        lines += [f"| `{name}` | {_purpose(name)} |" for name in layer]
+    for layer in _layers(f"pytest_dispatch.{container}".rstrip(".")):
+        lines += [f"| `{name}` | {_purpose(PACKAGE / container / name)} |" for name in layer]
         lines.append("| | |")
     return "\n".join(lines[:-1])
 
 
-def _layers() -> list[list[str]]:
+def _layers(container: str) -> list[list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    contract = next(each for each in project["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
-    return [layer.replace(":", "|").split(" | ") for layer in contract["layers"]]
+    contracts = project["tool"]["importlinter"]["contracts"]
+    contract = next(each for each in contracts if each.get("containers") == [container])
+    return [layer.split(" | ") for layer in contract["layers"]]
 
 
-def _purpose(name: str) -> str:
+def _purpose(place: Path) -> str:
     """The first sentence of a module's or folder's docstring."""
-    file = PACKAGE / f"{name}.py"
-    text = (file if file.exists() else PACKAGE / name / "__init__.py").read_text("utf-8")
+    file = place.with_suffix(".py")
+    text = (file if file.exists() else place / "__init__.py").read_text("utf-8")
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
 
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/states.md": {"diagram": diagram, "endings": endings},
-    "ARCHITECTURE.md": {"layers": layers},
+    "ARCHITECTURE.md": {"layers": layers, "lab": lambda: layers("lab")},
 }
 
 

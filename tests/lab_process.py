@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labs import running_lab, until
 from pytest_dispatch.core.model import Kind, Policy, Workload
-from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import SimMachine
 
 _sendfile = os.sendfile

@@ -18,10 +18,10 @@ import msgspec
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Attempt, Kind, Policy, Run, State, Workload
-from pytest_dispatch.lab import Lab
-from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.lab.lab import Lab
+from pytest_dispatch.lab.ledger import IssueRule
+from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.machines.base import Machine, Spec
-from pytest_dispatch.outbox import Filer
 from pytest_dispatch.server.app import Address, LabServer, Network
 from pytest_dispatch.settings import Settings
 from pytest_dispatch.sources.cache import AssetCache

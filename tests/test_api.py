@@ -15,7 +15,7 @@ import pytest
 
 from labs import TOKEN, Bench, Reply, Wire, running_lab, until
 from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State
-from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.server.api import PREFIX, ROUTES, Route
 from pytest_dispatch.server.wire import OpenSession, Verdict, Wanted
 

@@ -15,7 +15,7 @@ import pytest
 
 from labs import FIRMWARE, LEAST, Bench, Wire, gathered, running_lab, until
 from pytest_dispatch.core.model import Expect, Idle, Kind, Outcome, Policy, State
-from pytest_dispatch.downloads import MOST_SPANS, Downloads, Part
+from pytest_dispatch.lab.downloads import MOST_SPANS, Downloads, Part
 from pytest_dispatch.server.app import machine_address
 from pytest_dispatch.server.sending import Promised, SpoiledError, send
 

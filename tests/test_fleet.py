@@ -10,7 +10,7 @@ import pytest
 
 from labs import until
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.fleet import STARTS, Fleet
+from pytest_dispatch.lab.fleet import STARTS, Fleet
 from pytest_dispatch.machines.base import Sign
 
 pytestmark = pytest.mark.anyio

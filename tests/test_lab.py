@@ -22,14 +22,14 @@ import pytest
 from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Issue, Outcome, Policy, State, Workload
-from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.lab.ledger import IssueRule
+from pytest_dispatch.lab.outbox import FilingError
+from pytest_dispatch.lab.tail import Tail
+from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim import SimMachine
-from pytest_dispatch.outbox import FilingError
 from pytest_dispatch.sources.cache import Asset, AssetCache
 from pytest_dispatch.store.journal import Journal, Row
-from pytest_dispatch.tail import Tail
-from pytest_dispatch.writer import Writer
 
 pytestmark = pytest.mark.anyio
 
@@ -276,7 +276,7 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
         assert ((await polling).status, (await polling).json) == (503, {"error": text})
         reply = await bench.call("GET")
         assert (reply.status, reply.text) == (503, f"{text}\n")
-    (record,) = [record for record in caplog.records if record.name == "pytest_dispatch.lab"]
+    (record,) = [record for record in caplog.records if record.name == "pytest_dispatch.lab.lab"]
     assert record.exc_info is not None
 
 

@@ -15,7 +15,7 @@ import pytest
 from databases import Place
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue
-from pytest_dispatch.outbox import LONGEST_PAUSE, Filer, Outbox, Post
+from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, Post
 from pytest_dispatch.report.filing import FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
 

@@ -12,8 +12,8 @@ import pytest
 
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Run, Workload
+from pytest_dispatch.lab.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
 from pytest_dispatch.sources.cache import Asset, AssetCache
-from pytest_dispatch.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
 from queue_bench import Bench, workload
 
 pytestmark = pytest.mark.anyio

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import ConfigError, LabError
-from pytest_dispatch.lab import Lab
+from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
 
 if TYPE_CHECKING:
+    from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine, Spec
-    from pytest_dispatch.outbox import Filer
     from pytest_dispatch.settings import Settings
 
 START = 30.0  # seconds that a start may take

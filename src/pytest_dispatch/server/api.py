@@ -16,7 +16,8 @@ import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.errors import DispatchError
-from pytest_dispatch.ledger import IssueRule
+from pytest_dispatch.lab.ledger import IssueRule
+from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.events import event_stream
 from pytest_dispatch.server.wire import (
     MachineView,
@@ -31,11 +32,10 @@ from pytest_dispatch.server.wire import (
     console_lines,
     slim,
 )
-from pytest_dispatch.writer import UnknownError
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
-    from pytest_dispatch.lab import Lab
+    from pytest_dispatch.lab.lab import Lab
 
 LONGEST_WAIT = 30.0  # seconds that a long poll may last
 BODY_LIMIT = 64 * 2**20  # bytes of a request

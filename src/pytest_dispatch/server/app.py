@@ -18,7 +18,7 @@ from pytest_dispatch.server.listener import Listener
 from pytest_dispatch.server.mdns import Announcement
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab import Lab
+    from pytest_dispatch.lab.lab import Lab
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MachineHandler = Callable[[web.Request, "Lab", str], Awaitable[web.StreamResponse]]

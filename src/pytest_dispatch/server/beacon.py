@@ -13,7 +13,7 @@ from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab import Lab
+    from pytest_dispatch.lab.lab import Lab
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
 LONG = 2**16  # bytes from which on a report is read in a thread

@@ -17,14 +17,14 @@ from aiohttp import web
 
 from pytest_dispatch.core.media import served_as
 from pytest_dispatch.core.model import Idle, Kind, Run
-from pytest_dispatch.downloads import Part
+from pytest_dispatch.lab.downloads import Part
 from pytest_dispatch.server.sending import Promised, SpoiledError, send
 
 if TYPE_CHECKING:
     import asyncio
 
     from pytest_dispatch.core.queue import Answer
-    from pytest_dispatch.lab import Lab
+    from pytest_dispatch.lab.lab import Lab
 
 PATIENCE = 3.0  # seconds that a machine is kept waiting for bytes being fetched; firmware gives up after 5
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from pytest_dispatch.server.wire import RunChange, slim
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab import Lab
+    from pytest_dispatch.lab.lab import Lab
 
 QUIET = 10.0  # seconds without an event after which a comment says that the stream is still there
 

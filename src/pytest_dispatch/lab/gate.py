@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.queue import Answer, Taken
-from pytest_dispatch.downloads import Downloads, Part
+from pytest_dispatch.lab.downloads import Downloads, Part
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Report, Run
-    from pytest_dispatch.writer import Writer
+    from pytest_dispatch.lab.writer import Writer
 
 POLL = 0.1  # seconds between two looks at bytes that are on the way
 

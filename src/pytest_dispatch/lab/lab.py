@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import Idle, Run, State
 from pytest_dispatch.core.states import Event
-from pytest_dispatch.fleet import Fleet
-from pytest_dispatch.gate import Gate
-from pytest_dispatch.orders import Orders
-from pytest_dispatch.outbox import Filer, Outbox, Post
+from pytest_dispatch.lab.fleet import Fleet
+from pytest_dispatch.lab.gate import Gate
+from pytest_dispatch.lab.orders import Orders
+from pytest_dispatch.lab.outbox import Filer, Outbox, Post
+from pytest_dispatch.lab.supply import Supply
+from pytest_dispatch.lab.tail import Tail
+from pytest_dispatch.lab.writer import Writer, known_by_address
 from pytest_dispatch.store.journal import Journal, Letter, console_row
-from pytest_dispatch.supply import Supply
-from pytest_dispatch.tail import Tail
-from pytest_dispatch.writer import Writer, known_by_address
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock

@@ -21,7 +21,7 @@ from pytest_dispatch.store.journal import Journal, Letter, Row, change_rows, let
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.model import Report, Run
-    from pytest_dispatch.ledger import Ledger
+    from pytest_dispatch.lab.ledger import Ledger
     from pytest_dispatch.sources.cache import Asset
 
 

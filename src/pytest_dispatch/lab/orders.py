@@ -6,9 +6,9 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.ledger import IssueRule, Ledger
+from pytest_dispatch.lab.ledger import IssueRule, Ledger
+from pytest_dispatch.lab.writer import UnknownError, Writer, known_by_address
 from pytest_dispatch.store.journal import SessionRecord, run_row, session_row
-from pytest_dispatch.writer import UnknownError, Writer, known_by_address
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
