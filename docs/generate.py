@@ -6,6 +6,8 @@ Such parts stand between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a test
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -67,9 +69,16 @@ def _purpose(place: Path) -> str:
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].rstrip(".")
 
 
+def faults() -> str:
+    """The faults that tests inject, in tables; in a process of its own, because pytest collects them."""
+    script = str(ROOT / "docs" / "faults.py")
+    return subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.rstrip()
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/states.md": {"diagram": diagram, "endings": endings},
     "ARCHITECTURE.md": {"layers": layers, "lab": lambda: layers("lab")},
+    "docs/reliability.md": {"faults": faults},
 }
 
 
@@ -77,9 +86,9 @@ def rendered(name: str) -> str:
     """A page with its generated parts as they ought to be."""
     page = (ROOT / name).read_text("utf-8")
     for part, make in PARTS[name].items():
-        begin, end = f"<!-- begin: {part} -->\n", f"\n<!-- end: {part} -->"
+        begin, end = f"<!-- begin: {part} -->", f"<!-- end: {part} -->"
         before, _, rest = page.partition(begin)
-        page = f"{before}{begin}{make()}{end}{rest.partition(end)[2]}"
+        page = f"{before}{begin}\n{make()}\n{end}{rest.partition(end)[2]}"
     return page
 
 

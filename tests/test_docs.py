@@ -217,6 +217,11 @@ def test_the_pictures_show_the_demo_and_need_nothing_from_elsewhere(name: str) -
 # States and protocol
 
 
+def test_the_faults_page_lists_the_faults_that_tests_inject() -> None:
+    module = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    assert module["rendered"]("docs/reliability.md") == page("docs/reliability.md"), "run `make docs`"
+
+
 def test_the_generated_parts_of_the_states_page_are_up_to_date() -> None:
     module = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     assert "stateDiagram-v2" in page("docs/states.md")

@@ -1,0 +1,68 @@
+"""Prints the tables of docs/reliability.md, read off the marks of the tests that inject faults; `make docs` calls it.
+
+Tests are collected, not run: what stands in the page has a test, and the test runs say that it holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from faults import PARTS  # noqa: E402  (its folder is only on the path since the line above)
+
+
+class _Marks:
+    """Gathers the marks of what is collected."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str, str, str], str] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            for mark in item.iter_markers("fault"):
+                row = (mark.kwargs["part"], mark.kwargs["what"], mark.kwargs["outcome"], mark.kwargs["told"])
+                self.rows.setdefault(row, item.location[0])
+
+
+def tables() -> Iterator[str]:
+    """The page's lines.
+
+    Raises:
+        SystemExit: The tests cannot be collected.
+    """
+    marks = _Marks()
+    arguments = [
+        "--collect-only",
+        "-qq",
+        "-m",
+        "fault",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+        str(ROOT / "tests"),
+    ]
+    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
+        code = pytest.main(arguments, plugins=[marks])
+    if code != pytest.ExitCode.OK:
+        sys.exit(f"the tests could not be collected ({code!r}): see pytest --collect-only -m fault")
+    for part in PARTS:
+        yield f"## {part}\n"
+        yield "| what goes wrong | what becomes of it | what you are told, what is tried again | test |"
+        yield "| --- | --- | --- | --- |"
+        for (of, what, outcome, told), file in marks.rows.items():
+            if of == part:
+                yield f"| {what} | {outcome} | {told} | [{Path(file).name}](../{file}) |"
+        yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(tables()).rstrip() + "\n")
