@@ -6,7 +6,7 @@ Tests are collected, not run: what stands in the page has a test, and the test r
 from __future__ import annotations
 
 import contextlib
-import os
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,22 +39,12 @@ def tables() -> Iterator[str]:
         SystemExit: The tests cannot be collected.
     """
     marks = _Marks()
-    arguments = [
-        "--collect-only",
-        "-qq",
-        "-m",
-        "fault",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        str(ROOT / "tests"),
-    ]
-    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
-        code = pytest.main(arguments, plugins=[marks])
+    quiet = ["--collect-only", "-qq", "-p", "no:cacheprovider"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = pytest.main([*quiet, "-m", "fault", "--rootdir", str(ROOT), str(ROOT / "tests")], plugins=[marks])
     if code != pytest.ExitCode.OK:
         sys.exit(f"the tests could not be collected ({code!r}): see pytest --collect-only -m fault")
-    for part in PARTS:
+    for part in dict.fromkeys(row[0] for row in sorted(marks.rows, key=lambda row: PARTS.index(row[0]))):
         yield f"## {part}\n"
         yield "| what goes wrong | what becomes of it | what you are told, what is tried again | test |"
         yield "| --- | --- | --- | --- |"

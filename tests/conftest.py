@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -49,6 +50,8 @@ class _NoSkips:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing is left out where the environment says so."""
+    """Nothing is left out where the environment says so; and Ctrl-C reaches those whom tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background, which children would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get(NO_SKIPS):
         config.pluginmanager.register(_NoSkips())

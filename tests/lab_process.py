@@ -2,7 +2,7 @@
 
 `python lab_process.py FOLDER PORT MACHINES NAME...` serves those files of the folder, each as often as named, to so
 many simulated machines and to whoever else asks. It says where it listens, and then, for each line that it gets, how it
-stands.
+stands; what has happened by then is on disk.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ async def main(folder: Path, port: int, machines: int, names: list[str]) -> None
         await until(lambda: len(bench.lab.writer.assets) == len(runs))
         print(json.dumps({"port": bench.port, "session": session, **_standing()}), flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
+            await bench.lab.writer.on_disk()
             print(json.dumps(_standing()), flush=True)
 
 
