@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What a workload's bytes are, and so how firmware starts them."""
+    """What a workload's bytes are, and so how firmware starts them; `kinds` has those that packages add."""
 
     EFI = "efi"
     ISO = "iso"
@@ -80,7 +80,7 @@ class Workload:
     """
 
     name: str
-    kind: Kind
+    kind: str
     location: str
     size: int
     digest: str = ""

@@ -15,8 +15,8 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.core.media import served_as
-from pytest_dispatch.core.model import Idle, Kind
+from pytest_dispatch.core.model import Idle
+from pytest_dispatch.kinds import known
 
 #: What firmware sends beside `Host`.
 FIRMWARE: Mapping[str, str] = {"Accept": "*/*", "User-Agent": "UefiHttpBoot/1.0"}
@@ -25,7 +25,6 @@ PATIENCE = 30.0  # seconds without a byte from the server
 _HEAD = 65536  # bytes that the head of an answer may have
 _SKIP = 262144  # bytes of a body taken at once
 _RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger: on, 0 s; close then sends RST instead of FIN
-_MEDIA = frozenset(map(served_as, Kind))
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?")
 
 _T = TypeVar("_T")
@@ -245,9 +244,9 @@ def check_same(head: Answer, answer: Answer) -> None:
     types = [one.headers.get("content-type", "") for one in (head, answer)]
     if types[0] != types[1]:
         raise BadAnswerError(f"expected {types[0]!r} as HEAD promised, got {types[1]!r} from GET")
-    if types[0].lower() not in _MEDIA:
-        known = ", ".join(sorted(_MEDIA))
-        raise BadAnswerError(f"expected a bare media type, one of {known}, got {types[0]!r}")
+    bootable = sorted({media.served for media in known().values()})
+    if types[0].lower() not in bootable:
+        raise BadAnswerError(f"expected a bare media type, one of {', '.join(bootable)}, got {types[0]!r}")
     idle = answer.headers.get("dispatch-idle")
     if idle is not None and idle not in set(Idle):
         raise BadAnswerError(f"expected Dispatch-Idle to be one of {', '.join(Idle)}, got {idle!r}")

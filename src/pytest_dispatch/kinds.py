@@ -1,0 +1,116 @@
+"""The kinds of workloads: which assets and files are workloads, and what firmware is told that they are.
+
+Firmware decides by the served media type how it starts the bytes (UEFI 2.10, section 24.7: HTTP Boot), so the type
+that marks an asset as a workload is never the one that is served. Three kinds are built in. Any installed package may
+add one by an entry point in the group `pytest_dispatch.kinds` whose object is a `Media`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Kind
+
+GROUP = "pytest_dispatch.kinds"
+
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")  # RFC 6838, section 4.2, in lower case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """One kind of workload.
+
+    Attributes:
+        kind: Its name, as in `dispatch.toml` and in the mark `dispatch_KIND`; a Python identifier in lower case.
+        content_type: Of the release assets that are such workloads.
+        served: The media type that firmware gets.
+        suffix: End of the file names of such workloads, in lower case, with its dot.
+
+    Raises:
+        ConfigError: One of them cannot be used.
+    """
+
+    kind: str
+    content_type: str
+    served: str
+    suffix: str
+
+    def __post_init__(self) -> None:
+        """Hold it to what is said above."""
+        if not self.kind.isidentifier() or self.kind != self.kind.lower():
+            raise ConfigError(f"kind: expected an identifier in lower case, got {self.kind!r}")
+        for name in ("content_type", "served"):
+            given = getattr(self, name)
+            if not _TYPE.fullmatch(given):
+                raise ConfigError(f"{self.kind}: {name}: expected a media type in lower case, got {given!r}")
+        if not re.fullmatch(r"\.[a-z0-9]+", self.suffix):
+            raise ConfigError(f"{self.kind}: suffix: expected one such as '.efi', got {self.suffix!r}")
+
+
+BUILT_IN = (
+    Media(kind=Kind.EFI, content_type="application/vnd.dispatch+efi", served="application/efi", suffix=".efi"),
+    Media(kind=Kind.ISO, content_type="application/vnd.dispatch+iso", served="application/vnd.efi-iso", suffix=".iso"),
+    Media(kind=Kind.IMG, content_type="application/vnd.dispatch+img", served="application/vnd.efi-img", suffix=".img"),
+)
+
+
+@cache
+def known() -> Mapping[str, Media]:
+    """Every kind that there is, by its name.
+
+    Raises:
+        ConfigError: A package adds one that cannot be used, or that is there already.
+    """
+    added = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return gathered([*BUILT_IN, *map(_load, added)])
+
+
+def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
+    """Kinds by name.
+
+    Raises:
+        ConfigError: Two of them share a name, a content type or a suffix.
+    """
+    found: dict[str, Media] = {}
+    for media in kinds:
+        for other in found.values():
+            for name in ("kind", "content_type", "suffix"):
+                if getattr(media, name) == getattr(other, name):
+                    raise ConfigError(f"{name} {getattr(media, name)!r}: expected one kind of it, got two: {GROUP}")
+        found[media.kind] = media
+    return found
+
+
+def _load(point: EntryPoint) -> Media:
+    where = f"the entry point {point.name} = {point.value} in {GROUP}"
+    try:
+        media = point.load()
+    except (ImportError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"{where}: expected a Media there, got {type(error).__name__}: {error}") from error
+    if not isinstance(media, Media):
+        raise ConfigError(f"{where}: expected a Media, got {media!r}")
+    return media
+
+
+def kind_of(content_type: str) -> str | None:
+    """The kind that an asset's content type marks, or `None` where it is no workload.
+
+    Case and parameters do not matter.
+    """
+    bare = content_type.partition(";")[0].strip().lower()
+    return next((media.kind for media in known().values() if media.content_type == bare), None)
+
+
+def kind_by_suffix(suffix: str) -> str | None:
+    """The kind of a file whose name ends so, in any case, or `None`: for sources that know no content types."""
+    return next((media.kind for media in known().values() if media.suffix == suffix.lower()), None)
+
+
+def served_as(kind: str) -> str:
+    """The bare media type that firmware gets for a workload of this kind."""
+    return known()[kind].served
