@@ -56,21 +56,25 @@ class LabClient:
         """How a session stands."""
         return self._ask(SessionView, "GET", f"/sessions/{session}")
 
-    def end(self, session: str) -> None:
-        """Close the session; what it still waits for is cancelled."""
-        self._call("DELETE", f"/sessions/{session}")
+    def end(self, session: str, *, kept: bool = False) -> None:
+        """Close the session; what it still waits for is cancelled. If it is `kept`, it may yet be resumed."""
+        self._call("DELETE", f"/sessions/{session}", query={"kept": str(int(kept))})
 
     def run(self, run_id: str, after: int = -1, wait: float = 0.0) -> RunView:
         """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed."""
         query = {"after": str(after), "wait": str(wait)}
         return self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
 
-    def follow(self, run_id: str) -> Iterator[RunView]:
-        """The run as it is, and again whenever it has moved; also now and then when it has not."""
-        view = self.run(run_id)
+    def runs(self, session: str) -> list[RunView]:
+        """All runs of a session, without the long texts of their reports and without consoles."""
+        return self._ask(list[RunView], "GET", f"/sessions/{session}/runs")
+
+    def follow(self, run_id: str, after: int = -1) -> Iterator[RunView]:
+        """The run once it has moved past version `after`, and again whenever it moves; now and then when it has not."""
         while True:
+            view = self.run(run_id, after, WAIT if after >= 0 else 0.0)
             yield view
-            view = self.run(run_id, view.version, WAIT)
+            after = view.version
 
     def cancel(self, run_id: str) -> None:
         """Nobody waits for this run any more."""

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.outcomes import LabFault
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
     from pytest_dispatch.core.model import Report, Run, Workload
+    from pytest_dispatch.mirror import Mirror
     from pytest_dispatch.server.wire import RunView, Wanted
     from pytest_dispatch.sources.base import Listing
 
+LOOK = 20.0  # seconds without a word of the mirror after which the lab is asked
 POLL = 0.2  # seconds between looks at whether issues were filed
 PATIENCE = 10.0  # seconds that all items together wait for links of issues that GitHub is slow to take
 
@@ -36,6 +39,7 @@ class Desk:
         client: None before the lab is started (never with --collect-only) and after it has stopped.
         waiting: Entered while the main thread waits for a machine; draws the live table.
         submitted: Told of the runs that were asked for.
+        mirror: Tells how runs move; None where the lab has to be asked (pytest-xdist's workers).
         runs: Run ids by node id, once submitted.
         patience: Seconds that are left of it.
         gone: Somebody has been told that the lab cannot be asked any more.
@@ -47,9 +51,11 @@ class Desk:
     session: str = ""
     waiting: Callable[[], AbstractContextManager[object]] = nullcontext
     submitted: Callable[[Sequence[Run]], None] = _tell_nobody
+    mirror: Mirror | None = None
     runs: dict[str, str] = field(default_factory=dict)
     patience: float = PATIENCE
     gone: bool = False
+    _latest: dict[str, RunView] = field(default_factory=dict)
 
     @property
     def lab(self) -> LabClient:
@@ -85,20 +91,35 @@ class Desk:
         """
         views = self.lab.submit(self.session, wanted)
         self.runs.update({view.run.key: view.run.id for view in views})
+        self._latest.update({view.run.key: view for view in views})
         self.submitted([view.run for view in views])
 
     def wait(self, key: str, until: Callable[[RunView], bool]) -> RunView:
         """The run once `until` holds of it; every wait in the lab has a deadline, so this one ends.
 
+        What was seen of the run before is not asked again. Long texts of reports and the console may be left out.
+
         Raises:
             LabFault: The lab is gone.
         """
+        seen = self._latest.get(key)
+        if seen is not None and until(seen):
+            return seen
         try:
             with self.faults(), self.waiting():
-                return next(view for view in self.lab.follow(self.runs[key]) if until(view))
+                views = self._views(self.runs[key], seen.version if seen else -1)
+                return self._note(key, next(view for view in views if until(view)))
         except KeyboardInterrupt:
             # pytest reads the source of every frame on the way: let there be none of an HTTP library's
             raise KeyboardInterrupt from None
+
+    def _views(self, run_id: str, after: int) -> Iterator[RunView]:
+        """The run whenever it has moved past version `after`, and now and then when it has not."""
+        while self.mirror is not None:
+            view = self.mirror.next(run_id, after, LOOK) or self.lab.run(run_id)
+            yield view
+            after = view.version
+        yield from self.lab.follow(run_id, after)
 
     def look(self, key: str) -> RunView:
         """The run as it stands.
@@ -107,19 +128,25 @@ class Desk:
             LabFault: The lab is gone.
         """
         with self.faults():
-            return self.lab.run(self.runs[key])
+            return self._note(key, self.lab.run(self.runs[key]))
 
     def settled(self, key: str) -> RunView:
-        """The run with its outcome, and with the links of its issues if GitHub is quick.
+        """The run with its outcome, with the links of its issues if GitHub is quick, and whole unless it passed.
 
         Raises:
             LabFault: The lab is gone.
         """
-        view = self.wait(key, lambda view: view.run.outcome is not None)
+        view = self.wait(key, _is_over)
+        if not view.whole and (view.filing or view.run.outcome is not Outcome.PASSED):
+            view = self.look(key)
         with self.faults():
             while view.filing and self.patience > 0:
-                view = self.lab.run(view.run.id, view.version, POLL)
+                view = self._note(key, self.lab.run(view.run.id, view.version, POLL))
                 self.patience -= POLL * view.filing
+        return view
+
+    def _note(self, key: str, view: RunView) -> RunView:
+        self._latest[key] = view
         return view
 
     def leave(self, key: str) -> RunView | None:
@@ -135,7 +162,8 @@ class Desk:
             return None
         known = self.gone
         try:
-            view = self.look(key)
+            seen = self._latest.get(key)
+            view = seen if seen is not None and _is_over(seen) else self.look(key)
             if has_reported(view) or view.run.attempt.ended:
                 return self.settled(key)
             with self.faults():
@@ -158,6 +186,10 @@ class Desk:
         except DispatchError as error:
             self.gone = True
             raise LabFault(str(error), pytrace=False) from None
+
+
+def _is_over(view: RunView) -> bool:
+    return view.run.outcome is not None
 
 
 def has_booted(view: RunView) -> bool:

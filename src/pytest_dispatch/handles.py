@@ -77,12 +77,12 @@ class DispatchWorkload:
             LabFault: The lab broke first.
         """
         view = self._desk.wait(self._key, has_reported)
-        report = first_report(view)
-        if report is None:
-            raise_outcome(view)
+        if first_report(view) is None:
+            raise_outcome(self._desk.settled(self._key))
             text = f"{self.name} ended without a report, as expect={view.run.expect} allows"
             raise WorkloadFailed(text, pytrace=False)
-        return report
+        whole = self._view.run.attempts[view.run.attempt.number - 1]
+        return next(report for report in whole.reports if not report.late)
 
     @property
     def _view(self) -> RunView:

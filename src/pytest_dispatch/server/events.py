@@ -13,6 +13,7 @@ from aiohttp import web
 from pytest_dispatch.server.wire import RunChange, slim
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.queue import Change
     from pytest_dispatch.lab.lab import Lab
 
 QUIET = 10.0  # seconds without an event after which a comment says that the stream is still there
@@ -50,8 +51,7 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
             text = b""
             if item is not None:
                 number, change = item
-                seen = RunChange(event=change.event, attempt=change.attempt, at=change.at, run=slim(change.run))
-                text = b"id: %d\n" % number + _event("change", seen)
+                text = b"id: %d\n" % number + _event("change", _seen(lab, change))
             elif told != progress:
                 told = dict(progress)
                 text = _event("progress", told)
@@ -60,6 +60,14 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
             if text:
                 spoke = clock.now()
                 yield text
+
+
+def _seen(lab: Lab, change: Change) -> RunChange:
+    run = change.run
+    digest, filing = lab.writer.digest_of(run), lab.filing(run)
+    return RunChange(
+        event=change.event, attempt=change.attempt, at=change.at, run=slim(run), digest=digest, filing=filing
+    )
 
 
 def _event(name: str, value: object) -> bytes:

@@ -17,6 +17,7 @@ class OpenSession:
         source: Where the workloads come from, as in node ids.
         issues: Outcomes that become GitHub issues.
         issues_repo: Where they are filed.
+        issues_raw: Whether what workloads write is filed as it is, mentions and all.
         resume: Take up the newest session of this source that was interrupted, if there is one.
     """
 
@@ -24,6 +25,7 @@ class OpenSession:
     policy: Policy
     issues: tuple[Outcome, ...] = ()
     issues_repo: str = ""
+    issues_raw: bool = False
     resume: bool = False
 
 
@@ -61,6 +63,7 @@ class RunView:
         console: Of the latest attempt that had a machine.
         issues: URLs of filed issues.
         filing: Issues are on their way, and GitHub has not yet said yes or no.
+        whole: The console and the long texts of reports are in it.
     """
 
     run: Run
@@ -69,6 +72,7 @@ class RunView:
     console: tuple[ConsoleLine, ...] = ()
     issues: tuple[str, ...] = ()
     filing: bool = False
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,8 @@ class SessionView:
     """How a session stands.
 
     Attributes:
-        unfiled: A line for each issue that could not be filed so far.
+        unfiled: A line for each reason for which issues are not filed so far: `kept for the next session: …` or
+            `given up: …`.
         mdns: The name under which the lab is announced, or why it is not.
     """
 
@@ -114,12 +119,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunChange:
-    """One change, as the event stream tells it. The reports' long texts are left out."""
+    """One change, as the event stream tells it. The reports' long texts are left out.
+
+    Attributes:
+        digest: Of the bytes served, once they are known.
+        filing: Issues are on their way, and GitHub has not yet said yes or no.
+    """
 
     event: Event
     attempt: int
     at: float
     run: Run
+    digest: str = ""
+    filing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +143,8 @@ class Problem:
 
 def slim(run: Run) -> Run:
     """The run without the long texts of its reports."""
+    if not any(r.body or r.junit or r.tap for a in run.attempts for r in a.reports):
+        return run
     attempts = tuple(
         replace(a, reports=tuple(replace(r, body="", junit="", tap="") for r in a.reports)) for a in run.attempts
     )
