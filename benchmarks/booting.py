@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import tempfile
@@ -10,12 +9,12 @@ import time
 from pathlib import Path
 
 from bench_lab import Measure, running_lab
-from machines import Wire, address
+from machines import Ask, drive
 
 SIZE = 16 * 2**10
 MACHINES = 64
-TIMES = 40
-ROUNDS = 3
+TIMES = 20
+ROUNDS = 7
 
 _BARE = """
 import sys
@@ -28,21 +27,12 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[2]), access_log=None, print
 """
 
 
-async def _machine(port: int, source: str) -> None:
+def _all(port: int) -> float:
     """HEAD and GET, again and again; the lab takes each as a boot that did not happen, and serves the same bytes."""
-    for _ in range(TIMES // 2):
-        wire = Wire(port, source)
-        for method in ("HEAD", "GET"):
-            status, _ = await wire.ask(method, "/dispatch")
-            if status != 200:
-                raise RuntimeError(f"{method} answered {status}")
-        wire.close()
-
-
-async def _all(port: int) -> float:
+    boots = [Ask("HEAD", fresh=True), Ask("GET")] * TIMES
     began = time.perf_counter()
-    await asyncio.gather(*(_machine(port, address(n)) for n in range(MACHINES)))
-    return MACHINES * TIMES / (time.perf_counter() - began)
+    drive(port, [boots] * MACHINES)
+    return MACHINES * len(boots) / (time.perf_counter() - began)
 
 
 def measure() -> list[Measure]:
@@ -54,11 +44,11 @@ def measure() -> list[Measure]:
         bare = [sys.executable, "-c", _BARE, str(file), "18094"]
         with subprocess.Popen(bare) as reference, running_lab([file], MACHINES * TIMES * (ROUNDS + 1)) as lab:
             time.sleep(1)
-            asyncio.run(_all(lab.port))
-            asyncio.run(_all(18094))
+            _all(lab.port)
+            _all(18094)
             for _ in range(ROUNDS):
-                ours.append(asyncio.run(_all(lab.port)))
-                theirs.append(asyncio.run(_all(18094)))
+                ours.append(_all(lab.port))
+                theirs.append(_all(18094))
             reference.terminate()
     ratio = sorted(a / b for a, b in zip(ours, theirs, strict=True))[ROUNDS // 2]
     return [

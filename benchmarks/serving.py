@@ -15,7 +15,7 @@ from machines import address
 
 SIZE = 256 * 2**20
 MACHINES = 8
-ROUNDS = 5
+ROUNDS = 9
 
 _NGINX = """
 daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;

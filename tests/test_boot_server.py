@@ -6,8 +6,9 @@ import asyncio
 import ipaddress
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,9 @@ from labs import FIRMWARE, LEAST, Bench, Wire, gathered, running_lab, until
 from pytest_dispatch.core.model import Expect, Idle, Kind, Outcome, Policy, State
 from pytest_dispatch.lab.downloads import MOST_SPANS, Downloads, Part
 from pytest_dispatch.server.app import machine_address
-from pytest_dispatch.server.sending import Promised, SpoiledError, send
+from pytest_dispatch.server.promised import Promised, SpoiledError
+from pytest_dispatch.server.pump import LANES, Pump
+from pytest_dispatch.server.sending import Piece, send
 
 pytestmark = pytest.mark.anyio
 
@@ -374,6 +377,35 @@ async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> No
     assert run.id not in bench.lab.gate.progress
 
 
+async def test_machines_that_take_nothing_hold_up_nobody(bench: Bench) -> None:
+    runs = await bench.submit(*(bench.workload(f"{n}.efi", BIG) for n in range(2 * LANES + 1)))
+    stalled = [await bench.wire(f"127.0.0.{n + 3}", receive_buffer=LEAST) for n in range(2 * LANES)]
+    for wire in stalled:
+        await wire.send(GET)
+        await wire.head()
+    assert (await bench.call("GET")).body == bench.bytes_of(runs[-1])
+    await bench.enters(runs[-1], State.DOWNLOADED)
+    assert {bench.attempt(run).state for run in runs[:-1]} == {State.DOWNLOADING}
+
+
+async def test_a_server_that_stops_leaves_no_download_behind(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        await bench.one(size=BIG)
+        wire = await Wire.open(bench.port, "127.0.0.2", receive_buffer=LEAST)
+        await wire.send(GET)
+        await wire.head()
+        await wire.take(1000)
+        assert pumping()
+    assert not pumping()
+    with pytest.raises((AssertionError, ConnectionResetError)):  # it ends before its length
+        await wire.take(BIG - 1000)
+    wire.reset()
+
+
+def pumping() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "dispatch-pump"]
+
+
 async def test_a_client_that_closes_its_half_gets_its_answer(bench: Bench) -> None:
     run = await bench.one()
     wire = await bench.wire()
@@ -498,7 +530,7 @@ async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: B
         with path.open("r+b") as file:
             file.write(b"changed")
     with pytest.raises((AssertionError, ConnectionResetError)):  # it ends before its length
-        await wire.take(BIG)
+        await wire.take(BIG - 1000)
     ended = bench.now(run)
     assert ended.outcome is Outcome.ERROR
     assert re.search(r"127\.0\.0\.2: a\.efi was changed while in use during the download", ended.reason)
@@ -585,38 +617,53 @@ async def connected(receive_buffer: int = 0) -> AsyncIterator[tuple[asyncio.Tran
     await server.wait_closed()
 
 
+@pytest.fixture
+def pump() -> Iterator[Pump]:
+    running = Pump()
+    yield running
+    running.stop()
+    assert not pumping()
+
+
+@contextmanager
+def piece(path: Path, size: int) -> Iterator[Piece]:
+    """All of a file, of which nothing is written yet."""
+    promised = Promised(path=path, size=size)
+    with promised.opened() as file:
+        yield Piece(promised=promised, file=file, start=0, end=size, written=0)
+
+
 @pytest.mark.parametrize("size", [2**17, BIG])
-async def test_a_machine_that_takes_nothing_any_more_is_given_up(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "a.efi"
+async def test_a_machine_that_takes_nothing_any_more_is_given_up(tmp_path: Path, pump: Pump, size: int) -> None:
+    path, taken = tmp_path / "a.efi", [0]
     path.write_bytes(bytes(size))
-    promised, taken = Promised(path=path, size=size), [0]
     async with connected(LEAST) as (transport, _):
-        with promised.opened() as file:
-            await send(transport, promised, file, (0, size), taken.append, stall=0.02)
+        with piece(path, size) as all_of_it:
+            await send(transport, all_of_it, pump, taken.append, stall=0.02)
         assert transport.is_closing()
         assert 0 <= max(taken) < size
 
 
-async def test_a_disk_that_cannot_be_sent_from_is_named(tmp_path: Path) -> None:
+async def test_a_disk_that_cannot_be_sent_from_is_named(tmp_path: Path, pump: Pump) -> None:
     """A pipe stands for a file system without sendfile."""
     reader, writer = os.pipe()
     async with connected() as (transport, _):
         promised = Promised(path=tmp_path / "a.efi", size=0)
-        file = os.fdopen(reader, "rb", buffering=0)
-        with file, pytest.raises(SpoiledError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
-            await send(transport, promised, file, (0, 10), lambda _taken: None)
+        with os.fdopen(reader, "rb", buffering=0) as file:
+            piped = Piece(promised=promised, file=file, start=0, end=10, written=0)
+            with pytest.raises(SpoiledError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
+                await send(transport, piped, pump, lambda _taken: None)
         assert transport.is_closing()
     os.close(writer)
 
 
-async def test_a_connection_that_is_gone_takes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "a.efi"
+async def test_a_connection_that_is_gone_takes_nothing(tmp_path: Path, pump: Pump) -> None:
+    path, taken = tmp_path / "a.efi", [0]
     path.write_bytes(bytes(3000))
-    promised, taken = Promised(path=path, size=3000), [0]
     async with connected() as (transport, wire):
         transport.pause_reading()  # so that the loop does not know
         wire.reset()
-        with promised.opened() as file:
-            await send(transport, promised, file, (0, 3000), taken.append)
+        with piece(path, 3000) as all_of_it:
+            await send(transport, all_of_it, pump, taken.append)
         assert transport.is_closing()
     assert max(taken) == 0

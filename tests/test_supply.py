@@ -69,13 +69,13 @@ class Told:
     def on_failed(self, run: Run, why: str) -> None:
         self.failed.append((run.workload.name, why))
 
-    async def want(self, *names: str, size: int = 4096) -> None:
+    def want(self, *names: str, size: int = 4096) -> None:
         wanted = [replace(workload(name), size=size) for name in names]
-        await self.supply.want([self.bench.submit(each, ready=False) for each in wanted])
+        self.supply.want([self.bench.submit(each, ready=False) for each in wanted])
 
-    async def taken(self, *names: str) -> None:
+    def taken(self, *names: str) -> None:
         for name in names:
-            await self.supply.taken(self.bench.ids[name])
+            self.supply.taken(self.bench.ids[name])
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Let the workers go on until they have nothing more to do at once; then it has to be so."""
@@ -101,7 +101,7 @@ def names(count: int, start: int = 0) -> list[str]:
 
 async def test_fetches_a_few_at_a_time_in_the_order_of_the_queue(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want(*names(8))
+        told.want(*names(8))
         await told.until(lambda: len(told.cache.asked) == WORKERS)
         assert told.cache.asked == names(WORKERS)
         await told.cache.answer(*names(8))
@@ -114,9 +114,9 @@ async def test_fetches_a_few_at_a_time_in_the_order_of_the_queue(tmp_path: Path)
 async def test_those_asked_for_first_come_first_whenever_they_are_wanted(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
         early = [told.bench.submit(workload(name), ready=False) for name in ("a", "b")]
-        await told.want(*names(4))
+        told.want(*names(4))
         await told.until(lambda: len(told.cache.asked) == WORKERS)
-        await told.supply.want(early)
+        told.supply.want(early)
         await told.cache.answer(*names(4), "a", "b")
         await told.until(lambda: len(told.ready) == 6)
     assert told.cache.asked == [*names(3), "a", "b", "w03"]
@@ -124,27 +124,27 @@ async def test_those_asked_for_first_come_first_whenever_they_are_wanted(tmp_pat
 
 async def test_stays_a_few_ahead_of_the_machines(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want(*names(AHEAD + 5), size=AHEAD_BYTES // AHEAD)
+        told.want(*names(AHEAD + 5), size=AHEAD_BYTES // AHEAD)
         await told.cache.answer(*names(AHEAD + 5))
         await told.until(lambda: len(told.ready) == AHEAD)
         assert told.cache.asked == names(AHEAD)
-        await told.taken("w00", "w07")
+        told.taken("w00", "w07")
         await told.until(lambda: len(told.ready) == AHEAD + 2)
         assert told.cache.asked == names(AHEAD + 2)
 
 
 async def test_small_ones_are_fetched_further_ahead(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want(*names(3 * AHEAD), size=AHEAD_BYTES // (2 * AHEAD))
+        told.want(*names(3 * AHEAD), size=AHEAD_BYTES // (2 * AHEAD))
         await told.cache.answer(*names(3 * AHEAD))
         await told.until(lambda: len(told.ready) == 2 * AHEAD)
 
 
 async def test_what_nobody_wants_any_more_is_not_fetched(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want(*names(6))
+        told.want(*names(6))
         await told.until(lambda: len(told.cache.asked) == WORKERS)
-        await told.taken("w03", "w04")
+        told.taken("w03", "w04")
         await told.cache.answer(*names(6))
         await told.until(lambda: "w05" in told.ready)
     assert told.cache.asked == ["w00", "w01", "w02", "w05"]
@@ -152,7 +152,7 @@ async def test_what_nobody_wants_any_more_is_not_fetched(tmp_path: Path) -> None
 
 async def test_a_failure_is_told_and_makes_room(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want(*names(AHEAD + 1))
+        told.want(*names(AHEAD + 1))
         await told.cache.answer(*names(AHEAD + 1))
         await told.cache.answer("w01", error=FetchError("w01: 404 Not Found"))
         await told.until(lambda: len(told.ready) == AHEAD)
@@ -162,7 +162,7 @@ async def test_a_failure_is_told_and_makes_room(tmp_path: Path) -> None:
 
 async def test_a_failure_that_is_none_of_a_fetch_ends_the_task_that_is_watched(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want("a")
+        told.want("a")
         await told.cache.answer("a", error=ZeroDivisionError("a defect"))
         await told.until(lambda: any(task.done() for task in told.tasks))
         (died,) = [task for task in told.tasks if task.done()]
@@ -172,7 +172,7 @@ async def test_a_failure_that_is_none_of_a_fetch_ends_the_task_that_is_watched(t
 
 async def test_stopping_gives_up_what_is_under_way(tmp_path: Path) -> None:
     async with supplied(tmp_path) as told:
-        await told.want("a")
+        told.want("a")
         await told.until(lambda: told.cache.under_way == ["a"])
     assert told.cache.under_way == []
     assert all(task.cancelled() for task in told.tasks)

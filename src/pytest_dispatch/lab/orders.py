@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.queue import Change
+from pytest_dispatch.core.roster import known_by_address
+from pytest_dispatch.core.states import Event
 from pytest_dispatch.lab.ledger import IssueRule, Ledger
-from pytest_dispatch.lab.writer import UnknownError, Writer, known_by_address
+from pytest_dispatch.lab.writer import UnknownError, Writer
 from pytest_dispatch.store.journal import SessionRecord, run_row, session_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
-    from pytest_dispatch.core.queue import Change
 
 HEARTBEAT = 1.0  # seconds without a change after which `changes` gives a sign of life
 
@@ -29,19 +33,23 @@ class Orders:
         self._writer = writer
         self._queue = writer.queue
         self._want = want
+        self._saved: dict[str, dict[str, Run]] = {}  # by session and run
+        self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
 
     async def open(self, source: str, policy: Policy, issues: IssueRule, port: int) -> str:
         """Let a session submit runs; returns its id."""
         record = SessionRecord(id=secrets.token_hex(6), source=source, opened=self._now(), policy=policy, port=port)
         self._queue.open(record.id, policy)
         self._writer.ledgers[record.id] = Ledger(record, issues)
-        await self._writer.on_disk(self._writer.write([session_row(record)]))
+        self._writer.write([session_row(record)])
+        await self._writer.on_disk()
         return record.id
 
     async def resume(self, source: str, policy: Policy, issues: IssueRule) -> str | None:
         """Take up the newest session of this source that was interrupted; None where there is none.
 
-        Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it.
+        Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
+        others if the journal was damaged: what machines run now may have been in the part that was lost.
         """
         journal = self._writer.journal
         record = journal.last_unfinished(source)
@@ -49,12 +57,24 @@ class Orders:
             return None
         self._queue.restore(record.id, policy, journal.runs(record.id), self._now())
         self._writer.ledgers[record.id] = Ledger(record, issues, journal.filed(record.id))
+        why = "the journal was damaged" if journal.damage else "the lab was restarted"
         for name in list(self._queue.machines):
-            if not known_by_address(name):
-                self._queue.fault(name, "the lab was restarted", self._now(), lab=True)
+            if journal.damage or not known_by_address(name):
+                self._queue.fault(name, why, self._now(), lab=True)
+        self._have_judged(record.id)
         self._writer.commit()
         await self._want([run for run in self.runs(record.id) if run.outcome is None])
         return record.id
+
+    def _have_judged(self, session: str) -> None:
+        """What the earlier lab had asked its session to judge: ask again, or take it as it is if nobody judges now."""
+        for run in self.runs(session):
+            if run.outcome is not None or run.attempt.proposed is None:
+                continue
+            if self._queue.policy(session).judged:
+                self._writer.ledger(session).note(Change(run, Event.COMPLETE, run.attempt.number, self._now()))
+            else:
+                self._queue.decide(run.id, None, "", self._now())
 
     async def submit(self, session: str, wanted: Iterable[tuple[str, Workload]]) -> list[Run]:
         """Ask for workloads by key; what was asked for before stays as it is.
@@ -67,13 +87,14 @@ class Orders:
         now, known = self._now(), set(self._queue.runs)
         runs = [self._queue.submit(session, key, workload, now) for key, workload in wanted]
         fresh = [run for run in runs if run.id not in known]
-        await self._writer.on_disk(self._writer.write([run_row(run) for run in fresh]))
+        self._writer.write([run_row(run) for run in fresh])
+        await self._writer.on_disk()
         await self._want(fresh)
         self._writer.wake()
         return runs
 
-    async def close(self, session: str) -> None:
-        """Cancel what the session still waits for; it is closed for good if nothing was.
+    async def close(self, session: str, *, kept: bool = False) -> None:
+        """Cancel what the session still waits for; it is closed for good if nothing was, unless `kept`.
 
         Raises:
             UnknownError: There is no such session.
@@ -81,9 +102,11 @@ class Orders:
         unfinished = [run for run in self.runs(session) if run.outcome is None]
         self._queue.close(session, self._now())
         self._writer.commit()
-        if not unfinished:
-            closed = session_row(self._writer.ledger(session).record, self._now())
-            await self._writer.on_disk(self._writer.write([closed]))
+        if kept and unfinished:
+            self._cut_off.add(session)
+        if not (kept or unfinished or session in self._cut_off):
+            self._writer.write([session_row(self._writer.ledger(session).record, self._now())])
+            await self._writer.on_disk()
 
     def runs(self, session: str) -> list[Run]:
         """The session's runs.
@@ -103,6 +126,22 @@ class Orders:
         if run_id not in self._queue.runs:
             raise UnknownError(f"no run {run_id!r}; submit it first")
         return self._queue.runs[run_id]
+
+    def saved(self, run_id: str) -> Run:
+        """A run that had its outcome on disk when the lab broke: nothing else can be told then.
+
+        Raises:
+            UnknownError: There is none of that id.
+            DispatchError: It had none; why the lab is broken.
+        """
+        session = self.run(run_id).session
+        if session not in self._saved:
+            self._saved[session] = {}
+            with suppress(JournalError):
+                self._saved[session] = {run.id: run for run in self._writer.journal.runs(session) if run.outcome}
+        if run_id not in self._saved[session]:
+            raise self._writer.broken or UnknownError(f"no run {run_id!r} in the journal")
+        return self._saved[session][run_id]
 
     def cancel(self, run_id: str) -> None:
         """Nobody waits for this run any more.

@@ -40,7 +40,7 @@ class Supply:
         self._runs: dict[str, Run] = {}
         self._ahead: dict[str, int] = {}  # size by run
         self._ahead_bytes = 0
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
 
     def start(self) -> list[asyncio.Task[None]]:
@@ -54,20 +54,18 @@ class Supply:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    async def want(self, runs: list[Run]) -> None:
+    def want(self, runs: list[Run]) -> None:
         """Fetch what these runs need, in their order."""
-        async with self._changed:
-            for run in runs:
-                self._runs[run.id] = run
-                heapq.heappush(self._wanted, (run.position, run.id))
-            self._changed.notify_all()
+        for run in runs:
+            self._runs[run.id] = run
+            heapq.heappush(self._wanted, (run.position, run.id))
+        self._changed.set()
 
-    async def taken(self, run_id: str) -> None:
+    def taken(self, run_id: str) -> None:
         """A machine took the run, or nobody wants it any more: there is room for one more asset."""
-        async with self._changed:
-            self._runs.pop(run_id, None)
-            self._ahead_bytes -= self._ahead.pop(run_id, 0)
-            self._changed.notify_all()
+        self._runs.pop(run_id, None)
+        self._ahead_bytes -= self._ahead.pop(run_id, 0)
+        self._changed.set()
 
     def _next(self) -> Run | None:
         while self._wanted and (len(self._ahead) < AHEAD or self._ahead_bytes < AHEAD_BYTES):
@@ -80,13 +78,13 @@ class Supply:
 
     async def _work(self) -> None:
         while True:
-            async with self._changed:
-                while (run := self._next()) is None:
-                    await self._changed.wait()
+            while (run := self._next()) is None:
+                self._changed.clear()
+                await self._changed.wait()
             try:
                 asset = await self._cache.fetch(run.workload)
             except FetchError as error:
                 self._on_failed(run, str(error))
-                await self.taken(run.id)
+                self.taken(run.id)
             else:
                 self._on_ready(run, asset)

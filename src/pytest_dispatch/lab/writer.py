@@ -1,22 +1,25 @@
 """The one writer: what the queue changes is journalled, then told, in this order and nowhere else.
 
-On the lab's event loop only. When the journal breaks, or something else that the lab cannot do without, `broken`
-says why, and those who serve others answer nothing more but that.
+Theory of operation: on the lab's event loop only. Rows gather in a batch, in order. It goes to the journal as soon as
+somebody waits for the disk, with one flush for all who begin to wait in the same turn of the loop; where nobody does,
+after `BEHIND`. So a machine that asks does not cost a flush, and a thousand reports at once do not cost a thousand.
+When the journal breaks, or something else that the lab cannot do without, `broken` says why, and those who serve others
+answer nothing more but that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import DispatchError, JournalError, LabError
 from pytest_dispatch.core.queue import Change, Queue
 from pytest_dispatch.core.states import Event
-from pytest_dispatch.store.journal import Journal, Letter, Row, change_rows, letter_row
+from pytest_dispatch.store.journal import Journal, Letter, Row, event_rows, letter_row, run_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
@@ -25,8 +28,29 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.cache import Asset
 
 
+BEHIND = 0.02  # seconds that what nobody waits for may lie before it goes to the journal
+
+
 class UnknownError(LabError):
     """There is no session or run of that id."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Rows that go to the journal together.
+
+    Attributes:
+        runs: Those that changed, as they are since; the row of one that changed several times is made once.
+        ended: It is on disk, or cannot be written.
+        error: Why it cannot.
+        urgent: Somebody waits for it.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    runs: dict[str, Run] = field(default_factory=dict)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    error: BaseException | None = None
+    urgent: bool = False
 
 
 class Writer:
@@ -63,6 +87,9 @@ class Writer:
         self._on_change = on_change
         self._on_letter = on_letter
         self.news = asyncio.Event()
+        self._batch = _Batch()
+        self._last = _Batch()  # what went to the journal last
+        self._last.ended.set()
 
     def ledger(self, session: str) -> Ledger:
         """What is kept of a session.
@@ -78,48 +105,70 @@ class Writer:
         """Of the bytes served, else the one that the source promised."""
         return self.assets[run.id].digest if run.id in self.assets else run.workload.digest
 
-    def commit(self) -> Future[None] | None:
-        """Journal what the queue has changed, then tell; the future resolves when it is on disk."""
+    def commit(self) -> None:
+        """Journal what the queue has changed, then tell."""
         changes = self.queue.take_changes()
         if not changes:
-            return None
-        rows = [row for change in changes for row in change_rows(change, _report_in(change))]
+            return
+        rows = [row for change in changes for row in event_rows(change, _report_in(change))]
         letters = [
             letter
             for change in changes
             for letter in self.ledger(change.run.session).due(change, self.digest_of(change.run))
         ]
-        done = self.write([*rows, *map(letter_row, letters)])
+        self.write([*rows, *map(letter_row, letters)])
+        self._batch.runs |= {change.run.id: change.run for change in changes}
         for change in changes:
             self.ledger(change.run.session).note(change)
             self._on_change(change)
+        if letters:
+            self.hand_over()  # what the outbox writes of a letter comes after it
         for letter in letters:
             self._on_letter(letter)
         self.wake()
-        return done
 
-    def write(self, rows: Sequence[Row]) -> Future[None]:
-        """Write behind; the future resolves when these rows, and all before them, are on disk."""
-        done = self.journal.write(rows)
-        loop = asyncio.get_running_loop()
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write behind, in order; `on_disk` waits for it."""
+        if not self._batch.rows and rows:
+            asyncio.get_running_loop().call_later(BEHIND, self._hand_over, self._batch)
+        self._batch.rows += rows
 
-        def look(written: Future[None]) -> None:
-            error = written.exception()
-            if isinstance(error, JournalError):
-                with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
-                    loop.call_soon_threadsafe(self.fail, error)
+    def hand_over(self) -> None:
+        """Let the journal have everything now."""
+        self._hand_over(self._batch)
 
-        done.add_done_callback(look)
-        return done
-
-    async def on_disk(self, written: Future[None] | None = None) -> None:
-        """Return when it is on disk; without a future, everything that was handed over so far.
+    async def on_disk(self) -> None:
+        """Return when everything that was written so far is on disk.
 
         Raises:
             JournalError: It cannot be written.
         """
-        # Shielded: a caller that is cancelled must not cancel what the journal's thread is about to resolve.
-        await asyncio.shield(asyncio.wrap_future(written or self.write([])))
+        batch = self._batch if self._batch.rows else self._last
+        if batch is self._batch and not batch.urgent:
+            batch.urgent = True
+            asyncio.get_running_loop().call_soon(self._hand_over, batch)
+        await batch.ended.wait()
+        if batch.error is not None:
+            raise batch.error
+
+    def _hand_over(self, batch: _Batch) -> None:
+        if batch is not self._batch or not batch.rows:
+            return  # it has gone already
+        self._batch, self._last = _Batch(), batch
+        loop = asyncio.get_running_loop()
+
+        def ended(written: Future[None]) -> None:
+            with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
+                loop.call_soon_threadsafe(self._ended, batch, written.exception())
+
+        rows = [*batch.rows, *map(run_row, batch.runs.values())]
+        self.journal.write(rows).add_done_callback(ended)
+
+    def _ended(self, batch: _Batch, error: BaseException | None) -> None:
+        batch.error = error
+        batch.ended.set()
+        if isinstance(error, JournalError):
+            self.fail(error)
 
     def fail(self, error: DispatchError) -> None:
         """The lab cannot keep its word any more; the first reason stays."""
@@ -141,15 +190,6 @@ class Writer:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await (news or self.news).wait()
-
-
-def known_by_address(machine: str) -> bool:
-    """Whether a machine's name is its address: then it is none that the lab brings up."""
-    try:
-        ipaddress.ip_address(machine)
-    except ValueError:
-        return False
-    return True
 
 
 def _report_in(change: Change) -> Report | None:

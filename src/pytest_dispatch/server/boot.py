@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,10 +16,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from pytest_dispatch.core.media import served_as
 from pytest_dispatch.core.model import Idle, Kind, Run
+from pytest_dispatch.kinds import served_as
 from pytest_dispatch.lab.downloads import Part
-from pytest_dispatch.server.sending import Promised, SpoiledError, send
+from pytest_dispatch.server.promised import Promised, SpoiledError
+from pytest_dispatch.server.pump import Pump
+from pytest_dispatch.server.sending import Piece, send
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.queue import Answer
     from pytest_dispatch.lab.lab import Lab
 
+PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
+SMALL = 2**15  # bytes that go out together with the head of the answer; too few for asyncio to wait for room
 PATIENCE = 3.0  # seconds that a machine is kept waiting for bytes being fetched; firmware gives up after 5
 
 _FIRMWARE = Path(__file__).parent.parent / "firmware"
@@ -64,12 +69,12 @@ async def get(request: web.Request, lab: Lab, machine: str) -> web.StreamRespons
         return early
     span = _range(request, offer)
     if span is None:
-        return await _send(request, lab, machine, offer, _response(200, offer, size), (0, size))
+        return await _send(request, _Download(lab, machine, offer, (0, size)), {})
     start, end = span
     if start >= end:
         return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
-    response = _response(206, offer, end - start, {"Content-Range": f"bytes {start}-{end - 1}/{size}"})
-    return await _send(request, lab, machine, offer, response, span)
+    told = {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
+    return await _send(request, _Download(lab, machine, offer, span), told)
 
 
 def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:
@@ -90,57 +95,73 @@ def _idle_program(idle: Idle, arch: str) -> Offer:
     return Offer(file=Promised(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle)
 
 
-def _response(status: int, offer: Offer, length: int, more: dict[str, str] | None = None) -> web.StreamResponse:
-    headers = {**offer.headers, "ETag": offer.etag, "Accept-Ranges": "bytes", **(more or {})}
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = length
-    return response
-
-
-async def _send(
-    request: web.Request, lab: Lab, machine: str, offer: Offer, response: web.StreamResponse, span: tuple[int, int]
+def _response(
+    status: int, offer: Offer, length: int, more: dict[str, str] | None = None, body: bytes | None = None
 ) -> web.StreamResponse:
+    """The head of an answer; with a body, all of it: then both go out at once."""
+    headers = {**offer.headers, "ETag": offer.etag, "Accept-Ranges": "bytes", **(more or {})}
+    headers["Content-Length"] = str(length)
+    if body is None:
+        return web.StreamResponse(status=status, headers=headers)
+    return web.Response(status=status, headers=headers, body=body)
+
+
+async def _send(request: web.Request, download: _Download, told: dict[str, str]) -> web.StreamResponse:
+    """Answer with bytes; the headers `told` say that they are not all."""
+    file, (start, end) = download.offer.file, download.span
+    response: web.StreamResponse | None = None
     try:
-        with offer.file.opened() as file:
-            download = _Download(lab, machine, offer, span)
-            await response.prepare(request)
-            transport = cast("asyncio.Transport", request.transport)  # still there, or the line above had raised
-            try:
-                await send(transport, offer.file, file, span, download.taken)
-            finally:
-                download.ended()
-        await response.write_eof()
+        with file.opened() as opened:
+            body = file.read(opened, start, end) if end - start <= SMALL else None
+            response = _response(206 if told else 200, download.offer, end - start, told, body)
+            piece = Piece(promised=file, file=opened, start=start, end=end, written=start if body is None else end)
+            with suppress(ConnectionError):  # the machine has gone, as firmware does when it has what it wants
+                await _transfer(request, response, piece, download)
+            return response
     except SpoiledError as error:
-        answer = _spoiled(lab, machine, error)
-        return response if response.prepared else answer
-    except ConnectionError:
-        pass  # the machine has gone, as firmware does when it has what it wants
-    return response
+        answer = _spoiled(download.lab, download.machine, error)
+        return answer if response is None or not response.prepared else response
+
+
+async def _transfer(request: web.Request, response: web.StreamResponse, piece: Piece, download: _Download) -> None:
+    download.begins()
+    await response.prepare(request)
+    if piece.written == piece.end:
+        await response.write_eof()
+    transport = cast("asyncio.Transport", request.transport)  # still there, or a line above had raised
+    try:
+        await send(transport, piece, request.app[PUMP], download.taken)
+    finally:
+        download.ended()
+    await response.write_eof()
 
 
 class _Download:
     """Tells the lab how one request for bytes goes."""
 
     def __init__(self, lab: Lab, machine: str, offer: Offer, span: tuple[int, int]) -> None:
-        self._gate = lab.gate
-        self._machine = machine
-        self._offer = offer
-        self._start, self._end = span
-        self._reached = self._start
-        if offer.run is not None:
-            self._gate.downloading(machine, offer.run, whole=span == (0, offer.file.size))
+        self.lab = lab
+        self.machine = machine
+        self.offer = offer
+        self.span = span
+        self._reached = span[0]
+
+    def begins(self) -> None:
+        if self.offer.run is not None:
+            self.lab.gate.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
 
     def taken(self, offset: int) -> None:
         self._reached = offset
-        if self._offer.run is not None:
-            self._gate.sending(self._machine, self._offer.run, offset)
+        if self.offer.run is not None:
+            self.lab.gate.sending(self.machine, self.offer.run, offset)
 
     def ended(self) -> None:
-        part = Part(start=self._start, end=self._end, reached=self._reached, size=self._offer.file.size)
-        if self._offer.run is not None:
-            self._gate.received(self._machine, self._offer.run, part)
-        elif self._offer.idle is Idle.POWEROFF and self._reached == part.size:
-            self._gate.powered_off(self._machine)
+        (start, end), size = self.span, self.offer.file.size
+        if self.offer.run is not None:
+            part = Part(start=start, end=end, reached=self._reached, size=size)
+            self.lab.gate.received(self.machine, self.offer.run, part)
+        elif self.offer.idle is Idle.POWEROFF and self._reached == size:
+            self.lab.gate.powered_off(self.machine)
 
 
 def _spoiled(lab: Lab, machine: str, error: SpoiledError) -> web.Response:
@@ -150,7 +171,7 @@ def _spoiled(lab: Lab, machine: str, error: SpoiledError) -> web.Response:
 
 def _without_body(request: web.Request, offer: Offer) -> web.StreamResponse | None:
     """Answer a conditional request that needs no body (RFC 9110, section 13)."""
-    if not _names(_header(request, "If-Match") or "*", offer.etag):
+    if "If-Match" in request.headers and not _names(_header(request, "If-Match"), offer.etag):
         return _response(412, offer, 0)
     if _names(_header(request, "If-None-Match").replace("W/", ""), offer.etag):
         return web.Response(status=304, headers={"ETag": offer.etag})
@@ -159,12 +180,11 @@ def _without_body(request: web.Request, offer: Offer) -> web.StreamResponse | No
 
 def _header(request: web.Request, name: str) -> str:
     """A header's value; one that was sent in several lines as the list that it is (RFC 9110, section 5.3)."""
-    return ", ".join(request.headers.getall(name, []))
+    return ", ".join(request.headers.getall(name, ()))
 
 
 def _names(condition: str, etag: str) -> bool:
-    given = {tag.strip() for tag in condition.split(",")}
-    return "*" in given or etag in given
+    return any(tag.strip() in ("*", etag) for tag in condition.split(","))
 
 
 def _range(request: web.Request, offer: Offer) -> tuple[int, int] | None:
