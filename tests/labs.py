@@ -23,6 +23,7 @@ from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.machines.base import Machine, Spec
 from pytest_dispatch.server.app import Address, LabServer, Network
+from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.settings import Settings
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
@@ -266,6 +267,7 @@ async def running_lab(
     journal: Callable[[Path], Journal] = Journal,
     cache: Callable[[Path], AssetCache] = lambda path: AssetCache(path, 10**9, None),
     clock: Clock | None = None,
+    bounds: Bounds | None = None,
 ) -> AsyncIterator[Bench]:
     """A lab whose journal is `journal.db` in this folder, where workloads are too."""
     opened = journal(folder / "journal.db")
@@ -276,7 +278,7 @@ async def running_lab(
         stack.push_async_callback(store.aclose)
         clock = clock or Clock()
         lab = Lab(clock=clock, journal=opened, cache=store, machines=machines, filers=filers)
-        server = LabServer(lab, Address(host=host, port=port, allow=allow, announce=False), TOKEN)
+        server = LabServer(lab, Address(host=host, port=port, allow=allow, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
         await lab.start(server.machine_url, opened.letters())
@@ -317,6 +319,7 @@ def settings(folder: Path, **changes: Any) -> Settings:
         allow=(),
         issues=(),
         issues_repo="",
+        issues_raw=False,
         policy=Policy(),
         drain=0.0,
         resume=False,

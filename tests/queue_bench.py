@@ -37,7 +37,7 @@ def policy(
 
 
 def workload(name: str, expect: Expect | None = None) -> Workload:
-    return Workload(name=name, kind=Kind.EFI, location=f"/workloads/{name}", size=4096, expect=expect)
+    return Workload(name=name, kind=Kind.EFI, location=f"/workloads/{name}", size=2**30, expect=expect)
 
 
 class Bench:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pytest_dispatch.core.model import Expect, Idle, Outcome, Policy
 
 ENDED = ("finished", "failed")
+SIZE = 10 * 2**20  # bytes of each workload: 160 s at the least speed
 WORST = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
 
 
@@ -24,6 +25,7 @@ class Try:
     said_at: float = 0.0
     outcome: Outcome | None = None
     proposed: Outcome | None = None
+    unheard: bool = False  # it ran when the lab was restarted
 
 
 @dataclass
@@ -219,6 +221,7 @@ class Reference:
                 work.fetching, work.lost = True, False
                 if work.last.machine and work.last.state not in ENDED:
                     other._touch(work.last.machine, now)
+                work.last.unheard = work.last.state == "booting"
         return other
 
     # Time
@@ -243,7 +246,7 @@ class Reference:
         return {
             "unassigned": max(since, self.active) + limits.assign,
             "assigned": since + limits.assign,
-            "downloading": max(since, taken) + limits.assign,
+            "downloading": since + limits.assign + min(max(0, taken - since), SIZE / 65536),
             "downloaded": since + limits.boot + back,
             "booting": since + limits.report,
             "reported": min(max(since, last.said_at) + 60, since + max(60, limits.report)),
@@ -368,6 +371,8 @@ class Reference:
 
     def _fail(self, work: Work, outcome: Outcome, now: float, *, silence: bool = False) -> None:
         self._release(work, now)
+        if work.last.unheard and work.last.state == "booting":
+            outcome = Outcome.ERROR
         work.last.state, work.last.since = "failed", now
         self._end(work, outcome, now, silence=silence)
 

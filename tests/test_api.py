@@ -315,7 +315,7 @@ async def test_events_as_they_come(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("after", "first"),
-    [("", "1"), ("0", "1"), ("2", "3"), ("99", "1"), ("-3", "1"), ("²", "1"), ("x", "1"), ("9" * 5000, "1")],
+    [("", "1"), ("0", "1"), ("2", "3"), ("99", "1"), ("-3", "1"), ("²", "1"), ("x", "1"), ("9" * 3000, "1")],
 )
 async def test_a_reader_goes_on_where_it_was(bench: Bench, after: str, first: str) -> None:
     """One that names what this lab never told, such as one of an earlier lab, gets everything."""

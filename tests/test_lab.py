@@ -29,7 +29,7 @@ from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim import SimMachine
 from pytest_dispatch.sources.cache import Asset, AssetCache
-from pytest_dispatch.store.journal import Journal, Row
+from pytest_dispatch.store.journal import Journal, Row, console_row
 
 pytestmark = pytest.mark.anyio
 
@@ -264,8 +264,9 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
     puppet = Puppet(faults=faults)
     async with running_lab(tmp_path, machines=[puppet], **options) as bench:
         rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
-        (run,) = await bench.submit(bench.workload(), rule=rule, ready="cache" not in options)
-        polling = asyncio.create_task(bench.api("GET", f"/runs/{run.id}?after=1000&wait=20"))
+        wanted = [bench.workload("a.efi"), bench.workload("b.efi")]
+        _, open_run = await bench.submit(*wanted, rule=rule, ready="cache" not in options)
+        polling = asyncio.create_task(bench.api("GET", f"/runs/{open_run.id}?after=1000&wait=20"))
         if not faults and "cache" not in options:
             await until(lambda: puppet.alive)
         await provoke(bench, puppet)
@@ -276,8 +277,9 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
         assert ((await polling).status, (await polling).json) == (503, {"error": text})
         reply = await bench.call("GET")
         assert (reply.status, reply.text) == (503, f"{text}\n")
-    (record,) = [record for record in caplog.records if record.name == "pytest_dispatch.lab.lab"]
-    assert record.exc_info is not None
+    records = [record for record in caplog.records if record.name == "pytest_dispatch.lab.lab"]
+    assert records
+    assert all(record.exc_info for record in records)
 
 
 async def test_a_look_at_deadlines_that_dies_breaks_the_lab(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -363,7 +365,7 @@ async def test_an_issue_of_an_earlier_session_is_filed_too(tmp_path: Path) -> No
         await bench.report()
         await bench.call("HEAD")
         await until(lambda: not bench.lab.post().pending)
-        assert bench.lab.post().unfiled == ("a report: there is no GitHub token",)
+        assert bench.lab.post().unfiled == ("kept for the next session: a report: there is no GitHub token",)
     secretary.may.set()
     async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
         await until(lambda: bench.lab.post().filed)
@@ -576,6 +578,7 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
 
     async def write() -> Writer:
         writer = Writer(Clock(), journal, lambda _change: None, lambda _letter: None)
+        writer.write([console_row("r", 1, 0.0, "x")])
         with suppress(TimeoutError):
             await asyncio.wait_for(writer.on_disk(), 0.01)
         return writer

@@ -155,6 +155,9 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     client.cancel(hung.run.id)
     assert {view.name for view in client.session(opened.id).machines} == {"sim-1", "sim-2"}
     outcomes = {key: client.run(run_id).run.outcome for key, run_id in runs.items()}
+    assert {view.run.id: view.run.outcome for view in client.runs(opened.id)} == {
+        runs[key]: outcome for key, outcome in outcomes.items()
+    }
     client.end(opened.id)
     reader.join()
     _ask_what_cannot_be(lab, client, opened.id)
@@ -170,7 +173,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     seen = recorder.judge(document_of(lab))
     good = {(method, path) for method, path, status in seen if status < 400}
     assert good >= {(r.method, PREFIX + r.path.replace("{session}", "*").replace("{run}", "*")) for r in ROUTES[:-1]}
-    assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 404}
+    assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 421}
 
 
 def _until_over(client: LabClient, session: str) -> Iterator[RunChange | dict[str, int]]:
@@ -184,13 +187,16 @@ def _until_over(client: LabClient, session: str) -> Iterator[RunChange | dict[st
 
 
 def _ask_what_cannot_be(lab: EmbeddedLab, client: LabClient, session: str) -> None:
-    """Every refusal that the description lists, but a broken lab."""
+    """Every refusal that the description lists, but a broken lab, and what is too much or too long."""
     with pytest.raises(LabError, match="no run 'nothing'; submit it first"):
         client.run("nothing")
     with pytest.raises(LabError, match="no session 'nothing'; open it first"):
         next(client.changes("nothing", 0))
     bad = httpx.get(f"{lab.url}{PREFIX}/runs/x?wait=soon", headers={"Authorization": f"Bearer {lab.token}"})
     assert bad.json() == {"error": "query parameter wait: expected a number, got 'soon'"}
+    for header in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        given = {"Authorization": f"Bearer {lab.token}", **header}
+        assert httpx.get(f"{lab.url}{PREFIX}/runs/x", headers=given).is_client_error
     stranger = LabClient(lab.url, "a guess")
     with pytest.raises(LabError, match="bearer token"):
         stranger.session(session)

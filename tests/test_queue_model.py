@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pytest_dispatch.core.model import Expect, Idle, Kind, Limits, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Answer, Queue
-from queue_reference import Reference, Work
+from queue_reference import SIZE, Reference, Work
 
 EXAMPLES = {"default": (250, 50), "long": (2000, 100)}  # how many, and how many steps each
 
@@ -247,7 +247,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 def workload(name: str, expect: Expect) -> Workload:
-    return Workload(name=name, kind=Kind.ISO, location=f"/w/{name}", size=10, expect=expect)
+    return Workload(name=name, kind=Kind.ISO, location=f"/w/{name}", size=SIZE, expect=expect)
 
 
 def said(answer: Answer) -> str:

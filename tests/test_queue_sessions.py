@@ -230,8 +230,24 @@ class TestRestoring:
         after = bench.restarted()
         after.fetched()
         after.after(3599)
-        assert after.run("a").outcome is None
+        assert after.attempt("a").outcome is None
         after.after(1)
+        assert after.run("a").attempts[0].outcome is ERROR
+
+    def test_what_no_lab_was_there_to_hear_is_not_the_workloads_fault(self) -> None:
+        bench = Bench("a")
+        bench.boot(A)
+        after = bench.restarted()
+        after.fetched()
+        assert after.head(A) == "a"
+        first = after.run("a").attempts[0]
+        assert (first.outcome, first.reason) == (
+            ERROR,
+            f"{A} came back without reporting; the lab was restarted while it ran, and may have missed its report",
+        )
+        after.download(A)
+        after.post(A)
+        after.after(3600)
         assert after.run("a").outcome is FAILED
 
     def test_positions_go_on_and_no_id_is_given_twice(self) -> None:
@@ -360,11 +376,13 @@ def calls(work: Callable[[], object]) -> int:
         count += event in ("call", "c_call")
 
     before = sys.getprofile()
+    gc.disable()  # hypothesis has functions of its own called when garbage is collected
     sys.setprofile(note)
     try:
         work()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from pytest_dispatch.core.duration import format_duration
@@ -23,6 +24,9 @@ from pytest_dispatch.core.verdict import judge, summary_of
 
 #: States in which a silent machine may lose the workload to another one that asks.
 TAKING = (State.ASSIGNED, State.DOWNLOADING)
+
+REPORTS = 1000  # that an attempt may have
+TEXT = 64 * 2**20  # characters that all of them may have
 
 
 def first_attempt(now: float) -> Attempt:
@@ -88,12 +92,41 @@ def with_late_report(run: Run, number: int, report: Report) -> Run:
 
 def knows(attempt: Attempt, report: Report) -> bool:
     """Whether the attempt has this very report already."""
-    return any(replace(report, at=old.at, late=old.late) == old for old in attempt.reports)
+    alike = (old for old in attempt.reports if old.title == report.title)
+    return any(replace(report, at=old.at, late=old.late) == old for old in alike)
 
 
-def booted_by(machine: str, run: Run) -> Attempt | None:
-    """The latest attempt in which this machine booted the run's workload."""
-    return next((a for a in reversed(run.attempts) if a.machine == machine and a.booted), None)
+def not_after(run: Run, now: float) -> Run:
+    """The run with nothing in it that is still to come, as there is where the date was set back since it was noted."""
+
+    def past(attempt: Attempt) -> Attempt:
+        return replace(
+            attempt,
+            history=tuple(replace(moment, at=min(moment.at, now)) for moment in attempt.history),
+            reports=tuple(replace(report, at=min(report.at, now)) for report in attempt.reports),
+            heard=min(attempt.heard, now),
+        )
+
+    return replace(run, attempts=tuple(map(past, run.attempts)))
+
+
+def has_room(attempt: Attempt, report: Report) -> bool:
+    """Whether the attempt may have this report too."""
+    if len(attempt.reports) >= REPORTS:
+        return False
+    kept = [*attempt.reports, report]
+    return sum(len(r.title) + len(r.body) + len(r.junit) + len(r.tap) for r in kept) <= TEXT
+
+
+def entered(attempt: Attempt, state: State) -> float:
+    """When it first entered the state; infinity if it never did."""
+    return next((moment.at for moment in attempt.history if moment.state is state), math.inf)
+
+
+def booted_by(machine: str, run: Run, by: float = math.inf) -> Attempt | None:
+    """The latest attempt in which this machine had booted the run's workload at that time."""
+    mine = (a for a in reversed(run.attempts) if a.machine == machine and a.booted)
+    return next((a for a in mine if entered(a, State.BOOTING) <= by), None)
 
 
 def verdict_on(

@@ -7,6 +7,7 @@ stepped system clock (NTP, a changed date) neither fires nor postpones a deadlin
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,11 +20,20 @@ class Clock(Protocol):
 
 
 class SteadyClock:
-    """The system's date when created, moved on by the monotonic clock alone."""
+    """The system's date when created, moved on by the monotonic clock alone.
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    That one stands still while the computer is suspended (Linux, macOS): nothing that machines said meanwhile could be
+    heard, so that time is none in which they were silent.
+
+    Args:
+        date: Tells epoch seconds, and may jump.
+        steady: Tells seconds since whenever, and does not.
+    """
+
+    def __init__(self, date: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._offset = date() - steady()
 
     def now(self) -> float:
         """Epoch seconds."""
-        return self._offset + time.monotonic()
+        return self._offset + self._steady()

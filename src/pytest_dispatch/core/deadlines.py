@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pytest_dispatch.core.model import Expect, Run, State
 
 GRACE = 60.0  # seconds after a report in which more of them may follow
+SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
 JUDGING = 30.0  # seconds that a session that judges for itself may take to do so
 
 
@@ -45,6 +46,10 @@ class Deadlines:
             else:
                 yield run
 
+    def too_slow(self, run: Run, now: float) -> bool:
+        """Whether a deadline that has passed is that of a download which went on all the time."""
+        return run.attempt.state is State.DOWNLOADING and now < self._taken_at(run.attempt.machine) + run.limits.assign
+
     def _due(self, run: Run) -> float:
         attempt, limits = run.attempt, run.limits
         since = max(attempt.since, self.begin)
@@ -54,7 +59,8 @@ class Deadlines:
             case State.ASSIGNED:
                 patience = limits.assign
             case State.DOWNLOADING:
-                since, patience = max(since, self._taken_at(attempt.machine)), limits.assign
+                silent = max(since, self._taken_at(attempt.machine)) - since
+                patience = limits.assign + min(silent, run.workload.size / SLOWEST)
             case State.DOWNLOADED:
                 # what only comes back does not tell booting from running
                 patience = limits.boot + (limits.report if run.expect is Expect.RETURN else 0.0)

@@ -10,8 +10,15 @@ import re
 # Nothing here is tried twice (`*+`), so that the time grows with the text and no faster, whatever is in it.
 _UNSAFE = re.compile(
     r"\x1b\[[0-?]*+[ -/]*+[@-~]|\x1b[\]PX^_][^\x07\x1b]*+(?:\x07|\x1b\\)|\x1b[ -/]*+[0-~]?"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ud800-\udfff]"
 )
+
+LONGEST_NAME = 255  # characters of a workload's name, as of a file's
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be shown as it is wherever names are: in node ids, headers, terminals and files."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
 
 
 def plain(text: str) -> str:

@@ -8,11 +8,13 @@ the `Line` knows the first run that suits a machine, the `Roster` the machine th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_dispatch.core.attempts import TAKING, booted_by, knows, with_late_report
+from pytest_dispatch.core.attempts import TAKING, booted_by, entered, has_room, knows, with_late_report
 from pytest_dispatch.core.model import Expect, Idle, Outcome, Report, Run, State
+from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.core.runs import Change, Runs
 from pytest_dispatch.core.states import Event
 
@@ -29,13 +31,14 @@ class Taken(StrEnum):
     REPEATED = "repeated"
     LATE = "late"
     REFUSED = "refused"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a machine that asks is to get: a run's bytes, else an idle program.
 
-    `soon` is set when there is work, but its bytes are still being fetched.
+    `soon` is set when there is work, but its bytes are still being fetched, or when a session is about to bring some.
     """
 
     run: Run | None = None
@@ -58,7 +61,7 @@ class Queue(Runs):
         if seen.holds and seen.holds not in self._fetching:
             seen.promise(None, now)
             return Answer(self.runs[seen.holds])
-        soon = bool(self._fetching)
+        soon = bool(self._fetching) or self.expecting
         idle = Idle.WAIT if soon or self._hopes else Idle.POWEROFF
         seen.promise(idle, now)
         return Answer(None, idle, soon)
@@ -120,11 +123,11 @@ class Queue(Runs):
     def boot(self, machine: str, now: float) -> Taken:
         """The workload on this machine says that it runs (POST)."""
         seen = self._roster.speaks(machine, now)
-        if seen is None:
+        if seen is None or not seen.holds:
+            if seen is not None and seen.ran and booted_by(machine, self.runs[seen.ran[-1]]):
+                return Taken.REPEATED
+            self._stray(machine, "said that it booted", now)
             return Taken.REFUSED
-        if not seen.holds:
-            booted = seen.ran and booted_by(machine, self.runs[seen.ran[-1]])
-            return Taken.REPEATED if booted else Taken.REFUSED
         run = self.runs[seen.holds]
         again = run.attempt.booted
         if not self._move(run, Event.BOOT, now):
@@ -133,29 +136,51 @@ class Queue(Runs):
             self._move(self.runs[run.id], Event.COMPLETE, now)
         return Taken.REPEATED if again else Taken.NEW
 
-    def report(self, machine: str, report: Report, now: float) -> tuple[Taken, Run | None]:
-        """The workload on this machine reports (PUT)."""
+    def may_report(self, machine: str, now: float) -> bool:
+        """Whether this machine, which begins to report, booted anything of which it may yet speak."""
+        seen = self.machines.get(machine)
+        if seen is not None and any(booted_by(machine, self.runs[run_id]) for run_id in seen.ran[-2:]):
+            return True
+        if seen is None or not seen.holds:
+            self._stray(machine, "sent a report", now)
+        return False
+
+    def report(self, machine: str, report: Report, now: float, began: float = math.inf) -> tuple[Taken, Run | None]:
+        """The workload on this machine reports (PUT).
+
+        Args:
+            machine: Where it runs.
+            report: What it says.
+            now: The time.
+            began: When it began to say so: what booted later is not meant.
+        """
         seen = self._roster.speaks(machine, now)
         if seen is None:
             return Taken.REFUSED, None
-        report = replace(report, at=now)
+        began, report = min(began, now), replace(report, at=now)
         held = self.runs[seen.holds] if seen.holds else None
-        if held is not None and held.attempt.booted:
+        if held is not None and entered(held.attempt, State.BOOTING) <= began:
             return self._report_to(held, held.attempt.number, report, now)
         for run_id in dict.fromkeys(reversed(seen.ran[-2:])):
             run = self.runs[run_id]
-            attempt = booted_by(machine, run)
+            attempt = booted_by(machine, run, began)
             if attempt is not None and knows(attempt, report):
                 return Taken.REPEATED, run
             # once it downloads something else, what it ran before cannot be speaking
-            if attempt is not None and (held is None or held.attempt.state is State.ASSIGNED):
+            if attempt is not None and (held is None or began < entered(held.attempt, State.DOWNLOADING)):
                 return self._report_to(run, attempt.number, report, now)
         return Taken.REFUSED, None
+
+    def _stray(self, machine: str, what: str, now: float) -> None:
+        if known_by_address(machine):
+            self._strays.note(machine, what, now)
 
     def _report_to(self, run: Run, number: int, report: Report, now: float) -> tuple[Taken, Run]:
         attempt = run.attempts[number - 1]
         if knows(attempt, report):
             return Taken.REPEATED, run
+        if not has_room(attempt, report):
+            return Taken.FULL, run
         if attempt.ended:
             self._note(with_late_report(run, number, report), Event.REPORT, number, now)
             return Taken.LATE, self.runs[run.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
@@ -47,6 +48,15 @@ class Seen:
     def promise_at(self, now: float) -> Idle | None:
         """The idle program that a GET has to get."""
         return self.promised if now - self.promised_at < PROMISE else None
+
+
+def known_by_address(machine: str) -> bool:
+    """Whether a machine's name is its address: then it is none that the lab brings up."""
+    try:
+        ipaddress.ip_address(machine)
+    except ValueError:
+        return False
+    return True
 
 
 class Roster:

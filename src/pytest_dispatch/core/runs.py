@@ -16,15 +16,17 @@ from pytest_dispatch.core.attempts import (
     limits_of,
     may_retry,
     next_attempt,
+    not_after,
     verdict_on,
     with_attempt,
 )
-from pytest_dispatch.core.deadlines import JUDGING, Deadlines
+from pytest_dispatch.core.deadlines import JUDGING, SLOWEST, Deadlines
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.line import Line
 from pytest_dispatch.core.model import Outcome, Policy, Report, Run, State, Workload
-from pytest_dispatch.core.roster import Roster, Seen
+from pytest_dispatch.core.roster import Roster, Seen, known_by_address
 from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.strays import Strays
 
 #: Noted although they may leave an attempt in its state.
 _NOTED = (Event.REPORT, Event.BREAK)
@@ -61,6 +63,9 @@ class Runs:
         self._lost: set[str] = set()  # runs whose bytes cannot be had
         self._hopes: set[str] = set()  # runs for which idle machines stay on
         self._position = 0
+        self._strays = Strays()
+        self.expecting = False  # a session is about to ask for runs: no machine is to be turned away
+        self._unheard: set[tuple[str, int]] = set()  # attempts that ran while no lab was there to hear their reports
 
     @property
     def machines(self) -> Mapping[str, Seen]:
@@ -82,7 +87,7 @@ class Runs:
 
         The run is given to no machine before `ready` says that its bytes are there.
         """
-        owner = self._sessions[session]
+        owner, self.expecting = self._sessions[session], False
         if key in owner.keys:
             return self.runs[owner.keys[key]]
         run = Run(
@@ -108,6 +113,7 @@ class Runs:
 
     def close(self, session: str, now: float) -> None:
         """Cancel what the session still waits for."""
+        self.expecting = False
         for run in self.of_session(session):
             self.cancel(run.id, now)
 
@@ -143,7 +149,7 @@ class Runs:
         for run in sorted(runs, key=lambda run: run.position):
             self._position = max(self._position, run.position + 1)
             if not run.cancelled:
-                self.runs[run.id] = run
+                self.runs[run.id] = not_after(run, now)
                 self._sessions[session].keys[run.key] = run.id
                 held += [(a.history[1].at, a.machine, run.id) for a in run.attempts if a.machine]
         for _, machine, run_id in sorted(held):
@@ -160,6 +166,8 @@ class Runs:
         if machine and not run.attempt.ended:
             self._roster.asks(machine, now)
             self._hold(run)
+            if run.attempt.state is State.BOOTING:
+                self._unheard.add((run.id, run.attempt.number))
 
     # What happens to their bytes
 
@@ -201,6 +209,9 @@ class Runs:
             elif nothing_to_take and run.id in self._fetching and not run.attempt.machine:
                 detail = f"its bytes were still being fetched after {format_duration(run.limits.assign)}"
                 self._move(run, Event.FAULT, now, detail=detail)
+            elif self._deadlines.too_slow(run, now):
+                detail = f"it took less than {SLOWEST // 2**10} KiB a second"
+                self._move(run, Event.FAULT, now, detail=detail)
             else:
                 self._move(run, Event.TIMEOUT, now)
 
@@ -229,9 +240,13 @@ class Runs:
         entered = len(moved.attempt.history) > len(run.attempt.history)
         if entered and moved.attempt.ended:
             self._release(moved, now)
+            unheard = "" if blame or event is Event.CANCEL else self._unheard_since(run)
+            blame = Outcome.ERROR if unheard else blame
             policy = self.policy(run.session)
             outcome, reason = verdict_on(moved, run.attempt.state, event, policy, detail, blame)
-            self._end(moved, outcome, reason, event, now)
+            if event is Event.TIMEOUT and not moved.attempt.reports:
+                reason += self._stray_since(run)
+            self._end(moved, outcome, reason + unheard, event, now)
         elif entered or event in _NOTED:
             self._note(moved, event, moved.attempt.number, now)
         else:
@@ -240,6 +255,17 @@ class Runs:
             self._hold(moved)
             self._deadlines.watch(moved)
         return True
+
+    def _unheard_since(self, run: Run) -> str:
+        """Whether it may have reported to a lab that was not there: then its silence is the lab's fault."""
+        mute = run.attempt.state is State.BOOTING and (run.id, run.attempt.number) in self._unheard
+        return "; the lab was restarted while it ran, and may have missed its report" if mute else ""
+
+    def _stray_since(self, run: Run) -> str:
+        """What may have been meant for this run: a machine whose address has changed is not known again."""
+        attempt = run.attempt
+        said = self._strays.since(attempt.since) if known_by_address(attempt.machine) else ""
+        return said and f"; meanwhile {said}: has the address of {attempt.machine} changed?"
 
     def _end(self, run: Run, outcome: Outcome, reason: str, event: Event, now: float) -> None:
         """The latest attempt has ended: settle it, or let its session judge first."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_dispatch.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
 PUBLIC_API = "https://api.github.com"
+
+#: Names of environment variables that may hold a secret; pytest's own options may have a token among them.
+_SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$", re.IGNORECASE)
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a program of ours that needs none of the user's secrets."""
+    return {name: value for name, value in environ.items() if not _SECRET.search(name)}
 
 
 class Token:

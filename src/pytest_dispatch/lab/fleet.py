@@ -29,7 +29,13 @@ class Witness(Protocol):
 
 
 class Fleet:
-    """The lab's own machines, each known by the token in its boot URL."""
+    """The lab's own machines, each known by the token in its boot URL; that has another one whenever it is powered on.
+
+    Args:
+        machines: All of them.
+        url_of: Makes a new boot URL for a machine.
+        witness: Is told what they show.
+    """
 
     def __init__(self, machines: list[Machine], url_of: Callable[[str], str], witness: Witness) -> None:
         self._machines = {machine.name: machine for machine in machines}

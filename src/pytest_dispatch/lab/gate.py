@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.writer import Writer
 
 POLL = 0.1  # seconds between two looks at bytes that are on the way
+OPENING = 4.0  # seconds that a machine waits for a lab to open its session; firmware gives up after 5
 
 
 class Gate:
@@ -27,14 +28,30 @@ class Gate:
         self._writer = writer
         self._queue = writer.queue
         self._downloads = Downloads()
+        self._held: dict[str, tuple[str, int] | None] = {}  # what machines took last, as the journal has it
+
+    async def opened(self) -> None:
+        """Return when a session is open, if one is to come: it may be the one that a machine is in the middle of."""
+        give_up = self._now() + OPENING
+        while self._queue.expecting and not self._writer.ledgers and (left := give_up - self._now()) > 0:
+            await self._writer.moved(min(left, POLL))
 
     async def ask(self, machine: str, patience: float) -> Answer:
         """A machine asks (HEAD); waits up to `patience` seconds if bytes that it may get are on the way."""
         return await self._answer(self._queue.ask, machine, patience)
 
     async def send(self, machine: str, patience: float) -> Answer:
-        """A machine downloads (GET); waits likewise."""
-        return await self._answer(self._queue.send, machine, patience)
+        """A machine downloads (GET); waits likewise. On disk when this returns: nothing boots unknown.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        answer = await self._answer(self._queue.send, machine, patience)
+        held = (answer.run.id, answer.run.attempt.number) if answer.run else None
+        if machine not in self._held or self._held[machine] != held:  # else the journal knows
+            await self._writer.on_disk()
+            self._held[machine] = held
+        return answer
 
     def downloading(self, machine: str, run: Run, *, whole: bool) -> None:
         """A request for bytes begins; with `whole`, for all of them."""
@@ -71,17 +88,23 @@ class Gate:
             JournalError: It cannot be written.
         """
         taken = self._queue.boot(machine, self._now())
-        await self._writer.on_disk(self._writer.commit())
+        self._writer.commit()
+        await self._writer.on_disk()
         return taken
 
-    async def report(self, machine: str, report: Report) -> Taken:
-        """The workload reports; on disk when this returns.
+    def may_report(self, machine: str) -> bool:
+        """Whether the machine booted anything of which it may yet speak."""
+        return self._queue.may_report(machine, self._now())
+
+    async def report(self, machine: str, report: Report, began: float) -> Taken:
+        """The workload reports, in a request that began then; on disk when this returns.
 
         Raises:
             JournalError: It cannot be written.
         """
-        taken, _ = self._queue.report(machine, report, self._now())
-        await self._writer.on_disk(self._writer.commit())
+        taken, _ = self._queue.report(machine, report, self._now(), began)
+        self._writer.commit()
+        await self._writer.on_disk()
         return taken
 
     async def _answer(self, step: Callable[[str, float], Answer], machine: str, patience: float) -> Answer:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import Idle, Run, State
+from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.lab.fleet import Fleet
 from pytest_dispatch.lab.gate import Gate
@@ -22,7 +22,8 @@ from pytest_dispatch.lab.orders import Orders
 from pytest_dispatch.lab.outbox import Filer, Outbox, Post
 from pytest_dispatch.lab.supply import Supply
 from pytest_dispatch.lab.tail import Tail
-from pytest_dispatch.lab.writer import Writer, known_by_address
+from pytest_dispatch.lab.tokens import Bearer, Tokens
+from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.store.journal import Journal, Letter, console_row
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Lab:
         self.queue = self.writer.queue
         self.orders = Orders(self.writer, self._want)
         self.gate = Gate(self.writer)
-        self._tokens = {secrets.token_urlsafe(16): machine.name for machine in machines}
+        self._tokens = Tokens()
         self._machine_url: Callable[[str], str] = lambda token: token
         self._fleet = Fleet(machines, self._url_of, self)
         self._supply = Supply(cache, self._fetched, self._unfetchable)
@@ -93,15 +94,16 @@ class Lab:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(self._fleet.stop(), self._supply.stop(), self._outbox.stop())
+        self.writer.hand_over()
 
     @property
     def broken(self) -> DispatchError | None:
         """Why the lab answers nothing more, once that is so."""
         return self.writer.broken
 
-    def machine_of(self, token: str) -> str | None:
-        """The name of the machine that was given this token."""
-        return self._tokens.get(token)
+    def bearer(self, token: str) -> Bearer | None:
+        """Whose token this is; None if it is none of ours."""
+        return self._tokens.bearer(token)
 
     def filing(self, run: Run) -> bool:
         """Whether issues of this run are on their way and GitHub has not yet said yes or no."""
@@ -149,8 +151,8 @@ class Lab:
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
-        _log.error("%s ended", task.get_name(), exc_info=error)
-        if not isinstance(error, DispatchError):
+        if not isinstance(error, DispatchError):  # which says all that there is to say
+            _log.error("%s ended", task.get_name(), exc_info=error)
             what = f"{task.get_name()} ended with {type(error).__name__}: {error}"
             error = LabError(f"the lab is broken: {what}; start it again, and report this with its traceback")
         self.writer.fail(error)
@@ -164,7 +166,7 @@ class Lab:
             lines = self._tail.take(attempt.machine, run.id, attempt.number)
             self.writer.write([console_row(run.id, attempt.number, at, text) for at, text in lines])
         if change.event is Event.ASSIGN or run.outcome is not None:
-            self._soon(self._supply.taken(run.id), "the making of room")
+            self._supply.taken(run.id)
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
         if run.attempt.state is State.UNASSIGNED:
@@ -191,8 +193,12 @@ class Lab:
             await self._fleet.power_off(name)
 
     def is_off(self, machine: str) -> bool:
-        """Whether the machine took the power-off program, or is ours and off anyway."""
-        return self.queue.machines[machine].off or self._fleet.is_off(machine)
+        """Whether the machine took the power-off program, or is ours and off anyway.
+
+        One that an earlier lab brought up, and that this one has not, has gone with it.
+        """
+        gone = not known_by_address(machine) and machine not in self._fleet
+        return gone or self.queue.machines[machine].off or self._fleet.is_off(machine)
 
     def _waiting(self) -> list[str]:
         """Our own machines that run the wait program."""
@@ -202,28 +208,24 @@ class Lab:
     # Bytes
 
     async def _want(self, runs: list[Run]) -> None:
-        await self._supply.want(runs)
+        self._supply.want(runs)
         self._rouse()
 
     def _fetched(self, run: Run, asset: Asset) -> None:
         self.writer.assets[run.id] = asset
         self.queue.ready(run.id)
         if self.queue.runs[run.id].attempt.machine:  # taken back from the journal: no machine will take it once more
-            self._soon(self._supply.taken(run.id), "the making of room")
+            self._supply.taken(run.id)
         self.writer.wake()
 
     def _unfetchable(self, run: Run, why: str) -> None:
         self.queue.unfetchable(run.id, why, self.writer.clock.now())
         self.writer.commit()
 
-    def _soon(self, work: Coroutine[None, None, None], name: str) -> None:
-        self.watch(asyncio.create_task(work, name=name))
-
     # Machines of our own
 
     def _url_of(self, machine: str) -> str:
-        token = next(token for token, name in self._tokens.items() if name == machine)
-        return self._machine_url(token)
+        return self._machine_url(self._tokens.renew(machine, self.writer.clock.now()))
 
     def _rouse(self) -> None:
         """Power on our machines that are off while work waits; if none is left and no stranger was seen, say so."""

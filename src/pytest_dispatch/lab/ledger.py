@@ -17,10 +17,11 @@ _NOT_DUE = {Event.CANCEL, Event.REPORT}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueRule:
-    """Which runs of a session become GitHub issues, and where."""
+    """Which runs of a session become GitHub issues, and where; `raw` leaves what workloads write as it is."""
 
     repo: str = ""
     outcomes: frozenset[Outcome] = frozenset()
+    raw: bool = False
 
 
 class Ledger:
@@ -60,7 +61,7 @@ class Ledger:
             return []
         issues = self._drafts.pop(run.id, None)
         if issues is None:
-            issues = issues_for(run, self.record.source, digest)
+            issues = issues_for(run, self.record.source, digest, raw=self._rule.raw)
         return [Letter(session=run.session, run=run.id, repo=self._rule.repo, issue=issue) for issue in issues]
 
     def filed(self, letter: Letter) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from textwrap import shorten
 
 from pytest_dispatch.report.filing import Filer, FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
@@ -20,15 +21,17 @@ __all__ = ["Filer", "FilingError", "Outbox", "Post"]
 
 FIRST_PAUSE = 1.0  # seconds before the next try after one that failed; doubled for each further failure in a row
 LONGEST_PAUSE = 300.0
+LONG = 60.0  # seconds; nobody waits for letters that are not tried again before
+NAMED = 3  # titles in a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
     """How the outbox stands."""
 
-    pending: int
+    pending: int  # may be filed any moment
     filed: int
-    unfiled: tuple[str, ...] = ()  # a line for each that failed so far, or for good
+    unfiled: tuple[str, ...] = ()  # a line for each reason for which some are not filed, and what becomes of them
 
 
 class Outbox:
@@ -55,6 +58,7 @@ class Outbox:
         self._letters: deque[Letter] = deque()
         self._done: list[Letter] = []
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
+        self._held = ""  # why nothing is tried for long
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -77,11 +81,15 @@ class Outbox:
 
     def post(self) -> Post:
         """How it stands."""
-        failed = [letter for letter in (*self._done, *self._letters) if letter.failed]
+        lines: dict[str, list[str]] = {}
+        for letter in (*self._done, *self._letters):
+            if why := letter.failed or (self._held if not letter.url else ""):
+                fate = "given up" if letter.given_up else "kept for the next session"
+                lines.setdefault(f"{fate}: {{}}: {why}", []).append(letter.issue.title)
         return Post(
-            pending=len(self._letters),
+            pending=0 if self._held else len(self._letters),
             filed=sum(bool(letter.url) for letter in self._done),
-            unfiled=tuple(f"{letter.issue.title}: {letter.failed}" for letter in failed),
+            unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),
         )
 
     async def _work(self) -> None:
@@ -102,7 +110,7 @@ class Outbox:
         try:
             url = await _in_thread(lambda: filer.file(letter.issue, letter.tries > 0))
         except FilingError as error:
-            await self._failed(replace(begun, failed=str(error), given_up=error.permanent), error)
+            await self._failed(replace(begun, failed=str(error), given_up=error.refused), error)
         else:
             self._backed_off = 0.0
             filed = replace(begun, url=url, failed="")
@@ -111,13 +119,16 @@ class Outbox:
 
     async def _failed(self, letter: Letter, error: FilingError) -> None:
         await self._keep(letter)
-        if letter.given_up:
+        if error.permanent:
             self._finish(letter)
             return
         self._letters.rotate(-1)  # the others first: it may be this letter alone that GitHub stumbles over
-        self._on_tried(letter)
         self._backed_off = min(2.0 * self._backed_off, LONGEST_PAUSE) if self._backed_off else FIRST_PAUSE
-        await self._pause(self._backed_off if error.retry_after is None else error.retry_after)
+        pause = self._backed_off if error.retry_after is None else error.retry_after
+        self._held = str(error) if pause > LONG else ""
+        self._on_tried(letter)
+        await self._pause(pause)
+        self._held = ""
 
     async def _keep(self, letter: Letter) -> None:
         self._letters[0] = letter
@@ -127,6 +138,11 @@ class Outbox:
         self._letters.popleft()
         self._done.append(letter)
         self._on_tried(letter)
+
+
+def _named(titles: list[str]) -> str:
+    more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
+    return ", ".join(shorten(title, 60, placeholder="…") for title in titles[:NAMED]) + more
 
 
 async def _in_thread(work: Callable[[], str]) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import hmac
 import math
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.errors import DispatchError
+from pytest_dispatch.kinds import known
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.events import event_stream
+from pytest_dispatch.server.host import foreign_page, stranger
 from pytest_dispatch.server.wire import (
     MachineView,
     Opened,
@@ -50,6 +52,8 @@ class Door:
     token: str
     port: Callable[[], int]
     mdns: Callable[[], str]
+    names: Callable[[], Collection[str]]
+    too_fast: Callable[[str], Awaitable[bool]]
 
 
 Handler = Callable[[Door, web.Request, Any], Awaitable[Any]]
@@ -64,6 +68,7 @@ class Route:
         gives: Type of the answer's JSON body, None where there is none.
         query: Names of query parameters, all numbers and optional.
         status: Of the answer when all is well.
+        saved: It has an answer even when the lab is broken, if the journal has one.
     """
 
     method: str
@@ -74,6 +79,7 @@ class Route:
     gives: Any = None
     query: tuple[str, ...] = ()
     status: int = 200
+    saved: bool = False
 
 
 def routes(door: Door) -> list[web.RouteDef]:
@@ -99,9 +105,9 @@ _EXPECTED = tuple(kind for kind, _ in _STATUS)
 
 def _guarded(door: Door, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        if not _may_enter(door, request):
-            problem = Problem(error="expected the session's bearer token in the header Authorization")
-            return _json(problem, 401, {"WWW-Authenticate": "Bearer"})
+        refused = await _refused(door, request)
+        if refused is not None:
+            return refused
         try:
             return await _answer(door, route, request)
         except _EXPECTED as error:
@@ -112,6 +118,23 @@ def _guarded(door: Door, route: Route) -> Callable[[web.Request], Awaitable[web.
     return handle
 
 
+async def _refused(door: Door, request: web.Request) -> web.Response | None:
+    """Why this request is none that the lab answers; says the same whatever the path is."""
+    meant_for, page, known = stranger(request, door.names()), foreign_page(request), _may_enter(door, request)
+    if not known and await door.too_fast(request.remote or ""):
+        return _json(Problem(error="too many requests without the session's token"), 429, {"Retry-After": "1"})
+    if meant_for is not None:
+        return _json(Problem(error=f"expected the lab's address in the header Host, got {meant_for!r}"), 421)
+    if page is not None:
+        return _json(Problem(error=f"no page but the lab's own may ask, got one of {page!r}"), 403)
+    if request.method == "OPTIONS":
+        return _json(Problem(error=f"expected one of {_METHODS}, got OPTIONS"), 405, {"Allow": _METHODS})
+    if not known:
+        problem = Problem(error="expected the session's bearer token in the header Authorization")
+        return _json(problem, 401, {"WWW-Authenticate": "Bearer"})
+    return None
+
+
 def _may_enter(door: Door, request: web.Request) -> bool:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     given = token.strip().encode(errors="surrogateescape")  # as aiohttp decoded it
@@ -119,7 +142,7 @@ def _may_enter(door: Door, request: web.Request) -> bool:
 
 
 async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamResponse:
-    if door.lab.broken is not None:
+    if door.lab.broken is not None and not route.saved:
         return _json(Problem(error=str(door.lab.broken)), 503)
     body = msgspec.json.decode(await request.read(), type=route.takes) if route.takes else None
     result = await route.handler(door, request, body)
@@ -155,19 +178,24 @@ def _number(request: web.Request, name: str, default: float) -> float:
 
 
 def _view(door: Door, run: Run) -> RunView:
+    return replace(_brief(door, run), run=run, console=console_lines(door.lab.console(run)), whole=True)
+
+
+def _brief(door: Door, run: Run) -> RunView:
+    """Without the console and the long texts of reports."""
     lab = door.lab
     return RunView(
-        run=run,
+        run=slim(run),
         version=run.version,
         digest=lab.writer.digest_of(run),
-        console=console_lines(lab.console(run)),
         issues=tuple(lab.writer.ledger(run.session).urls(run)),
         filing=lab.filing(run),
+        whole=False,
     )
 
 
 async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
-    rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues))
+    rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues), raw=body.issues_raw)
     if body.resume:
         found = await door.lab.orders.resume(body.source, body.policy, rule)
         if found is not None:
@@ -200,14 +228,20 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
 
 
 async def _close(door: Door, request: web.Request, _body: None) -> None:
-    await door.lab.orders.close(request.match_info["session"])
+    await door.lab.orders.close(request.match_info["session"], kept=_number(request, "kept", 0) > 0)
     await door.lab.dismiss()
 
 
 async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:
+    for strange in {item.workload.kind for item in body} - set(known()):
+        raise msgspec.ValidationError(f"kind: expected one of {', '.join(known())}, got {strange!r}")
     wanted = [(item.key, item.workload) for item in body]
     runs = await door.lab.orders.submit(request.match_info["session"], wanted)
-    return [RunView(run=slim(run), version=run.version) for run in runs]
+    return [_brief(door, run) for run in runs]
+
+
+async def _runs(door: Door, request: web.Request, _body: None) -> list[RunView]:
+    return [_brief(door, run) for run in door.lab.orders.runs(request.match_info["session"])]
 
 
 async def _run(door: Door, request: web.Request, _body: None) -> RunView:
@@ -217,12 +251,10 @@ async def _run(door: Door, request: web.Request, _body: None) -> RunView:
     after, wait = _number(request, "after", -1), min(_number(request, "wait", 0), LONGEST_WAIT)
     give_up = writer.clock.now() + wait
     while orders.run(run_id).version <= after and (left := give_up - writer.clock.now()) > 0:
-        if writer.broken is not None:
-            raise writer.broken
-        if writer.stopping:
+        if writer.stopping or writer.broken is not None:
             break
         await writer.moved(left)
-    return _view(door, orders.run(run_id))
+    return _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id))
 
 
 async def _cancel(door: Door, request: web.Request, _body: None) -> None:
@@ -266,7 +298,8 @@ ROUTES = (
         method="DELETE",
         path="/sessions/{session}",
         handler=_close,
-        summary="Close a session: cancel what it still waits for",
+        summary="Close a session: cancel what it still waits for; with `kept`, it may yet be resumed",
+        query=("kept",),
         status=204,
     ),
     Route(
@@ -275,6 +308,13 @@ ROUTES = (
         handler=_submit,
         summary="Ask for workloads; a key that is known changes nothing",
         takes=list[Wanted],
+        gives=list[RunView],
+    ),
+    Route(
+        method="GET",
+        path="/sessions/{session}/runs",
+        handler=_runs,
+        summary="All runs of a session, without the long texts of their reports and without consoles",
         gives=list[RunView],
     ),
     Route(
@@ -292,6 +332,7 @@ ROUTES = (
         summary="A run; with `after` and `wait`, its next change",
         gives=RunView,
         query=("after", "wait"),
+        saved=True,
     ),
     Route(
         method="DELETE",
@@ -316,3 +357,5 @@ ROUTES = (
         gives=dict[str, Any],
     ),
 )
+
+_METHODS = ", ".join(sorted({route.method for route in ROUTES}))

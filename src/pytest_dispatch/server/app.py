@@ -5,22 +5,36 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import math
 import re
+import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.lab.tokens import Bearer
 from pytest_dispatch.server import api, beacon, boot
+from pytest_dispatch.server.bounds import Bounds
+from pytest_dispatch.server.connections import Connections
+from pytest_dispatch.server.host import foreign_page, is_browsing, names_of
 from pytest_dispatch.server.listener import Listener
 from pytest_dispatch.server.mdns import Announcement
+from pytest_dispatch.server.pump import Pump
+from pytest_dispatch.server.rates import Rates
+from pytest_dispatch.server.turns import Turns
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.listener import Connection
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MachineHandler = Callable[[web.Request, "Lab", str], Awaitable[web.StreamResponse]]
 
 #: What may be done on the boot path.
@@ -60,15 +74,23 @@ class LabServer:
         lab: Answers.
         address: Where to listen.
         token: Opens the API.
+        bounds: What callers may take.
     """
 
-    def __init__(self, lab: Lab, address: Address, token: str) -> None:
+    def __init__(self, lab: Lab, address: Address, token: str, bounds: Bounds | None = None) -> None:
         self._lab = lab
         self._address = address
-        app = web.Application(client_max_size=api.BODY_LIMIT)
-        app.add_routes(api.routes(api.Door(lab, token, lambda: self.port, lambda: self.mdns)))
+        self._bounds = bounds or Bounds()
+        self._rates = Rates(self._bounds.rate, self._bounds.burst, self._bounds.patience)
+        self._asking: Counter[str] = Counter()  # requests that are being answered, by machine
+        self._turns = Turns(self._bounds.bodies)
+        self._names = names_of(address.host, socket.gethostname())
+        app = web.Application(client_max_size=api.BODY_LIMIT, middlewares=[self._counted])
+        door = api.Door(lab, token, lambda: self.port, lambda: self.mdns, self._called, self._too_fast)
+        app.add_routes(api.routes(door))
         app.router.add_route("*", "/{path:.*}", self._machine_request)
-        self._listener = Listener(app)
+        app[boot.PUMP] = self._pump = Pump()
+        self._listener = Listener(app, self._bounds)
         self._announcement = Announcement()
         self._announcing: asyncio.Task[str] | None = None
         self._mdns = ""
@@ -94,11 +116,17 @@ class LabServer:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
         await asyncio.gather(self._announcement.stop(), self._listener.stop())
+        self._pump.stop()
 
     @property
     def port(self) -> int:
         """Where it listens."""
         return self._listener.port
+
+    @property
+    def connections(self) -> Connections:
+        """Those that are open."""
+        return self._listener.connections
 
     @property
     def url(self) -> str:
@@ -125,44 +153,108 @@ class LabServer:
             error = task.exception()
             self._mdns = f"not announced: {type(error).__name__}: {error}" if error else task.result()
 
+    def _called(self) -> frozenset[str]:
+        """What the lab may be called beside its addresses."""
+        return self._names | {f"{self.mdns}.local"}
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A connection is in use as long as a request on it is."""
+        connection = cast("Connection", request.protocol)
+        self._listener.connections.asks(connection)
+        try:
+            return await handler(request)
+        finally:
+            self._listener.connections.answered(connection)
+
+    async def _too_fast(self, caller: str) -> bool:
+        """Hold back who asks too fast; returns whether the request is to be refused instead."""
+        loop = asyncio.get_running_loop()
+        seconds = self._rates.hold(caller, loop.time())
+        if seconds:
+            await asyncio.sleep(seconds)
+        return seconds is None
+
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
-        if re.sub("/+", "/", request.path) != self._address.path:
-            return web.Response(status=404, text=f"machines boot from {self._address.path}\n")
-        handler = METHODS.get(request.method)
-        if handler is None:
-            allowed = ", ".join(METHODS)
-            return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
-        machine = self._identify(request)
-        if machine is None:
-            return web.Response(status=403, text="this machine may not boot here\n")
+        bearer, began = self._identify(request), self._lab.writer.clock.now()
+        refused = await self._refused(request, bearer)
+        if refused is not None or bearer is None:
+            return refused or web.Response(status=403, text="this machine may not boot here\n")
+        if self._asking[bearer.machine] >= self._bounds.requests:
+            return _too_much()
+        self._asking[bearer.machine] += 1
+        try:
+            return await self._answer(request, bearer, began)
+        except Exception as error:  # a defect of ours, which must not end as a failure of the workload
+            self._lab.gate.spoiled(bearer.machine, f"the lab broke down over it: {type(error).__name__}: {error}")
+            raise
+        finally:
+            self._asking[bearer.machine] -= 1
+            if not self._asking[bearer.machine]:
+                del self._asking[bearer.machine]
+
+    async def _answer(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
         try:
             if self._lab.broken is not None:
                 raise self._lab.broken
-            return await handler(request, self._lab, machine)
+            await self._lab.gate.opened()
+            if request.method != "PUT":
+                return await METHODS[request.method](request, self._lab, bearer.machine)
+            return await self._take_report(request, bearer, began)
         except DispatchError as error:
             return web.Response(status=503, text=f"{error}\n")
         except (ConnectionError, web.RequestPayloadError) as error:
             return web.Response(status=400, text=f"expected a whole request: {error}\n")
 
-    def _identify(self, request: web.Request) -> str | None:
-        """The machine's name: by the token in its boot URL, else by its address; None if it may not boot here.
+    async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
+        """A report belongs to what ran when its request began, or when its token was replaced."""
+        began = min(began, bearer.until)
+        try:
+            async with asyncio.timeout(self._bounds.body), self._turns.turn(bearer.machine):
+                return await beacon.put(request, self._lab, bearer.machine, began)
+        except TimeoutError:
+            return web.Response(status=408, text=f"expected all of it within {format_duration(self._bounds.body)}\n")
+
+    async def _refused(self, request: web.Request, bearer: Bearer | None) -> web.Response | None:
+        """Why this request is none that a machine makes."""
+        if await self._too_fast(bearer.machine if bearer else request.remote or ""):
+            return _too_much()
+        if foreign_page(request) is not None or is_browsing(request):
+            return web.Response(status=403, text="this is for machines to boot from, not for browsers\n")
+        if re.sub("/+", "/", request.path) != self._address.path:
+            return web.Response(status=404, text=f"machines boot from {self._address.path}\n")
+        if request.method not in METHODS:
+            allowed = ", ".join(METHODS)
+            return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
+        if bearer is not None and bearer.until < math.inf and request.method != "PUT":
+            return web.Response(status=403, text="this machine was powered on again since, and has another boot URL\n")
+        return None
+
+    def _identify(self, request: web.Request) -> Bearer | None:
+        """The machine: by the token in its boot URL, else by its address; None if it may not boot here.
 
         Whoever has a token got it from us, and so needs no place on the list of allowed addresses.
         """
         token = request.query.get("machine")
         if token is not None:
-            return self._lab.machine_of(token)
+            return self._lab.bearer(token)
         address = machine_address(request.remote or "")
         if self._address.allow and not any(address in network for network in self._address.allow):
             return None
-        return str(address)
+        return Bearer(str(address))
 
 
+@lru_cache(maxsize=4096)
 def machine_address(remote: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """A peer's address without its zone; an IPv4-mapped IPv6 address is the IPv4 machine (RFC 4291, 2.5.5.2)."""
     address = ipaddress.ip_address(remote.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+def _too_much() -> web.Response:
+    text = "too many requests at once, or in too short a time: try again in a moment\n"
+    return web.Response(status=429, text=text, headers={"Retry-After": "1"})
 
 
 def _literal(host: str) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from aiohttp import web
 
+from pytest_dispatch.core.attempts import REPORTS, TEXT
 from pytest_dispatch.core.model import Case, Outcome, Report
 from pytest_dispatch.core.queue import Taken
+from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
+from pytest_dispatch.report.tap import MOST_CASES
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
@@ -28,7 +32,7 @@ class Reported(msgspec.Struct, kw_only=True):
     assignees: list[str] | None = None
     milestone: str | None = None
     result: Outcome | None = None
-    cases: list[ReportedCase] | None = None
+    cases: Annotated[list[ReportedCase], msgspec.Meta(max_length=MOST_CASES)] | None = None
     junit: str | None = None
     tap: str | None = None
 
@@ -88,16 +92,22 @@ async def post(_request: web.Request, lab: Lab, machine: str) -> web.StreamRespo
     return web.Response()
 
 
-async def put(request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
-    """The workload reports."""
+async def put(request: web.Request, lab: Lab, machine: str, began: float = math.inf) -> web.StreamResponse:
+    """The workload reports, and had booted when it `began` to do so."""
+    if not lab.gate.may_report(machine):  # nobody else may have the lab read anything
+        return _not_mine(machine, "has booted")
     try:
         data = await _read(request)
         # A long report takes a while to read, in which other machines are to be served.
         report = read_report(data) if len(data) < LONG else await asyncio.to_thread(read_report, data)
     except ValueError as error:
         return web.Response(status=400, text=f"{error}\n")
-    if await lab.gate.report(machine, report) is Taken.REFUSED:
+    taken = await lab.gate.report(machine, report, began)
+    if taken is Taken.REFUSED:
         return _not_mine(machine, "has booted")
+    if taken is Taken.FULL:
+        text = f"expected at most {REPORTS} reports of one boot, and {TEXT // 2**20} MiB of text in them\n"
+        return web.Response(status=413, text=text)
     return web.Response()
 
 
@@ -120,4 +130,5 @@ async def _read(request: web.Request) -> bytes:
 
 def _not_mine(machine: str, what: str) -> web.Response:
     """417, as the protocol has it: `beacon` goes on to the next server."""
-    return web.Response(status=417, text=f"{machine} has no workload here that {what}\n")
+    by = "; a machine is known by its address: has it changed since the boot?" if known_by_address(machine) else ""
+    return web.Response(status=417, text=f"{machine} has no workload here that {what}{by}\n")

@@ -3,24 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from contextlib import ExitStack
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from pytest_dispatch.server.bounds import Bounds, room
+from pytest_dispatch.server.connections import Connections
 
 BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers on at once
 HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer
 GRACE = 0.2  # seconds that requests under way get to end, twice, when all is to stop
 
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s\n"
+)
+
+_log = logging.getLogger(__name__)
+_log.addFilter(lambda record: not _is_theirs(record))
+
 #: Nobody reads an access log here; events are told by the lab.
-_OPTIONS: dict[str, Any] = {"access_log": None}
+_OPTIONS: dict[str, Any] = {"access_log": None, "logger": _log}
+
+
+def _is_theirs(record: logging.LogRecord) -> bool:
+    """Whether it tells of what is no request: whoever sends it is told, and is not to fill anybody's memory with it."""
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class Connection(web.RequestHandler):
     """Answers also a client that has closed its half of the connection once its request was out.
 
-    `busybox nc` does so, and is all that some workloads have to report with.
+    `busybox nc` does so, and is all that some workloads have to report with. One for which there is no room gets a 503.
     """
+
+    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._connections = connections
+        self._told_off = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to listen to it, if there is room."""
+        peer = transport.get_extra_info("peername") or ("",)
+        why = self._connections.admit(self, peer[0])
+        if not why:
+            super().connection_made(transport)
+            return
+        self._told_off = True
+        cast("asyncio.Transport", transport).write(_NO_ROOM % (len(why) + 1, why.encode()))
+        cast("asyncio.Transport", transport).close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        self._connections.left(self)
+        if not self._told_off:
+            super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio reads the result, aiohttp's own has none
         """Nothing more will come: end when what is under way is answered."""
@@ -43,12 +84,20 @@ class Connection(web.RequestHandler):
 class Listener:
     """Serves an application at one address.
 
+    Args:
+        app: Answers.
+        bounds: What callers may take.
+
     Attributes:
+        connections: Those that are open.
         host: That address, once it listens.
         port: The port.
     """
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._parts = ExitStack()
+        self.connections = Connections(bounds.connections, bounds.share)
         self._runner = web.AppRunner(app, shutdown_timeout=GRACE, **_OPTIONS)
         self._server: asyncio.Server | None = None
         self.host = ""
@@ -66,11 +115,20 @@ class Listener:
         """
         sock = _bound(host, port)
         self.host, self.port = sock.getsockname()[:2]
+        self.connections.most = self._parts.enter_context(room(self._bounds))
         await self._runner.setup()
         server, loop = cast("web.Server", self._runner.server), asyncio.get_running_loop()  # there since the line above
 
+        options = {
+            **_OPTIONS,
+            "keepalive_timeout": self._bounds.head,
+            "max_line_size": self._bounds.line,
+            "max_field_size": self._bounds.line,
+            "max_headers": self._bounds.headers,
+        }
+
         def connection() -> Connection:
-            return Connection(server, loop=loop, **_OPTIONS)
+            return Connection(self.connections, server, loop=loop, **options)
 
         self._server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
 
@@ -79,6 +137,7 @@ class Listener:
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
+        self._parts.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:

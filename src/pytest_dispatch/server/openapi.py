@@ -60,6 +60,9 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
 
 def _refusals(route: Route) -> Iterator[tuple[int, str]]:
     yield 401, "Without the token"
+    yield 403, "Made by a page in a browser"
+    yield 421, "Meant for somebody else: the header Host is neither an address nor the lab's name"
+    yield 429, "Too many requests without the token"
     yield 503, "The lab is broken: why"
     if route.takes is not None or route.query:
         yield 400, "Malformed"

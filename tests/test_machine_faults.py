@@ -1,0 +1,622 @@
+"""What machines do wrong, and what becomes of it; in each case another machine boots and reports meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from faults import fault
+from labs import FIRMWARE, LEAST, Bench, Clock, Reply, Wire, gathered, running_lab, until
+from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.model import Limits, Outcome, Policy, Run, State
+from pytest_dispatch.lab.ledger import IssueRule
+from pytest_dispatch.machines.base import Sign
+from pytest_dispatch.server.sending import REST
+
+pytestmark = pytest.mark.anyio
+
+BIG = 2**20
+GET = f"GET /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n"
+A, OTHER, HOSTILE = "127.0.0.2", "127.0.0.77", "127.0.0.66"
+ONCE = Policy(retries=0)
+NOTHING = "nothing: it is no fault"
+REPORT = b'{"title": "well", "result": "passed"}'
+
+numbers = count()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running_lab(tmp_path) as running:
+        yield running
+
+
+async def another_passes(bench: Bench) -> None:
+    """Another machine boots and reports, undisturbed."""
+    run = await bench.one(name=f"other-{next(numbers)}.efi", policy=ONCE)
+    assert (await bench.call("HEAD", source=OTHER)).headers["dispatch-workload"] == run.workload.name
+    await bench.download(run, OTHER)
+    assert (await bench.call("POST", source=OTHER)).status == 200
+    assert (await bench.call("PUT", source=OTHER, body=REPORT)).status == 200
+    await bench.call("HEAD", source=OTHER)
+    assert bench.now(run).outcome is Outcome.PASSED
+    assert [attempt.machine for attempt in bench.now(run).attempts] == [OTHER]
+
+
+async def passes(bench: Bench, run: Run, target: str = "/dispatch", source: str = A) -> None:
+    """The machine takes its workload, which boots and reports."""
+    assert (await bench.call("GET", target, source=source)).body == bench.bytes_of(run)
+    await bench.enters(run, State.DOWNLOADED)
+    await reports(bench, run, target, source)
+
+
+async def reports(bench: Bench, run: Run, target: str = "/dispatch", source: str = A) -> None:
+    """The workload that the machine has boots and reports."""
+    assert (await bench.call("POST", target, source=source)).status == 200
+    assert (await bench.call("PUT", target, source=source, body=REPORT)).status == 200
+    await bench.call("HEAD", target, source=source)
+    assert bench.now(run).outcome is Outcome.PASSED
+
+
+def ended(bench: Bench, run: Run) -> tuple[Outcome | None, str]:
+    return bench.now(run).outcome, bench.now(run).reason
+
+
+async def time_passes(bench: Bench, seconds: float, run: Run) -> None:
+    """As far as the run is concerned; the other machines are done."""
+    bench.clock.ahead += seconds
+    await until(lambda: bench.now(run).outcome is not None)
+
+
+async def reaches(value: Callable[[], int], least: int) -> None:
+    await until(lambda: value() >= least)
+
+
+# Downloads
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+@fault(
+    "Machines",
+    "the download breaks off: at its beginning, after a quarter, a half or three quarters of the bytes",
+    outcome="the machine gets the same bytes when it asks again; ten times in a row are an `error`",
+    told="after the tenth time: `the link broke off 10 times`",
+)
+async def test_a_download_breaks_off(bench: Bench, quarters: int) -> None:
+    run = await bench.one(size=BIG)
+    wire = await bench.wire(A, receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()
+    await wire.take(BIG * quarters // 4)
+    await another_passes(bench)
+    wire.reset()
+    await until(lambda: bench.attempt(run).breaks)
+    await passes(bench, run)
+
+
+@fault(
+    "Machines",
+    "the link breaks again and again",
+    outcome="`error` after ten times; tried again on another machine",
+    told="`192.168.1.31: the link broke off 10 times during the download`",
+)
+async def test_a_link_that_breaks_again_and_again(bench: Bench) -> None:
+    run = await bench.one(size=BIG, policy=ONCE)
+    for n in range(10):
+        wire = await bench.wire(A, receive_buffer=LEAST)
+        await wire.send(GET)
+        await wire.head()
+        wire.reset()
+        await reaches(lambda: bench.attempt(run).breaks, n + 1)
+    assert ended(bench, run) == (Outcome.ERROR, f"{A}: the link broke off 10 times during the download")
+    await another_passes(bench)
+
+
+@fault(
+    "Machines",
+    "it reads a byte now and then (slow link, hostile machine)",
+    outcome="it gets its bytes; slower than 64 KiB a second to the end is an `error`, tried again on another machine",
+    told="`192.168.1.31: it took less than 64 KiB a second during the download`",
+)
+async def test_a_machine_reads_byte_by_byte(bench: Bench) -> None:
+    run = await bench.one(size=BIG, policy=ONCE)
+    wire = await bench.wire(A, receive_buffer=2**14)
+    await wire.send(GET)
+    await wire.head()
+    for _ in range(20):
+        await wire.take(1)
+        await asyncio.sleep(0.005)
+    await another_passes(bench)
+    assert bench.attempt(run).state is State.DOWNLOADING
+    for _ in range(3):  # it never stops for long, and so never looks silent
+        bench.clock.ahead += 700
+        taken = bench.lab.gate.progress.get(run.id, 0)
+        await wire.take(2**16)
+        await reaches(lambda: bench.lab.gate.progress.get(run.id, BIG), taken + 1)
+    await until(lambda: bench.now(run).outcome is not None)
+    assert ended(bench, run) == (Outcome.ERROR, f"{A}: it took less than 64 KiB a second during the download")
+
+
+@fault(
+    "Machines",
+    "it vanishes in the middle of its download without a goodbye (half-open connection)",
+    outcome="`error` once it took nothing for `--dispatch-assign-timeout`; tried again on another machine",
+    told="`192.168.1.31 began to download it and took nothing more for 30m`",
+)
+async def test_a_machine_vanishes_within_its_download(bench: Bench) -> None:
+    run = await bench.one(size=BIG, policy=ONCE)
+    wire = await bench.wire(A, receive_buffer=LEAST)
+    await wire.send(GET)
+    await wire.head()  # and it takes nothing more, nor does it close
+    await another_passes(bench)
+    await asyncio.sleep(3 * REST)  # the lab has seen by now what its kernel took
+    await time_passes(bench, 1801, run)
+    assert ended(bench, run) == (Outcome.ERROR, f"{A} began to download it and took nothing more for 30m")
+    await another_passes(bench)
+
+
+# Boots
+
+
+@fault(
+    "Machines",
+    "it downloads its workload and never boots it",
+    outcome="`error` after `--dispatch-boot-timeout`; tried again on another machine",
+    told="`no boot beacon 15m after the last byte was sent to 192.168.1.31`",
+)
+async def test_a_machine_never_boots(bench: Bench) -> None:
+    run = await bench.one(policy=ONCE)
+    await bench.download(run, A)
+    await another_passes(bench)
+    await time_passes(bench, 901, run)
+    outcome, reason = ended(bench, run)
+    assert outcome is Outcome.ERROR
+    assert reason.startswith(f"no boot beacon 15m after the last byte was sent to {A}")
+    assert "meanwhile" not in reason
+
+
+@fault(
+    "Machines",
+    "it downloads its workload again and again and never boots it",
+    outcome="`error` after three downloads; tried again on another machine",
+    told="`192.168.1.31 never booted it: it downloaded it 3 times and came back each time without a boot beacon`",
+)
+async def test_a_machine_resets_before_it_boots(bench: Bench) -> None:
+    run = await bench.one(policy=ONCE)
+    for n in range(3):
+        await bench.call("HEAD", source=A)
+        assert (await bench.call("GET", source=A)).body == bench.bytes_of(run)
+        await reaches(lambda: bench.attempt(run).downloads, n + 1)
+        await another_passes(bench)
+    await bench.call("HEAD", source=A)
+    outcome, reason = ended(bench, run)
+    assert outcome is Outcome.ERROR
+    assert reason.startswith(f"{A} never booted it: it downloaded it 3 times and came back each time")
+
+
+@fault("Machines", "it says twice that it booted", outcome="as if it had said so once", told=NOTHING)
+async def test_a_machine_boots_twice(bench: Bench) -> None:
+    run = await bench.one()
+    await bench.download(run, A)
+    assert (await bench.call("POST", source=A)).status == 200
+    await another_passes(bench)
+    await reports(bench, run)
+    assert [moment.state for moment in bench.attempt(run).history].count(State.BOOTING) == 1
+
+
+@fault(
+    "Machines",
+    "it is silent after its boot",
+    outcome="`failed` after `--dispatch-report-timeout`",
+    told="`no report 1h after it booted on 192.168.1.31`",
+)
+async def test_a_machine_is_silent_after_its_boot(bench: Bench) -> None:
+    run = await bench.booted(A, policy=ONCE)
+    await another_passes(bench)
+    await time_passes(bench, 3601, run)
+    assert ended(bench, run) == (Outcome.FAILED, f"no report 1h after it booted on {A}")
+
+
+@fault(
+    "Machines",
+    "it comes back after its boot without a report (panic, triple fault)",
+    outcome="`failed`; it gets the next workload",
+    told="`192.168.1.31 came back without reporting`",
+)
+async def test_a_machine_comes_back(bench: Bench) -> None:
+    run = await bench.booted(A, policy=ONCE)
+    await another_passes(bench)
+    after = await bench.one(name="after.efi")
+    assert (await bench.call("HEAD", source=A)).headers["dispatch-workload"] == "after.efi"
+    assert ended(bench, run) == (Outcome.FAILED, f"{A} came back without reporting")
+    await passes(bench, after)
+
+
+# Reports
+
+
+@fault("Machines", "it sends the same report twice", outcome="it is kept once", told=NOTHING)
+async def test_a_machine_reports_twice(bench: Bench) -> None:
+    run = await bench.booted(A)
+    assert (await bench.call("PUT", source=A, body=REPORT)).status == 200
+    await another_passes(bench)
+    assert (await bench.call("PUT", source=A, body=REPORT)).status == 200
+    assert len(bench.attempt(run).reports) == 1
+    await bench.call("HEAD", source=A)
+    assert bench.now(run).outcome is Outcome.PASSED
+
+
+@fault(
+    "Machines",
+    "it reports before it said that it booted",
+    outcome="refused with 417; `beacon` tries again for a minute, and after the boot it is taken",
+    told="the machine: `has no workload here that has booted`",
+)
+async def test_a_machine_reports_before_its_boot(bench: Bench) -> None:
+    run = await bench.one()
+    await bench.download(run, A)
+    assert (await bench.report(A)).status == 417
+    await another_passes(bench)
+    await reports(bench, run)
+    assert len(bench.attempt(run).reports) == 1
+
+
+@fault(
+    "Machines",
+    "it reports for another machine",
+    outcome="refused with 417, or taken for its own workload; the other one is untouched",
+    told="the machine: `has no workload here that has booted`",
+)
+async def test_a_machine_reports_for_another(bench: Bench) -> None:
+    run, own = await bench.booted(A), await bench.booted(HOSTILE, name="own.efi")
+    before = bench.now(run)
+    for source, status in (("127.0.0.67", 417), (HOSTILE, 200)):
+        assert (await bench.report(source, title="forged", result="failed")).status == status
+    forwarded = {"X-Forwarded-For": A, "Forwarded": f"for={A}", "X-Real-IP": A}
+    assert (await bench.call("PUT", source="127.0.0.67", headers=forwarded, body=REPORT)).status == 417
+    await another_passes(bench)
+    assert bench.now(run) == before
+    assert [report.title for report in bench.attempt(own).reports] == ["forged"]
+
+
+@fault(
+    "Machines",
+    "its report is still on its way when it boots the next workload (slow link, replay)",
+    outcome="it belongs to what ran when it was begun, where it changes no outcome any more",
+    told="the report is shown as late",
+)
+async def test_a_report_of_an_earlier_boot_does_not_count_for_the_next(bench: Bench) -> None:
+    first = await bench.booted(A, policy=ONCE)
+    slow = await begun_report(bench, A)
+    second = await bench.one(name="second.efi", policy=ONCE)
+    await bench.call("HEAD", source=A)
+    await bench.download(second, A)
+    assert (await bench.call("POST", source=A)).status == 200
+    await another_passes(bench)
+    await slow.send(REPORT)
+    assert (await slow.reply()).status == 200
+    assert [report.late for report in bench.attempt(first).reports] == [True]
+    assert bench.now(first).outcome is Outcome.FAILED
+    assert not bench.attempt(second).reports
+    assert (await bench.report(A, result="failed")).status == 200
+    await bench.call("HEAD", source=A)
+    assert bench.now(second).outcome is Outcome.FAILED
+
+
+async def test_a_report_of_an_earlier_attempt_at_the_same_workload(bench: Bench) -> None:
+    run = await bench.booted(A, policy=Policy(retry_failures=1))
+    slow = await begun_report(bench, A)
+    await bench.call("HEAD", source=A)  # no other machine is there, so it gets it once more
+    await bench.download(run, A)
+    assert (await bench.call("POST", source=A)).status == 200
+    await slow.send(REPORT)
+    assert (await slow.reply()).status == 200
+    first, second = bench.now(run).attempts
+    assert (len(first.reports), len(second.reports)) == (1, 0)
+    assert first.reports[0].late
+
+
+async def begun_report(bench: Bench, source: str, target: str = "/dispatch") -> Wire:
+    """A report of which the server has read the head."""
+    wire, before = await bench.wire(source), bench.server.connections.in_use
+    await wire.send(f"PUT {target} HTTP/1.1\r\n{FIRMWARE}Content-Length: {len(REPORT)}\r\n\r\n")
+    await until(lambda: bench.server.connections.in_use > before)
+    return wire
+
+
+# Addresses and tokens
+
+
+@dataclass
+class Tower:
+    """A machine of the lab's own that a test plays; its boot URLs come from the lab."""
+
+    name: str
+    urls: list[str] = field(default_factory=list)
+    alive: bool = False
+
+    async def start(self, url: str) -> None:
+        self.urls.append(url)
+        self.alive = True
+
+    async def stop(self) -> None:
+        self.alive = False
+
+    async def console(self) -> AsyncIterator[Sign]:
+        await asyncio.Event().wait()
+        yield Sign(text="")
+
+    def target(self, start: int = -1) -> str:
+        """Path and query of its boot URL, of its latest start if not of another one."""
+        return "/" + self.urls[start].split("/", 3)[3]
+
+
+async def on(*towers: Tower) -> None:
+    await until(lambda: all(tower.alive for tower in towers))
+
+
+@fault("Machines", "two machines share an address (NAT); each has a token", outcome="each is itself", told=NOTHING)
+async def test_two_machines_behind_one_address(tmp_path: Path) -> None:
+    towers = [Tower("one"), Tower("two")]
+    async with running_lab(tmp_path, machines=towers) as bench:
+        runs = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
+        await on(*towers)
+        for method, status in (("HEAD", 200), ("GET", 200), ("POST", 200), ("PUT", 200)):
+            replies: list[Reply] = await gathered(
+                *(bench.call(method, t.target(), body=REPORT if method == "PUT" else b"") for t in towers)
+            )
+            assert [reply.status for reply in replies] == [status] * 2
+            if method == "GET":
+                await gathered(*(bench.enters(run, State.DOWNLOADED) for run in runs))
+        await another_passes(bench)
+        assert {bench.attempt(run).machine for run in runs} == {"one", "two"}
+        assert [len(bench.attempt(run).reports) for run in runs] == [1, 1]
+
+
+@fault(
+    "Machines",
+    "its address changes between boot and report (DHCP); it has a token",
+    outcome="nothing: it is known by its token",
+    told=NOTHING,
+)
+async def test_a_machine_with_a_token_has_another_address(tmp_path: Path) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        run = await bench.one()
+        await on(tower)
+        sources = (f"127.0.0.{n}" for n in count(10))
+        assert (await bench.call("HEAD", tower.target(), source=next(sources))).status == 200
+        assert (await bench.call("GET", tower.target(), source=next(sources))).body == bench.bytes_of(run)
+        await bench.enters(run, State.DOWNLOADED)
+        assert (await bench.call("POST", tower.target(), source=next(sources))).status == 200
+        await another_passes(bench)
+        assert (await bench.call("PUT", tower.target(), source=next(sources), body=REPORT)).status == 200
+        await bench.call("HEAD", tower.target(), source=next(sources))
+        assert bench.now(run).outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize(
+    ("booted", "method", "seconds", "outcome", "said"),
+    [
+        (True, "PUT", 3601, Outcome.FAILED, "sent a report"),
+        (False, "POST", 901, Outcome.ERROR, "said that it booted"),
+    ],
+)
+@fault(
+    "Machines",
+    "its address changes between boot and report (DHCP); it has no token",
+    outcome="refused with 417, as nobody can tell it from a stranger; the run ends by its time-out",
+    told="`meanwhile 192.168.1.77, which runs nothing here, sent a report: has the address of 192.168.1.31 changed?`",
+)
+async def test_a_machine_without_a_token_has_another_address(
+    bench: Bench, booted: bool, method: str, seconds: float, outcome: Outcome, said: str
+) -> None:
+    run = await bench.one(policy=ONCE)
+    await bench.download(run, A)
+    if booted:
+        await bench.call("POST", source=A)
+    refused = await bench.call(method, source="127.0.0.20", body=REPORT if method == "PUT" else b"")
+    assert refused.status == 417
+    assert refused.text.endswith("a machine is known by its address: has it changed since the boot?\n")
+    await another_passes(bench)
+    await time_passes(bench, seconds, run)
+    ending, reason = ended(bench, run)
+    assert ending is outcome
+    assert reason.endswith(f"; meanwhile 127.0.0.20, which runs nothing here, {said}: has the address of {A} changed?")
+
+
+@fault(
+    "Machines",
+    "somebody uses the boot URL of a machine from before it was powered on again (replay)",
+    outcome="refused with 403; a report counts for what ran before, if for anything, and changes no outcome",
+    told="nothing, or a report that is shown as late",
+)
+async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: Path) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        run = await bench.one(policy=Policy(retry_failures=1))
+        await on(tower)
+        assert (await bench.call("GET", tower.target())).body == bench.bytes_of(run)
+        await bench.enters(run, State.DOWNLOADED)
+        assert (await bench.call("POST", tower.target())).status == 200
+        bench.clock.ahead += 3601
+        await until(lambda: len(tower.urls) == 2)
+        old, new = tower.target(0), tower.target(1)
+        for method in ("HEAD", "GET", "POST"):
+            reply = await bench.call(method, old)
+            assert reply.status == 403
+        assert (await bench.call("GET", new)).body == bench.bytes_of(run)
+        await until(lambda: bench.attempt(run).state is State.DOWNLOADED)
+        assert (await bench.call("POST", new)).status == 200
+        assert (await bench.call("PUT", old, body=b'{"title": "replayed", "result": "passed"}')).status == 200
+        await another_passes(bench)
+        first, second = bench.now(run).attempts
+        assert [(report.title, report.late) for report in first.reports] == [("replayed", True)]
+        assert not second.reports
+        assert (await bench.call("PUT", new, body=b'{"title": "true", "result": "failed"}')).status == 200
+        await bench.call("HEAD", new)
+        assert bench.now(run).outcome is Outcome.FAILED
+
+
+# Time
+
+
+class Wall(Clock):
+    """The lab's clock over a date that jumps, and a steady time that a suspended computer does not count."""
+
+    def __init__(self) -> None:
+        self.step = 0.0
+        self.ahead = 0.0
+        running = SteadyClock()
+        SteadyClock.__init__(self, lambda: running.now() + self.step, running.now)
+
+
+@pytest.mark.parametrize("step", [-365 * 86400.0, -3600.0, 3600.0, 365 * 86400.0])
+@fault(
+    "Machines",
+    "the date of the lab's computer jumps (NTP, suspend)",
+    outcome="nothing: deadlines count the time that the lab is awake, dates go on from its start",
+    told=NOTHING,
+)
+async def test_the_date_jumps(tmp_path: Path, step: float) -> None:
+    clock = Wall()
+    async with running_lab(tmp_path, clock=clock) as bench:
+        run, silent = await bench.booted(A, policy=ONCE), await bench.booted("127.0.0.3", name="s.efi", policy=ONCE)
+        clock.step += step
+        await another_passes(bench)
+        clock.ahead += 3500
+        await another_passes(bench)
+        assert (await bench.report(A)).status == 200
+        assert bench.now(silent).outcome is None
+        times = [moment.at for moment in bench.attempt(run).history]
+        assert times == sorted(times)
+        await time_passes(bench, 101, silent)
+        assert ended(bench, silent) == (Outcome.FAILED, "no report 1h after it booted on 127.0.0.3")
+
+
+@fault(
+    "Machines",
+    "the date was set back when a session is resumed",
+    outcome="what was noted in the future counts as of now, and no deadline waits for it",
+    told=NOTHING,
+)
+async def test_the_date_was_set_back_between_two_labs(tmp_path: Path) -> None:
+    early = Clock()
+    early.ahead = 365 * 86400.0
+    async with running_lab(tmp_path, clock=early) as bench:
+        run = await bench.booted(A, policy=Policy(retries=0, limits=Limits(report=60)))
+    async with running_lab(tmp_path) as bench:
+        session = await bench.lab.orders.resume("w", Policy(retries=0), IssueRule())
+        assert session == run.session
+        assert bench.now(run).outcome is None
+        await another_passes(bench)
+        await time_passes(bench, 3601, run)
+        assert bench.now(run).reason.startswith("no report")
+        now = bench.clock.now()
+        assert all(moment.at <= now for moment in bench.attempt(run).history)
+
+
+# Crowds
+
+
+@contextmanager
+def flood(what: str, port: int) -> Iterator[None]:
+    """A machine that floods the lab, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("flood.py")), what, str(port), HOSTILE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(
+            "requests",
+            marks=fault(
+                "Machines",
+                "it sends requests as fast as it can",
+                outcome="above 2,000 a second they are held back, then refused with 429; the others boot and report",
+                told="nothing",
+            ),
+        ),
+        pytest.param(
+            "connections",
+            marks=fault(
+                "Machines",
+                "it opens connections as fast as it can",
+                outcome="above half of all that there may be they get 503; the others boot and report",
+                told="nothing",
+            ),
+        ),
+    ],
+)
+async def test_a_machine_floods(bench: Bench, what: str) -> None:
+    await bench.one(name="bait.efi")
+    await bench.call("HEAD", source=HOSTILE)  # whoever asks is given something, and no more than that
+    with flood(what, bench.port):
+        await until(lambda: len(bench.server.connections) >= 8)
+        for _ in range(5):
+            await another_passes(bench)
+
+
+@fault(
+    "Machines",
+    "2,000 connections are open on which nothing is asked",
+    outcome="they are closed after 75 s, and before that if there is no room; the others boot and report",
+    told="nothing",
+)
+async def test_two_thousand_idle_connections(bench: Bench) -> None:
+    many = min(2000, bench.server.connections.most - 50)  # fewer only where the system has no room for so many
+    wires = [await bench.wire(f"127.0.{1 + n // 200}.{1 + n % 200}") for n in range(many)]
+    await another_passes(bench)
+    await until(lambda: len(bench.server.connections) >= len(wires))
+    assert bench.server.connections.in_use == 0
+    await another_passes(bench)
+    await wires[0].send(GET)
+    assert (await wires[0].head()).status == 200
+
+
+@fault(
+    "Machines",
+    "it vanishes without a goodbye before or within a request (half-open connection)",
+    outcome="the connection is closed after 75 s, within a report after 5 min; nothing else changes",
+    told="nothing",
+)
+async def test_machines_that_vanish_within_a_request(bench: Bench) -> None:
+    run = await bench.booted(A)
+    before = bench.now(run)
+    for sent in ("", "HEAD /disp", "PUT /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"):
+        wire = await bench.wire(A)
+        await wire.send(sent)
+        await another_passes(bench)
+    assert bench.now(run) == before
+    assert (await bench.report(A)).status == 200
+
+
+@fault(
+    "Machines",
+    "The lab itself breaks down over a machine's request",
+    outcome="an error of the lab, never a failure; tried again as often as `--dispatch-retries` says",
+    told="`the lab broke down over it`, with what was raised; the machine gets 500",
+)
+async def test_a_defect_of_ours_is_the_lab_s_fault(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    run = await bench.one(policy=ONCE)
+    assert (await bench.call("HEAD", source=A)).status == 200
+    del bench.lab.writer.assets[run.id]
+    assert (await bench.call("GET", source=A)).status == 500
+    outcome, why = ended(bench, run)
+    assert outcome is Outcome.ERROR
+    assert why.startswith(f"{A}: the lab broke down over it: KeyError: {run.id!r}")
+    assert any(record.exc_info for record in caplog.records)  # for whoever mends it
+    await another_passes(bench)
