@@ -26,7 +26,7 @@ from pytest_dispatch.testing.github import FakeGitHub
 REPO = "AMDEPYC/dispatch"
 EFI = "application/vnd.dispatch+efi"
 MIB = 1 << 20
-AT_ONCE = Patience(timeout=10.0, pauses=(0.0, 0.0, 0.0))
+AT_ONCE = Patience(timeout=10.0, pauses=(0.0, 0.0, 0.0), limited=0.0)
 STORAGE = "GET /storage/*"
 ASSET = f"GET /repos/{REPO}/releases/assets/*"
 ENDLESS = 1 << 40

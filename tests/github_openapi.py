@@ -25,6 +25,8 @@ SERVER = "https://api.github.com"
 
 #: What GitHub answers to any request, as its guides say, though the description does not list it at each.
 EVERYWHERE = {
+    301: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
+    307: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
     401: "https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api",
 }
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from faults import fault
 from fetching import (
     ASSET,
     REPO,
     STORAGE,
     away,
+    bytes_of,
     cache_in,
     complaint,
     fetch,
@@ -26,18 +28,20 @@ from fetching import (
 )
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.sources.download import Patience, redirected
-from pytest_dispatch.sources.partial import Wanted
+from pytest_dispatch.sources.partial import CHANGED, Wanted
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
 pytestmark = pytest.mark.anyio
+
+GONE = "it was deleted or replaced after the release was listed"
 
 
 async def test_the_wrong_bytes(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ right"})["w.efi"]
     github.asset(REPO, "v1", "w.efi").content = b"MZ wrong"
     text = await complaint(tmp_path, wanted)
-    assert text == f"w.efi: expected {wanted.digest}, got {sha256(b'MZ wrong')}"
+    assert text == f"w.efi: expected {wanted.digest[:19]}…, got {sha256(b'MZ wrong')[:19]}…: {CHANGED}"
     assert github.downloads["w.efi"] == 1
     assert not list((tmp_path / "cache" / "sha256").iterdir())
 
@@ -47,7 +51,7 @@ async def test_the_wrong_size(github: FakeGitHub, tmp_path: Path, told: int) -> 
     publish(github, {"w.efi": b"MZ right"})
     github.asset(REPO, "v1", "w.efi").size = told
     wanted = list_release(REPO, "v1", None, github.url).workloads[0]
-    assert await complaint(tmp_path, wanted) == f"w.efi: expected {told} bytes, 127.0.0.2 has 8"
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected {told} bytes, 127.0.0.2 has 8: {CHANGED}"
 
 
 async def test_more_bytes_than_promised(github: FakeGitHub, tmp_path: Path) -> None:
@@ -55,7 +59,7 @@ async def test_more_bytes_than_promised(github: FakeGitHub, tmp_path: Path) -> N
     wanted = publish(github, {"w.efi": b"MZ right"})["w.efi"]
     answer = {"Content-Range": f"bytes 0-{wanted.size - 1}/{wanted.size}"}
     github.fail_next(STORAGE, status=206, message="more than eight", headers=answer)
-    assert await complaint(tmp_path, wanted) == "w.efi: expected 8 bytes, got more"
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected 8 bytes, got more: {CHANGED}"
 
 
 async def test_fewer_bytes_than_promised(github: FakeGitHub, tmp_path: Path) -> None:
@@ -76,9 +80,9 @@ async def test_compressed_bytes(github: FakeGitHub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (401, "401 Unauthorized; is the token from GITHUB_TOKEN expired or mistyped?"),
-        (403, "403 Forbidden; it is gone, or the token from GITHUB_TOKEN may not read it (Contents: read)"),
-        (404, "404 Not Found; it is gone, or the token from GITHUB_TOKEN may not read it (Contents: read)"),
+        (401, "401 Unauthorized; is the token from GITHUB_TOKEN expired, revoked or mistyped?"),
+        (403, "403 Forbidden; the token from GITHUB_TOKEN may not read it (Contents: read)"),
+        (404, f"404 Not Found; {GONE}, or the token from GITHUB_TOKEN may not read it (Contents: read)"),
         (451, "451 Unavailable For Legal Reasons"),
     ],
 )
@@ -88,14 +92,37 @@ async def test_what_asking_again_does_not_help(github: FakeGitHub, tmp_path: Pat
     assert await complaint(tmp_path, wanted, token_of(github)) == f"w.efi: 127.0.0.1 answered {told}"
 
 
+@fault(
+    "GitHub",
+    "an asset or the release is replaced or deleted after it was downloaded",
+    outcome="unchanged; all attempts boot what was downloaded, the next session too if the release still lists it",
+    told="nothing",
+)
+async def test_what_was_downloaded_before_it_was_deleted(github: FakeGitHub, tmp_path: Path) -> None:
+    both = publish(github, {"v.efi": b"MZ one", "w.efi": b"MZ two"})
+    async with aclosing(cache_in(tmp_path)) as cache:
+        had = [await cache.fetch(each) for each in both.values()]
+        github.replace_asset(REPO, "v1", "v.efi", b"MZ new")
+        github.remove_asset(REPO, "v1", "w.efi")
+        assert [await cache.fetch(each) for each in both.values()] == had
+    assert [(await fetch(tmp_path, each)).path for each in both.values()] == [each.path for each in had]
+    assert github.downloads == {"v.efi": 1, "w.efi": 1}
+
+
 async def test_a_private_asset_without_a_token(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ"}, private=True)["w.efi"]
     assert await complaint(tmp_path, wanted) == (
-        "w.efi: 127.0.0.1 answered 404 Not Found; it is gone, or it is private and needs a token "
+        f"w.efi: 127.0.0.1 answered 404 Not Found; {GONE}, or it is private and needs a token "
         "(--dispatch-token or GITHUB_TOKEN)"
     )
 
 
+@fault(
+    "GitHub",
+    "an asset's download runs into a rate limit that lasts longer",
+    outcome="`error`",
+    told="`the rate limit of api.github.com is used up for 55m`, without a token also that a token has a higher one",
+)
 async def test_a_rate_limit(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
     github.limit_next(ASSET, secondary=True, seconds=300)
@@ -104,6 +131,28 @@ async def test_a_rate_limit(github: FakeGitHub, tmp_path: Path) -> None:
     github.limit_next(ASSET, secondary=True, seconds=300)
     told = await complaint(tmp_path, wanted)
     assert told == f"{text}; a token has a limit of its own, which is far higher"
+
+
+@fault(
+    "GitHub",
+    "an asset's download runs into a rate limit that lifts within 10 minutes",
+    outcome="unchanged; the download goes on by itself",
+    told="nothing",
+)
+@pytest.mark.parametrize("secondary", [True, False])
+async def test_a_rate_limit_that_lifts_soon_is_waited_for(github: FakeGitHub, tmp_path: Path, secondary: bool) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.limit_next(ASSET, secondary=secondary, seconds=0)
+    assert (await fetch(tmp_path, wanted, patience=Patience(pauses=(), limited=10.0))).size == 2
+
+
+async def test_rate_limits_are_waited_for_so_long_in_all(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.limit_next(ASSET, secondary=True, seconds=1, times=9)
+    patience = Patience(pauses=(), limited=1.5)
+    assert "the rate limit of 127.0.0.1 is used up for 1s" in await complaint(tmp_path, wanted, patience=patience)
+    asked = [count for call, count in github.requests.items() if "/releases/assets/" in call]
+    assert asked == [2]
 
 
 async def test_what_passes_is_waited_for(github: FakeGitHub, tmp_path: Path) -> None:
@@ -119,6 +168,58 @@ async def test_what_does_not_pass_is_given_up(github: FakeGitHub, tmp_path: Path
     github.fail_next(STORAGE, status=503, times=99)
     assert await complaint(tmp_path, wanted) == "w.efi: 127.0.0.2 answered 503 Service Unavailable"
     assert github.requests.total() == 2 + 2 * 4
+
+
+@fault(
+    "GitHub",
+    "an asset comes slower than 1 KiB a second",
+    outcome="unchanged if it comes faster later, else `error`",
+    told="nothing, else `slower than 1024 bytes a second`; it is taken up from where it is, up to 5 times after "
+    "0.5, 1, 2, 4, 8 s, and again whenever a MiB was gained",
+)
+async def test_bytes_that_trickle_in(github: FakeGitHub, tmp_path: Path) -> None:
+    content = bytes_of(3000)
+    wanted = publish(github, {"w.efi": content})["w.efi"]
+    patience = Patience(timeout=0.2, pauses=(0.0,))
+    github.fail_next(STORAGE, trickle=0.01)
+    assert (await fetch(tmp_path, wanted, patience=patience)).path.read_bytes() == content
+    assert github.bytes_served >= wanted.size > 0
+
+
+async def test_bytes_that_never_stop_to_trickle(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": bytes_of(3000)})["w.efi"]
+    github.fail_next(STORAGE, trickle=0.01, times=2)
+    text = await complaint(tmp_path, wanted, patience=Patience(timeout=0.2, pauses=(0.0,)))
+    assert text == "w.efi: 127.0.0.2: slower than 1024 bytes a second"
+
+
+@fault(
+    "GitHub",
+    "the name of the host that hands assets out cannot be resolved (DNS gone)",
+    outcome="`error` if it stays so",
+    told="`storage.invalid: its name cannot be resolved (no network?)`; tried again after 0.5, 1, 2, 4, 8 s",
+)
+async def test_a_host_whose_name_is_gone(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    elsewhere = {"Location": "http://storage.invalid/w.efi"}
+    github.fail_next(ASSET, status=302, headers=elsewhere, times=4)
+    text = await complaint(tmp_path, wanted)
+    assert text == "w.efi: storage.invalid: its name cannot be resolved (no network?)"
+    asked = [count for call, count in github.requests.items() if "/releases/assets/" in call]
+    assert asked == [4]
+    assert (await fetch(tmp_path, wanted)).size == 2
+
+
+@fault(
+    "GitHub",
+    "the repository is renamed while assets are downloaded",
+    outcome="unchanged; the redirect is followed, with the token on the same server alone",
+    told="nothing",
+)
+async def test_a_renamed_repository_is_followed(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"}, private=True)["w.efi"]
+    github.rename_repo(REPO, "new/name")
+    assert (await fetch(tmp_path, wanted, token_of(github))).size == 2
 
 
 async def test_no_answer_in_time(github: FakeGitHub, tmp_path: Path) -> None:

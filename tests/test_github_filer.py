@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from faults import fault
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.core.token import Token
+from pytest_dispatch.report.fences import ZERO_WIDTH
 from pytest_dispatch.report.filing import FilingError
 from pytest_dispatch.report.github import BODY_ROOM, GitHubFiler
 from pytest_dispatch.testing.github import FakeGitHub
@@ -19,8 +21,10 @@ from pytest_dispatch.testing.github import FakeGitHub
 REPO = "AMDEPYC/lab"
 ISSUES = f"POST /repos/{REPO}/issues"
 COMMENTS = f"POST /repos/{REPO}/issues/*/comments"
-MARKER = "<!-- dispatch: run 0b5e-1 -->"
-ISSUE = Issue(title="workload-7.efi passed", body=f"All well.\n\n{MARKER}", marker=MARKER)
+MARKER = "dispatch-0b5e.1-1-c0ffee"
+MARK = f"<!-- {MARKER} -->"
+NO_TEXT = "its text, which GitHub refused; the journal of the lab has it."
+ISSUE = Issue(title="workload-7.efi passed", body="All well.", marker=MARKER)
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_an_issue_is_filed_with_all_that_belongs_to_it(github: FakeGitHub, filer
     where = filer.file(wanted, may_exist=False)
     (filed,) = github.issues(REPO)
     assert where.endswith(f"/{REPO}/issues/{filed.number}")
-    assert (filed.title, filed.body) == (wanted.title, wanted.body)
+    assert (filed.title, filed.body) == (wanted.title, f"{wanted.body}\n\n{MARK}")
     assert (filed.labels, filed.assignees) == (["certificate", "os-debian"], ["hubot"])
     assert filed.milestone is not None
     assert filed.milestone.title == "c1.0.0-1"
@@ -75,7 +79,8 @@ def test_an_unknown_milestone_is_named_in_the_body(github: FakeGitHub, filer: Gi
     filer.file(issue(milestone="c9"), may_exist=False)
     (filed,) = github.issues(REPO)
     assert filed.milestone is None
-    assert filed.body == f"{ISSUE.body}\n\n> Filed without the milestone 'c9', which AMDEPYC/lab does not have."
+    note = "> Filed without the milestone 'c9', which AMDEPYC/lab does not have."
+    assert filed.body == f"{ISSUE.body}\n\n{note}\n\n{MARK}"
 
 
 def test_what_github_refuses_is_left_out_and_named(github: FakeGitHub, filer: GitHubFiler) -> None:
@@ -107,19 +112,60 @@ def test_vague_complaints_cost_no_more_than_they_must(
     assert "> Filed without the " in filed.body
 
 
+def refusal(*fields: str) -> dict[str, Any]:
+    errors = [
+        {"resource": "Issue", "field": each, "code": "custom", "message": f"{each} is no good"} for each in fields
+    ]
+    return {"message": "Validation Failed", "documentation_url": "https://docs.github.com", "errors": errors}
+
+
+@pytest.mark.parametrize(
+    ("fields", "title", "body"),
+    [
+        (["body"], ISSUE.title, f"> Filed without {NO_TEXT}"),
+        (
+            ["title"],
+            "(no title)",
+            "All well.\n\n> Filed without the title 'workload-7.efi passed', which GitHub refused.",
+        ),
+        (
+            ["title", "body"],
+            "(no title)",
+            f"> Filed without the title {ISSUE.title!r}, which GitHub refused, {NO_TEXT}",
+        ),
+    ],
+)
+def test_a_text_or_a_title_that_github_does_not_take_is_left_out_too(
+    github: FakeGitHub, filer: GitHubFiler, fields: list[str], title: str, body: str
+) -> None:
+    github.fail_next(ISSUES, status=422, data=refusal(*fields))
+    filer.file(issue(labels=("l",)), may_exist=False)
+    (filed,) = github.issues(REPO)
+    assert (filed.title, filed.body, filed.labels) == (title, f"{body}\n\n{MARK}", ["l"])
+
+
+def test_a_comment_that_github_does_not_take_is_replaced(github: FakeGitHub, filer: GitHubFiler) -> None:
+    github.fail_next(COMMENTS, status=422, data=refusal("body"))
+    filer.file(issue(comments=("one", "two")), may_exist=False)
+    (filed,) = github.issues(REPO)
+    shown = [comment.body.splitlines()[0] for comment in filed.comments]
+    assert shown == ["> A part of the report is missing here, which GitHub refused.", "two"]
+
+
 def test_what_github_will_never_take_is_an_error_for_good(github: FakeGitHub, filer: GitHubFiler) -> None:
-    data = {
-        "message": "Validation Failed",
-        "documentation_url": "https://docs.github.com",
-        "errors": [{"resource": "Issue", "field": "body", "code": "custom", "message": "body is no good"}],
-    }
-    github.fail_next(ISSUES, status=422, data=data)
+    github.fail_next(ISSUES, status=422, data=refusal("body"), times=2)
     error = complaint(filer, issue(labels=("l",)))
-    assert error.permanent
+    assert (error.permanent, error.refused) == (True, True)
     assert str(error) == (
         f"{REPO}: 127.0.0.1 answered POST /repos/{REPO}/issues with 422 Unprocessable Entity: Validation Failed: "
         "body body is no good"
     )
+
+
+def test_what_a_workload_calls_its_labels_mentions_nobody_in_the_note(github: FakeGitHub, filer: GitHubFiler) -> None:
+    filer.file(issue(labels=(f"@larry #1 {'l' * 50}",), milestone="<!-- @curly"), may_exist=False)
+    assert "@larry" not in github.issues(REPO)[0].body
+    assert "<!-- @" not in github.issues(REPO)[0].body
 
 
 def test_labels_are_tidied(github: FakeGitHub, filer: GitHubFiler) -> None:
@@ -141,21 +187,36 @@ def test_a_body_of_any_length_is_filed_whole(github: FakeGitHub, filer: GitHubFi
     filer.file(issue(body=lines, comments=("y" * 150_000, "")), may_exist=False)
     (filed,) = github.issues(REPO)
     body, *comments = [filed.body, *(comment.body for comment in filed.comments)]
-    assert body.endswith(MARKER)
-    texts = [body.removesuffix(f"\n\n{MARKER}"), *(text.rpartition("\n\n<!-- ")[0] for text in comments)]
-    assert "".join(texts) == lines + "y" * 150_000
+    assert body.endswith(MARK)
+    texts = [body.removesuffix(f"\n\n{MARK}"), *(text.rpartition("\n\n<!-- ")[0] for text in comments)]
+    assert "".join(texts).replace(ZERO_WIDTH, "") == lines + "y" * 150_000
     assert all(len(text) <= BODY_ROOM for text in texts)
     assert all(text.startswith("line ") for text in texts[:3])
 
 
 def test_a_body_that_is_full_still_has_room_for_notes(github: FakeGitHub, filer: GitHubFiler) -> None:
-    full = "x" * (BODY_ROOM - len(MARKER)) + MARKER
+    full = "x" * BODY_ROOM
     labels = tuple(f"{number:03}{'l' * 50}" for number in range(30))
     filer.file(issue(body=full, labels=labels, milestone="m" * 500), may_exist=False)
     (filed,) = github.issues(REPO)
     assert filed.body.startswith(full)
-    assert filed.body.endswith("...")
+    assert filed.body.endswith(f"...\n\n{MARK}")
     assert not filed.comments
+
+
+@fault(
+    "GitHub",
+    "GitHub's name cannot be resolved (DNS gone) when an issue is to be filed",
+    outcome="unchanged; the issue is filed later, or kept for the next session",
+    told="`not filed, kept for the next session: … cannot be reached: its name cannot be resolved (no network?)`; "
+    "tried again after 1, 2, 4, … 300 s",
+)
+def test_a_name_that_cannot_be_resolved() -> None:
+    filer = GitHubFiler(REPO, None, "http://github.invalid", pause=0.0)
+    error = complaint(filer)
+    filer.close()
+    assert (error.permanent, error.retry_after) == (False, None)
+    assert str(error) == f"{REPO}: github.invalid cannot be reached: its name cannot be resolved (no network?)"
 
 
 def test_an_answer_that_was_lost_does_not_double_the_issue(github: FakeGitHub, filer: GitHubFiler) -> None:
@@ -189,6 +250,12 @@ def test_a_retry_goes_on_where_it_stopped(github: FakeGitHub, filer: GitHubFiler
     assert [comment.body.splitlines()[0] for comment in filed.comments] == [f"part {number}" for number in range(5)]
 
 
+@fault(
+    "GitHub",
+    "a request fails anywhere while an issue with comments is filed",
+    outcome="unchanged; the next try goes on where it stopped: no issue and no comment twice",
+    told="nothing if it is filed in the end",
+)
 @pytest.mark.parametrize("fails_at", range(5))
 def test_a_crash_at_any_request_leaves_one_issue_in_the_end(
     github: FakeGitHub, filer: GitHubFiler, fails_at: int
@@ -221,11 +288,12 @@ def test_a_new_filer_finds_what_an_older_one_filed(github: FakeGitHub, filer: Gi
 
 def test_looking_for_an_issue_ends_where_it_cannot_be(github: FakeGitHub, filer: GitHubFiler) -> None:
     now = datetime.now(UTC)
-    github.add_issue(REPO, "old", MARKER, created=now - timedelta(days=30))
-    github.add_issue(REPO, "closed since", MARKER).state = "closed"
-    github.add_issue(REPO, "a pull request", MARKER, pull_request=True)
+    github.add_issue(REPO, "old", MARK, created=now - timedelta(days=30))
+    github.add_issue(REPO, "closed since", MARK).state = "closed"
+    github.add_issue(REPO, "a pull request", MARK, pull_request=True)
+    github.add_issue(REPO, "one that begins alike", f"<!-- {MARKER}0 -->")
     assert filer.file(ISSUE, may_exist=True).endswith("/issues/2")
-    assert len(github.issues(REPO)) == 3
+    assert len(github.issues(REPO)) == 4
 
 
 def test_an_old_issue_that_was_touched_since_does_not_prolong_the_search(
@@ -301,11 +369,31 @@ def test_a_page_instead_of_an_answer_may_mean_anything(github: FakeGitHub, filer
     assert "something that is not GitHub's" in str(error)
 
 
-def test_a_moved_repository_is_said(github: FakeGitHub, filer: GitHubFiler) -> None:
-    github.fail_next(ISSUES, status=307, headers={"Location": f"{github.url}/repositories/1/issues"})
+def test_a_renamed_repository_is_followed(github: FakeGitHub, filer: GitHubFiler) -> None:
+    github.add_milestone(REPO, "m", state="closed")
+    github.rename_repo(REPO, "new/name")
+    wanted = issue(milestone="m", comments=("more",))
+    where = filer.file(wanted, may_exist=False)
+    assert where.endswith("/new/name/issues/1")
+    assert filer.file(wanted, may_exist=True) == where
+    (filed,) = github.issues("new/name")
+    assert filed.milestone is not None
+    assert len(filed.comments) == 1
+
+
+def test_a_redirect_to_another_server_is_not_followed(github: FakeGitHub, filer: GitHubFiler) -> None:
+    github.fail_next(ISSUES, status=307, headers={"Location": f"{github.storage_url}/repos/x"})
     error = complaint(filer)
-    assert error.permanent
-    assert "with 307 Temporary Redirect" in str(error)
+    assert (error.permanent, error.refused) == (True, False)
+    assert f"127.0.0.1 redirects to another server, {github.storage_url}/repos/x: the token is" in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_redirects_come_to_an_end(github: FakeGitHub, filer: GitHubFiler, status: int) -> None:
+    around = f"{github.url}/repos/{REPO}/issues"
+    github.fail_next(ISSUES, status=status, headers={"Location": around}, times=99)
+    assert "expected an answer after at most 5 redirects, got another one" in str(complaint(filer))
+    assert github.requests[ISSUES] == 6
 
 
 @pytest.mark.parametrize("repo", ["lab", "a/b/c", "a/..", ""])

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from pytest_dispatch.core.model import Outcome, State
-from pytest_dispatch.report.markdown import LIMIT, TITLE_LIMIT, durations, issues_for
+from pytest_dispatch.report.fences import ZERO_WIDTH
+from pytest_dispatch.report.markdown import LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for
 from told_runs import DIGEST, NEVER_BOOTED, attempt, case, moments, report, run
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 SOURCE = "AMDEPYC/dispatch@v1"
+HEAD = "---\n<details open><summary>Recorded by the lab</summary>\n\n"
 FOOTER = f"""\
----
-- workload: `snp.efi` of AMDEPYC/dispatch@v1
+{HEAD}- workload: `snp.efi` of AMDEPYC/dispatch@v1
 - digest: `{DIGEST}`
 - machine: `10.0.0.7`
 - outcome: passed, attempt 1 of 1
 - states: unassigned 2s, assigned 0.5s, downloading 10s, downloaded 28s, booting 1m, reported 1m
-- ended: 2026-01-01 12:02:40 UTC"""
+- ended: 2026-01-01 12:02:40 UTC
+
+</details>"""
 
 
 def test_what_was_reported_and_a_footer() -> None:
@@ -34,7 +38,8 @@ def test_what_was_reported_and_a_footer() -> None:
     assert issue.title == "Certified: level 3"
     assert issue.body == f"It works.\n\n{FOOTER}"
     assert (issue.labels, issue.assignees, issue.milestone) == (said.labels, said.assignees, said.milestone)
-    assert (issue.marker, issue.comments) == ("dispatch-c0ffee.4-0", ())
+    assert re.fullmatch("dispatch-c0ffee\\.4-0-[0-9a-f]{16}", issue.marker)
+    assert issue.comments == ()
 
 
 def test_one_for_each_report_of_each_attempt_but_late_ones() -> None:
@@ -42,7 +47,7 @@ def test_one_for_each_report_of_each_attempt_but_late_ones() -> None:
     last = attempt(2, report("three"), report("four", late=True))
     issues = issues_for(run(first, last), SOURCE, DIGEST)
     assert [issue.title for issue in issues] == ["one", "two", "three"]
-    assert [issue.marker for issue in issues] == [f"dispatch-c0ffee.4-{n}" for n in range(3)]
+    assert [issue.marker.rpartition("-")[0] for issue in issues] == [f"dispatch-c0ffee.4-{n}" for n in range(3)]
     assert "machine: `10.0.0.1`\n- outcome: failed, attempt 1 of 2" in issues[1].body
     assert "machine: `10.0.0.7`\n- outcome: passed, attempt 2 of 2" in issues[2].body
 
@@ -60,7 +65,7 @@ def test_without_a_report_it_says_so_itself(outcome: Outcome, title: str) -> Non
     silent = attempt(history=NEVER_BOOTED, outcome=outcome, reason="no boot beacon 15m after the last byte")
     (issue,) = issues_for(run(silent), SOURCE, DIGEST)
     assert issue.title == title
-    assert issue.body.startswith("No boot beacon 15m after the last byte.\n\n---\n")
+    assert issue.body.startswith("No boot beacon 15m after the last byte.\n\n---\n<details")
 
 
 def test_without_a_reason_there_is_no_sentence() -> None:
@@ -78,8 +83,8 @@ def test_a_run_that_no_machine_took() -> None:
     nobody = attempt(machine="", history=history, outcome=ERROR, reason="no machine took it")
     (issue,) = issues_for(run(nobody), SOURCE, "")
     assert issue.body == (
-        "No machine took it.\n\n---\n- workload: `snp.efi` of AMDEPYC/dispatch@v1\n- machine: none\n"
-        "- outcome: error, attempt 1 of 1\n- states: unassigned 30m\n- ended: 2026-01-01 12:30:00 UTC"
+        f"No machine took it.\n\n{HEAD}- workload: `snp.efi` of AMDEPYC/dispatch@v1\n- machine: none\n"
+        "- outcome: error, attempt 1 of 1\n- states: unassigned 30m\n- ended: 2026-01-01 12:30:00 UTC\n\n</details>"
     )
 
 
@@ -121,13 +126,22 @@ def test_a_title_that_is_empty_or_too_long() -> None:
 
 @pytest.mark.parametrize("line", ["", "a line of the log\n"])
 def test_a_long_body_goes_on_in_comments(line: str) -> None:
-    body = (line * 20_000 or "x" * 300_000).rstrip()
+    body = (line * 16_000 or "x" * 300_000).rstrip()
     (issue,) = issues_for(run(attempt(1, report(body=body))), SOURCE, DIGEST)
     pieces = [issue.body, *issue.comments]
-    assert "".join(pieces) == f"{body}\n\n{FOOTER}"
+    assert "".join(pieces).replace(ZERO_WIDTH, "") == f"{body}\n\n{FOOTER}"
     assert len(pieces) == -(-len(body) // LIMIT)
     assert all(len(piece) <= LIMIT for piece in pieces)
     assert all(piece.endswith("\n") for piece in pieces[:-1]) is bool(line)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("body", ["x" * 10_000_000, "@" * PAGES * (LIMIT - 500), "```\n" * 3_000_000])
+def test_a_body_that_is_too_long_for_comments_is_cut_and_says_so(body: str, raw: bool) -> None:
+    (issue,) = issues_for(run(attempt(1, report(body=body, cases=(case("a", FAILED, body),)))), SOURCE, DIGEST, raw=raw)
+    assert len(issue.comments) == PAGES - 1
+    assert all(len(page) <= LIMIT for page in (issue.body, *issue.comments))
+    assert issue.comments[-1] == f"{TOO_LONG}\n\n{FOOTER}"
 
 
 def test_a_body_that_just_fits() -> None:
@@ -149,3 +163,42 @@ def test_seconds_per_state_are_summed_where_one_was_entered_again() -> None:
 def test_seconds_per_state_are_those_of_the_last_attempt() -> None:
     first = attempt(1, history=NEVER_BOOTED)
     assert durations(run(first, replace(attempt(2), history=NEVER_BOOTED[:2]))) == [("unassigned", 2.0)]
+
+
+CALLING = "Fixes #1, @larry:\n<!-- and </details>\n```\n@decorator"
+
+
+def test_what_a_workload_writes_calls_nobody() -> None:
+    said = report(f"{CALLING} in the title", body=CALLING, cases=(case("#2", FAILED, "by @moe <b>"),))
+    (issue,) = issues_for(run(attempt(1, said)), "me/@curly", DIGEST)
+    text = issue.body.replace(ZERO_WIDTH, "_")
+    assert text.startswith("Fixes #_1, @_larry:\n<_!-- and <_/details>\n```\n@decorator\n```\n\n0 of 1 cases passed:")
+    assert "| #_2 | failed | by @_moe <_b> |" in text
+    assert "`snp.efi` of me/@_curly\n" in text
+    assert issue.title.replace(ZERO_WIDTH, "_").startswith("Fixes #_1, @_larry: <_!-- and")
+
+
+def test_without_a_report_the_lab_s_own_words_call_nobody() -> None:
+    silent = attempt(history=NEVER_BOOTED, outcome=ERROR, reason="it said @larry")
+    (issue,) = issues_for(run(silent), SOURCE, DIGEST)
+    assert issue.body.startswith(f"It said @{ZERO_WIDTH}larry.")
+
+
+def test_raw_text_is_left_alone() -> None:
+    said = report(CALLING, body=CALLING, cases=(case("#2", FAILED, "by @moe"),))
+    (issue,) = issues_for(run(attempt(1, said)), SOURCE, DIGEST, raw=True)
+    assert issue.title == " ".join(CALLING.split())
+    assert issue.body.startswith(f"{CALLING}\n\n0 of 1 cases")
+    assert "| #2 | failed | by @moe |" in issue.body
+
+
+def test_a_name_with_backticks_ends_no_code() -> None:
+    made = run(attempt(1, report("t")))
+    made = replace(made, workload=replace(made.workload, name="a`` @b.efi"))
+    (issue,) = issues_for(made, SOURCE, DIGEST)
+    assert "- workload: ``` a`` @b.efi ``` of" in issue.body
+
+
+def test_nobody_can_know_a_marker_before() -> None:
+    markers = {issues_for(run(attempt(1, report())), SOURCE, "")[0].marker for _ in range(50)}
+    assert len(markers) == 50

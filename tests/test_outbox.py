@@ -176,29 +176,65 @@ async def test_pauses_grow_to_a_limit_and_begin_anew_after_a_success(journal: Jo
     github = GitHub(*[stumble()] * 11, None, stumble())
     async with desk(journal, github) as it:
         await it.put("a")
-        await it.done()
+        await it.until(lambda post: post.filed == 1)
         await it.put("b")
-        await it.done()
+        await it.until(lambda post: post.filed == 2)
     assert it.pauses == [*(2.0**n for n in range(9)), LONGEST_PAUSE, LONGEST_PAUSE, 1.0]
 
 
 async def test_waits_as_long_as_github_asks(journal: Journal) -> None:
     async with desk(journal, GitHub(stumble(3600.0), stumble(0.0), stumble())) as it:
         await it.put("a")
-        await it.done()
+        await it.until(lambda post: post.filed == 1)
     assert it.pauses == [3600.0, 0.0, 4.0]
 
 
 async def test_what_cannot_be_filed_at_all_is_given_up_and_said(journal: Journal) -> None:
-    github = GitHub(FilingError("o/r: issues are switched off there", permanent=True))
+    github = GitHub(FilingError("o/r: GitHub does not take it", refused=True))
     async with desk(journal, github) as it:
         await it.put("a", "b")
         post = await it.done()
-    assert post == Post(pending=0, filed=1, unfiled=("a: o/r: issues are switched off there",))
+    assert post == Post(pending=0, filed=1, unfiled=("given up: a: o/r: GitHub does not take it",))
     assert github.calls == [("a", False), ("b", False)]
     assert it.pauses == []
     assert [(told.issue.title, told.given_up) for told in it.told] == [("a", True), ("b", False)]
     assert journal.letters() == []
+
+
+async def test_what_somebody_has_to_change_first_is_left_to_the_next_session(journal: Journal) -> None:
+    stumble = FilingError("o/r: issues are switched off there", permanent=True)
+    github = GitHub(*[stumble] * 5)
+    async with desk(journal, github) as it:
+        await it.put(*"abcde")
+        post = await it.done()
+    line = "kept for the next session: a, b, c and 2 more: o/r: issues are switched off there"
+    assert post == Post(pending=0, filed=0, unfiled=(line,))
+    assert [title for title, _ in github.calls] == [*"abcde"]
+    assert it.pauses == []
+    async with desk(journal, github) as it:
+        assert (await it.done()).filed == 5
+    assert github.calls[5:] == [(title, True) for title in "abcde"]
+
+
+async def test_nobody_waits_for_a_limit_that_lasts(journal: Journal) -> None:
+    lifted = asyncio.Event()
+
+    class Limited(Desk):
+        async def pause(self, seconds: float) -> None:
+            await super().pause(seconds)
+            await lifted.wait()
+
+    it = Limited(journal, GitHub(stumble(3600.0)))
+    it.start()
+    try:
+        await it.put("a", "b")
+        post = await it.until(lambda post: bool(post.unfiled))
+        assert post == Post(pending=0, filed=0, unfiled=("kept for the next session: b, a: GitHub answered 502",))
+        assert it.pauses == [3600.0]
+        lifted.set()
+        assert await it.until(lambda post: post.filed == 2) == Post(pending=0, filed=2)
+    finally:
+        await it.outbox.stop()
 
 
 async def test_one_that_fails_does_not_hold_up_the_others(journal: Journal) -> None:
@@ -211,7 +247,7 @@ async def test_one_that_fails_does_not_hold_up_the_others(journal: Journal) -> N
     async with desk(journal, Stumbles()) as it:
         await it.put("bad", "a", "b")
         post = await it.until(lambda post: post.filed == 2)
-    assert post == Post(pending=1, filed=2, unfiled=("bad: GitHub answered 502",))
+    assert post == Post(pending=1, filed=2, unfiled=("kept for the next session: bad: GitHub answered 502",))
     assert [(kept.issue.title, kept.failed, kept.given_up) for kept in journal.letters()] == [
         ("bad", "GitHub answered 502", False)
     ]
@@ -260,7 +296,7 @@ async def test_without_a_token_it_is_kept_and_said(journal: Journal) -> None:
     async with desk(journal, None) as it:
         await it.put("a")
         post = await it.done()
-    assert post == Post(pending=0, filed=0, unfiled=("a: there is no GitHub token",))
+    assert post == Post(pending=0, filed=0, unfiled=("kept for the next session: a: there is no GitHub token",))
     assert [told.failed for told in it.told] == ["there is no GitHub token"]
     assert [(kept.tries, kept.failed) for kept in journal.letters()] == [(0, "")]
 

@@ -10,6 +10,7 @@ from datetime import datetime
 import pytest
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
+from faults import fault
 from pytest_dispatch.core.errors import ConfigError, DispatchError, SourceError
 from pytest_dispatch.core.model import Kind
 from pytest_dispatch.network import reason_of
@@ -137,6 +138,12 @@ def test_an_unknown_repository_may_be_a_private_one(github: FakeGitHub) -> None:
     )
 
 
+@fault(
+    "GitHub",
+    "there is no such repository, or the token may not read it (404)",
+    outcome="nothing begins; exit code 4",
+    told="`there is no repository …, or the token from … may not read it`",
+)
 def test_an_unknown_repository_with_a_token(github: FakeGitHub, token: Token) -> None:
     assert complaint(github, token=token) == (
         "there is no repository AMDEPYC/dispatch, or the token from GITHUB_TOKEN may not read it "
@@ -156,6 +163,12 @@ def test_no_release_at_all(github: FakeGitHub) -> None:
     )
 
 
+@fault(
+    "GitHub",
+    "the token is not valid when the release is listed (401)",
+    outcome="nothing begins; exit code 4",
+    told="`… 401 Unauthorized: Bad credentials; is the token from … expired or mistyped?`",
+)
 def test_a_bad_token(github: FakeGitHub) -> None:
     publish(github)
     bad = Token("expired-fake-token", "gh auth token", github.url)
@@ -185,6 +198,12 @@ def test_nothing_at_all(github: FakeGitHub) -> None:
     assert complaint(github).endswith("it has no asset at all")
 
 
+@fault(
+    "GitHub",
+    "the rate limit is used up when the release is listed",
+    outcome="nothing begins; exit code 4",
+    told="`the rate limit of api.github.com is used up until 14:05:00 CET (for 30m)`; not tried again",
+)
 def test_a_primary_rate_limit_is_an_error_at_once_and_says_until_when(github: FakeGitHub) -> None:
     publish(github)
     github.limit_next(seconds=1800)
@@ -243,6 +262,27 @@ def test_nobody_listens(github: FakeGitHub) -> None:
     assert one_line(caught.value) == "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: connection refused"
 
 
+@fault(
+    "GitHub",
+    "GitHub's answer trickles in and does not end",
+    outcome="nothing begins, exit code 4; for an issue: unchanged, it is filed later",
+    told="`… cannot be reached: no whole answer within 1m`",
+)
+def test_an_answer_that_trickles_in(github: FakeGitHub) -> None:
+    publish(github)
+    github.fail_next("GET *", status=200, data={"message": "x" * 10_000}, trickle=0.05)
+    with pytest.raises(SourceError) as caught:
+        list_release(REPO, None, None, github.url, timeout=0.25)
+    text = "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: no whole answer within 1s"
+    assert one_line(caught.value) == text
+
+
+@fault(
+    "GitHub",
+    "GitHub does not answer (timeout)",
+    outcome="nothing begins, exit code 4; an issue is filed later; a download is tried again, and then an `error`",
+    told="`… cannot be reached: no answer within 15s` (30 s for a download); a read is tried twice",
+)
 def test_no_answer_in_time(github: FakeGitHub) -> None:
     publish(github)
     gates = [github.hold_next("GET *") for _ in range(2)]
@@ -311,22 +351,17 @@ def test_a_redirect_to_another_server_is_not_followed(github: FakeGitHub, token:
     publish(github)
     elsewhere = f"{github.storage_url}/repos/x"
     github.fail_next("GET *", status=301, headers={"Location": elsewhere})
-    assert "redirected from host 127.0.0.1 to 127.0.0.2" in complaint(github, token=token)
+    assert f"127.0.0.1 redirects to another server, {elsewhere}: the token is" in complaint(github, token=token)
     assert sum(github.requests.values()) == 1
 
 
 def test_a_renamed_repository_is_followed_on_the_same_server(github: FakeGitHub) -> None:
-    publish(github)
-    github.add_release("new/name", "example", {"a.efi": (EFI, b"MZ")})
-    there = f"{github.url}/repos/new/name/releases/tags/example"
-    github.fail_next("GET */tags/example", status=301, headers={"Location": there})
-    release = github.add_repo("new/name").releases["example"]
-    github.fail_next(
-        "GET */assets",
-        status=301,
-        headers={"Location": f"{github.url}/repos/new/name/releases/{release.id}/assets"},
-    )
-    assert [each.name for each in list_release(REPO, "example", None, github.url).workloads] == ["a.efi"]
+    """With all its pages, since the query goes along."""
+    github.add_release(REPO, "example", {f"{number:03}.efi": (EFI, b"MZ") for number in range(150)})
+    github.rename_repo(REPO, "new/name")
+    listing = list_release(REPO, "example", None, github.url)
+    assert len(listing.workloads) == 150
+    assert listing.name == f"{REPO}@example"
 
 
 def test_a_next_page_on_another_server_is_not_asked_for(github: FakeGitHub) -> None:

@@ -2,18 +2,20 @@
 
 PyGithub speaks: signing in, connections, repeating reads, pausing between writes. Its object layer is
 not used, because it follows whatever URL an answer names and takes an answer's shape on trust; here an
-answer is decoded into a declared type, or refused.
+answer is decoded into a declared type, or refused, and a redirect is followed on the same server alone.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http.client import responses
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 from urllib3.util.retry import Retry
@@ -24,7 +26,7 @@ from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.network import Origin, is_web_url, limit_wait, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 USER_AGENT = "pytest-dispatch"
 API_VERSION = "2022-11-28"
 PAGE = 100  # entries; the most that GitHub gives at once
+REDIRECTS = 5
+WHOLE = 4  # timeouts that a request may take as a whole, however busily its answer trickles in
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
@@ -52,6 +56,8 @@ class Trouble(StrEnum):
     REFUSED = "refused"  # any other status: asking again will not help
     STRANGE = "strange"  # an answer, but none that GitHub gives
 
+
+_MOVED = (301, 302, 307, 308)
 
 _TROUBLES = {
     401: Trouble.TOKEN,
@@ -101,12 +107,14 @@ class GitHubApi:
     """Requests to one GitHub, one after the other, from one thread at a time.
 
     Reads are repeated when the server fails or cuts the connection; writes never, since a write whose
-    answer was lost may have been carried out. A rate limit is an error at once.
+    answer was lost may have been carried out. A rate limit is an error at once. What was moved, as a renamed
+    repository is, is followed where it is on the same server: the token goes to no other.
 
     Args:
         api_url: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise Server.
         token: Signs every request; `None` asks as anybody.
-        timeout: Seconds to wait for a connection, and for each part of an answer.
+        timeout: Seconds to wait for a connection, and for each part of an answer; a request as a whole may take
+            four times as long.
         pause: Seconds between two writes; GitHub asks for one
             (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
 
@@ -114,12 +122,13 @@ class GitHubApi:
         ConfigError: `api_url` is no URL of an API.
     """
 
-    def __init__(self, api_url: str, token: Token | None, *, timeout: int = 15, pause: float = 1.0) -> None:
+    def __init__(self, api_url: str, token: Token | None, *, timeout: float = 15, pause: float = 1.0) -> None:
         self._base = checked_api_url(api_url)
         self._origin = Origin.of(self._base)
         self._token = token
         self._timeout = timeout
-        self._github = _connect(self._base, token, timeout, pause)
+        self._github = _connect(self._base, token, pause)
+        self._line = _line(self._base, timeout)
 
     def get(self, path: str, shape: type[T], **parameters: str) -> T:
         """Read one thing.
@@ -152,6 +161,7 @@ class GitHubApi:
 
     def close(self) -> None:
         """Drop the connections."""
+        self._line.close()
         self._github.close()
 
     def __enter__(self) -> Self:
@@ -165,17 +175,38 @@ class GitHubApi:
     def _request(
         self, verb: str, path: str, parameters: dict[str, str], body: Mapping[str, object] | None = None
     ) -> tuple[Mapping[str, str], object]:
+        there = path
+        for _ in range(REDIRECTS + 1):
+            status, headers, text = self._asked(verb, there, parameters, body)
+            if status not in _MOVED or "location" not in headers:
+                data = _parsed(text)
+                if status >= 300:
+                    raise self._failed(f"{verb} {path}", status, headers, data)
+                return headers, data
+            there = self._moved(there, headers["location"])
+        text = f"{self._origin.host}: expected an answer after at most {REDIRECTS} redirects, got another one"
+        raise GitHubError(text, Trouble.REFUSED)
+
+    def _asked(
+        self, verb: str, there: str, parameters: dict[str, str], body: Mapping[str, object] | None
+    ) -> tuple[int, Mapping[str, str], str]:
+        ask: Callable[..., tuple[int, Mapping[str, str], str]] = self._github.requester.requestJson
+        longest = WHOLE * self._timeout
         try:
-            status, headers, text = self._github.requester.requestJson(verb, path, parameters=parameters, input=body)
+            return _within(longest, lambda: ask(verb, there, parameters=parameters, input=body, cnx=self._line))
+        except TimeoutError:
+            text = f"{self._origin.host} cannot be reached: no whole answer within {format_duration(longest)}"
+            raise GitHubError(text, Trouble.NETWORK) from None
         except OSError as error:  # which every error of `requests` is
             # Not chained: the library's error holds the request, and the request holds the token.
             raise self._unreachable(error) from None
-        except RuntimeError as error:  # a redirect that leads to another server
-            raise GitHubError(f"{self._origin.host}: {self._own(str(error))}", Trouble.REFUSED) from None
-        data = _parsed(text)
-        if status >= 300:
-            raise self._failed(f"{verb} {path}", status, headers, data)
-        return headers, data
+
+    def _moved(self, path: str, location: str) -> str:
+        url = urljoin(path if "://" in path else f"{self._base}{path}", location)
+        if not is_web_url(url) or Origin.of(url) != self._origin:
+            text = f"{self._origin.host} redirects to another server, {self._own(url)}: the token is not for that one"
+            raise GitHubError(text, Trouble.REFUSED)
+        return url
 
     def _unreachable(self, error: Exception) -> GitHubError:
         reason = reason_of(error, self._timeout)
@@ -274,14 +305,25 @@ def checked_api_url(text: str) -> str:
     """
     parts = urlsplit(text) if is_web_url(text) else None
     if parts is None or parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {text!r}")
+        shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # its password is nobody's business
+        raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {shown!r}")
     return text.rstrip("/")
 
 
-def _connect(base: str, token: Token | None, timeout: int, pause: float) -> Any:
+def _connect(base: str, token: Token | None, pause: float) -> Any:
     from github import Auth, Github
 
-    reads_again = Retry(
+    return Github(
+        auth=Auth.Token(token.reveal()) if token else None,
+        base_url=base,
+        user_agent=USER_AGENT,
+        seconds_between_requests=0,
+        seconds_between_writes=pause,
+    )
+
+
+def _reads_again() -> Retry:
+    return Retry(
         total=2,
         connect=0,
         read=1,
@@ -292,12 +334,37 @@ def _connect(base: str, token: Token | None, timeout: int, pause: float) -> Any:
         raise_on_status=False,
         respect_retry_after_header=False,
     )
-    return Github(
-        auth=Auth.Token(token.reveal()) if token else None,
-        base_url=base,
-        timeout=timeout,
-        user_agent=USER_AGENT,
-        retry=reads_again,
-        seconds_between_requests=0,
-        seconds_between_writes=pause,
-    )
+
+
+def _line(base: str, timeout: float) -> Any:
+    """A connection that leaves it to us to follow redirects: the library forgets the query, and never gives up."""
+    from github.Requester import HTTPRequestsConnectionClass, HTTPSRequestsConnectionClass
+
+    parts = urlsplit(base)
+    kind: Any = HTTPSRequestsConnectionClass if parts.scheme == "https" else HTTPRequestsConnectionClass
+
+    class Line(kind):  # type: ignore[misc] # one of the two, which are alike and not related
+        def getresponse(self) -> Any:
+            answer = super().getresponse()
+            answer.status = 308 if answer.status == 301 else answer.status
+            return answer
+
+    return Line(parts.hostname, parts.port, retry=_reads_again(), timeout=timeout)
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` returns or raises, if it takes no longer; else it is left alone, in a thread that nobody waits for.
+
+    Raises:
+        TimeoutError: It takes longer.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="github-request", daemon=True).start()
+    return done.result(seconds)

@@ -1,9 +1,10 @@
-"""GitHub issues as the session sees them: what is filed is told, and GitHub's bad days change nothing else."""
+"""GitHub issues as the session sees them: what is filed is told. Of GitHub's bad days: `test_github_faults`."""
 
 from __future__ import annotations
 
 import pytest
 
+from faults import fault
 from plugin_bench import Bench
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -36,25 +37,12 @@ def test_every_outcome_becomes_an_issue(bench: Bench, github: FakeGitHub, filing
     assert bench.path.joinpath("own.xml").read_text().count('name="dispatch_issue"') == 6
 
 
-def test_github_stumbles(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
-    github.add_repo("me/lab")
-    github.fail_next("POST /repos/*/issues", status=502, html=True)
-    github.fail_next("POST /repos/*/issues", drop_after_commit=True)
-    bench.workloads({"a": "pass"})
-    result = bench.run(*filing)
-    assert result.ret == 0
-    assert [issue.title for issue in github.issues("me/lab")] == ["a.efi"]
-    result.stdout.fnmatch_lines(["issue: a.efi: http*/me/lab/issues/1"])
-
-
-def test_github_refuses(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
-    github.add_repo("me/lab", has_issues=False)
-    bench.workloads({"a": "pass"})
-    result = bench.run(*filing)
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["not filed*: a.efi: *issues are switched off there*"])
-
-
+@fault(
+    "GitHub",
+    "pytest is interrupted while GitHub files an issue",
+    outcome="unchanged; the next session recognises the issue, and files the others",
+    told="nothing",
+)
 def test_what_was_interrupted_is_filed_by_the_next_session(
     bench: Bench, github: FakeGitHub, filing: tuple[str, ...]
 ) -> None:

@@ -15,13 +15,17 @@ class FilingError(DispatchError):
 
     Attributes:
         retry_after: Seconds after which the other side wants to be asked again, where it said so.
-        permanent: Asking again will not help until somebody has changed something.
+        permanent: Asking again will not help until somebody has changed something; so not in this session.
+        refused: Asking again will never help: it is what is filed that is not taken. This is permanent too.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, permanent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, permanent: bool = False, refused: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        self.permanent = permanent
+        self.permanent = permanent or refused
+        self.refused = refused
 
 
 class Filer(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,12 @@ import msgspec
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import Complaint, GitHubApi, GitHubError, Trouble, is_repo
+from pytest_dispatch.report.fences import cut
 from pytest_dispatch.report.filing import FilingError
+from pytest_dispatch.report.words import harmless_line, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Self
 
     from pytest_dispatch.core.model import Issue
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 TITLE_LIMIT = 256  # characters
 BODY_ROOM = 65_000  # characters; a longer body goes on in a comment, as notes and markers need room too
 NOTE_ROOM = 350  # characters
+TITLE_SHOWN = 100  # characters of a title that was refused, in a note
+NO_TITLE = "(no title)"
 LOOK_BACK = timedelta(days=14)  # how far back an issue that may exist is looked for
+
+_REFUSED = "which GitHub refused"
+
+#: What the token's or the repository's owner can change, after which the issue may still be filed.
+_UNTIL_CHANGED = {Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.MISSING, Trouble.GONE, Trouble.REFUSED}
 
 
 class _Filed(msgspec.Struct):
@@ -69,9 +77,9 @@ class GitHubFiler:
     def file(self, issue: Issue, may_exist: bool) -> str:
         """File an issue with its comments.
 
-        What GitHub does not know or refuses (a milestone, an assignee, a label) is left out, and the body says
-        so. After an error the same issue may be given again with `may_exist`: what was filed before is
-        recognised by its marker, and the rest is added.
+        What GitHub does not know or refuses (a milestone, an assignee, a label, at last the text or the title) is
+        left out, and the body says so. After an error the same issue may be given again with `may_exist`: what was
+        filed before is recognised by its marker, and the rest is added.
 
         Args:
             issue: What to file.
@@ -83,11 +91,11 @@ class GitHubFiler:
         Raises:
             FilingError: GitHub did not take it, or did not say that it did.
         """
-        pages = _pages(issue)
+        body, *comments = _pages(issue)
         try:
-            found = self._find(issue.marker) if may_exist else None
-            filed = found or self._create(issue, pages[0])
-            self._comment(filed, pages[1:], fresh=found is None)
+            found = self._find(_mark(issue.marker)) if may_exist else None
+            filed = found or self._create(issue, body)
+            self._comment(filed, comments, fresh=found is None)
         except GitHubError as error:
             raise self._failed(error) from None
         return filed.html_url
@@ -96,7 +104,7 @@ class GitHubFiler:
         """Drop the connections."""
         self._api.close()
 
-    def _find(self, marker: str) -> _Filed | None:
+    def _find(self, mark: str) -> _Filed | None:
         # The list, and not the search, whose index lags behind by minutes.
         start = datetime.now(UTC) - LOOK_BACK
         recent = self._api.pages(
@@ -110,20 +118,19 @@ class GitHubFiler:
         for each in recent:
             if each.created_at < start:  # it was only touched since
                 return None
-            if each.pull_request is None and marker in (each.body or ""):
+            if each.pull_request is None and mark in (each.body or ""):
                 return each
         return None
 
     def _create(self, issue: Issue, body: str) -> _Filed:
-        extras = _Extras.of(issue)
+        extras = _Extras.of(issue, body)
         if issue.milestone:
             extras.milestone = self._milestone(issue.milestone)
             if extras.milestone is None:
                 extras.left_out.append(f"the milestone {issue.milestone!r}, which {self._repo} does not have")
         while True:
-            content = {"title": _title(issue.title), "body": extras.noted(body), **extras.fields()}
             try:
-                return self._api.post(f"/repos/{self._repo}/issues", content, _Filed)
+                return self._api.post(f"/repos/{self._repo}/issues", extras.fields(_mark(issue.marker)), _Filed)
             except GitHubError as error:
                 if error.status != 422 or not extras.drop(error.complaints):
                     raise
@@ -138,15 +145,23 @@ class GitHubFiler:
         path = f"/repos/{self._repo}/issues/{filed.number}/comments"
         there = [] if fresh else [each.body or "" for each in self._api.pages(path, _Comment)]
         for comment in comments:
-            marker = comment.rpartition("\n")[2]
-            if not any(marker in body for body in there):
-                self._api.post(path, {"body": comment}, _Comment)
+            mark = comment.rpartition("\n")[2]
+            if not any(mark in body for body in there):
+                self._say(path, comment, mark)
+
+    def _say(self, path: str, comment: str, mark: str) -> None:
+        try:
+            self._api.post(path, {"body": comment}, _Comment)
+        except GitHubError as error:
+            if error.status != 422:
+                raise
+            self._api.post(path, {"body": f"> A part of the report is missing here, {_REFUSED}.\n\n{mark}"}, _Comment)
 
     def _failed(self, error: GitHubError) -> FilingError:
         # A write whose answer was lost or garbled may have been carried out; a refused one was not.
-        permanent = error.trouble is not Trouble.LIMIT and 300 <= error.status < 500
         text = f"{self._repo}: {error}{self._advice(error.trouble)}"
-        return FilingError(text, retry_after=error.wait, permanent=permanent)
+        refused = error.trouble is Trouble.REFUSED and error.status >= 400
+        return FilingError(text, retry_after=error.wait, permanent=error.trouble in _UNTIL_CHANGED, refused=refused)
 
     def _advice(self, trouble: Trouble) -> str:
         if self._token is None:
@@ -164,24 +179,28 @@ class GitHubFiler:
 
 @dataclass(slots=True)
 class _Extras:
-    """What an issue can be filed without."""
+    """What an issue is filed with, and can be filed without."""
 
+    title: str
+    body: str
     labels: list[str]
     assignees: list[str]
     milestone: int | None = None
     left_out: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, issue: Issue) -> Self:
+    def of(cls, issue: Issue, body: str) -> Self:
         labels, assignees = (
-            list(dict.fromkeys(text for each in given if (text := _plain(each).strip())))
+            list(dict.fromkeys(text for each in given if (text := plain(each).strip())))
             for given in (issue.labels, issue.assignees)
         )
-        return cls(labels, assignees)
+        return cls(_title(issue.title), body, labels, assignees)
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self, mark: str) -> dict[str, Any]:
+        """As GitHub wants it, with a line about what was left out."""
         milestone = {} if self.milestone is None else {"milestone": self.milestone}
-        return {"labels": self.labels, "assignees": self.assignees, **milestone}
+        body = "\n\n".join(part for part in (self.body, self._note(), mark) if part)
+        return {"title": self.title, "body": body, "labels": self.labels, "assignees": self.assignees, **milestone}
 
     def drop(self, complaints: Sequence[Complaint]) -> bool:
         """Leave out what GitHub complains of, or everything if it does not say; whether that was anything."""
@@ -196,65 +215,51 @@ class _Extras:
     def _drop_one(self, subject: str, value: Any) -> None:
         if subject == "milestone" and self.milestone is not None:
             self.milestone = None
-            self.left_out.append("the milestone, which GitHub refused")
+            self.left_out.append(f"the milestone, {_REFUSED}")
+        if subject == "title" and self.title != NO_TITLE:
+            self.left_out.append(f"the title {self.title[:TITLE_SHOWN]!r}, {_REFUSED}")
+            self.title = NO_TITLE
+        if subject == "body" and self.body:
+            self.left_out.append(f"its text, {_REFUSED}; the journal of the lab has it")
+            self.body = ""
         listed = {"label": self.labels, "assignee": self.assignees}.get(subject, [])
         refused = [value] if value in listed else list(listed)
-        self.left_out += [f"the {subject} {each!r}, which GitHub refused" for each in refused]
+        self.left_out += [f"the {subject} {each!r}, {_REFUSED}" for each in refused]
         listed[:] = [each for each in listed if each not in refused]
 
-    def noted(self, body: str) -> str:
-        """The body with a line about what was left out."""
+    def _note(self) -> str:
         if not self.left_out:
-            return body
-        note = f"> Filed without {', '.join(map(_plain, self.left_out))}."
-        if len(note) > NOTE_ROOM:
-            note = f"{note[: NOTE_ROOM - 3]}..."
-        return f"{body}\n\n{note}"
+            return ""
+        # What a workload calls its labels calls nobody here either.
+        note = f"> Filed without {harmless_line(', '.join(self.left_out))}."
+        return note if len(note) <= NOTE_ROOM else f"{note[: NOTE_ROOM - 3]}..."
 
 
 def _subject(complaint: Complaint) -> str:
-    """Which of an issue's extras a complaint is about, if any."""
+    """Which part of an issue a complaint is about, if any."""
     if complaint.resource == "Label":
         return "label"
     name = complaint.field.rstrip("s")
-    return name if name in ("label", "assignee", "milestone") else ""
+    return name if name in ("label", "assignee", "milestone", "title", "body") else ""
 
 
 def _essential(complaint: Complaint) -> bool:
-    return complaint.resource != "Label" and complaint.field in ("title", "body")
+    return _subject(complaint) in ("title", "body")
+
+
+def _mark(marker: str) -> str:
+    """What shows nothing, and stands at the end of an issue's body."""
+    return f"<!-- {marker} -->"
 
 
 def _pages(issue: Issue) -> list[str]:
-    """The body and the comments, each short enough for GitHub and with a marker of its own."""
-    body, *rest = _pieces(_plain(issue.body), BODY_ROOM) or [""]
-    if issue.marker not in body:
-        body = f"{body}\n\n{issue.marker}"
-    rest += [piece for comment in issue.comments for piece in _pieces(_plain(comment), BODY_ROOM)]
-    key = hashlib.sha256(issue.marker.encode()).hexdigest()[:16]
-    marked = (f"{text}\n\n<!-- dispatch: {key}, comment {number} -->" for number, text in enumerate(rest, start=1))
-    return [body, *marked]
-
-
-def _pieces(text: str, limit: int) -> list[str]:
-    """The text in pieces of at most so many characters, cut between lines where there are any."""
-    return list(_cut(text, limit))
-
-
-def _cut(text: str, limit: int) -> Iterator[str]:
-    while len(text) > limit:
-        line_end = text.rfind("\n", 1, limit) + 1
-        cut = line_end or limit
-        yield text[:cut]
-        text = text[cut:]
-    if text:
-        yield text
+    """The body, and the comments with a mark for each, all short enough for GitHub."""
+    body, *rest = cut(plain(issue.body), BODY_ROOM)
+    rest += [page for comment in issue.comments for page in cut(plain(comment), BODY_ROOM) if page]
+    marks = (_mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))
+    return [body, *(f"{text}\n\n{mark}" for text, mark in zip(rest, marks, strict=True))]
 
 
 def _title(text: str) -> str:
-    line = " ".join(_plain(text).split()) or "(no title)"
+    line = " ".join(plain(text).split()) or NO_TITLE
     return line if len(line) <= TITLE_LIMIT else f"{line[: TITLE_LIMIT - 3]}..."
-
-
-def _plain(text: str) -> str:
-    """The text without what GitHub's parser refuses: NUL, and halves of characters."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

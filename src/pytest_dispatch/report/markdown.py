@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from datetime import UTC, datetime
 from itertools import pairwise
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.model import Attempt, Issue, Outcome, Report, Run
+from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
+from pytest_dispatch.report.fences import cut
+from pytest_dispatch.report.words import harmless, harmless_line, plain
 
 LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
+PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
 TITLE_LIMIT = 256  # characters that GitHub takes in a title
+
+TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
+
+#: Begins what the lab says. No workload can write this: its HTML is shown as text.
+_FOOTER = ("---", "<details open><summary>Recorded by the lab</summary>", "")
 
 _HEADLINE = {
     Outcome.PASSED: "passed",
@@ -19,13 +29,14 @@ _HEADLINE = {
 }
 
 
-def issues_for(run: Run, source: str, digest: str) -> list[Issue]:
+def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list[Issue]:
     """The issues that a run becomes: one for each report, or one that says that there is none.
 
     Args:
         run: Has its outcome.
         source: Where the workload came from, as in node ids.
         digest: Of the bytes that were served.
+        raw: Leave the workload's Markdown as it is, with all that it can do to people and other issues.
     """
     said = [(a, report) for a in run.attempts for report in a.reports if not report.late]
     if not said:
@@ -33,18 +44,19 @@ def issues_for(run: Run, source: str, digest: str) -> list[Issue]:
         silent = Report(title=f"{run.workload.name} {_HEADLINE[outcome]}", body=_sentence(run.reason))
         said = [(run.attempt, silent)]
     return [
-        _issue(run, number, report, _footer(run, attempt, source, digest))
+        _issue(run, number, report, _footer(run, attempt, source, digest), raw=raw)
         for number, (attempt, report) in enumerate(said)
     ]
 
 
-def _issue(run: Run, number: int, report: Report, footer: str) -> Issue:
-    parts = [report.body.rstrip(), _cases(report), footer]
-    first, *rest = _split("\n\n".join(part for part in parts if part))
+def _issue(run: Run, number: int, report: Report, footer: str, *, raw: bool) -> Issue:
+    first, *rest = _pages(_text(report, raw=raw), footer)
+    title = " ".join(report.title.split()) or run.workload.name
     return Issue(
-        title=_clip(" ".join(report.title.split()) or run.workload.name),
+        title=_clip(title if raw else harmless_line(title)),
         body=first,
-        marker=f"dispatch-{run.id}-{number}",
+        # Nobody can know it before, or the issue could be filed by somebody else in its place.
+        marker=f"dispatch-{run.id}-{number}-{secrets.token_hex(8)}",
         comments=tuple(rest),
         labels=report.labels,
         assignees=report.assignees,
@@ -60,44 +72,62 @@ def _sentence(reason: str) -> str:
     return f"{reason[:1].upper()}{reason[1:]}." if reason else ""
 
 
-def _split(text: str) -> list[str]:
-    """Pieces of at most `LIMIT` characters, cut at line ends where there are any."""
-    pieces = []
-    while len(text) > LIMIT:
-        cut = text.rfind("\n", 1, LIMIT) + 1 or LIMIT
-        pieces.append(text[:cut])
-        text = text[cut:]
-    return [*pieces, text]
+def _text(report: Report, *, raw: bool) -> str:
+    """What the workload said; of more than is filed only so much that it can be seen to be more."""
+    most = PAGES * LIMIT
+    body = report.body.rstrip()[:most]
+    fit = plain if raw else harmless
+    return "\n\n".join(fit(part) for part in (body, _cases(report.cases)[:most]) if part)
 
 
-def _cases(report: Report) -> str:
+def _pages(text: str, footer: str) -> list[str]:
+    """The text on no more pages than there may be, with the footer at the end of the last."""
+    pages = cut(text, LIMIT)
+    if len(pages) >= PAGES:
+        pages[PAGES - 1 :] = [TOO_LONG]
+    if not pages[-1]:
+        return [*pages[:-1], footer]
+    whole = f"{pages[-1]}\n\n{footer}"
+    return [*pages[:-1], whole] if len(whole) <= LIMIT else [*pages, footer]
+
+
+def _cases(cases: tuple[Case, ...]) -> str:
     """The cases that did not pass, in a table, and how many did."""
-    if not report.cases:
+    if not cases:
         return ""
-    other = [case for case in report.cases if case.outcome is not Outcome.PASSED]
-    summary = f"{len(report.cases) - len(other)} of {len(report.cases)} cases passed"
+    other = [case for case in cases if case.outcome is not Outcome.PASSED]
+    summary = f"{len(cases) - len(other)} of {len(cases)} cases passed"
     if not other:
         return f"{summary}."
-    rows = [f"| {_cell(case.name)} | {case.outcome} | {_cell(case.message)} |" for case in other]
+    shown = other[: PAGES * LIMIT // len("|  | error |  |")]
+    rows = [f"| {_cell(case.name)} | {case.outcome} | {_cell(case.message)} |" for case in shown]
     return "\n".join([f"{summary}:", "", "| case | outcome | message |", "| --- | --- | --- |", *rows])
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
+    return " ".join(text[:LIMIT].replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
     stamp = datetime.fromtimestamp(attempt.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     outcome = attempt.outcome or run.outcome
     facts = {
-        "workload": f"`{run.workload.name}` of {source}",
-        "digest": f"`{digest}`" if digest else "",
-        "machine": f"`{attempt.machine}`" if attempt.machine else "none",
+        "workload": f"{_code(run.workload.name)} of {harmless_line(source)}",
+        "digest": _code(digest) if digest else "",
+        "machine": _code(attempt.machine) if attempt.machine else "none",
         "outcome": f"{outcome}, attempt {attempt.number} of {len(run.attempts)}",
         "states": ", ".join(f"{state} {format_duration(seconds)}" for state, seconds in _spent(attempt)),
         "ended": stamp,
     }
-    return "---\n" + "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
+    lines = [f"- {name}: {value}" for name, value in facts.items() if value]
+    return "\n".join([*_FOOTER, *lines, "", "</details>"])
+
+
+def _code(text: str) -> str:
+    """A name as inline code, whatever is in it."""
+    line = " ".join(plain(text).split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 
 
 def durations(run: Run) -> list[tuple[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.network import Origin, is_web_url, limit_wait, reason_of
 from pytest_dispatch.sources.blocking import in_thread
-from pytest_dispatch.sources.partial import Partial, PassingError, StartOverError, Wanted
+from pytest_dispatch.sources.partial import CHANGED, Partial, PassingError, StartOverError, Wanted
 from pytest_dispatch.sources.shelf import CHUNK
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ class Patience:
     Attributes:
         timeout: Seconds to wait for a connection, and for each part of an answer.
         pauses: Seconds before each further try. Whenever a MiB was gained they begin anew.
+        slowest: Bytes per second, over as long as `timeout`; a download that is slower is taken for cut.
+        limited: Seconds that are waited for rate limits, for each asset.
     """
 
     timeout: float = 30.0
     pauses: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    slowest: float = 1024.0
+    limited: float = 600.0
 
 
 class Downloader:
@@ -77,7 +82,7 @@ class Downloader:
         """
         file = Partial(partial, wanted)
         pauses = iter(self._patience.pauses)
-        gained = 0
+        gained, limited = 0, self._patience.limited
         while True:
             try:
                 return await self._try(wanted, file, on_progress)
@@ -86,8 +91,9 @@ class Downloader:
                     await in_thread(file.discard)
                 if file.size >= gained + CHUNK:
                     gained, pauses = file.size, iter(self._patience.pauses)
-                pause = next(pauses, None)
-                if pause is None:
+                pause = next(pauses, None) if error.wait is None else error.wait
+                limited -= error.wait or 0.0
+                if pause is None or limited < 0:
                     raise FetchError(f"{wanted.name}: {error}") from error.__cause__
             finally:
                 await in_thread(file.close)
@@ -105,7 +111,7 @@ class Downloader:
                 async with self._answer(wanted, file.resume_headers()) as answer:
                     start = _start(wanted, answer, file.size)
                     await in_thread(file.begin, start, answer.headers.get("etag", ""))
-                    async with aclosing(_chunks(answer)) as chunks:
+                    async with aclosing(_chunks(answer, self._patience)) as chunks:
                         async for chunk in chunks:
                             await in_thread(file.write, chunk)
                             on_progress(file.size)
@@ -122,7 +128,7 @@ class Downloader:
         url = _url(wanted, wanted.url)
         for _ in range(REDIRECTS + 1):
             request = client.build_request("GET", url, headers={**headers, **self._signed(str(url))})
-            answer = await client.send(request, stream=True)
+            answer = await self._send(client, request)
             try:
                 if not answer.has_redirect_location:
                     self._refuse(wanted, answer)
@@ -132,6 +138,14 @@ class Downloader:
                 await answer.aclose()
             url = redirected(wanted, answer)
         raise FetchError(f"{wanted.name}: expected the asset after at most {REDIRECTS} redirects, got another one")
+
+    async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        longest = 2 * self._patience.timeout  # however busily the head of the answer trickles in
+        try:
+            async with asyncio.timeout(longest):
+                return await client.send(request, stream=True)
+        except TimeoutError:
+            raise PassingError(f"{request.url.host}: no answer within {format_duration(longest)}") from None
 
     async def _opened(self) -> httpx.AsyncClient:
         async with self._opening:
@@ -161,18 +175,18 @@ class Downloader:
         wait = limit_wait(status, answer.headers)
         if wait is not None:
             hint = "" if self._token else "; a token has a limit of its own, which is far higher"
-            text = f"the rate limit of {host} is used up for {format_duration(wait)}{hint}"
-            raise FetchError(f"{wanted.name}: {text}")
+            raise PassingError(f"the rate limit of {host} is used up for {format_duration(wait)}{hint}", wait)
         raise FetchError(f"{wanted.name}: {said}{self._advice(status)}")
 
     def _advice(self, status: int) -> str:
+        if status == 401 and self._token is not None:
+            return f"; is the token from {self._token.source} expired, revoked or mistyped?"
         if status not in (401, 403, 404):
             return ""
+        gone = "it was deleted or replaced after the release was listed, or " if status == 404 else ""
         if self._token is None:
-            return "; it is gone, or it is private and needs a token (--dispatch-token or GITHUB_TOKEN)"
-        if status == 401:
-            return f"; is the token from {self._token.source} expired or mistyped?"
-        return f"; it is gone, or the token from {self._token.source} may not read it (Contents: read)"
+            return f"; {gone}it is private and needs a token (--dispatch-token or GITHUB_TOKEN)"
+        return f"; {gone}the token from {self._token.source} may not read it (Contents: read)"
 
 
 @cache
@@ -195,17 +209,21 @@ def _start(wanted: Wanted, answer: httpx.Response, have: int) -> int:
         return have
     length = answer.headers.get("content-length", str(wanted.size))
     if length != str(wanted.size):
-        raise FetchError(f"{wanted.name}: expected {wanted.size} bytes, {answer.url.host} has {length}")
+        raise FetchError(f"{wanted.name}: expected {wanted.size} bytes, {answer.url.host} has {length}: {CHANGED}")
     return 0
 
 
-async def _chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def _chunks(answer: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
     """The body in pieces that are worth a thread, and what came before a cut as well."""
     buffer = bytearray()
-    cut: httpx.TransportError | None = None
+    cut: httpx.TransportError | PassingError | None = None
+    pace = _Pace(patience)
     try:
         async for piece in answer.aiter_raw():
             buffer += piece
+            if not pace.keeps_up(len(piece)):
+                cut = PassingError(f"{answer.url.host}: slower than {patience.slowest:g} bytes a second")
+                break
             if len(buffer) >= CHUNK:
                 yield bytes(buffer)
                 buffer.clear()
@@ -215,6 +233,25 @@ async def _chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
         yield bytes(buffer)
     if cut is not None:
         raise cut
+
+
+class _Pace:
+    """Whether bytes come fast enough to be worth waiting for."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._since = time.monotonic()
+        self._got = 0
+
+    def keeps_up(self, count: int) -> bool:
+        """So many bytes have come."""
+        self._got += count
+        spent = time.monotonic() - self._since
+        if spent < self._patience.timeout:
+            return True
+        enough = self._got >= spent * self._patience.slowest
+        self._since, self._got = time.monotonic(), 0
+        return enough
 
 
 def redirected(wanted: Wanted, answer: httpx.Response) -> httpx.URL:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.media import SUFFIXES
-from pytest_dispatch.core.model import Expect, Kind, Workload
+from pytest_dispatch.core.model import Expect, Workload
+from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.kinds import kind_by_suffix, known
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from enum import StrEnum
 
 MANIFEST = "dispatch.toml"
+LARGEST = 4 * 2**20  # bytes of it
+DOTS = 200  # in a line of it: what a key of many parts takes to be read grows with their square
 
 #: What a `sim` machine can play when it boots a workload.
 SCENARIOS = (
@@ -65,12 +68,12 @@ def list_folder(path: Path, shown_as: str) -> Listing:
 def _files(folder: Path, shown_as: str) -> list[Workload]:
     found = []
     for path in folder.iterdir():
-        kind = SUFFIXES.get(path.suffix.lower())
+        kind = kind_by_suffix(path.suffix)
         if kind is not None and not path.name.startswith(".") and path.is_file():
             with _at(f"{shown_as}: {path.name!r}"):
                 found.append(_workload(folder, _path(path.name), kind, {}))
     if not found:
-        expected = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+        expected = ", ".join(f"*{media.suffix}" for media in known().values())
         raise ConfigError(f"{shown_as}: no workload in this folder: expected {expected}, or a {MANIFEST}")
     return found
 
@@ -87,17 +90,30 @@ def _manifest(folder: Path, shown_as: str) -> list[Workload]:
 
 
 def _tables(path: Path) -> list[Any]:
+    if (size := path.stat().st_size) > LARGEST:
+        raise ConfigError(f"expected at most {LARGEST} bytes, got {size}")
     try:
-        document = tomllib.loads(path.read_bytes().decode())
+        text = path.read_bytes().decode()
+        _refuse_dots(text)
+        document = tomllib.loads(text)
+        repr(document)  # what is nested too deep for this cannot be told of either
     except UnicodeDecodeError as error:
         raise ConfigError(f"expected UTF-8 text, byte {error.start} is not") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"expected TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("expected TOML with fewer tables within tables") from error
+    except ValueError as error:  # also a number with more digits than Python reads
+        raise ConfigError(f"expected TOML: {plain_line(str(error))}") from error
     _refuse_unknown(document, ["workload"])
     tables = document.get("workload", [])
     if not isinstance(tables, list) or not tables:
         raise ConfigError(f"expected at least one [[workload]] table, got {_shown(tables)}")
     return tables
+
+
+def _refuse_dots(text: str) -> None:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > DOTS and not line.lstrip().startswith("#"):
+            raise ConfigError(f"line {number}: expected at most {DOTS} dots, got {line.count('.')}")
 
 
 def _from_table(folder: Path, table: object) -> Workload:
@@ -112,14 +128,14 @@ def _from_table(folder: Path, table: object) -> Workload:
     if "name" not in read and "file" not in read:
         raise ConfigError("name: expected the name of a file in this folder, got nothing")
     file = read.pop("file", None) or PurePosixPath(read["name"])
-    kind = read.pop("type", None) or SUFFIXES.get(file.suffix.lower())
+    kind = read.pop("type", None) or kind_by_suffix(file.suffix)
     if kind is None:
-        raise ConfigError(f"type: expected {_listed(Kind)}, since {str(file)!r} does not tell, got nothing")
+        raise ConfigError(f"type: expected {_listed(known())}, since {str(file)!r} does not tell, got nothing")
     with _at("file"):
         return _workload(folder, file, kind, read)
 
 
-def _workload(folder: Path, file: PurePosixPath, kind: Kind, read: dict[str, Any]) -> Workload:
+def _workload(folder: Path, file: PurePosixPath, kind: str, read: dict[str, Any]) -> Workload:
     path = (folder / file).absolute()
     if not path.is_file():
         raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
@@ -139,11 +155,13 @@ def _refuse_duplicates(workloads: Iterable[Workload]) -> None:
 def _refuse_unknown(table: dict[str, Any], known: Iterable[str]) -> None:
     for key in table:
         if key not in known:
-            raise ConfigError(f"unknown key {key!r}, expected {_listed(known)}")
+            raise ConfigError(f"unknown key {_shown(key)}, expected {_listed(known)}")
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
+    if isinstance(value, str) and len(value) > LONGEST_NAME:
+        raise ConfigError(f"expected at most {LONGEST_NAME} characters, got {len(value)}")
+    if not isinstance(value, str) or not is_name(value):
         raise ConfigError(f"expected printable text, got {_shown(value)}")
     return value
 
@@ -187,11 +205,15 @@ def _one_of(choices: type[StrEnum] | tuple[str, ...]) -> Callable[[object], str]
     return read
 
 
+def _kind(value: object) -> str:
+    return _one_of(tuple(known()))(value)
+
+
 #: What a [[workload]] table may say, and how it is read.
 _KEYS: dict[str, Callable[[object], Any]] = {
     "name": _name,
     "file": _path,
-    "type": _one_of(Kind),
+    "type": _kind,
     "labels": _labels,
     "expect": _one_of(Expect),
     "assign-timeout": _seconds,

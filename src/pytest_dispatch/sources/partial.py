@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SYNC_EVERY = 32 << 20  # bytes
+SHOWN = 12  # hex digits of a digest, so that the line still has room for what it means
+
+
+CHANGED = "the asset was changed after the release was listed"
 
 
 class PassingError(Exception):
-    """Something that may be better the next time; becomes a FetchError if it is not."""
+    """Something that may be better the next time; becomes a FetchError if it is not.
+
+    Attributes:
+        wait: Seconds after which the other side wants to be asked again, where it said so.
+    """
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class StartOverError(PassingError):
@@ -89,7 +101,7 @@ class Partial:
             FetchError: There are more than promised.
         """
         if self.size + len(chunk) > self._wanted.size:
-            raise FetchError(f"{self._wanted.name}: expected {self._wanted.size} bytes, got more")
+            raise FetchError(f"{self._wanted.name}: expected {self._wanted.size} bytes, got more: {CHANGED}")
         if self._file is None:
             raise ValueError("the file is not open")
         self._file.write(chunk)
@@ -109,7 +121,8 @@ class Partial:
             if self._resumed:
                 raise StartOverError("old bytes and new ones do not belong together")
             self.discard(stop)
-            raise FetchError(f"{wanted.name}: expected sha256:{wanted.digest}, got sha256:{got}")
+            digests = f"expected sha256:{wanted.digest[:SHOWN]}…, got sha256:{got[:SHOWN]}…"
+            raise FetchError(f"{wanted.name}: {digests}: {CHANGED}")
         if self._file is not None:
             self._sync(self._file)
         self._tag_path.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ from urllib.parse import quote
 import msgspec
 
 from pytest_dispatch.core.errors import SourceError
-from pytest_dispatch.core.media import MEDIA, kind_of
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo
+from pytest_dispatch.kinds import kind_of, known
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Asset(msgspec.Struct):
 
 
 def list_release(
-    repo: str, tag: str | None, token: Token | None, api_url: str = PUBLIC_API, *, timeout: int = 15
+    repo: str, tag: str | None, token: Token | None, api_url: str = PUBLIC_API, *, timeout: float = 15
 ) -> Listing:
     """List the workloads of a release, with two requests and one more for each further hundred assets.
 
@@ -121,5 +121,6 @@ def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workloa
     if not found:
         counts = Counter(asset.content_type for asset in complete)
         has = ", ".join(f"{kind} ({count})" for kind, count in sorted(counts.items())) or "no asset at all"
-        raise SourceError(f"{name} has nothing to boot: expected assets of {' or '.join(MEDIA)}, it has {has}")
+        types = " or ".join(media.content_type for media in known().values())
+        raise SourceError(f"{name} has nothing to boot: expected assets of {types}, it has {has}")
     return tuple(sorted(found, key=lambda workload: workload.name))

@@ -22,19 +22,20 @@ from pytest_dispatch.testing.github_routes import Routes, handled
 from pytest_dispatch.testing.github_server import Servers
 from pytest_dispatch.testing.github_shapes import Shapes
 from pytest_dispatch.testing.github_state import FakeIssue, FakeMilestone, FakeState
-from pytest_dispatch.testing.github_storage import Storage, hang_up
+from pytest_dispatch.testing.github_storage import Storage, hang_up, trickled
 from pytest_dispatch.testing.github_tally import Exchange, Tally
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from pytest_dispatch.testing.github_state import AssetGiven, FakeAsset, FakeRepo
 
-__all__ = ["Exchange", "FakeGitHub", "Fault", "Gate"]
+__all__ = ["Exchange", "FakeGitHub", "FakeIssue", "Fault", "Gate"]
 
 
 class FakeGitHub:
@@ -95,6 +96,18 @@ class FakeGitHub:
         found.has_issues = has_issues
         return found
 
+    def rename_repo(self, old: str, new: str) -> FakeRepo:
+        """Rename a repository; requests for the old name are redirected from now on.
+
+        Raises:
+            KeyError: There is none of the old name.
+        """
+        found = self._state.repos.pop(old.lower())
+        found.name = new
+        self._state.repos[new.lower()] = found
+        self._state.moved[old.lower()] = new
+        return found
+
     def add_release(
         self,
         repo: str,
@@ -131,6 +144,36 @@ class FakeGitHub:
         """
         assets = self._state.repo(repo).releases[tag].assets
         return {asset.name: asset for asset in assets}[name]
+
+    def remove_asset(self, repo: str, tag: str, name: str) -> None:
+        """Delete an asset.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        self._state.repo(repo).releases[tag].assets.remove(self.asset(repo, tag, name))
+
+    def replace_asset(self, repo: str, tag: str, name: str, content: bytes | Path) -> FakeAsset:
+        """Delete an asset and upload another of its name, as people do: it is new to GitHub.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        old = self.asset(repo, tag, name)
+        self.remove_asset(repo, tag, name)
+        [new] = self._state.new_release(tag, {name: (old.content_type, content)}, digests=old.digest is not None).assets
+        self._state.repo(repo).releases[tag].assets.append(new)
+        return new
+
+    def remove_release(self, repo: str, tag: str) -> None:
+        """Delete a release with its assets.
+
+        Raises:
+            KeyError: There is none of that tag.
+        """
+        found = self._state.repo(repo)
+        gone = found.releases.pop(tag)
+        found.latest = None if found.latest is gone else found.latest
 
     def add_milestone(self, repo: str, title: str, *, state: str = "open") -> FakeMilestone:
         """Add a milestone, `open` or `closed`."""
@@ -247,7 +290,11 @@ class FakeGitHub:
         injected = fault is not None and bool(fault.status)
         response = fault.answer() if fault is not None and injected else await handled(request, handler)
         self._note(request, body, response, injected=injected)
-        return hang_up(request) if fault is not None and fault.drop_after_commit else response
+        if fault is None:
+            return response
+        if fault.trickle and isinstance(response.body, bytes):
+            return await trickled(request, response, response.body, fault.trickle)
+        return hang_up(request) if fault.drop_after_commit else response
 
     def _note(self, request: web.Request, body: bytes, response: web.Response, *, injected: bool) -> None:
         reset = f"{time.time() + 3600:.0f}"

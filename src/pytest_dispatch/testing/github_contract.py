@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from pytest_dispatch.core.media import kind_of
 from pytest_dispatch.core.token import PUBLIC_API, Token
+from pytest_dispatch.kinds import kind_of
 from pytest_dispatch.network import Origin
 from pytest_dispatch.sources.release import list_release
 

@@ -68,6 +68,7 @@ class FaultOptions(TypedDict, total=False):
     drop: bool
     drop_after_commit: bool
     after: int
+    trickle: float
     times: int
 
 
@@ -88,6 +89,7 @@ class Fault:
         drop: Cut the connection instead of answering.
         drop_after_commit: Do what was asked, then cut the connection instead of saying so.
         after: Storage only: so many bytes of the body go out before `gate` and `drop` act.
+        trickle: The body goes out a byte at a time, with so many seconds between them.
         times: How many requests it is for.
     """
 
@@ -102,6 +104,7 @@ class Fault:
     drop: bool = False
     drop_after_commit: bool = False
     after: int = 0
+    trickle: float = 0.0
     times: int = 1
 
     def answer(self) -> web.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -28,17 +28,21 @@ T = TypeVar("T")
 class RefusalError(Exception):
     """An answer that is no success."""
 
-    def __init__(self, status: int, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, status: int, message: str, errors: Sequence[Mapping[str, Any]] = (), location: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.errors = errors
+        self.location = location
 
 
-def refusal(status: int, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> web.Response:
+def refusal(status: int, message: str, errors: Sequence[Mapping[str, Any]] = (), location: str = "") -> web.Response:
     """GitHub's form of an answer that is no success."""
     body: dict[str, Any] = {"message": message, "documentation_url": DOCS, "status": str(status)}
-    return web.json_response({**body, "errors": list(errors)} if errors else body, status=status)
+    if errors:
+        body["errors"] = list(errors)
+    headers = {"Location": location} if location else {}
+    return web.json_response({**body, "url": location} if location else body, status=status, headers=headers)
 
 
 async def handled(
@@ -48,7 +52,7 @@ async def handled(
     try:
         response = await handler(request)
     except RefusalError as error:
-        return refusal(error.status, error.message, error.errors)
+        return refusal(error.status, error.message, error.errors, error.location)
     except web.HTTPException as error:  # no such route, or not with this method
         return refusal(error.status, error.reason)
     if not isinstance(response, web.Response):
@@ -189,10 +193,18 @@ class Routes:
         signed_in = self._signed_in(request)
         name = f"{request.match_info['owner']}/{request.match_info['repo']}"
         known = self._state.repos.get(name.lower())
+        if known is None and name.lower() in self._state.moved:
+            self._redirect(request, name)
         repo = _found(known if known is not None and (signed_in or not known.private) else None)
         if write and not signed_in:
             raise RefusalError(401, "Requires authentication")
         return repo
+
+    def _redirect(self, request: web.Request, old: str) -> NoReturn:
+        """As GitHub does where a repository was renamed: a write is to be repeated as it is."""
+        place = str(request.rel_url).replace(old, self._state.moved[old.lower()], 1)
+        status, words = (301, "Moved Permanently") if request.method == "GET" else (307, "Temporary Redirect")
+        raise RefusalError(status, words, location=f"{self._api}{place}")
 
     def _with_issues(self, request: web.Request, *, write: bool = False) -> FakeRepo:
         repo = self._seen(request, write=write)

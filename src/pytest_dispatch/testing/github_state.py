@@ -139,6 +139,7 @@ class FakeState:
 
     def __init__(self) -> None:
         self.repos: dict[str, FakeRepo] = {}
+        self.moved: dict[str, str] = {}
         self._ids = count(1001)
 
     def next_id(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from typing import TYPE_CHECKING
@@ -77,6 +78,8 @@ class Storage:
         fault: Fault | None,
     ) -> web.StreamResponse:
         start, stop = span
+        if fault is not None and fault.trickle:
+            return await self._trickle(response, asset, span, fault.trickle)
         cut = min(stop, start + fault.after) if fault is not None and fault.after else stop
         await self._write(response, asset, start, cut)
         if fault is not None and fault.after:
@@ -86,10 +89,28 @@ class Storage:
         await self._write(response, asset, cut, stop)
         return response
 
+    async def _trickle(
+        self, response: web.StreamResponse, asset: FakeAsset, span: tuple[int, int], seconds: float
+    ) -> web.StreamResponse:
+        for at in range(*span):
+            await self._write(response, asset, at, at + 1)
+            await asyncio.sleep(seconds)
+        return response
+
     async def _write(self, response: web.StreamResponse, asset: FakeAsset, start: int, stop: int) -> None:
         for piece in asset.read(start, stop):
             await response.write(piece)
             self._tally.bytes_served += len(piece)
+
+
+async def trickled(request: web.Request, response: web.Response, body: bytes, seconds: float) -> web.StreamResponse:
+    """An answer whose body goes out a byte at a time."""
+    slow = web.StreamResponse(status=response.status, headers=response.headers)
+    await slow.prepare(request)
+    for at in range(len(body)):
+        await slow.write(body[at : at + 1])
+        await asyncio.sleep(seconds)
+    return slow
 
 
 def hang_up(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
