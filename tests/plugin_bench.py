@@ -24,8 +24,10 @@ for module in (
 SIMS = "--dispatch-machine=sim:2?pace=0.001"
 HERE = ("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns")
 
-#: Slow to import; leaves a thread in this process.
-WITHOUT = ("-p", "no:hypothesispytest", "-p", "no:rerunfailures")
+#: Plugins that are installed with the tests, and here only when a test asks for them.
+NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
+#: Slow to import, or with a mind of their own about what is run, and how.
+WITHOUT = tuple(arg for name in ("hypothesispytest", "schemathesis", *NEIGHBOURS) for arg in ("-p", f"no:{name}"))
 
 SPEAKER = """
 import json
@@ -40,6 +42,22 @@ async def say(stage):
 
 def create(spec, state):
     return [SimMachine("bench-1", pace=0.001, scenarios={"pass": Scenario(play=say)})]
+"""
+
+GATED = """
+import asyncio
+from pathlib import Path
+from pytest_dispatch.machines.sim import SimMachine
+
+class Gated(SimMachine):
+    async def start(self, url):
+        while not Path("go").exists():
+            await asyncio.sleep(0.01)
+        await super().start(url)
+
+def create(spec, state):
+    pace = float(dict(spec.options)["pace"])
+    return [Gated(f"sim-{n}", pace=pace) for n in range(1, spec.count + 1)]
 """
 
 Scenario = str | Mapping[str, str]
@@ -78,6 +96,10 @@ class Bench:
         self.pytester.syspathinsert()
         return "--dispatch-machine=bench"
 
+    def gated(self, machines: str) -> str:
+        """Simulated machines, such as `2?pace=0.1`, that are powered on once there is a file `go`."""
+        return f"{self.driver(GATED)}:{machines}"
+
     def saying(self, *reports: Mapping[str, object]) -> str:
         """A machine whose workloads all report these; returns the option that asks for it."""
         self.path.joinpath("reports.json").write_text(json.dumps(reports))
@@ -95,7 +117,12 @@ class Bench:
 
     def spawn(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
         """Run pytest in a process of its own."""
-        return clean(self.pytester.runpytest_subprocess(*self.command(*args, folder=folder, machines=machines)))
+        return self.start(*self.command(*args, folder=folder, machines=machines))
+
+    def start(self, *args: str) -> pytest.RunResult:
+        """Run pytest in a process of its own, without a source or machines that are not named."""
+        options = () if set(HERE) <= set(args) else (*HERE, *WITHOUT)
+        return clean(self.pytester.runpytest_subprocess(*options, *args, timeout=120))
 
     def refused(self, *args: str) -> str:
         """Run pytest with something that it cannot use; returns its one line about it."""

@@ -38,7 +38,11 @@ class CaseLog:
             raise ConfigError(_cannot_write(path, error)) from error
 
     def add(self, report: pytest.TestReport) -> None:
-        """A phase of an item, or one of its sub-tests."""
+        """A phase of an item, or one of its sub-tests; what another plugin runs again counts from then on."""
+        if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
+            self._items.pop(report.nodeid, None)
+            self._subtests = [case for case in self._subtests if case.group != report.nodeid]
+            return
         if isinstance(report, pytest.SubtestReport):
             self._subtests.append(_case(report, report.context.msg or "case"))
             return

@@ -6,9 +6,7 @@ import asyncio
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
 from importlib.metadata import entry_points
 from itertools import count
 from pathlib import Path
@@ -25,6 +23,7 @@ from pytest_dispatch.store.journal import Journal
 if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine, Spec
+    from pytest_dispatch.report.github import GitHubFiler
     from pytest_dispatch.settings import Settings
 
 START = 30.0  # seconds that a start may take
@@ -43,6 +42,7 @@ class EmbeddedLab:
     Attributes:
         token: Opens the API.
         url: `http://HOST:PORT` of the lab, as seen from this computer.
+        damage: What was wrong with its journal, and is mended; empty if it was whole.
     """
 
     def __init__(self, settings: Settings, source: str) -> None:
@@ -52,6 +52,7 @@ class EmbeddedLab:
         self._parts = ExitStack()
         self.token = secrets.token_urlsafe(24)
         self.url = ""
+        self.damage = ""
 
     def start(self) -> None:
         """Bring everything up.
@@ -67,6 +68,7 @@ class EmbeddedLab:
             journal = Journal(self._settings.db)
             parts.callback(journal.close)
             journal.open()
+            self.damage = journal.damage
             self._loop.start()
             parts.callback(self._loop.stop)
             self._loop.call(lambda: self._start(parts, journal, machines), START)
@@ -83,7 +85,10 @@ class EmbeddedLab:
     async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine]) -> None:
         settings = self._settings
         bytes_cache = AssetCache(settings.cache, settings.cache_limit, settings.token)
-        lab = Lab(clock=SteadyClock(), journal=journal, cache=bytes_cache, machines=machines, filers=_filers(settings))
+        filers = _Filers(settings)
+        parts.callback(filers.close)
+        lab = Lab(clock=SteadyClock(), journal=journal, cache=bytes_cache, machines=machines, filers=filers)
+        lab.queue.expecting = True
         server = LabServer(lab, self._address(journal), self.token)
 
         async def stop() -> None:
@@ -112,19 +117,27 @@ class EmbeddedLab:
         )
 
 
-def _filers(settings: Settings) -> Callable[[str], Filer | None]:
+class _Filers:
     """Filers by repository: for this session's, and for what earlier sessions left."""
 
-    @cache
-    def filer(repo: str) -> Filer | None:
-        if settings.token is None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: dict[str, GitHubFiler] = {}
+
+    def __call__(self, repo: str) -> Filer | None:
+        """The repository's; None without a token."""
+        if self._settings.token is None:
             return None
-        from pytest_dispatch.report.github import GitHubFiler
+        if repo not in self._open:
+            from pytest_dispatch.report.github import GitHubFiler
 
-        found: Filer = GitHubFiler(repo, settings.token, settings.api_url)
-        return found
+            self._open[repo] = GitHubFiler(repo, self._settings.token, self._settings.api_url)
+        return self._open[repo]
 
-    return filer
+    def close(self) -> None:
+        """Drop their connections."""
+        for filer in self._open.values():
+            filer.close()
 
 
 def tell_apart(machines: list[Machine]) -> None:

@@ -40,13 +40,14 @@ class Ending:
             LabError: The lab is gone.
         """
         client = self._client
-        client.end(self._session)
+        client.end(self._session, kept=True)
         if drain:
             self._wait("to take the power-off program", "machine", drain, _not_off)
         self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
-        views = [client.run(run.id) for run in self._display.runs()]
+        views = client.runs(self._session)
         self._watcher.catch_up({view.run.id: view.version for view in views})
         self.lines += summary_lines(views, client.session(self._session))
+        client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again
 
     def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
         """Wait until nothing is left, showing how much is."""
@@ -72,7 +73,7 @@ def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
-    lines += [f"not filed, kept for the next session: {line}" for line in session.unfiled]
+    lines += [f"not filed, {line}" for line in session.unfiled]
     for machine in session.machines:
         ran = plain_line(", ".join(machine.ran), 120) or "nothing"
         lines.append(f"machine {machine.name}: {len(machine.ran)} ({ran})")

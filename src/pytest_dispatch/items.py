@@ -137,6 +137,7 @@ def note_facts(item: pytest.Item, view: RunView) -> None:
     """Give the item's reports the facts about a run that JUnit files carry, in place of older ones."""
     run = view.run
     facts: list[tuple[str, object]] = [
+        ("dispatch_workload", run.workload.name),
         ("dispatch_machine", run.attempt.machine),
         ("dispatch_digest", view.digest),
         ("dispatch_attempts", len(run.attempts)),
@@ -199,6 +200,8 @@ def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
     Raises:
         pytest.fail.Exception: It cannot be asked for.
     """
+    if not any(name == "dispatch_workload" for name, _ in item.user_properties):  # not so where it is run again
+        item.user_properties.append(("dispatch_workload", workload.name))  # also where the lab can tell nothing
     if item.nodeid in desk.runs:
         return
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +13,16 @@ from pytest_dispatch.caselog import CaseLog
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
-from pytest_dispatch.core.model import Run, Workload
+from pytest_dispatch.core.model import Kind, Run, Workload
+from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header
+from pytest_dispatch.interrupts import heed_termination, not_interrupted
 from pytest_dispatch.items import DispatchReports
+from pytest_dispatch.kinds import known
+from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import Listing
@@ -39,6 +42,9 @@ def activate(config: pytest.Config) -> None:
         pytest.UsageError: An option or an ini key cannot be used.
     """
     config.pluginmanager.register(DispatchReports(), "dispatch-reports")
+    with _usage_errors():
+        for kind in sorted(known().keys() - set(Kind)):
+            config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
     if hasattr(config, "workerinput"):
         given = config.workerinput.get("dispatch")  # none with --setup-plan
         if given is not None:
@@ -47,6 +53,7 @@ def activate(config: pytest.Config) -> None:
     with _usage_errors():
         session = DispatchSession(config, read_settings(config))
     config.pluginmanager.register(session, "dispatch-session")
+    config.add_cleanup(heed_termination())
     config.add_cleanup(session.stop)
 
 
@@ -60,6 +67,7 @@ class DispatchSession:
         self._lab: EmbeddedLab | None = None
         self._watcher: Watcher | None = None
         self._display = TerminalDisplay(config)
+        self._damage = ""
         self._summary: list[str] = []
         self._resumed = False
         self._cases = CaseLog()
@@ -90,7 +98,8 @@ class DispatchSession:
 
             listing = list_release(settings.repo, settings.tag or None, settings.token, settings.api_url)
         workloads = list(listing.workloads)
-        self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
+        with _hook_errors("pytest_dispatch_workloads"):
+            self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
         _check_workloads(workloads)
         return Listing(name=listing.name, workloads=tuple(workloads))
 
@@ -104,23 +113,27 @@ class DispatchSession:
             policy=replace(settings.policy, judged=any(hook.get_hookimpls() for hook in hooks)),
             issues=settings.issues if settings.token else (),
             issues_repo=settings.issues_repo,
+            issues_raw=settings.issues_raw,
             resume=settings.resume,
         )
         self._lab = lab = EmbeddedLab(settings, desk.listing.name)
         lab.start()
+        self._damage = lab.damage
         desk.client = client = LabClient(lab.url, lab.token)
         opened = client.open(request)
         desk.session, self._resumed = opened.id, opened.resumed
-        self._watcher = Watcher(self._config, client, opened.id, request, self._display)
+        desk.mirror = Mirror()
+        self._watcher = Watcher(self._config, client, opened.id, request, self._display, desk.mirror)
         self._watcher.start()
         self._config.pluginmanager.register(DispatchNodes(desk, lab.token), "dispatch-nodes")
 
-    def pytest_report_header(self) -> str | None:
-        """One line: source, how many of each kind, where machines boot from."""
+    def pytest_report_header(self) -> list[str]:
+        """One line: source, how many of each kind, where machines boot from; another if the journal was damaged."""
         desk = self._desk
         if desk is None:
-            return None
-        return header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
+            return []
+        line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
+        return [line, *filter(None, [self._damage])]
 
     # Under way
 
@@ -139,7 +152,7 @@ class DispatchSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_keyboard_interrupt(self) -> Generator[None, object, object]:
         """Stop at once; and let pytest tell where it was interrupted, which takes it a second, in peace."""
-        with _not_interrupted():
+        with not_interrupted():
             self.stop()
             return (yield)
 
@@ -168,7 +181,7 @@ class DispatchSession:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say."""
-        lines = [*self._summary, *(self._watcher.troubles if self._watcher else [])]
+        lines = [*filter(None, [self._damage]), *self._summary, *(self._watcher.troubles if self._watcher else [])]
         if lines and self._config.get_verbosity() >= 0:
             terminalreporter.section("dispatch")
             for line in lines:
@@ -178,7 +191,7 @@ class DispatchSession:
         """Stop whatever runs, in bounded time; may be called again."""
         desk, lab = self._desk, self._lab
         self._lab = None
-        with _not_interrupted():
+        with not_interrupted():
             try:
                 if lab is not None:
                     lab.stop()
@@ -201,16 +214,20 @@ def _usage_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _not_interrupted() -> Iterator[None]:
-    """While inside, a further Ctrl-C is not heard: what happens here is short, and must not be left half done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _hook_errors(hook: str) -> Iterator[None]:
+    """What a user's hook raises is told in one line that says where; but those who want pytest to end have their way.
+
+    Raises:
+        ConfigError: It raised something.
+    """
     try:
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    except (KeyboardInterrupt, SystemExit, pytest.exit.Exception, pytest.UsageError, DispatchError):
+        raise
+    except BaseException as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = plain_line(f"{type(error).__name__}: {error}", 400)
+        raise ConfigError(f"{hook} raised {what} ({place.filename}, line {place.lineno})") from error
 
 
 def _check_workloads(workloads: Iterable[object]) -> None:
@@ -224,8 +241,9 @@ def _check_workloads(workloads: Iterable[object]) -> None:
         if not isinstance(workload, Workload):
             raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")
         name = workload.name
-        if not name or not name.isprintable() or "::" in name:
-            raise ConfigError(f"expected the name of a workload to be printable and without '::', got {name!r}")
+        if not is_name(name) or "::" in name:
+            text = f"expected a workload's name of at most {LONGEST_NAME} characters, printable and without '::'"
+            raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
         if name in names:
             raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")
         names.add(name)

@@ -18,6 +18,7 @@ from pytest_dispatch.report.markdown import issues_for
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
+    from pytest_dispatch.mirror import Mirror
     from pytest_dispatch.server.wire import OpenSession, RunChange
 
 PAUSE = 0.5  # seconds before a broken stream is taken up again
@@ -40,7 +41,13 @@ class Watcher:
     """`start` it once the session is open, `stop` it when nothing more can happen."""
 
     def __init__(
-        self, config: pytest.Config, client: LabClient, opened: str, request: OpenSession, display: Display
+        self,
+        config: pytest.Config,
+        client: LabClient,
+        opened: str,
+        request: OpenSession,
+        display: Display,
+        mirror: Mirror,
     ) -> None:
         """A new watcher.
 
@@ -50,12 +57,14 @@ class Watcher:
             opened: Id of the session.
             request: What the session was opened with; if it judges for itself, the lab waits for the watcher.
             display: Told first.
+            mirror: Likewise.
         """
         self._config = config
         self._client = client
         self._session = opened
         self._request = request
         self._display = display
+        self._mirror = mirror
         self._stopping = threading.Event()
         self._after = 0
         self._seen: dict[str, int] = {}
@@ -96,6 +105,7 @@ class Watcher:
             try:
                 self._follow()
             except LabError:
+                self._mirror.lost()
                 self._stopping.wait(PAUSE)
 
     def _follow(self) -> None:
@@ -109,6 +119,7 @@ class Watcher:
                 break
 
     def _take(self, change: RunChange) -> None:
+        self._mirror.changed(change)
         self._display.changed(change)
         hook = self._config.hook.pytest_dispatch_event
         self._asked(lambda: hook(run=change.run, event=change.event.value, attempt=change.attempt), "event")
@@ -127,7 +138,7 @@ class Watcher:
         drafts: tuple[Issue, ...] | None = None
         if final in self._request.issues and not may_retry(run, final, Event.COMPLETE, self._request.policy):
             settled = replace(run, outcome=final, reason=reason or run.attempt.reason)
-            usual = issues_for(settled, self._request.source, view.digest)
+            usual = issues_for(settled, self._request.source, view.digest, raw=self._request.issues_raw)
             drafts = tuple(found for draft in usual if (found := self._issue(settled, draft)) is not None)
         self._client.decide(run_id, outcome, reason, drafts)
 

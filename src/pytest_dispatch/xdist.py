@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -25,11 +26,12 @@ class _Handover(msgspec.Struct, kw_only=True):
 
 
 class DispatchNodes:
-    """On the controller: hands the lab's address to the workers."""
+    """On the controller: hands the lab's address to the workers, and a dead worker's item to another one."""
 
     def __init__(self, desk: Desk, token: str) -> None:
         self._desk = desk
         self._token = token
+        self._crashed: set[str] = set()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -42,6 +44,26 @@ class DispatchNodes:
             session=self._desk.session,
         )
         node.workerinput["dispatch"] = msgspec.json.encode(handover).decode()
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Any) -> bool | None:
+        """A worker died that waited for one of our items. The workload goes on, and can do nothing for it.
+
+        So another worker waits for the same run. If that one dies too, or pytest-xdist does not hand items over as it
+        distributes them (`--dist=loadscope` and the like), the item ends as an error.
+        """
+        source, colons, name = crashitem.partition("::")
+        if source != self._desk.listing.name or not colons:
+            return None
+        if crashitem not in self._crashed:
+            self._crashed.add(crashitem)
+            with suppress(NotImplementedError):
+                sched.mark_test_pending(crashitem)
+                report.outcome, report.when = "passed", "teardown"  # which pytest does not count, nor show
+                return True
+        report.when = "setup"
+        report.user_properties.append(("dispatch_workload", name))
+        return True
 
 
 class DispatchWorker:

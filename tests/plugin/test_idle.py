@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import pytest_dispatch
+from plugin_bench import WITHOUT
 
 HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf", "github")
 
 _LOADED = f"""
 import sys, pytest
-code = pytest.main(["-q", "test_it.py", "-p", "no:anyio", "-p", "no:hypothesispytest", "-p", "no:rerunfailures"])
+code = pytest.main(["-q", "test_it.py", "-p", "no:anyio", *{WITHOUT!r}])
 print([name for name in {HEAVY!r} if name in sys.modules], int(code))
 """
 

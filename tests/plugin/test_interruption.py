@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from faults import fault
 from plugin_bench import Bench, Scenario
 
-SLOW: dict[str, Scenario] = {"a": "pass", "b": {"scenario": "hang", "report-timeout": "4s"}, "c": "pass"}
+THREE: dict[str, Scenario] = {"a": "pass", "b": "come-back", "c": "pass"}
+
+#: On its machine `b` hangs, until the session is cut off; on those of the session that is resumed it does not.
+HANGS_HERE = """
+from pytest_dispatch.machines.scenarios import SCENARIOS
+from pytest_dispatch.machines.sim import SimMachine
+
+def create(spec, state):
+    return [SimMachine("bench-1", pace=0.001, scenarios={**SCENARIOS, "come-back": SCENARIOS["hang"]})]
+"""
 
 
 class Cut:
@@ -25,9 +34,12 @@ class Cut:
     def __init__(self, bench: Bench, *args: str, machines: str = "--dispatch-machine=sim:1") -> None:
         self._log = bench.path / "out.txt"
         command = [sys.executable, "-m", "pytest", *bench.command("-v", *args, machines=machines)]
+        self.scratch = bench.path / "tmp"
+        self.scratch.mkdir()
+        env = {**os.environ, "TMPDIR": str(self.scratch)}
         with self._log.open("w") as out:
             self.process = subprocess.Popen(
-                command, cwd=bench.path, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=bench.path, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     @property
@@ -56,15 +68,15 @@ class Cut:
             time.sleep(0.02)
 
     def cut(self, *signals: signal.Signals) -> int:
-        """Send signals; returns its exit code. It has to be gone well before the workload's own deadline."""
+        """Send signals; returns its exit code."""
         for number in signals:
             os.kill(self.process.pid, number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def cut_group(self) -> int:
         """Press Ctrl-C, which all of the group hear; returns its exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 def left_of(cut: Cut) -> list[str]:
@@ -81,32 +93,13 @@ def left_of(cut: Cut) -> list[str]:
 
 
 def nothing_is_left(cut: Cut) -> bool:
-    """Neither a process, nor the port, nor a word for the plugin's authors alone."""
+    """Neither a process, nor the port, nor a file in between, nor a word for the plugin's authors alone."""
     assert "INTERNALERROR" not in cut.output
     assert "Traceback" not in cut.output
     assert left_of(cut) == []
+    assert list(cut.scratch.iterdir()) == []
     with socket.create_server(cut.address):
         return True
-
-
-def test_ctrl_c_while_collecting(bench: Bench) -> None:
-    bench.workloads(SLOW)
-    bench.path.joinpath("test_own.py").write_text(
-        "import pathlib, time\npathlib.Path('here').touch()\ntime.sleep(60)\n"
-    )
-    cut = Cut(bench)
-    cut.until_there_is(bench.path / "here")
-    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
-    assert nothing_is_left(cut)
-
-
-def test_ctrl_c_while_no_machine_comes(bench: Bench) -> None:
-    bench.workloads(SLOW)
-    cut = Cut(bench, machines="-v")
-    cut.until("w::a.efi")
-    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
-    assert nothing_is_left(cut)
-    assert "httpcore" not in cut.output
 
 
 REPORTS_AND_STAYS = """
@@ -124,64 +117,127 @@ def create(spec, state):
 """
 
 
-def test_ctrl_c_while_a_machine_is_waited_for(bench: Bench) -> None:
+def collecting(bench: Bench) -> Cut:
     bench.workloads({"a": "pass"})
     bench.path.joinpath("test_own.py").write_text(
-        "import pathlib, pytest\n"
+        "import pathlib, time\npathlib.Path('here').touch()\ntime.sleep(60)\n"
+    )
+    cut = Cut(bench)
+    cut.until_there_is(bench.path / "here")
+    return cut
+
+
+def no_machine_comes(bench: Bench) -> Cut:
+    bench.workloads({"a": "pass"})
+    cut = Cut(bench, machines="-v")
+    cut.until("w::a.efi")
+    return cut
+
+
+def it_runs(bench: Bench) -> Cut:
+    bench.workloads({"a": "hang"})
+    cut = Cut(bench)
+    cut.until("a.efi booting")
+    return cut
+
+
+def its_machine_is_not_back(bench: Bench) -> Cut:
+    bench.workloads({"a": "pass"})
+    bench.path.joinpath("test_own.py").write_text(
+        "import pytest\n"
         "@pytest.mark.dispatch('a.efi')\n"
         "def test_it(dispatch_workload):\n"
         "    dispatch_workload.report()\n"
-        "    pathlib.Path('here').touch()\n"
     )
     cut = Cut(bench, "test_own.py", machines=bench.driver(REPORTS_AND_STAYS))
     cut.until("test_it PASSED")
-    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    return cut
+
+
+def machines_are_powered_off(bench: Bench) -> Cut:
+    bench.workloads({"a": {"scenario": "hang", "expect": "boot"}})
+    cut = Cut(bench, "--dispatch-junit=cases.xml", machines="--dispatch-machine=sim:1?pace=0.001")
+    cut.until("to take the power-off program, at most ")
+    return cut
+
+
+#: How far a session has come, and what pytest is about.
+PHASES: Mapping[Callable[[Bench], Cut], str] = {
+    collecting: "during collection",
+    no_machine_comes: "in the setup of an item, while no machine comes",
+    it_runs: "in the call of an item, while its workload runs",
+    its_machine_is_not_back: "in the teardown of an item, while its machine is waited for",
+    machines_are_powered_off: "at the end, while machines are powered off",
+}
+CUTS: Mapping[str, tuple[signal.Signals, ...]] = {
+    "Ctrl-C": (signal.SIGINT,),
+    "Ctrl-C twice": (signal.SIGINT, signal.SIGINT),
+    "SIGTERM": (signal.SIGTERM,),
+}
+KEPT = "what ran to its end keeps its verdict, `--dispatch-resume` goes on with the rest; nothing is left running"
+
+
+@pytest.mark.parametrize(
+    ("phase", "signals"),
+    [
+        pytest.param(
+            phase,
+            signals,
+            id=f"{phase.__name__}-{name}",
+            marks=fault("pytest", f"{name} {when}", outcome=KEPT, told="exit code 2, as pytest tells Ctrl-C"),
+        )
+        for phase, when in PHASES.items()
+        for name, signals in CUTS.items()
+    ],
+)
+def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[signal.Signals, ...], bench: Bench) -> None:
+    cut = phase(bench)
+    assert cut.cut(*signals) == pytest.ExitCode.INTERRUPTED
     assert nothing_is_left(cut)
+    if phase is machines_are_powered_off:
+        assert "interrupted while winding up; what is left is kept in the journal" in cut.output
+        assert "1 passed" in cut.output
+        assert 'name="a.efi"' in bench.path.joinpath("cases.xml").read_text()
 
 
-def test_ctrl_c_while_machines_are_powered_off(bench: Bench) -> None:
-    bench.workloads(SLOW)
-    cut = Cut(bench, "-k", "a.efi", "--dispatch-junit=cases.xml")
-    cut.until("a.efi booting")
-    stranger = http.client.HTTPConnection(*cut.address)
-    stranger.request("HEAD", "/dispatch")  # and never comes back for the power-off program
-    stranger.getresponse().read()
-    stranger.close()
-    cut.until("w::a.efi PASSED")
-    cut.until("to take the power-off program, at most 5m (Ctrl-C stops waiting)")
-    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
-    assert nothing_is_left(cut)
-    assert "interrupted while winding up; what is left is kept in the journal" in cut.output
-    assert "1 passed" in cut.output
-    assert 'name="a.efi"' in bench.path.joinpath("cases.xml").read_text()
-
-
+@fault(
+    "pytest",
+    "Ctrl-C with pytest-xdist's workers",
+    outcome=KEPT,
+    told="exit code 2, as pytest tells Ctrl-C",
+)
 def test_ctrl_c_with_workers(bench: Bench) -> None:
-    bench.workloads(SLOW)
-    cut = Cut(bench, "-n", "2", machines="--dispatch-machine=sim:2")
+    bench.workloads({"a": "hang", "b": "hang"})
+    cut = Cut(bench, "-n", "2", machines="--dispatch-machine=sim:2?pace=0.001")
     cut.until("b.efi booting")
     assert cut.cut_group() == pytest.ExitCode.INTERRUPTED
     assert nothing_is_left(cut)
 
 
 def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
-    bench.workloads({"a": {"scenario": "hang"}})
+    bench.workloads({"a": "hang"})
     bench.path.joinpath("conftest.py").write_text(
         "import os, signal\ndef pytest_keyboard_interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    cut = Cut(bench)
+    cut = Cut(bench, machines="--dispatch-machine=sim:1?pace=0.001")
     cut.until("a.efi booting")
     assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
     assert nothing_is_left(cut)
     assert "! KeyboardInterrupt !" in cut.output
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_stops_everything_and_a_resumed_session_goes_on(bench: Bench, times: int) -> None:
-    bench.workloads(SLOW)
-    cut = Cut(bench)
+@fault(
+    "pytest",
+    "a session that was cut off is resumed, with other machines",
+    outcome="what had ended keeps its verdict, the rest is run; nobody waits for machines that ended with the old lab",
+    told="`resumed` in the header",
+)
+@pytest.mark.parametrize("signals", CUTS.values(), ids=CUTS)
+def test_a_resumed_session_goes_on_where_one_was_cut_off(bench: Bench, signals: tuple[signal.Signals, ...]) -> None:
+    bench.workloads(THREE)
+    cut = Cut(bench, machines=bench.driver(HANGS_HERE))
     cut.until("b.efi booting")
-    assert cut.cut(*[signal.SIGINT] * times) == pytest.ExitCode.INTERRUPTED
+    assert cut.cut(*signals) == pytest.ExitCode.INTERRUPTED
     assert left_of(cut) == []
     assert "w::a.efi PASSED" in cut.output
     again = bench.spawn("-v", "--dispatch-resume")
@@ -191,8 +247,8 @@ def test_ctrl_c_stops_everything_and_a_resumed_session_goes_on(bench: Bench, tim
 
 
 def test_a_killed_session_is_resumed_without_running_anything_twice(bench: Bench) -> None:
-    bench.workloads(SLOW)
-    cut = Cut(bench)
+    bench.workloads(THREE)
+    cut = Cut(bench, machines=bench.driver(HANGS_HERE))
     cut.until("b.efi booting")
     assert cut.cut(signal.SIGKILL) == -signal.SIGKILL
     again = bench.spawn("-v", "--dispatch-resume")
@@ -206,6 +262,12 @@ def test_without_drain_nobody_is_waited_for(bench: Bench) -> None:
     bench.spawn("--dispatch-drain=0").assert_outcomes(passed=1)
 
 
+@fault(
+    "pytest",
+    "`-x` or `--maxfail` ends the session at a failure",
+    outcome="what runs is cancelled, which no report calls a failure; `--dispatch-resume` goes on with it",
+    told="the failure, with its whole story",
+)
 def test_x_leaves_the_rest_to_a_resumed_session(bench: Bench) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "pass"})
     first = bench.spawn("-x", "-v", machines="--dispatch-machine=sim:1?pace=0.02")

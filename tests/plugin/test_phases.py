@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from faults import fault
 from plugin_bench import Bench
 
 KINDS = ("failure", "error", "skipped")
@@ -286,6 +287,12 @@ def test_nothing_hostile_reaches_a_terminal_or_xml(bench: Bench) -> None:
 # Around the workload
 
 
+@fault(
+    "pytest",
+    "a user's fixture fails before its workload has booted, or after it has ended",
+    outcome="the item is an error; the workload is cancelled or keeps its outcome, and its machine goes on",
+    told="the fixture's own traceback",
+)
 def test_fixtures_that_fail_before_and_after(bench: Bench) -> None:
     bench.workloads({"a": "hang", "b": "pass"})
     bench.pytester.makeconftest(
@@ -304,6 +311,12 @@ def test_fixtures_that_fail_before_and_after(bench: Bench) -> None:
     result.stdout.fnmatch_lines(["*not today*", "*never tidy*", "machine sim-1: 2 (a.efi, b.efi)"])
 
 
+@fault(
+    "The disk",
+    "the journal cannot be written any more",
+    outcome="every item that waits is an error; what was acknowledged before is in the journal",
+    told="the journal's own error, once for each item",
+)
 def test_a_lab_that_breaks_is_told_once_for_each_item(bench: Bench) -> None:
     bench.workloads({"a": "pass", "b": "pass", "c": "pass"})
     bench.pytester.makeconftest(

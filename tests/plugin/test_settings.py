@@ -24,6 +24,7 @@ GIVEN = {
     "--dispatch-allow": "10.0.0.0/8",
     "--dispatch-issues": "failed",
     "--dispatch-issues-repo": "me/issues",
+    "--dispatch-issues-text": "raw",
     "--dispatch-assign-timeout": "1m",
     "--dispatch-boot-timeout": "2m",
     "--dispatch-report-timeout": "3m",

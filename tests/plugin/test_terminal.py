@@ -47,9 +47,10 @@ def dots(screen: Vt100) -> str:
 def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "slow", "d": "slow"})
     bench.path.joinpath("w", "c.efi").write_bytes(b"MZ" * 200_000)
-    shown = on_terminal(bench, terminals, machines="--dispatch-machine=sim:2?pace=0.1")
+    shown = on_terminal(bench, terminals, machines=bench.gated("2?pace=0.1"))
     screen = shown.screen
     assert shown.until(lambda screen: "⏳ 4 unassigned" in screen.text)
+    bench.path.joinpath("go").touch()
     above, table = screen.text.split("\nw\n")
     assert "dispatch: w; 4 efi; boot URL http://127.0.0.1:" in above
     assert [row.split()[:3] for row in table.strip().splitlines()[:4]] == [
@@ -115,14 +116,16 @@ def test_ctrl_c_takes_the_table_away(bench: Bench, terminals: list[OnTerminal]) 
 
 def test_a_line_per_change_with_v(bench: Bench) -> None:
     bench.workloads({"a": "pass", "b": "no-boot"})
-    result = bench.spawn("-v", machines="--dispatch-machine=sim?pace=0.001")
+    bench.pytester.makeconftest("import pathlib\ndef pytest_runtest_setup(): pathlib.Path('go').touch()\n")
+    result = bench.spawn("-v", machines=bench.gated("1?pace=0.001"))
     lines = result.outlines
     start = lines.index("w::a.efi ")
-    assert lines[start + 1 : start + 5] == [
+    assert [line for line in lines[start:] if re.match("[📌📥⚡📝🏁❌] a.efi", line)] == [
         "📌 a.efi assigned on sim-1",
         "📥 a.efi downloaded on sim-1",
         "⚡ a.efi booting on sim-1",
         "📝 a.efi reported on sim-1",
+        "🏁 a.efi finished on sim-1 (passed)",
     ]
     text = result.stdout.str()
     assert re.search(r"(?m)^❌ b\.efi failed on sim-1, attempt 2 \(error\): sim-1 never booted it", text)

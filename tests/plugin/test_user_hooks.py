@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from faults import fault
 from plugin_bench import Bench
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -55,6 +57,26 @@ def test_workloads_that_cannot_be(bench: Bench, change: str, expected: str) -> N
     assert expected in bench.refused("--dispatch-dir=w")
 
 
+@fault(
+    "pytest",
+    "`pytest_dispatch_workloads` raises",
+    outcome="nothing is run, nothing is started",
+    told="one line that names the hook, the exception and the place; exit code 4",
+)
+@pytest.mark.parametrize("raised", ["ValueError('no\\x1b[2J lab')", "__import__('pytest').fail('no lab')"])
+def test_the_hook_for_workloads_raises(bench: Bench, raised: str) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest(f"def pytest_dispatch_workloads(workloads):\n    raise {raised}\n")
+    line = bench.refused("--dispatch-dir=w")
+    assert re.search(r"^pytest_dispatch_workloads raised (ValueError|Failed): no lab \(.*, line \d+\)$", line)
+
+
+def test_the_hook_for_workloads_ends_pytest(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest("import pytest\ndef pytest_dispatch_workloads(): pytest.exit('no lab', 7)\n")
+    assert bench.run().ret == 7
+
+
 def test_all_workloads_removed(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makeconftest("def pytest_dispatch_workloads(workloads): workloads.clear()")
@@ -63,6 +85,12 @@ def test_all_workloads_removed(bench: Bench) -> None:
     result.stdout.fnmatch_lines(["dispatch: w; no workload; *"])
 
 
+@fault(
+    "pytest",
+    "`pytest_dispatch_verdict` raises, or gives what is no outcome",
+    outcome="the workload's item is an error; all others go on",
+    told="the hook and the exception, or what was expected",
+)
 def test_a_verdict_of_ones_own(bench: Bench) -> None:
     verdicts = ["passed", "failed", "error", "skipped", "luck", "raise", "fail", "none"]
     bench.workloads(dict.fromkeys(verdicts, "pass"))
@@ -99,6 +127,12 @@ def test_a_verdict_of_ones_own(bench: Bench) -> None:
     assert "\x1b" not in result.stdout.str()
 
 
+@fault(
+    "pytest",
+    "`pytest_dispatch_issue` raises, or gives what is no issue",
+    outcome="the issue is filed as it would be without the hook",
+    told="the hook and the exception, or what was expected, at the end of the session",
+)
 def test_issues_may_be_changed(bench: Bench, github: FakeGitHub) -> None:
     github.add_repo("me/lab")
     bench.workloads(
@@ -153,6 +187,12 @@ def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
     assert github.downloads == {"a.efi": 1}
 
 
+@fault(
+    "pytest",
+    "`pytest_dispatch_event` raises",
+    outcome="nothing changes; the hook is called for later events all the same",
+    told="the hook and the exception, once, at the end of the session",
+)
 @pytest.mark.parametrize("distributed", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_everything_that_happens_is_told_once_and_in_order(bench: Bench, distributed: tuple[str, ...]) -> None:
     bench.workloads({"a": "multi-report", "b": "pass"})

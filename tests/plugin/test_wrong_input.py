@@ -39,6 +39,7 @@ OPTIONS = {
     "allow": (["--dispatch-allow=10.0.0.0/33"], "--dispatch-allow: expected a network such as 192.168.1.0/24"),
     "issues": (["--dispatch-issues=some"], "--dispatch-issues: expected all, failed or none, got 'some'"),
     "issues-where": (["--dispatch-issues=all"], "a folder has no repository; name one with --dispatch-issues-repo"),
+    "issues-text": (["--dispatch-issues-text=nice"], "--dispatch-issues-text: expected safe or raw, got 'nice'"),
     "issues-repo": (
         ["--dispatch-issues=all", "--dispatch-issues-repo=lab"],
         "--dispatch-issues-repo: expected OWNER/REPO such as AMDEPYC/dispatch, got 'lab'",
@@ -194,7 +195,7 @@ def test_no_network(bench: Bench) -> None:
 def test_a_name_that_no_item_can_have(bench: Bench, github: FakeGitHub) -> None:
     github.add_release("me/lab", "v1", {"a\x1b[2J.efi": (EFI, b"MZ")})
     line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
-    assert "expected the name of a workload to be printable" in line
+    assert "expected a workload's name of at most 255 characters, printable" in line
     assert "\x1b" not in line
 
 

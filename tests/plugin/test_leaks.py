@@ -1,0 +1,169 @@
+"""Nothing is left of a session: no thread, process, socket, open file or temporary file; and one lab each."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults import fault
+from plugin_bench import SIMS, Bench
+from pytest_dispatch.testing.github import FakeGitHub
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts by /proc, as Linux has it")
+
+#: Looks around when pytest begins, and when all of it has ended; what came in between is left over.
+PROBE = """
+import json, os, threading
+from pathlib import Path
+
+def around():
+    found = {f"thread {thread.name} {thread.ident}" for thread in threading.enumerate()}
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            to = os.readlink(link)
+        except OSError:
+            continue
+        if to.startswith(("socket:", "anon_inode:")) or Path(to).is_relative_to(Path.cwd()):
+            found.add(f"file {to}")
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == os.getpid():
+            found.add(f"process {stat.parent.name} {state}")
+    return found
+
+before = around()
+
+def pytest_unconfigure():
+    who = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    Path(f"left-{who}.json").write_text(json.dumps(sorted(around() - before)))
+"""
+
+
+def plain(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    bench.workloads({"a": "pass", "b": "fail", "c": "no-boot"})
+    return (SIMS,)
+
+
+def stopped(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    bench.workloads({"a": "fail", "b": "hang", "c": "slow"})
+    return (SIMS, "-x")
+
+
+def without_machines(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    bench.workloads({"a": {"scenario": "pass", "assign-timeout": "0.2s"}})
+    return ()
+
+
+def with_issues(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    github.add_release("me/lab", "v1", {"a.efi": ("application/vnd.dispatch+efi", b"MZ" * 999)})
+    api = (f"--dispatch-api-url={github.url}", f"--dispatch-token={github.token}", "--dispatch-cache=cache")
+    return (SIMS, "--dispatch-repo=me/lab", *api)
+
+
+def with_workers(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    bench.workloads({"a": "pass", "b": "fail", "c": "no-boot"})
+    return (SIMS, "-n2")
+
+
+def fixtures_fail(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    bench.workloads({"a": "hang", "b": "pass"})
+    with bench.path.joinpath("conftest.py").open("a") as file:
+        file.write(FRAIL_FIXTURE)
+    return (SIMS,)
+
+
+FRAIL_FIXTURE = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def around_it(request):
+    assert request.node.name != "a.efi", "not today"
+    yield
+    assert not request.node.name, "never tidy"
+"""
+
+
+def the_lab_breaks(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    bench.workloads({"a": "pass", "b": "hang"})
+    with bench.path.joinpath("conftest.py").open("a") as file:
+        file.write(BREAKS_THE_LAB)
+    return (SIMS,)
+
+
+BREAKS_THE_LAB = """
+import sqlite3
+
+def pytest_dispatch_event(run, event):
+    if event == "boot":
+        with sqlite3.connect("j.db") as db:
+            db.execute("DROP TABLE IF EXISTS dispatch_runs")
+"""
+
+
+#: What a session goes through, and what it ends with.
+SESSIONS: Mapping[Callable[[Bench, FakeGitHub], tuple[str, ...]], int] = {
+    plain: 1,
+    stopped: 1,
+    without_machines: 1,
+    with_issues: 0,
+    with_workers: 1,
+    fixtures_fail: 1,
+    the_lab_breaks: 1,
+}
+
+
+def left(bench: Bench) -> dict[str, Any]:
+    """What each process of the session left."""
+    return {path.stem: json.loads(path.read_text()) for path in bench.path.glob("left-*.json")}
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.__name__)
+def test_nothing_is_left(
+    session: Callable[[Bench, FakeGitHub], tuple[str, ...]],
+    bench: Bench,
+    github: FakeGitHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scratch = bench.path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    bench.path.joinpath("conftest.py").write_text(PROBE)
+    args = session(bench, github)
+    source = () if any(arg.startswith("--dispatch-repo") for arg in args) else ("--dispatch-dir=w",)
+    result = bench.start(*source, *args, "--dispatch-db=j.db")
+    assert result.ret == SESSIONS[session]
+    assert set(left(bench)) == {"left-main"} | ({"left-gw0", "left-gw1"} if session is with_workers else set())
+    assert not any(left(bench).values()), left(bench)
+    assert list(scratch.iterdir()) == []
+    if session is not the_lab_breaks:
+        with closing(sqlite3.connect(bench.path / "j.db")) as journal:
+            assert journal.execute("SELECT count(*) FROM dispatch_sessions").fetchone() == (1,)
+
+
+@fault(
+    "pytest",
+    "the session cannot begin: its port is taken",
+    outcome="nothing is run, nothing is left",
+    told="one line, exit code 4",
+)
+def test_nothing_is_left_of_what_could_not_begin(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = bench.path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    bench.workloads({"a": "pass"})
+    bench.path.joinpath("conftest.py").write_text(PROBE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = bench.start("--dispatch-dir=w", SIMS, f"--dispatch-bind=127.0.0.1:{taken.getsockname()[1]}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert left(bench) == {"left-main": []}
+    assert list(scratch.iterdir()) == []
