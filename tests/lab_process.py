@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+import threading
 from pathlib import Path
 
 from labs import running_lab, until
@@ -19,16 +20,29 @@ from pytest_dispatch.core.model import Kind, Policy, Workload
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import SimMachine
 
-_sendfile = os.sendfile
+_sendfile, _pread = os.sendfile, os.pread
+_counting = threading.Lock()
 sent = 0
 
 
 def _counted(out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
     """The system's own sendfile, and how much went through it."""
-    global sent  # noqa: PLW0603 - one process, one figure
     done = _sendfile(out_fd, in_fd, offset, count)
-    sent += done
+    _count(done)
     return done
+
+
+def _read(file: int, count: int, offset: int) -> bytes:
+    """The system's own pread, which small files are sent with; likewise."""
+    data = _pread(file, count, offset)
+    _count(len(data))
+    return data
+
+
+def _count(done: int) -> None:
+    global sent  # noqa: PLW0603 - one process, one figure
+    with _counting:
+        sent += done
 
 
 def _standing() -> dict[str, int]:
@@ -42,7 +56,7 @@ def _workload(path: Path) -> Workload:
 
 
 async def main(folder: Path, port: int, machines: int, names: list[str]) -> None:
-    os.sendfile = _counted
+    os.sendfile, os.pread = _counted, _read
     sims = [SimMachine(f"sim-{n}", pace=0.002) for n in range(1, machines + 1)]
     async with running_lab(folder, port=port, machines=sims) as bench:
         session = await bench.lab.orders.open("w", Policy(), IssueRule(), bench.port)

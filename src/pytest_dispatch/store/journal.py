@@ -10,6 +10,7 @@ SQLite runs in WAL mode with full synchronisation; PostgreSQL takes the same sta
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -33,10 +34,12 @@ from pytest_dispatch.store.rows import (
     SessionRecord,
     change_rows,
     console_row,
+    event_rows,
     letter_row,
     run_row,
     session_row,
 )
+from pytest_dispatch.store.salvage import salvage
 
 __all__ = [
     "KEPT_SESSIONS",
@@ -46,6 +49,7 @@ __all__ = [
     "SessionRecord",
     "change_rows",
     "console_row",
+    "event_rows",
     "letter_row",
     "run_row",
     "session_row",
@@ -67,6 +71,9 @@ class Journal:
     Args:
         path: A file for SQLite, or an SQLAlchemy URL (`postgresql+psycopg://…`).
 
+    Attributes:
+        damage: What was found and mended when it was opened, in one line; empty if it was whole.
+
     Raises:
         JournalError: It is a URL that SQLAlchemy cannot make use of.
     """
@@ -75,15 +82,17 @@ class Journal:
         self._file = None if "://" in str(path) else Path(path)
         self._engine = _engine(path)
         self._where = self._engine.url.render_as_string(hide_password=True) if self._file is None else str(path)
+        self._inserts = {table: self._insert(table) for table in schema.metadata.sorted_tables}  # dear to make
         self._release: Release | None = None
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="dispatch-journal", daemon=True)
         self._door = threading.Lock()
         self._shut: JournalError | None = self._error("it is not open")
         self._broken: JournalError | None = None
+        self.damage = ""
 
     def open(self) -> None:
-        """Make or check the tables and start writing.
+        """Make or check the tables and start writing. A damaged file is put aside, and taken over.
 
         Raises:
             JournalError: It is in use, is not a journal, is of another version, or cannot be written.
@@ -91,6 +100,8 @@ class Journal:
         try:
             with self._errors("open"):
                 self._take_lock()
+                found = salvage(self._file) if self._file is not None else ""
+                self.damage = found and f"journal {self._where}: {found}"
                 self._check()
                 self._prepare()
         except JournalError:
@@ -228,7 +239,7 @@ class Journal:
         with self._errors("write"), self._engine.begin() as db:
             for table, values in tables.items():
                 fresh = _last_of_each(table, values) if table in _REPLACED else values
-                db.execute(self._insert(table), fresh)
+                db.execute(self._inserts[table], fresh)
 
     def _insert(self, table: sa.Table) -> Any:
         if table not in _REPLACED:
@@ -265,6 +276,8 @@ class Journal:
             with self._engine.connect() as db:
                 db.exec_driver_sql("PRAGMA journal_mode=WAL")
         with self._engine.begin() as db:
+            if self._file is not None:
+                db.exec_driver_sql("BEGIN")  # the driver begins only after the tables: each would be flushed alone
             schema.metadata.create_all(db)
             # written anew each time: better to learn now than with the first report that there is no writing here
             db.execute(sa.delete(schema.meta))
@@ -289,7 +302,7 @@ class Journal:
     def _errors(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, msgspec.MsgspecError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, msgspec.MsgspecError, OSError) as error:
             found = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
             raise self._error(
                 f"cannot {doing} it ({_first_line(found)}); check the disk, or use another file with --dispatch-db"

@@ -55,13 +55,15 @@ def session_row(record: SessionRecord, closed: float | None = None) -> Row:
 
 def change_rows(change: Change, new_report: Report | None) -> list[Row]:
     """The rows that make a change durable: the event, the run as it now is, and a report that came with it."""
+    return [*event_rows(change, new_report), run_row(change.run)]
+
+
+def event_rows(change: Change, new_report: Report | None) -> list[Row]:
+    """Those of them that a later change of the run does not replace."""
     run, number = change.run, change.attempt
-    attempt = next(a for a in run.attempts if a.number == number)
+    attempt = run.attempts[number - 1]
     event = {"at": change.at, "event": change.event, "state": attempt.state}
-    rows: list[Row] = [
-        (schema.events, {"run": run.id, "attempt": number, "machine": attempt.machine, **event}),
-        run_row(run),
-    ]
+    rows: list[Row] = [(schema.events, {"run": run.id, "attempt": number, "machine": attempt.machine, **event})]
     if new_report is not None:
         record = msgspec.json.encode(new_report)
         rows.append((schema.reports, {"run": run.id, "attempt": number, "record": record}))
@@ -70,8 +72,9 @@ def change_rows(change: Change, new_report: Report | None) -> list[Row]:
 
 def run_row(run: Run) -> Row:
     """A run as it is; its reports have rows of their own, so that a long one is written once."""
-    bare = replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
-    record = msgspec.json.encode(bare)
+    if any(attempt.reports for attempt in run.attempts):
+        run = replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
+    record = msgspec.json.encode(run)
     return schema.runs, {"id": run.id, "session": run.session, "record": record}
 
 

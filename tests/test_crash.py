@@ -1,0 +1,105 @@
+"""pytest killed at every commit of its journal, before and after it is on disk; then resumed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from disk import killed, needs_shim
+from faults import fault
+from forks import Forks
+from scenes import JUDGED, MOST, OWN, PLAIN, Play, Scene, Stage, Story
+
+pytestmark = needs_shim
+
+LEAST = 30  # steps of a session, the beginnings and ends of its commits
+
+
+def crash_at(step: int) -> Story:
+    """A session that is killed at this step, if it gets that far, and resumed."""
+
+    def story(scene: Scene, forks: Forks) -> bool:
+        code, said = scene.run(forks, environ=killed(scene.journal, step, commits=True))
+        crashed = code == -signal.SIGKILL
+        if crashed and not scene.ended():
+            code, said = scene.run(forks, "--dispatch-resume")
+        assert crashed or code == pytest.ExitCode.TESTS_FAILED, said
+        return crashed
+
+    return story
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("crashes")) as made:
+        yield made
+
+
+RESUMED = "`resumed` in the line at the top"
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        pytest.param(
+            PLAIN,
+            id="strangers",
+            marks=fault(
+                "Crashes",
+                "pytest is killed (SIGKILL) at any commit of its journal, before or after it is on disk",
+                outcome="`--dispatch-resume`: every acknowledged report is there, each run ends once, no issue is filed"
+                " twice, machines go on where they were",
+                told=RESUMED,
+            ),
+        ),
+        pytest.param(
+            JUDGED,
+            id="judged",
+            marks=fault(
+                "Crashes",
+                "likewise with hooks that judge runs and change issues",
+                outcome="what was not judged yet is judged by the resumed session",
+                told=RESUMED,
+            ),
+        ),
+        pytest.param(
+            OWN,
+            id="own machines",
+            marks=fault(
+                "Crashes",
+                "likewise with machines of the lab's own, which end with it",
+                outcome="their attempts are faults of the lab, and tried again",
+                told=f"{RESUMED}; `the lab was restarted`",
+            ),
+        ),
+    ],
+)
+def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
+    crashes, wrong = stage.walk(play, crash_at)
+    assert wrong == []
+    assert LEAST < crashes < MOST
+
+
+@fault(
+    "Crashes",
+    "pytest is killed again and again, after a few commits each time",
+    outcome="every session goes on where the one before was",
+    told=RESUMED,
+)
+def test_killed_again_and_again(stage: Stage) -> None:
+    sessions = []
+
+    def story(scene: Scene, forks: Forks) -> bool:
+        for step in count(9):
+            code, said = scene.run(forks, "--dispatch-resume", environ=killed(scene.journal, step, commits=True))
+            sessions.append(code)
+            if code != -signal.SIGKILL or scene.ended():
+                break
+        assert code in (-signal.SIGKILL, pytest.ExitCode.TESTS_FAILED), said
+        return True
+
+    assert stage.play(PLAIN, story) == (True, [])
+    assert len(sessions) > 3
