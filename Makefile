@@ -3,6 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Whoever builds a version builds the same bytes: what is built is as old as its last commit
+EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
+
+# Tests start hundreds of Python processes: compiling the same modules for each of them would take longer than they do
+unexport PYTHONDONTWRITEBYTECODE
 
 FIRMWARE_PACKAGES := qemu-system-x86 ovmf
 BUILD_PACKAGES := clang lld make
@@ -75,6 +80,17 @@ check: .venv/ready  ## Style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: fuzz
+fuzz: .venv/ready  ## Fuzz for so many minutes each: make fuzz ARGS=10
+	DISPATCH_FUZZ_MINUTES=$(or $(ARGS),1) $(BIN)/python -m pytest -s tests/test_fuzz.py
+
+.PHONY: lowest
+lowest: .venv/ready  ## The fast tests with the oldest dependencies that are allowed, in .venv/lowest
+	$(BIN)/python -m pip install -q 'uv>=0.9'
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv/lowest
+	VIRTUAL_ENV=.venv/lowest $(BIN)/uv pip install -q --resolution lowest-direct -e . --group test
+	.venv/lowest/bin/python -m pytest -m "not qemu" $(ARGS)
+
 .PHONY: efi
 efi:  ## Build the EFI programs anew: power-off, wait, and the example workloads
 	$(call need,$(BUILD_PACKAGES),the EFI programs)
@@ -97,8 +113,26 @@ bench: .venv/ready  ## All benchmarks, into docs/performance.md
 
 .PHONY: wheel
 wheel: .venv/ready  ## Build the wheel and the source distribution into dist/
-	$(BIN)/python -m pip install -q build
-	$(BIN)/python -m build -q
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m build --no-isolation
+
+.PHONY: sbom
+sbom: wheel  ## What the wheel is installed with, as a CycloneDX file: build/sbom.cdx.json
+	$(BIN)/python -m venv --clear .venv/sbom
+	.venv/sbom/bin/python -m pip install -q dist/*.whl
+	$(BIN)/python -m pip install -q 'cyclonedx-bom>=7'
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  -o build/sbom.cdx.json .venv/sbom
+
+.PHONY: audit
+audit: .venv/ready  ## Known holes in what we depend on, and in the CI workflows
+	$(BIN)/python -m venv --clear .venv/audit
+	.venv/audit/bin/python -m pip install -q --upgrade pip
+	.venv/audit/bin/python -m pip install -q . pip-audit 'zizmor>=1.20' check-jsonschema
+	.venv/audit/bin/pip-audit --skip-editable
+	.venv/audit/bin/zizmor --offline --persona pedantic .github/workflows
+	.venv/audit/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 .PHONY: clean
 clean:  ## Remove what was built

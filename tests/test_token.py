@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.token import without_secrets
 from pytest_dispatch.sources.token import Token, find_token, gh_host
 
 SECRET = "ghp_Zm9vYmFy"
@@ -110,6 +111,12 @@ def test_a_token_cannot_be_pickled_and_is_not_doubled() -> None:
         pickle.dumps(token)
     assert copy.copy(token) is token
     assert copy.deepcopy([token])[0] is token
+
+
+def test_programs_get_an_environment_without_secrets() -> None:
+    secret = ("GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "PYTEST_ADDOPTS", "PGPASSWORD", "Aws_Secret_Key", "SOME_API_KEY")
+    environ = {"PATH": "/bin", "HOME": "/root", "LANG": "C", "TMPDIR": "/tmp", "DISPATCH_OVMF_CODE": "x"}
+    assert without_secrets(environ | dict.fromkeys(secret, SECRET)) == environ
 
 
 def test_words_from_elsewhere_are_scrubbed() -> None:

@@ -79,6 +79,12 @@ OPTIONS = (
     ),
     Option("--dispatch-issues-repo", "OWNER/REPO", "Where issues are filed (default: --dispatch-repo)"),
     Option(
+        "--dispatch-issues-text",
+        "HOW",
+        "What workloads write in issues: safe, it mentions nobody and no issue; raw, as it is (default: safe)",
+        choices=("safe", "raw"),
+    ),
+    Option(
         "--dispatch-assign-timeout",
         "DURATION",
         "Longest time in which nothing is taken or finished by any machine (default: 30m)",
@@ -158,6 +164,16 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     from pytest_dispatch import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Before anybody else looks at the command line: no secret is to be seen in it."""
+    known = early_config.known_args_namespace
+    if known.dispatch_token or known.dispatch_db or early_config.getini("dispatch_token"):
+        from pytest_dispatch.settings import hide_secrets
+
+        hide_secrets(early_config, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.core.token import without_secrets
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.qmp import LinkError, Qmp
 
@@ -309,6 +310,7 @@ async def _spawn(command: Sequence[str], links: list[int], log: Path) -> asyncio
         try:
             return await asyncio.create_subprocess_exec(
                 *leashed([command[0], *arguments], shutil.which("setpriv")),
+                env=without_secrets(os.environ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 from platformdirs import user_cache_path
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
+from pytest_dispatch.core.token import without_secrets
 from pytest_dispatch.machines.base import Machine, Sign, Spec
 from pytest_dispatch.machines.board import AARCH64, LAB, X86_64, Board, Build, find_firmware
 from pytest_dispatch.machines.boot import Boot
@@ -239,7 +240,12 @@ def build_for(board: Board, options: Options, environ: Mapping[str, str] = os.en
 def _version(board: Board, binary: Path) -> str:
     try:
         said = subprocess.run(  # noqa: S603 - a fixed list of arguments, and no shell
-            [binary, "--version"], capture_output=True, text=True, timeout=_ANSWER, check=False
+            [binary, "--version"],
+            env=without_secrets(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MachineError(f"expected {binary} --version to answer, got {error}: {board.qemu}") from error
