@@ -75,10 +75,18 @@ def faults() -> str:
     return subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.rstrip()
 
 
+def outcomes() -> str:
+    """Which fault in which state becomes which verdict: the rows that a test injects."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from outcome_table import as_markdown
+
+    return as_markdown()
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/states.md": {"diagram": diagram, "endings": endings},
     "ARCHITECTURE.md": {"layers": layers, "lab": lambda: layers("lab")},
-    "docs/reliability.md": {"faults": faults},
+    "docs/reliability.md": {"outcomes": outcomes, "faults": faults},
 }
 
 

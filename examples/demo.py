@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
         options += ["--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns", *arguments]
         print("$ pytest " + " ".join(options), flush=True)
         apart = ["-c", os.devnull, "--rootdir=.", f"--dispatch-db={scratch}/journal.db", f"--junitxml={junit}"]
-        command = [sys.executable, "-m", "pytest", "demo", *options, *apart, "-p", "no:cacheprovider"]
+        apart += ["-p", "no:cacheprovider", "--disable-plugin-autoload", "-p", "pytest_dispatch.plugin"]
+        command = [sys.executable, "-m", "pytest", "demo", *options, *apart]
         subprocess.run(command, cwd=Path(__file__).parent, check=False)
         return _compare(junit)
 

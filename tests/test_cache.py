@@ -28,6 +28,7 @@ from fetching import (
 )
 from pytest_dispatch.core.model import Kind, Workload
 from pytest_dispatch.sources.download import Patience
+from pytest_dispatch.sources.partial import CHANGED
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -127,7 +128,7 @@ async def test_without_a_digest_the_size_is_still_held(github: FakeGitHub, tmp_p
     publish(github, {"w.efi": b"MZ old"}, digests=False)
     github.asset(REPO, "v1", "w.efi").size = 7
     wanted = list_release(REPO, "v1", None, github.url).workloads[0]
-    assert await complaint(tmp_path, wanted) == "w.efi: expected 7 bytes, 127.0.0.2 has 6"
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected 7 bytes, 127.0.0.2 has 6: {CHANGED}"
 
 
 async def test_a_digest_whose_bytes_have_another_size(github: FakeGitHub, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 # Loaded once, here: `pytester` makes each example forget what it imported.
 import pytest_dispatch.session  # noqa: F401
 from docs_examples import PAGES, Example, blocks, examples
+from plugin_bench import WITHOUT
 from pytest_dispatch.testing.github import FakeGitHub
 
 EXAMPLES = [example for page in PAGES for example in examples(page)]
@@ -26,7 +27,9 @@ def test_an_example_does_what_the_page_says(
     monkeypatch.setenv("GITHUB_API_URL", github.url)
     monkeypatch.setenv("GITHUB_TOKEN", github.token)
     pytester.syspathinsert()
-    result = pytester.runpytest(*arguments(example))
+    # what is installed is looked up once in a process
+    run = pytester.runpytest_subprocess if "pyproject.toml" in example.files else pytester.runpytest
+    result = run(*arguments(example), *WITHOUT)
     result.assert_outcomes(**example.outcomes)
     came = iter([comparable(line) for line in result.outlines])
     for line in example.output:
@@ -100,5 +103,5 @@ def test_no_python_is_shown_that_is_not_run() -> None:
 
 def test_pages_have_examples() -> None:
     with_examples = {example.where.partition(":")[0] for example in EXAMPLES}
-    expected = {"how-it-works", "hooks", "python-tests", "machines", "testing"}
+    expected = {"how-it-works", "hooks", "python-tests", "machines", "kinds", "testing"}
     assert {f"docs/{name}.md" for name in expected} <= with_examples

@@ -190,11 +190,11 @@ def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> N
 
 def test_filers_need_a_token(tmp_path: Path) -> None:
     """With one they speak with the GitHub that the settings name; without one what is kept stays kept."""
-    from pytest_dispatch.embedded import _filers
+    from pytest_dispatch.embedded import _Filers
 
-    assert _filers(settings(tmp_path))("o/r") is None
+    assert _Filers(settings(tmp_path))("o/r") is None
     token = Token("t0ken", "a test", "http://127.0.0.1:9")
-    made = _filers(settings(tmp_path, token=token, api_url="http://127.0.0.1:9"))
+    made = _Filers(settings(tmp_path, token=token, api_url="http://127.0.0.1:9"))
     assert made("o/r") is made("o/r") is not None
 
 

@@ -13,6 +13,7 @@ import pytest
 
 # Loaded once, here: `pytester` makes each run forget what it imported.
 import pytest_dispatch.session  # noqa: F401
+from plugin_bench import WITHOUT
 from pytest_dispatch import Attempt, Expect, Kind, Limits, Outcome, Report, Run, Workload, plugin
 from pytest_dispatch.report.junit import JunitCase, write_junit
 
@@ -31,7 +32,7 @@ def test_an_image_passes_that_reaches_a_level_and_fails_that_reaches_none(pytest
         (images / name).write_bytes(b"MZ" * 500)
         tables.append(f'[[workload]]\nname = "{name}"\nscenario = "{scenario}"\n')
     (images / "dispatch.toml").write_text("".join(tables))
-    result = pytester.runpytest("--dispatch-dir=images", *QUICK)
+    result = pytester.runpytest("--dispatch-dir=images", *QUICK, *WITHOUT)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["FAILED images::debian.efi*the verdict hook says failed"])
     result.stdout.fnmatch_lines(["*certification levels*", "debian.efi: none", "ubuntu.efi: c1.2.3-4"])

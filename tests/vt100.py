@@ -164,7 +164,7 @@ class OnTerminal:
 
     def _read(self) -> bool:
         try:
-            self._bytes += os.read(self._ours, 65536)
+            self._bytes += os.read(self._ours, 512)  # about one redraw, so that none goes by unseen
         except OSError:  # how Linux says that nobody holds the other end any more
             return False
         whole = self._bytes
