@@ -148,7 +148,7 @@ def test_every_option_is_documented(option: plugin.Option) -> None:
 
 
 def test_help_shows_the_same_options(pytester: pytest.Pytester) -> None:
-    text = pytester.runpytest("--help").stdout.str()
+    text = pytester.runpytest("--help", "-p", "no:asyncio").stdout.str()
     shown = set(re.findall(r"--dispatch-[a-z-]+[a-z]", text))
     documented = set(re.findall(r"(?m)^\| `(--dispatch-[a-z-]+)", page("docs/options.md")))
     assert documented == shown == set(OPTIONS)
