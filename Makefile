@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Processes that run the tests side by side; 0 runs them one after the other, in this one
+WORKERS ?= 0
 # Whoever builds a version builds the same bytes: what is built is as old as its last commit
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
@@ -63,7 +65,7 @@ demo: .venv/ready  ## Boot real firmware under QEMU from our server and see how 
 .PHONY: test
 test: .venv/ready  ## All tests
 	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
 .PHONY: coverage
 coverage: .venv/ready  ## All tests, with the coverage of src

@@ -19,7 +19,8 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test sees this computer's GitHub token, or writes into its user's cache."""
-    for name in ("GITHUB_TOKEN", "GH_TOKEN", "GITHUB_API_URL", "PYTEST_ADDOPTS"):
+    mine = ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID")
+    for name in ("GITHUB_TOKEN", "GH_TOKEN", "GITHUB_API_URL", "PYTEST_ADDOPTS", *mine):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GH_CONFIG_DIR", str(tmp_path_factory.mktemp("gh")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))

@@ -130,6 +130,8 @@ class Guest:
     def force_close(self) -> None:
         self.closed = True
 
+    abort = force_close
+
 
 def test_the_one_that_is_idle_for_longest_makes_room() -> None:
     connections = Connections(most=3, share=1.0)

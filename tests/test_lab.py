@@ -622,3 +622,17 @@ def test_lines_before_a_workload_go_to_the_attempt_that_takes_it() -> None:
     assert tail.take("m", "r", 1) == [(1.0, "BdsDxe")]
     assert tail.take("m", "r", 2) == []
     assert tail.of("r", 1) == [(1.0, "BdsDxe")]
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_connections_that_are_just_being_accepted_are_closed_with_the_rest(tmp_path: Path, turns: int) -> None:
+    async with running_lab(tmp_path) as bench:
+        peers = [socket.create_connection(("127.0.0.1", bench.port)) for _ in range(30)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await bench.server.stop()
+        assert len(bench.server.connections) == 0
+        for peer in peers:
+            with peer, suppress(ConnectionResetError):
+                peer.settimeout(10)
+                assert peer.recv(1) == b""

@@ -18,13 +18,14 @@ from plugin_bench import Bench, Scenario
 
 THREE: dict[str, Scenario] = {"a": "pass", "b": "come-back", "c": "pass"}
 
-#: On its machine `b` hangs, until the session is cut off; on those of the session that is resumed it does not.
+#: On its machines `b` hangs, until the session is cut off; on those of the session that is resumed it does not.
 HANGS_HERE = """
 from pytest_dispatch.machines.scenarios import SCENARIOS
 from pytest_dispatch.machines.sim import SimMachine
 
 def create(spec, state):
-    return [SimMachine("bench-1", pace=0.001, scenarios={**SCENARIOS, "come-back": SCENARIOS["hang"]})]
+    played = {**SCENARIOS, "come-back": SCENARIOS["hang"]}
+    return [SimMachine(f"bench-{number}", pace=0.001, scenarios=played) for number in (1, 2)]
 """
 
 
@@ -237,6 +238,7 @@ def test_a_resumed_session_goes_on_where_one_was_cut_off(bench: Bench, signals: 
     bench.workloads(THREE)
     cut = Cut(bench, machines=bench.driver(HANGS_HERE))
     cut.until("b.efi booting")
+    cut.until("w::a.efi PASSED")
     assert cut.cut(*signals) == pytest.ExitCode.INTERRUPTED
     assert left_of(cut) == []
     assert "w::a.efi PASSED" in cut.output
@@ -249,7 +251,8 @@ def test_a_resumed_session_goes_on_where_one_was_cut_off(bench: Bench, signals: 
 def test_a_killed_session_is_resumed_without_running_anything_twice(bench: Bench) -> None:
     bench.workloads(THREE)
     cut = Cut(bench, machines=bench.driver(HANGS_HERE))
-    cut.until("b.efi booting")
+    for shown in ("w::a.efi PASSED", "b.efi booting", "c.efi booting"):  # the end of `a` is on disk by then
+        cut.until(shown)
     assert cut.cut(signal.SIGKILL) == -signal.SIGKILL
     again = bench.spawn("-v", "--dispatch-resume")
     again.assert_outcomes(passed=2, failed=1)

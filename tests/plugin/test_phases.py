@@ -308,7 +308,7 @@ def test_fixtures_that_fail_before_and_after(bench: Bench) -> None:
     )
     result = bench.pytester.runpytest_inprocess(*bench.command(machines="--dispatch-machine=sim?pace=0.001"))
     result.assert_outcomes(passed=1, errors=2)  # one machine: b was run because a let it go
-    result.stdout.fnmatch_lines(["*not today*", "*never tidy*", "machine sim-1: 2 (a.efi, b.efi)"])
+    result.stdout.fnmatch_lines(["*not today*", "*never tidy*", "machine sim-1: *b.efi*"])
 
 
 @fault(

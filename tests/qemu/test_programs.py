@@ -53,7 +53,8 @@ async def test_the_wait_program_waits_and_resets(tmp_path: Path, arch: str) -> N
         await here.start()
         await here.off()
     assert here.methods == "HEAD GET HEAD GET"
-    assert "dispatch: nothing to run now, asking again in a minute" in here.texts
+    # what the firmware wrote last may have no end of its line
+    assert "dispatch: nothing to run now, asking again in a minute" in "\n".join(here.texts)
     assert here.faults == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +12,10 @@ class Connection(Protocol):
     """One of them."""
 
     def force_close(self) -> None:
+        """Close it when what was written has gone out."""
+        ...
+
+    def abort(self) -> None:
         """Close it at once."""
         ...
 
@@ -45,6 +50,10 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Those that are open now, whatever becomes of them meanwhile."""
+        return iter(list(self._open))
 
     @property
     def in_use(self) -> int:

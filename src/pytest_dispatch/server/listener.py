@@ -16,6 +16,7 @@ from pytest_dispatch.server.connections import Connections
 
 BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers on at once
 HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer
+TURNS = 5  # of the loop, after which a connection that was being accepted is there, and one that was aborted is gone
 GRACE = 0.2  # seconds that requests under way get to end, twice, when all is to stop
 
 _NO_ROOM = (
@@ -44,24 +45,31 @@ class Connection(web.RequestHandler):
     def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._connections = connections
+        self._wire: asyncio.Transport | None = None  # aiohttp forgets its own before it is closed
         self._told_off = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to listen to it, if there is room."""
         peer = transport.get_extra_info("peername") or ("",)
+        self._wire = cast("asyncio.Transport", transport)
         why = self._connections.admit(self, peer[0])
         if not why:
             super().connection_made(transport)
             return
         self._told_off = True
-        cast("asyncio.Transport", transport).write(_NO_ROOM % (len(why) + 1, why.encode()))
-        cast("asyncio.Transport", transport).close()
+        self._wire.write(_NO_ROOM % (len(why) + 1, why.encode()))
+        self._wire.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
         self._connections.left(self)
         if not self._told_off:
             super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close it, whatever is still to be sent."""
+        if self._wire is not None:
+            self._wire.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio reads the result, aiohttp's own has none
         """Nothing more will come: end when what is under way is answered."""
@@ -135,9 +143,25 @@ class Listener:
     async def stop(self) -> None:
         """Stop listening, and close all connections; those that are in the middle of something after a moment."""
         if self._server is not None:
-            self._server.close()
+            await self._accept_no_more(self._server)
         await self._runner.cleanup()
+        for connection in self.connections:  # those that take nothing of their answer
+            connection.abort()
+        await _turns()
         self._parts.close()
+
+    async def _accept_no_more(self, server: asyncio.Server) -> None:
+        """Close the listening socket, once what was accepted is there: asyncio would lose it, and leave it open."""
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        await _turns()
+        server.close()
+
+
+async def _turns() -> None:
+    """Let the loop do what it is about to do."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 def _bound(host: str, port: int) -> socket.socket:
