@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.token import Token
 
 USER_AGENT = "pytest-dispatch"
-API_VERSION = "2022-11-28"
 PAGE = 100  # entries; the most that GitHub gives at once
 REDIRECTS = 5
 WHOLE = 4  # timeouts that a request may take as a whole, however busily its answer trickles in
