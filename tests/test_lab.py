@@ -355,6 +355,33 @@ async def test_an_issue_is_filed_for_a_run_and_its_link_is_told(tmp_path: Path) 
         assert (seen["issues_pending"], seen["issues_filed"], seen["unfiled"]) == (0, 1, [])
 
 
+async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_to_each(tmp_path: Path) -> None:
+    turns = threading.Semaphore(0)
+
+    class OneByOne(Secretary):
+        def file(self, issue: Issue, may_exist: bool) -> str:
+            turns.acquire(timeout=20)
+            return super().file(issue, may_exist)
+
+    secretary = OneByOne()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=IssueRule(repo="o/r", outcomes=frozenset(Outcome)))
+        await bench.download(run)
+        await bench.call("POST")
+        for title in ("first", "second"):
+            await bench.report(title=title)
+        await bench.call("HEAD")
+        turns.release()
+        await until(lambda: bench.lab.post().filed == 1)
+        assert bench.lab.filing(run)
+        turns.release()
+        await until(lambda: bench.lab.post().filed == 2)
+        assert not bench.lab.filing(run)
+        view = (await bench.api("GET", f"/runs/{run.id}")).json
+        assert (view["filing"], len(view["issues"])) == (False, 2)
+
+
 async def test_an_issue_of_an_earlier_session_is_filed_too(tmp_path: Path) -> None:
     secretary = Secretary()
     rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))

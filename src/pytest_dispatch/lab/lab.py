@@ -70,7 +70,7 @@ class Lab:
         self._fleet = Fleet(machines, self._url_of, self)
         self._supply = Supply(cache, self._fetched, self._unfetchable)
         self._outbox = Outbox(journal, filers, self._tried)
-        self._filing: set[str] = set()
+        self._untried: dict[str, set[str]] = {}  # markers of issues, by run
         self._tail = Tail()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -107,7 +107,7 @@ class Lab:
 
     def filing(self, run: Run) -> bool:
         """Whether issues of this run are on their way and GitHub has not yet said yes or no."""
-        return run.id in self._filing
+        return run.id in self._untried
 
     def console(self, run: Run) -> list[tuple[float, str]]:
         """What the machine of the run's latest attempt on one showed."""
@@ -176,11 +176,14 @@ class Lab:
                     self._fleet.cycle(name)  # it would sit the rest of its minute out
 
     def _became_due(self, letter: Letter) -> None:
-        self._filing.add(letter.run)
+        self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
         self._outbox.put(letter)
 
     def _tried(self, letter: Letter) -> None:
-        self._filing.discard(letter.run)
+        untried = self._untried.get(letter.run, set())
+        untried.discard(letter.issue.marker)
+        if not untried:
+            self._untried.pop(letter.run, None)
         if letter.url and letter.session in self.writer.ledgers:
             self.writer.ledgers[letter.session].filed(letter)
         self.writer.wake()
