@@ -180,10 +180,10 @@ class DispatchReports:
 
 
 def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
-    """Let pytest's one-line forms name the item, and not the line of ours that raised."""
+    """Let pytest's one-line forms name the item, and not the line of ours that raised; in CI pytest cuts no line."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
-        crash.path, crash.lineno, crash.message = item.nodeid, 1, text
+        crash.path, crash.lineno, crash.message = item.nodeid, 1, text.partition("\n")[0]
 
 
 def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
