@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http.client import responses
@@ -23,6 +21,7 @@ from urllib3.util.retry import Retry
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.token import PUBLIC_API
+from pytest_dispatch.daemon import in_daemon
 from pytest_dispatch.network import Origin, is_web_url, limit_wait, reason_of
 
 if TYPE_CHECKING:
@@ -192,7 +191,8 @@ class GitHubApi:
         ask: Callable[..., tuple[int, Mapping[str, str], str]] = self._github.requester.requestJson
         longest = WHOLE * self._timeout
         try:
-            return _within(longest, lambda: ask(verb, there, parameters=parameters, input=body, cnx=self._line))
+            request = in_daemon(lambda: ask(verb, there, parameters=parameters, input=body, cnx=self._line), "github")
+            return request.result(longest)
         except TimeoutError:
             text = f"{self._origin.host} cannot be reached: no whole answer within {format_duration(longest)}"
             raise GitHubError(text, Trouble.NETWORK) from None
@@ -349,21 +349,3 @@ def _line(base: str, timeout: float) -> Any:
             return answer
 
     return Line(parts.hostname, parts.port, retry=_reads_again(), timeout=timeout)
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` returns or raises, if it takes no longer; else it is left alone, in a thread that nobody waits for.
-
-    Raises:
-        TimeoutError: It takes longer.
-    """
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="github-request", daemon=True).start()
-    return done.result(seconds)

@@ -7,13 +7,12 @@ asks for what may exist already. A letter that cannot be filed now does not hold
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
+from pytest_dispatch.daemon import in_daemon
 from pytest_dispatch.report.filing import Filer, FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
 
@@ -108,7 +107,9 @@ class Outbox:
         begun = replace(letter, tries=letter.tries + 1)
         await self._keep(begun)
         try:
-            url = await _in_thread(lambda: filer.file(letter.issue, letter.tries > 0))
+            # when all is to stop at once, GitHub may be slow
+            filing = in_daemon(lambda: filer.file(letter.issue, letter.tries > 0), "dispatch-outbox")
+            url = await asyncio.wrap_future(filing)
         except FilingError as error:
             await self._failed(replace(begun, failed=str(error), given_up=error.refused), error)
         else:
@@ -143,18 +144,3 @@ class Outbox:
 def _named(titles: list[str]) -> str:
     more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
     return ", ".join(shorten(title, 60, placeholder="…") for title in titles[:NAMED]) + more
-
-
-async def _in_thread(work: Callable[[], str]) -> str:
-    """Wait for `work` in a thread that nobody else waits for: when all is to stop at once, GitHub may be slow."""
-    done: Future[str] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
-            done.set_exception(error)
-
-    done.set_running_or_notify_cancel()  # from here on it cannot be cancelled, only left alone
-    threading.Thread(target=run, name="dispatch-outbox", daemon=True).start()
-    return await asyncio.wrap_future(done)
