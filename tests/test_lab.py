@@ -382,6 +382,15 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
         assert (view["filing"], len(view["issues"])) == (False, 2)
 
 
+async def test_a_kind_that_is_no_longer_installed_is_the_labs_fault_and_named(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.one(kind="uki")
+        assert (await bench.call("HEAD")).status == 500
+        first = bench.now(run).attempts[0]
+        assert first.outcome is Outcome.ERROR
+        assert "kind 'uki': expected an installed package that adds it (pytest_dispatch.kinds)" in first.reason
+
+
 async def test_an_issue_of_an_earlier_session_is_filed_too(tmp_path: Path) -> None:
     secretary = Secretary()
     rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))

@@ -112,5 +112,12 @@ def kind_by_suffix(suffix: str) -> str | None:
 
 
 def served_as(kind: str) -> str:
-    """The bare media type that firmware gets for a workload of this kind."""
-    return known()[kind].served
+    """The bare media type that firmware gets for a workload of this kind.
+
+    Raises:
+        LookupError: A resumed session has such workloads, and what adds the kind has been uninstalled since.
+    """
+    media = known().get(kind)
+    if media is None:
+        raise LookupError(f"kind {kind!r}: expected an installed package that adds it ({GROUP}), got none")
+    return media.served
