@@ -28,14 +28,34 @@ COUNT = 1000
 MACHINES = "sim:8?pace=0.0001"
 
 
+_ITEMS = f"""
+import pytest
+
+@pytest.mark.parametrize("number", range({COUNT}))
+def test_it(number, subtests):
+    for case in ("first", "second"):
+        with subtests.test(case):
+            pass
+"""
+
+
+def _pytest(folder: Path) -> float:
+    """What pytest itself takes for as many items with as many sub-tests, which do nothing."""
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(folder), "-qq", "items"]
+    command += ["-p", "no:cacheprovider", "--disable-plugin-autoload"]
+    began = time.perf_counter()
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
 def _session(folder: Path) -> float:
-    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(folder), "-qq", "workloads"]
-    command += ["--dispatch-dir=workloads", f"--dispatch-machine={MACHINES}", "--dispatch-no-mdns"]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-qq"]
+    command += ["--dispatch-dir=../workloads", f"--dispatch-machine={MACHINES}", "--dispatch-no-mdns"]
     command += ["--dispatch-bind=127.0.0.1:0", f"--dispatch-db={folder}/journal.db"]
     command += ["-p", "no:cacheprovider"]
     command += ["--disable-plugin-autoload", "-p", "pytest_dispatch.plugin"]  # what we develop with is not our users'
     began = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=folder / "own", check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
@@ -102,8 +122,9 @@ async def _lab(files: list[Path]) -> float:
     session = await lab.orders.open("bench", Policy(), IssueRule(), server.port)
     wanted = [Workload(name=file.name, kind=Kind.EFI, location=str(file), size=file.stat().st_size) for file in files]
     runs = await lab.orders.submit(session, [(workload.name, workload) for workload in wanted])
-    while any(lab.orders.run(run.id).outcome is None for run in runs):
-        await lab.writer.moved(1.0)
+    for run in runs:
+        while lab.orders.run(run.id).outcome is None:
+            await lab.writer.moved(1.0)
     took = time.perf_counter() - began
     await server.stop()
     await lab.stop()
@@ -121,10 +142,14 @@ def measure() -> list[Measure]:
         for number in range(COUNT):
             (workloads / f"w{number}.efi").write_bytes(b"MZ" * 2048)
         files = sorted(workloads.iterdir())
-        bare, lab = asyncio.run(_script(files)), asyncio.run(_lab(files))
+        (folder / "items").mkdir()
+        (folder / "items" / "test_it.py").write_text(_ITEMS)
+        (folder / "own").mkdir()  # where pytest looks for tests of Python: there are none
+        bare, lab, items = asyncio.run(_script(files)), asyncio.run(_lab(files)), _pytest(folder)
         ours = _session(folder)
     return [
         _measure(ours, bare, "the same machines driven by a bare asyncio script, without queue or journal"),
+        _measure(ours, bare + items, "that script, then pytest with as many items and sub-tests that do nothing"),
         _measure(ours, lab, "the same machines and lab driven by an asyncio script, without pytest"),
     ]
 

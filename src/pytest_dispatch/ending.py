@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.terminal import TerminalDisplay
     from pytest_dispatch.watcher import Watcher
 
-POLL = 0.2  # seconds between looks
+FIRST_POLL = 0.02  # seconds before the second look; each further pause is twice as long
+LONGEST_POLL = 0.2
 FLUSH = 60.0  # seconds that filing the last issues may take
 
 
@@ -51,7 +52,7 @@ class Ending:
 
     def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
         """Wait until nothing is left, showing how much is."""
-        give_up = time.monotonic() + longest
+        give_up, pause = time.monotonic() + longest, FIRST_POLL
         with self._display.progress() as show:
             while names := left(self._client.session(self._session)):
                 count = f"{len(names)} {of}{'s' * (len(names) != 1)}"
@@ -61,7 +62,8 @@ class Ending:
                     self.lines.append(f"gave up waiting for {count} {for_what} after {format_duration(longest)}{which}")
                     break
                 show(f"waiting for {count} {for_what}, at most {format_duration(seconds)} (Ctrl-C stops waiting)")
-                time.sleep(POLL)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_POLL)
 
 
 def _not_off(view: SessionView) -> list[str]:
