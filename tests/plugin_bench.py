@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 #: What in-process runs of pytest would else import anew each time, and forget.
-OURS = ("machines.qemu", "session", "sources.folder", "sources.release", "report.github", "testing.github")
+OURS = (
+    "client",
+    "embedded",
+    "machines.qemu",
+    "report.github",
+    "session",
+    "sources.folder",
+    "sources.release",
+    "testing.github",
+)
 for module in (
     *(f"pytest_dispatch.{name}" for name in OURS),
     "anyio._backends._asyncio",

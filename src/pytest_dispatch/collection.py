@@ -14,6 +14,8 @@ from pytest_dispatch.desk import Desk
 from pytest_dispatch.items import DispatchCollector, DispatchItem, named_workload, wanted_by
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_dispatch.core.model import Workload
 
 
@@ -22,6 +24,12 @@ class DispatchCollection:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._files = frozenset(workload.location for workload in desk.listing.workloads)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Spare pytest a longer look at each workload of a folder in which it also looks for tests of Python."""
+        return True if str(collection_path) in self._files else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
-from urllib3.util.retry import Retry
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, DispatchError
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
+
+    from urllib3.util.retry import Retry
 
     from pytest_dispatch.core.token import Token
 
@@ -322,6 +323,8 @@ def _connect(base: str, token: Token | None, pause: float) -> Any:
 
 
 def _reads_again() -> Retry:
+    from urllib3.util.retry import Retry
+
     return Retry(
         total=2,
         connect=0,

@@ -6,17 +6,16 @@ import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_dispatch.caselog import CaseLog
-from pytest_dispatch.client import LabClient
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Kind, Run, Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
-from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
@@ -29,6 +28,9 @@ from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.terminal import TerminalDisplay
 from pytest_dispatch.watcher import Watcher
 from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
+
+if TYPE_CHECKING:
+    from pytest_dispatch.embedded import EmbeddedLab
 
 #: Options of pytest with which nothing is run.
 _ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
@@ -104,6 +106,10 @@ class DispatchSession:
         return Listing(name=listing.name, workloads=tuple(workloads))
 
     def _start(self, desk: Desk) -> None:
+        # With these come an HTTP server and client and a database: not for those who only look.
+        from pytest_dispatch.client import LabClient
+        from pytest_dispatch.embedded import EmbeddedLab
+
         settings, hook = self._settings, self._config.hook
         if settings.junit is not None:
             self._cases.check(settings.junit)

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from pytest_dispatch.client import LabClient
 from pytest_dispatch.collection import DispatchCollection, take_node_ids
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.desk import DESK, Desk
@@ -70,6 +69,8 @@ class DispatchWorker:
     """On a worker: collects the same items, and speaks with the controller's lab."""
 
     def __init__(self, config: pytest.Config, given: str) -> None:
+        from pytest_dispatch.client import LabClient
+
         handover = msgspec.json.decode(given, type=_Handover)
         self._desk = desk = Desk(
             listing=Listing(name=handover.source, workloads=handover.workloads),

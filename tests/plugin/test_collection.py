@@ -89,6 +89,21 @@ def test_a_folder_that_holds_python_tests_too(bench: Bench) -> None:
     assert collected(bench, "--dispatch-dir=w/", "w/::a.efi") == ["w::a.efi"]
 
 
+def test_pytest_looks_at_no_workload_as_if_it_were_a_test(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    (bench.path / "w" / "notes.txt").write_text("no workload\n")
+    bench.pytester.makeconftest(
+        """
+        def pytest_collect_file(file_path):
+            print("looked at", file_path.name)
+        """
+    )
+    result = bench.run("--collect-only", "-q", "-s")
+    assert "looked at notes.txt" in result.outlines
+    assert "looked at a.efi" not in result.outlines
+    assert "w::a.efi" in result.outlines
+
+
 @pytest.mark.parametrize("folder", [".", "./w", "ABSOLUTE", "../w"])
 def test_node_ids_name_the_folder_as_it_was_given(bench: Bench, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = bench.workloads({"a": "pass"})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pytest_dispatch
-from plugin_bench import WITHOUT
+from plugin_bench import WITHOUT, Bench
 
 HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf", "github")
 
@@ -28,6 +28,20 @@ def test_nothing_heavy_is_loaded_and_nothing_is_printed(pytester: pytest.Pyteste
     assert result.stdout.splitlines()[-1] == "[] 0"
     assert "dispatch" not in result.stdout
     assert result.stderr == ""
+
+
+_LISTED = f"""
+import sys, pytest
+code = pytest.main(["-q", "--collect-only", "--dispatch-dir=w", "-p", "no:anyio", *{WITHOUT!r}])
+print([name for name in {HEAVY!r} if name in sys.modules], int(code))
+"""
+
+
+def test_who_only_looks_needs_no_server_and_no_database(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    result = subprocess.run([sys.executable, "-c", _LISTED], cwd=bench.path, capture_output=True, text=True, check=True)
+    assert "w::a.efi" in result.stdout
+    assert result.stdout.splitlines()[-1] == "['msgspec'] 0"
 
 
 def test_importing_the_package_loads_nothing() -> None:
