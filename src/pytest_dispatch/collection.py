@@ -11,7 +11,7 @@ import pytest
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.desk import Desk
-from pytest_dispatch.items import DispatchCollector, DispatchItem, named_workload, wanted_by
+from pytest_dispatch.items import DispatchCollector, DispatchItem, may_be_left_out, named_workload, wanted_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,10 +44,12 @@ class DispatchCollection:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Ask for every selected workload at once, so that machines work whatever item is waited for."""
+        if session.testsfailed and not session.config.getoption("continue_on_collection_errors", False):
+            return  # pytest is about to stop
         wanted = []
         for item in session.items:
             workload = self._workload_of(item)
-            if workload is not None:
+            if workload is not None and not may_be_left_out(item):
                 with suppress(ConfigError):  # its mark is wrong, as the item itself will say
                     wanted.append(wanted_by(item, workload))
         if self._desk.client is not None and wanted:

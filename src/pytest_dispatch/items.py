@@ -51,11 +51,11 @@ class DispatchItem(pytest.Function):
         finally:
             super().teardown()
 
-    def reportinfo(self) -> tuple[Path, int | None, str]:
+    def reportinfo(self) -> tuple[Path, int, str]:
         """Where the item comes from, and how it is called above a failure; pytest shows both."""
         # the last must not end the node id: pytest would take it for a Python name, and show its dots as colons
         source = self.nodeid.partition("::")[0]
-        return self.config.rootpath / source, None, f"{source}: {self.name}"
+        return self.config.rootpath / source, 0, f"{source}: {self.name}"
 
 
 def dispatch(request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
@@ -199,6 +199,18 @@ def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
     if given not in list(Expect):
         raise ConfigError(f"mark dispatch: expected expect= one of {', '.join(Expect)}, got {given!r}")
     return Wanted(key=item.nodeid, workload=replace(workload, expect=Expect(given)))
+
+
+def may_be_left_out(item: pytest.Item) -> bool:
+    """Whether marks may keep pytest from running the item; if it is run after all, it asks for its workload itself."""
+    unrun = [mark for mark in item.iter_markers("xfail") if mark.kwargs.get("run") is False]
+    return any(map(_may_apply, [*item.iter_markers("skip"), *item.iter_markers("skipif"), *unrun]))
+
+
+def _may_apply(mark: pytest.Mark) -> bool:
+    """Whether one of its conditions may hold: those that are text are pytest's to judge."""
+    conditions = (mark.kwargs["condition"],) if "condition" in mark.kwargs else mark.args
+    return mark.name == "skip" or not conditions or any(condition is not False for condition in conditions)
 
 
 def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:

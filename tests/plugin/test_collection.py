@@ -184,6 +184,49 @@ def test_the_summary_is_a_line_for_each_item_in_ci_too(bench: Bench, monkeypatch
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+def test_what_marks_leave_out_is_not_booted(bench: Bench, workers: tuple[str, ...]) -> None:
+    bench.workloads(dict.fromkeys("abcdef", "pass"))
+    bench.pytester.makeconftest(
+        """
+        import pytest
+
+        MARKS = {
+            "a.efi": pytest.mark.skip(reason="not today"),
+            "b.efi": pytest.mark.skipif(True, reason="not today"),
+            "c.efi": pytest.mark.xfail(run=False, reason="not today"),
+            "d.efi": pytest.mark.skipif(False, reason="not today"),
+            "e.efi": pytest.mark.skipif("1 + 1 == 3"),
+        }
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                if item.name in MARKS:
+                    item.add_marker(MARKS[item.name])
+
+        @pytest.fixture(autouse=True)
+        def picky(request):
+            if request.node.name == "f.efi":
+                pytest.skip("not today either")
+        """
+    )
+    result = bench.spawn("-v", *workers)
+    result.assert_outcomes(passed=2, skipped=3, xfailed=1)
+    text = result.stdout.str()
+    assert "not today either" in bench.spawn("-rs", "-k", "f.efi").stdout.str()
+    assert [name for name in "abcde" if f"{name}.efi assigned" in text] == ["d", "e"]
+
+
+def test_nothing_is_asked_for_where_collecting_failed(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makepyfile(test_broken="import pytest; pytest.fail('broken', pytrace=False)")
+    result = bench.spawn()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*1 error during collection*"])
+    assert "a.efi" not in result.stdout.str()
+    bench.spawn("--continue-on-collection-errors").assert_outcomes(passed=1, errors=1)
+
+
 def test_what_fixtures_and_setup_show(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makeconftest(
