@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.report.junit import JunitCase, write_junit
 
@@ -55,13 +55,17 @@ class CaseLog:
         self._items[report.nodeid] = case
 
     def write(self, path: Path) -> str:
-        """Write those of dispatch's items; returns a line that says where, or why not."""
+        """Write those of dispatch's items; returns a line that says where.
+
+        Raises:
+            LabError: They cannot be written.
+        """
         ours = {key: case for key, case in self._items.items() if case.properties}
         cases = [*ours.values(), *(case for case in self._subtests if case.group in ours)]
         try:
             write_junit(path, cases)
         except OSError as error:
-            return _cannot_write(path, error)
+            raise LabError(_cannot_write(path, error)) from error
         return f"JUnit file with {len(cases)} cases: {path}"
 
 

@@ -22,14 +22,20 @@ FLUSH = 60.0  # seconds that filing the last issues may take
 
 
 class Ending:
-    """Ends one session in the lab; `lines` is what there is to say about it."""
+    """Ends one session in the lab.
+
+    Attributes:
+        facts: What there is to say about it.
+        troubles: What should not have been; to be said in any case.
+    """
 
     def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: Watcher) -> None:
         self._client = client
         self._session = session
         self._display = display
         self._watcher = watcher
-        self.lines: list[str] = []
+        self.facts: list[str] = []
+        self.troubles: list[str] = []
 
     def wind_up(self, drain: float) -> None:
         """End the session.
@@ -47,7 +53,9 @@ class Ending:
         self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
         views = client.runs(self._session)
         self._watcher.catch_up({view.run.id: view.version for view in views})
-        self.lines += summary_lines(views, client.session(self._session))
+        session = client.session(self._session)
+        self.facts += [plain_line(line, 400) for line in summary_lines(views, session)]
+        self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
         client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again
 
     def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
@@ -59,7 +67,8 @@ class Ending:
                 seconds = give_up - time.monotonic()
                 if seconds <= 0:
                     which = f" ({', '.join(map(str, names))})" if isinstance(names, list) else ""
-                    self.lines.append(f"gave up waiting for {count} {for_what} after {format_duration(longest)}{which}")
+                    gone = f"gave up waiting for {count} {for_what} after {format_duration(longest)}{which}"
+                    self.troubles.append(gone)
                     break
                 show(f"waiting for {count} {for_what}, at most {format_duration(seconds)} (Ctrl-C stops waiting)")
                 time.sleep(pause)
@@ -75,11 +84,10 @@ def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
-    lines += [f"not filed, {line}" for line in session.unfiled]
     for machine in session.machines:
         ran = plain_line(", ".join(machine.ran), 120) or "nothing"
         lines.append(f"machine {machine.name}: {len(machine.ran)} ({ran})")
-    return [plain_line(line, 400) for line in lines]
+    return lines
 
 
 def _before(run: Run) -> str:

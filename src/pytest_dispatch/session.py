@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 #: Options of pytest with which nothing is run.
 _ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
-_INTERRUPTED = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
+_BROKEN = {pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
 def activate(config: pytest.Config) -> None:
@@ -70,8 +71,10 @@ class DispatchSession:
         self._watcher: Watcher | None = None
         self._display = TerminalDisplay(config)
         self._damage = ""
-        self._summary: list[str] = []
+        self._facts: list[str] = []
+        self._troubles: list[str] = []
         self._resumed = False
+        self._cut_off = False
         self._cases = CaseLog()
 
     # Beginning
@@ -156,8 +159,17 @@ class DispatchSession:
     # End
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_keyboard_interrupt(self) -> Generator[None, object, object]:
-        """Stop at once; and let pytest tell where it was interrupted, which takes it a second, in peace."""
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Generator[None, object, object]:
+        """Stop at once; and let pytest tell where it was interrupted, which takes it a second, in peace.
+
+        What pytest and pytest-xdist raise to end a session early (`--stepwise`, `-n 2 -x`) is a kind of interrupt too,
+        though nobody is in a hurry: such a session is wound up.
+        """
+        self._cut_off = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
+        if not self._cut_off:
+            return (yield)
         with not_interrupted():
             self.stop()
             return (yield)
@@ -166,29 +178,36 @@ class DispatchSession:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Power machines off, file the last issues, and stop the lab; at once if interrupted."""
         try:
-            if exitstatus not in _INTERRUPTED:
+            if not self._cut_off and exitstatus not in _BROKEN:
                 self._wind_up()
         except LabError as error:
-            self._summary.append(str(error))
+            self._troubles.append(str(error))
         except KeyboardInterrupt:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
-            self._summary.append("interrupted while winding up; what is left is kept in the journal")
+            self._troubles.append("interrupted while winding up; what is left is kept in the journal")
         finally:
             self.stop()
         if self._settings.junit and self._watcher is not None:
-            self._summary.append(self._cases.write(self._settings.junit))
+            self._write_cases(self._settings.junit)
+
+    def _write_cases(self, path: Path) -> None:
+        try:
+            self._facts.append(self._cases.write(path))
+        except LabError as error:
+            self._troubles.append(str(error))
 
     def _wind_up(self) -> None:
         desk, watcher = self._desk, self._watcher
         if desk is not None and desk.client is not None and watcher is not None:
             ending = Ending(desk.client, desk.session, self._display, watcher)
-            self._summary = ending.lines
+            self._facts, self._troubles = ending.facts, ending.troubles
             ending.wind_up(self._settings.drain)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Our section, if there is anything to say."""
-        lines = [*filter(None, [self._damage]), *self._summary, *(self._watcher.troubles if self._watcher else [])]
-        if lines and self._config.get_verbosity() >= 0:
+        """Our section, if there is anything to say; with `-q` only what should not have been."""
+        troubles = [*filter(None, [self._damage]), *self._troubles, *(self._watcher.troubles if self._watcher else [])]
+        lines = [*self._facts, *troubles] if self._config.get_verbosity() >= 0 else troubles
+        if lines:
             terminalreporter.section("dispatch")
             for line in lines:
                 terminalreporter.line(line)
@@ -202,7 +221,7 @@ class DispatchSession:
                 if lab is not None:
                     lab.stop()
             except LabError as error:
-                self._summary.append(str(error))
+                self._troubles.append(str(error))
             if self._watcher is not None:
                 self._watcher.stop()
             if desk is not None:

@@ -77,10 +77,14 @@ class Watcher:
         self._thread.start()
 
     def stop(self, timeout: float = 1.5) -> None:
-        """Stop following; the stream ends by itself within a second, or when the lab does."""
-        self._stopping.set()
-        if self._thread.is_alive():
+        """Stop following; the stream ends by itself within a second, or when the lab does; may be called again.
+
+        A user's hook that takes longer is left alone, and is waited for only once.
+        """
+        if not self._stopping.is_set() and self._thread.is_alive():
+            self._stopping.set()
             self._thread.join(timeout)
+        self._stopping.set()
 
     def submitted(self, runs: Iterable[Run]) -> None:
         """These were asked for; what has happened to them before is not told again."""
