@@ -49,7 +49,7 @@ class Ending:
         client = self._client
         client.end(self._session, kept=True)
         if drain:
-            self._wait("to take the power-off program", "machine", drain, _not_off)
+            self._wait("to power off", "machine", drain, _not_off)
         self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
         views = client.runs(self._session)
         self._watcher.catch_up({view.run.id: view.version for view in views})

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.wire import RunView
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
+_MARK_TAKES = {"expect", "workload"}
 
 
 class DispatchItem(pytest.Function):
@@ -190,9 +191,11 @@ def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
     """What an item asks the lab for.
 
     Raises:
-        ConfigError: Its `dispatch` mark expects what there is not.
+        ConfigError: Its `dispatch` mark says or expects what there is not.
     """
     mark = item.get_closest_marker("dispatch")
+    for strange in sorted(mark.kwargs.keys() - _MARK_TAKES) if mark else ():
+        raise ConfigError(f"mark dispatch: expected {' or '.join(sorted(_MARK_TAKES))}, got {strange}=")
     given = mark.kwargs.get("expect") if mark else None
     if given is None:
         return Wanted(key=item.nodeid, workload=workload)
@@ -226,7 +229,7 @@ def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
     try:
         wanted = wanted_by(item, workload)
     except ConfigError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None  # or pytest shows it twice
     with desk.faults():
         desk.submit([wanted])
 

@@ -172,6 +172,7 @@ class DispatchSession:
             return (yield)
         with not_interrupted():
             self.stop()
+            self._troubles += _unfinished(self._display.runs())
             return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -227,6 +228,11 @@ class DispatchSession:
             if desk is not None:
                 desk.close()
             self._display.close()
+
+
+def _unfinished(runs: Sequence[Run]) -> list[str]:
+    left = sum(run.outcome is None for run in runs)
+    return [f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"] * bool(left)
 
 
 @contextmanager

@@ -39,9 +39,14 @@ class TerminalDisplay:
         self._steady_until = 0.0  # a wait that begins before then shows the table at once: it was there just now
         self._output = _output() if config.pluginmanager.has_plugin("terminal") else None
         self._screen = Screen(self._output) if self._output is not None and _is_live(config, self._output) else None
+        self._unsaid: list[str] = []
+        # Who may write: pytest does in its main thread, but not while that waits; with pytest-xdist nobody can tell.
+        self._may_write = int(not _is_alone(config))
 
     def close(self) -> None:
         """Let go of the terminal; may be called again."""
+        with self._pytest_is_silent():
+            pass  # nothing is left unsaid
         output, self._output, self._screen = self._output, None, None
         if output is not None:
             with suppress(OSError):  # what is left in its buffer cannot be written: nobody reads it any more
@@ -78,9 +83,10 @@ class TerminalDisplay:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While inside, the table is drawn and redrawn in place; gone on leaving."""
+        """While inside, the table is drawn and redrawn in place; gone on leaving. Without one, lines are written."""
         if self._screen is None:
-            yield
+            with self._pytest_is_silent():
+                yield
             return
         done = threading.Event()
         thread = threading.Thread(target=self._draw, args=(self._screen, done), name="dispatch-table", daemon=True)
@@ -114,21 +120,45 @@ class TerminalDisplay:
                 self.say(text)
             said.set()
 
-        yield show
-        if screen is not None and said.is_set():
-            with suppress(OSError):
-                screen.draw([])
+        try:
+            with self._pytest_is_silent():
+                yield show
+        finally:
+            if screen is not None and said.is_set():
+                with suppress(OSError):
+                    screen.draw([])
 
     # Lines
 
     def say(self, text: str) -> None:
-        """With -v and without a table: write a line, past pytest's capture."""
+        """With -v and without a table: write a line, past pytest's capture, as soon as pytest writes none itself."""
         if self._screen is not None or self._output is None or self._config.get_verbosity() <= 0:
+            return
+        with self._lock:
+            self._unsaid.append(text)
+            if self._may_write:
+                self._write_lines()
+
+    @contextmanager
+    def _pytest_is_silent(self) -> Iterator[None]:
+        """Entered by pytest's main thread, which writes nothing while inside."""
+        with self._lock:
+            self._may_write += 1
+            self._write_lines()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._may_write -= 1
+
+    def _write_lines(self) -> None:
+        lines, self._unsaid = self._unsaid, []
+        if not lines or self._output is None:
             return
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         begin = "" if reporter is None or reporter.currentfspath is None else "\n"
-        with self._lock, suppress(OSError):
-            self._output.write(begin + text)
+        with suppress(OSError):
+            self._output.write(begin + "\n".join(lines))
             self._output.flush()
         if reporter is not None:
             reporter.currentfspath = -2  # as after each result of its own: it goes on in a new line
@@ -146,8 +176,13 @@ def _line(change: RunChange) -> str:
 
 def _is_live(config: pytest.Config, output: IO[str]) -> bool:
     """Whether there is a terminal to draw on; with pytest-xdist pytest itself writes at any moment."""
-    alone = config.getoption("dist", "no") == "no"
-    return alone and config.get_verbosity() >= 0 and output.isatty() and os.environ.get("TERM", "") != "dumb"
+    plain = os.environ.get("TERM", "") == "dumb"
+    return _is_alone(config) and config.get_verbosity() >= 0 and output.isatty() and not plain
+
+
+def _is_alone(config: pytest.Config) -> bool:
+    """Whether items run in this process."""
+    return bool(config.getoption("dist", "no") == "no")
 
 
 def _output() -> IO[str] | None:

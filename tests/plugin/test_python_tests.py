@@ -152,11 +152,17 @@ def test_a_mark_that_expects_what_there_is_not(bench: Bench, distributed: tuple[
 
         @pytest.mark.dispatch("a.efi", expect="luck")
         def test_luck(dispatch_workload): pass
+
+        @pytest.mark.dispatch("a.efi", exspect="boot")
+        def test_misspelt(dispatch_workload): pass
         """
     )
     result = bench.spawn("test_own.py", *distributed)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["mark dispatch: expected expect= one of report, boot, return, got 'luck'"])
+    result.assert_outcomes(errors=2)
+    text = result.stdout.str().partition("short test summary")[0]
+    assert text.count("mark dispatch: expected expect= one of report, boot, return, got 'luck'") == 1
+    assert text.count("mark dispatch: expected expect or workload, got exspect=") == 1
+    assert "During handling" not in text
 
 
 def test_a_lab_fault_is_an_error_wherever_it_is_found(bench: Bench) -> None:

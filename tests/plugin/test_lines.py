@@ -1,0 +1,29 @@
+"""Lines about what happens, with -v and without a terminal: each is one line, and stands beside pytest's own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from plugin_bench import Bench
+
+
+def test_no_line_runs_into_one_of_pytests(bench: Bench) -> None:
+    names = [f"w{number:02}" for number in range(24)]
+    bench.workloads(dict.fromkeys(names, "pass"))
+    result = bench.spawn("-v", machines="--dispatch-machine=sim:5?pace=0.005")
+    result.assert_outcomes(passed=len(names))
+    assert not [line for line in result.outlines if re.search(r"\Sw::|.\s*w::", line)]
+    assert not [line for line in result.outlines if len(re.findall("[📌📥⚡📝🏁]", line)) > 1]
+    for state in ("assigned", "downloaded", "booting", "reported", "finished"):
+        assert sum(f".efi {state} on sim-" in line for line in result.outlines) == len(names)
+
+
+@pytest.mark.parametrize("interrupt", ["raise KeyboardInterrupt", "import pytest; pytest.exit('enough')"])
+def test_what_is_left_undone_is_said(bench: Bench, interrupt: str) -> None:
+    bench.workloads({"a": "pass", "b": "hang"})
+    bench.pytester.makeconftest(f"def pytest_runtest_logfinish(): {interrupt}\n")
+    result = bench.spawn(machines="--dispatch-machine=sim:1?pace=0.001")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["1 of 2 workloads have no outcome yet; --dispatch-resume goes on with them"])
