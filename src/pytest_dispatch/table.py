@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.model import Run, State
+from pytest_dispatch.core.model import Outcome, Run, State
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.report.timeline import EMOJI
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 ROWS = 16  # workloads that the table shows at once
 OTHER_LINES = 5  # of the screen: what pytest wrote last, and what is above and below the rows
+
+LEAST_NAME = 8  # columns that a name keeps, however narrow the screen
+_NAME = 1  # the column of the workloads' names
+
+_SIGNS = {Outcome.PASSED: "🏁", Outcome.SKIPPED: "🏁", Outcome.FAILED: "❌", Outcome.ERROR: "❌"}
 
 #: Those under way come first, then those that wait, then those that are done.
 _ORDER = [
@@ -32,7 +37,7 @@ _ORDER = [
 
 
 def table_lines(runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int]) -> list[str]:
-    """The table, a blank line above it, and how many workloads are in each state below it.
+    """The table, a blank line above it, and below it how many workloads stand how.
 
     Args:
         runs: All of the session.
@@ -43,25 +48,35 @@ def table_lines(runs: Collection[Run], sent: Mapping[str, int], now: float, size
     columns, lines = size
     rows = max(1, min(ROWS, lines - OTHER_LINES))
     ordered = sorted(runs, key=lambda run: (_ORDER.index(run.attempt.state), run.position))
-    table = _table()
-    for run in ordered[:rows]:
-        table.add_row(*_row(run, sent.get(run.id), now))
-    return ["", *_rendered(table, f"  {_counts(runs)}", columns)]
+    table = _table([tuple(_row(run, sent.get(run.id), now)) for run in ordered[:rows]], columns)
+    return ["", *_rendered(table, f"  {_below(runs, hidden=len(ordered[rows:]))}", columns)]
 
 
-def _table() -> Table:
+def _table(rows: Sequence[Sequence[str]], columns: int) -> Table:
+    """Where the screen is too narrow, names give way, in their middle: what tells them apart is at the ends."""
+    from rich.cells import cell_len
     from rich.table import Table
 
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    room = max(LEAST_NAME, columns - 1 - sum(2 + width for width in widths) + widths[_NAME])
     table = Table(box=None, padding=(0, 0, 0, 2), show_header=False)
     for justify in ("left", "left", "left", "right", "left"):
         table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row[:_NAME], _shortened(row[_NAME], room), *row[_NAME + 1 :])
     return table
+
+
+def _shortened(name: str, room: int) -> str:
+    kept = room - 1
+    return name if len(name) <= room else f"{name[: kept - kept // 2]}…{name[-(kept // 2) :]}"
 
 
 def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
     attempt = run.attempt
     outcome = f" ({attempt.outcome})" if attempt.outcome else ""
-    yield f"{EMOJI[attempt.state]} {attempt.state}{outcome}"
+    sign = _SIGNS[attempt.outcome] if attempt.outcome else EMOJI[attempt.state]
+    yield f"{sign} {attempt.state}{outcome}"
     yield plain_line(run.workload.name, 50)
     yield plain_line(attempt.machine, 40)
     yield "" if attempt.ended else format_duration(max(0, int(now - attempt.since)))
@@ -75,9 +90,16 @@ def _progress(run: Run, sent: int | None) -> str:
     return f"{min(100, 100 * sent // size)} % of {size / 2**20:.1f} MiB"
 
 
-def _counts(runs: Iterable[Run]) -> str:
-    counts = Counter(run.attempt.state for run in runs)
-    return "  ".join(f"{EMOJI[state]} {counts[state]} {state}" for state in State if counts[state])
+def _below(runs: Collection[Run], *, hidden: int) -> str:
+    """How many are in each state, and how those that are over ended."""
+    states = Counter(run.attempt.state for run in runs if run.outcome is None)
+    outcomes = Counter(run.outcome for run in runs if run.outcome is not None)
+    facts = [f"{EMOJI[state]} {states[state]} {state}" for state in State if states[state]]
+    facts += [f"{_SIGNS[outcome]} {outcomes[outcome]} {outcome}" for outcome in Outcome if outcomes[outcome]]
+    facts += [f"({hidden} not shown)"] * bool(hidden)
+    if not any(attempt.machine for run in runs for attempt in run.attempts):
+        facts.append("no machine has asked for one yet")
+    return "  ".join(facts)
 
 
 def _rendered(table: Table, below: str, columns: int) -> list[str]:

@@ -41,8 +41,8 @@ def test_those_under_way_come_first() -> None:
         "  📥 downloading        w-3.efi  sim-1   1s  50 % of 2.0 MiB",
         "  ⏳ unassigned         w-1.efi          0s",
         "  🏁 finished (passed)  w-0.efi  sim-1",
-        "  🏁 finished (failed)  w-4.efi  sim-1",
-        "  ⏳ 1 unassigned  📥 1 downloading  ⚡ 1 booting  🏁 2 finished",
+        "  ❌ finished (failed)  w-4.efi  sim-1",
+        "  ⏳ 1 unassigned  📥 1 downloading  ⚡ 1 booting  🏁 1 passed  ❌ 1 failed",
     ]
 
 
@@ -51,7 +51,7 @@ def test_it_is_never_higher_than_the_screen(lines: int, rows: int) -> None:
     runs = [run(number, State.UNASSIGNED, machine="") for number in range(40)]
     shown = table_lines(runs, {}, 0.0, (80, lines))
     assert len([line for line in shown if ".efi" in line]) == rows
-    assert shown[-1] == "  ⏳ 40 unassigned"
+    assert shown[-1] == f"  ⏳ 40 unassigned  ({40 - rows} not shown)  no machine has asked for one yet"
 
 
 def test_it_is_never_wider_than_the_screen() -> None:
@@ -59,6 +59,16 @@ def test_it_is_never_wider_than_the_screen() -> None:
     runs = [long, *(run(number, state) for number, state in enumerate(State, start=2))]
     for line in table_lines(runs, {"r1": 5}, 0.0, (40, 30)):
         assert sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line) < 40
+
+
+def test_names_give_way_in_their_middle_and_nothing_else_does() -> None:
+    names = [f"memory-bandwidth-of-every-socket-with-{kind}.efi" for kind in ("reads", "writes")]
+    runs = [run(number, State.BOOTING, machine="rack-7-node-12", name=name) for number, name in enumerate(names)]
+    shown = table_lines(runs, {}, 0.0, (60, 30))
+    assert shown[1:3] == [
+        "  ⚡ booting  memory-band…h-reads.efi  rack-7-node-12  0s",
+        "  ⚡ booting  memory-band…-writes.efi  rack-7-node-12  0s",
+    ]
 
 
 def test_names_are_text_and_nothing_else() -> None:
