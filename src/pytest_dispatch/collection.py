@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Workload
 
 
+#: Hooks on which depends what the lab is asked for, which it is before pytest has seen every conftest.py.
+_EARLY = ("pytest_dispatch_workloads", "pytest_dispatch_verdict", "pytest_dispatch_issue")
+
+
 class DispatchCollection:
     """The part of the plugin that runs in every process that collects."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, config: pytest.Config, desk: Desk) -> None:
         self._desk = desk
+        self._hooks = set(_early_hooks(config))
         self._files = frozenset(workload.location for workload in desk.listing.workloads)
 
     @pytest.hookimpl(tryfirst=True)
@@ -46,6 +51,9 @@ class DispatchCollection:
         """Ask for every selected workload at once, so that machines work whatever item is waited for."""
         if session.testsfailed and not session.config.getoption("continue_on_collection_errors", False):
             return  # pytest is about to stop
+        for name, where in _early_hooks(session.config):
+            if (name, where) not in self._hooks:
+                raise pytest.UsageError(f"{name} is found too late, in {where}: {_MOVE_IT}")
         wanted = []
         for item in session.items:
             workload = self._workload_of(item)
@@ -63,6 +71,14 @@ class DispatchCollection:
             return item.workload
         uses = "dispatch_workload" in getattr(item, "fixturenames", ())
         return self._desk.workload(named_workload(item)) if uses else None
+
+
+_MOVE_IT = "expected it in a plugin, or in the conftest.py of the root directory or of a path on the command line"
+
+
+def _early_hooks(config: pytest.Config) -> list[tuple[str, str]]:
+    """Each of those hooks that somebody implements, and where."""
+    return [(name, impl.plugin_name) for name in _EARLY for impl in getattr(config.hook, name).get_hookimpls()]
 
 
 def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:

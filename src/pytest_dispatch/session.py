@@ -88,7 +88,7 @@ class DispatchSession:
             desk.wanted = take_node_ids(config, desk.listing.name)
             check_names(desk)
             self._desk = config.stash[DESK] = desk
-            config.pluginmanager.register(DispatchCollection(desk), "dispatch-collection")
+            config.pluginmanager.register(DispatchCollection(config, desk), "dispatch-collection")
             if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
                 self._start(desk)
 

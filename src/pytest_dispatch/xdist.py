@@ -79,7 +79,7 @@ class DispatchWorker:
             session=handover.session,
         )
         config.stash[DESK] = desk
-        config.pluginmanager.register(DispatchCollection(desk), "dispatch-collection")
+        config.pluginmanager.register(DispatchCollection(config, desk), "dispatch-collection")
         config.add_cleanup(desk.close)
 
     @pytest.hookimpl(tryfirst=True)

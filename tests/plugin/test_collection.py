@@ -217,6 +217,20 @@ def test_what_marks_leave_out_is_not_booted(bench: Bench, workers: tuple[str, ..
     assert [name for name in "abcde" if f"{name}.efi assigned" in text] == ["d", "e"]
 
 
+@pytest.mark.parametrize("hook", ["workloads(workloads)", "verdict(run)", "issue(run)"])
+def test_a_hook_that_is_found_too_late_is_refused(bench: Bench, hook: str) -> None:
+    bench.workloads({"a": "pass"})
+    near = bench.path / "checks" / "hw"
+    near.mkdir(parents=True)
+    (near / "conftest.py").write_text(f"def pytest_dispatch_{hook}: pass\n")
+    (near / "test_own.py").write_text("def test_own(): pass\n")
+    result = bench.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    name = hook.partition("(")[0]
+    assert f"pytest_dispatch_{name} is found too late, in {near / 'conftest.py'}: expected it" in result.stderr.str()
+    bench.run("checks/hw", "w").assert_outcomes(passed=2)
+
+
 def test_nothing_is_asked_for_where_collecting_failed(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makepyfile(test_broken="import pytest; pytest.fail('broken', pytrace=False)")
