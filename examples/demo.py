@@ -39,8 +39,9 @@ def main(arguments: list[str]) -> int:
         apart = ["-c", os.devnull, "--rootdir=.", f"--dispatch-db={scratch}/journal.db", f"--junitxml={junit}"]
         apart += ["-p", "no:cacheprovider", "--disable-plugin-autoload", "-p", "pytest_dispatch.plugin"]
         command = [sys.executable, "-m", "pytest", "demo", *options, *apart]
-        subprocess.run(command, cwd=Path(__file__).parent, check=False)
-        return _compare(junit)
+        code = subprocess.run(command, cwd=Path(__file__).parent, check=False).returncode
+        ended = _ended(junit)
+        return _compare(ended, part=bool(arguments)) if ended else code
 
 
 def _machines(scratch: Path) -> str:
@@ -53,15 +54,21 @@ def _machines(scratch: Path) -> str:
     return "qemu:2"
 
 
-def _compare(junit: Path) -> int:
+def _ended(junit: Path) -> dict[str, Outcome]:
+    """How each workload that was run has ended."""
     if not junit.exists():
-        return 1
-    ended = {case.name: _outcome(case) for suite in JUnitXml.fromfile(str(junit)) for case in suite}
+        return {}
+    return {case.name: _outcome(case) for suite in JUnitXml.fromfile(str(junit)) for case in suite}
+
+
+def _compare(ended: dict[str, Outcome], *, part: bool) -> int:
+    """Say how they ended, and whether it was meant so; with arguments not all need to have run."""
+    expected = {name: meant for name, meant in MEANT.items() if name in ended or not part}
     print("\nThe demo is meant to end like this, failures and all:")
-    for name, meant in MEANT.items():
+    for name, meant in expected.items():
         came = ended.get(name, "not run")
         print(f"  {'ok' if came == meant else 'NOT OK':<6} {name:<16} {came}")
-    return int(any(ended.get(name) != meant for name, meant in MEANT.items()))
+    return int(any(ended.get(name) != meant for name, meant in expected.items()))
 
 
 def _outcome(case: TestCase) -> Outcome:
