@@ -19,6 +19,7 @@ from pytest_dispatch.server.wire import (
     Verdict,
     Wanted,
 )
+from pytest_dispatch.shapes import decode
 
 WAIT = 20.0  # seconds that one long poll lasts
 TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
@@ -101,9 +102,9 @@ class LabClient:
                         continue  # such an event is none (WHATWG HTML, 9.2.6), yet httpx-sse hands it over
                     if event.event == "change":
                         after = int(event.id)
-                        yield after, msgspec.json.decode(event.data, type=RunChange)
+                        yield after, decode(event.data, RunChange)
                     else:
-                        yield after, msgspec.json.decode(event.data, type=dict[str, int])
+                        yield after, decode(event.data, dict[str, int])
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _unreachable(self.url, error) from error
 
@@ -118,7 +119,7 @@ class LabClient:
     ) -> T:
         answer = self._call(method, path, body, query, wait)
         try:
-            return msgspec.json.decode(answer, type=gives)
+            return decode(answer, gives)
         except msgspec.DecodeError as error:
             raise LabError(f"expected a lab at {self.url}, got an answer of something else: {error}") from error
 

@@ -11,6 +11,7 @@ import pytest
 from pytest_dispatch.collection import DispatchCollection, take_node_ids
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.desk import DESK, Desk
+from pytest_dispatch.shapes import decode
 from pytest_dispatch.sources.base import Listing
 
 
@@ -71,7 +72,7 @@ class DispatchWorker:
     def __init__(self, config: pytest.Config, given: str) -> None:
         from pytest_dispatch.client import LabClient
 
-        handover = msgspec.json.decode(given, type=_Handover)
+        handover = decode(given, _Handover)
         self._desk = desk = Desk(
             listing=Listing(name=handover.source, workloads=handover.workloads),
             wanted=take_node_ids(config, handover.source),

@@ -18,6 +18,8 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
+from pytest_dispatch.shapes import decode
+
 NEWEST = 8  # folders kept: an update of QEMU or another memory size makes a new one
 DROPS = 2  # states in a row that may turn out broken before a machine goes without
 
@@ -100,7 +102,7 @@ class SavedStates:
         """The state, if there is a whole one."""
         note = self._folder / _NOTE
         try:
-            state = msgspec.json.decode(note.read_bytes(), type=SavedState)
+            state = decode(note.read_bytes(), SavedState)
             if not self.wanted or self.path_of(state).stat().st_size != state.size:
                 return None
             os.utime(note)  # `tidy` keeps what was used last

@@ -34,6 +34,7 @@ from pytest_dispatch.server.wire import (
     console_lines,
     slim,
 )
+from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
@@ -144,7 +145,7 @@ def _may_enter(door: Door, request: web.Request) -> bool:
 async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamResponse:
     if door.lab.broken is not None and not route.saved:
         return _json(Problem(error=str(door.lab.broken)), 503)
-    body = msgspec.json.decode(await request.read(), type=route.takes) if route.takes else None
+    body = decode(await request.read(), route.takes) if route.takes else None
     result = await route.handler(door, request, body)
     if isinstance(result, web.StreamResponse):
         return result

@@ -15,6 +15,7 @@ from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
 from pytest_dispatch.report.tap import MOST_CASES
+from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
@@ -54,7 +55,7 @@ def read_report(data: bytes) -> Report:
     """
     try:
         data.decode()  # also what the decoder would skip
-        said = msgspec.json.decode(data, type=Reported)
+        said = decode(data, Reported)
         cases = _cases(said)
     except UnicodeDecodeError as error:
         raise ValueError(f"expected JSON in UTF-8: {error.reason} at byte {error.start}") from error

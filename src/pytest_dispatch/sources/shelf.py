@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.shapes import decode
 from pytest_dispatch.sources.blocking import StoppedError, held_here, try_lock
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ def _looks(path: Path) -> Looks | None:
 def _read(path: Path, shape: type[T]) -> T | None:
     """What a small file of ours says; `None` if it is not there, or is not whole."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=shape)
+        return decode(path.read_bytes(), shape)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
