@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Processes that run the tests side by side; 0 runs them one after the other, in this one
-WORKERS ?= 0
+# Processes that run the tests side by side, more than two cores as tests wait for others much of the time; 0 runs them
+# one after the other, in this one
+WORKERS ?= 3
 # Whoever builds a version builds the same bytes: what is built is as old as its last commit
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
@@ -38,6 +39,18 @@ if [ -n "$$missing" ]; then \
 fi
 endef
 
+# Debian's kernel for the Linux example: unpacked in its folder, not installed, and kept there. apt's lists may be so old
+# that what they name is gone
+define kernel
+@fetch="$(MAKE) -s --no-print-directory -C examples/linux packages"; \
+[ -e examples/linux/build/unpacked ] || echo "fetching a kernel"; \
+if ! $$fetch >/dev/null 2>&1; then \
+  as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+  { command -v apt-get >/dev/null && $$as_root apt-get update -qq && $$fetch >/dev/null; } || \
+  echo "no kernel; left out: the Linux example"; \
+fi
+endef
+
 .PHONY: help
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -65,11 +78,13 @@ demo: .venv/ready  ## Boot real firmware under QEMU from our server and see how 
 .PHONY: test
 test: .venv/ready  ## All tests
 	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+	$(kernel)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: coverage
 coverage: .venv/ready  ## All tests, with the coverage of src
 	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
+	$(kernel)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine -q
@@ -101,7 +116,8 @@ efi:  ## Build the EFI programs anew: power-off, wait, and the example workloads
 
 .PHONY: linux
 linux:  ## Build the Linux example workload as .efi, .iso and .img
-	$(call need,$(LINUX_PACKAGES),the Linux workload)
+	$(call need,$(BUILD_PACKAGES) $(LINUX_PACKAGES),the Linux workload)
+	$(kernel)
 	$(MAKE) -C examples/linux
 
 .PHONY: docs

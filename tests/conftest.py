@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 pytest_plugins = ["fixtures_github"]
 
@@ -25,6 +29,13 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GH_CONFIG_DIR", str(tmp_path_factory.mktemp("gh")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
+
+
+@pytest.fixture
+def alone_on_mdns() -> Iterator[None]:
+    """Whoever announces is heard by everybody on this computer: one test at a time, whichever process runs it."""
+    with FileLock(Path(tempfile.gettempdir()) / "pytest-dispatch-mdns.lock"):
+        yield
 
 
 #: Set where nothing may be left out: a test that was skipped for want of a package then fails the run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -23,7 +24,9 @@ def shim() -> Path:
     """The library that stands between a program and its disk, built anew for each run of the tests."""
     compiler = shutil.which("clang") or shutil.which("cc")
     assert compiler is not None
-    built = Path(tempfile.mkdtemp(prefix="disk-")) / "disk.so"
+    folder = tempfile.mkdtemp(prefix="disk-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    built = Path(folder) / "disk.so"
     source = Path(__file__).with_name("disk.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", built, source], check=True)
     return built

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from forks import Forks
 
 #: What in-process runs of pytest would else import anew each time, and forget.
 OURS = (
@@ -73,14 +76,19 @@ Scenario = str | Mapping[str, str]
 
 
 class Bench:
-    """Makes folders of workloads, and runs pytest on them."""
+    """Makes folders of workloads, and runs pytest on them.
 
-    def __init__(self, pytester: pytest.Pytester, bytecode: Path) -> None:
+    Args:
+        pytester: Its folder is ours.
+        forks: Makes the processes of those runs that need not begin with an empty one.
+    """
+
+    def __init__(self, pytester: pytest.Pytester, forks: Forks | None = None) -> None:
         self.pytester = pytester
+        self.forks = forks
         self.path = pytester.path
         # many runs import the same modules: let them be compiled once
         pytester._monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        pytester._monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(bytecode))
 
     def workloads(self, scenarios: Mapping[str, Scenario], folder: str = "w") -> Path:
         """A folder with `NAME.efi` for each name; a mapping may say more of it than its scenario."""
@@ -126,7 +134,17 @@ class Bench:
 
     def spawn(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
         """Run pytest in a process of its own."""
-        return self.start(*self.command(*args, folder=folder, machines=machines))
+        command = self.command(*args, folder=folder, machines=machines)
+        return self.start(*command) if self.forks is None else clean(self._forked(self.forks, *command))
+
+    def _forked(self, forks: Forks, *args: str) -> pytest.RunResult:
+        """What `pytester.runpytest_subprocess` does."""
+        number, begun = len(list(self.path.glob("stdout*"))), time.monotonic()
+        out, err = (self.path / f"{name}{number or ''}" for name in ("stdout", "stderr"))
+        code = forks.start(self.path, f"--basetemp={self.path}/runpytest-{number}", *args, out=out, err=err).wait(120)
+        lines, errors = (file.read_text("utf-8").splitlines() for file in (out, err))
+        print(*lines, *errors, sep="\n")
+        return pytest.RunResult(code, lines, errors, time.monotonic() - begun)
 
     def start(self, *args: str) -> pytest.RunResult:
         """Run pytest in a process of its own, without a source or machines that are not named."""

@@ -24,7 +24,7 @@ STEPS = (State.ASSIGNED, State.DOWNLOADING, State.DOWNLOADED, State.BOOTING, Sta
 RESET = 0.05  # seconds
 PATIENCE = 60.0  # seconds
 
-#: What the session was told of: workload and state. Its conftest.py notes it here.
+#: What the session knows, or was told of: workload and state. Its conftest.py notes it here.
 TOLD: set[tuple[str, str]] = set()
 
 
@@ -82,6 +82,7 @@ class Puppet:
 
     async def _live(self, url: str) -> None:
         if self._first == "break-journal":
+            await until(lambda: any(state == State.UNASSIGNED for _, state in TOLD))
             break_journal()
         idle = ""
         while idle != "poweroff":
@@ -174,9 +175,14 @@ class Boot:
 
     async def _until_told(self, state: State) -> None:
         """Wait until the session knows: what happens next is to happen in this state, and in no other."""
-        async with asyncio.timeout(PATIENCE):
-            while (self.workload, state) not in TOLD:  # noqa: ASYNC110 - another thread is told, and not this loop
-                await asyncio.sleep(0.005)
+        await until(lambda: (self.workload, state) in TOLD)
+
+
+async def until(told: Callable[[], bool]) -> None:
+    """Wait until the session knows."""
+    async with asyncio.timeout(PATIENCE):
+        while not told():  # noqa: ASYNC110 - another thread is told, and not this loop
+            await asyncio.sleep(0.005)
 
 
 def _script(workload: str) -> Mapping[str, Any]:

@@ -485,6 +485,7 @@ def test_any_text_is_a_url_or_not(text: str) -> None:
 # The local network
 
 
+@pytest.mark.usefixtures("alone_on_mdns")
 @pytest.mark.anyio
 async def test_the_network_is_searched_when_the_variables_lead_nowhere(
     beacon: Beacon, server: Server, efivars: Path
@@ -501,6 +502,7 @@ async def test_the_network_is_searched_when_the_variables_lead_nowhere(
     assert [call.path for call in server.calls] == ["/old", "/from%20mdns?x=1"]
 
 
+@pytest.mark.usefixtures("alone_on_mdns")
 def test_what_was_searched_in_vain_is_told(beacon: Beacon, efivars: Path) -> None:
     result = beacon("boot", "--wait", "0")
     assert result.returncode == 1
@@ -561,6 +563,7 @@ def shouted(instance: str) -> Iterator[None]:
         shouter.join()
 
 
+@pytest.mark.usefixtures("alone_on_mdns")
 def test_a_name_that_is_none_does_not_end_the_search() -> None:
     notes: list[str] = []
     with shouted("x\x01y"):

@@ -7,7 +7,7 @@ import gzip
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -302,19 +302,19 @@ class SlowDisk(Journal):
         self.open_gate = threading.Event()
         self.open_gate.set()
         self.waiting = 0
+        self._writer = ThreadPoolExecutor(1)  # what was handed over first is written first
 
     def write(self, rows: Sequence[Row]) -> Future[None]:
-        if self.open_gate.is_set():
-            return super().write(rows)
-        done: Future[None] = Future()
-        self.waiting += bool(rows)
-        threading.Thread(target=self._write_later, args=(rows, done)).start()
-        return done
+        self.waiting += bool(rows) and not self.open_gate.is_set()
+        return self._writer.submit(self._write_later, rows)
 
-    def _write_later(self, rows: Sequence[Row], done: Future[None]) -> None:
+    def _write_later(self, rows: Sequence[Row]) -> None:
         self.open_gate.wait()
         super().write(rows).result()
-        done.set_result(None)
+
+    def close(self, timeout: float = 2.0) -> None:
+        self._writer.shutdown()
+        super().close(timeout)
 
 
 async def test_nothing_is_acknowledged_before_it_is_on_disk(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from labs import FIRMWARE, LEAST, Bench, Wire, gathered, running_lab, until
+from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab, until
 from pytest_dispatch.core.model import Expect, Idle, Kind, Outcome, Policy, State
 from pytest_dispatch.lab.downloads import MOST_SPANS, Downloads, Part
 from pytest_dispatch.server.app import machine_address
@@ -317,7 +317,7 @@ async def test_a_download_that_breaks_off_begins_anew_with_the_same_bytes(
     bench: Bench, quarters: int, size: int
 ) -> None:
     run, other = await bench.submit(bench.workload("a.efi", size), bench.workload("b.efi"))
-    wire = await bench.wire(receive_buffer=LEAST)
+    wire = await bench.wire(receive_buffer=LITTLE)
     await wire.send(GET)
     await wire.head()
     taken = await wire.take(size * quarters // 4)
@@ -363,7 +363,7 @@ async def test_firmware_that_resets_the_connection_has_taken_everything(
 
 async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> None:
     run = await bench.one(size=2**20)
-    wire = await bench.wire(receive_buffer=LEAST)
+    wire = await bench.wire(receive_buffer=LITTLE)
     await wire.send(GET)
     await wire.head()
     got, seen = b"", set()
@@ -429,7 +429,7 @@ async def test_ranges_that_together_cover_the_file_are_a_download(bench: Bench) 
 
 async def test_a_download_that_broke_off_goes_on_with_a_range(bench: Bench) -> None:
     run = await bench.one(size=BIG)
-    wire = await bench.wire(receive_buffer=LEAST)
+    wire = await bench.wire(receive_buffer=LITTLE)
     await wire.send(GET)
     await wire.head()
     taken = await wire.take(3 * BIG // 4 + 7)
@@ -520,7 +520,7 @@ async def test_a_file_that_changed_is_a_fault_of_the_lab(bench: Bench, method: s
 async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: Bench, cut: bool) -> None:
     run = await bench.one(size=BIG, policy=Policy(retries=0))
     path = bench.folder / "a.efi"
-    wire = await bench.wire(receive_buffer=LEAST)
+    wire = await bench.wire(receive_buffer=LITTLE)
     await wire.send(GET)
     await wire.head()
     await wire.take(1000)

@@ -153,6 +153,7 @@ class LabClientOf(LabClient):
         self.close()
 
 
+@pytest.mark.usefixtures("alone_on_mdns")
 @pytest.mark.parametrize(
     ("path", "said"),
     [("/dispatch", "dispatch-"), (f"/{'x' * 300}", "not announced: ")],  # too long for a TXT record

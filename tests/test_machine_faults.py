@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from faults import fault
-from labs import FIRMWARE, LEAST, Bench, Clock, Reply, Wire, gathered, running_lab, until
+from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab, until
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Limits, Outcome, Policy, Run, State
 from pytest_dispatch.lab.ledger import IssueRule
@@ -92,7 +92,7 @@ async def reaches(value: Callable[[], int], least: int) -> None:
 )
 async def test_a_download_breaks_off(bench: Bench, quarters: int) -> None:
     run = await bench.one(size=BIG)
-    wire = await bench.wire(A, receive_buffer=LEAST)
+    wire = await bench.wire(A, receive_buffer=LITTLE)
     await wire.send(GET)
     await wire.head()
     await wire.take(BIG * quarters // 4)

@@ -20,7 +20,7 @@ from zeroconf.asyncio import (
 
 from pytest_dispatch.server.mdns import SERVICE, TRIES, Announcement, four_digits, own_addresses, reachable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone_on_mdns")]
 
 LOOPBACK = ["127.0.0.1"]
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from forks import Forks
 from plugin_bench import Bench
 from pytest_dispatch.testing.github import FakeGitHub
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """One for all tests: what they import is imported once."""
+    with Forks(os.environ) as forks:
+        yield forks
+
+
 @pytest.fixture
-def bench(pytester: pytest.Pytester, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(pytester: pytest.Pytester, forks: Forks) -> Iterator[Bench]:
     """A bench without workloads."""
-    return Bench(pytester, tmp_path_factory.getbasetemp() / "bytecode")
+    yield Bench(pytester, forks)
+    forks.end()
 
 
 @pytest.fixture

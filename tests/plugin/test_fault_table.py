@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from forks import Forks, Run
 from outcome_table import ELSEWHERE, ERROR, FAILED, PASSED, ROWS, SKIPPED, Row, as_markdown
 from plugin_bench import HERE, WITHOUT
 from pytest_dispatch.core.states import ENDINGS, UNRETURNED
@@ -28,6 +26,7 @@ from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 SUMMARY = {ERROR: "ERROR", FAILED: "FAILED", SKIPPED: "SKIPPED", PASSED: "PASSED"}
 ELEMENT = {ERROR: ["error"], FAILED: ["failure"], SKIPPED: ["skipped"], PASSED: []}
 LARGE = 16 * 2**20
+OUTPUT = "output.txt"
 PLACES = {"MACHINE": r"m-\d+", "JOURNAL": r"\S+/journal\.db", "DIGEST": r"sha256:[0-9a-f]{12}…"}
 
 SESSIONS = tuple(dict.fromkeys(row.of for row in ROWS))
@@ -39,6 +38,9 @@ CONFTEST = """
 from pathlib import Path
 
 import puppet
+
+def pytest_runtest_setup(item):
+    puppet.TOLD.add((item.name, "unassigned"))
 
 def pytest_dispatch_event(run, attempt):
     puppet.TOLD.add((run.workload.name, run.attempts[attempt - 1].state))
@@ -87,11 +89,8 @@ class Night:
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Night]]:
     """Sessions by name. All begin at once: most of the time they wait, so as not to flood GitHub with issues."""
-    with FakeGitHub() as github, ExitStack() as running:
-        begun = {name: _begin(tmp_path_factory.mktemp("night"), name, github) for name in SESSIONS}
-        for evening in begun.values():
-            running.enter_context(evening.process)
-            running.callback(evening.process.kill)
+    with FakeGitHub() as github, Forks(os.environ) as forks:
+        begun = {name: _begin(forks, tmp_path_factory.mktemp("night"), name, github) for name in SESSIONS}
         yield cache(lambda name: begun[name].morning(github))
 
 
@@ -102,17 +101,18 @@ class Evening:
     folder: Path
     source: str
     repo: str
-    process: subprocess.Popen[str]
+    process: Run
 
     def morning(self, github: FakeGitHub) -> Night:
         """Wait for its end."""
-        shown, _ = self.process.communicate(timeout=300)
+        code = self.process.wait(300)
+        shown = (self.folder / OUTPUT).read_text("utf-8")
         assert (self.folder / "cases.xml").exists(), shown
         files = {file: ElementTree.parse(self.folder / file).getroot() for file in ("own.xml", "cases.xml")}
-        return Night(self.source, self.process.returncode, shown, github.issues(self.repo), files)
+        return Night(self.source, code, shown, github.issues(self.repo), files)
 
 
-def _begin(folder: Path, name: str, github: FakeGitHub) -> Evening:
+def _begin(forks: Forks, folder: Path, name: str, github: FakeGitHub) -> Evening:
     rows = [row for row in ROWS if row.of == name]
     repo = f"night/{name.replace(' ', '-')}"
     github.add_repo(repo)
@@ -129,7 +129,7 @@ def _begin(folder: Path, name: str, github: FakeGitHub) -> Evening:
     if machines != 0:
         given.append(f"--dispatch-machine=puppet:{len(rows)}{machines}")
     given += ["--dispatch-issues=all", f"--dispatch-issues-repo={repo}", f"--dispatch-api-url={github.url}"]
-    return Evening(folder, source, repo, _start(folder, given, github.token))
+    return Evening(folder, source, repo, _start(forks, folder, given, github.token))
 
 
 def _prepare(folder: Path, rows: list[Row]) -> None:
@@ -153,20 +153,16 @@ def _prepare(folder: Path, rows: list[Row]) -> None:
     (package / "entry_points.txt").write_text("[pytest_dispatch.machines]\npuppet = puppet:create\n")
 
 
-def _start(folder: Path, given: list[str], token: str) -> subprocess.Popen[str]:
+def _start(forks: Forks, folder: Path, given: list[str], token: str) -> Run:
     tests = Path(__file__).parent.parent
     command = [
-        sys.executable, "-m", "pytest", "-v", "-rA", *given, *HERE, *WITHOUT, "--dispatch-db=journal.db",
-        "--dispatch-cache=cache", "--dispatch-retries=0", "--dispatch-drain=0", "--junitxml=own.xml",
-        "--dispatch-junit=cases.xml",
+        "-v", "-rA", *given, *HERE, *WITHOUT, "--dispatch-db=journal.db", "--dispatch-cache=cache",
+        "--dispatch-retries=0", "--dispatch-drain=0", "--junitxml=own.xml", "--dispatch-junit=cases.xml",
     ]  # fmt: skip
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     path = f"{folder}:{tests}:{os.environ.get('PYTHONPATH', '')}"
     surroundings |= {"PYTHONPATH": path, "COLUMNS": "300", "GITHUB_TOKEN": token}
-    surroundings["PYTHONPYCACHEPREFIX"] = str(folder.parent / "bytecode")  # many sessions import the same
-    return subprocess.Popen(
-        command, cwd=folder, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return forks.start(folder, *command, out=folder / OUTPUT, environ=surroundings)
 
 
 def _matches(told: str) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,15 +31,13 @@ class Cut:
     """A pytest run in a process group of its own, to be cut off."""
 
     def __init__(self, bench: Bench, *args: str, machines: str = "--dispatch-machine=sim:1") -> None:
+        assert bench.forks is not None
         self._log = bench.path / "out.txt"
-        command = [sys.executable, "-m", "pytest", *bench.command("-v", *args, machines=machines)]
         self.scratch = bench.path / "tmp"
         self.scratch.mkdir()
+        command = bench.command("-v", *args, machines=machines)
         env = {**os.environ, "TMPDIR": str(self.scratch)}
-        with self._log.open("w") as out:
-            self.process = subprocess.Popen(
-                command, cwd=bench.path, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        self.process = bench.forks.start(bench.path, *command, out=self._log, environ=env)
 
     @property
     def output(self) -> str:
@@ -158,7 +154,7 @@ def its_machine_is_not_back(bench: Bench) -> Cut:
 def machines_are_powered_off(bench: Bench) -> Cut:
     bench.workloads({"a": {"scenario": "hang", "expect": "boot"}})
     cut = Cut(bench, "--dispatch-junit=cases.xml", machines="--dispatch-machine=sim:1?pace=0.001")
-    cut.until("to take the power-off program, at most ")
+    cut.until("to power off, at most ")
     return cut
 
 

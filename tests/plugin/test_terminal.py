@@ -62,7 +62,7 @@ def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: lis
     assert shown.until(
         lambda screen: re.search(r"(⚡ booting|📝 reported) +\w\.efi +sim-\d +\ds", screen.text) is not None
     )
-    assert shown.until(lambda screen: "🏁 finished (failed)  b.efi" in screen.text)
+    assert shown.until(lambda screen: "❌ finished (failed)  b.efi" in screen.text)
     assert dots(screen).startswith("w")
     assert shown.end() == pytest.ExitCode.TESTS_FAILED
     assert re.fullmatch(r"w \.uF\.\. +\[100%\]", dots(screen))
@@ -75,7 +75,7 @@ def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: lis
 def test_progress_while_winding_up(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "pass", "b": {"scenario": "hang", "expect": "boot"}})
     shown = on_terminal(bench, terminals, "--dispatch-drain=2s", machines="--dispatch-machine=sim:2?pace=0.01")
-    waiting = "waiting for 1 machine to take the power-off program, at most "
+    waiting = "waiting for 1 machine to power off, at most "
     if shown.until(lambda screen: waiting in screen.text):
         assert dots(shown.screen).endswith("[100%]")
     assert shown.end() == 0
@@ -156,6 +156,7 @@ def test_the_boot_url_is_one_that_machines_can_use(bench: Bench) -> None:
     result.assert_outcomes(passed=1)
 
 
+@pytest.mark.usefixtures("alone_on_mdns")
 def test_the_header_names_the_announcement(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     args = ["--dispatch-dir=w", SIMS, "--dispatch-bind=127.0.0.1:0", *WITHOUT]
