@@ -234,7 +234,7 @@ class Reference:
             if work.last.state == "reported":
                 self._finish(work, now)
             elif work.last.state in ENDED:
-                self.decide(work, None, now)
+                self._settle(work, Outcome.ERROR, now, again=False)
             else:
                 self._fail(work, Outcome.FAILED if work.last.state == "booting" else Outcome.ERROR, now)
 
@@ -250,8 +250,8 @@ class Reference:
             "downloaded": since + limits.boot + back,
             "booting": since + limits.report,
             "reported": min(max(since, last.said_at) + 60, since + max(60, limits.report)),
-            "finished": since + 30,
-            "failed": since + 30,
+            "finished": since + 300,
+            "failed": since + 300,
         }[last.state]
 
     # Inside

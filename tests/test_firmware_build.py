@@ -6,12 +6,14 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FIRMWARE = ROOT / "src/pytest_dispatch/firmware"
+from docs_examples import PACKAGE, ROOT
+
+FIRMWARE = PACKAGE / "firmware"
 EXAMPLES = ROOT / "examples"
 X64, AARCH64 = 0x8664, 0xAA64
 
@@ -29,8 +31,11 @@ PROGRAMS = {
 MAKEFILES = {FIRMWARE / "src": FIRMWARE, EXAMPLES / "workloads": EXAMPLES}
 
 
+needs_sources = pytest.mark.skipif(not (ROOT / "src").exists(), reason="the sources are not here: see the job 'wheel'")
+
+
 def each(programs: dict[Path, int]) -> list[object]:
-    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in programs]
+    return [pytest.param(path, id=f"{path.parent.name}/{path.name}") for path in programs]
 
 
 def output_of(*command: str) -> str:
@@ -56,12 +61,14 @@ def rebuilt(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[Pat
     return places
 
 
+@needs_sources
 def test_the_makefiles_build_what_is_committed_and_nothing_else(rebuilt: dict[Path, Path]) -> None:
     committed = {path for folder in MAKEFILES.values() for path in folder.glob("**/*.efi")}
     committed = {path for path in committed if "build" not in path.parts}
     assert committed == set(rebuilt) == set(PROGRAMS)
 
 
+@needs_sources
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_rebuilding_gives_the_committed_bytes(program: Path, rebuilt: dict[Path, Path], compiler: str) -> None:
     wanted = re.search(r"EFI_BUILT_WITH := (\S+)", (FIRMWARE / "src/efi.mk").read_text())
@@ -72,6 +79,7 @@ def test_rebuilding_gives_the_committed_bytes(program: Path, rebuilt: dict[Path,
     assert rebuilt[program].read_bytes() == program.read_bytes()
 
 
+@needs_sources
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_a_rebuilt_program_is_for_the_same_machine(program: Path, rebuilt: dict[Path, Path]) -> None:
     assert header(rebuilt[program].read_bytes()) == header(program.read_bytes())
@@ -91,6 +99,18 @@ def test_a_committed_program_is_one_that_firmware_starts(program: Path) -> None:
 @pytest.mark.parametrize("program", each(PROGRAMS))
 def test_a_committed_program_is_small(program: Path) -> None:
     assert 1024 < program.stat().st_size < 16 * 1024
+
+
+@needs_sources
+def test_without_the_sources_the_installed_programs_are_looked_at(tmp_path: Path) -> None:
+    """As the job `wheel` does."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    (tmp_path / "tests").mkdir()
+    for name in (Path(__file__).name, "docs_examples.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-c", "/dev/null", "-p", "no:cacheprovider"]
+    shown = output_of(*command, f"--rootdir={tmp_path}", str(tmp_path / "tests"))
+    assert re.search(rf"\n{2 * len(PROGRAMS) + 1} passed, {2 * len(PROGRAMS) + 2} skipped", shown), shown
 
 
 def test_both_demos_say_the_same_of_their_workloads() -> None:

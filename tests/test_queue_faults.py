@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from faults import fault
 from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome
 from pytest_dispatch.core.queue import Taken
 from queue_bench import LIMITS, Bench, policy, workload
@@ -437,18 +438,39 @@ class TestPatience:
         reasons = [bench.run(name).reason for name in "ab"]
         assert reasons == ["no machine took it: for 30m nothing was taken or finished by any machine"] * 2
 
-    def test_with_the_session_for_its_verdict_ends_too(self) -> None:
-        bench = Bench("a", policy=policy(judged=True))
+    @fault(
+        "pytest",
+        "`pytest_dispatch_verdict` or `pytest_dispatch_issue` does not answer within 5 minutes",
+        outcome="the workload's item is an error, never what its reports alone would make of it; it is not tried again",
+        told="the hooks, the time, and what the reports said",
+    )
+    @pytest.mark.parametrize(
+        ("result", "said"),
+        [(PASSED, ""), (SKIPPED, "; it reported skipped: done"), (FAILED, "; it reported failed: done")],
+    )
+    def test_with_the_session_for_its_verdict_ends_too(self, result: Outcome, said: str) -> None:
+        bench = Bench("a", policy=policy(judged=True, retries=3, retry_failures=3))
         bench.boot(A)
-        bench.put(A, result=FAILED)
+        bench.put(A, result=result)
         bench.head(A)
-        bench.after(29)
+        bench.after(299)
         assert bench.run("a").outcome is None
         bench.after(1)
         assert (bench.run("a").outcome, bench.run("a").reason) == (
-            FAILED,
-            "it reported failed: done; its session did not judge it within 30s",
+            ERROR,
+            f"pytest_dispatch_verdict or pytest_dispatch_issue did not answer within 5m{said}",
         )
+        assert bench.ends("a") == [ERROR]
+
+    def test_with_the_session_for_its_verdict_hears_what_comes_just_in_time(self) -> None:
+        bench = Bench("a", policy=policy(judged=True))
+        bench.boot(A)
+        bench.put(A, result=PASSED)
+        bench.head(A)
+        bench.after(299)
+        assert bench.decide("a", FAILED, "the hook says no")
+        bench.after(1)
+        assert (bench.run("a").outcome, bench.run("a").reason) == (FAILED, "the hook says no")
 
     def test_with_a_retry_that_nobody_takes_ends_too(self) -> None:
         bench = Bench("a")

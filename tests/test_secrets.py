@@ -17,6 +17,7 @@ from plugin_bench import WITHOUT, Bench
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.token import Token
 from pytest_dispatch.github_api import GitHubApi, checked_api_url
+from pytest_dispatch.settings import read_settings
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
@@ -36,7 +37,7 @@ made = secrets.token_urlsafe
 def marked(size=None):
     with open(os.environ["NOTED"] + "/made", "a") as file:
         file.write("x")
-    return {MADE[0]!r} + {MADE[1]!r} + made(size)
+    return "".join({MADE!r}) + made(size)  # not a sum, which would be one word in the compiled file
 
 secrets.token_urlsafe = marked
 """
@@ -82,8 +83,8 @@ def noted(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def bench(pytester: pytest.Pytester, tmp_path_factory: pytest.TempPathFactory, noted: Path) -> Bench:
-    bench = Bench(pytester, tmp_path_factory.getbasetemp() / "bytecode")
+def bench(pytester: pytest.Pytester, noted: Path) -> Bench:
+    bench = Bench(pytester)
     bench.workloads({"a": "pass", "b": "fail"})
     bench.path.joinpath("plant.py").write_text(PLANT)
     pytester.syspathinsert()
@@ -111,8 +112,25 @@ def by_option_apart(_monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[st
     return ("--dispatch-token", OPTION)
 
 
-def by_ini_key(_monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
-    return ("-o", f"dispatch_token={OPTION}")
+def by_file(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]:
+    """A file of arguments that names another one."""
+    folder.joinpath("more").write_text(f"--dispatch-token\n{OPTION}\n")
+    folder.joinpath("arguments").write_text(f"-ra\n@{folder}/more\n")
+    return (f"@{folder}/arguments",)
+
+
+def by_file_of_its_own(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]:
+    folder.joinpath("token").write_text(OPTION)
+    return ("--dispatch-token", f"@{folder}/token")
+
+
+def by_option_twice(_monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    return (f"--dispatch-token={GH}", "--dispatch-token", OPTION)
+
+
+def by_addopts_of_the_environment(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"--dispatch-token {OPTION}")
+    return ()
 
 
 def by_environment(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
@@ -216,7 +234,7 @@ WRONG: dict[str, Wrong] = {
         nothing,
         "cannot be reached",
     ),
-    "issues are refused": (by_ini_key, (*FOLDER, *QUICK), refuse("POST /repos/*/issues", 401), "not filed"),
+    "issues are refused": (by_file, (*FOLDER, *QUICK), refuse("POST /repos/*/issues", 401), "not filed"),
     "the lab breaks": (
         by_environment,
         (*FOLDER, "--dispatch-drain=0", "--dispatch-machine=bench", "--tb=long"),
@@ -236,6 +254,30 @@ WRONG: dict[str, Wrong] = {
         "a mistake",
     ),
     "a test fails that uses the fixtures": (by_option, (*FOLDER, *QUICK, "--tb=long"), using, "assert not run"),
+    "a test fails that uses the fixtures, the token is in a file": (
+        by_file,
+        (*FOLDER, *QUICK, "--tb=long"),
+        using,
+        "assert not run",
+    ),
+    "a test fails in a worker, the token is in a file": (
+        by_file_of_its_own,
+        (*FOLDER, *QUICK, "--tb=long", "-n1"),
+        using,
+        "assert not run",
+    ),
+    "a test fails, the token was given twice": (
+        by_option_twice,
+        (*FOLDER, *QUICK, "--tb=long"),
+        using,
+        "assert not run",
+    ),
+    "a test fails, the token is in PYTEST_ADDOPTS": (
+        by_addopts_of_the_environment,
+        (*FOLDER, *QUICK, "--tb=long"),
+        using,
+        "assert not run",
+    ),
     "a test fails with native tracebacks": (by_option, (*FOLDER, *QUICK, "--tb=native"), using, "assert not run"),
     "an option is wrong": (by_option, (*FOLDER, *QUICK, "--dispatch-expect=luck"), nothing, "got 'luck'"),
     "the journal cannot be had": (
@@ -244,6 +286,19 @@ WRONG: dict[str, Wrong] = {
         nothing,
         "journal",
     ),
+    **{
+        f"the journal cannot be had, its password is {where}": (
+            by_option,
+            (*FOLDER, *QUICK, f"--dispatch-db=postgresql+psycopg://{url}"),
+            nothing,
+            f"journal postgresql+psycopg://{shown}: cannot open it",
+        )
+        for where, url, shown in (
+            ("in its query", f"127.0.0.1:9/x?user=u&password={PASSWORD}", "127.0.0.1:9/x?password=***&user=u"),
+            ("long and with slashes", f"u:a/{PASSWORD}/b@127.0.0.1:9/x", "u:***@127.0.0.1:9/x"),
+            ("its key's", f"127.0.0.1:9/x?sslpassword={PASSWORD}", "127.0.0.1:9/x?sslpassword=***"),
+        )
+    },
     "the token is none": (
         lambda *_: (f"--dispatch-token={OPTION} {OPTION}",),
         (*FOLDER, *QUICK),
@@ -302,7 +357,7 @@ def test_what_is_looked_for_would_be_found(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("place", [by_option, by_option_apart, by_ini_key])
+@pytest.mark.parametrize("place", [by_option, by_option_apart])
 def test_a_token_on_the_command_line_is_warned_of(bench: Bench, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     given = place(monkeypatch, bench.path)
     result = bench.pytester.runpytest_inprocess("--co", "--dispatch-dir=w", *given, *WITHOUT)
@@ -314,12 +369,70 @@ def test_a_token_on_the_command_line_is_warned_of(bench: Bench, place: Place, mo
 
 
 def test_a_token_from_elsewhere_is_not_warned_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.pytester.makeini(f"[pytest]\ndispatch_token = {OPTION}\n")
+    given = by_file_of_its_own(monkeypatch, bench.path)
     monkeypatch.setenv("PYTEST_ADDOPTS", f"--dispatch-token={OPTION}")
     monkeypatch.setenv("GITHUB_TOKEN", GITHUB)
-    result = bench.pytester.runpytest_subprocess("-W", "error", "--co", "--dispatch-dir=w", *WITHOUT)
+    result = bench.pytester.runpytest_subprocess("-W", "error", "--co", "--dispatch-dir=w", *given, *WITHOUT)
     assert result.ret == 0
     assert "everybody" not in result.stdout.str()
+
+
+PLACES_OF_OTHERS = {
+    "-o": ("", ("-o", f"dispatch_token={OPTION}")),
+    "-o in one": ("", (f"-odispatch_token={OPTION}",)),
+    "--override-ini": ("", (f"--override-ini=dispatch_token={OPTION}",)),
+    "ini key": (f"dispatch_token = {OPTION}", ()),
+    "ini key beside an option": (f"dispatch_token = {OPTION}", (f"--dispatch-token={GH}",)),
+    "addopts": (f"addopts = --dispatch-token={OPTION}", ()),
+    "addopts, apart": (f"addopts = --dispatch-token {OPTION}", ()),
+    "addopts beside an option": (f"addopts = --dispatch-token {OPTION}", (f"--dispatch-token={GH}",)),
+    "-o in addopts": (f"addopts = -o dispatch_token={OPTION}", ()),
+    "password": (f"dispatch_db = postgresql+psycopg://u:{PASSWORD}@127.0.0.1:9/x", ()),
+    "password in a query": (f"dispatch_db = postgresql+psycopg://127.0.0.1:9/x?password={PASSWORD}", ()),
+    "password in addopts": (f"addopts = --dispatch-db=postgresql+psycopg://u:{PASSWORD}@127.0.0.1:9/x", ()),
+}
+
+
+@fault(
+    "Hostile input",
+    "Somebody writes a token or a database's password into an ini file, its `addopts`, or behind `-o`",
+    outcome="nothing is run",
+    told="the option, and where to put it instead; exit code 4",
+)
+@pytest.mark.parametrize("where", PLACES_OF_OTHERS)
+def test_a_secret_that_others_could_read_is_refused(bench: Bench, where: str) -> None:
+    ini, given = PLACES_OF_OTHERS[where]
+    bench.pytester.makeini(f"[pytest]\n{ini}\n")
+    result = bench.pytester.runpytest_subprocess(*LOUD, *QUICK, "--dispatch-dir=w", *HERE, *WITHOUT, *given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    [line] = [line for line in result.errlines if line and not line.startswith("w")]
+    option, instead = (
+        ("--dispatch-db", "PGPASSWORD") if where.startswith("password") else ("--dispatch-token", "GITHUB")
+    )
+    assert line.startswith(f"ERROR: {option}: expected no secret in an ini file or behind -o")
+    assert instead in line
+    bench.path.joinpath("tox.ini").unlink()
+    assert shown_in(bench.path, result.stdout.str(), result.stderr.str()) == set()
+
+
+def test_the_database_is_opened_with_the_password_that_was_given(pytester: pytest.Pytester) -> None:
+    """Although all that is shown of it is masked, beside a token too."""
+    url = f"postgresql+psycopg://u:{PASSWORD}@127.0.0.1:9/x"
+    config = pytester.parseconfig("--dispatch-repo=me/lab", f"--dispatch-token={OPTION}", f"--dispatch-db={url}")
+    settings = read_settings(config)
+    assert settings.db == url
+    assert settings.token is not None
+    assert settings.token.reveal() == OPTION
+    assert config.getoption("dispatch_db") == "postgresql+psycopg://u:***@127.0.0.1:9/x"
+    assert config.getoption("dispatch_token") == "***"
+
+
+def test_the_arguments_of_others_stay_as_they_are(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--hub')")
+    hub = f"http://u:{OPTION}@127.0.0.1/{OPTION}"
+    config = pytester.parseconfig(f"--dispatch-token={OPTION}", f"--hub={hub}", "--", OPTION)
+    assert config.getoption("hub") == hub
+    assert config.args == [OPTION]
 
 
 SHOWS = """
@@ -336,13 +449,17 @@ def pytest_configure_node(node):
 """
 
 
-@pytest.mark.parametrize(("place", "how"), [(by_option, "-n1"), (by_option_apart, "--co"), (by_ini_key, "--co")])
+@pytest.mark.parametrize(("place", "how"), [(by_option, "-n1"), (by_option_apart, "--co"), (by_file, "--co")])
 def test_what_others_show_of_the_command_line_is_masked(
-    bench: Bench, place: Place, how: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    place: Place,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """As plugins do that write a report's head, and as pytest-xdist hands it on."""
     bench.pytester.makeconftest(SHOWS)
-    given = place(monkeypatch, bench.path)
+    given = place(monkeypatch, tmp_path_factory.mktemp("given"))
     result = loudly(bench, *given, *QUICK, "--dispatch-dir=w", how)
     assert "***" in result.stdout.str()
     assert ("***" in result.stderr.str()) == (how == "-n1")

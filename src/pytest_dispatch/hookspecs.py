@@ -26,7 +26,7 @@ def pytest_dispatch_verdict(run: Run) -> Outcome | str | None:
     """Decide how an attempt that reported ended; the first answer that is not None counts.
 
     Called when no further report can belong to the attempt, from a thread of the plugin's own (with pytest-xdist: on
-    the controller).
+    the controller). A run that has no answer 5 minutes later is an error; waiting for the answers on others counts.
 
     Args:
         run: `run.attempt.reports` holds everything that the workload said.

@@ -171,7 +171,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     """Before anybody else looks at the command line: no secret is to be seen in it."""
     known = early_config.known_args_namespace
     if known.dispatch_token or known.dispatch_db or early_config.getini("dispatch_token"):
-        from pytest_dispatch.settings import hide_secrets
+        from pytest_dispatch.masking import hide_secrets
 
         hide_secrets(early_config, args)
 

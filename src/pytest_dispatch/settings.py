@@ -6,9 +6,8 @@ import hashlib
 import ipaddress
 import os
 import re
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome, Policy
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import checked_api_url, is_repo
 from pytest_dispatch.machines.base import Spec
+from pytest_dispatch.masking import GIVEN, refuse_in_ini
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.app import Network
@@ -34,10 +34,6 @@ _ISSUES: dict[str, tuple[Outcome, ...]] = {
     "failed": (Outcome.FAILED,),
     "none": (),
 }
-#: What `--dispatch-token` or its ini key says; nothing else of pytest's holds it, see `hide_secrets`.
-_TOKEN: pytest.StashKey[str] = pytest.StashKey()
-_HIDDEN = "***"
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")  # with its user: the beginning of a URL
 _SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?::(?P<count>[0-9]+))?(?:\?(?P<options>.*))?")
 
 
@@ -76,7 +72,8 @@ class _Values:
         self.config = config
 
     def text(self, name: str, default: str = "") -> str:
-        return str(self.config.getoption(name) or self.config.getini(name) or default)
+        given = self.config.stash.get(GIVEN, {}).get(name) or self.config.getoption(name)
+        return str(given or self.config.getini(name) or default)
 
     def lines(self, name: str) -> list[str]:
         return list(self.config.getoption(name) or self.config.getini(name))
@@ -222,58 +219,14 @@ def _policy(values: _Values) -> Policy:
 def _token(values: _Values, api_url: str) -> Token | None:
     from pytest_dispatch.sources.token import find_token
 
-    given = values.config.stash.get(_TOKEN, "") or values.text("dispatch_token")
-    return find_token(given or None, os.environ, api_url)
-
-
-def hide_secrets(config: pytest.Config, args: list[str]) -> None:
-    """Blot token and password out of all that pytest and other plugins show of the command line.
-
-    The token is kept where only we look. A database's URL is still what is parsed, for it names the journal.
-
-    Args:
-        config: Before its options are parsed for good.
-        args: What they will be parsed from.
-
-    Raises:
-        pytest.UsageError: A secret is on the command line, and the user made warnings errors.
-    """
-    known = config.known_args_namespace
-    token = known.dispatch_token or config.getini("dispatch_token")
-    if token:
-        config.stash[_TOKEN] = token
-        args[:] = _without(token, args)
-        known.override_ini = _without(token, known.override_ini or ())
-        known.dispatch_token = known.dispatch_token and _HIDDEN
-    shown = config.invocation_params.args
-    hidden = _without(token, shown)
-    config.invocation_params = replace(config.invocation_params, args=tuple(hidden))
-    sys.argv[:] = _without(token, sys.argv)  # pytest-xdist hands it to its workers
-    if hidden != list(shown):
-        _warn_of_processes(config, "--dispatch-token" if token and token in "\0".join(shown) else "--dispatch-db")
-
-
-def _without(token: str, args: Iterable[str]) -> list[str]:
-    """The arguments, the token blotted out where it is one or is the value of one, and passwords in URLs."""
-    found = (_PASSWORD.sub(_HIDDEN, arg) for arg in args)
-    if not token:
-        return list(found)
-    return [arg.removesuffix(token) + _HIDDEN if arg == token or arg.endswith(f"={token}") else arg for arg in found]
-
-
-def _warn_of_processes(config: pytest.Config, option: str) -> None:
-    instead = {"--dispatch-token": "set GITHUB_TOKEN", "--dispatch-db": "leave the password out and set PGPASSWORD"}
-    text = f"{option}: everybody on this computer can read it in the list of processes; {instead[option]} instead"
-    try:
-        config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
-    except pytest.PytestConfigWarning as error:
-        raise pytest.UsageError(str(error)) from None
+    return find_token(values.text("dispatch_token") or None, os.environ, api_url)
 
 
 def _db(values: _Values) -> str:
     """The journal: a file, or the URL of a database."""
     given, config = values.text("dispatch_db"), values.config
     if "://" in given:
+        refuse_in_ini(config)
         return _database(given)
     if path := values.path("dispatch_db"):
         return str(path)

@@ -45,7 +45,7 @@ class TerminalDisplay:
 
     def close(self) -> None:
         """Let go of the terminal; may be called again."""
-        with self._pytest_is_silent():
+        with self._main_thread_waits():
             pass  # nothing is left unsaid
         output, self._output, self._screen = self._output, None, None
         if output is not None:
@@ -85,7 +85,7 @@ class TerminalDisplay:
     def waiting(self) -> Iterator[None]:
         """While inside, the table is drawn and redrawn in place; gone on leaving. Without one, lines are written."""
         if self._screen is None:
-            with self._pytest_is_silent():
+            with self._main_thread_waits():
                 yield
             return
         done = threading.Event()
@@ -121,7 +121,7 @@ class TerminalDisplay:
             said.set()
 
         try:
-            with self._pytest_is_silent():
+            with self._main_thread_waits():
                 yield show
         finally:
             if screen is not None and said.is_set():
@@ -140,7 +140,7 @@ class TerminalDisplay:
                 self._write_lines()
 
     @contextmanager
-    def _pytest_is_silent(self) -> Iterator[None]:
+    def _main_thread_waits(self) -> Iterator[None]:
         """Entered by pytest's main thread, which writes nothing while inside."""
         with self._lock:
             self._may_write += 1

@@ -1,8 +1,9 @@
-"""Nothing is left of a session: no thread, process, socket, open file or temporary file; and one lab each."""
+"""Nothing is left of a session: no thread, process, socket, open file or temporary file; one lab, one server."""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -13,15 +14,22 @@ from typing import Any
 import pytest
 
 from faults import fault
-from plugin_bench import SIMS, Bench
+from plugin_bench import HERE, NEIGHBOURS, SIMS, Bench
 from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts by /proc, as Linux has it")
 
 #: Looks around when pytest begins, and when all of it has ended; what came in between is left over.
 PROBE = """
-import json, os, threading
+import json, os, socket, sys, threading
 from pathlib import Path
+
+def note(event, args):
+    if event == "socket.bind" and args[0].type == socket.SOCK_STREAM:
+        with open("bound.txt", "a") as file:
+            file.write(threading.current_thread().name + "\\n")
+
+sys.addaudithook(note)
 
 def around():
     found = {f"thread {thread.name} {thread.ident}" for thread in threading.enumerate()}
@@ -75,6 +83,34 @@ def with_workers(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
     return (SIMS, "-n2")
 
 
+def with_neighbours(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    """All that are installed with the tests, at work, and no pytest-xdist."""
+    bench.workloads({"a": "pass", "b": "fail", "c": "no-boot"})
+    bench.path.joinpath("covered.py").write_text("def half():\n    pass\n")
+    bench.path.joinpath("test_own.py").write_text(BESIDE)
+    others = ("xdist", "xdist.looponfail", "hypothesispytest", "schemathesis")
+    away = [arg for name in others for arg in ("-p", f"no:{name}")]
+    plugins = ("--reruns=1", "--timeout=300", "--cov=covered", "-p", "randomly")
+    return (SIMS, *HERE, *away, *plugins, "-o", "asyncio_default_fixture_loop_scope=function")
+
+
+BESIDE = """
+import asyncio, covered, pytest
+
+@pytest.mark.asyncio
+@pytest.mark.dispatch("a.efi")
+async def test_async(dispatch_workload):
+    await asyncio.sleep(0)
+    assert dispatch_workload.report().result == "passed"
+
+tries = []
+
+def test_flaky():
+    tries.append("once more")
+    assert len(tries) == 2
+"""
+
+
 def fixtures_fail(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
     bench.workloads({"a": "hang", "b": "pass"})
     with bench.path.joinpath("conftest.py").open("a") as file:
@@ -117,6 +153,7 @@ SESSIONS: Mapping[Callable[[Bench, FakeGitHub], tuple[str, ...]], int] = {
     without_machines: 1,
     with_issues: 0,
     with_workers: 1,
+    with_neighbours: 1,
     fixtures_fail: 1,
     the_lab_breaks: 1,
 }
@@ -145,6 +182,13 @@ def test_nothing_is_left(
     assert set(left(bench)) == {"left-main"} | ({"left-gw0", "left-gw1"} if session is with_workers else set())
     assert not any(left(bench).values()), left(bench)
     assert list(scratch.iterdir()) == []
+    servers = [who for who in bench.path.joinpath("bound.txt").read_text().split() if who != "MainThread"]
+    assert servers == ["dispatch-lab"]  # others try whether there is IPv6
+    if session is with_neighbours:
+        [plugins] = re.findall(r"(?m)^plugins: (.*)$", result.stdout.str())
+        active = {name.rpartition("-")[0] for name in plugins.split(", ")}
+        assert {name.removeprefix("pytest_") for name in NEIGHBOURS} <= active
+        assert "xdist" not in active
     if session is not the_lab_breaks:
         with closing(sqlite3.connect(bench.path / "j.db")) as journal:
             assert journal.execute("SELECT count(*) FROM dispatch_sessions").fetchone() == (1,)

@@ -9,7 +9,7 @@ from pytest_dispatch.core.model import Expect, Run, State
 
 GRACE = 60.0  # seconds after a report in which more of them may follow
 SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
-JUDGING = 30.0  # seconds that a session that judges for itself may take to do so
+JUDGING = 300.0  # seconds in which a session that judges for itself has to: its hooks are asked one after the other
 
 
 class Deadlines:

@@ -31,6 +31,9 @@ from pytest_dispatch.core.strays import Strays
 #: Noted although they may leave an attempt in its state.
 _NOTED = (Event.REPORT, Event.BREAK)
 
+#: What a session judges by, in the words that its users know.
+_JUDGES = "pytest_dispatch_verdict or pytest_dispatch_issue"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -204,8 +207,7 @@ class Runs:
         nothing_to_take = not self._line
         for run in self._deadlines.passed(now, self.runs):
             if run.attempt.ended:
-                unjudged = f"its session did not judge it within {format_duration(JUDGING)}"
-                self.decide(run.id, None, "; ".join(filter(None, (run.attempt.reason, unjudged))), now)
+                self._settle_unjudged(run, now)
             elif nothing_to_take and run.id in self._fetching and not run.attempt.machine:
                 detail = f"its bytes were still being fetched after {format_duration(run.limits.assign)}"
                 self._move(run, Event.FAULT, now, detail=detail)
@@ -279,10 +281,16 @@ class Runs:
         self._deadlines.watch(run)
         self._regard(run)
 
-    def _settle(self, run: Run, outcome: Outcome, reason: str, event: Event, now: float) -> None:
+    def _settle_unjudged(self, run: Run, now: float) -> None:
+        """Its session never said what it makes of it, and may have meant to say no. Another machine would not help."""
+        silent = f"{_JUDGES} did not answer within {format_duration(JUDGING)}"
+        reason = "; ".join(filter(None, (silent, run.attempt.reason)))
+        self._settle(run, Outcome.ERROR, reason, Event.COMPLETE, now, again=False)
+
+    def _settle(self, run: Run, outcome: Outcome, reason: str, event: Event, now: float, *, again: bool = True) -> None:
         """Give the latest attempt its outcome, and the run a further attempt or the same outcome."""
         attempt = run.attempt
-        retry = self._may_retry(run, outcome, event)
+        retry = again and self._may_retry(run, outcome, event)
         run = with_attempt(run, replace(attempt, outcome=outcome, reason=reason))
         if retry:
             run = next_attempt(run, now)

@@ -1,4 +1,4 @@
-"""A GitHub token as a value that does not show itself."""
+"""A GitHub token as a value that does not show itself, and texts without the secrets that they had."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ PUBLIC_API = "https://api.github.com"
 
 #: Names of environment variables that may hold a secret; pytest's own options may have a token among them.
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$", re.IGNORECASE)
+
+HIDDEN = "***"
+#: A user's password in a URL; it may have slashes in it.
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
+#: What a URL's query says of them: `?user=me&password=…`.
+_QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """`text` with the passwords in its URLs blotted out."""
+    return _QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1{HIDDEN}", text)) if "://" in text else text
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
