@@ -85,6 +85,28 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
 
 @fault(
     "Crashes",
+    "pytest is killed (SIGKILL) while it makes its journal",
+    outcome="the next session makes it anew",
+    told="nothing",
+)
+def test_killed_while_the_journal_is_made(stage: Stage) -> None:
+    def killed_at(step: int) -> Story:
+        def story(scene: Scene, forks: Forks) -> bool:
+            code, said = scene.run(forks, environ=killed(scene.journal, step, commits=True))
+            assert code == -signal.SIGKILL, said
+            code, said = scene.run(forks, "--dispatch-resume")  # nobody has looked at the journal in between
+            assert code == pytest.ExitCode.TESTS_FAILED, said
+            return True
+
+        return story
+
+    for step in range(1, 11):
+        _, wrong = stage.play(PLAIN, killed_at(step))
+        assert not wrong, step
+
+
+@fault(
+    "Crashes",
     "pytest is killed again and again, after a few commits each time",
     outcome="every session goes on where the one before was",
     told=RESUMED,

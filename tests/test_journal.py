@@ -28,6 +28,7 @@ from pytest_dispatch.store.journal import (
     console_row,
     letter_row,
     run_row,
+    served_row,
     session_row,
 )
 from queue_bench import Bench, policy
@@ -133,7 +134,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_is_resolved_outlives_a_kill(where: Place, open_journal: Callable[[], Journal]) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, where.where], check=False)
     assert killed.returncode == -9
-    assert open_journal().last_unfinished("dir") is not None
+    open_journal()
+    assert where.all("SELECT id FROM dispatch_sessions") == [("s",)]
     lines = [row[0] for row in where.all("SELECT text FROM dispatch_console ORDER BY id")]
     assert lines == [f"line {number}" for number in range(100)]
 
@@ -344,19 +346,72 @@ def test_a_report_is_written_once(journal: Journal, where: Place) -> None:
     assert where.all("SELECT max(length(record)) < 1000 FROM dispatch_runs")[0][0] in (1, True)
 
 
-def test_the_newest_session_that_was_not_closed(journal: Journal) -> None:
+def begin(journal: Journal, record: SessionRecord) -> None:
+    """A session that has asked for something."""
+    (run,) = Bench("a").queue.of_session("s")
+    write(journal, session_row(record), run_row(replace(run, id=f"{record.id}.0", session=record.id)))
+
+
+def test_the_newest_session_if_it_was_not_closed(journal: Journal) -> None:
     assert journal.last_unfinished("dir") is None
     for number, name in enumerate(("old", "new", "newest")):
-        write(journal, session_row(session(name, opened=float(number))))
-    write(journal, session_row(session("elsewhere", opened=9.0, source="other")))
+        begin(journal, session(name, opened=float(number)))
+    begin(journal, session("elsewhere", opened=9.0, source="other"))
+    assert journal.last_unfinished("dir") == session("newest", opened=2.0)
     write(journal, session_row(session("newest", opened=2.0), 5.0))
-    assert journal.last_unfinished("dir") == session("new", opened=1.0)
+    assert journal.last_unfinished("dir") is None, "what it did is newer than what was left before"
     assert journal.last_unfinished("nowhere") is None
+
+
+@pytest.mark.parametrize("closed", [None, 3.0])
+def test_a_session_that_asked_for_nothing_does_not_count(journal: Journal, closed: float | None) -> None:
+    begin(journal, session("s", opened=1.0))
+    write(journal, session_row(session("empty", opened=2.0), closed))
+    assert journal.last_unfinished("dir") == session("s", opened=1.0)
+
+
+def test_sessions_are_told_in_the_order_in_which_they_were_opened(open_journal: Callable[[], Journal]) -> None:
+    journal = open_journal()
+    write(journal, session_row(session("s", opened=journal.opening(9.0)), 9.5))
+    journal = open_journal()  # meanwhile the date was set back
+    later = [journal.opening(2.0) for _ in range(2)]
+    assert 9.0 < later[0] < later[1] < 9.1
+    assert journal.opening(20.0) == 20.0
+
+
+def test_consoles_and_digests_come_back(open_journal: Callable[[], Journal]) -> None:
+    journal = open_journal()
+    for name in "st":
+        begin(journal, session(name))
+        rows = [served_row(f"{name}.0", attempt, f"sha256:{name}{attempt}") for attempt in (1, 2)]
+        write(journal, *rows, *(console_row(f"{name}.0", 1, float(n), f"{name} {n}") for n in range(5)))
+    journal = open_journal()
+    assert journal.served("s") == {"s.0": "sha256:s2"}
+    assert journal.console("t", 2) == [("t.0", 1, 3.0, "t 3"), ("t.0", 1, 4.0, "t 4")]
+
+
+def test_one_of_an_earlier_make_gets_what_it_lacks(open_journal: Callable[[], Journal], where: Place) -> None:
+    begin(open_journal(), session("s"))
+    open_journal().close()
+    where.do("DROP TABLE dispatch_served")
+    assert open_journal().served("s") == {}
+
+
+def test_a_letter_of_an_earlier_make_has_no_address(journal: Journal, where: Place) -> None:
+    write(journal, letter_row(replace(letter("s.0"), api="https://ghe/api/v3")))
+    assert [kept.api for kept in journal.letters()] == ["https://ghe/api/v3"]
+    with where.engine.begin() as db:
+        record = db.scalar(sa.select(schema.outbox.c.record))
+        assert record is not None
+        old = record.replace(b',"api":"https://ghe/api/v3"', b"")
+        assert old != record
+        db.execute(sa.update(schema.outbox).values(record=old))
+    assert [(kept.repo, kept.api) for kept in journal.letters()] == [("o/r", "")]
 
 
 def test_a_session_keeps_its_policy(open_journal: Callable[[], Journal]) -> None:
     own = Policy(limits=Limits(boot=1.5), retries=3, idle=Idle.POWEROFF, judged=True, fail_labels=("bad",))
-    write(open_journal(), session_row(replace(session("s"), policy=own)))
+    begin(open_journal(), replace(session("s"), policy=own))
     found = open_journal().last_unfinished("dir")
     assert found is not None
     assert found.policy == own
@@ -449,7 +504,8 @@ def test_one_of_another_version_is_left_as_it_is(open_journal: Callable[[], Jour
     )
     assert "dispatch_console" not in sa.inspect(where.engine).get_table_names()
     where.do(f"UPDATE dispatch_meta SET version = {schema.VERSION}")
-    assert open_journal().last_unfinished("dir") is not None
+    open_journal()
+    assert where.all("SELECT id FROM dispatch_sessions") == [("s",)]
 
 
 def test_one_whose_making_was_cut_short(where: Place, open_journal: Callable[[], Journal]) -> None:
@@ -488,7 +544,8 @@ def test_one_that_cannot_be_read(journal: Journal, where: Place) -> None:
 
 
 def test_a_record_of_another_make(journal: Journal, where: Place) -> None:
-    write(journal, letter_row(letter("s.0")), session_row(session("s")))
+    begin(journal, session("s"))
+    write(journal, letter_row(letter("s.0")))
     with where.engine.begin() as db:
         db.execute(sa.update(schema.outbox).values(record=b'{"tries": "many"}'))
         db.execute(sa.update(schema.sessions).values(record=b"garbage"))

@@ -460,11 +460,14 @@ async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         assert (await bench.report("127.0.0.3", title="to the new lab")).status == 200
         assert (await bench.report("127.0.0.2", title="said", result="failed")).status == 200  # said before the end
         await bench.download(by_name["c.efi"], "127.0.0.4")
-        await bench.download(by_name["d.efi"], "127.0.0.2")
+        assert (await bench.call("HEAD", source="127.0.0.2")).headers["dispatch-idle"] == "wait"
         ended = bench.now(by_name["a.efi"])
         assert (ended.outcome, [report.title for report in ended.attempt.reports]) == (Outcome.FAILED, ["said"])
         again = await bench.lab.orders.submit(session, [(name, by_name[name].workload) for name in names])
         assert [run.id for run in again] == [run.id for run in by_name.values()]
+        bench.clock.ahead += 61  # so long the machine was told to wait
+        await until(lambda: by_name["d.efi"].id in bench.lab.writer.assets)
+        await bench.download(by_name["d.efi"], "127.0.0.2")
         assert bench.attempt(by_name["b.efi"]).reports[0].title == "to the new lab"
 
 
@@ -490,6 +493,7 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
         assert run.attempts[0].outcome is Outcome.ERROR
         assert run.attempts[0].reason.startswith("sim-1: the lab was restarted")
         assert run.attempt.number == 2
+        await bench.lab.orders.submit(session, [(run.key, run.workload)])
         await until(lambda: puppet.alive)
         assert (await bench.call("GET", puppet.target)).body == bench.bytes_of(run)
 

@@ -13,11 +13,17 @@ from typing import Any
 import pytest
 
 from databases import Place
+from labs import settings
+from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.core.model import Issue
+from pytest_dispatch.core.model import Issue, Policy
+from pytest_dispatch.core.token import Token
+from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, Post
 from pytest_dispatch.report.filing import FilingError
+from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
+from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.anyio
 
@@ -306,6 +312,46 @@ async def test_without_a_token_what_earlier_sessions_left_is_left_alone(journal:
     async with desk(journal, None) as it:
         assert it.outbox.post() == Post(pending=0, filed=0)
     assert len(journal.letters()) == 1
+
+
+async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> None:
+    letters = [letter("mine", api="https://a"), letter("theirs", api="https://b"), letter("nobody's")]
+    journal.write([letter_row(each) for each in letters]).result(SOON)
+    github = GitHub()
+    it = Desk(journal, github)
+    it.outbox = Outbox(journal, lambda _repo: github, it.tell, it.pause, api="https://a")
+    it.start()
+    post = await it.done()
+    await it.outbox.stop()
+    assert github.calls == [("mine", False)]
+    assert post.unfiled == (
+        "kept for a session with --dispatch-issues-repo o/r: nobody's",
+        "kept for a session with --dispatch-api-url https://b: theirs",
+    )
+    assert {kept.issue.title for kept in journal.letters()} == {"theirs", "nobody's"}
+
+
+@pytest.mark.parametrize(("repo", "titles"), [("o/r", ["old"]), ("o/other", [])])
+def test_a_letter_without_an_address_is_for_the_very_repository_alone(
+    path: Path, journal: Journal, repo: str, titles: list[str]
+) -> None:
+    journal.write([letter_row(letter("old"))]).result(SOON)
+    journal.close()
+    with FakeGitHub() as github:
+        github.add_repo("o/r")
+        token = Token(github.token, "a test", github.url)
+        asked = settings(path.parent, token=token, api_url=github.url, issues_repo=repo, db=str(path))
+        lab = EmbeddedLab(asked, "w")
+        lab.start()
+        client = LabClient(lab.url, lab.token)
+        try:
+            session = client.open(OpenSession(source="w", policy=Policy())).id
+            while client.session(session).issues_pending:
+                threading.Event().wait(0.01)
+        finally:
+            client.close()
+            lab.stop()
+        assert [issue.title for issue in github.issues("o/r")] == titles
 
 
 async def test_it_ends_with_the_journal(journal: Journal, path: Path) -> None:

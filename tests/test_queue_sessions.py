@@ -10,7 +10,7 @@ from types import FrameType, FunctionType, MethodType, ModuleType
 
 import pytest
 
-from pytest_dispatch.core.model import Outcome, State
+from pytest_dispatch.core.model import Expect, Outcome, State
 from pytest_dispatch.core.queue import Taken
 from queue_bench import Bench, policy, workload
 
@@ -317,12 +317,12 @@ class TestRestoring:
         bench.boot(A)
         bench.put(A)
         bench.head(A)
-        bench.after(20)
+        bench.after(200)
         after = bench.restarted()
-        after.after(29)
+        after.after(299)
         assert after.run("a").outcome is None
         after.after(1)
-        assert (after.run("a").outcome, after.run("a").reason) == (PASSED, "its session did not judge it within 30s")
+        assert after.run("a").outcome is ERROR
 
     def test_a_machine_that_holds_something_is_on_and_any_other_one_off_as_far_as_is_known(self) -> None:
         bench = Bench("a", "b")
@@ -348,6 +348,76 @@ class TestRestoring:
         after.after(60)
         assert after.put(B, "of a, late") is Taken.LATE
         assert [report.title for report in after.attempt("b").reports] == ["of b"]
+
+
+class TestHoldingBack:
+    """What a resumed session has not asked for again."""
+
+    def held_back(self, bench: Bench) -> Bench:
+        after = bench.restarted()
+        after.queue.hold_back("s")
+        return after
+
+    def test_no_machine_gets_it_before_it_is_asked_for(self) -> None:
+        after = self.held_back(Bench("a", "b"))
+        after.fetched()
+        assert after.head(A) == "poweroff"
+        asked = after.submit(workload("b"), ready=False)
+        assert (asked.id, after.head(A)) == ("s.1", "wait")
+        after.fetched()
+        assert (after.head(A), after.head(B)) == ("b", "wait")
+
+    def test_its_patience_begins_when_it_is_asked_for(self) -> None:
+        after = self.held_back(Bench("a"))
+        after.after(10_000)
+        assert after.run("a").outcome is None
+        after.submit(workload("a"))
+        after.after(1799)
+        assert after.run("a").outcome is None
+        after.after(61)
+        assert after.run("a").outcome is ERROR
+
+    def test_what_a_machine_holds_goes_on_but_is_not_tried_again(self) -> None:
+        bench = Bench("a", "b")
+        bench.boot(A)
+        bench.head(B)
+        after = self.held_back(bench)
+        after.fetched()
+        assert (after.put(A), after.get(B)) == (Taken.NEW, "b")
+        after.fault(B)
+        assert after.ends("b") == [ERROR, None]
+        assert after.head("10.0.0.9") == "wait"
+        after.submit(workload("b"))
+        assert after.head("10.0.0.9") == "b"
+
+    def test_it_stays_for_the_next_session(self) -> None:
+        after = self.held_back(Bench("a"))
+        after.queue.unfetchable(after.ids["a"], "404 Not Found", after.now)
+        after.cancel("a")
+        after.queue.close("s", after.now)
+        assert (after.run("a").outcome, after.changes()) == (None, [])
+
+    def test_what_has_not_ended_becomes_what_is_asked_for(self) -> None:
+        bench = Bench("a", "b", "c")
+        for machine in (A, B):
+            bench.boot(machine)
+        bench.put(A)
+        bench.after(60)
+        after = self.held_back(bench)
+        asked = [replace(workload(name), size=5, report_timeout=10.0) for name in "abc"]
+        runs = [after.submit(each) for each in asked]
+        assert [run.workload.size for run in runs] == [2**30, 5, 5]
+        assert [run.limits.report for run in runs] == [3600.0, 10.0, 10.0]
+        after.now += 10
+        after.queue.expire(after.now)
+        assert after.ends("b")[0] is ERROR  # and not after an hour
+        assert after.submit(workload("c")).workload.size == 5, "asked for twice is asked for once"
+
+    def test_a_boot_is_enough_if_no_more_is_expected_now(self) -> None:
+        bench = Bench("a")
+        bench.boot(A)
+        after = self.held_back(bench)
+        assert after.submit(workload("a", Expect.BOOT)).outcome is PASSED
 
 
 # What it costs

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
-from pytest_dispatch.store.journal import Journal
+from pytest_dispatch.store.journal import Journal, Letter
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
@@ -87,7 +88,14 @@ class EmbeddedLab:
         bytes_cache = AssetCache(settings.cache, settings.cache_limit, settings.token)
         filers = _Filers(settings)
         parts.callback(filers.close)
-        lab = Lab(clock=SteadyClock(), journal=journal, cache=bytes_cache, machines=machines, filers=filers)
+        lab = Lab(
+            clock=SteadyClock(),
+            journal=journal,
+            cache=bytes_cache,
+            machines=machines,
+            filers=filers,
+            api=settings.api_url,
+        )
         lab.queue.expecting = True
         server = LabServer(lab, self._address(journal), self.token)
 
@@ -101,7 +109,17 @@ class EmbeddedLab:
         parts.callback(lambda: self._loop.call(stop, STOP))
         await server.start()
         self.url = server.url
-        await lab.start(server.machine_url, journal.letters())
+        await lab.start(server.machine_url, [self._addressed(letter) for letter in journal.letters()])
+
+    def _addressed(self, letter: Letter) -> Letter:
+        """The letter with the address of its GitHub, which earlier makes did not note.
+
+        Without one it may be for any GitHub. That it is for this session's is safe to say only of a letter for the
+        very repository in which this session files its own: whoever may read those may read it.
+        """
+        if letter.api or letter.repo != self._settings.issues_repo:
+            return letter
+        return replace(letter, api=self._settings.api_url)
 
     def _address(self, journal: Journal) -> Address:
         settings, port = self._settings, self._settings.port

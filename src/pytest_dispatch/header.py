@@ -33,7 +33,7 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
     if client is not None:
         facts.append(f"boot URL {_boot_urls(settings, client.url)}")
         facts += [f"machines {', '.join(spec.text for spec in settings.machines)}"] * bool(settings.machines)
-        facts += ["resumed"] * resumed
+        facts += ["resumed" if resumed else "nothing to resume"] * settings.resume
         if settings.announce:
             facts.append(f"mDNS {_announced(client, session)}")
     if settings.issues and settings.token is None:

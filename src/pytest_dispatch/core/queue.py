@@ -9,11 +9,12 @@ the `Line` knows the first run that suits a machine, the `Roster` the machine th
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_dispatch.core.attempts import TAKING, booted_by, entered, has_room, knows, with_late_report
-from pytest_dispatch.core.model import Expect, Idle, Outcome, Report, Run, State
+from pytest_dispatch.core.attempts import TAKING, booted_by, entered, has_room, knows, limits_of, with_late_report
+from pytest_dispatch.core.model import Expect, Idle, Outcome, Report, Run, State, Workload
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.core.runs import Change, Runs
 from pytest_dispatch.core.states import Event
@@ -48,6 +49,91 @@ class Answer:
 
 class Queue(Runs):
     """Runs, machines and sessions of one lab."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unasked: set[str] = set()
+
+    # What resumed sessions have not asked for again
+
+    @property
+    def unasked(self) -> Set[str]:
+        """Runs that were taken back from the journal and not asked for since, by id."""
+        return self._unasked
+
+    def hold_back(self, session: str) -> None:
+        """Let what was taken back of this session wait to be asked for again, but for what machines hold."""
+        for run in self.of_session(session):
+            if run.outcome is None:
+                self._unasked.add(run.id)
+                self._regard(run)
+            if self.held_back(run):
+                self._line.discard(run.id)
+                self._fetching.discard(run.id)
+
+    def held_back(self, run: Run) -> bool:
+        """Whether no machine may have it, no time passes for it, and nothing ends it, until it is asked for again."""
+        return run.id in self._unasked and run.attempt.state is State.UNASSIGNED and run.outcome is None
+
+    def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
+        """Ask for a workload; asking again changes nothing, but for what was taken back and has not ended.
+
+        That becomes what is asked for now, as does what is expected of an attempt on a machine, and when. The run is
+        given to no machine before `ready` says that its bytes are there.
+        """
+        run = super().submit(session, key, workload, now)
+        if run.id not in self._unasked:
+            return run
+        waits = self.held_back(run)
+        self._unasked.discard(run.id)
+        if run.outcome is None:
+            self._renew(run, workload, now)
+        if waits:
+            self._fetching.add(run.id)
+            self._deadlines.active = now
+        return self.runs[run.id]
+
+    def _renew(self, run: Run, workload: Workload, now: float) -> None:
+        policy = self.policy(run.session)
+        expect, limits = workload.expect or policy.expect, limits_of(workload, policy.limits)
+        self.runs[run.id] = run = replace(run, workload=workload, limits=limits, expect=expect)
+        self._deadlines.watch(run)
+        self._regard(run)
+        if expect is Expect.BOOT and run.attempt.state is State.BOOTING:
+            self._move(run, Event.COMPLETE, now)
+
+    def cancel(self, run_id: str, now: float) -> None:
+        """Nobody waits for this run any more; its machine is free. What is held back stays for the next session."""
+        if not self.held_back(self.runs[run_id]):
+            super().cancel(run_id, now)
+
+    def unfetchable(self, run_id: str, detail: str, now: float) -> None:
+        """The run's bytes cannot be had; of one that was not asked for again, those of now may yet be had."""
+        if run_id not in self._unasked:
+            super().unfetchable(run_id, detail, now)
+
+    def _move(
+        self,
+        run: Run,
+        event: Event,
+        now: float,
+        *,
+        machine: str = "",
+        report: Report | None = None,
+        detail: str = "",
+        blame: Outcome | None = None,
+    ) -> bool:
+        held = self.held_back(run)
+        return not held and super()._move(run, event, now, machine=machine, report=report, detail=detail, blame=blame)
+
+    def _offer(self, run: Run) -> None:
+        if not self.held_back(run):
+            super()._offer(run)
+
+    def _regard(self, run: Run) -> None:
+        super()._regard(run)
+        if self.held_back(run):
+            self._hopes.discard(run.id)
 
     # What machines do
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import Idle, Run, State
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.lab.fleet import Fleet
 from pytest_dispatch.lab.gate import Gate
 from pytest_dispatch.lab.orders import Orders
@@ -24,18 +26,26 @@ from pytest_dispatch.lab.supply import Supply
 from pytest_dispatch.lab.tail import Tail
 from pytest_dispatch.lab.tokens import Bearer, Tokens
 from pytest_dispatch.lab.writer import Writer
-from pytest_dispatch.store.journal import Journal, Letter, console_row
+from pytest_dispatch.sources.cache import Asset
+from pytest_dispatch.store.journal import Journal, Letter, console_row, served_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
+    from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.queue import Change
     from pytest_dispatch.machines.base import Machine, Sign
-    from pytest_dispatch.sources.cache import Asset, AssetCache
+    from pytest_dispatch.sources.cache import AssetCache
 
 TICK = 0.1  # seconds between looks at the deadlines
+RECALLED = 100_000  # console lines of an interrupted session that are taken back
 
 #: After these, a machine of our own is not expected to come back by itself.
 _STUCK = {Event.TIMEOUT, Event.FAULT, Event.CANCEL, Event.SILENCE}
+
+#: An attempt in these has taken none of its bytes, or not all.
+_NOTHING_TAKEN = {State.UNASSIGNED, State.ASSIGNED, State.DOWNLOADING}
+
+_GONE = -1  # when a file was last changed of which the digest alone is known: none is like that, so it is never served
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +59,7 @@ class Lab:
         cache: Has the bytes.
         machines: Those that the lab brings up itself.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
+        api: Address of the API that they file at.
     """
 
     def __init__(
@@ -59,19 +70,21 @@ class Lab:
         cache: AssetCache,
         machines: Iterable[Machine] = (),
         filers: Callable[[str], Filer | None] = lambda _repo: None,
+        api: str = PUBLIC_API,
     ) -> None:
         machines = list(machines)
         self.writer = Writer(clock, journal, self._changed, self._became_due)
         self.queue = self.writer.queue
-        self.orders = Orders(self.writer, self._want)
+        self.orders = Orders(self.writer, self._want, self._recall, api)
         self.gate = Gate(self.writer)
         self._tokens = Tokens()
         self._machine_url: Callable[[str], str] = lambda token: token
         self._fleet = Fleet(machines, self._url_of, self)
         self._supply = Supply(cache, self._fetched, self._unfetchable)
-        self._outbox = Outbox(journal, filers, self._tried)
+        self._outbox = Outbox(journal, filers, self._tried, api=api)
         self._untried: dict[str, set[str]] = {}  # markers of issues, by run
         self._tail = Tail()
+        self._later: dict[str, Asset] = {}  # for a further attempt, while a machine runs other bytes; by run
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, machine_url: Callable[[str], str], letters: list[Letter]) -> None:
@@ -162,18 +175,33 @@ class Lab:
     def _changed(self, change: Change) -> None:
         run = change.run
         attempt = run.attempts[change.attempt - 1]
-        if change.event is Event.ASSIGN:
-            lines = self._tail.take(attempt.machine, run.id, attempt.number)
-            self.writer.write([console_row(run.id, attempt.number, at, text) for at, text in lines])
+        self._note_what_it_is_given(change)
         if change.event is Event.ASSIGN or run.outcome is not None:
             self._supply.taken(run.id)
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
         if run.attempt.state is State.UNASSIGNED:
-            self._fleet.wake()
-            for name in self._waiting():
-                if name != attempt.machine:
-                    self._fleet.cycle(name)  # it would sit the rest of its minute out
+            self._begin_anew(run, attempt.machine)
+
+    def _note_what_it_is_given(self, change: Change) -> None:
+        """What an attempt's machine showed before it took it, and of which bytes it begins to download it."""
+        run, number = change.run, change.attempt
+        if change.event is Event.ASSIGN:
+            lines = self._tail.take(run.attempts[number - 1].machine, run.id, number)
+            self.writer.write([console_row(run.id, number, at, text) for at, text in lines])
+        if change.event is Event.SEND:
+            self.writer.write([served_row(run.id, number, self.writer.digest_of(run))])
+
+    def _begin_anew(self, run: Run, last: str) -> None:
+        """A run waits for a machine once more, and better for another one than its last."""
+        if run.id in self._later:
+            self.writer.assets[run.id] = self._later.pop(run.id)
+        if self.queue.held_back(run):
+            return
+        self._fleet.wake()
+        for name in self._waiting():
+            if name != last:
+                self._fleet.cycle(name)  # it would sit the rest of its minute out
 
     def _became_due(self, letter: Letter) -> None:
         self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
@@ -190,7 +218,7 @@ class Lab:
 
     async def dismiss(self) -> None:
         """Power off those of our own machines that wait for work, once there is none."""
-        if any(run.outcome is None for run in self.queue.runs.values()):
+        if any(run.outcome is None and not self.queue.held_back(run) for run in self.queue.runs.values()):
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
@@ -211,19 +239,42 @@ class Lab:
     # Bytes
 
     async def _want(self, runs: list[Run]) -> None:
+        for run in runs:
+            self._supply.taken(run.id)  # what was fetched for it before it was asked for again does not count
         self._supply.want(runs)
         self._rouse()
 
     def _fetched(self, run: Run, asset: Asset) -> None:
-        self.writer.assets[run.id] = asset
+        now = self.queue.runs[run.id]
+        if not _same_bytes(run.workload, now.workload):
+            return  # it was asked for again since, and others are on their way
+        old = self.writer.assets.get(run.id)
+        if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
+            self.writer.assets[run.id] = asset
+        else:
+            self._later[run.id] = asset
         self.queue.ready(run.id)
         if self.queue.runs[run.id].attempt.machine:  # taken back from the journal: no machine will take it once more
             self._supply.taken(run.id)
         self.writer.wake()
 
     def _unfetchable(self, run: Run, why: str) -> None:
+        if not _same_bytes(run.workload, self.queue.runs[run.id].workload):
+            return
         self.queue.unfetchable(run.id, why, self.writer.clock.now())
         self.writer.commit()
+
+    def _recall(self, session: str) -> None:
+        """Take back what the journal has of a session's attempts: the digests of what they ran, and their consoles."""
+        journal, runs = self.writer.journal, self.queue.runs
+        for run_id, digest in journal.served(session).items():
+            if run_id in runs:
+                workload = runs[run_id].workload
+                path = Path(workload.location)
+                self.writer.assets[run_id] = Asset(path=path, size=workload.size, digest=digest, mtime_ns=_GONE)
+        for run_id, attempt, at, text in journal.console(session, RECALLED):
+            if run_id in runs:
+                self._tail.add(run_id, attempt, at, text)
 
     # Machines of our own
 
@@ -235,7 +286,8 @@ class Lab:
         if not self._fleet.resting:
             return
         queue = self.queue
-        waiting = [run for run in queue.runs.values() if run.outcome is None and run.attempt.state is State.UNASSIGNED]
+        unassigned = [run for run in queue.runs.values() if not run.outcome and run.attempt.state is State.UNASSIGNED]
+        waiting = [run for run in unassigned if not queue.held_back(run)]
         if not waiting:
             return
         self._fleet.wake()
@@ -250,3 +302,8 @@ class Lab:
             self.queue.expire(self.writer.clock.now())
             self.writer.commit()
             self._rouse()
+
+
+def _same_bytes(one: Workload, other: Workload) -> bool:
+    """Whether two descriptions are of the same bytes."""
+    return (one.location, one.size, one.digest) == (other.location, other.size, other.digest)

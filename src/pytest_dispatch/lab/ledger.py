@@ -30,12 +30,16 @@ class Ledger:
     Args:
         record: What the journal has of the session.
         rule: Which of its runs become issues.
+        api: Address of the API of the GitHub that they are for.
         urls: Issues filed before, by run.
     """
 
-    def __init__(self, record: SessionRecord, rule: IssueRule, urls: dict[str, list[str]] | None = None) -> None:
+    def __init__(
+        self, record: SessionRecord, rule: IssueRule, api: str, urls: dict[str, list[str]] | None = None
+    ) -> None:
         self.record = record
         self._rule = rule
+        self._api = api
         self._urls = urls or {}
         self._feed: list[Change] = []
         self._drafts: dict[str, list[Issue]] = {}
@@ -62,7 +66,8 @@ class Ledger:
         issues = self._drafts.pop(run.id, None)
         if issues is None:
             issues = issues_for(run, self.record.source, digest, raw=self._rule.raw)
-        return [Letter(session=run.session, run=run.id, repo=self._rule.repo, issue=issue) for issue in issues]
+        repo, api = self._rule.repo, self._api
+        return [Letter(session=run.session, run=run.id, repo=repo, api=api, issue=issue) for issue in issues]
 
     def filed(self, letter: Letter) -> None:
         """An issue was filed."""

@@ -27,43 +27,58 @@ class Orders:
     Args:
         writer: The lab's.
         want: Has the bytes of these runs fetched.
+        recall: Takes back what the journal has of a session beside its runs.
+        api: Address of the API of the GitHub that issues are for.
     """
 
-    def __init__(self, writer: Writer, want: Callable[[list[Run]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        want: Callable[[list[Run]], Awaitable[None]],
+        recall: Callable[[str], None],
+        api: str,
+    ) -> None:
         self._writer = writer
         self._queue = writer.queue
         self._want = want
+        self._recall = recall
+        self._api = api
         self._saved: dict[str, dict[str, Run]] = {}  # by session and run
         self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
 
     async def open(self, source: str, policy: Policy, issues: IssueRule, port: int) -> str:
         """Let a session submit runs; returns its id."""
-        record = SessionRecord(id=secrets.token_hex(6), source=source, opened=self._now(), policy=policy, port=port)
+        opened = self._writer.journal.opening(self._now())
+        record = SessionRecord(id=secrets.token_hex(6), source=source, opened=opened, policy=policy, port=port)
         self._queue.open(record.id, policy)
-        self._writer.ledgers[record.id] = Ledger(record, issues)
+        self._writer.ledgers[record.id] = Ledger(record, issues, self._api)
         self._writer.write([session_row(record)])
         await self._writer.on_disk()
         return record.id
 
     async def resume(self, source: str, policy: Policy, issues: IssueRule) -> str | None:
-        """Take up the newest session of this source that was interrupted; None where there is none.
+        """Take up the newest session of this source if it was interrupted; None where it was not, or there is none.
 
-        Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
-        others if the journal was damaged: what machines run now may have been in the part that was lost.
+        Machines go on with what they hold, everything else waits to be asked for again. Attempts on machines that the
+        earlier lab had brought up are faults of the lab: they ended with it. So are all others if the journal was
+        damaged: what machines run now may have been in the part that was lost.
         """
         journal = self._writer.journal
         record = journal.last_unfinished(source)
         if record is None or record.id in self._writer.ledgers:
             return None
         self._queue.restore(record.id, policy, journal.runs(record.id), self._now())
-        self._writer.ledgers[record.id] = Ledger(record, issues, journal.filed(record.id))
+        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.filed(record.id))
+        self._recall(record.id)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
         for name in list(self._queue.machines):
             if journal.damage or not known_by_address(name):
                 self._queue.fault(name, why, self._now(), lab=True)
         self._have_judged(record.id)
+        self._queue.hold_back(record.id)
         self._writer.commit()
-        await self._want([run for run in self.runs(record.id) if run.outcome is None])
+        unended = [run for run in self.runs(record.id) if run.outcome is None]
+        await self._want([run for run in unended if not self._queue.held_back(run)])
         return record.id
 
     def _have_judged(self, session: str) -> None:
@@ -77,17 +92,18 @@ class Orders:
                 self._queue.decide(run.id, None, "", self._now())
 
     async def submit(self, session: str, wanted: Iterable[tuple[str, Workload]]) -> list[Run]:
-        """Ask for workloads by key; what was asked for before stays as it is.
+        """Ask for workloads by key; what was asked for before stays as it is, but for what a resumed session left.
 
         Raises:
             UnknownError: There is no such session.
             JournalError: It cannot be written.
         """
         self._writer.ledger(session)
-        now, known = self._now(), set(self._queue.runs)
+        now, known = self._now(), self._queue.runs.keys() - self._queue.unasked
         runs = [self._queue.submit(session, key, workload, now) for key, workload in wanted]
-        fresh = [run for run in runs if run.id not in known]
+        fresh = [run for run in runs if run.id not in known and run.outcome is None]
         self._writer.write([run_row(run) for run in fresh])
+        self._writer.commit()
         await self._writer.on_disk()
         await self._want(fresh)
         self._writer.wake()

@@ -41,6 +41,8 @@ class Outbox:
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         on_tried: Told after each try, with the letter as it then is.
         pause: Waits so many seconds.
+        api: Address of the API that these filers file at. Letters for another one are none of theirs: a report from
+            within a company is not for the whole world to read.
     """
 
     def __init__(
@@ -49,12 +51,15 @@ class Outbox:
         filers: Callable[[str], Filer | None],
         on_tried: Callable[[Letter], None],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        api: str = "",
     ) -> None:
         self._journal = journal
         self._filers = filers
         self._on_tried = on_tried
         self._pause = pause
+        self._api = api
         self._letters: deque[Letter] = deque()
+        self._elsewhere: list[Letter] = []  # for another GitHub
         self._done: list[Letter] = []
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
         self._held = ""  # why nothing is tried for long
@@ -63,7 +68,9 @@ class Outbox:
 
     def start(self, letters: list[Letter]) -> asyncio.Task[None]:
         """Begin with what earlier sessions left; returns the task that does it, which ends by a JournalError alone."""
-        self._letters.extend(letter for letter in letters if self._filers(letter.repo) is not None)
+        for letter in letters:
+            if self._filers(letter.repo) is not None:
+                (self._letters if letter.api == self._api else self._elsewhere).append(letter)
         self._task = asyncio.create_task(self._work(), name="the outbox")
         return self._task
 
@@ -85,6 +92,8 @@ class Outbox:
             if why := letter.failed or (self._held if not letter.url else ""):
                 fate = "given up" if letter.given_up else "kept for the next session"
                 lines.setdefault(f"{fate}: {{}}: {why}", []).append(letter.issue.title)
+        for letter in self._elsewhere:
+            lines.setdefault(f"kept for a session with {_options(letter)}: {{}}", []).append(letter.issue.title)
         return Post(
             pending=0 if self._held else len(self._letters),
             filed=sum(bool(letter.url) for letter in self._done),
@@ -139,6 +148,11 @@ class Outbox:
         self._letters.popleft()
         self._done.append(letter)
         self._on_tried(letter)
+
+
+def _options(letter: Letter) -> str:
+    """With which options it would be filed."""
+    return f"--dispatch-api-url {letter.api}" if letter.api else f"--dispatch-issues-repo {letter.repo}"
 
 
 def _named(titles: list[str]) -> str:

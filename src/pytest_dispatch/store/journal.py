@@ -9,6 +9,7 @@ SQLite runs in WAL mode with full synchronisation; PostgreSQL takes the same sta
 
 from __future__ import annotations
 
+import math
 import queue
 import sqlite3
 import threading
@@ -26,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Report, Run
+from pytest_dispatch.core.token import without_passwords
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.lock import Release, lock_database, lock_file
 from pytest_dispatch.store.rows import (
@@ -37,6 +39,7 @@ from pytest_dispatch.store.rows import (
     event_rows,
     letter_row,
     run_row,
+    served_row,
     session_row,
 )
 from pytest_dispatch.store.salvage import salvage
@@ -52,6 +55,7 @@ __all__ = [
     "event_rows",
     "letter_row",
     "run_row",
+    "served_row",
     "session_row",
 ]
 
@@ -81,7 +85,7 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         self._file = None if "://" in str(path) else Path(path)
         self._engine = _engine(path)
-        self._where = self._engine.url.render_as_string(hide_password=True) if self._file is None else str(path)
+        self._where = without_passwords(self._engine.url.render_as_string()) if self._file is None else str(path)
         self._inserts = {table: self._insert(table) for table in schema.metadata.sorted_tables}  # dear to make
         self._release: Release | None = None
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -89,6 +93,7 @@ class Journal:
         self._door = threading.Lock()
         self._shut: JournalError | None = self._error("it is not open")
         self._broken: JournalError | None = None
+        self._opened = 0.0  # when the newest session was, as it says itself
         self.damage = ""
 
     def open(self) -> None:
@@ -139,14 +144,20 @@ class Journal:
     # Reading, before the lab starts
 
     def last_unfinished(self, source: str) -> SessionRecord | None:
-        """The newest session of this source that was not closed."""
+        """The newest session of this source, if it was not closed; one that asked for nothing does not count."""
+        own = schema.sessions.c
         query = (
-            sa.select(schema.sessions.c.record)
-            .where(schema.sessions.c.source == source, schema.sessions.c.closed.is_(None))
-            .order_by(schema.sessions.c.opened.desc(), schema.sessions.c.id)
+            sa.select(own.record, own.closed)
+            .where(own.source == source, sa.exists().where(schema.runs.c.session == own.id))
+            .order_by(own.opened.desc(), own.id)
             .limit(1)
         )
-        return next((self._decoded(row[0], SessionRecord) for row in self._all(query)), None)
+        return next((self._decoded(record, SessionRecord) for record, closed in self._all(query) if not closed), None)
+
+    def opening(self, now: float) -> float:
+        """When a session opens that is opened now: after all others, also where the date was set back since."""
+        self._opened = max(now, math.nextafter(self._opened, math.inf))
+        return self._opened
 
     def runs(self, session: str) -> list[Run]:
         """The session's runs with their reports, in the order in which they were asked for."""
@@ -158,6 +169,20 @@ class Journal:
         rows = self._all(sa.select(own.record).where(own.session == session))
         runs = [_with_reports(self._decoded(row[0], Run), reports) for row in rows]
         return sorted(runs, key=lambda run: run.position)
+
+    def served(self, session: str) -> dict[str, str]:
+        """The digest of the bytes that were served last, for each run of a session."""
+        rows = schema.served.c
+        query = sa.select(rows.run, rows.digest).join(schema.runs, schema.runs.c.id == rows.run)
+        found = self._all(query.where(schema.runs.c.session == session).order_by(rows.id))
+        return {row.run: row.digest for row in found}
+
+    def console(self, session: str, most: int) -> list[tuple[str, int, float, str]]:
+        """What machines showed during a session: run, attempt, time and text, the last so many lines, in order."""
+        rows = schema.console.c
+        query = sa.select(rows.run, rows.attempt, rows.at, rows.text).join(schema.runs, schema.runs.c.id == rows.run)
+        newest = query.where(schema.runs.c.session == session).order_by(rows.id.desc()).limit(most)
+        return [tuple(row) for row in reversed(self._all(newest))]
 
     def letters(self) -> list[Letter]:
         """Issues that are still to be filed, of this session or an earlier one."""
@@ -283,6 +308,7 @@ class Journal:
             db.execute(sa.delete(schema.meta))
             db.execute(sa.insert(schema.meta).values(version=schema.VERSION))
             self._forget_old_sessions(db)
+            self._opened = db.scalar(sa.select(sa.func.max(schema.sessions.c.opened))) or 0.0
 
     def _forget_old_sessions(self, db: sa.Connection) -> None:
         order = sa.select(schema.sessions.c.id).order_by(schema.sessions.c.opened.desc(), schema.sessions.c.id)
@@ -290,7 +316,7 @@ class Journal:
         if not old:
             return
         runs = sa.select(schema.runs.c.id).where(schema.runs.c.session.in_(old))
-        for table in (schema.reports, schema.events, schema.console):
+        for table in (schema.reports, schema.events, schema.console, schema.served):
             db.execute(sa.delete(table).where(table.c.run.in_(runs)))
         db.execute(sa.delete(schema.runs).where(schema.runs.c.session.in_(old)))
         box = schema.outbox.c

@@ -31,6 +31,7 @@ class Letter:
     """An issue on its way to GitHub.
 
     Attributes:
+        api: Address of the API of the GitHub that it is for; empty where an earlier make did not note it.
         tries: How often filing was begun.
         failed: Why the last try failed.
         given_up: No further try makes sense.
@@ -45,6 +46,7 @@ class Letter:
     failed: str = ""
     given_up: bool = False
     url: str = ""
+    api: str = ""
 
 
 def session_row(record: SessionRecord, closed: float | None = None) -> Row:
@@ -83,6 +85,11 @@ def letter_row(letter: Letter) -> Row:
     values = {"marker": letter.issue.marker, "session": letter.session, "run": letter.run}
     state = {"repo": letter.repo, "given_up": letter.given_up, "url": letter.url}
     return schema.outbox, {**values, **state, "record": msgspec.json.encode(letter)}
+
+
+def served_row(run: str, attempt: int, digest: str) -> Row:
+    """Of which bytes a machine began to download an attempt."""
+    return schema.served, {"run": run, "attempt": attempt, "digest": digest}
 
 
 def console_row(run: str, attempt: int, at: float, text: str) -> Row:

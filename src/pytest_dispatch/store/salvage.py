@@ -86,8 +86,12 @@ def salvage(path: Path) -> str:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, and also reads a file that was cut."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    """A connection that changes nothing, and also reads a file that was cut.
+
+    But what somebody began who was killed before there was a write-ahead log has to be taken back, which writes.
+    """
+    begun = path.with_name(f"{path.name}-journal").exists()  # https://www.sqlite.org/tempfiles.html, 2.1
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={'rw' if begun else 'ro'}", uri=True, isolation_level=None)
     db.text_factory = lambda text: text.decode(errors="replace")
     db.row_factory = sqlite3.Row
     return db
@@ -112,9 +116,8 @@ def _damage(db: sqlite3.Connection, path: Path) -> str | None:
 def _is_ours(db: sqlite3.Connection) -> bool:
     """Whether it has all of a journal's tables, and is of this version."""
     tables = {row["name"] for row in db.execute("SELECT name FROM sqlite_master")}
-    return tables >= set(schema.metadata.tables) and all(
-        row["version"] == schema.VERSION for row in db.execute(_VERSION)
-    )
+    needed = set(schema.metadata.tables) - {table.name for table in schema.ADDED}
+    return tables >= needed and all(row["version"] == schema.VERSION for row in db.execute(_VERSION))
 
 
 def _unreadable_record(db: sqlite3.Connection) -> str:
@@ -183,7 +186,7 @@ def _whole(db: sqlite3.Connection) -> _Rows:
     said = Counter((row["run"], row["attempt"]) for row in rows[schema.reports])
     rows[schema.runs] = [row for row in rows[schema.runs] if row["session"] in sessions and _may_go_on(row, said)]
     runs = {row["id"] for row in rows[schema.runs]}
-    for table in (schema.reports, schema.events, schema.console):
+    for table in (schema.reports, schema.events, schema.console, schema.served):
         rows[table] = [row for row in rows[table] if row["run"] in runs]
     return rows
 

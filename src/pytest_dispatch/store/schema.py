@@ -71,6 +71,15 @@ console = Table(
     Index("dispatch_console_attempt", "run", "attempt"),
 )
 
+served = Table(
+    "dispatch_served",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run", String(64), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("digest", String(80), nullable=False),
+)
+
 outbox = Table(
     "dispatch_outbox",
     metadata,
@@ -82,3 +91,6 @@ outbox = Table(
     Column("given_up", Boolean, nullable=False),
     Column("url", Text, nullable=False),
 )
+
+#: Not there in journals of earlier makes of this version, and made when such a one is opened.
+ADDED = {served}
