@@ -22,7 +22,7 @@ from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal, Letter
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab.outbox import Filer
+    from pytest_dispatch.lab.outbox import Filer, Post
     from pytest_dispatch.machines.base import Machine, Spec
     from pytest_dispatch.report.github import GitHubFiler
     from pytest_dispatch.settings import Settings
@@ -44,6 +44,7 @@ class EmbeddedLab:
         token: Opens the API.
         url: `http://HOST:PORT` of the lab, as seen from this computer.
         damage: What was wrong with its journal, and is mended; empty if it was whole.
+        post: How the outbox stood when the lab was stopped; None until then.
     """
 
     def __init__(self, settings: Settings, source: str) -> None:
@@ -54,6 +55,7 @@ class EmbeddedLab:
         self.token = secrets.token_urlsafe(24)
         self.url = ""
         self.damage = ""
+        self.post: Post | None = None
 
     def start(self) -> None:
         """Bring everything up.
@@ -100,6 +102,7 @@ class EmbeddedLab:
         server = LabServer(lab, self._address(journal), self.token)
 
         async def stop() -> None:
+            self.post = lab.post()
             ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
             await bytes_cache.aclose()
             for end in ends:

@@ -32,6 +32,7 @@ from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
 
 if TYPE_CHECKING:
     from pytest_dispatch.embedded import EmbeddedLab
+    from pytest_dispatch.lab.outbox import Post
 
 #: Options of pytest with which nothing is run.
 _ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
@@ -75,6 +76,7 @@ class DispatchSession:
         self._troubles: list[str] = []
         self._resumed = False
         self._cut_off = False
+        self._post: Post | None = None
         self._cases = CaseLog()
 
     # Beginning
@@ -172,7 +174,6 @@ class DispatchSession:
             return (yield)
         with not_interrupted():
             self.stop()
-            self._troubles += _unfinished(self._display.runs())
             return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -185,9 +186,12 @@ class DispatchSession:
             self._troubles.append(str(error))
         except KeyboardInterrupt:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self._cut_off = True
             self._troubles.append("interrupted while winding up; what is left is kept in the journal")
         finally:
             self.stop()
+        if self._cut_off:
+            self._troubles += _undone(self._display.runs(), self._post)
         if self._settings.junit and self._watcher is not None:
             self._write_cases(self._settings.junit)
 
@@ -221,6 +225,7 @@ class DispatchSession:
             try:
                 if lab is not None:
                     lab.stop()
+                    self._post = lab.post
             except LabError as error:
                 self._troubles.append(str(error))
             if self._watcher is not None:
@@ -230,9 +235,17 @@ class DispatchSession:
             self._display.close()
 
 
-def _unfinished(runs: Sequence[Run]) -> list[str]:
+def _undone(runs: Sequence[Run], post: Post | None) -> Iterator[str]:
+    """What a session that is cut off leaves to the next one, a line each."""
     left = sum(run.outcome is None for run in runs)
-    return [f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"] * bool(left)
+    if left:
+        yield f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"
+    if post is None:
+        return
+    if post.pending:
+        yield f"issues not filed yet: {post.pending}; the next session files them"
+    for line in post.unfiled:
+        yield plain_line(f"not filed, {line}", 400)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from plugin_bench import Bench
+from pytest_dispatch.testing.github import FakeGitHub
 
 
 def test_no_line_runs_into_one_of_pytests(bench: Bench) -> None:
@@ -24,6 +25,17 @@ def test_no_line_runs_into_one_of_pytests(bench: Bench) -> None:
 def test_what_is_left_undone_is_said(bench: Bench, interrupt: str) -> None:
     bench.workloads({"a": "pass", "b": "hang"})
     bench.pytester.makeconftest(f"def pytest_runtest_logfinish(): {interrupt}\n")
-    result = bench.spawn(machines="--dispatch-machine=sim:1?pace=0.001")
+    result = bench.spawn(machines="--dispatch-machine=sim:2?pace=0.001")  # one hangs, be it the first
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["1 of 2 workloads have no outcome yet; --dispatch-resume goes on with them"])
+
+
+def test_issues_that_are_not_filed_yet_are_said(bench: Bench, github: FakeGitHub) -> None:
+    github.add_repo("me/lab")
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest("def pytest_runtest_logfinish(): raise KeyboardInterrupt\n")
+    where = ("--dispatch-issues-repo=me/lab", f"--dispatch-api-url={github.url}", f"--dispatch-token={github.token}")
+    github.fail_next("POST /repos/*/issues", status=502, times=9)
+    result = bench.spawn("-q", "--dispatch-issues=all", *where, machines="--dispatch-machine=sim:1?pace=0.001")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["issues not filed yet: 1; the next session files them", "not filed, *a.efi*502*"])
