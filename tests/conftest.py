@@ -31,10 +31,13 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
 
 
+_MDNS = Path(tempfile.gettempdir()) / "pytest-dispatch-mdns.lock"
+
+
 @pytest.fixture
 def alone_on_mdns() -> Iterator[None]:
     """Whoever announces is heard by everybody on this computer: one test at a time, whichever process runs it."""
-    with FileLock(Path(tempfile.gettempdir()) / "pytest-dispatch-mdns.lock"):
+    with FileLock(_MDNS):
         yield
 
 
