@@ -50,10 +50,6 @@ class Answer:
 class Queue(Runs):
     """Runs, machines and sessions of one lab."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._unasked: set[str] = set()
-
     # What resumed sessions have not asked for again
 
     @property
@@ -70,10 +66,6 @@ class Queue(Runs):
             if self.held_back(run):
                 self._line.discard(run.id)
                 self._fetching.discard(run.id)
-
-    def held_back(self, run: Run) -> bool:
-        """Whether no machine may have it, no time passes for it, and nothing ends it, until it is asked for again."""
-        return run.id in self._unasked and run.attempt.state is State.UNASSIGNED and run.outcome is None
 
     def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
         """Ask for a workload; asking again changes nothing, but for what was taken back and has not ended.
@@ -101,39 +93,6 @@ class Queue(Runs):
         self._regard(run)
         if expect is Expect.BOOT and run.attempt.state is State.BOOTING:
             self._move(run, Event.COMPLETE, now)
-
-    def cancel(self, run_id: str, now: float) -> None:
-        """Nobody waits for this run any more; its machine is free. What is held back stays for the next session."""
-        if not self.held_back(self.runs[run_id]):
-            super().cancel(run_id, now)
-
-    def unfetchable(self, run_id: str, detail: str, now: float) -> None:
-        """The run's bytes cannot be had; of one that was not asked for again, those of now may yet be had."""
-        if run_id not in self._unasked:
-            super().unfetchable(run_id, detail, now)
-
-    def _move(
-        self,
-        run: Run,
-        event: Event,
-        now: float,
-        *,
-        machine: str = "",
-        report: Report | None = None,
-        detail: str = "",
-        blame: Outcome | None = None,
-    ) -> bool:
-        held = self.held_back(run)
-        return not held and super()._move(run, event, now, machine=machine, report=report, detail=detail, blame=blame)
-
-    def _offer(self, run: Run) -> None:
-        if not self.held_back(run):
-            super()._offer(run)
-
-    def _regard(self, run: Run) -> None:
-        super()._regard(run)
-        if self.held_back(run):
-            self._hopes.discard(run.id)
 
     # What machines do
 

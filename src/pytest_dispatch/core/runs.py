@@ -68,6 +68,7 @@ class Runs:
         self._position = 0
         self._strays = Strays()
         self.expecting = False  # a session is about to ask for runs: no machine is to be turned away
+        self._unasked: set[str] = set()  # runs that were taken back from the journal and not asked for since
         self._unheard: set[tuple[str, int]] = set()  # attempts that ran while no lab was there to hear their reports
 
     @property
@@ -121,9 +122,9 @@ class Runs:
             self.cancel(run.id, now)
 
     def cancel(self, run_id: str, now: float) -> None:
-        """Nobody waits for this run any more; its machine is free."""
+        """Nobody waits for this run any more; its machine is free. What is held back stays for the next session."""
         run = self.runs[run_id]
-        if run.outcome is not None or self._move(run, Event.CANCEL, now):
+        if run.outcome is not None or self.held_back(run) or self._move(run, Event.CANCEL, now):
             return
         attempt = run.attempt  # it has ended, and waits for its session's verdict
         outcome = attempt.proposed or Outcome.ERROR
@@ -172,6 +173,10 @@ class Runs:
             if run.attempt.state is State.BOOTING:
                 self._unheard.add((run.id, run.attempt.number))
 
+    def held_back(self, run: Run) -> bool:
+        """Whether no machine may have it, no time passes for it, and nothing ends it, until it is asked for again."""
+        return run.id in self._unasked and run.attempt.state is State.UNASSIGNED and run.outcome is None
+
     # What happens to their bytes
 
     def ready(self, run_id: str) -> None:
@@ -182,8 +187,10 @@ class Runs:
             self._offer(self.runs[run_id])
 
     def unfetchable(self, run_id: str, detail: str, now: float) -> None:
-        """The run's bytes cannot be had; what has booted already does not need them."""
+        """The run's bytes cannot be had; what has booted does not need them, what is not asked for may have others."""
         run = self.runs[run_id]
+        if run_id in self._unasked:
+            return
         self._lost.add(run_id)
         self._fetching.discard(run_id)
         if not run.attempt.booted:
@@ -192,7 +199,7 @@ class Runs:
 
     def _offer(self, run: Run) -> None:
         """Let it wait for a machine, if it has to and its bytes are there."""
-        if run.attempt.state is State.UNASSIGNED and run.id not in self._fetching:
+        if run.attempt.state is State.UNASSIGNED and run.id not in self._fetching and not self.held_back(run):
             self._line.put(run.position, run.id, run.attempts[-2].machine if len(run.attempts) > 1 else "")
 
     # What time does
@@ -236,7 +243,7 @@ class Runs:
         blame: Outcome | None = None,
     ) -> bool:
         """Apply one event through the table. The only place where an attempt's state changes."""
-        moved = advanced(run, event, now, machine=machine, report=report)
+        moved = None if self.held_back(run) else advanced(run, event, now, machine=machine, report=report)
         if moved is None:
             return False
         entered = len(moved.attempt.history) > len(run.attempt.history)
@@ -324,7 +331,8 @@ class Runs:
             self._deadlines.active = now
 
     def _regard(self, run: Run) -> None:
-        if run.id not in self._lost and another_machine_helps(run, self.policy(run.session)):
+        hopeless = run.id in self._lost or self.held_back(run)
+        if not hopeless and another_machine_helps(run, self.policy(run.session)):
             self._hopes.add(run.id)
         else:
             self._hopes.discard(run.id)
