@@ -62,7 +62,7 @@ def _page(measures: list[Measure]) -> str:
         f"| {'reached' if m.good else 'not reached'} |"
         for m in measures
     ]
-    notes = [f"- {m.what}: {m.note}" for m in measures if m.note]
+    notes = dict.fromkeys(f"- {m.what}: {m.note}" for m in measures if m.note)
     return head + "\n".join(rows) + "\n\n" + "\n".join(notes) + "\n"
 
 

@@ -147,14 +147,22 @@ def measure() -> list[Measure]:
         (folder / "own").mkdir()  # where pytest looks for tests of Python: there are none
         bare, lab, items = asyncio.run(_script(files)), asyncio.run(_lab(files)), _pytest(folder)
         ours = _session(folder)
+    everything = (
+        "ours includes pytest's start, collection, items, two sub-tests each, terminal and the end of the session"
+    )
+    least = (
+        f"{everything}; of that, items and sub-tests that do nothing take pytest {1000 * items / COUNT:.1f} ms:"
+        f" whatever runs them in the process of the machines is {(bare + items) / bare:.2f} times the script at least"
+    )
+    same = "the same machines"
     return [
-        _measure(ours, bare, "the same machines driven by a bare asyncio script, without queue or journal"),
-        _measure(ours, bare + items, "that script, then pytest with as many items and sub-tests that do nothing"),
-        _measure(ours, lab, "the same machines and lab driven by an asyncio script, without pytest"),
+        _measure(ours, bare, f"{same} driven by a bare asyncio script, without queue or journal", least),
+        _measure(ours, bare + items, "that script, then pytest with items and sub-tests that do nothing", everything),
+        _measure(ours, lab, f"{same} and lab driven by an asyncio script, without pytest", everything),
     ]
 
 
-def _measure(ours: float, theirs: float, reference: str) -> Measure:
+def _measure(ours: float, theirs: float, reference: str, note: str) -> Measure:
     ratio = ours / theirs
     return Measure(
         f"a session of {COUNT:,} simulated workloads, per workload",
@@ -164,7 +172,7 @@ def _measure(ours: float, theirs: float, reference: str) -> Measure:
         ratio,
         "≤ 2",
         ratio <= 2,
-        "ours includes pytest's start, collection, items, two sub-tests each, terminal and the end of the session",
+        note,
     )
 
 
