@@ -129,7 +129,7 @@ class Run:
         while (code := self.poll()) is None:
             if time.monotonic() > give_up:
                 os.kill(self.pid, signal.SIGKILL)
-                self._forks.ask(wait=self.pid, until_it_ends=True)
+                self._code = self._forks.ask(wait=self.pid, until_it_ends=True)
                 raise TimeoutError(f"pytest did not end within {timeout:g} s")
             time.sleep(0.01)
         return code

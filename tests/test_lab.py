@@ -382,6 +382,15 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
         assert (view["filing"], len(view["issues"])) == (False, 2)
 
 
+async def test_the_first_goes_first_though_others_are_found_before_it(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        large = bench.workload("a.efi", size=60_000_000)  # takes long to look at
+        first, second = await bench.submit(large, bench.workload("b.efi"), ready=False)
+        assert (await bench.call("HEAD")).status == 200
+        assert bench.now(first).attempt.machine, "though the second was found long before"
+        assert not bench.now(second).attempt.machine
+
+
 async def test_a_kind_that_is_no_longer_installed_is_the_labs_fault_and_named(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         run = await bench.one(kind="uki")

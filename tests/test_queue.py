@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_dispatch.core.model import Expect, Idle, Outcome, Report, State
-from pytest_dispatch.core.queue import BREAKS, Taken
+from pytest_dispatch.core.queue import BREAKS, Queue, Taken
+from pytest_dispatch.core.runs import LINING_UP
 from queue_bench import LIMITS, Bench, policy, workload
 
 PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
@@ -16,6 +17,16 @@ class TestWhatAMachineGets:
     def test_the_first_one_that_waits_in_the_order_of_the_session(self) -> None:
         bench = Bench("b", "a", "c")
         assert [bench.head(machine) for machine in (A, B, C)] == ["b", "a", "c"]
+
+    def test_the_first_is_given_a_moment_to_be_found_and_no_more(self) -> None:
+        queue = Queue()
+        queue.open("s", policy())
+        first, second = (queue.submit("s", name, workload(name), 100.0) for name in "ab")
+        queue.ready(second.id)
+        assert queue.is_lining_up(100.0 + LINING_UP / 2)
+        assert not queue.is_lining_up(100.0 + LINING_UP)
+        queue.ready(first.id)
+        assert not queue.is_lining_up(100.0)
 
     def test_what_it_holds_however_often_it_asks(self) -> None:
         bench = Bench("a", "b")

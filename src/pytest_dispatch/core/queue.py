@@ -82,7 +82,7 @@ class Queue(Runs):
             self._renew(run, workload, now)
         if waits:
             self._fetching.add(run.id)
-            self._deadlines.active = now
+            self._deadlines.active = self._asked = now
         return self.runs[run.id]
 
     def _renew(self, run: Run, workload: Workload, now: float) -> None:

@@ -5,6 +5,7 @@ All changes go through `Runs._move`, which asks the table in `core.states`, repl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,8 @@ from pytest_dispatch.core.model import Outcome, Policy, Report, Run, State, Work
 from pytest_dispatch.core.roster import Roster, Seen, known_by_address
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.core.strays import Strays
+
+LINING_UP = 1.0  # seconds that the first workload is given to be found, before others go first
 
 #: Noted although they may leave an attempt in its state.
 _NOTED = (Event.REPORT, Event.BREAK)
@@ -66,6 +69,7 @@ class Runs:
         self._lost: set[str] = set()  # runs whose bytes cannot be had
         self._hopes: set[str] = set()  # runs for which idle machines stay on
         self._position = 0
+        self._asked = -math.inf  # when a run was asked for last
         self._strays = Strays()
         self.expecting = False  # a session is about to ask for runs: no machine is to be turned away
         self._unasked: set[str] = set()  # runs that were taken back from the journal and not asked for since
@@ -105,6 +109,7 @@ class Runs:
             attempts=(first_attempt(now),),
         )
         self._position += 1
+        self._asked = now
         owner.keys[key] = run.id
         self.runs[run.id] = run
         self._fetching.add(run.id)
@@ -172,6 +177,10 @@ class Runs:
             self._hold(run)
             if run.attempt.state is State.BOOTING:
                 self._unheard.add((run.id, run.attempt.number))
+
+    def is_lining_up(self, now: float) -> bool:
+        """Whether what was asked for a moment ago may yet come before what is ready: its bytes are being looked up."""
+        return bool(self._fetching) and now < self._asked + LINING_UP
 
     def held_back(self, run: Run) -> bool:
         """Whether no machine may have it, no time passes for it, and nothing ends it, until it is asked for again."""

@@ -109,6 +109,7 @@ class Gate:
 
     async def _answer(self, step: Callable[[str, float], Answer], machine: str, patience: float) -> Answer:
         """What the queue says, asked again for a while as long as it says that bytes are on the way."""
+        await self._lined_up(machine)
         give_up = self._now() + patience
         while True:
             answer = step(machine, self._now())
@@ -117,6 +118,12 @@ class Gate:
                 self._writer.commit()
                 return answer
             await self._writer.moved(min(left, POLL))
+
+    async def _lined_up(self, machine: str) -> None:
+        """Return when workloads stand in line in their order, not in that in which their bytes were found."""
+        seen = self._queue.machines.get(machine)
+        while not (seen and seen.holds) and self._queue.is_lining_up(self._now()) and not self._writer.stopping:
+            await self._writer.moved(POLL)
 
     def _now(self) -> float:
         return self._writer.clock.now()
