@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.pump import Flow, Pump
 
 STALL = 300.0  # seconds in which a machine takes nothing, after which it is given up
+SETTLE = 1.0  # seconds that the last write may take
 FIRST_LOOK = 0.0005  # seconds until the kernel is asked once more, then twice as long each time
 LOOK = 0.05  # the longest between two looks at one that takes something
 REST = 0.5  # at one that takes nothing
@@ -98,6 +99,8 @@ class _Sending:
             moved = self._look(self._missing)
             give_up = loop.time() + stall if moved else give_up
             pause = FIRST_LOOK if ended else min(max(2 * pause, FIRST_LOOK), LOOK if moved else REST)
+        if self._told < self._piece.end:
+            await self._settled()
 
     def end(self) -> None:
         """Tell how far it came, and let go; what was not taken to the end leaves no connection to go on with."""
@@ -125,6 +128,13 @@ class _Sending:
             async with asyncio.timeout(seconds):
                 await flow.ended.wait()
         return flow.ended.is_set()
+
+    async def _settled(self) -> None:
+        """Return when the pump has said how much it wrote: the other side may have all of it, and be gone, before."""
+        flow = self._flow
+        if flow is not None and not flow.ended.is_set():
+            flow.give_up()
+            await self._ended_within(SETTLE)
 
     def _check(self) -> None:
         """Break off where the file is at fault."""
