@@ -41,6 +41,23 @@ NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
 #: Slow to import, or with a mind of their own about what is run, and how.
 WITHOUT = tuple(arg for name in ("hypothesispytest", "schemathesis", *NEIGHBOURS) for arg in ("-p", f"no:{name}"))
 
+#: Tests of Python beside workloads, with something for each of the neighbours to do.
+BESIDE = """
+import asyncio, random, covered, pytest
+
+@pytest.mark.asyncio
+@pytest.mark.dispatch("a.efi")
+async def test_async(dispatch_workload):
+    await asyncio.sleep(0)
+    assert dispatch_workload.report().result == "passed"
+
+tries = []
+
+def test_flaky():
+    tries.append(random.random())
+    assert len(tries) == 2
+"""
+
 SPEAKER = """
 import json
 from pathlib import Path

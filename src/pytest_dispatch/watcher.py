@@ -81,10 +81,10 @@ class Watcher:
 
         A user's hook that takes longer is left alone, and is waited for only once.
         """
-        if not self._stopping.is_set() and self._thread.is_alive():
-            self._stopping.set()
-            self._thread.join(timeout)
+        waited = self._stopping.is_set()
         self._stopping.set()
+        if not waited and self._thread.is_alive():
+            self._thread.join(timeout)
 
     def submitted(self, runs: Iterable[Run]) -> None:
         """These were asked for; what has happened to them before is not told again."""

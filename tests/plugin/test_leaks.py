@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from faults import fault
-from plugin_bench import HERE, NEIGHBOURS, SIMS, Bench
+from plugin_bench import BESIDE, HERE, NEIGHBOURS, SIMS, Bench
 from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts by /proc, as Linux has it")
@@ -92,23 +92,6 @@ def with_neighbours(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
     away = [arg for name in others for arg in ("-p", f"no:{name}")]
     plugins = ("--reruns=1", "--timeout=300", "--cov=covered", "-p", "randomly")
     return (SIMS, *HERE, *away, *plugins, "-o", "asyncio_default_fixture_loop_scope=function")
-
-
-BESIDE = """
-import asyncio, covered, pytest
-
-@pytest.mark.asyncio
-@pytest.mark.dispatch("a.efi")
-async def test_async(dispatch_workload):
-    await asyncio.sleep(0)
-    assert dispatch_workload.report().result == "passed"
-
-tries = []
-
-def test_flaky():
-    tries.append("once more")
-    assert len(tries) == 2
-"""
 
 
 def fixtures_fail(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:

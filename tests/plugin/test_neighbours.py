@@ -9,27 +9,11 @@ from xml.etree import ElementTree
 import pytest
 
 from faults import fault
-from plugin_bench import HERE, NEIGHBOURS, SIMS, Bench
+from plugin_bench import BESIDE, HERE, NEIGHBOURS, SIMS, Bench
 
 #: As they are installed, each by itself.
 ALONE = ("-p", "no:hypothesispytest", "-p", "no:schemathesis")
 ONE = "--dispatch-machine=sim?pace=0.001"
-
-PYTHON = """
-import asyncio, random, covered, pytest
-
-@pytest.mark.asyncio
-@pytest.mark.dispatch("a.efi")
-async def test_async(dispatch_workload):
-    await asyncio.sleep(0)
-    assert dispatch_workload.report().result == "passed"
-
-tries = []
-
-def test_flaky():
-    tries.append(random.random())
-    assert len(tries) == 2
-"""
 
 #: What each does beside a session. The order is shuffled, coverage is measured, failures are looked at again.
 OPTIONS = (
@@ -60,7 +44,7 @@ def wrong(path: Path) -> dict[str | None, list[str]]:
 def test_all_of_them_together(bench: Bench, workers: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "come-back", "d": "no-boot", "e": "duplicate"})
     bench.path.joinpath("covered.py").write_text("def half():\n    pass\n")
-    bench.pytester.makepyfile(test_own=PYTHON)
+    bench.pytester.makepyfile(test_own=BESIDE)
     files = ("--dispatch-junit=cases.xml", "--dispatch-retries=0")
     result = beside(bench, *OPTIONS, *files, *workers)
     assert result.ret == pytest.ExitCode.TESTS_FAILED

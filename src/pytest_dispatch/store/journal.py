@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Report, Run
 from pytest_dispatch.core.token import without_passwords
+from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.lock import Release, lock_database, lock_file
 from pytest_dispatch.store.rows import (
@@ -206,7 +207,7 @@ class Journal:
 
     def _decoded(self, record: bytes, shape: type[T]) -> T:
         with self._errors("read"):
-            return msgspec.json.decode(record, type=shape)
+            return decode(record, shape)
 
     # Writing, in the thread
 

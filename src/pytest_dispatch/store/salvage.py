@@ -22,6 +22,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pytest_dispatch.core.model import Report, Run, State
+from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.rows import Letter, SessionRecord
 
@@ -124,7 +125,7 @@ def _unreadable_record(db: sqlite3.Connection) -> str:
     for table, needed in _NEEDED.items():
         for row in db.execute(f"SELECT record FROM {table.name} WHERE {needed}"):  # noqa: S608 - all of it is ours
             try:
-                msgspec.json.decode(row["record"], type=_SHAPES[table][0])
+                decode(row["record"], _SHAPES[table][0])
             except (msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
                 return f"a record of {table.name} cannot be read: {error}"
     return ""
@@ -193,7 +194,7 @@ def _whole(db: sqlite3.Connection) -> _Rows:
 
 def _may_go_on(row: dict[str, Any], said: Counter[tuple[str, int]]) -> bool:
     """Whether a run has its outcome, or the reports that will decide it."""
-    run = msgspec.json.decode(row["record"], type=Run)
+    run = decode(row["record"], Run)
     reported = run.attempt.state in (State.REPORTED, State.FINISHED)
     return run.outcome is not None or not reported or bool(said[run.id, run.attempt.number])
 
@@ -207,7 +208,7 @@ def _fits(table: sa.Table, row: dict[str, Any]) -> bool:
     if table not in _SHAPES:
         return True
     try:
-        msgspec.json.decode(row["record"], type=_SHAPES[table][0])
+        decode(row["record"], _SHAPES[table][0])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return True
