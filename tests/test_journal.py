@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,68 +141,58 @@ def test_what_is_resolved_outlives_a_kill(where: Place, open_journal: Callable[[
     assert lines == [f"line {number}" for number in range(100)]
 
 
-def test_nothing_is_resolved_before_it_is_committed(journal: Journal) -> None:
-    early: list[bool] = []
+def test_nothing_is_resolved_before_others_can_see_it(journal: Journal, where: Place) -> None:
+    seen: list[object] = []
+    with stopped(journal):
+        done = journal.write([console_row("r", 1, 0.0, "x")])
+        done.add_done_callback(lambda _: seen.extend(where.all("SELECT text FROM dispatch_console")))
+    write(journal)
+    assert seen == [("x",)]
 
-    def at_commit(_connection: sa.Connection) -> None:
-        early.append(done.done())
 
-    sa.event.listen(sa.Engine, "commit", at_commit)
+@contextmanager
+def stopped(journal: Journal, *rows: Row) -> Iterator[None]:
+    """Inside, the journal's thread stands still, about to write these rows; what is handed over meanwhile gathers."""
+    there, go = threading.Event(), threading.Event()
+
+    class Held(list[Row]):
+        def __iter__(self) -> Iterator[Row]:
+            there.set()
+            assert go.wait(SOON)
+            return super().__iter__()
+
+    first = journal.write(Held(rows))
+    assert there.wait(SOON)
     try:
-        with stopped(journal) as go:
-            done = journal.write([console_row("r", 1, 0.0, "x")])
-            go.set()
-            done.result(SOON)
+        yield
     finally:
-        sa.event.remove(sa.Engine, "commit", at_commit)
-    assert early[-1:] == [False]
-
-
-class stopped:  # noqa: N801 - reads as what it is in a `with`
-    """The journal's thread stands still in the middle of a transaction until the event is set."""
-
-    def __init__(self, journal: Journal, row: Row | None = None) -> None:
-        self._journal = journal
-        self._row = row or console_row("stopped", 1, 0.0, "")
-        self._go = threading.Event()
-        self._there = threading.Event()
-
-    def __enter__(self) -> threading.Event:
-        sa.event.listen(sa.Engine, "before_cursor_execute", self._stop)
-        self._first = self._journal.write([self._row])
-        assert self._there.wait(SOON)
-        return self._go
-
-    def __exit__(self, *_: object) -> None:
-        self._go.set()
-        self._first.exception(SOON)
-        sa.event.remove(sa.Engine, "before_cursor_execute", self._stop)
-
-    def _stop(self, *_: object) -> None:
-        if threading.current_thread().name == "dispatch-journal":
-            self._there.set()
-            assert self._go.wait(SOON)
+        go.set()
+        first.exception(SOON)
 
 
 def test_what_gathers_is_committed_together_and_in_order(journal: Journal, where: Place) -> None:
-    commits: list[str] = []
+    lines: list[str] = []
 
-    def at_commit(_connection: sa.Connection) -> None:
-        commits.append(threading.current_thread().name)
+    def at_first(_: object) -> None:
+        lines.extend(text for (text,) in where.all("SELECT text FROM dispatch_console ORDER BY id"))
 
-    sa.event.listen(sa.Engine, "commit", at_commit)
-    try:
-        with stopped(journal) as go:
-            futures = [journal.write([console_row("r", 1, 0.0, str(number))]) for number in range(200)]
-            assert not any(future.done() for future in futures)
-            go.set()
-            futures[-1].result(SOON)
-    finally:
-        sa.event.remove(sa.Engine, "commit", at_commit)
+    with stopped(journal):
+        futures = [journal.write([console_row("r", 1, 0.0, str(number))]) for number in range(200)]
+        futures[0].add_done_callback(at_first)
+        assert not any(future.done() for future in futures)
+    write(journal)
     assert all(future.done() for future in futures)
-    assert commits == ["dispatch-journal"] * 2
-    lines = [row[0] for row in where.all("SELECT text FROM dispatch_console WHERE run = 'r' ORDER BY id")]
     assert lines == list(map(str, range(200)))
+
+
+def test_what_gathers_is_written_as_a_whole_or_not_at_all(journal: Journal, where: Place) -> None:
+    where.do("DROP TABLE dispatch_served")
+    with stopped(journal):
+        futures = [journal.write([row]) for row in (console_row("r", 1, 0.0, "x"), served_row("r", 1, "sha256:1"))]
+    for future in futures:
+        with pytest.raises(JournalError, match="cannot write it"):
+            future.result(SOON)
+    assert where.all("SELECT text FROM dispatch_console") == []
 
 
 def test_what_many_threads_write_keeps_each_ones_order(journal: Journal, where: Place) -> None:
@@ -520,7 +511,7 @@ def test_one_whose_making_was_cut_short(where: Place, open_journal: Callable[[],
 def test_one_that_cannot_write_says_so_once_and_ever_after(journal: Journal, where: Place) -> None:
     write(journal, session_row(session("s")))
     where.do("DROP TABLE dispatch_console")
-    lost = journal.write([console_row("r", 1, 0.0, "x"), session_row(session("t"))])
+    lost = journal.write([session_row(session("t")), console_row("r", 1, 0.0, "x")])
     with pytest.raises(JournalError) as caught:
         lost.result(SOON)
     assert "\n" not in str(caught.value)
@@ -530,10 +521,26 @@ def test_one_that_cannot_write_says_so_once_and_ever_after(journal: Journal, whe
         journal.write([session_row(session("u"))]).result(SOON)
     assert again.value is caught.value
     assert where.all("SELECT id FROM dispatch_sessions") == [("s",)]
+    where.do("DROP TABLE dispatch_sessions")  # nothing is left locked
     journal.close()
     with pytest.raises(JournalError) as closed:
         journal.write([]).result(0)
     assert closed.value is caught.value
+
+
+@pytest.mark.parametrize("where", KINDS[1:], indirect=True)
+def test_a_server_that_ends_the_connection(
+    journal: Journal, where: Place, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(journal, session_row(session("s")))
+    theirs = "datname = current_database() AND pid <> pg_backend_pid()"
+    where.all(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {theirs}")
+    with pytest.raises(JournalError, match=r"cannot write it \(.*terminat.*\); check the disk"):
+        write(journal, session_row(session("t")))
+    journal.close()
+    assert [record.message for record in caplog.records] == []
+    assert capfd.readouterr().err == ""
+    assert where.all("SELECT id FROM dispatch_sessions") == [("s",)]
 
 
 def test_one_that_cannot_be_read(journal: Journal, where: Place) -> None:
@@ -558,10 +565,9 @@ def test_a_record_of_another_make(journal: Journal, where: Place) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_nobody_waits_for_a_thread_that_died(journal: Journal) -> None:
     impossible = (schema.console, {"run": "r", "attempt": 1, "at": 0.0, "text": "\ud800"})
-    with stopped(journal, impossible) as go:
+    with stopped(journal, impossible):
         after = journal.write([console_row("r", 1, 0.0, "x")])
-        go.set()
-        with pytest.raises(JournalError, match=r"its thread died|cannot write it"):
-            after.result(SOON)
+    with pytest.raises(JournalError, match=r"its thread died|cannot write it"):
+        after.result(SOON)
     with pytest.raises(JournalError):
         journal.write([]).result(SOON)

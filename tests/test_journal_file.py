@@ -63,6 +63,23 @@ def test_every_commit_is_flushed_to_disk(path: Path, connections: list[Any]) -> 
     assert [set(found) for found in pragmas] == [{"wal"}, {2}]  # 2 is FULL
 
 
+LIGHT = """
+import sys
+from pytest_dispatch.core.model import Policy
+from pytest_dispatch.store.journal import Journal, SessionRecord, session_row
+
+journal = Journal(sys.argv[1])
+journal.open()
+journal.write([session_row(SessionRecord(id="s", source="dir", opened=1.0, policy=Policy()))]).result()
+print(*(name for name in sys.modules if name in ("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql")))
+"""
+
+
+def test_a_file_needs_nothing_of_postgresql(path: Path) -> None:
+    used = subprocess.run([sys.executable, "-c", LIGHT, path], check=True, capture_output=True, text=True).stdout
+    assert used.split() == ["sqlalchemy.dialects.sqlite"]
+
+
 def test_its_folder_is_made(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a" / "b" / "journal.db")
     journal.open()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from pytest_dispatch.core.model import Issue, Policy, Report, Run
+from pytest_dispatch.core.model import Attempt, Issue, Policy, Report, Run
 from pytest_dispatch.core.queue import Change
 from pytest_dispatch.store import schema
 
@@ -74,10 +74,14 @@ def event_rows(change: Change, new_report: Report | None) -> list[Row]:
 
 def run_row(run: Run) -> Row:
     """A run as it is; its reports have rows of their own, so that a long one is written once."""
-    if any(attempt.reports for attempt in run.attempts):
-        run = replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
-    record = msgspec.json.encode(run)
-    return schema.runs, {"id": run.id, "session": run.session, "record": record}
+    told: Any = run
+    if any(attempt.reports for attempt in run.attempts):  # by names, which takes half as long as to make another run
+        told = _fields(run) | {"attempts": [_fields(attempt) | {"reports": ()} for attempt in run.attempts]}
+    return schema.runs, {"id": run.id, "session": run.session, "record": msgspec.json.encode(told)}
+
+
+def _fields(value: Run | Attempt) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def letter_row(letter: Letter) -> Row:

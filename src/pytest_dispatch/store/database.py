@@ -1,0 +1,79 @@
+"""Where a journal is kept: a file or a server, how messages name it, and what its errors mean in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.token import without_passwords
+
+
+class Database:
+    """A journal's place.
+
+    Args:
+        place: A file for SQLite, or an SQLAlchemy URL (`postgresql+psycopg://…`).
+
+    Attributes:
+        file: Where it is, if it is a file.
+        engine: Makes connections to it.
+        name: What messages call it, without passwords.
+
+    Raises:
+        JournalError: It is a URL that SQLAlchemy cannot make use of.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self.file = None if "://" in str(place) else Path(place)
+        self.engine = _engine(place)
+        self.name = without_passwords(self.engine.url.render_as_string()) if self.file is None else str(place)
+
+    def error(self, what: str) -> JournalError:
+        """An error that says which journal it is about."""
+        return JournalError(f"journal {self.name}: {what}")
+
+    @contextmanager
+    def errors(self, doing: str) -> Iterator[None]:
+        """What goes wrong inside is told as an error of the journal.
+
+        Raises:
+            JournalError: The database, its driver or the disk refused; or what it holds is not what we write.
+        """
+        driver = self.engine.dialect.loaded_dbapi.Error
+        try:
+            yield
+        except (SQLAlchemyError, driver, sqlite3.Error, msgspec.MsgspecError, OSError) as error:
+            found = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+            raise self.error(
+                f"cannot {doing} it ({_first_line(found)}); check the disk, or use another file with --dispatch-db"
+            ) from error
+
+
+def _first_line(error: object) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _engine(place: Path | str) -> sa.Engine:
+    if "://" in str(place):
+        try:
+            return sa.create_engine(str(place))
+        except (SQLAlchemyError, ImportError) as error:
+            raise JournalError(
+                "journal: expected a file, or an SQLAlchemy URL such as postgresql+psycopg://HOST/DATABASE with its"
+                f" driver installed ({_first_line(error)})"
+            ) from error
+    engine = sa.create_engine(f"sqlite:///{place}", connect_args={"timeout": 10})
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
