@@ -20,6 +20,7 @@ CALLS = {
     f"{REPO}/issues": ["get", "post"],
     f"{REPO}/issues/{{issue_number}}/comments": ["get", "post"],
     f"{REPO}/milestones": ["get"],
+    f"{REPO}/releases": ["get"],
     f"{REPO}/releases/assets/{{asset_id}}": ["get"],
     f"{REPO}/releases/latest": ["get"],
     f"{REPO}/releases/tags/{{tag}}": ["get"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.model import Expect, Idle, Outcome, Policy
+from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome, Policy
 
 ENDED = ("finished", "failed")
 SIZE = 10 * 2**20  # bytes of each workload: 160 s at the least speed
@@ -35,14 +35,21 @@ class Work:
     key: str
     expect: Expect
     tries: list[Try]
+    limits: Limits
     fetching: bool = True
     lost: bool = False
+    unasked: bool = False  # taken back from the journal by a resumed session, which has not asked for it again
     cancelled: bool = False
     outcome: Outcome | None = None
 
     @property
     def last(self) -> Try:
         return self.tries[-1]
+
+    @property
+    def held_back(self) -> bool:
+        """Nothing happens to it until it is asked for again."""
+        return self.unasked and self.last.state == "unassigned" and self.outcome is None
 
 
 @dataclass
@@ -171,19 +178,33 @@ class Reference:
     # Sessions
 
     def submit(self, key: str, expect: Expect, now: float) -> None:
-        self.works.append(Work(key, expect, [Try(now)]))
+        self.works.append(Work(key, expect, [Try(now)], self.policy.limits))
+
+    def submit_again(self, work: Work, expect: Expect, limits: Limits, now: float) -> None:
+        """Only what a resumed session had not asked for is changed by it."""
+        if not work.unasked:
+            return
+        if work.held_back:
+            work.fetching, self.active = True, now
+        work.unasked = False
+        if work.outcome is None:
+            work.expect, work.limits = expect, limits
+            if expect is Expect.BOOT and work.last.state == "booting":
+                self._finish(work, now)
 
     def ready(self, work: Work) -> None:
         if work.fetching and work.outcome is None:
             work.fetching, self.arrived = False, True
 
     def unfetchable(self, work: Work, now: float) -> None:
+        if work.unasked:
+            return
         work.lost, work.fetching = True, False
         if not work.last.booted and work.last.state not in ENDED:
             self._fail(work, Outcome.ERROR, now)
 
     def cancel(self, work: Work, now: float) -> None:
-        if work.outcome is not None:
+        if work.outcome is not None or work.held_back:
             return
         if work.last.state == "reported":
             self._release(work, now)
@@ -221,15 +242,22 @@ class Reference:
                 work.fetching, work.lost = True, False
                 if work.last.machine and work.last.state not in ENDED:
                     other._touch(work.last.machine, now)
-                work.last.unheard = work.last.state == "booting"
+                work.unasked, work.last.unheard = False, work.last.state == "booting"
         return other
+
+    def hold_back(self) -> None:
+        """What was taken back waits to be asked for again, but for what machines hold."""
+        for work in self.works:
+            work.unasked = work.outcome is None
+            work.fetching = work.fetching and not work.held_back
 
     # Time
 
     def expire(self, now: float) -> None:
         if self.arrived or any(box.holds for box in self.boxes.values()):
             self.active, self.arrived = now, False
-        due = [work for work in self.works if work.outcome is None and self.due(work) <= now]
+        waiting = [work for work in self.works if work.outcome is None and not work.held_back]
+        due = [work for work in waiting if self.due(work) <= now]
         for work in due:
             if work.last.state == "reported":
                 self._finish(work, now)
@@ -239,7 +267,7 @@ class Reference:
                 self._fail(work, Outcome.FAILED if work.last.state == "booting" else Outcome.ERROR, now)
 
     def due(self, work: Work) -> float:
-        last, limits = work.last, self.policy.limits
+        last, limits = work.last, work.limits
         since = max(last.since, self.begin)
         back = limits.report if work.expect is Expect.RETURN else 0
         taken = self.boxes[last.machine].took if last.machine else 0
@@ -288,7 +316,8 @@ class Reference:
 
     def _choose(self, name: str, now: float) -> Work | None:
         def waiting(*, shun: bool) -> list[Work]:
-            free = [w for w in self.works if w.outcome is None and w.last.state == "unassigned" and not w.fetching]
+            open_ = [w for w in self.works if w.outcome is None and not w.held_back]
+            free = [w for w in open_ if w.last.state == "unassigned" and not w.fetching]
             return [w for w in free if (len(w.tries) > 1 and w.tries[-2].machine == name) is shun]
 
         suits = waiting(shun=False)
@@ -315,7 +344,9 @@ class Reference:
         return any(work.fetching and work.outcome is None for work in self.works)
 
     def _hope(self) -> bool:
-        return self.policy.idle is Idle.WAIT and any(self._hopeful(w) for w in self.works if w.outcome is None)
+        return self.policy.idle is Idle.WAIT and any(
+            self._hopeful(w) for w in self.works if w.outcome is None and not w.held_back
+        )
 
     def _hopeful(self, work: Work) -> bool:
         if work.last.state == "unassigned":

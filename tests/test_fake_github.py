@@ -179,6 +179,13 @@ def test_issues_can_be_switched_off(github: FakeGitHub, client: httpx.Client) ->
     assert client.post("/issues", json={"title": "t"}).status_code == 410
 
 
+def test_releases_are_listed_newest_first(github: FakeGitHub, client: httpx.Client) -> None:
+    for tag in ("v1", "v2"):
+        github.add_release(REPO, tag, {})
+    listed = client.get("/releases", params={"per_page": "20"}).json()
+    assert [release["tag_name"] for release in listed] == ["v2", "v1", "example"]
+
+
 def test_words_that_are_no_json() -> None:
     with FakeGitHub() as github:
         github.add_repo(REPO)

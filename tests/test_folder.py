@@ -213,9 +213,12 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    assert complaint(tmp_path / "gone") == "expected a folder with workloads at lab, there is nothing"
+    told = "--dispatch-dir: expected a folder with workloads, got 'lab': "
+    gone = tmp_path / "gone"
+    assert complaint(gone) == f"{told}there is nothing at {gone}; name a folder that exists"
     fill(tmp_path, "file")
-    assert complaint(tmp_path / "file") == "expected a folder with workloads at lab, there is a file"
+    file = tmp_path / "file"
+    assert complaint(file) == f"{told}{file} is a file; name the folder that it is in"
 
 
 def test_an_empty_workload(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -119,6 +120,17 @@ class Lab:
                 while piece := sock.recv(65536):
                     came += piece
             return came
+
+    @contextmanager
+    def listens(self, query: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
+        """Ask for the session's events: the answer, whose head has come."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        signed = {"Authorization": f"Bearer {self.lab.token}", **headers}
+        try:
+            connection.request("GET", f"{EVENTS.format(session=self.session)}?{query}", headers=signed)
+            yield connection.getresponse()
+        finally:
+            connection.close()
 
     def answers(self, raw: bytes) -> None:
         """Whatever comes back is no fault of the server."""
@@ -321,6 +333,10 @@ NOT_CHECKED = (
     "content_type_conformance"
 )
 
+#: Of a session that there is, their stream has no end, and schemathesis reads every answer to its end: that is asked
+#: for below, and read only in part.
+EVENTS = "/api/v1/sessions/{session}/events"
+
 
 @pytest.mark.parametrize("known", [False, True], ids=["any id", "an id that there is"])
 def test_the_api_keeps_to_its_description(lab: Lab, tmp_path: Path, known: bool) -> None:
@@ -338,7 +354,7 @@ def test_the_api_keeps_to_its_description(lab: Lab, tmp_path: Path, known: bool)
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "--no-color"),
             *("run", f"{lab.lab.url}/api/v1/openapi.json", "--header", f"Authorization: Bearer {lab.lab.token}"),
             *("--checks=all", f"--exclude-checks={NOT_CHECKED}", f"--phases={phases}", "--continue-on-failure"),
-            *("--exclude-path=/api/v1/sessions/{session}/events", *(["--exclude-method=DELETE"] if known else [])),
+            *(["--exclude-method=DELETE", f"--exclude-path={EVENTS}"] if known else []),
             *(*amount, "--max-examples=5", f"--request-timeout={PATIENCE}"),
             *("--report=junit", f"--report-junit-path={report}", "--warnings=off"),
         ],
@@ -352,6 +368,29 @@ def test_the_api_keeps_to_its_description(lab: Lab, tmp_path: Path, known: bool)
     assert len(list(ElementTree.parse(report).iter("testcase"))) >= 5
     if MINUTES:
         print(f"\nfuzzed the API: {''.join(re.findall('[0-9]+ generated', result.stdout))}")
+    lab.boots("127.0.0.7")
+
+
+@pytest.mark.parametrize(("query", "headers"), [("after=0", {}), ("after=9", {"Last-Event-ID": "0"}), ("", {})])
+def test_the_events_of_a_session_keep_to_their_description(lab: Lab, query: str, headers: dict[str, str]) -> None:
+    with lab.listens(query, headers) as answer:
+        assert (answer.status, answer.headers.get_content_type()) == (200, "text/event-stream")
+        lines = [answer.readline() for _ in range(3)]
+    assert lines[:2] == [b"id: 1\n", b"event: change\n"]
+    assert lines[2].startswith(b"data: {")
+
+
+def test_any_place_from_which_to_tell_events(lab: Lab) -> None:
+    """Only the head of the answer is read: where nothing follows, nothing comes."""
+
+    def check(after: str, last: str) -> None:
+        query = f"after={quote(after, errors='surrogatepass')}"
+        with lab.listens(query, {"Last-Event-ID": last}) as answer:
+            told = (answer.status, answer.headers.get_content_type())
+        assert told in {(200, "text/event-stream"), (400, "application/json")}, (after, last)
+
+    texts = TEXT.map(lambda text: text[:500])  # a request line has an end
+    fuzz("places among events", 40, check, NUMBERS | texts, NUMBERS.filter(str.isascii))
     lab.boots("127.0.0.7")
 
 

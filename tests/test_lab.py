@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -505,6 +506,30 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
         await bench.lab.orders.submit(session, [(run.key, run.workload)])
         await until(lambda: puppet.alive)
         assert (await bench.call("GET", puppet.target)).body == bench.bytes_of(run)
+
+
+async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_before(tmp_path: Path) -> None:
+    """The session is resumed while a machine still runs the old ones; a further attempt gets the new ones."""
+
+    async def told(bench: Bench) -> str:
+        return str((await bench.api("GET", f"/runs/{run.id}")).json["digest"])
+
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+        old = bench.bytes_of(run)
+    wanted = workload(tmp_path / "a.efi", 4000)
+    new = bench.bytes_of(run)
+    async with running_lab(tmp_path) as bench:
+        session = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        assert session == run.session
+        await bench.lab.orders.submit(session, [(run.key, wanted)])
+        await bench.call("HEAD", source="127.0.0.3")  # answered when no bytes are on their way any more
+        assert bench.attempt(run).state is State.BOOTING
+        assert await told(bench) == f"sha256:{sha256(old).hexdigest()}"
+        await bench.call("HEAD")  # it has come back, without a report that this lab has heard
+        assert (bench.now(run).attempts[0].outcome, bench.attempt(run).state) == (Outcome.ERROR, State.UNASSIGNED)
+        assert (await bench.call("GET", source="127.0.0.4")).body == new
+        assert await told(bench) == f"sha256:{sha256(new).hexdigest()}"
 
 
 async def test_a_session_without_a_past_cannot_be_resumed(bench: Bench) -> None:

@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pytest_dispatch.core.attempts import limits_of
 from pytest_dispatch.core.model import Expect, Idle, Kind, Limits, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Answer, Queue
 from queue_reference import SIZE, Reference, Work
 
 EXAMPLES = {"default": (250, 50), "long": (2000, 100)}  # how many, and how many steps each
 
+LONGEST = 20_000.0  # seconds: more than all deadlines of an attempt together
 INSTANT = 1 / 1024  # seconds: no two requests come at the very same time
 
 machines = st.sampled_from(["m1", "m2", "m3", "m4"])
@@ -72,11 +74,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.ready(len(self.model.works) - 1)
 
     @precondition(lambda self: self.model.works)
-    @rule(index=which)
-    def submit_again(self, index: int) -> None:
+    @rule(index=which, expect=st.sampled_from(Expect), report=st.sampled_from([None, 20.0, 2000.0]))
+    def submit_again(self, index: int, expect: Expect, report: float | None) -> None:
         work = self.work(index)
-        before = self.run_of(work)
-        assert self.queue.submit("s", work.key, workload(work.key, work.expect), self.now) is before
+        before, asked = self.run_of(work), workload(work.key, expect, report)
+        self.model.submit_again(work, expect, limits_of(asked, self.policy.limits), self.now)
+        self.asked_again(before, asked)
 
     @precondition(lambda self: self.model.works)
     @rule(index=which)
@@ -116,6 +119,45 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = Queue()
         self.queue.restore("s", self.policy, self.journal.values(), self.now)
         self.model = self.model.restarted(self.now)
+
+    @precondition(lambda self: any(work.last.state == "unassigned" and not work.unasked for work in self.model.works))
+    @rule(really=st.integers(0, 2))
+    def crash_and_resume(self, really: int) -> None:
+        if really:
+            return
+        self.crash(0)
+        self.queue.hold_back("s")
+        self.model.hold_back()
+
+    # While a resumed session has not asked for all again
+
+    @precondition(lambda self: self.held_back())
+    @rule(index=which, what=st.sampled_from(["ready", "unfetchable", "cancel", "expire"]))
+    def what_is_held_back_stays_so(self, index: int, what: str) -> None:
+        held = self.held_back()
+        work = held[index % len(held)]
+        run = self.run_of(work)
+        match what:
+            case "ready":
+                self.queue.ready(run.id)
+            case "unfetchable":
+                self.queue.unfetchable(run.id, "gone", self.now)
+            case "cancel":
+                self.queue.cancel(run.id, self.now)
+            case _:
+                self.jump(4000.0, looked=True)
+        assert self.run_of(work) is run
+        assert self.queue.held_back(run)
+
+    @precondition(lambda self: self.held_back())
+    @rule(index=which)
+    def is_asked_for_late(self, index: int) -> None:
+        """And has all its time from then on."""
+        most = 0.7 * self.policy.limits.assign
+        self.jump(most, looked=True)
+        held = self.held_back()
+        self.submit_again(self.model.works.index(held[index % len(held)]), Expect.REPORT, None)
+        self.jump(most, looked=True)
 
     # What machines and workloads do
 
@@ -191,12 +233,14 @@ class QueueMachine(RuleBasedStateMachine):
     def as_the_model_has_it(self) -> None:
         for work in self.model.works:
             assert seen(self.run_of(work)) == told(work)
+            assert self.queue.held_back(self.run_of(work)) is work.held_back
         for name, box in self.model.boxes.items():
             machine = self.queue.machines[name]
             assert (machine.off, machine.heard) == (box.off, box.heard)
             assert machine.holds == (self.ids[box.holds.key] if box.holds else "")
             assert machine.ran == [self.ids[work.key] for work in box.ran]
         assert set(self.queue.machines) == set(self.model.boxes)
+        assert self.queue.unasked == {self.ids[work.key] for work in self.model.works if work.unasked}
 
     @invariant()
     def no_workload_is_held_twice_or_lost(self) -> None:
@@ -229,15 +273,40 @@ class QueueMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """When nobody does anything any more, all comes to an end, and it is known when."""
-        limits = self.policy.limits if hasattr(self, "policy") else Limits()
-        longest = 2 * (limits.assign + limits.boot + limits.report + 100.0)
-        for _ in range(8):
-            self.now += longest
-            self.queue.expire(self.now)
+        held = {self.ids[work.key] for work in self.held_back()}
+        self.wait_long()
+        left = [run for run in self.queue.runs.values() if run.outcome is None]
+        assert [run.id for run in left if not self.queue.held_back(run)] == []
+        assert held <= {run.id for run in left}
+        for run in left:
+            self.asked_again(run, run.workload)
+        self.wait_long()
         assert [run.id for run in self.queue.runs.values() if run.outcome is None] == []
         assert [machine.name for machine in self.queue.machines.values() if machine.holds] == []
 
     # Inside
+
+    def held_back(self) -> list[Work]:
+        return [work for work in self.model.works if work.held_back] if hasattr(self, "model") else []
+
+    def wait_long(self) -> None:
+        for _ in range(8):
+            self.now += LONGEST
+            self.queue.expire(self.now)
+
+    def asked_again(self, before: Run, asked: Workload) -> None:
+        """Ask for a run once more, and journal it as the lab does: what was held back is what is asked for now."""
+        unasked, unended = before.id in self.queue.unasked, before.outcome is None
+        after = self.queue.submit("s", before.key, asked, self.now)
+        assert before.id not in self.queue.unasked
+        assert after is self.queue.runs[before.id]
+        if unasked and unended:
+            limits, expect = limits_of(asked, self.policy.limits), asked.expect or self.policy.expect
+            assert (after.workload, after.limits, after.expect) == (asked, limits, expect)
+            known = self.journal[before.id]
+            self.journal[before.id] = replace(known, workload=asked, limits=limits, expect=expect)
+        else:
+            assert after is before
 
     def work(self, index: int) -> Work:
         return self.model.works[index % len(self.model.works)]
@@ -246,8 +315,9 @@ class QueueMachine(RuleBasedStateMachine):
         return self.queue.runs[self.ids[work.key]]
 
 
-def workload(name: str, expect: Expect) -> Workload:
-    return Workload(name=name, kind=Kind.ISO, location=f"/w/{name}", size=SIZE, expect=expect)
+def workload(name: str, expect: Expect, report: float | None = None) -> Workload:
+    location = f"/w/{name}"
+    return Workload(name=name, kind=Kind.ISO, location=location, size=SIZE, expect=expect, report_timeout=report)
 
 
 def said(answer: Answer) -> str:

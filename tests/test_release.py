@@ -17,10 +17,12 @@ from pytest_dispatch.network import reason_of
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.sources.token import Token
 from pytest_dispatch.testing.github import FakeGitHub
+from pytest_dispatch.testing.github_faults import FaultOptions
 
 EFI = "application/vnd.dispatch+efi"
 ISO = "application/vnd.dispatch+iso"
 REPO = "AMDEPYC/dispatch"
+RELEASES = f"GET /repos/{REPO}/releases"
 ASSETS = f"GET /repos/{REPO}/releases/*/assets"
 
 
@@ -151,15 +153,62 @@ def test_an_unknown_repository_with_a_token(github: FakeGitHub, token: Token) ->
     )
 
 
+def newest(github: FakeGitHub, *tags: str, drafts: tuple[str, ...] = ()) -> None:
+    """GitHub tells of these releases next, the newest first."""
+    there = [{"id": n, "tag_name": tag, "draft": tag in drafts} for n, tag in enumerate(tags)]
+    github.fail_next(RELEASES, status=200, data=there)
+
+
 def test_an_unknown_tag(github: FakeGitHub) -> None:
     publish(github)
+    newest(github, "v10", "v8", "draft-1", drafts=("draft-1",))
+    text = "AMDEPYC/dispatch has no release with the tag 'v9'; expected one of 'v10', 'v8'"
+    assert complaint(github, "v9") == text
+    assert sum(github.requests.values()) == 2
+
+
+def test_of_many_tags_and_long_ones_only_a_part_is_named(github: FakeGitHub) -> None:
+    publish(github)
+    newest(github, "long" * 99, "\x1b[2Jv\u202e1\n2", *(f"v{number}" for number in range(20)))
+    text = complaint(github, "v99")
+    named = text.removeprefix("AMDEPYC/dispatch has no release with the tag 'v99'; expected one of ").split(", ")
+    assert named == [repr("long" * 14 + "lon…"), "'v1 2'", "'v0'", "'v1'", "'v2'", "…"]
+
+
+@pytest.mark.parametrize("answer", [{"status": 200, "data": []}, {"status": 404, "message": "Not Found"}])
+def test_an_unknown_tag_where_no_other_is_told(github: FakeGitHub, answer: FaultOptions) -> None:
+    publish(github)
+    github.fail_next(RELEASES, **answer)
     assert complaint(github, "v9") == "AMDEPYC/dispatch has no release with the tag 'v9'"
+
+
+def test_a_failure_while_tags_are_looked_up_is_told_as_it_is(github: FakeGitHub) -> None:
+    publish(github)
+    github.fail_next(RELEASES, status=503, html=True, times=10)
+    assert complaint(github, "v9").endswith(
+        "answered GET /repos/AMDEPYC/dispatch/releases with 503 Service Unavailable"
+    )
+
+
+def test_a_release_that_is_there_is_found_without_a_look_at_others(github: FakeGitHub) -> None:
+    publish(github)
+    list_release(REPO, "example", None, github.url)
+    assert sum(github.requests.values()) == 2
 
 
 def test_no_release_at_all(github: FakeGitHub) -> None:
     github.add_repo(REPO)
     assert complaint(github, None) == (
         "AMDEPYC/dispatch has no release (drafts and pre-releases do not count); name one by its tag"
+    )
+
+
+def test_only_pre_releases(github: FakeGitHub) -> None:
+    github.add_repo(REPO)
+    newest(github, "v2-rc1", "v1-rc2")
+    assert complaint(github, None) == (
+        "AMDEPYC/dispatch has no release (drafts and pre-releases do not count); name one by its tag, "
+        "such as 'v2-rc1', 'v1-rc2'"
     )
 
 

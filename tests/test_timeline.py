@@ -8,8 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_dispatch.core.model import Attempt, Moment, Outcome, State
-from pytest_dispatch.report.timeline import BODY_LINES, CASES, CONSOLE_LINES, EMOJI, clock, explain, timeline
+from pytest_dispatch.core.model import Attempt, Moment, Outcome, Policy, State
+from pytest_dispatch.core.queue import Queue
+from pytest_dispatch.report.timeline import (
+    BODY_LINES,
+    CASES,
+    CONSOLE_LINES,
+    EMOJI,
+    clock,
+    explain,
+    last_lines,
+    timeline,
+)
 from told_runs import DIGEST, NEVER_BOOTED, NOON, attempt, case, report, run
 
 PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
@@ -112,6 +122,70 @@ def test_what_is_long_is_cut_and_says_so() -> None:
     assert "  … 2 more cases" in lines
     assert "console 0" not in text
     assert "  12:00:00 console 1" in lines
+
+
+def shown(*lines: str, most: int = CONSOLE_LINES) -> list[str]:
+    return [text for _, text in last_lines([(NOON + n, line) for n, line in enumerate(lines)], most)]
+
+
+def test_a_progress_is_one_line_of_the_last_ones() -> None:
+    progress = [f"  Downloading...{percent}%" for percent in range(100)]
+    assert shown("BdsDxe: loading Boot0001", *progress, "MZ") == ["BdsDxe: loading Boot0001", progress[-1], "MZ"]
+    begun = "  Downloading...100%BdsDxe: starting Boot0001"
+    assert shown("URI: http://x", *progress, begun) == ["URI: http://x", begun]
+    assert shown("a   5 %", "a  12.5 %", "a 100 %") == ["a 100 %"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["10% of a", "20% of b"],
+        ["[ 10%] a", "[ 10%] a and b"],
+        ["line 1", "line 2"],
+        ["same", "same"],
+        ["50%", "done", "60%"],
+        ["memory 5% used", "memory 7% used since"],
+    ],
+)
+def test_lines_that_differ_in_more_than_a_percentage_are_all_shown(lines: list[str]) -> None:
+    assert shown(*lines) == lines
+
+
+def test_a_progress_takes_no_room_from_the_lines_before_it() -> None:
+    lines = [f"line {n}" for n in range(CONSOLE_LINES + 1)]
+    text = explain(run(attempt(outcome=FAILED)), "", [(NOON, each) for each in (*lines, "1%", "2%", "3%")], [])
+    assert "  12:00:00 line 2\n" in text
+    assert "line 1\n" not in text
+    assert text.endswith("  12:00:00 3%")
+    assert "2%" not in text
+
+
+def test_a_console_is_looked_at_from_its_end() -> None:
+    assert shown(*(f"line {n}" for n in range(9)), most=2) == ["line 7", "line 8"]
+    assert shown() == []
+
+
+def test_where_machines_boot_from_is_told_where_none_came() -> None:
+    queue = Queue()
+    queue.open("s", Policy(retries=1))
+    asked = queue.submit("s", "dir::snp.efi", run(attempt()).workload, NOON)
+    queue.ready(asked.id)
+    queue.expire(NOON)
+    queue.expire(NOON + 1801)
+    ended = queue.runs[asked.id]
+    text = explain(ended, "", [], [])
+    assert text.startswith("no machine took it: for 30m ")
+    assert "\n\nmachines boot from the boot URL in the line `dispatch: …` at the top" in text
+    assert max(map(len, text.splitlines())) < 120
+
+
+@pytest.mark.parametrize(
+    ("reason", "machine"), [("cancelled while unassigned", ""), ("no machine took it: for 30m nothing", "10.0.0.1")]
+)
+def test_it_is_not_told_where_one_came_or_something_else_was_wrong(reason: str, machine: str) -> None:
+    first = attempt(1, machine=machine, history=NEVER_BOOTED, outcome=ERROR, reason="no boot beacon")
+    last = attempt(2, machine="", outcome=ERROR, reason=reason)
+    assert "boot URL" not in explain(run(first, last), "", [], [])
 
 
 def test_nothing_that_acts_on_a_terminal_is_left() -> None:

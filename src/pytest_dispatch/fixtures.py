@@ -26,10 +26,11 @@ def dispatch_lab(request: pytest.FixtureRequest) -> DispatchLab:
 def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorkload]:
     """The workload named by `@pytest.mark.dispatch("NAME")`, once it has booted."""
     desk = _desk(request, "dispatch_workload")
+    from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.desk import has_booted
     from pytest_dispatch.handles import DispatchWorkload
     from pytest_dispatch.items import note_facts
-    from pytest_dispatch.outcomes import never_booted, raise_outcome
+    from pytest_dispatch.outcomes import never_booted, raise_outcome, told
 
     item = request.node
     name = _asked_for(desk, item)
@@ -40,6 +41,8 @@ def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorklo
     last = desk.leave(item.nodeid)
     if last is not None:
         note_facts(item, last)
+        if last.run.outcome in (Outcome.FAILED, Outcome.ERROR):  # pytest shows it where the test failed too
+            item.add_report_section("teardown", "dispatch", told(last))
 
 
 def _asked_for(desk: Desk, item: pytest.Item) -> str:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.desk import Desk, first_report, has_reported
-from pytest_dispatch.outcomes import WorkloadFailed, raise_outcome
+from pytest_dispatch.outcomes import WorkloadFailed, raise_outcome, told
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Moment, Report, Run
     from pytest_dispatch.server.wire import MachineView, RunView
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DispatchLab:
     """The lab that this session uses."""
 
     _desk: Desk
+
+    def __repr__(self) -> str:
+        """Short: pytest shows it in tracebacks."""
+        client = self._desk.client
+        return f"<DispatchLab {client.url if client is not None else 'stopped'}>"
 
     @property
     def url(self) -> str:
@@ -36,13 +42,20 @@ class DispatchLab:
         return [workload.name for workload in self._desk.listing.workloads]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DispatchWorkload:
     """A workload that has booted for a test."""
 
     name: str
     _desk: Desk
     _key: str
+
+    def __repr__(self) -> str:
+        """Short, and as it was last seen: pytest shows it in tracebacks, also when the lab is gone."""
+        run = self._desk.wait(self._key, lambda _seen: True).run
+        stands = run.outcome or run.attempt.outcome or run.attempt.state
+        where = f" on {run.attempt.machine}" if run.attempt.machine else ""
+        return f"<DispatchWorkload {plain_line(f'{self.name}: {stands}{where}')}>"
 
     @property
     def run(self) -> Run:
@@ -79,8 +92,8 @@ class DispatchWorkload:
         view = self._desk.wait(self._key, has_reported)
         if first_report(view) is None:
             raise_outcome(self._desk.settled(self._key))
-            text = f"{self.name} ended without a report, as expect={view.run.expect} allows"
-            raise WorkloadFailed(text, pytrace=False)
+            silent = f"{self.name} ended without a report, as expect={view.run.expect} allows"
+            raise WorkloadFailed(told(self._view, silent), pytrace=False)
         whole = self._view.run.attempts[view.run.attempt.number - 1]
         return next(report for report in whole.reports if not report.late)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,11 +39,22 @@ def raise_outcome(view: RunView) -> None:
     run = view.run
     if run.outcome is Outcome.SKIPPED:
         pytest.skip(plain_line(run.reason) or "the workload skipped itself")
-    text = plain(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
+    text = told(view)
     if run.outcome is Outcome.FAILED:
         raise WorkloadFailed(text, pytrace=False)
     if run.outcome is Outcome.ERROR:
         raise LabFault(text, pytrace=False)
+
+
+def told(view: RunView, why: str = "") -> str:
+    """How a run ended, for a person: why, in one's own words or in the lab's, and the evidence, its console included.
+
+    Args:
+        view: A whole one.
+        why: In place of the lab's reason.
+    """
+    run = replace(view.run, reason=why) if why else view.run
+    return plain(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
 
 
 def never_booted(run: Run) -> bool:

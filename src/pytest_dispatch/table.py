@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Outcome, Run, State
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.report.timeline import EMOJI
+from pytest_dispatch.report.timeline import EMOJI, outcome_beside
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,9 +74,8 @@ def _shortened(name: str, room: int) -> str:
 
 def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
     attempt = run.attempt
-    outcome = f" ({attempt.outcome})" if attempt.outcome else ""
     sign = _SIGNS[attempt.outcome] if attempt.outcome else EMOJI[attempt.state]
-    yield f"{sign} {attempt.state}{outcome}"
+    yield f"{sign} {attempt.state}{outcome_beside(attempt)}"
     yield plain_line(run.workload.name, 50)
     yield plain_line(attempt.machine, 40)
     yield "" if attempt.ended else format_duration(max(0, int(now - attempt.since)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -127,7 +128,39 @@ def test_what_a_mark_expects(bench: Bench) -> None:
     )
     result = bench.run("test_own.py")
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["a.efi ended without a report, as expect=boot allows"])
+    result.stdout.fnmatch_lines(["a.efi ended without a report, as expect=boot allows", "*🏁 finished*"])
+    result.stdout.fnmatch_lines(
+        ["last console lines", "*NBP filesize*", "FAILED *::test_report - a.efi ended without*"]
+    )
+
+
+def test_what_is_shown_where_one_fails(bench: Bench) -> None:
+    """The handles in a few words; and where it was the workload that failed, what its machine showed last."""
+    bench.workloads({"a": "fail", "b": {"scenario": "hang", "report-timeout": "0.3s"}})
+    bench.pytester.makepyfile(
+        test_own="""
+        import pytest
+
+        @pytest.mark.dispatch("a.efi")
+        def test_assertion(dispatch_workload, dispatch_lab):
+            dispatch_workload.report()
+            assert (dispatch_workload, dispatch_lab) == ()
+
+        @pytest.mark.dispatch("b.efi")
+        def test_silence(dispatch_workload):
+            dispatch_workload.report()
+        """
+    )
+    result = bench.run("test_own.py", "-vv", "--showlocals")
+    result.assert_outcomes(failed=2)
+    text = result.stdout.str()
+    assert re.search(r"dispatch_workload *= <DispatchWorkload a\.efi: \w+ on sim-[12]>\n", text)
+    assert re.search(r"dispatch_lab *= <DispatchLab http://127\.0\.0\.1:[0-9]+>\n", text)
+    assert "Desk(" not in text
+    result.stdout.fnmatch_lines(["no report 0.3s after it booted on sim-?", "last console lines", "*POST*"])
+    assertion = text.partition("_ test_assertion _")[2].partition("_ test_silence _")[0]
+    assert "Captured dispatch teardown" in assertion
+    assert "last console lines" in assertion
 
 
 def test_a_mark_on_an_item(bench: Bench) -> None:

@@ -46,6 +46,17 @@ def test_those_under_way_come_first() -> None:
     ]
 
 
+def test_a_state_that_is_called_as_its_outcome_is_named_once() -> None:
+    failed, broken = (
+        replace(before, attempts=(replace(before.attempt, outcome=outcome),), outcome=outcome)
+        for before, outcome in ((run(0, State.FAILED), Outcome.FAILED), (run(1, State.FAILED), Outcome.ERROR))
+    )
+    assert [line.rstrip() for line in table_lines([failed, broken], {}, 0.0, (100, 30))[1:3]] == [
+        "  ❌ failed          w-0.efi  sim-1",
+        "  ❌ failed (error)  w-1.efi  sim-1",
+    ]
+
+
 @pytest.mark.parametrize(("lines", "rows"), [(30, 16), (15, 10), (6, 1), (2, 1)])
 def test_it_is_never_higher_than_the_screen(lines: int, rows: int) -> None:
     runs = [run(number, State.UNASSIGNED, machine="") for number in range(40)]

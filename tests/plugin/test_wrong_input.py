@@ -101,7 +101,8 @@ def test_a_folder_that_cannot_be_used(bench: Bench, files: dict[str, str], expec
 
 
 def test_no_such_folder(bench: Bench) -> None:
-    assert bench.refused("--dispatch-dir=w") == "expected a folder with workloads at w, there is nothing"
+    told = f"there is nothing at {bench.path / 'w'}; name a folder that exists"
+    assert bench.refused("--dispatch-dir=w") == f"--dispatch-dir: expected a folder with workloads, got 'w': {told}"
 
 
 def test_a_port_that_is_taken(bench: Bench) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Run, State
 from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.core.states import ENDINGS, Event
 
 BODY_LINES = 20
 CONSOLE_LINES = 12
 CASES = 20
 REASON = 500  # characters
+
+#: How the reason begins where nobody came for a workload.
+_NOBODY_CAME = ENDINGS[State.UNASSIGNED, Event.TIMEOUT].text.partition("{")[0]
+_WHERE_FROM = """\
+machines boot from the boot URL in the line `dispatch: …` at the top (not shown with -q)
+  from another computer, `curl -I` with that URL must answer 200: if it does not, a firewall is in the way, or the
+  address is wrong; if it does, no machine was told to boot from there"""
+
+_PERCENT = re.compile(r"(?<! ) *+[0-9]{1,3}(?:\.[0-9]++)? ?%")
 
 EMOJI = {
     State.UNASSIGNED: "⏳",
@@ -41,6 +52,11 @@ def timeline(attempt: Attempt) -> list[str]:
     return lines
 
 
+def outcome_beside(attempt: Attempt) -> str:
+    """The outcome in brackets, to stand behind the state where it says more than that."""
+    return f" ({attempt.outcome})" if attempt.outcome and attempt.outcome.value != attempt.state.value else ""
+
+
 def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues: Sequence[str]) -> str:
     """Why a run ended as it did, for a person: the reason first, then the evidence.
 
@@ -59,10 +75,33 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
     reports = [report for attempt in run.attempts for report in attempt.reports]
     parts += [_report(report) for report in reports]
     if console:
-        tail = [f"{clock(at)} {plain_line(text)}" for at, text in console[-CONSOLE_LINES:]]
+        tail = [f"{clock(at)} {plain_line(text)}" for at, text in last_lines(console)]
         parts.append("\n".join(["last console lines", *_indent(tail)]))
+    if last.reason.startswith(_NOBODY_CAME) and not any(attempt.machine for attempt in run.attempts):
+        parts.append(_WHERE_FROM)
     parts += [f"issue: {url}" for url in issues]
     return "\n\n".join(parts)
+
+
+def last_lines(console: Sequence[tuple[float, str]], most: int = CONSOLE_LINES) -> list[tuple[float, str]]:
+    """The last lines of a console that are worth a look: of a progress that fills many, only how far it came.
+
+    Args:
+        console: Lines with their times.
+        most: How many are wanted.
+    """
+    found: list[tuple[float, str]] = []
+    later = ""
+    for at, text in reversed(console):
+        shape = _PERCENT.sub("%", text)
+        # the last one often has no end of its own: what comes next stands behind it
+        progress = shape != text and (shape == later or (shape.endswith("%") and later.startswith(shape)))
+        later = shape
+        if not progress:
+            found.append((at, text))
+        if len(found) == most:
+            break
+    return found[::-1]
 
 
 def _title(run: Run, attempt: Attempt, digest: str) -> str:

@@ -58,13 +58,20 @@ def list_folder(path: Path, shown_as: str) -> Listing:
     """
     try:
         if not path.is_dir():
-            what = "a file" if path.exists() else "nothing"
-            raise ConfigError(f"expected a folder with workloads at {shown_as}, there is {what}")
+            raise ConfigError(_no_folder(path, shown_as))
         folder = path.absolute()
         listed = _manifest(folder, shown_as) if (folder / MANIFEST).exists() else _files(folder, shown_as)
     except OSError as error:
         raise ConfigError(f"{shown_as}: cannot be read: {error.strerror}: {error.filename}") from error
     return Listing(name=shown_as, workloads=tuple(sorted(listed, key=lambda workload: workload.name)))
+
+
+def _no_folder(path: Path, shown_as: str) -> str:
+    there = plain_line(str(path.absolute()), LONGEST_NAME)
+    told = f"--dispatch-dir: expected a folder with workloads, got {_shown(shown_as)}"
+    if path.exists():
+        return f"{told}: {there} is a file; name the folder that it is in"
+    return f"{told}: there is nothing at {there}; name a folder that exists"
 
 
 def _files(folder: Path, shown_as: str) -> list[Workload]:

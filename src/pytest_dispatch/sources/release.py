@@ -11,15 +11,20 @@ import msgspec
 
 from pytest_dispatch.core.errors import SourceError
 from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo
 from pytest_dispatch.kinds import kind_of, known
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_dispatch.core.token import Token
+
+LOOKED_AT = 20  # releases that are asked for where one is not found: among them may be drafts, which do not count
+SHOWN = 5  # tags that a message names at most
+LONGEST_TAG = 60  # characters of each
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -31,6 +36,7 @@ class _Repo(msgspec.Struct):
 class _Release(msgspec.Struct):
     id: int
     tag_name: str
+    draft: bool = False
 
 
 class _Asset(msgspec.Struct):
@@ -80,16 +86,40 @@ def _find(api: GitHubApi, repo: str, tag: str | None, token: Token | None) -> _R
     except GitHubError as error:
         if error.trouble is not Trouble.MISSING:
             raise
-    # The same 404 for an unknown repository, a hidden one, and an unknown tag: ask which.
+    # The same 404 for an unknown repository, a hidden one, and an unknown tag: ask what there is.
+    tags = _tags(api, repo, token)
+    if tag is None:
+        such = f", such as {_some(tags)}" if tags else ""
+        raise SourceError(f"{repo} has no release (drafts and pre-releases do not count); name one by its tag{such}")
+    there = f"; expected one of {_some(tags)}" if tags else ""
+    raise SourceError(f"{repo} has no release with the tag {tag!r}{there}")
+
+
+def _tags(api: GitHubApi, repo: str, token: Token | None) -> list[str]:
+    """Tags of the newest releases, for a message; empty where there are none, or they are not told."""
+    try:
+        newest = api.get(f"/repos/{repo}/releases", list[_Release], per_page=str(LOOKED_AT))
+    except GitHubError as error:
+        if error.trouble is not Trouble.MISSING:
+            raise
+        _refuse_missing(api, repo, token)
+        return []
+    return [release.tag_name for release in newest if not release.draft]
+
+
+def _refuse_missing(api: GitHubApi, repo: str, token: Token | None) -> None:
     try:
         api.get(f"/repos/{repo}", _Repo)
     except GitHubError as error:
         if error.trouble is not Trouble.MISSING:
             raise
         raise SourceError(f"there is no repository {repo}, {_hidden(token)}") from None
-    if tag is None:
-        raise SourceError(f"{repo} has no release (drafts and pre-releases do not count); name one by its tag")
-    raise SourceError(f"{repo} has no release with the tag {tag!r}")
+
+
+def _some(tags: Sequence[str]) -> str:
+    """The first of these; tags come from outside, and may be long."""
+    shown = ", ".join(repr(plain_line(tag, LONGEST_TAG)) for tag in tags[:SHOWN])
+    return f"{shown}, …" if len(tags) > SHOWN else shown
 
 
 def _hidden(token: Token | None) -> str:

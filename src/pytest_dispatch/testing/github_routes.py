@@ -90,6 +90,7 @@ class Routes:
         self.table = [
             web.get(f"{prefix}/rate_limit", self._rate_limit),
             web.get(repo, self._repo),
+            web.get(f"{repo}/releases", self._releases),
             web.get(f"{repo}/releases/latest", self._latest),
             web.get(f"{repo}/releases/tags/{{tag}}", self._tagged),
             web.get(rf"{repo}/releases/assets/{{asset:\d+}}", self._asset),
@@ -108,6 +109,11 @@ class Routes:
 
     async def _repo(self, request: web.Request) -> web.Response:
         return web.json_response(self._shapes.repo(self._seen(request)))
+
+    async def _releases(self, request: web.Request) -> web.Response:
+        repo = self._seen(request)
+        newest = sorted(repo.releases.values(), key=lambda release: (release.created, release.id), reverse=True)
+        return self._page(request, [self._shapes.release(repo, release) for release in newest])
 
     async def _latest(self, request: web.Request) -> web.Response:
         repo = self._seen(request)
