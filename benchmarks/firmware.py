@@ -46,7 +46,7 @@ async def _cycles(spec: str, count: int) -> tuple[list[float], float]:
         machine = make_machines(read_spec(spec), Path(folder))[0]
         reader = asyncio.create_task(_drain(machine.console()))
         began = time.perf_counter()
-        await machine.start(f"http://127.0.0.1:{runner.addresses[0][1]}/dispatch?machine=bench")
+        await machine.start(lambda: f"http://127.0.0.1:{runner.addresses[0][1]}/dispatch?machine=bench")
         await enough.wait()
         await machine.stop()
         reader.cancel()

@@ -100,7 +100,8 @@ async def _script(files: list[Path]) -> float:
     port = runner.addresses[0][1]
     began = time.perf_counter()
     for machine in machines:
-        await machine.start(f"http://127.0.0.1:{port}/dispatch?machine={machine.name}")
+        url = f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"
+        await machine.start(lambda url=url: url)
     await bare.over.wait()
     took = time.perf_counter() - began
     await runner.cleanup()

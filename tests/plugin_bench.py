@@ -79,10 +79,10 @@ from pathlib import Path
 from pytest_dispatch.machines.sim import SimMachine
 
 class Gated(SimMachine):
-    async def start(self, url):
+    async def start(self, new_url):
         while not Path("go").exists():
             await asyncio.sleep(0.01)
-        await super().start(url)
+        await super().start(new_url)
 
 def create(spec, state):
     pace = float(dict(spec.options)["pace"])

@@ -65,11 +65,11 @@ class Puppet:
     def alive(self) -> bool:
         return self._life is not None and not self._life.done()
 
-    async def start(self, url: str) -> None:
+    async def start(self, new_url: Callable[[], str]) -> None:
         await self.stop()
         if self._first == "fail":
             raise MachineError("it has no power supply; plug one in")
-        self._life = asyncio.create_task(self._live(url), name=self.name)
+        self._life = asyncio.create_task(self._live(new_url), name=self.name)
 
     async def stop(self) -> None:
         if self._life is not None:
@@ -80,13 +80,13 @@ class Puppet:
         while True:
             yield await self.signs.get()
 
-    async def _live(self, url: str) -> None:
+    async def _live(self, new_url: Callable[[], str]) -> None:
         if self._first == "break-journal":
             await until(lambda: any(state == State.UNASSIGNED for _, state in TOLD))
             break_journal()
         idle = ""
         while idle != "poweroff":
-            boot = Boot(self, url)
+            boot = Boot(self, new_url())
             try:
                 idle = await boot.play()
                 if idle == "wait":

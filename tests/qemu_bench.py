@@ -51,7 +51,7 @@ class Bench:
         return " ".join(asked.method for asked in self.server.asked)
 
     async def start(self) -> None:
-        await self.machine.start(self.server.url(TOKEN))
+        await self.machine.start(lambda: self.server.url(TOKEN))
 
     async def off(self) -> None:
         await until(lambda: not self.machine.alive)

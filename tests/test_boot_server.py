@@ -649,11 +649,11 @@ async def test_a_disk_that_cannot_be_sent_from_is_named(tmp_path: Path, pump: Pu
     reader, writer = os.pipe()
     async with connected() as (transport, _):
         promised = Promised(path=tmp_path / "a.efi", size=0)
-        with os.fdopen(reader, "rb", buffering=0) as file:
-            piped = Piece(promised=promised, file=file, start=0, end=10, written=0)
-            with pytest.raises(SpoiledError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
-                await send(transport, piped, pump, lambda _taken: None)
+        piped = Piece(promised=promised, file=reader, start=0, end=10, written=0)
+        with pytest.raises(SpoiledError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
+            await send(transport, piped, pump, lambda _taken: None)
         assert transport.is_closing()
+    os.close(reader)
     os.close(writer)
 
 

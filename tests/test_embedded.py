@@ -208,7 +208,7 @@ THIRD_PARTY = """
 class Machine:
     name, alive = "third-1", False
 
-    async def start(self, url):
+    async def start(self, new_url):
         self.alive = True
 
     async def stop(self):

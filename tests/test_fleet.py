@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,9 +26,11 @@ class Machine:
     stop_fault: OSError | None = None
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     alive: bool = False
+    new_url: Callable[[], str] = str
 
-    async def start(self, url: str) -> None:
-        self.calls.append(f"start {url}")
+    async def start(self, new_url: Callable[[], str]) -> None:
+        self.new_url = new_url
+        self.calls.append(f"start {new_url()}")
         await self.may_start.wait()
         if self.faults:
             raise self.faults.pop(0)
@@ -78,6 +80,23 @@ async def test_what_is_off_is_powered_on_once() -> None:
     assert [task.get_name() for task in witness.tasks] == ["the power cycle of one"]
     await asyncio.gather(*witness.tasks)
     assert not fleet.resting
+
+
+async def test_each_boot_of_a_machine_has_a_url_of_its_own() -> None:
+    made: list[str] = []
+
+    def url_of(name: str) -> str:
+        made.append(name)
+        return f"{name}-{len(made)}"
+
+    one, two = Machine("one"), Machine("two")
+    for machine in (one, two):
+        machine.may_start.set()
+    fleet = Fleet([one, two], url_of, witness := Witness())
+    fleet.wake()
+    await asyncio.gather(*witness.tasks)
+    assert (one.new_url(), two.new_url(), one.new_url()) == ("one-3", "two-4", "one-5")
+    assert [machine.calls for machine in (one, two)] == [["stop", "start one-1"], ["stop", "start two-2"]]
 
 
 async def test_what_is_being_powered_on_is_not_powered_off_nor_off() -> None:

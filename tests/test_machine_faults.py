@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,10 +16,14 @@ import pytest
 from faults import fault
 from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab, until
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.model import Limits, Outcome, Policy, Run, State
+from pytest_dispatch.core.model import Expect, Limits, Outcome, Policy, Run, State, Workload
+from pytest_dispatch.core.queue import DOWNLOADS
+from pytest_dispatch.core.runs import LINING_UP
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.base import Sign
+from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.sending import REST
+from pytest_dispatch.sources.cache import Asset, AssetCache
 
 pytestmark = pytest.mark.anyio
 
@@ -341,11 +345,17 @@ class Tower:
 
     name: str
     urls: list[str] = field(default_factory=list)
+    new_url: Callable[[], str] = str
     alive: bool = False
 
-    async def start(self, url: str) -> None:
-        self.urls.append(url)
+    async def start(self, new_url: Callable[[], str]) -> None:
+        self.new_url = new_url
+        self.boot()
         self.alive = True
+
+    def boot(self) -> None:
+        """Firmware is told a new URL, as after a reset."""
+        self.urls.append(self.new_url())
 
     async def stop(self) -> None:
         self.alive = False
@@ -354,9 +364,9 @@ class Tower:
         await asyncio.Event().wait()
         yield Sign(text="")
 
-    def target(self, start: int = -1) -> str:
-        """Path and query of its boot URL, of its latest start if not of another one."""
-        return "/" + self.urls[start].split("/", 3)[3]
+    def target(self, boot: int = -1) -> str:
+        """Path and query of its boot URL, of its latest boot if not of another one."""
+        return "/" + self.urls[boot].split("/", 3)[3]
 
 
 async def on(*towers: Tower) -> None:
@@ -399,6 +409,7 @@ async def test_a_machine_with_a_token_has_another_address(tmp_path: Path) -> Non
         assert (await bench.call("POST", tower.target(), source=next(sources))).status == 200
         await another_passes(bench)
         assert (await bench.call("PUT", tower.target(), source=next(sources), body=REPORT)).status == 200
+        tower.boot()
         await bench.call("HEAD", tower.target(), source=next(sources))
         assert bench.now(run).outcome is Outcome.PASSED
 
@@ -462,8 +473,239 @@ async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: P
         assert [(report.title, report.late) for report in first.reports] == [("replayed", True)]
         assert not second.reports
         assert (await bench.call("PUT", new, body=b'{"title": "true", "result": "failed"}')).status == 200
-        await bench.call("HEAD", new)
+        tower.boot()
+        await bench.call("HEAD", tower.target())
         assert bench.now(run).outcome is Outcome.FAILED
+
+
+async def boots(bench: Bench, tower: Tower, run: Run) -> str:
+    """The machine boots anew, and this workload; returns where that speaks to."""
+    tower.boot()
+    assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == run.workload.name
+    assert (await bench.call("GET", tower.target())).body == bench.bytes_of(run)
+    await bench.enters(run, State.DOWNLOADED)
+    assert (await bench.call("POST", tower.target())).status == 200
+    return tower.target()
+
+
+async def is_refused(bench: Bench, target: str, *methods: str) -> None:
+    for method in methods:
+        reply = await bench.call(method, target)
+        assert reply.status == 403, method
+        said = "this boot URL is of an earlier boot: the machine has another one for each\n"
+        assert reply.text == ("" if method == "HEAD" else said)
+
+
+@fault(
+    "Machines",
+    "somebody uses the boot URL of a machine from before its reset, which a workload gave away (replay)",
+    outcome="refused with 403; a report counts for what ran before, if for anything, and changes no outcome",
+    told="nothing, or a report that is shown as late",
+)
+async def test_a_token_is_good_for_one_boot(tmp_path: Path) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
+        await on(tower)
+        old = await boots(bench, tower, first)
+        assert (await bench.call("PUT", old, body=b'{"title": "true", "result": "failed"}')).status == 200
+        tower.boot()
+        await is_refused(bench, old, "HEAD", "GET", "POST")
+        assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"
+        assert bench.now(first).outcome is Outcome.FAILED
+        steps = {State.ASSIGNED: "HEAD", State.DOWNLOADED: "GET", State.BOOTING: "POST", State.REPORTED: "PUT"}
+        for state, method in steps.items():
+            body = b'{"title": "true", "result": "failed"}' if method == "PUT" else b""
+            assert (await bench.call(method, tower.target(), body=body)).status == 200
+            before = await bench.enters(second, state)
+            await is_refused(bench, old, "HEAD", "GET", "POST")
+            replayed = f'{{"title": "{state}", "result": "passed"}}'.encode()
+            assert (await bench.call("PUT", old, body=replayed)).status == 200
+            assert bench.attempt(second) == before
+        assert len(tower.urls) == 3, "it stayed on"
+        late = [(state.value, True) for state in steps]
+        assert [(report.title, report.late) for report in bench.attempt(first).reports] == [("true", False), *late]
+        tower.boot()
+        await bench.call("HEAD", tower.target())
+        assert (bench.now(first).outcome, bench.now(second).outcome) == (Outcome.FAILED, Outcome.FAILED)
+
+
+async def _downloads(bench: Bench, target: str, run: Run) -> None:
+    """Firmware may take it once more within a boot, but not for ever."""
+    for n in range(1, DOWNLOADS + 1):
+        assert (await bench.call("HEAD", target)).status == 200
+        assert (await bench.call("GET", target)).body == bench.bytes_of(run)
+        await reaches(lambda: bench.attempt(run).downloads, n)
+
+
+async def _downloads_once(bench: Bench, target: str, run: Run) -> None:
+    assert (await bench.call("GET", target)).body == bench.bytes_of(run)
+    await bench.enters(run, State.DOWNLOADED)
+
+
+async def _says_that_it_runs(bench: Bench, target: str, run: Run) -> None:
+    await _downloads_once(bench, target, run)
+    assert (await bench.call("POST", target)).status == 200
+
+
+async def _reports(bench: Bench, target: str, run: Run) -> None:
+    await _says_that_it_runs(bench, target, run)
+    assert (await bench.call("PUT", target, body=REPORT)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("expect", "does", "outcome"),
+    [
+        (Expect.REPORT, _downloads, Outcome.ERROR),
+        (Expect.REPORT, _says_that_it_runs, Outcome.FAILED),
+        (Expect.REPORT, _reports, Outcome.PASSED),
+        (Expect.BOOT, _says_that_it_runs, Outcome.PASSED),
+        (Expect.RETURN, _downloads_once, Outcome.PASSED),
+    ],
+)
+@fault(
+    "Machines",
+    "a workload asks with its own boot URL for the next workload, to speak for that one too",
+    outcome="refused with 403; the next one is for a machine that boots anew",
+    told="the workload: `this boot URL is of an earlier boot`",
+)
+async def test_a_workload_gets_no_other_one(
+    tmp_path: Path, expect: Expect, does: Callable[[Bench, str, Run], Awaitable[None]], outcome: Outcome
+) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        policy = Policy(retries=0, expect=expect)
+        first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=policy)
+        await on(tower)
+        await does(bench, tower.target(), first)
+        before = bench.now(first)
+        await is_refused(bench, tower.target(), "HEAD", "GET")
+        assert bench.now(first) == before
+        assert bench.attempt(second).state is State.UNASSIGNED
+        tower.boot()
+        assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"
+        assert bench.now(first).outcome is outcome
+
+
+async def test_who_got_the_wait_program_may_ask_again_with_or_without_a_boot(tmp_path: Path) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        await bench.one(policy=Policy(retries=1))
+        await on(tower)
+        assert (await bench.call("HEAD", source=OTHER)).headers["dispatch-workload"] == "a.efi"
+        for method in ("HEAD", "GET"):
+            assert (await bench.call(method, tower.target())).headers["dispatch-idle"] == "wait"
+        await bench.one(name="b.efi")
+        assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"
+        tower.boot()
+        for method in ("HEAD", "GET"):
+            assert (await bench.call(method, tower.target())).headers["dispatch-workload"] == "b.efi"
+
+
+async def test_what_hangs_from_an_earlier_boot_takes_nothing_from_the_next(tmp_path: Path) -> None:
+    """Whoever has its token may have begun as many reports as a machine may."""
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
+        await on(tower)
+        old = await boots(bench, tower, first)
+        most = Bounds().requests
+        hanging = [await begun_report(bench, A, old) for _ in range(most)]
+        assert (await bench.call("PUT", old, body=REPORT)).status == 429
+        new = await boots(bench, tower, second)
+        assert (await bench.call("PUT", new, body=REPORT)).status == 200
+        assert bench.attempt(second).state is State.REPORTED
+        assert bench.server.connections.in_use == len(hanging) == most
+
+
+class LateCache(AssetCache):
+    """Bytes come when a test says so."""
+
+    def __init__(self, path: Path, may: asyncio.Event) -> None:
+        super().__init__(path, 10**9, None)
+        self._may = may
+
+    async def fetch(self, workload: Workload) -> Asset:
+        await self._may.wait()
+        return await super().fetch(workload)
+
+
+@pytest.mark.parametrize("passed", [0.0, LINING_UP])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_who_waits_for_bytes_while_its_machine_is_reset_gets_none(
+    tmp_path: Path, method: str, passed: float
+) -> None:
+    """In line with others, or for its own."""
+    tower, may = Tower("one"), asyncio.Event()
+    async with running_lab(tmp_path, machines=[tower], cache=lambda path: LateCache(path, may)) as bench:
+        [run] = await bench.submit(bench.workload("a.efi"), ready=False)
+        await on(tower)
+        bench.clock.ahead += passed
+        before = bench.server.connections.in_use
+        waiting = asyncio.create_task(bench.call(method, tower.target()))
+        await until(lambda: bench.server.connections.in_use > before)
+        tower.boot()
+        may.set()
+        assert (await waiting).status == 403
+        assert bench.attempt(run).state is State.UNASSIGNED
+        assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "a.efi"
+        assert (await bench.call("GET", tower.target())).body == bench.bytes_of(run)
+
+
+@pytest.mark.parametrize(
+    ("order", "late"),
+    [
+        ("begin reset end ask", False),
+        ("reset begin end ask", False),
+        ("begin reset ask end", True),
+        ("reset ask begin end", True),
+    ],
+)
+async def test_a_report_that_crosses_the_reset_is_of_the_boot_before(tmp_path: Path, order: str, late: bool) -> None:
+    """It counts as long as the machine has not asked for the next workload."""
+    tower, wires = Tower("one"), []
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
+        await on(tower)
+        old = await boots(bench, tower, first)
+        for step in order.split():
+            match step:
+                case "begin":
+                    wires.append(await begun_report(bench, A, old))
+                case "reset":
+                    tower.boot()
+                case "ask":
+                    assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"
+                case "end":
+                    await wires[0].send(REPORT)
+                    assert (await wires[0].reply()).status == 200
+        assert [report.late for report in bench.attempt(first).reports] == [late]
+        assert bench.now(first).outcome is (Outcome.FAILED if late else Outcome.PASSED)
+        assert (bench.attempt(second).state, bench.attempt(second).reports) == (State.ASSIGNED, ())
+
+
+async def test_a_download_of_an_earlier_attempt_does_not_break_the_next(tmp_path: Path) -> None:
+    """Its connection may break off when the machine has long had the same workload once more."""
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        run = await bench.one(size=BIG, policy=Policy(retries=1))
+        await on(tower)
+        wires = []
+        for number in (1, 2):
+            wires.append(await bench.wire(A, receive_buffer=LITTLE))
+            await wires[-1].send(f"GET {tower.target()} HTTP/1.1\r\n{FIRMWARE}\r\n")
+            assert (await wires[-1].head()).status == 200
+            assert (await bench.enters(run, State.DOWNLOADING)).number == number
+            if number == 1:
+                bench.lab.queue.fault("one", "a click", bench.clock.now(), lab=True)
+                bench.lab.writer.commit()
+                await until(lambda: len(tower.urls) == 2)
+        in_use = bench.server.connections.in_use
+        wires[0].reset()
+        await until(lambda: bench.server.connections.in_use < in_use)
+        assert (bench.attempt(run).number, bench.attempt(run).breaks) == (2, 0)
+        wires[1].reset()
+        await until(lambda: bench.attempt(run).breaks)
 
 
 # Time

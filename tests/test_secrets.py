@@ -47,8 +47,8 @@ BREAKER = """
 class Machine:
     name, alive = "bench-1", False
 
-    async def start(self, url):
-        self.alive = True
+    async def start(self, new_url):
+        self.url, self.alive = new_url(), True
 
     async def stop(self):
         self.alive = False

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count, groupby
 from pathlib import Path
 
 import pytest
@@ -166,11 +167,11 @@ class Console:
 
 
 @asynccontextmanager
-async def lived(machine: SimMachine, url: str) -> AsyncIterator[Console]:
+async def lived(machine: SimMachine, url: str | Callable[[], str]) -> AsyncIterator[Console]:
     """A machine that is started, and stopped in the end."""
     console = Console(machine)
     try:
-        await machine.start(url)
+        await machine.start(url if callable(url) else lambda: url)
         yield console
     finally:
         await machine.stop()
@@ -323,7 +324,7 @@ async def test_a_hang_is_silent_until_it_is_stopped_and_then_started() -> None:
         await machine.stop()
         assert not machine.alive
         assert desk.methods == "HEAD GET POST"
-        await machine.start(desk.url)
+        await machine.start(lambda: desk.url)
         await off(machine)
     assert desk.methods == "HEAD GET POST HEAD GET"
 
@@ -341,6 +342,48 @@ async def test_a_wait_program_makes_it_ask_again() -> None:
     console = await live_through(desk, pace=0.0001)
     assert desk.methods == "HEAD GET HEAD GET HEAD GET POST PUT HEAD GET"
     assert "waiting a minute" in console.text
+
+
+async def test_each_boot_asks_where_it_is_told_and_speaks_there() -> None:
+    """Whatever it was that ended the boot before."""
+    wait = Offer({"Dispatch-Idle": "wait"}, size=512)
+    broken = play("drop-download", size=1 << 20)
+    desk = Desk(play("duplicate"), wait, Offer(status=503, size=0), broken, broken, play("come-back"))
+    told = (f"{desk.url}{number}" for number in count())
+    machine = quick()
+    async with desk.open(), lived(machine, lambda: next(told)) as console:
+        await off(machine)
+    boots = [" ".join(seen.method for seen in boot) for _, boot in groupby(desk.seen, lambda seen: seen.path)]
+    assert boots == [
+        "HEAD GET POST POST PUT PUT",
+        "HEAD GET",
+        "HEAD",
+        "HEAD GET",
+        "HEAD GET POST PUT",
+        "HEAD GET POST",
+        "HEAD GET",
+    ]
+    paths = [path for path, _ in groupby(seen.path for seen in desk.seen)]
+    assert paths == [f"/dispatch?machine={SECRET}{number}" for number in range(len(boots))], "one URL a boot"
+    assert SECRET not in console.text
+
+
+async def test_a_scenario_that_does_not_let_itself_be_cancelled_is_the_last_thing_that_a_stopped_machine_does() -> None:
+    """Else its next boot would take the URL of the life that follows."""
+
+    async def stubborn(stage: Stage) -> None:
+        stage.say("here I stay")
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    desk = Desk(play("mine"), play("mine"))
+    machine = quick(scenarios={"mine": Scenario(play=stubborn)})
+    async with desk.open(), lived(machine, lambda: desk.url) as console:
+        await console.wait_for("here I stay")
+        await machine.stop()
+        assert not machine.alive
+        assert desk.methods == "HEAD GET"
+    assert console.faults == []
 
 
 async def test_the_console_reads_like_firmware() -> None:
@@ -528,7 +571,7 @@ async def test_start_while_on_begins_anew_and_stop_while_off_does_nothing() -> N
     await machine.stop()
     async with desk.open(), lived(machine, desk.url) as console:
         await console.wait_for("memory:")
-        await machine.start(desk.url)
+        await machine.start(lambda: desk.url)
         await until(lambda: len(desk.of("POST")) == 2)
         assert machine.alive
     assert not machine.alive
@@ -557,7 +600,7 @@ async def test_a_console_that_nobody_reads_stays_small() -> None:
 async def test_a_url_that_cannot_be_booted_is_refused_at_once(url: str, words: str) -> None:
     machine = quick()
     with pytest.raises(MachineError) as caught:
-        await machine.start(url)
+        await machine.start(lambda: url)
     assert words in str(caught.value)
     assert SECRET not in str(caught.value)
     assert not machine.alive
@@ -566,7 +609,7 @@ async def test_a_url_that_cannot_be_booted_is_refused_at_once(url: str, words: s
 async def test_a_source_that_is_not_ours_is_refused_at_once() -> None:
     machine = quick(source="203.0.113.9")
     with pytest.raises(MachineError, match=r"sim-1 cannot send from 203\.0\.113\.9 .*from="):
-        await machine.start("http://127.0.0.1:1/dispatch")
+        await machine.start(lambda: "http://127.0.0.1:1/dispatch")
 
 
 def test_an_ipv6_host_stands_in_brackets_only_where_it_must() -> None:
@@ -594,7 +637,7 @@ async def test_a_spec_makes_machines_with_names_and_addresses(tmp_path: Path) ->
     desk = Desk()
     async with desk.open():
         for machine in machines:
-            await machine.start(desk.url)
+            await machine.start(lambda: desk.url)
             await off(machine)
     peers = {seen.peer[0] for seen in desk.of("HEAD")}
     assert peers == {"127.0.0.254", "127.0.0.255", "127.0.1.0"}
@@ -623,7 +666,7 @@ async def test_a_hundred_machines_share_a_loop(tmp_path: Path) -> None:
     machines = create(spec("sim:100", 100, pace="0.001", boot="0", from_="127.0.1.1"), tmp_path)
     async with desk.open(), AsyncExitStack() as stack:
         for machine in machines:
-            await machine.start(desk.url)
+            await machine.start(lambda: desk.url)
             stack.push_async_callback(machine.stop)
         for machine in machines:
             await off(machine)

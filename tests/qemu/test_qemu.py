@@ -62,7 +62,9 @@ async def test_two_machines_run_side_by_side(tmp_path: Path) -> None:
     assert (first.name, second.name) == ("qemu-1", "qemu-2")
     async with BootServer(RESET).open() as server, reading(first) as one, reading(second) as two:
         try:
-            await asyncio.gather(first.start(server.url("token-1")), second.start(server.url("token-2")))
+            await asyncio.gather(
+                first.start(lambda: server.url("token-1")), second.start(lambda: server.url("token-2"))
+            )
             await server.until(lambda: {asked.machine for asked in server.of("GET")} == {"token-1", "token-2"})
             await until(lambda: all(any(sign.text == "Hello" for sign in signs) for signs in (one, two)))
             assert first.alive
@@ -118,9 +120,16 @@ async def test_a_fault_is_named_and_the_machine_waits_for_the_lab(tmp_path: Path
     assert here.texts[-1] == "The machine powered itself off"
 
 
+async def test_a_url_that_firmware_cannot_take_is_refused_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, POWEROFF) as here:
+        with pytest.raises(MachineError, match="expected a boot URL of at most 255 ASCII characters"):
+            await here.machine.start(lambda: f"http://127.0.0.1/{'x' * 255}?machine={TOKEN}")
+        assert not here.machine.alive
+
+
 async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     async with bench(tmp_path, POWEROFF) as here:
-        await here.machine.start(f"http://127.0.0.1:1/dispatch?machine={TOKEN}")
+        await here.machine.start(lambda: f"http://127.0.0.1:1/dispatch?machine={TOKEN}")
         sign = await here.fault()
     assert sign.fault.startswith("firmware got no answer that it can use (Could not retrieve NBP file size")
 
@@ -189,7 +198,7 @@ from pytest_dispatch.machines.qemu import create
 
 async def main():
     [machine] = create(Spec(scheme="qemu"), Path(sys.argv[1]))
-    await machine.start("http://127.0.0.1:1/dispatch")
+    await machine.start(lambda: "http://127.0.0.1:1/dispatch")
     print("on", flush=True)
     await asyncio.sleep(3600)
 
@@ -248,7 +257,7 @@ async def test_a_qemu_that_does_not_start_again_after_a_reset_is_a_fault_of_the_
     build = dataclasses.replace(build, binary=once)
     machine = QemuMachine("qemu-1", build, states=states, saved=True, log=tmp_path / "log")
     async with BootServer(RESET).open() as server, reading(machine) as signs:
-        await machine.start(server.url(TOKEN))
+        await machine.start(lambda: server.url(TOKEN))
         await until(lambda: not machine.alive)
         await asyncio.sleep(0.002)
     assert signs[-1].fault == "qemu-1: QEMU ended by itself with status 1 (no memory left)"
@@ -347,7 +356,7 @@ async def test_firmware_that_cannot_be_saved_boots_all_the_same(tmp_path: Path) 
     build = dataclasses.replace(build, binary=cramped)
     machine = QemuMachine("qemu-1", build, states=tmp_path / "states", saved=True, log=tmp_path / "log")
     async with BootServer(POWEROFF).open() as server, reading(machine) as signs:
-        await machine.start(server.url(TOKEN))
+        await machine.start(lambda: server.url(TOKEN))
         await until(lambda: not machine.alive)
         await asyncio.sleep(0.002)
     [told] = [sign.text for sign in signs if sign.text.startswith("Firmware is not saved")]

@@ -111,6 +111,12 @@ class Queue(Runs):
         seen.promise(idle, now)
         return Answer(None, idle, soon)
 
+    def gets_again(self, machine: str) -> tuple[str, int] | None:
+        """What a machine would get that asks now, if it holds that already: a run, and the number of its attempt."""
+        seen = self.machines.get(machine)
+        run = self.runs[seen.holds] if seen and seen.holds else None
+        return (run.id, run.attempt.number) if run and _asked_again(run) is Event.ASK else None
+
     def send(self, machine: str, now: float) -> Answer:
         """A machine starts to download (GET): what it was promised, else whatever `ask` gives it."""
         seen = self._roster.asks(machine, now)
@@ -236,11 +242,7 @@ class Queue(Runs):
 
     def _asks_again(self, run: Run, now: float) -> bool:
         """Whether the machine that holds `run` keeps it; else its attempt has ended."""
-        attempt, event = run.attempt, Event.ASK
-        if attempt.state in (State.DOWNLOADED, State.BOOTING) and run.expect is Expect.RETURN:
-            event = Event.COMPLETE
-        elif attempt.booted or attempt.downloads >= DOWNLOADS:
-            event = Event.RETURN
+        event = _asked_again(run)
         self._move(run, event, now)
         return event is Event.ASK
 
@@ -261,3 +263,11 @@ class Queue(Runs):
             self._move(self.runs[run_id], Event.SILENCE, now)
             if self.runs[run_id].attempt.state is State.UNASSIGNED:
                 break
+
+
+def _asked_again(run: Run) -> Event:
+    """What it means for a run that the machine which holds it asks what to boot."""
+    attempt = run.attempt
+    if attempt.state in (State.DOWNLOADED, State.BOOTING) and run.expect is Expect.RETURN:
+        return Event.COMPLETE
+    return Event.RETURN if attempt.booted or attempt.downloads >= DOWNLOADS else Event.ASK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from pytest_dispatch.core.errors import MachineError
@@ -29,11 +30,11 @@ class Witness(Protocol):
 
 
 class Fleet:
-    """The lab's own machines, each known by the token in its boot URL; that has another one whenever it is powered on.
+    """The lab's own machines, each known by the token in its boot URL; it has another one for every boot.
 
     Args:
         machines: All of them.
-        url_of: Makes a new boot URL for a machine.
+        url_of: Makes a new boot URL for a machine, which replaces the one before.
         witness: Is told what they show.
     """
 
@@ -106,7 +107,7 @@ class Fleet:
         for tries_left in reversed(range(STARTS)):
             await machine.stop()
             try:
-                await machine.start(self._url_of(machine.name))
+                await machine.start(partial(self._url_of, machine.name))
             except MachineError as error:
                 if not tries_left:
                     self._broken[machine.name] = str(error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.queue import Answer, Taken
 from pytest_dispatch.lab.downloads import Downloads, Part
+from pytest_dispatch.lab.tokens import Bearer, UsedError
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Report, Run
@@ -36,17 +38,23 @@ class Gate:
         while self._queue.expecting and not self._writer.ledgers and (left := give_up - self._now()) > 0:
             await self._writer.moved(min(left, POLL))
 
-    async def ask(self, machine: str, patience: float) -> Answer:
-        """A machine asks (HEAD); waits up to `patience` seconds if bytes that it may get are on the way."""
-        return await self._answer(self._queue.ask, machine, patience)
+    async def ask(self, bearer: Bearer, patience: float) -> Answer:
+        """A machine asks (HEAD); waits up to `patience` seconds if bytes that it may get are on the way.
 
-    async def send(self, machine: str, patience: float) -> Answer:
+        Raises:
+            UsedError: It has to boot anew for that.
+        """
+        return await self._answer(self._queue.ask, bearer, patience)
+
+    async def send(self, bearer: Bearer, patience: float) -> Answer:
         """A machine downloads (GET); waits likewise. On disk when this returns: nothing boots unknown.
 
         Raises:
+            UsedError: It has to boot anew for that.
             JournalError: It cannot be written.
         """
-        answer = await self._answer(self._queue.send, machine, patience)
+        answer = await self._answer(self._queue.send, bearer, patience)
+        machine = bearer.machine
         held = (answer.run.id, answer.run.attempt.number) if answer.run else None
         if machine not in self._held or self._held[machine] != held:  # else the journal knows
             await self._writer.on_disk()
@@ -65,7 +73,10 @@ class Gate:
     def received(self, machine: str, run: Run, part: Part) -> None:
         """A request for bytes has ended; several of them may make up a download."""
         self.progress.pop(run.id, None)
-        if self._downloads.took(machine, run.id, run.attempt.number, part):
+        whole = self._downloads.took(machine, run.id, run.attempt.number, part)
+        if self._queue.runs[run.id].attempt.number != run.attempt.number:
+            return  # a connection of an earlier boot says nothing of the next attempt
+        if whole:
             self._queue.sent(machine, run.id, self._now())
         elif part.reached < part.end:
             self._queue.broke(machine, run.id, self._now())
@@ -81,13 +92,16 @@ class Gate:
         self._queue.powered_off(machine)
         self._writer.wake()
 
-    async def boot(self, machine: str) -> Taken:
+    async def boot(self, bearer: Bearer) -> Taken:
         """The workload says that it runs; on disk when this returns.
 
         Raises:
+            UsedError: Its machine has booted anew since.
             JournalError: It cannot be written.
         """
-        taken = self._queue.boot(machine, self._now())
+        if bearer.until < math.inf:
+            raise UsedError
+        taken = self._queue.boot(bearer.machine, self._now())
         self._writer.commit()
         await self._writer.on_disk()
         return taken
@@ -107,17 +121,27 @@ class Gate:
         await self._writer.on_disk()
         return taken
 
-    async def _answer(self, step: Callable[[str, float], Answer], machine: str, patience: float) -> Answer:
+    async def _answer(self, step: Callable[[str, float], Answer], bearer: Bearer, patience: float) -> Answer:
         """What the queue says, asked again for a while as long as it says that bytes are on the way."""
-        await self._lined_up(machine)
+        await self._lined_up(bearer.machine)
         give_up = self._now() + patience
         while True:
-            answer = step(machine, self._now())
+            if self._used(bearer):  # perhaps only since the last look
+                raise UsedError
+            answer = step(bearer.machine, self._now())
+            if answer.run is not None:
+                bearer.got = (answer.run.id, answer.run.attempt.number)
             left = give_up - self._now()
             if not answer.soon or left <= 0 or self._writer.stopping:
                 self._writer.commit()
                 return answer
             await self._writer.moved(min(left, POLL))
+
+    def _used(self, bearer: Bearer) -> bool:
+        """Whether the boot is over for which the machine has its URL, or would be with what it asks for."""
+        return bearer.until < math.inf or (
+            bearer.got is not None and bearer.got != self._queue.gets_again(bearer.machine)
+        )
 
     async def _lined_up(self, machine: str) -> None:
         """Return when workloads stand in line in their order, not in that in which their bytes were found."""

@@ -279,6 +279,7 @@ class Lab:
     # Machines of our own
 
     def _url_of(self, machine: str) -> str:
+        """For its next boot, and no other."""
         return self._machine_url(self._tokens.renew(machine, self.writer.clock.now()))
 
     def _rouse(self) -> None:

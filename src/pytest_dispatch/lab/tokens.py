@@ -1,43 +1,65 @@
 """The tokens by which machines of our own are known.
 
-A token is in a machine's boot URL, and so every workload that runs there has it, with no way to take it back. It is
-therefore good until the machine is powered on again, and then replaced: what comes with an old one may still tell what
-ran before, and nothing else.
+A token is in a machine's boot URL, and so the workload that was booted from there has it, with no way to take it back.
+It is therefore good for one boot: then it is replaced, and what comes with it may still tell what ran before, and
+nothing else. Until then it fetches one attempt: who asks again for what comes next has to boot for that.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
+from collections import deque
 from dataclasses import dataclass
 
 SIZE = 16  # random bytes of a token
+KEPT = 8  # replaced tokens that are known of each machine; a report crosses one boot, and hardly ever a second
 
 
-@dataclass(frozen=True, slots=True)
+class UsedError(Exception):
+    """A boot URL was asked once more after its boot."""
+
+    def __init__(self) -> None:
+        super().__init__("this boot URL is of an earlier boot: the machine has another one for each")
+
+
+@dataclass(slots=True, eq=False)
 class Bearer:
-    """Whose token it is, and when it was replaced; infinity if it was not."""
+    """Who asks: a machine, and for one of our own, what has become of the token that it showed.
+
+    Attributes:
+        machine: Whose token it is.
+        until: When it was replaced; infinity if it was not, or if the machine is known by its address.
+        got: What was fetched with it: a run, and the number of its attempt.
+    """
 
     machine: str
     until: float = math.inf
+    got: tuple[str, int] | None = None
 
 
 class Tokens:
-    """Every token of a lab, in use or replaced."""
+    """The tokens of a lab's machines: those in use, and the latest that were replaced."""
 
     def __init__(self) -> None:
         self._bearers: dict[str, Bearer] = {}
-        self._latest: dict[str, str] = {}
+        self._of: dict[str, deque[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._bearers)
 
     def renew(self, machine: str, now: float) -> str:
-        """A new token for this machine, in place of the one that it had."""
-        old = self._latest.get(machine)
-        if old is not None:
-            self._bearers[old] = Bearer(machine, now)
-        token = self._latest[machine] = secrets.token_urlsafe(SIZE)
+        """A new token for this machine, which boots anew, in place of the one that it had."""
+        known = self._of.setdefault(machine, deque())
+        if known:
+            self._bearers[known[-1]].until = now
+        if len(known) > KEPT:
+            del self._bearers[known.popleft()]
+        token = secrets.token_urlsafe(SIZE)
+        known.append(token)
         self._bearers[token] = Bearer(machine)
         return token
 
     def bearer(self, token: str) -> Bearer | None:
-        """Whose token this is or was; None if it is none of ours."""
+        """Whose token this is or was lately; None if it is none of ours."""
         return self._bearers.get(token)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -57,17 +57,22 @@ class Machine(Protocol):
 
     name: str
 
-    async def start(self, url: str) -> None:
-        """Power on and boot `url` over UEFI HTTP boot, again after every reset, until the machine powers itself off.
+    async def start(self, new_url: Callable[[], str]) -> None:
+        """Power on and boot over UEFI HTTP boot, again after every reset, until the machine powers itself off.
+
+        Each boot has a URL of its own, so that no workload can speak for the next one: `new_url()` is called once for
+        each, when it begins, and the URL before is then good for nothing. All that firmware asks and the workload says
+        within one boot goes to the same URL, however often firmware is told it.
 
         Returns when the machine is on, not when it has booted. A machine that is on is powered off first.
         After a fault a driver does nothing by itself: it names the fault on the console, and the lab stops and
         starts the machine.
 
         Args:
-            url: The boot URL with this machine's token. Its host is the lab as seen from this computer, a loopback
-                address; a driver whose machines reach the lab by another address (QEMU's user network: 10.0.2.2)
-                puts that in its place, and may add to the query.
+            new_url: Makes the boot URL of the next boot, with a token of this machine; not to be called any more once
+                the machine is stopped. The URL's host is the lab as seen from this computer, a loopback address; a
+                driver whose machines reach the lab by another address (QEMU's user network: 10.0.2.2) puts that in
+                its place, and may add to the query. But for the token, one URL is like the other.
 
         Raises:
             MachineError: It cannot be brought up; says what is missing. The machine is off.
@@ -84,7 +89,7 @@ class Machine(Protocol):
         ...
 
     def console(self) -> AsyncIterator[Sign]:
-        """What the machine shows, as it shows it, without the token of its boot URL.
+        """What the machine shows, as it shows it, without the tokens of its boot URLs.
 
         An asynchronous generator for one reader: goes on over stop and start, ends with `aclose` or with the task
         that reads it. Lines that nobody reads in time may be lost, the oldest first.

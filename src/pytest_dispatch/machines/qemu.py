@@ -104,16 +104,15 @@ class QemuMachine:
         """Whether it is powered on."""
         return self._life is not None and not self._life.done()
 
-    async def start(self, url: str) -> None:
-        """Power on and boot `url`, again after every reset, until the machine powers itself off.
+    async def start(self, new_url: Callable[[], str]) -> None:
+        """Power on and boot, again after every reset, until the machine powers itself off.
 
         Raises:
             MachineError: QEMU does not start, or firmware cannot take the URL.
         """
         await self.stop()
-        target = url_for(self._build.board, url)
         on = asyncio.Event()
-        self._life = asyncio.create_task(self._live(target, on), name=self.name)
+        self._life = asyncio.create_task(self._live(new_url, on), name=self.name)
         started = asyncio.create_task(on.wait())
         try:
             await asyncio.wait([self._life, started], return_when=asyncio.FIRST_COMPLETED)
@@ -136,9 +135,10 @@ class QemuMachine:
         """What it shows, as it shows it."""
         return self._console.read()
 
-    async def _live(self, url: str, on: asyncio.Event) -> None:
+    async def _live(self, new_url: Callable[[], str], on: asyncio.Event) -> None:
         again = True
         while again:
+            url = url_for(self._build.board, new_url())
             boot = Boot(build=self._build, url=url, states=self._states, console=self._console, log=self._log)
             again = await boot.run(on.set)
 

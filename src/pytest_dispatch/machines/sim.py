@@ -11,7 +11,7 @@ import ipaddress
 import json
 import math
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,16 @@ class SimMachine:
         """Whether it is powered on."""
         return self._life is not None and not self._life.done()
 
-    async def start(self, url: str) -> None:
-        """Power on and boot `url` until a power-off program comes; a machine that is on is powered off first.
+    async def start(self, new_url: Callable[[], str]) -> None:
+        """Power on and boot until a power-off program comes; a machine that is on is powered off first.
 
         Raises:
             MachineError: The URL is no plain http, or the source address is not one of this computer's.
         """
         await self.stop()
-        target = Target.of(url)
+        first = Target.of(new_url())
         self._check_source()
-        self._life = asyncio.create_task(self._live(target), name=self.name)
+        self._life = asyncio.create_task(self._live(_targets(first, new_url)), name=self.name)
         self._life.add_done_callback(self._ended)
 
     async def stop(self) -> None:
@@ -151,10 +151,13 @@ class SimMachine:
         if error is not None:
             self.show("the scenario broke down", f"the scenario of {self.name} raised {error!r}")
 
-    async def _live(self, target: Target) -> None:
+    async def _live(self, targets: Iterator[Target]) -> None:
         """Boot again and again until it powers off, or nothing works any more."""
         failures = 0
         while failures < TRIES:
+            if _is_stopped():
+                return
+            target = next(targets)
             await asyncio.sleep(self._boot_seconds)
             try:
                 answer = await self._fetch(target)
@@ -281,6 +284,19 @@ class _Stage:
         if answer.status == 417:
             raise _RefusedError
         usable(answer)
+
+
+def _is_stopped() -> bool:
+    """Whether this life was to end in a scenario of somebody's own that did not let itself be cancelled."""
+    life = asyncio.current_task()
+    return life is not None and life.cancelling() > 0
+
+
+def _targets(first: Target, new_url: Callable[[], str]) -> Iterator[Target]:
+    """Where each boot asks: firmware is told anew every time."""
+    yield first
+    while True:
+        yield Target.of(new_url())
 
 
 def _workload_of(answer: Answer) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import math
 import re
 import socket
 from collections import Counter
@@ -18,7 +17,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
-from pytest_dispatch.lab.tokens import Bearer
+from pytest_dispatch.lab.tokens import Bearer, UsedError
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-MachineHandler = Callable[[web.Request, "Lab", str], Awaitable[web.StreamResponse]]
+MachineHandler = Callable[[web.Request, "Lab", Bearer], Awaitable[web.StreamResponse]]
 
 #: What may be done on the boot path.
 METHODS: dict[str, MachineHandler] = {
@@ -82,7 +81,7 @@ class LabServer:
         self._address = address
         self._bounds = bounds or Bounds()
         self._rates = Rates(self._bounds.rate, self._bounds.burst, self._bounds.patience)
-        self._asking: Counter[str] = Counter()  # requests that are being answered, by machine
+        self._asking: Counter[str] = Counter()  # requests that are being answered, by caller
         self._turns = Turns(self._bounds.bodies)
         self._names = names_of(address.host, socket.gethostname())
         app = web.Application(client_max_size=api.BODY_LIMIT, middlewares=[self._counted])
@@ -177,21 +176,22 @@ class LabServer:
 
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
         bearer, began = self._identify(request), self._lab.writer.clock.now()
-        refused = await self._refused(request, bearer)
+        caller = _caller(request, bearer)
+        refused = await self._refused(request, caller)
         if refused is not None or bearer is None:
             return refused or web.Response(status=403, text="this machine may not boot here\n")
-        if self._asking[bearer.machine] >= self._bounds.requests:
+        if self._asking[caller] >= self._bounds.requests:
             return _too_much()
-        self._asking[bearer.machine] += 1
+        self._asking[caller] += 1
         try:
             return await self._answer(request, bearer, began)
         except Exception as error:  # a defect of ours, which must not end as a failure of the workload
             self._lab.gate.spoiled(bearer.machine, f"the lab broke down over it: {type(error).__name__}: {error}")
             raise
         finally:
-            self._asking[bearer.machine] -= 1
-            if not self._asking[bearer.machine]:
-                del self._asking[bearer.machine]
+            self._asking[caller] -= 1
+            if not self._asking[caller]:
+                del self._asking[caller]
 
     async def _answer(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
         try:
@@ -199,8 +199,10 @@ class LabServer:
                 raise self._lab.broken
             await self._lab.gate.opened()
             if request.method != "PUT":
-                return await METHODS[request.method](request, self._lab, bearer.machine)
+                return await METHODS[request.method](request, self._lab, bearer)
             return await self._take_report(request, bearer, began)
+        except UsedError as error:
+            return web.Response(status=403, text=f"{error}\n")
         except DispatchError as error:
             return web.Response(status=503, text=f"{error}\n")
         except (ConnectionError, web.RequestPayloadError) as error:
@@ -210,24 +212,23 @@ class LabServer:
         """A report belongs to what ran when its request began, or when its token was replaced."""
         began = min(began, bearer.until)
         try:
-            async with asyncio.timeout(self._bounds.body), self._turns.turn(bearer.machine):
-                return await beacon.put(request, self._lab, bearer.machine, began)
+            async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
+                return await beacon.put(request, self._lab, bearer, began)
         except TimeoutError:
             return web.Response(status=408, text=f"expected all of it within {format_duration(self._bounds.body)}\n")
 
-    async def _refused(self, request: web.Request, bearer: Bearer | None) -> web.Response | None:
+    async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
         """Why this request is none that a machine makes."""
-        if await self._too_fast(bearer.machine if bearer else request.remote or ""):
+        if await self._too_fast(caller):
             return _too_much()
         if foreign_page(request) is not None or is_browsing(request):
             return web.Response(status=403, text="this is for machines to boot from, not for browsers\n")
-        if re.sub("/+", "/", request.path) != self._address.path:
-            return web.Response(status=404, text=f"machines boot from {self._address.path}\n")
+        path, ours = request.path, self._address.path
+        if path != ours and re.sub("/+", "/", path) != ours:
+            return web.Response(status=404, text=f"machines boot from {ours}\n")
         if request.method not in METHODS:
             allowed = ", ".join(METHODS)
             return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
-        if bearer is not None and bearer.until < math.inf and request.method != "PUT":
-            return web.Response(status=403, text="this machine was powered on again since, and has another boot URL\n")
         return None
 
     def _identify(self, request: web.Request) -> Bearer | None:
@@ -250,6 +251,13 @@ def machine_address(remote: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
     address = ipaddress.ip_address(remote.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+def _caller(request: web.Request, bearer: Bearer | None) -> str:
+    """Who is not to take too much: the holder of a token, so that each boot of a machine has its own share."""
+    if bearer is None:
+        return request.remote or ""
+    return request.query.get("machine", bearer.machine)
 
 
 def _too_much() -> web.Response:

@@ -19,6 +19,7 @@ from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.lab.tokens import Bearer
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
 LONG = 2**16  # bytes from which on a report is read in a thread
@@ -86,15 +87,16 @@ def _cases(said: Reported) -> tuple[Case, ...]:
     return sent + junit + tap or cases_in_body(said.body or "")
 
 
-async def post(_request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+async def post(_request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
     """The workload runs."""
-    if await lab.gate.boot(machine) is Taken.REFUSED:
-        return _not_mine(machine, "was downloading")
+    if await lab.gate.boot(bearer) is Taken.REFUSED:
+        return _not_mine(bearer.machine, "was downloading")
     return web.Response()
 
 
-async def put(request: web.Request, lab: Lab, machine: str, began: float = math.inf) -> web.StreamResponse:
+async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = math.inf) -> web.StreamResponse:
     """The workload reports, and had booted when it `began` to do so."""
+    machine = bearer.machine
     if not lab.gate.may_report(machine):  # nobody else may have the lab read anything
         return _not_mine(machine, "has booted")
     try:

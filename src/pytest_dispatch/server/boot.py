@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.queue import Answer
     from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.lab.tokens import Bearer
 
 PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
 SMALL = 2**15  # bytes that go out together with the head of the answer; too few for asyncio to wait for room
@@ -50,31 +51,31 @@ class Offer:
     idle: Idle | None = None
 
 
-async def head(request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+async def head(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
     """Reserve the next workload for this machine, and tell its size and type."""
-    offer = _offer(lab, await lab.gate.ask(machine, PATIENCE), request)
+    offer = _offer(lab, await lab.gate.ask(bearer, PATIENCE), request)
     try:
         with offer.file.opened():
             return _without_body(request, offer) or _response(200, offer, offer.file.size)
     except SpoiledError as error:
-        return _spoiled(lab, machine, error)
+        return _spoiled(lab, bearer.machine, error)
 
 
-async def get(request: web.Request, lab: Lab, machine: str) -> web.StreamResponse:
+async def get(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
     """Hand the reserved workload over, or a part of it."""
-    offer = _offer(lab, await lab.gate.send(machine, PATIENCE), request)
+    offer = _offer(lab, await lab.gate.send(bearer, PATIENCE), request)
     size = offer.file.size
     early = _without_body(request, offer)
     if early is not None:
         return early
     span = _range(request, offer)
     if span is None:
-        return await _send(request, _Download(lab, machine, offer, (0, size)), {})
+        return await _send(request, _Download(lab, bearer.machine, offer, (0, size)), {})
     start, end = span
     if start >= end:
         return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
     told = {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
-    return await _send(request, _Download(lab, machine, offer, span), told)
+    return await _send(request, _Download(lab, bearer.machine, offer, span), told)
 
 
 def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:

@@ -16,28 +16,39 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
 from pytest_dispatch.machines.base import Machine, Sign
-from pytest_dispatch.testing.boot_server import POWEROFF, RESET, BootServer, Offer
+from pytest_dispatch.testing.boot_server import POWEROFF, RESET, Asked, BootServer, Offer
 
 STOP = 2.0  # seconds within which a machine has to be off
-TOKEN = "token-of-the-first-start"  # noqa: S105 - opens nothing
+TOKEN = "token-of-the-first-start"  # noqa: S105 - opens nothing; the number of the boot follows
 OTHER = "token-of-the-second-start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """A machine and the server that it boots from."""
+    """A machine and the server that it boots from.
+
+    Attributes:
+        told: The tokens that were made for it, in order.
+    """
 
     machine: Machine
     server: BootServer
+    told: list[str] = field(default_factory=list)
 
     async def start(self, token: str = TOKEN) -> None:
-        """Power on."""
-        await self.machine.start(self.server.url(token))
+        """Power on; each boot has a token of its own that begins like this."""
+
+        def new_url() -> str:
+            self.told.append(f"{token}-{len(self.told)}")
+            return self.server.url(self.told[-1])
+
+        await self.machine.start(new_url)
 
     async def gets(self, count: int) -> None:
         """Wait until programs were fetched so often."""
@@ -79,7 +90,8 @@ class MachineContract(ABC):
             first, second = bench.server.asked[:2]
             assert (first.method, second.method) == ("HEAD", "GET")
             assert first.path == second.path == "/dispatch"
-            assert first.machine == second.machine == TOKEN
+            assert first.machine == second.machine
+            assert first.machine in bench.told
 
         self._play(tmp_path, play, self.poweroff)
 
@@ -88,7 +100,19 @@ class MachineContract(ABC):
             await bench.start()
             await bench.gets(3)
             assert bench.machine.alive
-            assert {asked.machine for asked in bench.server.asked} == {TOKEN}
+            assert all(asked.machine.startswith(TOKEN) for asked in bench.server.asked)
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_each_boot_asks_for_a_url_of_its_own_and_keeps_to_it(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.start()
+            await bench.gets(3)
+            boots = [(token, [a.method for a in boot]) for token, boot in groupby(bench.server.asked, _token)]
+            tokens = [token for token, _ in boots]
+            assert len(tokens) >= 3, "a machine that was reset came again with the URL of its boot before"
+            assert tokens == [token for token in bench.told if token in tokens], "each once, and in their order"
+            assert all(methods[:2] == ["HEAD", "GET"] for _, methods in boots[:3])
 
         self._play(tmp_path, play, self.reset)
 
@@ -125,7 +149,7 @@ class MachineContract(ABC):
             before = len(bench.server.asked)
             await bench.start(OTHER)
             await bench.gets(len(bench.server.of("GET")) + 1)
-            assert {asked.machine for asked in bench.server.asked[before:]} == {OTHER}
+            assert all(asked.machine.startswith(OTHER) for asked in bench.server.asked[before:])
 
         self._play(tmp_path, play, self.reset)
 
@@ -134,14 +158,14 @@ class MachineContract(ABC):
             await bench.start()
             await bench.gets(1)
             await bench.start(OTHER)
-            await bench.server.until(lambda: bench.server.asked[-1].machine == OTHER)
+            await bench.server.until(lambda: bench.server.asked[-1].machine.startswith(OTHER))
             await bench.gets(len(bench.server.of("GET")) + 2)
-            assert bench.server.asked[-1].machine == OTHER
+            assert bench.server.asked[-1].machine.startswith(OTHER)
             assert bench.machine.alive
 
         self._play(tmp_path, play, self.reset)
 
-    def test_its_console_has_clean_lines_without_the_token(self, tmp_path: Path) -> None:
+    def test_its_console_has_clean_lines_without_the_tokens(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
             async with reading(bench.machine) as signs:
                 await bench.start()
@@ -152,7 +176,8 @@ class MachineContract(ABC):
             assert not [sign for sign in signs if sign.fault]
             text = "".join(sign.text for sign in signs)
             assert text.isprintable()
-            assert TOKEN not in text
+            assert len(bench.told) >= 2
+            assert TOKEN not in text, "what all of them begin with"
 
         self._play(tmp_path, play, self.reset, self.poweroff)
 
@@ -180,6 +205,10 @@ class MachineContract(ABC):
                     await machine.stop()
 
         asyncio.run(main())
+
+
+def _token(asked: Asked) -> str:
+    return asked.machine
 
 
 @asynccontextmanager
