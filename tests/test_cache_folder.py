@@ -19,8 +19,11 @@ from fetching import (
     sha256,
     swap,
 )
+from pytest_dispatch.sources.shelf import NOTED
 
 pytestmark = pytest.mark.anyio
+
+ONE, TWO = b"MZ one".ljust(NOTED), b"MZ two".ljust(NOTED)  # as small as files are whose digest is kept
 
 
 async def test_a_file_of_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
@@ -32,19 +35,26 @@ async def test_a_file_of_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
 
 
 async def test_a_file_is_read_once_as_long_as_it_looks_the_same(tmp_path: Path) -> None:
-    wanted = in_folder(tmp_path, b"MZ one")
+    wanted = in_folder(tmp_path, ONE)
     first = await fetch(tmp_path, wanted)
-    swap(wanted, b"MZ two")
+    swap(wanted, TWO)
     assert await fetch(tmp_path, wanted) == first
     os.utime(wanted.location, ns=(0, 10**18))
-    assert (await fetch(tmp_path, wanted)).digest == sha256(b"MZ two")
+    assert (await fetch(tmp_path, wanted)).digest == sha256(TWO)
+
+
+async def test_a_small_file_is_read_by_each_session(tmp_path: Path) -> None:
+    wanted = in_folder(tmp_path, ONE[:-1])
+    await fetch(tmp_path, wanted)
+    swap(wanted, TWO[:-1])
+    assert (await fetch(tmp_path, wanted)).digest == sha256(TWO[:-1])
 
 
 async def test_a_file_that_is_brand_new_is_not_trusted_by_its_looks(tmp_path: Path) -> None:
-    wanted = in_folder(tmp_path, b"MZ one", age=0.0)
+    wanted = in_folder(tmp_path, ONE, age=0.0)
     await fetch(tmp_path, wanted)
-    swap(wanted, b"MZ two")
-    assert (await fetch(tmp_path, wanted)).digest == sha256(b"MZ two")
+    swap(wanted, TWO)
+    assert (await fetch(tmp_path, wanted)).digest == sha256(TWO)
 
 
 async def test_a_file_that_changes_during_a_session_is_read_again(tmp_path: Path) -> None:
@@ -83,17 +93,17 @@ async def test_a_file_that_somebody_writes_to(tmp_path: Path) -> None:
 
 
 async def test_notes_of_files_do_not_pile_up(tmp_path: Path) -> None:
-    await fetch(tmp_path, in_folder(tmp_path, b"MZ"))
+    await fetch(tmp_path, in_folder(tmp_path, ONE))
     notes = tmp_path / "cache" / "files"
     for number in range(5000):
         (notes / f"{number:064x}").touch()
-    await fetch(tmp_path, in_folder(tmp_path, b"MZ"))
+    await fetch(tmp_path, in_folder(tmp_path, ONE))
     assert len(list(notes.iterdir())) <= 4097
 
 
 async def test_a_broken_note_is_no_note(tmp_path: Path) -> None:
-    wanted = in_folder(tmp_path, b"MZ one")
+    wanted = in_folder(tmp_path, ONE)
     await fetch(tmp_path, wanted)
     (note,) = (tmp_path / "cache" / "files").iterdir()
     note.write_bytes(note.read_bytes()[:20])
-    assert (await fetch(tmp_path, wanted)).digest == sha256(b"MZ one")
+    assert (await fetch(tmp_path, wanted)).digest == sha256(ONE)

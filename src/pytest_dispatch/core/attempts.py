@@ -34,9 +34,9 @@ def first_attempt(now: float) -> Attempt:
     return _attempt(1, now)
 
 
-def next_attempt(run: Run, now: float) -> Run:
-    """The run is to be tried again."""
-    return replace(run, attempts=(*run.attempts, _attempt(len(run.attempts) + 1, now)))
+def next_attempt(run: Run, ended: tuple[Attempt, ...], now: float) -> Run:
+    """The run is to be tried again after these."""
+    return replace(run, attempts=(*ended, _attempt(len(ended) + 1, now)))
 
 
 def _attempt(number: int, now: float) -> Attempt:

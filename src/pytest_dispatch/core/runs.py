@@ -307,15 +307,15 @@ class Runs:
         """Give the latest attempt its outcome, and the run a further attempt or the same outcome."""
         attempt = run.attempt
         retry = again and self._may_retry(run, outcome, event)
-        run = with_attempt(run, replace(attempt, outcome=outcome, reason=reason))
+        attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
         if retry:
-            run = next_attempt(run, now)
+            run = next_attempt(run, attempts, now)
             self._note(run, event, attempt.number, now)
             self._offer(run)
             self._deadlines.watch(run)
         else:
             cut = event is Event.CANCEL and attempt.state is State.FAILED
-            run = replace(run, outcome=outcome, reason=reason, cancelled=cut)
+            run = replace(run, attempts=attempts, outcome=outcome, reason=reason, cancelled=cut)
             self._note(run, event, attempt.number, now)
             self._fetching.discard(run.id)
         self._regard(run)

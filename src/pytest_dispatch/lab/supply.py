@@ -65,7 +65,8 @@ class Supply:
         """A machine took the run, or nobody wants it any more: there is room for one more asset."""
         self._runs.pop(run_id, None)
         self._ahead_bytes -= self._ahead.pop(run_id, 0)
-        self._changed.set()
+        if self._wanted:
+            self._changed.set()
 
     def _next(self) -> Run | None:
         while self._wanted and (len(self._ahead) < AHEAD or self._ahead_bytes < AHEAD_BYTES):

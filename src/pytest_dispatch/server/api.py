@@ -9,7 +9,7 @@ import hmac
 import math
 import re
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -178,20 +178,17 @@ def _number(request: web.Request, name: str, default: float) -> float:
     return number
 
 
-def _view(door: Door, run: Run) -> RunView:
-    return replace(_brief(door, run), run=run, console=console_lines(door.lab.console(run)), whole=True)
-
-
-def _brief(door: Door, run: Run) -> RunView:
-    """Without the console and the long texts of reports."""
+def _view(door: Door, run: Run, *, whole: bool) -> RunView:
+    """How a run stands; if not `whole`, without the console and the long texts of reports."""
     lab = door.lab
     return RunView(
-        run=slim(run),
+        run=run if whole else slim(run),
         version=run.version,
         digest=lab.writer.digest_of(run),
+        console=console_lines(lab.console(run)) if whole else (),
         issues=tuple(lab.writer.ledger(run.session).urls(run)),
         filing=lab.filing(run),
-        whole=False,
+        whole=whole,
     )
 
 
@@ -238,11 +235,11 @@ async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[
         raise msgspec.ValidationError(f"kind: expected one of {', '.join(known())}, got {strange!r}")
     wanted = [(item.key, item.workload) for item in body]
     runs = await door.lab.orders.submit(request.match_info["session"], wanted)
-    return [_brief(door, run) for run in runs]
+    return [_view(door, run, whole=False) for run in runs]
 
 
 async def _runs(door: Door, request: web.Request, _body: None) -> list[RunView]:
-    return [_brief(door, run) for run in door.lab.orders.runs(request.match_info["session"])]
+    return [_view(door, run, whole=False) for run in door.lab.orders.runs(request.match_info["session"])]
 
 
 async def _run(door: Door, request: web.Request, _body: None) -> RunView:
@@ -255,7 +252,7 @@ async def _run(door: Door, request: web.Request, _body: None) -> RunView:
         if writer.stopping or writer.broken is not None:
             break
         await writer.moved(left)
-    return _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id))
+    return _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id), whole=True)
 
 
 async def _cancel(door: Door, request: web.Request, _body: None) -> None:

@@ -56,5 +56,8 @@ def is_browsing(request: web.Request) -> bool:
 
 def foreign_page(request: web.Request) -> str | None:
     """The origin of the page that made the request, if that is not the lab itself."""
+    origins = request.headers.getall("Origin", ())
+    if not origins:
+        return None
     ours = f"http://{request.headers.get('Host', '')}".lower()
-    return next((given for given in request.headers.getall("Origin", []) if given.lower() != ours), None)
+    return next((given for given in origins if given.lower() != ours), None)

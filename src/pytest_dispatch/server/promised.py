@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,31 +29,33 @@ class Promised:
     mtime_ns: int = 0
 
     @contextmanager
-    def opened(self) -> Iterator[IO[bytes]]:
-        """The file, open.
+    def opened(self) -> Iterator[int]:
+        """A descriptor of the file: a file object would cost more than all that is done with it.
 
         Raises:
             SpoiledError: It is gone, or was changed.
         """
         try:
-            file = self.path.open("rb", buffering=0)
+            file = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise SpoiledError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
-        with file:
-            self.check(file.fileno())
+        try:
+            self.check(file)
             yield file
+        finally:
+            os.close(file)
 
-    def read(self, file: IO[bytes], start: int, end: int) -> bytes:
+    def read(self, file: int, start: int, end: int) -> bytes:
         """The bytes from one offset to before another.
 
         Raises:
             SpoiledError: They cannot be read, or the file was changed meanwhile.
         """
         try:
-            data = os.pread(file.fileno(), end - start, start)
+            data = os.pread(file, end - start, start)
         except OSError as error:
             raise SpoiledError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
-        self.check(file.fileno())
+        self.check(file)
         return data
 
     def check(self, file: int) -> None:

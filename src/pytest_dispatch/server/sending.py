@@ -16,7 +16,7 @@ import termios
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.promised import Promised
@@ -38,14 +38,14 @@ class Piece:
 
     Attributes:
         promised: What the file has to be, to the end.
-        file: Unbuffered.
+        file: Its descriptor.
         start: The first offset.
         end: The one after the last.
         written: Up to where it was given to the connection already.
     """
 
     promised: Promised
-    file: IO[bytes]
+    file: int
     start: int
     end: int
     written: int
@@ -78,8 +78,7 @@ class _Sending:
 
     def __init__(self, transport: asyncio.Transport, piece: Piece, taken: Callable[[int], None]) -> None:
         self._transport = transport
-        own = transport.get_extra_info("socket")
-        self._socket = socket.socket(own.family, own.type, own.proto, fileno=os.dup(own.fileno()))
+        self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         self._trouble = select.poll()
         self._trouble.register(self._socket, 0)  # errors and hang-ups are always told
         self._piece = piece
@@ -90,7 +89,7 @@ class _Sending:
     async def run(self, pump: Pump, stall: float) -> None:
         """Look again and again, soon at first: most have taken a small file at once."""
         loop = asyncio.get_running_loop()
-        pause, give_up = 0.0, loop.time() + stall
+        pause, give_up = FIRST_LOOK, loop.time() + stall
         self._look(self._missing)
         while self._told < self._piece.end and not self._gone() and loop.time() < give_up:
             self._begin(pump)
@@ -98,7 +97,7 @@ class _Sending:
             self._check()
             moved = self._look(self._missing)
             give_up = loop.time() + stall if moved else give_up
-            pause = FIRST_LOOK if ended else min(max(2 * pause, FIRST_LOOK), LOOK if moved else REST)
+            pause = FIRST_LOOK if ended else min(2 * pause, LOOK if moved else REST)
         if self._told < self._piece.end:
             await self._settled()
 
@@ -115,7 +114,7 @@ class _Sending:
         """Have the pump write as soon as the head of the answer is out."""
         piece = self._piece
         if self._flow is None and piece.written < piece.end and not self._transport.get_write_buffer_size():
-            handles = (piece.file.fileno(), self._socket.fileno())
+            handles = (piece.file, self._socket.fileno())
             self._flow = pump.start(piece.promised, handles, (piece.written, piece.end))
 
     async def _ended_within(self, seconds: float) -> bool:
@@ -155,7 +154,7 @@ class _Sending:
 
     def _missing(self) -> int:
         """Bytes that were written and not acknowledged."""
-        return self._transport.get_write_buffer_size() + self._queued()[0]
+        return self._transport.get_write_buffer_size() + self._queued()
 
     def _lost(self) -> int:
         """Bytes that were written and that the other side has not got.
@@ -163,7 +162,7 @@ class _Sending:
         Firmware drops its connection when it has the last byte, often without having acknowledged the last two
         segments: a receiver may put off that much (RFC 1122, section 4.2.3.2). It has taken what went out to it.
         """
-        buffered, (queued, unsent) = self._transport.get_write_buffer_size(), self._queued()
+        buffered, queued, unsent = self._transport.get_write_buffer_size(), self._queued(), self._unsent()
         put_off = 2 * self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) if self._gone() else 0
         return buffered + queued - min(queued - unsent, put_off)
 
@@ -171,11 +170,15 @@ class _Sending:
         closed = self._flow is not None and self._flow.ended.is_set() and self._flow.written < self._piece.end
         return closed or self._transport.is_closing() or bool(self._trouble.poll(0))
 
-    def _queued(self) -> tuple[int, int]:
-        """Bytes that the other side has not acknowledged, and those of them that were never sent."""
+    def _queued(self) -> int:
+        """Bytes that the other side has not acknowledged."""
         if sys.platform == "darwin":
-            return self._socket.getsockopt(socket.SOL_SOCKET, _SO_NWRITE), 0
-        return self._count(termios.TIOCOUTQ), self._count(_SIOCOUTQNSD)
+            return self._socket.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+        return self._count(termios.TIOCOUTQ)
+
+    def _unsent(self) -> int:
+        """Those of them that were never sent."""
+        return 0 if sys.platform == "darwin" else self._count(_SIOCOUTQNSD)
 
     def _count(self, request: int) -> int:
         return int.from_bytes(fcntl.ioctl(self._socket, request, bytes(4)), sys.byteorder)

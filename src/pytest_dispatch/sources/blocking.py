@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
@@ -31,17 +32,17 @@ async def in_thread(work: Callable[Concatenate[threading.Event, P], T], *args: P
     has to look at the event and raise `StoppedError`.
     """
     stop = threading.Event()
-    task = asyncio.ensure_future(asyncio.to_thread(work, stop, *args, **kwargs))
+    working = asyncio.get_running_loop().run_in_executor(None, partial(work, stop, *args, **kwargs))
     try:
-        return await asyncio.shield(task)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         stop.set()
-        while not task.done():
+        while not working.done():
             try:
-                await asyncio.wait([task])
+                await asyncio.wait([working])
             except asyncio.CancelledError:
                 continue  # once more; the first one is raised below, when the thread has ended
-        task.exception()  # looked at, so that asyncio does not complain that nobody did
+        working.exception()  # looked at, so that asyncio does not complain that nobody did
         raise
 
 

@@ -118,7 +118,6 @@ class AssetCache:
 
     async def _obtain(self, workload: Workload) -> Asset:
         try:
-            await in_thread(self._shelf.open)
             if Path(workload.location).is_absolute():
                 return await in_thread(self._look_at, workload)
             return await self._from_release(workload)
@@ -127,6 +126,7 @@ class AssetCache:
             raise FetchError(f"{workload.name}: {error.strerror or error}: {place}") from error
 
     def _look_at(self, stop: threading.Event, workload: Workload) -> Asset:
+        self._shelf.open(stop)
         path = Path(workload.location)
         digest, looks = self._shelf.digest_of_file(stop, path)
         asset = _asset(path, digest, looks)
@@ -163,6 +163,7 @@ class AssetCache:
         return _asset(path, digest, Looks.of(path))
 
     def _take(self, stop: threading.Event, workload: Workload, key: str, *, named: bool) -> Asset | None:
+        self._shelf.open(stop)
         digest = key if named else self._shelf.named(key)
         path = self._shelf.take(stop, digest) if digest is not None else None
         if path is None or digest is None:
@@ -188,5 +189,6 @@ def _still(asset: Asset) -> bool:
 
 async def _end(task: asyncio.Task[Asset]) -> None:
     """Cancel it if it still runs, and wait until it has ended, however it ended."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -3,7 +3,7 @@
     sha256/HEX      an asset's bytes, named by their digest, read-only
     records/HEX     what the bytes looked like when they were checked; its own time is their last use
     names/KEY       the digest of an asset whose source tells none, by its address and size
-    files/KEY       the digest of a file elsewhere, by its path, with what the file looked like
+    files/KEY       the digest of a file elsewhere that is not small, by its path, with what the file looked like
     partial/KEY     bytes on their way here, with KEY.etag beside them
     locks/NNN       held while such bytes are being fetched
     users/ID.lock   held as long as a session lives; ID.pins lists the digests that it uses
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20  # bytes read at once
 RECENT = 2_000_000_000  # ns; a file younger than this may change again without looking different
+NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
 
@@ -174,7 +175,7 @@ class Shelf:
                     excess -= each.size
 
     def digest_of_file(self, stop: threading.Event, path: Path) -> tuple[str, Looks]:
-        """The digest of a file elsewhere; read once as long as it looks the same.
+        """The digest of a file elsewhere; read once as long as it looks the same, unless that takes less than a note.
 
         Raises:
             OSError: It cannot be read.
@@ -182,14 +183,14 @@ class Shelf:
         """
         note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
         looks = Looks.of(path)
-        known = _read(note, _Note)
+        known = _read(note, _Note) if looks.size >= NOTED else None
         if known is not None and known.path == str(path) and known.looks == looks:
             return known.digest, looks
         digest = digest_of(path, stop)
         if Looks.of(path) != looks:
             raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
         # A file this young could still change within the same tick of its clock, and look the same.
-        if abs(time.time_ns() - looks.mtime_ns) > RECENT:
+        if looks.size >= NOTED and abs(time.time_ns() - looks.mtime_ns) > RECENT:
             _write(note, msgspec.json.encode(_Note(str(path), looks, digest)))
         return digest, looks
 
