@@ -181,16 +181,16 @@ class Shelf:
             OSError: It cannot be read.
             FetchError: It was written to while it was read.
         """
-        note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
         looks = Looks.of(path)
-        known = _read(note, _Note) if looks.size >= NOTED else None
+        if looks.size < NOTED:
+            return _settled_digest_of(path, looks, stop), looks
+        note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
+        known = _read(note, _Note)
         if known is not None and known.path == str(path) and known.looks == looks:
             return known.digest, looks
-        digest = digest_of(path, stop)
-        if Looks.of(path) != looks:
-            raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
+        digest = _settled_digest_of(path, looks, stop)
         # A file this young could still change within the same tick of its clock, and look the same.
-        if looks.size >= NOTED and abs(time.time_ns() - looks.mtime_ns) > RECENT:
+        if abs(time.time_ns() - looks.mtime_ns) > RECENT:
             _write(note, msgspec.json.encode(_Note(str(path), looks, digest)))
         return digest, looks
 
@@ -255,9 +255,17 @@ def digest_of(path: Path, stop: threading.Event) -> str:
         StoppedError: `stop` was set meanwhile.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         feed(digest.update, file, stop)
     return digest.hexdigest()
+
+
+def _settled_digest_of(path: Path, looks: Looks, stop: threading.Event) -> str:
+    """The sha256 of a file that still looks like that when it was read."""
+    digest = digest_of(path, stop)
+    if Looks.of(path) != looks:
+        raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
+    return digest
 
 
 def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
