@@ -6,6 +6,7 @@
  *   DISK_STEPS  count only the beginning and the end of each commit: its first write, and the flush that makes it last
  *   DISK_AT     what happens, happens at this step, counted from 1 over all threads
  *   DISK_SIGN   steps are counted from when this file is there
+ *   DISK_PARENT the process that started this one is killed with it
  *   DISK_ERRNO  this error, from that step on for good; else the process is killed there: halfway through a write, and right
  *               after a flush
  */
@@ -70,6 +71,13 @@ static long at(int is_flush)
 	return result;
 }
 
+static void die(void)
+{
+	if (number("DISK_PARENT"))
+		kill(getppid(), SIGKILL);
+	kill(getpid(), SIGKILL);
+}
+
 static long done(long result)
 {
 	if (result >= 0)
@@ -86,7 +94,7 @@ static ssize_t put(int fd, const void *bytes, size_t size, off_t offset)
 		return done(fate);
 	if (fate) {
 		syscall(SYS_pwrite64, fd, bytes, size / 2, offset);
-		kill(getpid(), SIGKILL);
+		die();
 	}
 	return syscall(SYS_pwrite64, fd, bytes, size, offset);
 }
@@ -99,7 +107,7 @@ static int flush(long call, int fd)
 		return (int)done(fate);
 	result = syscall(call, fd);
 	if (fate)
-		kill(getpid(), SIGKILL);
+		die();
 	return (int)result;
 }
 

@@ -37,7 +37,7 @@ def preloaded() -> dict[str, str]:
     return {**os.environ, "LD_PRELOAD": str(shim())}
 
 
-def killed(file: Path, step: int, *, commits: bool = False) -> dict[str, str]:
+def killed(file: Path, step: int, *, commits: bool = False, parent: bool = False) -> dict[str, str]:
     """Further environment: the process is killed at this write or flush of the file and those beside it.
 
     Args:
@@ -45,8 +45,10 @@ def killed(file: Path, step: int, *, commits: bool = False) -> dict[str, str]:
         step: Which one, counted from 1.
         commits: Count only the first write of each commit, at which nothing of it is on disk, and its flush, after
             which all of it is.
+        parent: The process that started this one is killed with it.
     """
-    return {"DISK_FILE": str(file), "DISK_AT": str(step), **({"DISK_STEPS": "1"} if commits else {})}
+    also = {name: "1" for name, wanted in (("DISK_STEPS", commits), ("DISK_PARENT", parent)) if wanted}
+    return {"DISK_FILE": str(file), "DISK_AT": str(step), **also}
 
 
 def failing(

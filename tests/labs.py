@@ -18,13 +18,14 @@ import msgspec
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Attempt, Kind, Policy, Run, State, Workload
+from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.machines.base import Machine, Spec
+from pytest_dispatch.pipe import Blueprint
 from pytest_dispatch.server.app import Address, LabServer, Network
 from pytest_dispatch.server.bounds import Bounds
-from pytest_dispatch.settings import Settings
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
 
@@ -304,33 +305,29 @@ async def gathered(*work: Awaitable[Any]) -> list[Any]:
     return list(await asyncio.gather(*work))
 
 
-def settings(folder: Path, **changes: Any) -> Settings:
-    """What a session in this folder asks for that brings its own lab up."""
-    usual = Settings(
-        repo="",
-        tag="",
-        folder=folder,
-        folder_shown="w",
+def plan(folder: Path, **changes: Any) -> Blueprint:
+    """What a session in this folder has its lab built from."""
+    usual = Blueprint(
         token=None,
         api_url="https://api.github.com",
+        issues_repo="",
         host="127.0.0.1",
         port=0,
         path="/dispatch",
-        machines=(),
         allow=(),
-        issues=(),
-        issues_repo="",
-        issues_raw=False,
-        policy=Policy(),
-        drain=0.0,
+        announce=False,
+        machines=(),
         resume=False,
         db=str(folder / "journal.db"),
         cache=folder / "cache",
         cache_limit=10**9,
-        junit=None,
-        announce=False,
     )
     return replace(usual, **changes)
+
+
+def embedded(folder: Path, **changes: Any) -> EmbeddedLab:
+    """A lab of this session, in this process."""
+    return EmbeddedLab(plan(folder, **changes))
 
 
 def sims(count: int) -> tuple[Spec, ...]:

@@ -35,6 +35,8 @@ for module in (
 
 SIMS = "--dispatch-machine=sim:2?pace=0.001"
 HERE = ("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns")
+#: What does not depend on where the lab runs is tested with one that need not be started as a program each time.
+IN_THREAD = "--dispatch-lab=thread"
 
 #: Plugins that are installed with the tests, and here only when a test asks for them.
 NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
@@ -145,7 +147,8 @@ class Bench:
 
     def run(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
         """Run pytest in this process, where standard output is no file; nothing may be left of it."""
-        result = self.pytester.runpytest_inprocess(*self.command(*args, folder=folder, machines=machines))
+        command = self.command(IN_THREAD, *args, folder=folder, machines=machines)
+        result = self.pytester.runpytest_inprocess(*command)
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("dispatch")]
         return clean(result)
 

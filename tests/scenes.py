@@ -16,6 +16,7 @@ from typing import Any
 
 from disk import preloaded
 from forks import Forks
+from plugin_bench import IN_THREAD
 from pytest_dispatch.testing.github import FakeGitHub
 from strangers import Stranger
 
@@ -114,6 +115,7 @@ class Scene:
         machines = ["--dispatch-machine=sim:2?pace=0.001"] if self.play.toml else []
         return [
             *machines,
+            IN_THREAD,
             "-v",
             "--dispatch-dir=w",
             f"--dispatch-db={self.journal}",

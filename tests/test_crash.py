@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import pytest
@@ -81,6 +82,49 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
     crashes, wrong = stage.walk(play, crash_at)
     assert wrong == []
     assert LEAST < crashes < MOST
+
+
+APART = "--dispatch-lab=process"
+SOME = 8  # a lab in a process of its own writes no other journal: a few crashes of it are enough
+
+
+def crash_apart_at(step: int, *, parent: bool) -> Story:
+    """The lab's process is killed at this step, alone or with pytest's, if it gets that far; then it is resumed."""
+
+    def story(scene: Scene, forks: Forks) -> bool:
+        environ = killed(scene.journal, step, commits=True, parent=parent)
+        code, said = scene.run(forks, APART, environ=environ)
+        crashed = code == -signal.SIGKILL if parent else "the lab's process was killed (SIGKILL)" in said
+        if crashed and not scene.ended():
+            code, said = scene.run(forks, APART, "--dispatch-resume")
+        assert crashed or code == pytest.ExitCode.TESTS_FAILED, said
+        return crashed
+
+    return story
+
+
+@fault(
+    "Crashes",
+    "pytest and the lab's process are killed (SIGKILL) at the same moment, at any commit",
+    outcome="likewise",
+    told=RESUMED,
+)
+def test_killed_with_its_lab(stage: Stage) -> None:
+    crashes, wrong = stage.walk(PLAIN, partial(crash_apart_at, parent=True), every=SOME)
+    assert wrong == []
+    assert crashes >= LEAST // SOME
+
+
+@fault(
+    "Crashes",
+    "the lab's process is killed (SIGKILL) at any commit, and pytest is not",
+    outcome="`error` for what had no outcome yet; `--dispatch-resume`: likewise",
+    told="`the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session`",
+)
+def test_the_lab_alone_is_killed(stage: Stage) -> None:
+    crashes, wrong = stage.walk(PLAIN, partial(crash_apart_at, parent=False), every=SOME)
+    assert wrong == []
+    assert crashes >= LEAST // SOME
 
 
 @fault(

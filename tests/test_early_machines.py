@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faults import fault
-from labs import PATIENCE, Reply, call, settings, workload
+from labs import PATIENCE, Reply, call, embedded, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.embedded import EmbeddedLab
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[EmbeddedLab]:
     """One without a session; that of an interrupted one where there was one."""
-    made = EmbeddedLab(settings(tmp_path, resume=True), "w")
-    made.start()
+    made = embedded(tmp_path, resume=True)
+    made.start("w")
     yield made
     made.stop()
 
@@ -90,15 +90,15 @@ async def test_it_is_powered_off_when_nothing_was_asked_for(lab: EmbeddedLab) ->
     told="nothing",
 )
 async def test_a_report_waits_for_its_session(tmp_path: Path) -> None:
-    first = EmbeddedLab(settings(tmp_path), "w")
-    first.start()
+    first = embedded(tmp_path)
+    first.start("w")
     with Client(first) as client:
         client.submit(opened(client), [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
         assert (await call(port_of(first), "GET")).status == 200
         assert (await call(port_of(first), "POST")).status == 200
     first.stop()
-    second = EmbeddedLab(settings(tmp_path, resume=True), "w")
-    second.start()
+    second = embedded(tmp_path, resume=True)
+    second.start("w")
     try:
         report = await early(second, "PUT", b'{"title": "said early"}')
         assert not report.done()

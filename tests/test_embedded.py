@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labs import open_sockets, settings, sims, workload
+from labs import embedded, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
 from pytest_dispatch.core.model import Outcome, Policy
@@ -22,22 +21,12 @@ from pytest_dispatch.server.wire import OpenSession, RunView, Wanted
 from pytest_dispatch.settings import read_spec
 
 
-@pytest.fixture
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def _nothing_stays(temp: Path) -> Iterator[None]:
+def _nothing_stays() -> Iterator[None]:
     threads, sockets = set(threading.enumerate()), open_sockets()
     yield
     left = {thread for thread in threading.enumerate() if thread.is_alive()} - threads
     assert not left
-    assert not list(temp.iterdir())
     assert open_sockets() == sockets
 
 
@@ -47,11 +36,10 @@ def outcome_of(client: LabClient, view: RunView) -> Outcome:
     return done.run.outcome
 
 
-def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
-    lab = EmbeddedLab(settings(tmp_path, machines=sims(2)), "w")
-    lab.start()
+def test_a_session_and_its_end(tmp_path: Path) -> None:
+    lab = embedded(tmp_path, machines=sims(2))
+    lab.start("w")
     try:
-        assert len(list(temp.iterdir())) == 1  # for the machines
         client = LabClient(lab.url, lab.token)
         session = client.open(OpenSession(source="w", policy=Policy())).id
         wanted = [Wanted(key=n, workload=workload(tmp_path / f"{n}.efi", scenario=n)) for n in ("pass", "fail")]
@@ -65,7 +53,7 @@ def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
 
 
 def test_each_lab_has_a_token_of_its_own(tmp_path: Path) -> None:
-    first, second = EmbeddedLab(settings(tmp_path), "w"), EmbeddedLab(settings(tmp_path), "w")
+    first, second = embedded(tmp_path), embedded(tmp_path)
     assert first.token != second.token
     assert len(first.token) >= 32
     assert first.token not in repr(first)
@@ -88,9 +76,9 @@ def test_each_lab_has_a_token_of_its_own(tmp_path: Path) -> None:
 def test_what_cannot_be_started_says_why_and_leaves_nothing(
     tmp_path: Path, changes: dict[str, object], error: type[DispatchError], why: str
 ) -> None:
-    lab = EmbeddedLab(settings(tmp_path, **changes), "w")
+    lab = embedded(tmp_path, **changes)
     with pytest.raises(error, match=why):
-        lab.start()
+        lab.start("w")
     lab.stop()
 
 
@@ -98,10 +86,10 @@ def test_what_cannot_be_started_says_why_and_leaves_nothing(
 def test_a_port_that_is_taken(tmp_path: Path, host: str, family: socket.AddressFamily) -> None:
     with socket.create_server((host, 0), family=family) as other:
         port = other.getsockname()[1]
-        lab = EmbeddedLab(settings(tmp_path, host=host, port=port), "w")
+        lab = embedded(tmp_path, host=host, port=port)
         shown = f"[{host}]" if ":" in host else host
         with pytest.raises(LabError) as caught:
-            lab.start()
+            lab.start("w")
     assert str(caught.value) == (
         f"cannot listen on {shown}:{port}: another program listens there; use another port with"
         f" --dispatch-bind {shown}:PORT (port 0 picks a free one)"
@@ -109,26 +97,26 @@ def test_a_port_that_is_taken(tmp_path: Path, host: str, family: socket.AddressF
 
 
 def test_the_journal_of_a_lab_that_runs_is_not_for_another(tmp_path: Path) -> None:
-    first, second = EmbeddedLab(settings(tmp_path), "w"), EmbeddedLab(settings(tmp_path), "w")
-    first.start()
+    first, second = embedded(tmp_path), embedded(tmp_path)
+    first.start("w")
     try:
         with pytest.raises(JournalError, match="another session is using it"):
-            second.start()
+            second.start("w")
     finally:
         first.stop()
-    second.start()
+    second.start("w")
     second.stop()
 
 
 def test_a_resumed_session_listens_where_its_machines_report_to(tmp_path: Path) -> None:
-    first = EmbeddedLab(settings(tmp_path), "w")
-    first.start()
+    first = embedded(tmp_path)
+    first.start("w")
     with LabClientOf(first) as client:
         opened = client.open(OpenSession(source="w", policy=Policy()))
         client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
     first.stop()
-    second = EmbeddedLab(settings(tmp_path, resume=True), "w")
-    second.start()
+    second = embedded(tmp_path, resume=True)
+    second.start("w")
     try:
         assert second.url == first.url
         with LabClientOf(second) as client:
@@ -160,8 +148,8 @@ class LabClientOf(LabClient):
 )
 def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) -> None:
     """On the one interface that it listens on; that it cannot be announced is no reason to stop."""
-    lab = EmbeddedLab(settings(tmp_path, announce=True, path=path), "w")
-    lab.start()
+    lab = embedded(tmp_path, announce=True, path=path)
+    lab.start("w")
     try:
         with LabClientOf(lab) as client:
             session = client.open(OpenSession(source="w", policy=Policy())).id
@@ -174,8 +162,8 @@ def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) ->
 
 
 def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> None:
-    lab = EmbeddedLab(settings(tmp_path), "w")
-    lab.start()
+    lab = embedded(tmp_path)
+    lab.start("w")
     with LabClientOf(lab) as client:
         session = client.open(OpenSession(source="w", policy=Policy())).id
         wanted = [Wanted(key="k", workload=workload(tmp_path / "a.efi", 8 * 2**20))]
@@ -193,9 +181,9 @@ def test_filers_need_a_token(tmp_path: Path) -> None:
     """With one they speak with the GitHub that the settings name; without one what is kept stays kept."""
     from pytest_dispatch.embedded import _Filers
 
-    assert _Filers(settings(tmp_path))("o/r") is None
+    assert _Filers(plan(tmp_path))("o/r") is None
     token = Token("t0ken", "a test", "http://127.0.0.1:9")
-    made = _Filers(settings(tmp_path, token=token, api_url="http://127.0.0.1:9"))
+    made = _Filers(plan(tmp_path, token=token, api_url="http://127.0.0.1:9"))
     assert made("o/r") is made("o/r") is not None
 
 
@@ -236,8 +224,8 @@ def test_a_third_party_s_machine_that_does_not_stop_is_told_and_the_rest_stops(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[pytest_dispatch.machines]\nthird = third:create\n")
     monkeypatch.syspath_prepend(package)
-    lab = EmbeddedLab(settings(tmp_path, machines=(Spec(scheme="third", text="third"),)), "w")
-    lab.start()
+    lab = embedded(tmp_path, machines=(Spec(scheme="third", text="third"),))
+    lab.start("w")
     with pytest.raises(LabError, match=r"^not everything could be stopped: OSError: the plug does not answer$"):
         lab.stop()
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from faults import fault
 from fuzzing import MINUTES, fuzz
-from labs import settings, workload
+from labs import embedded, workload
 from plugin_bench import WITHOUT
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError
@@ -146,18 +146,18 @@ def statuses(came: bytes) -> list[bytes]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("fuzzed")
-    embedded = EmbeddedLab(settings(folder), "w")
-    embedded.start()
-    client = LabClient(embedded.url, embedded.token)
+    lab = embedded(folder)
+    lab.start("w")
+    client = LabClient(lab.url, lab.token)
     policy = Policy(limits=Limits(assign=86400, boot=86400, report=86400))
     try:
-        running = Lab(embedded, client, client.open(OpenSession(source="w", policy=policy)).id, folder)
+        running = Lab(lab, client, client.open(OpenSession(source="w", policy=policy)).id, folder)
         running.boots(HOSTILE, None)
         yield running
         running.boots("127.0.0.9")
     finally:
         client.close()
-        embedded.stop()
+        lab.stop()
 
 
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT"]) | st.sampled_from(

@@ -17,7 +17,7 @@ from openapi_core.validation.response.exceptions import InvalidData
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from labs import settings, sims, workload
+from labs import embedded, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Policy
@@ -115,8 +115,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[EmbeddedLab]:
-    lab = EmbeddedLab(settings(tmp_path, machines=sims(2)), "w")
-    lab.start()
+    lab = embedded(tmp_path, machines=sims(2))
+    lab.start("w")
     yield lab
     lab.stop()
 

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from databases import Place
-from labs import settings
+from labs import embedded
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.token import Token
-from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, Post
 from pytest_dispatch.report.filing import FilingError
 from pytest_dispatch.server.wire import OpenSession
@@ -340,9 +339,8 @@ def test_a_letter_without_an_address_is_for_the_very_repository_alone(
     with FakeGitHub() as github:
         github.add_repo("o/r")
         token = Token(github.token, "a test", github.url)
-        asked = settings(path.parent, token=token, api_url=github.url, issues_repo=repo, db=str(path))
-        lab = EmbeddedLab(asked, "w")
-        lab.start()
+        lab = embedded(path.parent, token=token, api_url=github.url, issues_repo=repo, db=str(path))
+        lab.start("w")
         client = LabClient(lab.url, lab.token)
         try:
             session = client.open(OpenSession(source="w", policy=Policy())).id

@@ -28,7 +28,7 @@ PASSWORD = "hushhushhush"
 #: What every token that the lab makes begins with in these runs, in two halves: the files here are searched too.
 MADE = ("plan", "ted7")
 
-#: Loaded by the runs, as a plugin of a user could be: tokens can be told then, those of the lab and of its machines.
+#: Loaded by every Python of the runs: tokens can be told then, those of the lab and of its machines.
 PLANT = f"""
 import os, secrets
 
@@ -86,7 +86,7 @@ def noted(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def bench(pytester: pytest.Pytester, noted: Path) -> Bench:
     bench = Bench(pytester)
     bench.workloads({"a": "pass", "b": "fail"})
-    bench.path.joinpath("plant.py").write_text(PLANT)
+    bench.path.joinpath("sitecustomize.py").write_text(PLANT)
     pytester.syspathinsert()
     return bench
 
@@ -162,7 +162,7 @@ def shown_in(folder: Path, *texts: str) -> set[str]:
     return found
 
 
-LOUD = ("-vvv", "--showlocals", "--debug", "-o", "log_cli_level=DEBUG", "-o", "log_level=DEBUG", "-rA", "-p", "plant")
+LOUD = ("-vvv", "--showlocals", "--debug", "-o", "log_cli_level=DEBUG", "-o", "log_level=DEBUG", "-rA")
 FILES = ("--junitxml=own.xml", "--dispatch-junit=cases.xml", "--dispatch-db=journal.db", "--dispatch-cache=cache")
 QUICK = ("--dispatch-retries=0", "--dispatch-drain=0", "--dispatch-machine=sim?pace=0.001")
 HERE = ("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns")
@@ -420,9 +420,9 @@ def test_the_database_is_opened_with_the_password_that_was_given(pytester: pytes
     url = f"postgresql+psycopg://u:{PASSWORD}@127.0.0.1:9/x"
     config = pytester.parseconfig("--dispatch-repo=me/lab", f"--dispatch-token={OPTION}", f"--dispatch-db={url}")
     settings = read_settings(config)
-    assert settings.db == url
-    assert settings.token is not None
-    assert settings.token.reveal() == OPTION
+    assert settings.plan.db == url
+    assert settings.plan.token is not None
+    assert settings.plan.token.reveal() == OPTION
     assert config.getoption("dispatch_db") == "postgresql+psycopg://u:***@127.0.0.1:9/x"
     assert config.getoption("dispatch_token") == "***"
 

@@ -1,4 +1,4 @@
-"""A lab inside this process: built from the settings, served from a thread of its own."""
+"""A lab inside this process: built from a blueprint, served from a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
+from pytest_dispatch.pipe import Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal, Letter
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab.outbox import Filer, Post
+    from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine, Spec
+    from pytest_dispatch.pipe import Blueprint
     from pytest_dispatch.report.github import GitHubFiler
-    from pytest_dispatch.settings import Settings
 
 START = 30.0  # seconds that a start may take
 STOP = 2.0  # seconds that a stop may take
@@ -37,28 +38,29 @@ class EmbeddedLab:
     """`start` it, use its `url` and `token`, `stop` it.
 
     Args:
-        settings: What the user asked for.
-        source: Name of the workloads' source, under which an interrupted session is found again.
+        plan: What to build it from.
 
     Attributes:
         token: Opens the API.
         url: `http://HOST:PORT` of the lab, as seen from this computer.
         damage: What was wrong with its journal, and is mended; empty if it was whole.
-        post: How the outbox stood when the lab was stopped; None until then.
+        end: How the outbox stood when it was stopped; None until then.
     """
 
-    def __init__(self, settings: Settings, source: str) -> None:
-        self._settings = settings
-        self._source = source
+    def __init__(self, plan: Blueprint) -> None:
+        self._plan = plan
         self._loop = LoopThread()
         self._parts = ExitStack()
         self.token = secrets.token_urlsafe(24)
         self.url = ""
         self.damage = ""
-        self.post: Post | None = None
+        self.end: Stopped | None = None
 
-    def start(self) -> None:
+    def start(self, source: str) -> None:
         """Bring everything up.
+
+        Args:
+            source: Name of the workloads' source, under which an interrupted session is found again.
 
         Raises:
             DispatchError: Something is missing or taken; nothing is left running.
@@ -66,15 +68,15 @@ class EmbeddedLab:
         with ExitStack() as parts:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
-            machines = [m for spec in self._settings.machines for m in make_machines(spec, state)]
+            machines = [m for spec in self._plan.machines for m in make_machines(spec, state)]
             tell_apart(machines)
-            journal = Journal(self._settings.db)
+            journal = Journal(self._plan.db)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage
             self._loop.start()
             parts.callback(self._loop.stop)
-            self._loop.call(lambda: self._start(parts, journal, machines), START)
+            self._loop.call(lambda: self._start(parts, journal, machines, source), START)
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -85,10 +87,10 @@ class EmbeddedLab:
         """
         self._parts.close()
 
-    async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine]) -> None:
-        settings = self._settings
-        bytes_cache = AssetCache(settings.cache, settings.cache_limit, settings.token)
-        filers = _Filers(settings)
+    async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine], source: str) -> None:
+        plan = self._plan
+        bytes_cache = AssetCache(plan.cache, plan.cache_limit, plan.token)
+        filers = _Filers(plan)
         parts.callback(filers.close)
         lab = Lab(
             clock=SteadyClock(),
@@ -96,13 +98,14 @@ class EmbeddedLab:
             cache=bytes_cache,
             machines=machines,
             filers=filers,
-            api=settings.api_url,
+            api=plan.api_url,
         )
         lab.queue.expecting = True
-        server = LabServer(lab, self._address(journal), self.token)
+        server = LabServer(lab, self._address(journal, source), self.token)
 
         async def stop() -> None:
-            self.post = lab.post()
+            post = lab.post()
+            self.end = Stopped(pending=post.pending, unfiled=post.unfiled)
             ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
             await bytes_cache.aclose()
             for end in ends:
@@ -120,39 +123,39 @@ class EmbeddedLab:
         Without one it may be for any GitHub. That it is for this session's is safe to say only of a letter for the
         very repository in which this session files its own: whoever may read those may read it.
         """
-        if letter.api or letter.repo != self._settings.issues_repo:
+        if letter.api or letter.repo != self._plan.issues_repo:
             return letter
-        return replace(letter, api=self._settings.api_url)
+        return replace(letter, api=self._plan.api_url)
 
-    def _address(self, journal: Journal) -> Address:
-        settings, port = self._settings, self._settings.port
-        interrupted = journal.last_unfinished(self._source) if settings.resume else None
+    def _address(self, journal: Journal, source: str) -> Address:
+        plan, port = self._plan, self._plan.port
+        interrupted = journal.last_unfinished(source) if plan.resume else None
         if port == 0 and interrupted is not None:
             port = interrupted.port  # where its machines report to
         return Address(
-            host=settings.host,
+            host=plan.host,
             port=port,
-            path=settings.path,
-            allow=settings.allow,
-            announce=settings.announce,
+            path=plan.path,
+            allow=plan.allow,
+            announce=plan.announce,
         )
 
 
 class _Filers:
     """Filers by repository: for this session's, and for what earlier sessions left."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, plan: Blueprint) -> None:
+        self._plan = plan
         self._open: dict[str, GitHubFiler] = {}
 
     def __call__(self, repo: str) -> Filer | None:
         """The repository's; None without a token."""
-        if self._settings.token is None:
+        if self._plan.token is None:
             return None
         if repo not in self._open:
             from pytest_dispatch.report.github import GitHubFiler
 
-            self._open[repo] = GitHubFiler(repo, self._settings.token, self._settings.api_url)
+            self._open[repo] = GitHubFiler(repo, self._plan.token, self._plan.api_url)
         return self._open[repo]
 
     def close(self) -> None:

@@ -32,11 +32,11 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
     facts = [listing.name, _kinds(listing)]
     if client is not None:
         facts.append(f"boot URL {_boot_urls(settings, client.url)}")
-        facts += [f"machines {', '.join(spec.text for spec in settings.machines)}"] * bool(settings.machines)
-        facts += ["resumed" if resumed else "nothing to resume"] * settings.resume
-        if settings.announce:
+        facts += [f"machines {', '.join(spec.text for spec in settings.plan.machines)}"] * bool(settings.plan.machines)
+        facts += ["resumed" if resumed else "nothing to resume"] * settings.plan.resume
+        if settings.plan.announce:
             facts.append(f"mDNS {_announced(client, session)}")
-    if settings.issues and settings.token is None:
+    if settings.issues and settings.plan.token is None:
         facts.append("no token: issues are not filed")
     return f"dispatch: {plain_line('; '.join(facts), 400)}"
 
@@ -56,11 +56,11 @@ def _announced(client: LabClient, session: str) -> str:
 
 def _boot_urls(settings: Settings, url: str) -> str:
     """As machines need it: the lab's own URL is how this computer reaches it."""
-    if settings.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not listened on
-        return f"{url}{settings.path}"
+    if settings.plan.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not listened on
+        return f"{url}{settings.plan.path}"
     port = url.rpartition(":")[2]
-    urls = [f"http://{host}:{port}{settings.path}" for host in _own_hosts(settings.host)]
-    return " or ".join(urls[:SHOWN]) or f"{url}{settings.path}"
+    urls = [f"http://{host}:{port}{settings.plan.path}" for host in _own_hosts(settings.plan.host)]
+    return " or ".join(urls[:SHOWN]) or f"{url}{settings.plan.path}"
 
 
 def _own_hosts(bound: str) -> Iterator[str]:

@@ -123,6 +123,13 @@ OPTIONS = (
     Option("--dispatch-db", "PATH", "The journal (default: dispatch/journal.db in pytest's cache directory)"),
     Option("--dispatch-cache", "DIR", "Where release assets are kept (default: the user's cache directory)"),
     Option("--dispatch-junit", "FILE", "Write a JUnit file with a test case for each sub-test"),
+    Option(
+        "--dispatch-lab",
+        "WHERE",
+        "Where the lab runs: in a process of its own, or in a thread of pytest's, to debug a machine driver (default:"
+        " process)",
+        choices=("process", "thread"),
+    ),
     Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
 )
 

@@ -32,7 +32,8 @@ from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
 
 if TYPE_CHECKING:
     from pytest_dispatch.embedded import EmbeddedLab
-    from pytest_dispatch.lab.outbox import Post
+    from pytest_dispatch.pipe import Stopped
+    from pytest_dispatch.process import LabProcess
 
 #: Options of pytest with which nothing is run.
 _ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
@@ -68,7 +69,7 @@ class DispatchSession:
         self._config = config
         self._settings = settings
         self._desk: Desk | None = None
-        self._lab: EmbeddedLab | None = None
+        self._lab: LabProcess | EmbeddedLab | None = None
         self._watcher: Watcher | None = None
         self._display = TerminalDisplay(config)
         self._damage = ""
@@ -76,7 +77,7 @@ class DispatchSession:
         self._troubles: list[str] = []
         self._resumed = False
         self._cut_off = False
-        self._post: Post | None = None
+        self._end: Stopped | None = None
         self._cases = CaseLog()
 
     # Beginning
@@ -86,13 +87,15 @@ class DispatchSession:
         """List the source; start the lab unless nothing is to be run."""
         config, display = self._config, self._display
         with _usage_errors():
+            if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
+                self._lab = _lab(self._settings)
             desk = Desk(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
             desk.wanted = take_node_ids(config, desk.listing.name)
             check_names(desk)
             self._desk = config.stash[DESK] = desk
             config.pluginmanager.register(DispatchCollection(config, desk), "dispatch-collection")
-            if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
-                self._start(desk)
+            if self._lab is not None:
+                self._start(desk, self._lab)
 
     def _list(self) -> Listing:
         settings = self._settings
@@ -103,17 +106,15 @@ class DispatchSession:
         else:
             from pytest_dispatch.sources.release import list_release
 
-            listing = list_release(settings.repo, settings.tag or None, settings.token, settings.api_url)
+            listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
         workloads = list(listing.workloads)
         with _hook_errors("pytest_dispatch_workloads"):
             self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
         _check_workloads(workloads)
         return Listing(name=listing.name, workloads=tuple(workloads))
 
-    def _start(self, desk: Desk) -> None:
-        # With these come an HTTP server and client and a database: not for those who only look.
-        from pytest_dispatch.client import LabClient
-        from pytest_dispatch.embedded import EmbeddedLab
+    def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
+        from pytest_dispatch.client import LabClient  # and with it an HTTP client: not for those who only look
 
         settings, hook = self._settings, self._config.hook
         if settings.junit is not None:
@@ -122,13 +123,12 @@ class DispatchSession:
         request = OpenSession(
             source=desk.listing.name,
             policy=replace(settings.policy, judged=any(hook.get_hookimpls() for hook in hooks)),
-            issues=settings.issues if settings.token else (),
-            issues_repo=settings.issues_repo,
+            issues=settings.issues if settings.plan.token else (),
+            issues_repo=settings.plan.issues_repo,
             issues_raw=settings.issues_raw,
-            resume=settings.resume,
+            resume=settings.plan.resume,
         )
-        self._lab = lab = EmbeddedLab(settings, desk.listing.name)
-        lab.start()
+        lab.start(desk.listing.name)
         self._damage = lab.damage
         desk.client = client = LabClient(lab.url, lab.token)
         opened = client.open(request)
@@ -191,7 +191,7 @@ class DispatchSession:
         finally:
             self.stop()
         if self._cut_off:
-            self._troubles += _undone(self._display.runs(), self._post)
+            self._troubles += _undone(self._display.runs(), self._end)
         if self._settings.junit and self._watcher is not None:
             self._write_cases(self._settings.junit)
 
@@ -225,9 +225,10 @@ class DispatchSession:
             try:
                 if lab is not None:
                     lab.stop()
-                    self._post = lab.post
             except LabError as error:
                 self._troubles.append(str(error))
+            if lab is not None:
+                self._end = lab.end
             if self._watcher is not None:
                 self._watcher.stop()
             if desk is not None:
@@ -235,16 +236,27 @@ class DispatchSession:
             self._display.close()
 
 
-def _undone(runs: Sequence[Run], post: Post | None) -> Iterator[str]:
+def _lab(settings: Settings) -> LabProcess | EmbeddedLab:
+    """The lab where it is wanted, not yet started; what the other would need is not loaded."""
+    if settings.in_thread:
+        from pytest_dispatch.embedded import EmbeddedLab
+
+        return EmbeddedLab(settings.plan)
+    from pytest_dispatch.process import LabProcess
+
+    return LabProcess(settings.plan)
+
+
+def _undone(runs: Sequence[Run], end: Stopped | None) -> Iterator[str]:
     """What a session that is cut off leaves to the next one, a line each."""
     left = sum(run.outcome is None for run in runs)
     if left:
         yield f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"
-    if post is None:
+    if end is None:
         return
-    if post.pending:
-        yield f"issues not filed yet: {post.pending}; the next session files them"
-    for line in post.unfiled:
+    if end.pending:
+        yield f"issues not filed yet: {end.pending}; the next session files them"
+    for line in end.unfiled:
         yield plain_line(f"not filed, {line}", 400)
 
 

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,10 @@ from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import checked_api_url, is_repo
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.masking import GIVEN, refuse_in_ini
+from pytest_dispatch.pipe import Blueprint
 
 if TYPE_CHECKING:
-    from pytest_dispatch.server.app import Network
+    from pytest_dispatch.pipe import Network
     from pytest_dispatch.sources.token import Token
 
 MOST_MACHINES = 10_000
@@ -39,30 +40,19 @@ _SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?::(?P<count>[0-9]+))?(?:\?(?P<
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that options and ini keys say, checked."""
+    """Everything that options and ini keys say, checked; and of that, what the lab needs to know."""
 
     repo: str
     tag: str
     folder: Path | None
     folder_shown: str
-    token: Token | None
-    api_url: str
-    host: str
-    port: int
-    path: str
-    machines: tuple[Spec, ...]
-    allow: tuple[Network, ...]
     issues: tuple[Outcome, ...]
-    issues_repo: str
     issues_raw: bool
     policy: Policy
     drain: float
-    resume: bool
-    db: str = field(repr=False)  # a database's URL may hold a password
-    cache: Path
-    cache_limit: int
     junit: Path | None
-    announce: bool
+    plan: Blueprint
+    in_thread: bool
 
 
 class _Values:
@@ -130,24 +120,27 @@ def read_settings(config: pytest.Config) -> Settings:
         tag=values.text("dispatch_tag"),
         folder=values.path("dispatch_dir") if folder else None,
         folder_shown=folder.rstrip("/") or folder,
-        token=_token(values, api_url) if repo or issues else None,
-        api_url=api_url,
-        host=host,
-        port=port,
-        path=_path(values.text("dispatch_path", "/dispatch")),
-        machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
-        allow=tuple(_network(text) for text in values.lines("dispatch_allow")),
         issues=issues,
-        issues_repo=_issues_repo(values, repo) if issues else "",
         issues_raw=values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw",
         policy=_policy(values),
         drain=values.duration("dispatch_drain", "5m"),
-        resume=values.flag("dispatch_resume"),
-        db=_db(values),
-        cache=values.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
-        cache_limit=_gigabytes(str(config.getini("dispatch_cache_limit") or "20")),
         junit=values.path("dispatch_junit"),
-        announce=not values.flag("dispatch_no_mdns"),
+        in_thread=values.choice("dispatch_lab", ("process", "thread"), "process") == "thread",
+        plan=Blueprint(
+            token=_token(values, api_url) if repo or issues else None,
+            api_url=api_url,
+            issues_repo=_issues_repo(values, repo) if issues else "",
+            host=host,
+            port=port,
+            path=_path(values.text("dispatch_path", "/dispatch")),
+            allow=tuple(_network(text) for text in values.lines("dispatch_allow")),
+            announce=not values.flag("dispatch_no_mdns"),
+            machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
+            resume=values.flag("dispatch_resume"),
+            db=_db(values),
+            cache=values.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
+            cache_limit=_gigabytes(str(config.getini("dispatch_cache_limit") or "20")),
+        ),
     )
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from forks import Forks, Run
 from outcome_table import ELSEWHERE, ERROR, FAILED, PASSED, ROWS, SKIPPED, Row, as_markdown
-from plugin_bench import HERE, WITHOUT
+from plugin_bench import HERE, IN_THREAD, WITHOUT
 from pytest_dispatch.core.states import ENDINGS, UNRETURNED
 from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 
@@ -156,7 +156,7 @@ def _prepare(folder: Path, rows: list[Row]) -> None:
 def _start(forks: Forks, folder: Path, given: list[str], token: str) -> Run:
     tests = Path(__file__).parent.parent
     command = [
-        "-v", "-rA", *given, *HERE, *WITHOUT, "--dispatch-db=journal.db", "--dispatch-cache=cache",
+        "-v", "-rA", *given, IN_THREAD, *HERE, *WITHOUT, "--dispatch-db=journal.db", "--dispatch-cache=cache",
         "--dispatch-retries=0", "--dispatch-drain=0", "--junitxml=own.xml", "--dispatch-junit=cases.xml",
     ]  # fmt: skip
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

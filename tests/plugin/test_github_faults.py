@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from faults import fault
-from plugin_bench import HERE, SIMS, WITHOUT, Bench, clean
+from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench, clean
 from pytest_dispatch.report.fences import ZERO_WIDTH
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -341,7 +341,15 @@ def released(bench: Bench, github: FakeGitHub, happens: Callable[[], object], *a
     """Run the workloads of a release in this process."""
     github.add_release(REPO, "v1", {"a.efi": (EFI, b"MZ one"), "b.efi": (EFI, b"MZ two")})
     asked = (f"--dispatch-repo={REPO}", f"--dispatch-api-url={github.url}", f"--dispatch-token={github.token}")
-    here = (SIMS, *HERE, *WITHOUT, f"--dispatch-cache={bench.path / 'cache'}", "--dispatch-issues=none", "-v")
+    here = (
+        SIMS,
+        IN_THREAD,
+        *HERE,
+        *WITHOUT,
+        f"--dispatch-cache={bench.path / 'cache'}",
+        "--dispatch-issues=none",
+        "-v",
+    )
     return clean(bench.pytester.runpytest_inprocess(*asked, *here, *args, plugins=[Meanwhile(happens)]))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from faults import fault
-from plugin_bench import BESIDE, HERE, NEIGHBOURS, SIMS, Bench
+from plugin_bench import BESIDE, HERE, IN_THREAD, NEIGHBOURS, SIMS, Bench
 from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts by /proc, as Linux has it")
@@ -26,8 +26,13 @@ from pathlib import Path
 
 def note(event, args):
     if event == "socket.bind" and args[0].type == socket.SOCK_STREAM:
-        with open("bound.txt", "a") as file:
-            file.write(threading.current_thread().name + "\\n")
+        by = threading.current_thread().name
+    elif event == "subprocess.Popen" and any("pytest_dispatch.program" in arg for arg in args[1]):
+        by = "the lab's process"
+    else:
+        return
+    with open("labs.txt", "a") as file:
+        file.write(by + "\\n")
 
 sys.addaudithook(note)
 
@@ -60,6 +65,10 @@ def pytest_unconfigure():
 def plain(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
     bench.workloads({"a": "pass", "b": "fail", "c": "no-boot"})
     return (SIMS,)
+
+
+def in_a_thread(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
+    return (*plain(bench, github), IN_THREAD)
 
 
 def stopped(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
@@ -132,6 +141,7 @@ def pytest_dispatch_event(run, event):
 #: What a session goes through, and what it ends with.
 SESSIONS: Mapping[Callable[[Bench, FakeGitHub], tuple[str, ...]], int] = {
     plain: 1,
+    in_a_thread: 1,
     stopped: 1,
     without_machines: 1,
     with_issues: 0,
@@ -165,8 +175,10 @@ def test_nothing_is_left(
     assert set(left(bench)) == {"left-main"} | ({"left-gw0", "left-gw1"} if session is with_workers else set())
     assert not any(left(bench).values()), left(bench)
     assert list(scratch.iterdir()) == []
-    servers = [who for who in bench.path.joinpath("bound.txt").read_text().split() if who != "MainThread"]
-    assert servers == ["dispatch-lab"]  # others try whether there is IPv6
+    labs = [who for who in bench.path.joinpath("labs.txt").read_text().splitlines() if who != "MainThread"]
+    assert labs == [
+        "dispatch-lab" if session is in_a_thread else "the lab's process"
+    ]  # others try whether there is IPv6
     if session is with_neighbours:
         [plugins] = re.findall(r"(?m)^plugins: (.*)$", result.stdout.str())
         active = {name.rpartition("-")[0] for name in plugins.split(", ")}

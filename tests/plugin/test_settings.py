@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from plugin_bench import WITHOUT, Bench
+from pytest_dispatch.pipe import Blueprint
 from pytest_dispatch.plugin import OPTIONS
 from pytest_dispatch.settings import Settings, read_settings
 
@@ -37,6 +38,7 @@ GIVEN = {
     "--dispatch-db": "some/j.db",
     "--dispatch-cache": "some/assets",
     "--dispatch-junit": "some/j.xml",
+    "--dispatch-lab": "thread",
     "--dispatch-no-mdns": "",
 }
 
@@ -47,7 +49,8 @@ def read(bench: Bench, *args: str) -> Settings:
 
 def changes(before: Settings, after: Settings) -> dict[str, str]:
     """What differs."""
-    pairs = ((f.name, repr(getattr(before, f.name)), repr(getattr(after, f.name))) for f in fields(Settings))
+    both = [(before, after, Settings), (before.plan, after.plan, Blueprint)]
+    pairs = ((f.name, repr(getattr(a, f.name)), repr(getattr(b, f.name))) for a, b, of in both for f in fields(of))
     return {name: new for name, old, new in pairs if old != new}
 
 
@@ -76,12 +79,12 @@ def test_an_option_wins_over_its_ini_key(bench: Bench) -> None:
     bench.pytester.makeini("[pytest]\ndispatch_dir = w\ndispatch_retries = 5\ndispatch_machine = sim:2\n")
     settings = read(bench, "--dispatch-retries=0", "--dispatch-machine=sim:3", "--dispatch-machine=qemu")
     assert settings.policy.retries == 0
-    assert [spec.text for spec in settings.machines] == ["sim:3", "qemu"]
+    assert [spec.text for spec in settings.plan.machines] == ["sim:3", "qemu"]
     assert read(bench).policy.retries == 5
 
 
 def test_the_last_of_two_counts(bench: Bench) -> None:
-    assert read(bench, "--dispatch-dir=w", "--dispatch-path=/a", "--dispatch-path=/b").path == "/b"
+    assert read(bench, "--dispatch-dir=w", "--dispatch-path=/a", "--dispatch-path=/b").plan.path == "/b"
 
 
 def test_a_source_on_the_command_line_wins_over_another_in_the_ini_file(bench: Bench) -> None:
@@ -96,23 +99,23 @@ def test_paths_are_relative_to_where_they_were_given(bench: Bench, monkeypatch: 
     bench.pytester.makeini("[pytest]\ndispatch_dir = w\ndispatch_db = j.db\n")
     monkeypatch.chdir(inside)
     settings = read(bench, "--dispatch-junit=j.xml")
-    assert (settings.folder, settings.db) == (bench.path / "w", str(bench.path / "j.db"))
+    assert (settings.folder, settings.plan.db) == (bench.path / "w", str(bench.path / "j.db"))
     assert settings.junit == inside / "j.xml"
-    assert read(bench, "--dispatch-cache=~/assets").cache == Path("~/assets").expanduser()
+    assert read(bench, "--dispatch-cache=~/assets").plan.cache == Path("~/assets").expanduser()
 
 
 def test_the_journal_is_in_the_cache_directory(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     settings = read_settings(bench.pytester.parseconfigure("--dispatch-dir=w", *WITHOUT))
-    assert Path(settings.db).parent == bench.path / ".pytest_cache" / "d" / "dispatch"
+    assert Path(settings.plan.db).parent == bench.path / ".pytest_cache" / "d" / "dispatch"
     assert (bench.path / ".pytest_cache" / ".gitignore").exists()
-    without = Path(read(bench, "--dispatch-dir=w", "-p", "no:cacheprovider").db)
+    without = Path(read(bench, "--dispatch-dir=w", "-p", "no:cacheprovider").plan.db)
     assert without.parent.name == "journals"
     assert bench.path not in without.parents
 
 
 def test_a_database_of_its_own(bench: Bench) -> None:
-    assert read(bench, "--dispatch-dir=w", "--dispatch-db=sqlite:///j.db").db == "sqlite:///j.db"
+    assert read(bench, "--dispatch-dir=w", "--dispatch-db=sqlite:///j.db").plan.db == "sqlite:///j.db"
 
 
 def test_labels_count_in_any_case(bench: Bench) -> None:
@@ -123,13 +126,13 @@ def test_labels_count_in_any_case(bench: Bench) -> None:
 
 def test_the_environment_names_an_enterprise_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_API_URL", "https://git.example/api/v3/")
-    assert read(bench, "--dispatch-repo=me/lab").api_url == "https://git.example/api/v3"
+    assert read(bench, "--dispatch-repo=me/lab").plan.api_url == "https://git.example/api/v3"
 
 
 def test_issues_of_a_folder(bench: Bench) -> None:
     settings = read(bench, "--dispatch-dir=w", "--dispatch-issues=failed", "--dispatch-issues-repo=me/lab")
-    assert (settings.issues, settings.issues_repo) == (("failed",), "me/lab")
-    assert read(bench, "--dispatch-dir=w").issues_repo == ""
+    assert (settings.issues, settings.plan.issues_repo) == (("failed",), "me/lab")
+    assert read(bench, "--dispatch-dir=w").plan.issues_repo == ""
 
 
 def test_a_token_is_not_shown(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 #: Of PostgreSQL's advisory lock: the letters of "dispatch".
 _KEY = int.from_bytes(b"dispatch")
 
-PATIENCE = 1.0  # seconds in which a server notices that a client has gone
+PATIENCE = 1.0  # seconds in which a server notices that a client has gone, and a lab that its pytest was killed
 PAUSE = 0.05
 
 Release = Callable[[], None]
@@ -27,7 +27,7 @@ def lock_file(path: Path) -> Release | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock", thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE, poll_interval=PAUSE)
     except Timeout:
         return None
     return lock.release

@@ -1,0 +1,249 @@
+"""A lab in a process of its own: what comes over the pipe, and that nothing is left of it, however it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labs import PATIENCE, open_sockets, plan, sims, workload
+from pytest_dispatch.client import LabClient
+from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
+from pytest_dispatch.core.model import Outcome, Policy
+from pytest_dispatch.core.token import Token
+from pytest_dispatch.machines.base import Spec
+from pytest_dispatch.process import LabProcess
+from pytest_dispatch.server.wire import OpenSession, Wanted
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts by /proc, as Linux has it")
+
+DRIVER = """
+import logging, os, signal, sys, time
+
+class Machine:
+    name, alive = "odd-1", False
+
+    def __init__(self, what):
+        self.what = what
+
+    async def start(self, *url):
+        self.alive = True
+
+    async def stop(self):
+        if self.what == "does-not-stop":
+            raise OSError("the plug does not answer")
+        if self.what == "hangs":
+            time.sleep(3600)
+        if self.what == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def console(self):
+        return
+        yield
+
+
+def create(spec, state):
+    what = spec.text
+    print("a driver may print")
+    logging.getLogger("odd.driver").warning("made in %s", state.parent)
+    if what == "breaks":
+        raise RuntimeError("no such odd thing")
+    if what == "leaves":
+        os._exit(7)
+    return [Machine(what)]
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files; nothing stays in it, nor of threads, sockets and processes."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    threads, sockets = set(threading.enumerate()), open_sockets()
+    yield folder
+    assert not set(threading.enumerate()) - threads
+    assert open_sockets() == sockets
+    assert list(folder.iterdir()) == []
+    assert children() == set()
+
+
+def children() -> set[int]:
+    """Of this process, but for those of the test run's own."""
+    return {
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+        if b"pytest_dispatch.program" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    }
+
+
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> LabProcess:
+    """A lab with a third party's machine, found where this process finds it."""
+    package = tmp_path / "odd"
+    info = package / "odd-1.0.dist-info"
+    info.mkdir(parents=True)
+    (package / "odd_driver.py").write_text(DRIVER)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pytest_dispatch.machines]\nodd = odd_driver:create\n")
+    monkeypatch.syspath_prepend(package)
+    return LabProcess(plan(tmp_path, machines=(Spec(scheme="odd", text=what),)))
+
+
+def test_a_session_and_its_end(tmp_path: Path) -> None:
+    lab = LabProcess(plan(tmp_path, machines=sims(2)))
+    lab.start("w")
+    try:
+        assert len(children()) == 1
+        client = LabClient(lab.url, lab.token)
+        session = client.open(OpenSession(source="w", policy=Policy())).id
+        [view] = client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        assert next(seen for seen in client.follow(view.run.id) if seen.run.outcome).run.outcome is Outcome.PASSED
+        client.end(session)
+        client.close()
+    finally:
+        lab.stop()
+    lab.stop()
+    assert lab.end is not None
+    assert (lab.end.pending, lab.end.unfiled) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "why"),
+    [
+        ({"machines": (Spec(scheme="no", text="no:2"),)}, ConfigError, "expected one of .*sim, got 'no:2'"),
+        ({"db": "/dev/null/journal.db"}, JournalError, "journal /dev/null/journal.db: "),
+        ({"host": "192.0.2.1"}, LabError, r"cannot listen on 192\.0\.2\.1:0: this computer does not have that"),
+    ],
+)
+def test_what_cannot_be_started_says_why(
+    tmp_path: Path, changes: dict[str, object], error: type[DispatchError], why: str
+) -> None:
+    lab = LabProcess(plan(tmp_path, **changes))
+    with pytest.raises(error, match=why):
+        lab.start("w")
+    lab.stop()
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("breaks", "ended with exit code 1 (RuntimeError: no such odd thing) while it started"),
+        ("leaves", "ended with exit code 7 (a driver may print) while it started"),
+    ],
+)
+def test_one_that_breaks_down_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
+) -> None:
+    with pytest.raises(LabError) as caught:
+        odd(tmp_path, monkeypatch, what).start("w")
+    assert str(caught.value) == f"the lab's process {why}"
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("does-not-stop", "not everything could be stopped: OSError: the plug does not answer"),
+        ("hangs", "the lab's event loop did not end within 2 s: something blocks it"),
+        ("dies", "the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session"),
+    ],
+)
+def test_one_that_does_not_end_as_it_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
+) -> None:
+    lab = odd(tmp_path, monkeypatch, what)
+    lab.start("w")
+    with pytest.raises(LabError) as caught:
+        lab.stop()
+    assert str(caught.value) == why
+
+
+def test_one_that_is_stopped_by_a_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_dispatch.process.STOP", 0.2)
+    lab = LabProcess(plan(tmp_path))
+    lab.start("w")
+    [child] = children()
+    os.kill(child, signal.SIGSTOP)
+    with pytest.raises(LabError, match=r"did not end within 0\.2 s, and was killed"):
+        lab.stop()
+
+
+def test_one_that_is_not_started_is_stopped_all_the_same(tmp_path: Path) -> None:
+    """It had begun to load."""
+    lab = LabProcess(plan(tmp_path))
+    give_up = time.monotonic() + PATIENCE
+    while not (begun := children()) and time.monotonic() < give_up:
+        time.sleep(0.001)  # it has no command line yet
+    lab.stop()
+    assert len(begun) == 1
+
+
+def test_where_no_process_can_be_had(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "nowhere"))
+    with pytest.raises(LabError, match=r"^the lab's process cannot be started \(\[Errno 2\] .*nowhere/"):
+        LabProcess(plan(tmp_path))
+
+
+def test_what_it_logs_is_logged_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, temporary: Path
+) -> None:
+    lab = odd(tmp_path, monkeypatch, "sane")
+    lab.start("w")
+    lab.stop()
+    [logged] = [record for record in caplog.records if record.name == "odd.driver"]
+    assert logged.levelno == logging.WARNING
+    assert logged.getMessage().startswith(f"made in {temporary}/")
+
+
+def test_a_token_reaches_it_and_shows_nowhere(tmp_path: Path) -> None:
+    token = Token("gh-recognisable", "a test", "http://127.0.0.1:9")
+    lab = LabProcess(plan(tmp_path, token=token, api_url="http://127.0.0.1:9"))
+    lab.start("w")
+    try:
+        [child] = children()
+        seen = Path(f"/proc/{child}/cmdline").read_bytes() + Path(f"/proc/{child}/environ").read_bytes()
+        assert b"gh-recognisable" not in seen
+        assert lab.token.encode() not in seen
+        assert "gh-recognisable" not in repr(vars(lab))
+    finally:
+        lab.stop()
+
+
+KILLED = """
+import json, os, sys, tempfile
+sys.path[:0] = json.loads(sys.argv[1])
+from labs import plan
+from pathlib import Path
+from pytest_dispatch.process import LabProcess
+tempfile.tempdir = sys.argv[2]
+lab = LabProcess(plan(Path(sys.argv[3])))
+lab.start("w")
+print(lab.url, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_does_not_outlive_whoever_started_it(tmp_path: Path, temporary: Path) -> None:
+    """Killed without a word: the journal is free at once, and the folder is gone."""
+    args = [sys.executable, "-c", KILLED, json.dumps(sys.path), str(temporary), str(tmp_path)]
+    with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline().startswith(b"http://")
+        assert len(list(temporary.iterdir())) == 1
+        starter.kill()
+    again = LabProcess(plan(tmp_path))
+    again.start("w")
+    again.stop()
+    give_up = time.monotonic() + PATIENCE
+    while list(temporary.iterdir()) and time.monotonic() < give_up:
+        time.sleep(0.01)
