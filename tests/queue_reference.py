@@ -238,11 +238,12 @@ class Reference:
             if ran:
                 other.boxes[name] = Box(heard=now, off=not held, ran=ran, holds=box.holds)
         for work in other.works:
+            work.unasked = False  # as long as it has not been told to hold anything back
             if work.outcome is None:
                 work.fetching, work.lost = True, False
                 if work.last.machine and work.last.state not in ENDED:
                     other._touch(work.last.machine, now)
-                work.unasked, work.last.unheard = False, work.last.state == "booting"
+                work.last.unheard = work.last.state == "booting"
         return other
 
     def hold_back(self) -> None:
@@ -419,5 +420,6 @@ class Reference:
         work.last.outcome = outcome
         if again:
             work.tries.append(Try(now))
+            work.fetching = work.fetching and not work.held_back
         else:
             work.outcome, work.fetching = outcome, False

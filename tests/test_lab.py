@@ -22,7 +22,7 @@ import pytest
 
 from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
-from pytest_dispatch.core.model import Issue, Outcome, Policy, State, Workload
+from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State, Workload
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import FilingError
 from pytest_dispatch.lab.tail import Tail
@@ -538,6 +538,20 @@ async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_be
         assert (bench.now(run).attempts[0].outcome, bench.attempt(run).state) == (Outcome.ERROR, State.UNASSIGNED)
         assert (await bench.call("GET", source="127.0.0.4")).body == new
         assert await told(bench) == f"sha256:{sha256(new).hexdigest()}"
+
+
+async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Path) -> None:
+    """Also where a machine said something a moment before, which is not on disk yet."""
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+    async with running_lab(tmp_path) as bench:
+        session = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        assert session == run.session
+        bench.lab.queue.fault("127.0.0.2", "the link went down", bench.clock.now())
+        bench.lab.writer.commit()
+        await bench.lab.orders.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
+        [kept] = bench.journal.runs(session)
+        assert (kept.expect, kept.attempts[0].outcome) == (Expect.BOOT, Outcome.ERROR)
 
 
 async def test_a_session_without_a_past_cannot_be_resumed(bench: Bench) -> None:

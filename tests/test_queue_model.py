@@ -296,6 +296,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def asked_again(self, before: Run, asked: Workload) -> None:
         """Ask for a run once more, and journal it as the lab does: what was held back is what is asked for now."""
+        self.take_changes()  # first: what they show is from before
         unasked, unended = before.id in self.queue.unasked, before.outcome is None
         after = self.queue.submit("s", before.key, asked, self.now)
         assert before.id not in self.queue.unasked

@@ -390,6 +390,22 @@ class TestHoldingBack:
         after.submit(workload("b"))
         assert after.head("10.0.0.9") == "b"
 
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_nobody_waits_for_its_bytes(self, gone: bool) -> None:
+        bench = Bench("a")
+        bench.download(A)
+        after = self.held_back(bench)
+        if gone:
+            after.queue.unfetchable(after.ids["a"], "404 Not Found", after.now)
+        after.fault(A)
+        assert (after.ends("a"), after.head(B)) == ([ERROR, None], "poweroff")
+        after.fetched()
+        assert after.head(B) == "poweroff"
+        after.submit(workload("a"), ready=False)
+        assert after.head(B) == "wait"
+        after.fetched()
+        assert after.head(B) == "a"
+
     def test_it_stays_for_the_next_session(self) -> None:
         after = self.held_back(Bench("a"))
         after.queue.unfetchable(after.ids["a"], "404 Not Found", after.now)

@@ -207,8 +207,10 @@ class Runs:
         self._regard(self.runs[run_id])
 
     def _offer(self, run: Run) -> None:
-        """Let it wait for a machine, if it has to and its bytes are there."""
-        if run.attempt.state is State.UNASSIGNED and run.id not in self._fetching and not self.held_back(run):
+        """Let it wait for a machine, if it has to and its bytes are there; no machine waits for what is held back."""
+        if self.held_back(run):
+            self._fetching.discard(run.id)
+        elif run.attempt.state is State.UNASSIGNED and run.id not in self._fetching:
             self._line.put(run.position, run.id, run.attempts[-2].machine if len(run.attempts) > 1 else "")
 
     # What time does

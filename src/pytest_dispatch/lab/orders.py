@@ -102,6 +102,7 @@ class Orders:
         now, known = self._now(), self._queue.runs.keys() - self._queue.unasked
         runs = [self._queue.submit(session, key, workload, now) for key, workload in wanted]
         fresh = [run for run in runs if run.id not in known and run.outcome is None]
+        self._writer.hand_over()  # first what they were a moment before they were asked for again
         self._writer.write([run_row(run) for run in fresh])
         self._writer.commit()
         await self._writer.on_disk()
