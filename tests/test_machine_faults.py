@@ -488,12 +488,14 @@ async def boots(bench: Bench, tower: Tower, run: Run) -> str:
     return tower.target()
 
 
+SAID = "this boot URL is of an earlier boot: the machine has another one for each"
+
+
 async def is_refused(bench: Bench, target: str, *methods: str) -> None:
     for method in methods:
         reply = await bench.call(method, target)
         assert reply.status == 403, method
-        said = "this boot URL is of an earlier boot: the machine has another one for each\n"
-        assert reply.text == ("" if method == "HEAD" else said)
+        assert reply.text == ("" if method == "HEAD" else f"{SAID}\n")
 
 
 @fault(
@@ -567,7 +569,7 @@ async def _reports(bench: Bench, target: str, run: Run) -> None:
     "Machines",
     "a workload asks with its own boot URL for the next workload, to speak for that one too",
     outcome="refused with 403; the next one is for a machine that boots anew",
-    told="the workload: `this boot URL is of an earlier boot`",
+    told="the workload, and the machine's console: `this boot URL is of an earlier boot`",
 )
 async def test_a_workload_gets_no_other_one(
     tmp_path: Path, expect: Expect, does: Callable[[Bench, str, Run], Awaitable[None]], outcome: Outcome
@@ -581,6 +583,8 @@ async def test_a_workload_gets_no_other_one(
         before = bench.now(first)
         await is_refused(bench, tower.target(), "HEAD", "GET")
         assert bench.now(first) == before
+        if before.outcome is None:  # else it is the next attempt's story
+            assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"] * 2
         assert bench.attempt(second).state is State.UNASSIGNED
         tower.boot()
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"

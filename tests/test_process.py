@@ -18,17 +18,24 @@ import pytest
 
 from labs import PATIENCE, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
-from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.token import Token
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.process import LabProcess
 from pytest_dispatch.server.wire import OpenSession, Wanted
+from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts by /proc, as Linux has it")
 
 DRIVER = """
-import logging, os, signal, sys, time
+import logging, os, signal, subprocess, sys, threading, time, warnings
+from pytest_dispatch.core.errors import MachineError
+
+class PlugError(MachineError):
+    def __init__(self, host, port):
+        super().__init__(f"no plug at {host}:{port}")
 
 class Machine:
     name, alive = "odd-1", False
@@ -60,6 +67,16 @@ def create(spec, state):
         raise RuntimeError("no such odd thing")
     if what == "leaves":
         os._exit(7)
+    if what == "has-no-plug":
+        raise PlugError("192.0.2.7", 23)
+    if what == "leaves-a-child":
+        subprocess.Popen(["sleep", "600"], close_fds=False)
+    if what == "has-much-to-say":
+        logging.getLogger("odd.driver").warning("%d", "no number")
+        warnings.warn("an odd warning", stacklevel=2)
+        thread = threading.Thread(target=lambda: 1 / 0, name="odd thread")
+        thread.start()
+        thread.join()
     return [Machine(what)]
 """
 
@@ -150,6 +167,50 @@ def test_one_that_breaks_down_while_it_starts(
     assert str(caught.value) == f"the lab's process {why}"
 
 
+def test_a_driver_s_own_error_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class is known in the lab's process alone."""
+    with pytest.raises(MachineError, match=r"^no plug at 192\.0\.2\.7:23$"):
+        odd(tmp_path, monkeypatch, "has-no-plug").start("w")
+
+
+def test_what_a_driver_leaves_behind_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = odd(tmp_path, monkeypatch, "leaves-a-child")
+    lab.start("w")
+    [child] = children()
+    left = Path(f"/proc/{child}/task/{child}/children").read_text().split()
+    try:
+        lab.stop()
+    finally:
+        for pid in left:
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_it_is_stopped_by_nobody_but_us(tmp_path: Path) -> None:
+    """Whoever ends a job signals all of its processes; pytest then ends tidily, for which it needs its lab."""
+    lab = LabProcess(plan(tmp_path))
+    lab.start("w")
+    [child] = children()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(child, number)
+    client = LabClient(lab.url, lab.token)
+    assert client.open(OpenSession(source="w", policy=Policy())).id
+    client.close()
+    lab.stop()
+
+
+def test_folders_of_tests_may_have_modules_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pytest was called and where a conftest.py lies; and what somebody took for an entry of the path."""
+    for folder, name in ((tmp_path, "json"), (tmp_path / "tests", "queue")):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text("raise RuntimeError('not the one you want')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "tests")
+    sys.path.insert(0, tmp_path)  # type: ignore[arg-type]
+    lab = LabProcess(plan(tmp_path))
+    lab.start("w")
+    lab.stop()
+
+
 @pytest.mark.parametrize(
     ("what", "why"),
     [
@@ -205,45 +266,72 @@ def test_what_it_logs_is_logged_here(
     assert logged.getMessage().startswith(f"made in {temporary}/")
 
 
-def test_a_token_reaches_it_and_shows_nowhere(tmp_path: Path) -> None:
-    token = Token("gh-recognisable", "a test", "http://127.0.0.1:9")
-    lab = LabProcess(plan(tmp_path, token=token, api_url="http://127.0.0.1:9"))
+def test_nothing_that_it_has_to_say_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = odd(tmp_path, monkeypatch, "has-much-to-say")
     lab.start("w")
-    try:
-        [child] = children()
-        seen = Path(f"/proc/{child}/cmdline").read_bytes() + Path(f"/proc/{child}/environ").read_bytes()
-        assert b"gh-recognisable" not in seen
-        assert lab.token.encode() not in seen
-        assert "gh-recognisable" not in repr(vars(lab))
-    finally:
-        lab.stop()
+    lab.stop()
+    assert "UserWarning: an odd warning" in caplog.text
+    assert "odd thread ended" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_token_reaches_it_and_shows_nowhere(tmp_path: Path) -> None:
+    """It is used for a private asset."""
+    with FakeGitHub() as github:
+        media = "application/vnd.dispatch+efi"
+        github.add_release("me/lab", "v1", {"a.efi": (media, b"MZ" * 99)}, private=True)
+        token = Token(github.token, "a test", github.url)
+        listing = list_release("me/lab", "v1", token, github.url)
+        lab = LabProcess(plan(tmp_path, token=token, api_url=github.url, machines=sims(1)))
+        lab.start("w")
+        try:
+            [child] = children()
+            seen = Path(f"/proc/{child}/cmdline").read_bytes() + Path(f"/proc/{child}/environ").read_bytes()
+            assert not any(secret.encode() in seen for secret in (github.token, lab.token))
+            assert github.token not in repr(vars(lab))
+            client = LabClient(lab.url, lab.token)
+            session = client.open(OpenSession(source="w", policy=Policy())).id
+            [view] = client.submit(session, [Wanted(key="k", workload=listing.workloads[0])])
+            assert next(seen for seen in client.follow(view.run.id) if seen.run.outcome).run.outcome is Outcome.PASSED
+            client.close()
+        finally:
+            lab.stop()
 
 
 KILLED = """
-import json, os, sys, tempfile
+import json, os, sys, tempfile, time
 sys.path[:0] = json.loads(sys.argv[1])
 from labs import plan
 from pathlib import Path
 from pytest_dispatch.process import LabProcess
 tempfile.tempdir = sys.argv[2]
 lab = LabProcess(plan(Path(sys.argv[3])))
-lab.start("w")
-print(lab.url, flush=True)
+if sys.argv[4] != "before it is started":
+    lab.start("w")
+fork = 0 if sys.argv[4] != "having forked" else os.fork() or time.sleep(600)
+print(fork, flush=True)
 sys.stdin.read()
 """
 
 
-def test_it_does_not_outlive_whoever_started_it(tmp_path: Path, temporary: Path) -> None:
-    """Killed without a word: the journal is free at once, and the folder is gone."""
-    args = [sys.executable, "-c", KILLED, json.dumps(sys.path), str(temporary), str(tmp_path)]
+@pytest.mark.parametrize("when", ["before it is started", "at rest", "having forked"])
+def test_it_does_not_outlive_whoever_started_it(tmp_path: Path, temporary: Path, when: str) -> None:
+    """Killed without a word: the journal is free in a moment, and the folder is gone."""
+    args = [sys.executable, "-c", KILLED, json.dumps(sys.path), str(temporary), str(tmp_path), when]
     with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
-        assert starter.stdout.readline().startswith(b"http://")
+        fork = int(starter.stdout.readline())
         assert len(list(temporary.iterdir())) == 1
         starter.kill()
-    again = LabProcess(plan(tmp_path))
-    again.start("w")
-    again.stop()
+    try:
+        again = LabProcess(plan(tmp_path))
+        again.start("w")
+        again.stop()
+    finally:
+        if fork:
+            os.kill(fork, signal.SIGKILL)
     give_up = time.monotonic() + PATIENCE
     while list(temporary.iterdir()) and time.monotonic() < give_up:
         time.sleep(0.01)

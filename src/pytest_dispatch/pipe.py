@@ -1,7 +1,7 @@
 """What pytest's process and the lab's say to each other over the pipe between them.
 
-First pytest's says what to build the lab from, and the lab's whether it could; then the lab's what it logs. It ends the
-lab when it is told to, which is all that it may still be told; and itself, at once, when pytest's is gone.
+First pytest's says what to build the lab from, and the lab's whether it could; then the lab's what it logs. None stops
+the lab, which is all that it may still be told.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import ipaddress
     from pathlib import Path
 
-    from pytest_dispatch.core.errors import DispatchError
     from pytest_dispatch.core.token import Token
     from pytest_dispatch.machines.base import Spec
 
@@ -57,13 +56,11 @@ class Order:
     Attributes:
         plan: Without its token.
         source: Name of the workloads' source, under which an interrupted session is found again.
-        state: A folder for all its temporary files; pytest's process removes it.
         token: Its value, its source, and the API that it is for; empty where there is none.
     """
 
     plan: Blueprint
     source: str
-    state: Path
     token: tuple[str, ...] = field(repr=False)
 
 
@@ -84,9 +81,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It cannot be started; nothing of it is left."""
+    """It cannot be started; nothing of it is left.
 
-    error: DispatchError
+    Attributes:
+        kind: Name of the error's class in `core.errors`.
+    """
+
+    kind: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core import errors
+from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.pipe import Blueprint, Logged, Order, Refused, Started, Stopped
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-START = 40.0  # seconds that a start may take; more than the lab gives itself
-STOP = 10.0  # seconds that a stop may take, likewise
+START = 600.0  # seconds that a start may take: a large journal may have to be mended, a driver to look for machines
+STOP = 10.0  # seconds that a stop may take; more than the lab gives itself
 LAST = 2.0  # seconds between the end of the pipe and that of the process
+LOOK = 0.05  # seconds between looks at whether it has died without closing its pipe
+TAIL = 4096  # bytes of what it said last
 
-#: With the path of this interpreter: what can be imported here can be imported there. Of what is imported nothing
-#: becomes garbage, and looking for some takes a sixth of the time.
-_BEGIN = "import gc, json, sys; gc.disable(); sys.path[:] = json.loads(sys.argv[2])"
-_GO_ON = "from pytest_dispatch.program import main; main(int(sys.argv[1]))"
+#: What it needs itself is not looked for in the folders of tests, which may have a `queue.py`; afterwards all can be
+#: imported that can be here. Nothing that is imported becomes garbage: to look for some takes a sixth of the time.
+_PROGRAM = """
+import gc, json, sys
+gc.disable()
+path = json.loads(sys.argv[4])
+sys.path += [folder for folder in path if folder not in sys.path]
+from pytest_dispatch.program import main
+main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], path)
+"""
 
 
 class LabProcess:
@@ -110,7 +122,7 @@ def _spawn(parts: ExitStack) -> _Child:
     parts.callback(pipe.close)
     with theirs, (state / "errors.txt").open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603 - it is this interpreter
-            [sys.executable, "-c", f"{_BEGIN}; {_GO_ON}", str(theirs.fileno()), json.dumps(sys.path)],
+            [*_python(), "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid()), str(state), json.dumps(_path())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=errors,
@@ -120,6 +132,17 @@ def _spawn(parts: ExitStack) -> _Child:
     child = _Child(process, pipe, state)
     parts.callback(child.kill)
     return child
+
+
+def _python() -> list[str]:
+    """This interpreter, with the flags that it has; the working directory is nowhere to look for modules."""
+    flags = ["-B"] * sys.dont_write_bytecode + [f"-W{option}" for option in sys.warnoptions]
+    return [sys.executable, "-P", *flags]
+
+
+def _path() -> list[str]:
+    folders: list[object] = [*sys.path]
+    return [folder for folder in folders if isinstance(folder, str)]  # imports look at no others, such as a Path
 
 
 class _Child:
@@ -140,39 +163,51 @@ class _Child:
         """
         token = (plan.token.reveal(), plan.token.source, plan.token.api_url) if plan.token else ()
         try:
-            self._pipe.send(Order(replace(plan, token=None), source, self._state, token))
-            while self._pipe.poll(START):
-                answer = self._pipe.recv()
-                if isinstance(answer, Started):
-                    return answer
-                if isinstance(answer, Refused):
-                    raise answer.error
-                _log(answer)
+            self._pipe.send(Order(replace(plan, token=None), source, token))
+            answer = self._answer()
         except (EOFError, OSError):
             raise LabError(f"the lab's process {self._how_it_ended()} while it started") from None
+        if isinstance(answer, Refused):
+            kind: type[DispatchError] = getattr(errors, answer.kind)
+            raise kind(answer.why)
+        return answer
+
+    def _answer(self) -> Started | Refused:
+        give_up = time.monotonic() + START
+        while self._pipe.poll(max(0.0, give_up - time.monotonic())):
+            answer = self._pipe.recv()
+            if isinstance(answer, Started | Refused):
+                return answer
+            _log(answer)
         raise LabError(f"the lab's process did not start within {START:g} s")
 
     def stop(self) -> Stopped:
         """Let it end the lab, and itself."""
         with suppress(OSError):  # it has ended
             self._pipe.send(None)
-        self.listener.join(STOP)
-        if self.listener.is_alive():
+        give_up = time.monotonic() + STOP
+        while self.listener.is_alive() and time.monotonic() < give_up and self._process.poll() is None:
+            self.listener.join(LOOK)
+        self.listener.join(LOOK)
+        if self._end is not None:
+            return self._end
+        if self._process.poll() is None and self.listener.is_alive():
             return Stopped(trouble=f"the lab's process did not end within {STOP:g} s, and was killed")
-        gone = f"the lab's process {self._how_it_ended()}; --dispatch-resume goes on with the session"
-        return self._end or Stopped(trouble=gone)
+        return Stopped(trouble=f"the lab's process {self._how_it_ended()}; --dispatch-resume goes on with the session")
 
     def kill(self) -> None:
         """Be done with it; it has mostly ended by itself."""
         self._process.kill()
         self._process.wait()
+        with socket.socket(fileno=os.dup(self._pipe.fileno())) as ours, suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)  # what a driver left behind may still hold the other end
         if self.listener.ident is not None:
             self.listener.join()
 
     def _listen(self) -> None:
-        """In a thread, until the pipe ends."""
+        """In a thread, until the lab has ended."""
         with suppress(EOFError, OSError):
-            while True:
+            while self._end is None:
                 news = self._pipe.recv()
                 if isinstance(news, Stopped):
                     self._end = news
@@ -186,9 +221,14 @@ class _Child:
             return "closed its pipe"
         if code < 0:
             return f"was killed ({signal.Signals(-code).name})"
-        lines = (self._state / "errors.txt").read_text(errors="replace").split("\n")
+        lines = self._last_words().split("\n")
         last = next(filter(str.strip, reversed(lines)), "it said nothing")
         return f"ended with exit code {code} ({plain_line(last, 400)})"
+
+    def _last_words(self) -> str:
+        with (self._state / "errors.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return file.read().decode(errors="replace")
 
 
 def _log(news: Logged) -> None:

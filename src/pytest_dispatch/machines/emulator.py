@@ -59,7 +59,7 @@ class EndedError(MachineError):
 def leashed(command: Sequence[str], setpriv: str | None) -> list[str]:
     """The command, made to die when the thread that starts it is gone, however this process ends.
 
-    Linux only (prctl(2), PR_SET_PDEATHSIG): on other systems a killed pytest leaves its emulators behind.
+    Linux only (prctl(2), PR_SET_PDEATHSIG): on other systems a killed lab leaves its emulators behind.
 
     Args:
         command: What is to be run.
