@@ -124,10 +124,12 @@ def test_what_ended_before_the_disk_was_full_is_told(stage: Stage) -> None:
         environ = failing(scene.journal, errno.ENOSPC, sign=sign)
         with ThreadPoolExecutor(1) as pool:
             session = pool.submit(lambda: scene.run(forks, *JUNIT, environ=environ))
-            assert first.takes() == "a.efi"
-            with Stranger(scene.host, PORT, "127.0.0.2", SAYS):
-                until(lambda: list(on_disk(scene).values()).count(None) == 1)
-            sign.touch()
+            try:
+                assert first.takes() == "a.efi"
+                with Stranger(scene.host, PORT, "127.0.0.2", SAYS):
+                    until(lambda: list(on_disk(scene).values()).count(None) == 1)
+            finally:
+                sign.touch()  # which ends the session in any case
             assert first.says_that_it_booted() == 503
             _, said = session.result(SOON)
         expected = {"a.efi": "error", "b.efi": "failure", "c.efi": "passed"}

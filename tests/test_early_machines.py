@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.server.wire import OpenSession, Wanted
 
 EARLY = 0.3  # seconds that a machine is ahead
+LONG_TO_READ = 2**27  # bytes: a tenth of a second or more
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +73,19 @@ async def test_it_gets_what_is_then_asked_for(lab: EmbeddedLab, tmp_path: Path, 
         machine = await early(lab, "HEAD")
         session = session or opened(client)
         client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        answer = await asyncio.wait_for(machine, PATIENCE)
+    assert answer.headers["dispatch-workload"] == "a.efi"
+
+
+async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab, tmp_path: Path) -> None:
+    """It waits already when they are asked for, and the first takes longest to look up."""
+    first, second = workload(tmp_path / "a.efi"), workload(tmp_path / "b.efi")
+    os.truncate(first.location, LONG_TO_READ)
+    wanted = [Wanted(key="a", workload=replace(first, size=LONG_TO_READ)), Wanted(key="b", workload=second)]
+    with Client(lab) as client:
+        session = opened(client)
+        machine = await early(lab, "HEAD")
+        client.submit(session, wanted)
         answer = await asyncio.wait_for(machine, PATIENCE)
     assert answer.headers["dispatch-workload"] == "a.efi"
 

@@ -123,9 +123,9 @@ class Gate:
 
     async def _answer(self, step: Callable[[str, float], Answer], bearer: Bearer, patience: float) -> Answer:
         """What the queue says, asked again for a while as long as it says that bytes are on the way."""
-        await self._lined_up(bearer.machine)
         give_up = self._now() + patience
         while True:
+            await self._lined_up(bearer.machine)  # each time: they may have been asked for only since the last look
             if self._used(bearer):  # perhaps only since the last look
                 raise UsedError
             answer = step(bearer.machine, self._now())
