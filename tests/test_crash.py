@@ -85,7 +85,7 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
 
 
 APART = "--dispatch-lab=process"
-SOME = 8  # a lab in a process of its own writes no other journal: a few crashes of it are enough
+SOME = 12  # a lab in a process of its own writes no other journal: a few crashes of it are enough
 
 
 def crash_apart_at(step: int, *, parent: bool) -> Story:

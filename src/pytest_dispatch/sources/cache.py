@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.sources.blocking import held, in_thread
-from pytest_dispatch.sources.download import Downloader, Patience
 from pytest_dispatch.sources.partial import Wanted
 from pytest_dispatch.sources.shelf import Looks, Shelf
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.token import Token
+    from pytest_dispatch.sources.download import Downloader, Patience
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -75,7 +75,9 @@ class AssetCache:
     ) -> None:
         self._folder = folder
         self._shelf = Shelf(folder, limit)
-        self._downloader = Downloader(token, patience or Patience())
+        self._token = token
+        self._patience = patience
+        self._downloader: Downloader | None = None
         self._on_progress = on_progress
         self._flights: dict[str, _Flight] = {}
         self._known: dict[str, Asset] = {}
@@ -113,7 +115,8 @@ class AssetCache:
         for flight in list(self._flights.values()):
             await _end(flight.task)
         self._known.clear()
-        await self._downloader.aclose()
+        if self._downloader is not None:
+            await self._downloader.aclose()
         await in_thread(lambda _stop: self._shelf.close())
 
     async def _obtain(self, workload: Workload) -> Asset:
@@ -153,8 +156,16 @@ class AssetCache:
         await in_thread(self._shelf.make_room, workload.size)
         partial = self._shelf.partial_of(key)
         wanted = Wanted(name=workload.name, url=workload.location, size=workload.size, digest=digest)
-        got = await self._downloader.fetch(wanted, partial, lambda done: self._on_progress(workload, done))
+        got = await self._client().fetch(wanted, partial, lambda done: self._on_progress(workload, done))
         return await in_thread(self._keep, partial, got, "" if digest else key)
+
+    def _client(self) -> Downloader:
+        """Made when something is to be downloaded: with it comes an HTTP client, which a folder does not need."""
+        if self._downloader is None:
+            from pytest_dispatch.sources.download import Downloader, Patience
+
+            self._downloader = Downloader(self._token, self._patience or Patience())
+        return self._downloader
 
     def _keep(self, stop: threading.Event, partial: Path, digest: str, key: str) -> Asset:
         path = self._shelf.put(stop, partial, digest)
