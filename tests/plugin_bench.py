@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import offer_driver
 from forks import Forks
 
 #: What in-process runs of pytest would else import anew each time, and forget.
@@ -124,10 +125,7 @@ class Bench:
 
     def driver(self, source: str) -> str:
         """A package of a third party with a driver for machines of our own; returns the option that asks for one."""
-        package = self.path / "bench-1.0.dist-info"
-        package.mkdir()
-        package.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: bench\nVersion: 1.0\n")
-        package.joinpath("entry_points.txt").write_text("[pytest_dispatch.machines]\nbench = bench_driver:create\n")
+        offer_driver(self.path, "bench", "bench_driver")
         self.path.joinpath("bench_driver.py").write_text(source)
         self.pytester.syspathinsert()
         return "--dispatch-machine=bench"

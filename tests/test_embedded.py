@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import offer_driver
 from labs import embedded, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
@@ -21,12 +23,22 @@ from pytest_dispatch.server.wire import OpenSession, RunView, Wanted
 from pytest_dispatch.settings import read_spec
 
 
+@pytest.fixture
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _nothing_stays() -> Iterator[None]:
+def _nothing_stays(temp: Path) -> Iterator[None]:
     threads, sockets = set(threading.enumerate()), open_sockets()
     yield
     left = {thread for thread in threading.enumerate() if thread.is_alive()} - threads
     assert not left
+    assert not list(temp.iterdir())
     assert open_sockets() == sockets
 
 
@@ -36,10 +48,11 @@ def outcome_of(client: LabClient, view: RunView) -> Outcome:
     return done.run.outcome
 
 
-def test_a_session_and_its_end(tmp_path: Path) -> None:
+def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
     lab = embedded(tmp_path, machines=sims(2))
     lab.start("w")
     try:
+        assert len(list(temp.iterdir())) == 1  # for the machines
         client = LabClient(lab.url, lab.token)
         session = client.open(OpenSession(source="w", policy=Policy())).id
         wanted = [Wanted(key=n, workload=workload(tmp_path / f"{n}.efi", scenario=n)) for n in ("pass", "fail")]
@@ -218,11 +231,8 @@ def test_a_third_party_s_machine_that_does_not_stop_is_told_and_the_rest_stops(
 ) -> None:
     """Found by its entry point, as any installed package would be."""
     package = tmp_path / "third"
-    info = package / "third-1.0.dist-info"
-    info.mkdir(parents=True)
+    offer_driver(package, "third", "third")
     (package / "third.py").write_text(THIRD_PARTY)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[pytest_dispatch.machines]\nthird = third:create\n")
     monkeypatch.syspath_prepend(package)
     lab = embedded(tmp_path, machines=(Spec(scheme="third", text="third"),))
     lab.start("w")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import offer_driver
 from labs import PATIENCE, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError, MachineError
@@ -108,11 +109,8 @@ def children() -> set[int]:
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> LabProcess:
     """A lab with a third party's machine, found where this process finds it."""
     package = tmp_path / "odd"
-    info = package / "odd-1.0.dist-info"
-    info.mkdir(parents=True)
+    offer_driver(package, "odd", "odd_driver")
     (package / "odd_driver.py").write_text(DRIVER)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[pytest_dispatch.machines]\nodd = odd_driver:create\n")
     monkeypatch.syspath_prepend(package)
     return LabProcess(plan(tmp_path, machines=(Spec(scheme="odd", text=what),)))
 
@@ -229,9 +227,8 @@ def test_one_that_does_not_end_as_it_should(
     assert str(caught.value) == why
 
 
-def test_one_that_is_stopped_by_a_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_dispatch.process.STOP", 0.2)
-    lab = LabProcess(plan(tmp_path))
+def test_one_that_is_stopped_by_a_signal_is_killed(tmp_path: Path) -> None:
+    lab = LabProcess(plan(tmp_path), patience=0.2)
     lab.start("w")
     [child] = children()
     os.kill(child, signal.SIGSTOP)

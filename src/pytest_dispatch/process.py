@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 START = 600.0  # seconds that a start may take: a large journal may have to be mended, a driver to look for machines
-STOP = 10.0  # seconds that a stop may take; more than the lab gives itself
+STOP = 10.0  # seconds that a stop may take
 LAST = 2.0  # seconds between the end of the pipe and that of the process
 LOOK = 0.05  # seconds between looks at whether it has died without closing its pipe
 TAIL = 4096  # bytes of what it said last
@@ -52,6 +52,7 @@ class LabProcess:
 
     Args:
         plan: What to build it from.
+        patience: Seconds that a stop may take; more than the lab gives itself.
 
     Attributes:
         token: Opens the API.
@@ -63,8 +64,9 @@ class LabProcess:
         LabError: No process can be started.
     """
 
-    def __init__(self, plan: Blueprint) -> None:
+    def __init__(self, plan: Blueprint, patience: float = STOP) -> None:
         self._plan = plan
+        self._patience = patience
         self.token = ""
         self.url = ""
         self.damage = ""
@@ -85,7 +87,6 @@ class LabProcess:
         with ExitStack() as parts:
             parts.push(self._parts)
             started = self._child.build(self._plan, source)
-            self._child.listener.start()
             parts.pop_all()
         self.url, self.token, self.damage = started.url, started.token, started.damage
 
@@ -98,7 +99,7 @@ class LabProcess:
         with self._parts:
             if not self.url or self.end is not None:
                 return
-            self.end = self._child.stop()
+            self.end = self._child.stop(self._patience)
             if self.end.trouble:
                 raise LabError(self.end.trouble)
 
@@ -153,10 +154,10 @@ class _Child:
         self._pipe = pipe
         self._state = state
         self._end: Stopped | None = None
-        self.listener = threading.Thread(target=self._listen, name="dispatch-listener", daemon=True)
+        self._listener = threading.Thread(target=self._listen, name="dispatch-listener", daemon=True)
 
     def build(self, plan: Blueprint, source: str) -> Started:
-        """Let it build the lab.
+        """Let it build the lab, and hear from then on what it has to say.
 
         Raises:
             DispatchError: The lab cannot be started.
@@ -170,6 +171,7 @@ class _Child:
         if isinstance(answer, Refused):
             kind: type[DispatchError] = getattr(errors, answer.kind)
             raise kind(answer.why)
+        self._listener.start()
         return answer
 
     def _answer(self) -> Started | Refused:
@@ -181,18 +183,18 @@ class _Child:
             _log(answer)
         raise LabError(f"the lab's process did not start within {START:g} s")
 
-    def stop(self) -> Stopped:
+    def stop(self, patience: float) -> Stopped:
         """Let it end the lab, and itself."""
         with suppress(OSError):  # it has ended
             self._pipe.send(None)
-        give_up = time.monotonic() + STOP
-        while self.listener.is_alive() and time.monotonic() < give_up and self._process.poll() is None:
-            self.listener.join(LOOK)
-        self.listener.join(LOOK)
+        give_up = time.monotonic() + patience
+        while self._listener.is_alive() and time.monotonic() < give_up and self._process.poll() is None:
+            self._listener.join(LOOK)
+        self._listener.join(LOOK)
         if self._end is not None:
             return self._end
-        if self._process.poll() is None and self.listener.is_alive():
-            return Stopped(trouble=f"the lab's process did not end within {STOP:g} s, and was killed")
+        if self._process.poll() is None and self._listener.is_alive():
+            return Stopped(trouble=f"the lab's process did not end within {patience:g} s, and was killed")
         return Stopped(trouble=f"the lab's process {self._how_it_ended()}; --dispatch-resume goes on with the session")
 
     def kill(self) -> None:
@@ -201,8 +203,8 @@ class _Child:
         self._process.wait()
         with socket.socket(fileno=os.dup(self._pipe.fileno())) as ours, suppress(OSError):
             ours.shutdown(socket.SHUT_RDWR)  # what a driver left behind may still hold the other end
-        if self.listener.ident is not None:
-            self.listener.join()
+        if self._listener.ident is not None:
+            self._listener.join()
 
     def _listen(self) -> None:
         """In a thread, until the lab has ended."""

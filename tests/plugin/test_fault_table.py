@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from drivers import offer_driver
 from forks import Forks, Run
 from outcome_table import ELSEWHERE, ERROR, FAILED, PASSED, ROWS, SKIPPED, Row, as_markdown
 from plugin_bench import HERE, IN_THREAD, WITHOUT
@@ -147,10 +148,7 @@ def _prepare(folder: Path, rows: list[Row]) -> None:
     plays = {row.file: {"at": row.state, "act": row.act, "reports": row.reports} for row in rows}
     (folder / "plays.json").write_text(json.dumps(plays))
     (folder / "conftest.py").write_text(CONFTEST)
-    package = folder / "puppet-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: puppet\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[pytest_dispatch.machines]\npuppet = puppet:create\n")
+    offer_driver(folder, "puppet", "puppet")
 
 
 def _start(forks: Forks, folder: Path, given: list[str], token: str) -> Run:

@@ -176,9 +176,8 @@ def test_nothing_is_left(
     assert not any(left(bench).values()), left(bench)
     assert list(scratch.iterdir()) == []
     labs = [who for who in bench.path.joinpath("labs.txt").read_text().splitlines() if who != "MainThread"]
-    assert labs == [
-        "dispatch-lab" if session is in_a_thread else "the lab's process"
-    ]  # others try whether there is IPv6
+    where = "dispatch-lab" if session is in_a_thread else "the lab's process"
+    assert labs == [where]  # others try whether there is IPv6
     if session is with_neighbours:
         [plugins] = re.findall(r"(?m)^plugins: (.*)$", result.stdout.str())
         active = {name.rpartition("-")[0] for name in plugins.split(", ")}
