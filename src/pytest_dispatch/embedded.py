@@ -17,7 +17,7 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
-from pytest_dispatch.pipe import Stopped
+from pytest_dispatch.pipe import Blueprint, Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal, Letter
@@ -25,7 +25,6 @@ from pytest_dispatch.store.journal import Journal, Letter
 if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine, Spec
-    from pytest_dispatch.pipe import Blueprint
     from pytest_dispatch.report.github import GitHubFiler
 
 START = 30.0  # seconds that a start may take

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ipaddress
     from pathlib import Path
 
     from pytest_dispatch.core.token import Token
     from pytest_dispatch.machines.base import Spec
-
-    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+    from pytest_dispatch.server.app import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from pytest_dispatch.masking import GIVEN, refuse_in_ini
 from pytest_dispatch.pipe import Blueprint
 
 if TYPE_CHECKING:
-    from pytest_dispatch.pipe import Network
+    from pytest_dispatch.server.app import Network
     from pytest_dispatch.sources.token import Token
 
 MOST_MACHINES = 10_000

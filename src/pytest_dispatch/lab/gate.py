@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -99,7 +98,7 @@ class Gate:
             UsedError: Its machine has booted anew since.
             JournalError: It cannot be written.
         """
-        if bearer.until < math.inf:
+        if bearer.replaced:
             raise UsedError
         taken = self._queue.boot(bearer.machine, self._now())
         self._writer.commit()
@@ -139,9 +138,8 @@ class Gate:
 
     def _used(self, bearer: Bearer) -> bool:
         """Whether the boot is over for which the machine has its URL, or would be with what it asks for."""
-        return bearer.until < math.inf or (
-            bearer.got is not None and bearer.got != self._queue.gets_again(bearer.machine)
-        )
+        moves_on = bearer.got is not None and bearer.got != self._queue.gets_again(bearer.machine)
+        return bearer.replaced or moves_on
 
     async def _lined_up(self, machine: str) -> None:
         """Return when workloads stand in line in their order, not in that in which their bytes were found."""

@@ -37,6 +37,11 @@ class Bearer:
     until: float = math.inf
     got: tuple[str, int] | None = None
 
+    @property
+    def replaced(self) -> bool:
+        """Whether the machine has another token since: its boot is over."""
+        return self.until < math.inf
+
 
 class Tokens:
     """The tokens of a lab's machines: those in use, and the latest that were replaced."""

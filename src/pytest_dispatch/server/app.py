@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import math
 import re
 import socket
 from collections import Counter
@@ -204,7 +203,7 @@ class LabServer:
                 return await METHODS[request.method](request, self._lab, bearer)
             return await self._take_report(request, bearer, began)
         except UsedError as error:
-            if bearer.until == math.inf:  # perhaps its driver has missed a boot: whoever waits for it is to see why
+            if not bearer.replaced:  # perhaps its driver has missed a boot: whoever waits for it is to see why
                 self._lab.shown(bearer.machine, Sign(text=f"refused: {error}"))
             return web.Response(status=403, text=f"{error}\n")
         except DispatchError as error:
