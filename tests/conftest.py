@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from forks import Forks
+
 pytest_plugins = ["fixtures_github"]
 
 
@@ -18,6 +20,13 @@ pytest_plugins = ["fixtures_github"]
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the lab does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """One for all tests: what they import is imported once."""
+    with Forks(os.environ) as forks:
+        yield forks
 
 
 @pytest.fixture(autouse=True)

@@ -29,13 +29,17 @@ PATIENCE = 60.0  # seconds that the end of a run that was killed may take
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 MORE = (
+    "_pytest.faulthandler",
     "_pytest.junitxml",
     "_pytest.unittest",
     "anyio.from_thread",
+    "concurrent.futures.thread",
+    "pdb",
     "pytest_dispatch.fixtures",
     "pytest_dispatch.hookspecs",
     "pytest_dispatch.machines.sim",
     "pytest_dispatch.plugin",
+    "sqlalchemy.dialects.sqlite",
 )
 
 

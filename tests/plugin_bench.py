@@ -38,6 +38,7 @@ SIMS = "--dispatch-machine=sim:2?pace=0.001"
 HERE = ("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns")
 #: What does not depend on where the lab runs is tested with one that need not be started as a program each time.
 IN_THREAD = "--dispatch-lab=thread"
+APART = "--dispatch-lab=process"
 
 #: Plugins that are installed with the tests, and here only when a test asks for them.
 NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
@@ -103,7 +104,7 @@ class Bench:
         forks: Makes the processes of those runs that need not begin with an empty one.
     """
 
-    def __init__(self, pytester: pytest.Pytester, forks: Forks | None = None) -> None:
+    def __init__(self, pytester: pytest.Pytester, forks: Forks) -> None:
         self.pytester = pytester
         self.forks = forks
         self.path = pytester.path
@@ -151,15 +152,16 @@ class Bench:
         return clean(result)
 
     def spawn(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
-        """Run pytest in a process of its own."""
-        command = self.command(*args, folder=folder, machines=machines)
-        return self.start(*command) if self.forks is None else clean(self._forked(self.forks, *command))
+        """Run pytest in a process of its own; its lab is in there too, unless an argument says otherwise."""
+        command = self.command(IN_THREAD, *args, folder=folder, machines=machines)
+        return clean(self.fork(*command))
 
-    def _forked(self, forks: Forks, *args: str) -> pytest.RunResult:
-        """What `pytester.runpytest_subprocess` does."""
+    def fork(self, *args: str, environ: Mapping[str, str] | None = None) -> pytest.RunResult:
+        """What `pytester.runpytest_subprocess` does, sooner."""
         number, begun = len(list(self.path.glob("stdout*"))), time.monotonic()
         out, err = (self.path / f"{name}{number or ''}" for name in ("stdout", "stderr"))
-        code = forks.start(self.path, f"--basetemp={self.path}/runpytest-{number}", *args, out=out, err=err).wait(120)
+        command = (f"--basetemp={self.path}/runpytest-{number}", *args)
+        code = self.forks.start(self.path, *command, out=out, err=err, environ=environ).wait(120)
         lines, errors = (file.read_text("utf-8").splitlines() for file in (out, err))
         print(*lines, *errors, sep="\n")
         return pytest.RunResult(code, lines, errors, time.monotonic() - begun)
@@ -171,7 +173,7 @@ class Bench:
 
     def refused(self, *args: str) -> str:
         """Run pytest with something that it cannot use; returns its one line about it."""
-        result = self.pytester.runpytest_inprocess(*args, *WITHOUT)
+        result = self.pytester.runpytest_inprocess(*args, IN_THREAD, *WITHOUT)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         assert "test session starts" not in result.stdout.str()
         [line] = [line for line in result.errlines if line]

@@ -12,6 +12,7 @@ import pytest
 from disk import killed, needs_shim
 from faults import fault
 from forks import Forks
+from plugin_bench import APART
 from scenes import JUDGED, MOST, OWN, PLAIN, Play, Scene, Stage, Story
 
 pytestmark = needs_shim
@@ -84,7 +85,6 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
     assert LEAST < crashes < MOST
 
 
-APART = "--dispatch-lab=process"
 SOME = 12  # a lab in a process of its own writes no other journal: a few crashes of it are enough
 
 

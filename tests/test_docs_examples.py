@@ -13,7 +13,7 @@ import pytest
 # Loaded once, here: `pytester` makes each example forget what it imported.
 import pytest_dispatch.session  # noqa: F401
 from docs_examples import PAGES, Example, blocks, examples
-from plugin_bench import WITHOUT
+from plugin_bench import IN_THREAD, WITHOUT
 from pytest_dispatch.testing.github import FakeGitHub
 
 EXAMPLES = [example for page in PAGES for example in examples(page)]
@@ -27,9 +27,10 @@ def test_an_example_does_what_the_page_says(
     monkeypatch.setenv("GITHUB_API_URL", github.url)
     monkeypatch.setenv("GITHUB_TOKEN", github.token)
     pytester.syspathinsert()
-    # what is installed is looked up once in a process
-    run = pytester.runpytest_subprocess if "pyproject.toml" in example.files else pytester.runpytest
-    result = run(*arguments(example), *WITHOUT)
+    if "pyproject.toml" in example.files:  # what is installed is looked up once in a process
+        result = pytester.runpytest_subprocess(*arguments(example), *WITHOUT)
+    else:
+        result = pytester.runpytest_inprocess(*arguments(example), IN_THREAD, *WITHOUT)
     result.assert_outcomes(**example.outcomes)
     came = iter([comparable(line) for line in result.outlines])
     for line in example.output:

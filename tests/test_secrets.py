@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from faults import fault
-from plugin_bench import WITHOUT, Bench
+from forks import Forks
+from plugin_bench import IN_THREAD, WITHOUT, Bench
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.token import Token
 from pytest_dispatch.github_api import GitHubApi, checked_api_url
@@ -83,12 +84,14 @@ def noted(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def bench(pytester: pytest.Pytester, noted: Path) -> Bench:
-    bench = Bench(pytester)
+def bench(pytester: pytest.Pytester, forks: Forks, noted: Path) -> Iterator[Bench]:
+    bench = Bench(pytester, forks)
     bench.workloads({"a": "pass", "b": "fail"})
-    bench.path.joinpath("sitecustomize.py").write_text(PLANT)
+    bench.path.joinpath("planted.py").write_text(PLANT)
+    bench.path.joinpath("sitecustomize.py").write_text("import planted")
     pytester.syspathinsert()
-    return bench
+    yield bench
+    forks.end()
 
 
 @pytest.fixture
@@ -170,9 +173,15 @@ FOLDER = ("--dispatch-dir=w", "--dispatch-issues=all", "--dispatch-issues-repo=m
 RELEASE = ("--dispatch-repo=me/lab",)
 
 
+def run(bench: Bench, *arguments: str) -> pytest.RunResult:
+    """Run pytest so that what it makes is marked, and what those make whom it starts."""
+    environ = {**os.environ, "PYTHONPATH": str(bench.path)}
+    return bench.fork("-p", "planted", *WITHOUT, *arguments, environ=environ)
+
+
 def loudly(bench: Bench, *arguments: str) -> pytest.RunResult:
     """Run pytest so that it tells all it knows; nothing of that may be a secret."""
-    result = bench.pytester.runpytest_subprocess(*LOUD, *FILES, *HERE, *WITHOUT, *arguments)
+    result = run(bench, *LOUD, *FILES, *HERE, *arguments)
     debug = bench.path.joinpath("pytestdebug.log").read_text(errors="replace")
     assert "pytest_sessionstart" in debug or "ERROR" in result.stderr.str()
     assert shown_in(bench.path, result.stdout.str(), result.stderr.str()) == set()
@@ -234,7 +243,7 @@ WRONG: dict[str, Wrong] = {
         nothing,
         "cannot be reached",
     ),
-    "issues are refused": (by_file, (*FOLDER, *QUICK), refuse("POST /repos/*/issues", 401), "not filed"),
+    "issues are refused": (by_file, (*FOLDER, *QUICK, IN_THREAD), refuse("POST /repos/*/issues", 401), "not filed"),
     "the lab breaks": (
         by_environment,
         (*FOLDER, "--dispatch-drain=0", "--dispatch-machine=bench", "--tb=long"),
@@ -243,20 +252,20 @@ WRONG: dict[str, Wrong] = {
     ),
     "a hook raises at the beginning": (
         by_option,
-        (*FOLDER, *QUICK, "--full-trace"),
+        (*FOLDER, *QUICK, IN_THREAD, "--full-trace"),
         raising("pytest_dispatch_workloads", "config"),
         "a mistake",
     ),
     "a hook raises under way": (
         by_option,
-        (*FOLDER, *QUICK, "--full-trace"),
+        (*FOLDER, *QUICK, IN_THREAD, "--full-trace"),
         raising("pytest_dispatch_verdict", "run"),
         "a mistake",
     ),
     "a test fails that uses the fixtures": (by_option, (*FOLDER, *QUICK, "--tb=long"), using, "assert not run"),
     "a test fails that uses the fixtures, the token is in a file": (
         by_file,
-        (*FOLDER, *QUICK, "--tb=long"),
+        (*FOLDER, *QUICK, IN_THREAD, "--tb=long"),
         using,
         "assert not run",
     ),
@@ -268,17 +277,22 @@ WRONG: dict[str, Wrong] = {
     ),
     "a test fails, the token was given twice": (
         by_option_twice,
-        (*FOLDER, *QUICK, "--tb=long"),
+        (*FOLDER, *QUICK, IN_THREAD, "--tb=long"),
         using,
         "assert not run",
     ),
     "a test fails, the token is in PYTEST_ADDOPTS": (
         by_addopts_of_the_environment,
-        (*FOLDER, *QUICK, "--tb=long"),
+        (*FOLDER, *QUICK, IN_THREAD, "--tb=long"),
         using,
         "assert not run",
     ),
-    "a test fails with native tracebacks": (by_option, (*FOLDER, *QUICK, "--tb=native"), using, "assert not run"),
+    "a test fails with native tracebacks": (
+        by_option,
+        (*FOLDER, *QUICK, IN_THREAD, "--tb=native"),
+        using,
+        "assert not run",
+    ),
     "an option is wrong": (by_option, (*FOLDER, *QUICK, "--dispatch-expect=luck"), nothing, "got 'luck'"),
     "the journal cannot be had": (
         by_option,
@@ -372,7 +386,7 @@ def test_a_token_from_elsewhere_is_not_warned_of(bench: Bench, monkeypatch: pyte
     given = by_file_of_its_own(monkeypatch, bench.path)
     monkeypatch.setenv("PYTEST_ADDOPTS", f"--dispatch-token={OPTION}")
     monkeypatch.setenv("GITHUB_TOKEN", GITHUB)
-    result = bench.pytester.runpytest_subprocess("-W", "error", "--co", "--dispatch-dir=w", *given, *WITHOUT)
+    result = bench.pytester.runpytest_inprocess("-W", "error", "--co", "--dispatch-dir=w", *given, *WITHOUT)
     assert result.ret == 0
     assert "everybody" not in result.stdout.str()
 
@@ -403,7 +417,7 @@ PLACES_OF_OTHERS = {
 def test_a_secret_that_others_could_read_is_refused(bench: Bench, where: str) -> None:
     ini, given = PLACES_OF_OTHERS[where]
     bench.pytester.makeini(f"[pytest]\n{ini}\n")
-    result = bench.pytester.runpytest_subprocess(*LOUD, *QUICK, "--dispatch-dir=w", *HERE, *WITHOUT, *given)
+    result = run(bench, *LOUD, *QUICK, "--dispatch-dir=w", *HERE, *given)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     [line] = [line for line in result.errlines if line and not line.startswith("w")]
     option, instead = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 
@@ -11,13 +10,6 @@ import pytest
 from forks import Forks
 from plugin_bench import Bench
 from pytest_dispatch.testing.github import FakeGitHub
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """One for all tests: what they import is imported once."""
-    with Forks(os.environ) as forks:
-        yield forks
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def dots(screen: Vt100) -> str:
 def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "slow", "d": "slow"})
     bench.path.joinpath("w", "c.efi").write_bytes(b"MZ" * 200_000)
-    shown = on_terminal(bench, terminals, machines=bench.gated("2?pace=0.1"))
+    shown = on_terminal(bench, terminals, machines=bench.gated("2?pace=0.06"))
     screen = shown.screen
     assert shown.until(lambda screen: "⏳ 4 unassigned" in screen.text)
     bench.path.joinpath("go").touch()
@@ -84,7 +84,7 @@ def test_progress_while_winding_up(bench: Bench, terminals: list[OnTerminal]) ->
 
 def test_pytests_own_words_go_on_where_they_were(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "slow", "b": "pass"})
-    shown = on_terminal(bench, terminals, "-v", machines="--dispatch-machine=sim:1?pace=0.05")
+    shown = on_terminal(bench, terminals, "-v", machines="--dispatch-machine=sim:1?pace=0.02")
     assert shown.until(lambda screen: "📥" in screen.text)
     assert re.search(r"(?m)^w::a\.efi$", shown.screen.text)
     assert shown.end() == 0
@@ -95,7 +95,7 @@ def test_pytests_own_words_go_on_where_they_were(bench: Bench, terminals: list[O
 @pytest.mark.parametrize(("args", "term"), [(["-q"], "xterm"), ([], "dumb"), (["-n1"], "xterm")])
 def test_no_table_where_it_is_not_wanted(bench: Bench, terminals: list[OnTerminal], args: list[str], term: str) -> None:
     bench.workloads({"a": "slow"})
-    shown = on_terminal(bench, terminals, *args, machines="--dispatch-machine=sim:1?pace=0.05", term=term)
+    shown = on_terminal(bench, terminals, *args, machines="--dispatch-machine=sim:1?pace=0.02", term=term)
     shown.until(lambda screen: "⏳" in screen.text or "📥" in screen.text)
     assert shown.end() == 0
     assert not any(sign in "".join(shown.seen) for sign in "⏳📥⚡")
