@@ -258,9 +258,13 @@ async def test_more_is_refused_and_the_connection_goes_on(bench: Bench, chunked:
     reply = await wire.reply()
     assert reply.status == 413
     assert reply.text == f"expected a report of at most 16 MiB, got at least {len(body)} bytes\n"
+    assert bench.attempt(run).state is State.BOOTING, "it still runs"
     assert not bench.attempt(run).reports
-    await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: 14\r\n\r\n" + '{"title": "t"}')
+    shorter = '{"title": "t", "result": "failed"}'
+    await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: {len(shorter)}\r\n\r\n{shorter}")
     assert (await wire.reply()).status == 200
+    [report] = bench.attempt(run).reports
+    assert (report.result, report.late) == (Outcome.FAILED, False)
 
 
 async def test_a_report_that_is_announced_too_long_is_refused_before_it_is_sent(bench: Bench) -> None:
@@ -272,9 +276,10 @@ async def test_a_report_that_is_announced_too_long_is_refused_before_it_is_sent(
 
 
 async def test_a_packed_report_is_measured_unpacked(bench: Bench) -> None:
-    await bench.booted()
+    run = await bench.booted()
     packed = gzip.compress(longest() + b" ")
     assert (await bench.call("PUT", headers={"Content-Encoding": "gzip"}, body=packed)).status == 413
+    assert bench.attempt(run).state is State.BOOTING
 
 
 async def test_a_machine_that_goes_away_within_its_report_changes_nothing(

@@ -21,6 +21,7 @@ from pytest_dispatch.core.queue import DOWNLOADS
 from pytest_dispatch.core.runs import LINING_UP
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.base import Sign
+from pytest_dispatch.server.beacon import REPORT_LIMIT
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.sending import REST
 from pytest_dispatch.sources.cache import Asset, AssetCache
@@ -523,6 +524,7 @@ async def test_a_token_is_good_for_one_boot(tmp_path: Path) -> None:
             await is_refused(bench, old, "HEAD", "GET", "POST")
             replayed = f'{{"title": "{state}", "result": "passed"}}'.encode()
             assert (await bench.call("PUT", old, body=replayed)).status == 200
+            assert (await bench.call("PUT", old, body=b" " * (REPORT_LIMIT + 1))).status == 413
             assert bench.attempt(second) == before
         assert len(tower.urls) == 3, "it stayed on"
         late = [(state.value, True) for state in steps]

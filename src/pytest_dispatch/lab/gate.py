@@ -81,8 +81,13 @@ class Gate:
             self._queue.broke(machine, run.id, self._now())
         self._writer.commit()
 
-    def spoiled(self, machine: str, why: str) -> None:
-        """The bytes that the machine was to get are no longer those that were promised."""
+    def spoiled(self, machine: str, run: Run | None, why: str) -> None:
+        """The bytes that the machine was to get are no longer those that were promised, if it still is to get them."""
+        if run is not None and run.id == self._queue.machines[machine].holds:
+            self.broke_down(machine, why)
+
+    def broke_down(self, machine: str, why: str) -> None:
+        """What the machine holds ends, as the lab cannot do its part."""
         self._queue.fault(machine, why, self._now(), lab=True)
         self._writer.commit()
 

@@ -187,7 +187,9 @@ class LabServer:
         try:
             return await self._answer(request, bearer, began)
         except Exception as error:  # a defect of ours, which must not end as a failure of the workload
-            self._lab.gate.spoiled(bearer.machine, f"the lab broke down over it: {type(error).__name__}: {error}")
+            if not bearer.replaced:  # else it was about what ran before
+                why = f"the lab broke down over it: {type(error).__name__}: {error}"
+                self._lab.gate.broke_down(bearer.machine, why)
             raise
         finally:
             self._asking[caller] -= 1

@@ -48,6 +48,10 @@ class ReportedCase(msgspec.Struct, kw_only=True):
     message: str = ""
 
 
+class TooLongError(ValueError):
+    """A report is longer than the lab takes."""
+
+
 def read_report(data: bytes) -> Report:
     """A PUT's body as a report.
 
@@ -103,6 +107,8 @@ async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = mat
         data = await _read(request)
         # A long report takes a while to read, in which other machines are to be served.
         report = read_report(data) if len(data) < LONG else await asyncio.to_thread(read_report, data)
+    except TooLongError as error:
+        return web.Response(status=413, text=f"{error}\n")
     except ValueError as error:
         return web.Response(status=400, text=f"{error}\n")
     taken = await lab.gate.report(machine, report, began)
@@ -118,7 +124,7 @@ async def _read(request: web.Request) -> bytes:
     """The body of a PUT, without waiting for the end of one that is too long.
 
     Raises:
-        HTTPRequestEntityTooLarge: It is.
+        TooLongError: It is.
     """
     size = request.content_length or 0
     data = bytearray()
@@ -126,8 +132,7 @@ async def _read(request: web.Request) -> bytes:
         data += chunk
         size = len(data)
     if size > REPORT_LIMIT:
-        text = f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes\n"
-        raise web.HTTPRequestEntityTooLarge(REPORT_LIMIT, size, text=text)
+        raise TooLongError(f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
     return bytes(data)
 
 

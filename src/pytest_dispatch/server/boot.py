@@ -58,7 +58,7 @@ async def head(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResp
         with offer.file.opened():
             return _without_body(request, offer) or _response(200, offer, offer.file.size)
     except SpoiledError as error:
-        return _spoiled(lab, bearer.machine, error)
+        return _spoiled(lab, bearer.machine, offer, error)
 
 
 async def get(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
@@ -120,7 +120,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
                 await _transfer(request, response, piece, download)
             return response
     except SpoiledError as error:
-        answer = _spoiled(download.lab, download.machine, error)
+        answer = _spoiled(download.lab, download.machine, download.offer, error)
         return answer if response is None or not response.prepared else response
 
 
@@ -165,8 +165,8 @@ class _Download:
             self.lab.gate.powered_off(self.machine)
 
 
-def _spoiled(lab: Lab, machine: str, error: SpoiledError) -> web.Response:
-    lab.gate.spoiled(machine, str(error))
+def _spoiled(lab: Lab, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
+    lab.gate.spoiled(machine, offer.run, str(error))
     return web.Response(status=503, text=f"{error}\n")
 
 
