@@ -372,6 +372,21 @@ async def test_a_head_that_is_too_long_is_refused(
     assert not caplog.records  # which would be kept in memory
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+@hostile("a body that cannot be unpacked", "404 or 400")
+async def test_a_body_that_cannot_be_unpacked_is_nobody_else_s_matter(
+    tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+        packed = {"Content-Encoding": "gzip"}
+        assert (await bench.call(method, "/nothing", headers=packed, body=b"abcde")).status == 404
+        assert (await bench.call("PUT", headers=packed, body=b"abcde")).status == 400
+        await serves_others(bench)
+        assert bench.attempt(run).state is State.BOOTING
+    assert not caplog.records  # which would be kept in memory, and shown
+
+
 @hostile("a workload reports without end", f"413: at most {REPORTS} reports of one boot", "what came before counts")
 async def test_a_workload_that_reports_without_end_is_stopped(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from threading import Event
 from typing import Any, NoReturn
 
 from pytest_dispatch.core import errors
@@ -29,6 +30,7 @@ from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.pipe import Logged, Order, Refused, Started, Stopped
 
 LOOK = 0.5  # seconds between looks at whether pytest is there; a process that it forked may hold its end of the pipe
+LINES = 1000  # that wait to be told to a pytest which is stopped, or busy; what is logged beyond that is counted
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def main(handle: int, parent: int, state: str, path: list[str]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - it is told by its last line, as that of any program
         sys.stdout.flush()
         traceback.print_exc()
+        pipe.wait(LOOK)
     finally:
         os._exit(code)  # whatever hangs in a driver's thread
 
@@ -86,15 +89,18 @@ def _kind_of(error: DispatchError) -> str:
 
 
 class _Pipe:
-    """The lab's end; may be written to from any thread."""
+    """The lab's end; may be written to from any thread, and keeps none waiting that has only something to log."""
 
     def __init__(self, connection: Connection, parent: int, state: str) -> None:
         self._connection = connection
         self._parent = parent
         self._state = state
-        self._writing = threading.RLock()  # the garbage of what is being written may have something to log
         self._said: SimpleQueue[Any] = SimpleQueue()  # an order, then None
+        # Its `put` may be interrupted by another one: garbage that is collected in it may have something to log.
+        self._unsaid: SimpleQueue[object] = SimpleQueue()
+        self._left_out = 0
         threading.Thread(target=self._listen, name="dispatch-listener", daemon=True).start()
+        threading.Thread(target=self._speak, name="dispatch-speaker", daemon=True).start()
 
     def order(self) -> Order:
         order: Order = self._said.get()
@@ -104,8 +110,39 @@ class _Pipe:
         self._said.get()
 
     def tell(self, message: object) -> None:
-        with self._writing, suppress(OSError):  # pytest is gone
-            self._connection.send(message)
+        """Send it, after all that was logged before; it is out when this returns."""
+        self._say_what_was_left_out()
+        self._unsaid.put(message)
+        self.wait()
+
+    def log(self, news: Logged) -> None:
+        """Send it at some time, if pytest takes it."""
+        if self._unsaid.qsize() >= LINES:
+            self._left_out += 1
+            return
+        self._say_what_was_left_out()
+        self._unsaid.put(news)
+
+    def wait(self, patience: float | None = None) -> None:
+        """Wait until all of it is out."""
+        out = Event()
+        self._unsaid.put(out)
+        out.wait(patience)
+
+    def _say_what_was_left_out(self) -> None:
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            text = f"{left_out} more lines were logged, faster than pytest took them"
+            self._unsaid.put(Logged(__name__, logging.WARNING, text))
+
+    def _speak(self) -> None:
+        while True:
+            message = self._unsaid.get()
+            if isinstance(message, Event):
+                message.set()
+                continue
+            with suppress(OSError):  # pytest is gone
+                self._connection.send(message)
 
     def _listen(self) -> None:
         with suppress(EOFError, OSError):
@@ -132,6 +169,6 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._pipe.tell(Logged(record.name, record.levelno, self.format(record)))
+            self._pipe.log(Logged(record.name, record.levelno, self.format(record)))
         except Exception:  # noqa: BLE001 - as every handler does: it is the record's fault
             self.handleError(record)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from faults import fault
-from plugin_bench import Bench, Scenario
+from plugin_bench import APART, WITHOUT, Bench, Scenario, clean
 
 THREE: dict[str, Scenario] = {"a": "pass", "b": "come-back", "c": "pass"}
 
@@ -114,6 +117,27 @@ def create(spec, state):
 """
 
 
+#: Once pytest has been told that the lab is up, and before it can be answered.
+IS_KILLED = """
+import asyncio, os, signal, sys, threading
+from pytest_dispatch.machines.sim import SimMachine
+
+def told():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return frame.f_code.co_name == "until_told_to_stop"
+
+class Killed(SimMachine):
+    async def console(self):
+        while not told():
+            await asyncio.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield
+
+def create(spec, state):
+    return [Killed("bench-1")]
+"""
+
+
 def collecting(bench: Bench) -> Cut:
     bench.workloads({"a": "pass"})
     bench.path.joinpath("test_own.py").write_text(
@@ -197,6 +221,34 @@ def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[sign
         assert 'name="a.efi"' in bench.path.joinpath("cases.xml").read_text()
 
 
+def test_the_lab_is_killed_while_the_session_is_opened(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    result = bench.spawn(APART, machines=bench.driver(IS_KILLED))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    [line] = filter(None, result.errlines)
+    assert line.startswith("ERROR: the lab at http://127.0.0.1:")
+    assert line.endswith(": the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session")
+
+
+@pytest.mark.usefixtures("alone_on_mdns")
+def test_the_lab_is_killed_before_it_is_announced(bench: Bench) -> None:
+    """Which the header waits for."""
+    bench.workloads({"a": "pass"})
+    bench.path.joinpath("conftest.py").write_text(
+        "import os, pathlib, pytest, signal\n"
+        "@pytest.hookimpl(tryfirst=True)\n"
+        "def pytest_report_header():\n"
+        "    [lab] = pathlib.Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()\n"
+        "    os.kill(int(lab), signal.SIGKILL)\n"
+    )
+    args = ["--dispatch-dir=w", "--dispatch-machine=sim", "--dispatch-bind=127.0.0.1:0", *WITHOUT]
+    result = clean(bench.pytester.runpytest_subprocess(*args))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: the lab at *: the lab's process was killed (SIGKILL); --dispatch-resume goes*"]
+    )
+
+
 @fault(
     "pytest",
     "Ctrl-C with pytest-xdist's workers",
@@ -221,6 +273,53 @@ def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
     assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
     assert nothing_is_left(cut)
     assert "! KeyboardInterrupt !" in cut.output
+
+
+CHATTY = """
+import asyncio, logging
+from pathlib import Path
+from pytest_dispatch.machines.sim import SimMachine
+
+class Chatty(SimMachine):
+    async def start(self, new_url):
+        while not Path("quiet").exists():
+            for _ in range(20):
+                logging.getLogger("chatty").warning("word " * 200)
+            await asyncio.sleep(0.001)
+        await super().start(new_url)
+
+def create(spec, state):
+    return [Chatty("bench-1", pace=0.001)]
+"""
+
+
+def _answer(address: tuple[str, int]) -> int:
+    """The status of the answer to a machine that asks for what there is not."""
+    with closing(http.client.HTTPConnection(*address, timeout=30)) as connection:
+        connection.request("GET", "/nothing")
+        return connection.getresponse().status
+
+
+@fault(
+    "pytest",
+    "pytest is stopped (Ctrl-Z), or kept busy by a test, while the lab has much to log",
+    outcome="machines are served as ever",
+    told="`… more lines were logged, faster than pytest took them`",
+)
+def test_machines_are_served_while_pytest_is_stopped(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    cut = Cut(bench, "--log-file=log.txt", machines=bench.driver(CHATTY))
+    cut.until("w::a.efi")
+    os.kill(cut.process.pid, signal.SIGSTOP)
+    try:
+        assert [_answer(cut.address) for _ in range(100)] == [404] * 100
+    finally:
+        bench.path.joinpath("quiet").touch()
+        os.kill(cut.process.pid, signal.SIGCONT)
+    assert cut.process.wait(60) == pytest.ExitCode.OK
+    assert re.search(
+        r"\d+ more lines were logged, faster than pytest took them", bench.path.joinpath("log.txt").read_text()
+    )
 
 
 @fault(

@@ -32,8 +32,11 @@ _OPTIONS: dict[str, Any] = {"access_log": None, "logger": _log}
 
 
 def _is_theirs(record: logging.LogRecord) -> bool:
-    """Whether it tells of what is no request: whoever sends it is told, and is not to fill anybody's memory with it."""
-    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
+    """Whether it tells of what is no request, or has no body that can be read.
+
+    Whoever sends it is told, and is not to fill anybody's memory with it.
+    """
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError)
 
 
 class Connection(web.RequestHandler):
