@@ -230,3 +230,18 @@ def test_a_url_that_means_nothing(url: str) -> None:
         Journal(url)
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["feature%2Ffoo", "100%25", "what?now", "a?mode=ro", "b#c", "d e"])
+def test_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    """As branches and build servers name theirs."""
+    path = tmp_path / name / "journal.db"
+    for _ in range(2):
+        path.parent.mkdir(exist_ok=True)
+        journal = Journal(path)
+        journal.open()
+        journal.write([console_row("r", 1, 0.0, "x")]).result(SOON)
+        journal.close()
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # the next one has to mend it
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    assert {"journal.db", "journal.db.lock"} < {each.name for each in path.parent.iterdir()}

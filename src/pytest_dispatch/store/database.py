@@ -61,6 +61,11 @@ def _first_line(error: object) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def url_of(file: Path | str) -> sa.URL:
+    """A file of SQLite, whatever is in its name."""
+    return sa.URL.create("sqlite", database=str(file))
+
+
 def _engine(place: Path | str) -> sa.Engine:
     if "://" in str(place):
         try:
@@ -70,7 +75,7 @@ def _engine(place: Path | str) -> sa.Engine:
                 "journal: expected a file, or an SQLAlchemy URL such as postgresql+psycopg://HOST/DATABASE with its"
                 f" driver installed ({_first_line(error)})"
             ) from error
-    engine = sa.create_engine(f"sqlite:///{place}", connect_args={"timeout": 10})
+    engine = sa.create_engine(url_of(place), connect_args={"timeout": 10})
 
     @sa.event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:

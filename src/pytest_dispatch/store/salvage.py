@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from pytest_dispatch.core.model import Report, Run, State
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
+from pytest_dispatch.store.database import url_of
 from pytest_dispatch.store.rows import Letter, SessionRecord
 
 BEYOND = 10_000  # rows looked for beyond a place where the end of the table cannot be read
@@ -264,7 +265,7 @@ def _replaced(path: Path, rows: _Rows) -> Path:
 def _write(path: Path, rows: _Rows) -> None:
     """A new journal with these rows; on disk when this returns."""
     path.unlink(missing_ok=True)
-    engine = sa.create_engine(f"sqlite:///{path}")
+    engine = sa.create_engine(url_of(path))
     try:
         with engine.begin() as db:
             schema.metadata.create_all(db)
