@@ -131,6 +131,7 @@ class Scene:
 
     def prepare(self) -> None:
         (self.folder / "w").mkdir(parents=True)
+        (self.folder / "tmp").mkdir()  # a lab that is killed with its pytest leaves its own there
         for name in SAYS:
             (self.folder / "w" / name).write_bytes(b"MZ" + name.encode() * 100)
         if self.play.toml:
@@ -141,8 +142,9 @@ class Scene:
     def run(self, forks: Forks, *args: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Run pytest; returns its exit code and what it printed."""
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}.txt"
-        token = {"GITHUB_TOKEN": self.github.token}
-        code = forks.pytest(self.folder, *self.options, *args, log=log, environ={**token, **(environ or {})})
+        folders = {"XDG_CACHE_HOME": str(self.folder / "user-cache"), "TMPDIR": str(self.folder / "tmp")}
+        own = {"GITHUB_TOKEN": self.github.token, **folders}
+        code = forks.pytest(self.folder, *self.options, *args, log=log, environ={**own, **(environ or {})})
         return code, log.read_text()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:

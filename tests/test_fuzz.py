@@ -22,9 +22,10 @@ import pytest
 from hypothesis import strategies as st
 
 from faults import fault
+from forks import Forks
 from fuzzing import MINUTES, fuzz
 from labs import embedded, workload
-from plugin_bench import WITHOUT
+from plugin_bench import IN_THREAD, WITHOUT, Bench
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Limits, Outcome, Policy, Report
@@ -593,13 +594,14 @@ NAMES = {
         for what, name in NAMES.items()
     ],
 )
-def test_an_asset_with_a_hostile_name(pytester: pytest.Pytester, github: FakeGitHub, name: str) -> None:
+def test_an_asset_with_a_hostile_name(pytester: pytest.Pytester, forks: Forks, github: FakeGitHub, name: str) -> None:
     github.add_release("me/lab", "v1", {"b.efi": (EFI, b"MZ-b"), name: (EFI, b"MZ-hostile")})
     cache = pytester.path / "deep" / "er" / "cache"
-    result = pytester.runpytest_subprocess(
+    result = Bench(pytester, forks).fork(
         *("-v", "--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}", "--dispatch-machine=sim?pace=0.001"),
         *("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns", f"--dispatch-cache={cache}", "--dispatch-issues=none"),
         *("--junitxml=own.xml", "--dispatch-junit=cases.xml", "-p", "no:cacheprovider", "--dispatch-db=j.db"),
+        IN_THREAD,
         *WITHOUT,
     )
     shown = result.stdout.str() + result.stderr.str()
