@@ -48,6 +48,8 @@ class Machine:
         self.alive = True
 
     async def stop(self):
+        if self.what == "is-interrupted":
+            open("off", "w").close()
         if self.what == "does-not-stop":
             raise OSError("the plug does not answer")
         if self.what == "hangs":
@@ -62,6 +64,8 @@ class Machine:
 
 def create(spec, state):
     what = spec.text
+    if what == "is-interrupted":
+        os.kill(os.getppid(), signal.SIGINT)  # Ctrl-C, while it has power already
     print("a driver may print")
     logging.getLogger("odd.driver").warning("made in %s", state.parent)
     if what == "breaks":
@@ -169,6 +173,17 @@ def test_a_driver_s_own_error_says_why(tmp_path: Path, monkeypatch: pytest.Monke
     """Its class is known in the lab's process alone."""
     with pytest.raises(MachineError, match=r"^no plug at 192\.0\.2\.7:23$"):
         odd(tmp_path, monkeypatch, "has-no-plug").start("w")
+
+
+def test_one_that_is_interrupted_while_it_starts_is_stopped_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lab = odd(tmp_path, monkeypatch, "is-interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        lab.start("w")
+    lab.stop()
+    assert (tmp_path / "off").exists()
 
 
 def test_what_a_driver_leaves_behind_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,9 +91,7 @@ def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
     Returns:
         The names asked for; None for all; empty where the command line names only other things.
     """
-    # where pytest is called elsewhere than in its root directory, it shows node ids relative to there
-    shown = os.path.relpath(config.rootpath / source, config.invocation_params.dir)
-    ours = {arg: _name(arg, {source, shown}) for arg in config.args}
+    ours = {arg: _name(config, arg, source) for arg in config.args}
     names = {name for name in ours.values() if name is not None}
     if not names:
         given = config.args_source is pytest.Config.ArgsSource.ARGS
@@ -102,10 +100,16 @@ def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
     return None if "" in names else frozenset(names)
 
 
-def _name(arg: str, sources: set[str]) -> str | None:
-    """The workload that an argument names, empty for all of the source; None if it is not ours."""
+def _name(config: pytest.Config, arg: str, source: str) -> str | None:
+    """The workload that an argument names, empty for all of the source; None if it is not ours.
+
+    The source may be spelled as in node ids, which are relative to the root directory, or as any path: pytest itself
+    shows node ids relative to where it was called.
+    """
     found, colons, name = arg.partition("::")
-    return name if found.rstrip("/") in sources and (name or not colons) else None
+    there = os.path.normpath(config.rootpath / source)
+    ours = found.rstrip("/") == source or os.path.normpath(config.invocation_params.dir / found) == there
+    return name if ours and (name or not colons) else None
 
 
 def _on_disk(config: pytest.Config, arg: str) -> bool:

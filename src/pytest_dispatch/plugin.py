@@ -1,6 +1,6 @@
 """The pytest entry point: options, ini keys, marks, fixtures, activation.
 
-Imports pytest and `fixtures`, which is as light. Everything else is loaded once the plugin is asked for.
+Imports pytest, `fixtures` and `typed`, which are as light. Everything else is loaded once the plugin is asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from pytest_dispatch.fixtures import dispatch_lab, dispatch_workload
+from pytest_dispatch.typed import is_typed
 
 __all__ = ["dispatch_lab", "dispatch_workload"]
 
@@ -133,6 +134,9 @@ OPTIONS = (
     Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
 )
 
+#: May be without use: who debugs a machine driver has an editor that starts all tests with it.
+FOR_DEBUGGING = "--dispatch-lab"
+
 #: Ini keys without an option.
 INI = (
     ("dispatch_fail_labels", "Labels that make a report a failure (default: fail failed failure error)"),
@@ -191,9 +195,22 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_dispatch.session import activate
 
         activate(config)
+    elif not config.getoption("help", False):
+        _refuse_unused(config)
 
 
 def asked_for(config: pytest.Config) -> bool:
     """Whether this run is to use the plugin at all."""
     named = (config.getoption(dest) or config.getini(dest) for dest in ("dispatch_repo", "dispatch_dir"))
     return any(named) and not config.getoption("help", False)
+
+
+def _refuse_unused(config: pytest.Config) -> None:
+    """Refuse an option that was typed where there is no source; one of an ini file may be for other runs."""
+    for option in OPTIONS:
+        typed = config.getoption(option.dest) is not None and is_typed(config, option.name)
+        if typed and option.name != FOR_DEBUGGING:
+            raise pytest.UsageError(
+                f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR or"
+                " --dispatch-repo OWNER/REPO, or leave it out"
+            )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core import errors
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.interrupts import not_interrupted
 from pytest_dispatch.pipe import Blueprint, Logged, Order, Refused, Started, Stopped
 
 if TYPE_CHECKING:
@@ -46,19 +47,13 @@ main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], path)
 
 
 class LabProcess:
-    """`start` it, use its `url` and `token`, `stop` it; also one that was not started.
+    """Is used as an `EmbeddedLab` is, with the same attributes; but is to be stopped even if it was not started.
 
     The process begins to load what it needs as soon as this is made: pytest has other things to do meanwhile.
 
     Args:
         plan: What to build it from.
         patience: Seconds that a stop may take; more than the lab gives itself.
-
-    Attributes:
-        token: Opens the API.
-        url: `http://HOST:PORT` of the lab, as seen from this computer.
-        damage: What was wrong with its journal, and is mended; empty if it was whole.
-        end: How it ended; None until it was stopped.
 
     Raises:
         LabError: No process can be started.
@@ -76,22 +71,15 @@ class LabProcess:
             self._parts = parts.pop_all()
 
     def start(self, source: str) -> None:
-        """Bring everything up.
-
-        Args:
-            source: Name of the workloads' source, under which an interrupted session is found again.
-
-        Raises:
-            DispatchError: Something is missing or taken; nothing is left running.
-        """
+        """As `EmbeddedLab.start`; who interrupts it waits until machines that have power already are powered off."""
         with ExitStack() as parts:
             parts.push(self._parts)
-            started = self._child.build(self._plan, source)
+            started = self._child.build(self._plan, source, self._patience)
             parts.pop_all()
         self.url, self.token, self.damage = started.url, started.token, started.damage
 
     def stop(self) -> None:
-        """Take everything down, in bounded time; may be called again.
+        """As `EmbeddedLab.stop`.
 
         Raises:
             LabError: It had ended before, or something did not end in time.
@@ -156,8 +144,10 @@ class _Child:
         self._end: Stopped | None = None
         self._listener = threading.Thread(target=self._listen, name="dispatch-listener", daemon=True)
 
-    def build(self, plan: Blueprint, source: str) -> Started:
+    def build(self, plan: Blueprint, source: str, patience: float) -> Started:
         """Let it build the lab, and hear from then on what it has to say.
+
+        If this is interrupted, what is being built is stopped as it should be, which is waited for with `patience`.
 
         Raises:
             DispatchError: The lab cannot be started.
@@ -168,6 +158,11 @@ class _Child:
             answer = self._answer()
         except (EOFError, OSError):
             raise LabError(f"the lab's process {self._how_it_ended()} while it started") from None
+        except KeyboardInterrupt:
+            with not_interrupted():
+                self._listener.start()
+                self.stop(patience)
+            raise
         if isinstance(answer, Refused):
             kind: type[DispatchError] = getattr(errors, answer.kind)
             raise kind(answer.why)
@@ -213,7 +208,7 @@ class _Child:
                 news = self._pipe.recv()
                 if isinstance(news, Stopped):
                     self._end = news
-                else:
+                elif isinstance(news, Logged):  # else it has started after all, or not, and is to stop
                     _log(news)
 
     def _how_it_ended(self) -> str:

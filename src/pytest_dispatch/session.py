@@ -102,7 +102,7 @@ class DispatchSession:
         if settings.folder is not None:
             from pytest_dispatch.sources.folder import list_folder
 
-            listing = list_folder(settings.folder, settings.folder_shown)
+            listing = list_folder(settings.folder, settings.folder_given)
         else:
             from pytest_dispatch.sources.release import list_release
 
@@ -111,7 +111,7 @@ class DispatchSession:
         with _hook_errors("pytest_dispatch_workloads"):
             self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
         _check_workloads(workloads)
-        return Listing(name=listing.name, workloads=tuple(workloads))
+        return Listing(name=settings.folder_name or listing.name, workloads=tuple(workloads))
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
         from pytest_dispatch.client import LabClient  # and with it an HTTP client: not for those who only look
@@ -131,7 +131,8 @@ class DispatchSession:
         lab.start(desk.listing.name)
         self._damage = lab.damage
         desk.client = client = LabClient(lab.url, lab.token)
-        opened = client.open(request)
+        with _explained(lab):
+            opened = client.open(request)
         desk.session, self._resumed = opened.id, opened.resumed
         desk.mirror = Mirror()
         self._watcher = Watcher(self._config, client, opened.id, request, self._display, desk.mirror)
@@ -143,7 +144,8 @@ class DispatchSession:
         desk = self._desk
         if desk is None:
             return []
-        line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
+        with _usage_errors(), _explained(self._lab):
+            line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
         return [line, *filter(None, [self._damage])]
 
     # Under way
@@ -267,6 +269,24 @@ def _usage_errors() -> Iterator[None]:
         yield
     except DispatchError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@contextmanager
+def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
+    """If the lab cannot be asked any more, stop it, and tell also how it ended, if not as it should have.
+
+    Before collection, that is: later on, what it is stopped with is told in the summary.
+    """
+    try:
+        yield
+    except LabError as error:
+        try:
+            if lab is not None:
+                with not_interrupted():
+                    lab.stop()
+        except LabError as trouble:
+            raise LabError(f"{error}: {trouble}") from error
+        raise
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pytest_dispatch.github_api import checked_api_url, is_repo
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.masking import GIVEN, refuse_in_ini
 from pytest_dispatch.pipe import Blueprint
+from pytest_dispatch.typed import is_typed
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.app import Network
@@ -40,12 +41,18 @@ _SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?::(?P<count>[0-9]+))?(?:\?(?P<
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that options and ini keys say, checked; and of that, what the lab needs to know."""
+    """Everything that options and ini keys say, checked; and of that, what the lab needs to know.
+
+    Attributes:
+        folder_given: As the user spelled it.
+        folder_name: The same however it was spelled; as pytest names a folder, relative to its root directory.
+    """
 
     repo: str
     tag: str
     folder: Path | None
-    folder_shown: str
+    folder_given: str
+    folder_name: str
     issues: tuple[Outcome, ...]
     issues_raw: bool
     policy: Policy
@@ -64,6 +71,9 @@ class _Values:
     def text(self, name: str, default: str = "") -> str:
         given = self.config.stash.get(GIVEN, {}).get(name) or self.config.getoption(name)
         return str(given or self.config.getini(name) or default)
+
+    def typed(self, name: str) -> bool:
+        return bool(self.config.getoption(name)) and is_typed(self.config, _option(name))
 
     def lines(self, name: str) -> list[str]:
         return list(self.config.getoption(name) or self.config.getini(name))
@@ -112,16 +122,20 @@ def read_settings(config: pytest.Config) -> Settings:
     """
     values = _Values(config)
     repo, folder = _source(values)
+    path = values.path("dispatch_dir") if folder else None
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
+    issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
+    _refuse_unused(values, folder)
     api_url = _api_url(values)
     host, port = _bind(values.text("dispatch_bind", "0.0.0.0:8080"))
     return Settings(
         repo=repo,
         tag=values.text("dispatch_tag"),
-        folder=values.path("dispatch_dir") if folder else None,
-        folder_shown=folder.rstrip("/") or folder,
+        folder=path,
+        folder_given=folder.rstrip("/") or folder,
+        folder_name=os.path.relpath(path, config.rootpath) if path else "",
         issues=issues,
-        issues_raw=values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw",
+        issues_raw=issues_raw,
         policy=_policy(values),
         drain=values.duration("dispatch_drain", "5m"),
         junit=values.path("dispatch_junit"),
@@ -154,6 +168,21 @@ def _source(values: _Values) -> tuple[str, str]:
             f"--dispatch-repo and --dispatch-dir: expected one source of workloads, got {repo!r} and {folder!r}"
         )
     return _repo("--dispatch-repo", repo) if repo else "", folder
+
+
+def _refuse_unused(values: _Values, folder: str) -> None:
+    """Refuse what was typed in vain; what an ini file says may be for other runs."""
+    if folder and values.typed("dispatch_tag"):
+        raise ConfigError(
+            f"--dispatch-tag: expected it with --dispatch-repo, got it with the folder {folder!r}, which has no"
+            " releases; leave one of them out"
+        )
+    if folder and not values.text("dispatch_issues"):
+        for name in filter(values.typed, ("dispatch_issues_repo", "dispatch_issues_text")):
+            raise ConfigError(
+                f"{_option(name)}: expected it with --dispatch-issues, got it alone, and none of a folder's workloads"
+                " becomes an issue by itself; add --dispatch-issues failed or all, or leave it out"
+            )
 
 
 def _api_url(values: _Values) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -105,13 +106,43 @@ def test_pytest_looks_at_no_workload_as_if_it_were_a_test(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("folder", [".", "./w", "ABSOLUTE", "../w"])
-def test_node_ids_name_the_folder_as_it_was_given(bench: Bench, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = bench.workloads({"a": "pass"})
+def test_node_ids_are_the_same_however_the_folder_is_spelled(
+    bench: Bench, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.workloads({"a": "pass", "b": "pass"})
+    bench.pytester.makeini("[pytest]\n")
     if folder in (".", "../w"):
         monkeypatch.chdir(path)
     folder = str(path) if folder == "ABSOLUTE" else folder
-    assert collected(bench, f"--dispatch-dir={folder}") == [f"{folder}::a.efi"]
-    assert collected(bench, f"--dispatch-dir={folder}", f"{folder}::a.efi") == [f"{folder}::a.efi"]
+    assert collected(bench, f"--dispatch-dir={folder}") == ["w::a.efi", "w::b.efi"]
+    for spelled in (folder, "w", path, os.path.relpath(path)):
+        assert collected(bench, f"--dispatch-dir={folder}", f"{spelled}::a.efi") == ["w::a.efi"]
+    for whole in (folder, path, os.path.relpath(path)):
+        assert collected(bench, f"--dispatch-dir={folder}", str(whole)) == ["w::a.efi", "w::b.efi"]
+
+
+def test_a_folder_outside_the_root_directory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pytest names a file there."""
+    path = bench.workloads({"a": "pass"})
+    inside = bench.path / "inside"
+    inside.mkdir()
+    inside.joinpath("pytest.ini").write_text("[pytest]\n")
+    monkeypatch.chdir(inside)
+    for folder in ("../w", path):
+        assert collected(bench, f"--dispatch-dir={folder}") == ["../w::a.efi"]
+        assert collected(bench, "--rootdir=.", f"--dispatch-dir={folder}", f"{path}::a.efi") == ["../w::a.efi"]
+
+
+def test_the_root_directory_itself(bench: Bench) -> None:
+    bench.workloads({"a": "pass"}, folder=".")
+    for folder in (".", bench.path):
+        assert collected(bench, f"--dispatch-dir={folder}") == [".::a.efi"]
+        assert collected(bench, f"--dispatch-dir={folder}", ".::a.efi") == [".::a.efi"]
+
+
+def test_what_is_told_of_a_folder_names_it_as_it_was_given(bench: Bench) -> None:
+    bench.path.joinpath("w").mkdir()
+    assert bench.refused("--dispatch-dir=./w/").startswith("./w: no workload in this folder")
 
 
 def test_ids_as_pytest_shows_them_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

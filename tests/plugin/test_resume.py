@@ -52,6 +52,20 @@ def test_what_was_left_before_a_session_that_ended_whole_is_not_taken_up(bench: 
     assert taken(again) == {"a.efi", "b.efi"}
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_folder_may_be_spelled_otherwise(bench: Bench, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+    bench.pytester.makeini("[pytest]\n")
+    path = bench.workloads({"a": "pass", "b": "hang"})
+    cut_off(bench)
+    bench.workloads({"a": "fail", "b": "pass"})
+    if inside:
+        monkeypatch.chdir(path)
+    again = bench.run("--dispatch-resume", folder="." if inside else str(path))
+    assert header_of(again).startswith("dispatch: w; ")
+    assert header_of(again).endswith("; resumed")
+    assert taken(again) <= {"b.efi"}
+
+
 @fault(
     "pytest",
     "`--dispatch-resume -k …` leaves some of what is left out",

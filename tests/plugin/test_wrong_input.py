@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from plugin_bench import HERE, SIMS, Bench
+from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench
+from pytest_dispatch.plugin import FOR_DEBUGGING, Option
+from pytest_dispatch.plugin import OPTIONS as OPTIONS_OF_OURS
 from pytest_dispatch.testing.github import FakeGitHub
 
 EFI = "application/vnd.dispatch+efi"
@@ -65,6 +68,9 @@ OPTIONS = {
     "db-url": (["--dispatch-db=postgresql://u:hush@h:port/x"], "got one that cannot be read"),
     "junit-folder": (["--dispatch-junit=w"], "/w (Is a directory); give another file"),
     "junit-below-a-file": (["--dispatch-junit=w/a.efi/j.xml"], "--dispatch-junit: cannot write "),
+    "tag": (["--dispatch-tag", "v1"], "--dispatch-tag: expected it with --dispatch-repo, got it with the folder 'w'"),
+    "issues-repo-alone": (["--dispatch-issues-repo=me/lab"], "--dispatch-issues-repo: expected it with --dispatch-is"),
+    "issues-text-alone": (["--dispatch-issues-text=raw"], "--dispatch-issues-text: expected it with --dispatch-is"),
     "unknown-node-id": (["w::b.efi"], "not found: w::b.efi (it has: a.efi)"),
 }
 
@@ -133,6 +139,42 @@ def test_qemu_that_is_not_installed(bench: Bench, monkeypatch: pytest.MonkeyPatc
     line = bench.refused("--dispatch-dir=w", "--dispatch-machine=qemu", *HERE)
     assert "qemu-system-x86" in line
     assert "install" in line
+
+
+# What is asked for in vain
+
+
+@pytest.mark.parametrize(
+    "option", [option for option in OPTIONS_OF_OURS if option.name != FOR_DEBUGGING], ids=lambda option: option.name
+)
+def test_an_option_without_a_source(bench: Bench, option: Option) -> None:
+    bench.pytester.makepyfile(test_own="def test_own(): pass")
+    empty = option.name in ("--dispatch-dir", "--dispatch-repo")
+    given = [option.name] if not option.metavar else [f"{option.name}="] if empty else [option.name, "0"]
+    with warnings.catch_warnings(action="ignore"):
+        line = bench.refused("test_own.py", *given)
+    assert line == (
+        f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR or"
+        " --dispatch-repo OWNER/REPO, or leave it out"
+    )
+
+
+def test_what_is_set_for_all_runs_may_be_without_use(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makepyfile(test_own="def test_own(): pass")
+    bench.path.joinpath("args").write_text("--dispatch-retries=2\n")
+    bench.pytester.makeini(
+        "[pytest]\naddopts = --dispatch-machine=sim --dispatch-tag=v1 --dispatch-issues-text=raw\n"
+        "dispatch_issues_repo = me/lab\n"
+    )
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--dispatch-idle=poweroff --dispatch-no-mdns")
+    bench.pytester.runpytest_inprocess("@args", IN_THREAD, *WITHOUT).assert_outcomes(passed=1)
+    bench.run("w", "test_own.py").assert_outcomes(passed=2)
+
+
+def test_no_issues_whatever_is_said_of_them(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.run("--dispatch-issues=none", "--dispatch-issues-repo=me/lab").assert_outcomes(passed=1)
 
 
 # GitHub
