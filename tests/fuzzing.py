@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
 
 #: Minutes for each of the tests; 0 is the short run, in which nothing is left to chance.
 MINUTES = float(os.environ.get("DISPATCH_FUZZ_MINUTES") or 0)
@@ -39,7 +41,9 @@ def fuzz(name: str, examples: int, check: Callable[..., object], *inputs: st.Sea
     )
     give_up = time.monotonic() + 60 * MINUTES
     while True:
-        chosen(given(st.tuples(*inputs))(lambda values: counted(*values)))()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypothesisWarning)  # of inputs that take long to show: they are meant to
+            chosen(given(st.tuples(*inputs))(lambda values: counted(*values)))()
         if time.monotonic() >= give_up:
             break
     if MINUTES:

@@ -18,6 +18,7 @@ import pytest
 
 from drivers import offer_driver
 from labs import PATIENCE, open_sockets, plan, sims, workload
+from plugin_bench import HERE, WITHOUT
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Outcome, Policy
@@ -347,3 +348,31 @@ def test_it_does_not_outlive_whoever_started_it(tmp_path: Path, temporary: Path,
     give_up = time.monotonic() + PATIENCE
     while list(temporary.iterdir()) and time.monotonic() < give_up:
         time.sleep(0.01)
+
+
+#: Where Python, if it is not told otherwise, takes file names for ASCII.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ"),
+    [(["-X", "utf8"], ASCII), (["-I"], {"PYTHONPATH": "wrong"}), (["-E"], {"PYTHONPATH": "wrong"})],
+    ids=["utf8", "isolated", "without environment"],
+)
+def test_python_s_own_options_hold_for_it_too(tmp_path: Path, flags: list[str], environ: dict[str, str]) -> None:
+    (tmp_path / "dé").mkdir()
+    (tmp_path / "dé" / "a.efi").write_bytes(b"MZ")
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "queue.py").write_text("raise SystemExit('the wrong queue')")
+    command = [
+        sys.executable,
+        *flags,
+        "-m",
+        "pytest",
+        "--dispatch-dir=dé",
+        "--dispatch-machine=sim?pace=0.001",
+        *HERE,
+        *WITHOUT,
+    ]
+    ran = subprocess.run(command, cwd=tmp_path, env={**os.environ, **environ}, capture_output=True, check=False)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr).decode()

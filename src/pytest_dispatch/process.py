@@ -45,6 +45,9 @@ from pytest_dispatch.program import main
 main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], path)
 """
 
+#: Of Python, by their names in `sys.flags`: what decides where it finds modules.
+_FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s"}
+
 
 class LabProcess:
     """Is used as an `EmbeddedLab` is, with the same attributes; but is to be stopped even if it was not started.
@@ -125,8 +128,9 @@ def _spawn(parts: ExitStack) -> _Child:
 
 def _python() -> list[str]:
     """This interpreter, with the flags that it has; the working directory is nowhere to look for modules."""
-    flags = ["-B"] * sys.dont_write_bytecode + [f"-W{option}" for option in sys.warnoptions]
-    return [sys.executable, "-P", *flags]
+    flags = [flag for name, flag in _FLAGS.items() if getattr(sys.flags, name)]
+    flags += ["-B"] * sys.dont_write_bytecode + [f"-W{option}" for option in sys.warnoptions]
+    return [sys.executable, "-P", f"-Xutf8={sys.flags.utf8_mode}", *flags]
 
 
 def _path() -> list[str]:

@@ -87,7 +87,10 @@ class _Values:
         given = self.config.getoption(name)
         base = self.config.invocation_params.dir if given else self.config.rootpath
         text = given or self.config.getini(name)
-        return base / Path(text).expanduser() if text else None
+        try:
+            return base / Path(text).expanduser() if text else None
+        except RuntimeError:
+            raise ConfigError(f"{_option(name)}: expected a path, got {text!r}, and that user has no home") from None
 
     def duration(self, name: str, default: str) -> float:
         try:
@@ -103,9 +106,10 @@ class _Values:
 
     def number(self, name: str, default: int) -> int:
         given = self.text(name, str(default))
-        if not given.isdecimal() or int(given) > MOST_TRIES:
+        number = _number(given)
+        if number is None or number > MOST_TRIES:
             raise ConfigError(f"{_option(name)}: expected a number from 0 to {MOST_TRIES}, got {given!r}")
-        return int(given)
+        return number
 
     def choice(self, name: str, choices: Iterable[str], default: str) -> str:
         given, choices = self.text(name, default), list(choices)
@@ -122,7 +126,7 @@ def read_settings(config: pytest.Config) -> Settings:
     """
     values = _Values(config)
     repo, folder = _source(values)
-    path = values.path("dispatch_dir") if folder else None
+    path = _folder(values) if folder else None
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
     issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
     _refuse_unused(values, folder)
@@ -170,6 +174,19 @@ def _source(values: _Values) -> tuple[str, str]:
     return _repo("--dispatch-repo", repo) if repo else "", folder
 
 
+def _folder(values: _Values) -> Path | None:
+    """The folder of workloads, whose path is told in JSON."""
+    path = values.path("dispatch_dir")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"--dispatch-dir: expected a path in UTF-8, got {str(path)!r}; rename it, or if it is one, set"
+            " LC_ALL=C.UTF-8"
+        ) from None
+    return path
+
+
 def _refuse_unused(values: _Values, folder: str) -> None:
     """Refuse what was typed in vain; what an ini file says may be for other runs."""
     if folder and values.typed("dispatch_tag"):
@@ -212,8 +229,8 @@ def read_spec(text: str) -> Spec:
         ConfigError: It is malformed.
     """
     match = _SPEC.fullmatch(text.strip())
-    count = int(match["count"] or 1) if match else 0
-    if match is None or not 1 <= count <= MOST_MACHINES:
+    count = _number(match["count"] or "1") if match else None
+    if match is None or count is None or not 1 <= count <= MOST_MACHINES:
         raise ConfigError(f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or qemu:2, got {text!r}")
     pairs = [pair.partition("=") for pair in (match["options"] or "").split("&") if pair]
     options = tuple((key, value) for key, _, value in pairs)
@@ -286,11 +303,12 @@ def _database(url: str) -> str:
 def _bind(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdecimal() or int(port) > 65535 or not _is_host(host):
+    number = _number(port)
+    if not colon or number is None or number > 65535 or not _is_host(host):
         raise ConfigError(
             f"--dispatch-bind: expected ADDRESS:PORT such as 0.0.0.0:8080, [::]:8080 or 192.168.1.5:0, got {text!r}"
         )
-    return host, int(port)
+    return host, number
 
 
 def _is_host(host: str) -> bool:
@@ -317,9 +335,15 @@ def _network(text: str) -> Network:
 
 
 def _gigabytes(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    number = _number(text)
+    if not number:
         raise ConfigError(f"dispatch_cache_limit: expected a number of gigabytes such as 20, got {text!r}")
-    return int(text) * 10**9
+    return number * 10**9
+
+
+def _number(text: str) -> int | None:
+    """A whole number from 0 on; None if it is none, or so long that Python will not read it."""
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _option(name: str) -> str:

@@ -25,6 +25,13 @@ OPTIONS = {
     ),
     "bind-port-only": (["--dispatch-bind=8080"], "--dispatch-bind: expected ADDRESS:PORT such as 0.0.0.0:8080"),
     "bind-name": (["--dispatch-bind=lab.example:80"], "got 'lab.example:80'"),
+    "bind-long-port": (["--dispatch-bind=0.0.0.0:" + "1" * 5000], "--dispatch-bind: expected ADDRESS:PORT such as"),
+    "spec-long": (["--dispatch-machine=sim:" + "1" * 5000], "--dispatch-machine: expected a SPEC such as"),
+    "retries-long": (["--dispatch-retries=" + "1" * 5000], "--dispatch-retries: expected a number from 0 to 1000"),
+    "home-of-nobody": (
+        ["--dispatch-db=~nobody-by-this-name/j.db"],
+        "--dispatch-db: expected a path, got '~nobody-by-this-name/j.db', and that user has no home",
+    ),
     "bind-high-port": (["--dispatch-bind=0.0.0.0:65536"], "got '0.0.0.0:65536'"),
     "path-relative": (["--dispatch-path=dispatch"], "--dispatch-path: expected a path such as /dispatch"),
     "path-of-the-api": (["--dispatch-path=/api/v1"], "outside /api/, got '/api/v1'"),
@@ -109,6 +116,15 @@ def test_a_folder_that_cannot_be_used(bench: Bench, files: dict[str, str], expec
 def test_no_such_folder(bench: Bench) -> None:
     told = f"there is nothing at {bench.path / 'w'}; name a folder that exists"
     assert bench.refused("--dispatch-dir=w") == f"--dispatch-dir: expected a folder with workloads, got 'w': {told}"
+
+
+def test_a_folder_whose_name_is_not_in_utf_8(bench: Bench) -> None:
+    folder = bench.path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    (folder / "a.efi").write_bytes(b"MZ")
+    line = bench.refused(f"--dispatch-dir={folder.name}", SIMS, *HERE)
+    assert line.startswith("--dispatch-dir: expected a path in UTF-8, got '")
+    assert line.endswith("d\\udcff'; rename it, or if it is one, set LC_ALL=C.UTF-8")
 
 
 def test_a_port_that_is_taken(bench: Bench) -> None:
