@@ -57,6 +57,7 @@ class Box:
     """A machine."""
 
     heard: float = 0.0
+    expected: float = 0.0  # when it last asked, or was done with what it held
     touched: int = 0
     took: float = 0.0
     off: bool = False
@@ -236,7 +237,7 @@ class Reference:
             ran = [work for work in box.ran if not work.cancelled]
             held = box.holds is not None
             if ran:
-                other.boxes[name] = Box(heard=now, off=not held, ran=ran, holds=box.holds)
+                other.boxes[name] = Box(heard=now, expected=now, off=not held, ran=ran, holds=box.holds)
         for work in other.works:
             work.unasked = False  # as long as it has not been told to hold anything back
             if work.outcome is None:
@@ -287,7 +288,7 @@ class Reference:
 
     def _on(self, name: str, now: float) -> Box:
         box = self.boxes.setdefault(name, Box())
-        box.off = False
+        box.off, box.expected = False, now
         self._touch(name, now)
         return box
 
@@ -339,7 +340,7 @@ class Reference:
 
     def _there(self, name: str, now: float) -> bool:
         box = self.boxes[name]
-        return box.holds is not None or (not box.off and now - box.heard < 300)
+        return box.holds is not None or (not box.off and now - box.expected < 300)
 
     def _someone_fetches(self) -> bool:
         return any(work.fetching and work.outcome is None for work in self.works)
@@ -377,7 +378,8 @@ class Reference:
 
     def _release(self, work: Work, now: float) -> None:
         if work.last.machine:
-            self.boxes[work.last.machine].holds = None
+            box = self.boxes[work.last.machine]
+            box.holds, box.expected = None, now
             self.active = now
 
     def _put(self, work: Work, attempt: Try, title: str, result: Outcome | None, now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -25,11 +26,15 @@ class Machine:
     faults: list[MachineError] = field(default_factory=list)
     stop_fault: OSError | None = None
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
+    may_stop: asyncio.Event | None = None
+    may_boot: asyncio.Event | None = None  # its driver has to see to something before that
     alive: bool = False
     new_url: Callable[[], str] = str
 
     async def start(self, new_url: Callable[[], str]) -> None:
         self.new_url = new_url
+        if self.may_boot is not None:
+            await self.may_boot.wait()
         self.calls.append(f"start {new_url()}")
         await self.may_start.wait()
         if self.faults:
@@ -38,6 +43,8 @@ class Machine:
 
     async def stop(self) -> None:
         self.calls.append("stop")
+        if self.may_stop is not None:
+            await self.may_stop.wait()
         self.alive = False
         if self.stop_fault is not None:
             raise self.stop_fault
@@ -51,6 +58,14 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
         self.tasks: list[asyncio.Task[None]] = []
+        self.time = 0.0
+        self.asked: dict[str, float] = {}
+
+    def now(self) -> float:
+        return self.time
+
+    def expected(self, machine: str) -> float:
+        return self.asked.get(machine, -math.inf)
 
     def shown(self, machine: str, sign: Sign) -> None:
         self.seen.append((machine, sign.text))
@@ -64,7 +79,7 @@ class Witness:
 
 def fleet_of(*machines: Machine) -> tuple[Fleet, Witness]:
     witness = Witness()
-    return Fleet(list(machines), lambda name: f"url-of-{name}", witness), witness
+    return Fleet(list(machines), lambda name: f"url-of-{name}", witness, witness.now, witness.expected), witness
 
 
 async def test_what_is_off_is_powered_on_once() -> None:
@@ -92,7 +107,8 @@ async def test_each_boot_of_a_machine_has_a_url_of_its_own() -> None:
     one, two = Machine("one"), Machine("two")
     for machine in (one, two):
         machine.may_start.set()
-    fleet = Fleet([one, two], url_of, witness := Witness())
+    witness = Witness()
+    fleet = Fleet([one, two], url_of, witness, witness.now, witness.expected)
     fleet.wake()
     await asyncio.gather(*witness.tasks)
     assert (one.new_url(), two.new_url(), one.new_url()) == ("one-3", "two-4", "one-5")
@@ -119,6 +135,153 @@ async def test_a_power_cycle_of_a_stranger_is_none() -> None:
     fleet, witness = fleet_of(Machine("one"))
     fleet.cycle("192.168.1.31")
     assert not witness.tasks
+
+
+CYCLE = ["stop", "start url-of-one"]
+
+
+async def test_what_hangs_before_its_power_cycle_is_over_is_cycled_once_more() -> None:
+    machine = Machine("one")
+    fleet, witness = fleet_of(machine)
+    fleet.cycle("one")
+    await until(lambda: machine.calls == CYCLE)
+    fleet.cycle("one")  # it had its URL, and may have asked
+    fleet.cycle("one")
+    machine.may_start.set()
+    await asyncio.gather(*witness.tasks)
+    assert (machine.calls, machine.alive) == (CYCLE * 2, True)
+
+
+async def test_what_hung_before_its_power_cycle_is_cycled_by_it() -> None:
+    may_stop, may_boot = asyncio.Event(), asyncio.Event()
+    machine = Machine("one", may_stop=may_stop, may_boot=may_boot)
+    machine.may_start.set()
+    fleet, witness = fleet_of(machine)
+    fleet.cycle("one")
+    fleet.cycle("one")  # nothing was done yet
+    await until(lambda: machine.calls)
+    fleet.cycle("one")  # it is being powered off
+    may_stop.set()
+    await until(lambda: machine.new_url is not str)
+    fleet.cycle("one")  # it is being powered on, and has no URL yet
+    may_boot.set()
+    await asyncio.gather(*witness.tasks)
+    assert machine.calls == CYCLE
+
+
+async def test_a_machine_that_boots_already_need_not_be_called() -> None:
+    machine = Machine("one")
+    fleet, witness = fleet_of(machine)
+    fleet.call("one")
+    await until(lambda: machine.calls == CYCLE)
+    fleet.call("one")
+    fleet.wake()
+    machine.may_start.set()
+    await asyncio.gather(*witness.tasks)
+    assert machine.calls == CYCLE
+
+
+async def test_whoever_sees_the_end_of_a_power_cycle_may_ask_for_the_next() -> None:
+    class Told(Machine):
+        async def start(self, new_url: Callable[[], str]) -> None:
+            await super().start(new_url)
+            if self.calls == CYCLE:
+                asyncio.get_running_loop().call_soon(fleet.cycle, "one")  # when the first one has just ended
+
+    machine = Told("one")
+    machine.may_start.set()
+    fleet, witness = fleet_of(machine)
+    fleet.cycle("one")
+    await until(lambda: len(witness.tasks) == 2)
+    await asyncio.gather(*witness.tasks)
+    assert machine.calls == CYCLE * 2
+
+
+async def test_what_is_given_up_is_not_cycled_once_more() -> None:
+    """It was given its URL each time, and may have taken a workload, whose attempt ends now."""
+
+    class Cycler(Witness):
+        def out_of_order(self, machine: str, why: str) -> None:
+            super().out_of_order(machine, why)
+            fleet.cycle(machine)
+
+    machine, witness = Machine("one", faults=[MachineError("no room")] * (STARTS + 1)), Cycler()
+    machine.may_start.set()
+    fleet = Fleet([machine], lambda name: f"url-of-{name}", witness, witness.now, witness.expected)
+    fleet.cycle("one")
+    await asyncio.gather(*witness.tasks)
+    assert machine.calls == CYCLE * STARTS
+
+
+# Those that do not ask
+
+
+async def started() -> tuple[Machine, Fleet, Witness]:
+    machine = Machine("one")
+    machine.may_start.set()
+    fleet, witness = fleet_of(machine)
+    fleet.wake()
+    await asyncio.gather(*witness.tasks)
+    return machine, fleet, witness
+
+
+async def test_a_machine_is_late_that_asked_for_nothing_since_it_is_on() -> None:
+    _, fleet, witness = await started()
+    witness.time = 899.0
+    assert fleet.late(900.0) == []
+    witness.time = 900.0
+    assert fleet.late(900.0) == ["one"]
+    witness.asked["one"] = 850.0  # it waits for work
+    assert fleet.late(900.0) == []
+    witness.time = 1750.0
+    assert fleet.late(900.0) == ["one"]
+    witness.asked["one"] = math.inf  # it runs a workload
+    assert fleet.late(900.0) == []
+
+
+async def test_time_counts_from_when_a_machine_is_on() -> None:
+    """However long its driver takes for that, and though a driver may have it on from the beginning."""
+    slow, other = Machine("one"), Machine("two", alive=True)
+    fleet, witness = fleet_of(slow, other)
+    fleet.cycle("one")
+    await until(lambda: slow.calls == CYCLE)
+    slow.alive = True
+    assert fleet.late(900.0) == []
+    witness.time = 1000.0
+    assert fleet.late(900.0) == ["two"]
+    witness.asked["two"] = 1000.0
+    slow.may_start.set()
+    await asyncio.gather(*witness.tasks)
+    witness.time = 1899.0
+    assert fleet.late(900.0) == []
+    witness.time = 1900.0
+    assert fleet.late(900.0) == ["one", "two"]
+
+
+async def test_one_that_is_late_is_cycled_and_at_last_given_up() -> None:
+    machine, fleet, witness = await started()
+    why = "it did not ask what to boot for 15m"
+    for times in range(1, STARTS):
+        fleet.prod("one", 900.0)
+        assert witness.seen[times - 1 :] == [("one", f"{why}, so it is powered off and on")]
+        await asyncio.gather(*witness.tasks)
+        assert (machine.calls, machine.alive) == (CYCLE * (times + 1), True)
+    fleet.prod("one", 900.0)
+    await asyncio.gather(*witness.tasks)
+    assert (machine.calls, machine.alive) == ([*CYCLE * STARTS, "stop"], False)
+    assert witness.seen[STARTS - 1 :] == [("one", f"{why}, {STARTS} times in a row")]
+    assert fleet.lost == f"one: {why}, {STARTS} times in a row"
+
+
+async def test_one_that_asks_at_last_has_all_its_tries_again() -> None:
+    machine, fleet, witness = await started()
+    for asked in (1.0, 2.0, 3.0):
+        for _ in range(STARTS - 1):
+            fleet.prod("one", 900.0)
+            await asyncio.gather(*witness.tasks)
+        witness.asked["one"] = asked
+    assert machine.alive
+    assert not fleet.lost
 
 
 async def test_a_machine_is_given_up_after_some_tries() -> None:

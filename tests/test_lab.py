@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 
+from faults import fault
 from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State, Workload
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import FilingError
-from pytest_dispatch.lab.tail import Tail
+from pytest_dispatch.lab.tail import FIRST, LAST, LEFT_OUT, LINE, WIDEST, Tail
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim import SimMachine
@@ -691,8 +692,11 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
 # Consoles
 
 
+SIX = LINE + 6  # bytes of a line of six characters
+
+
 def test_a_console_keeps_its_last_lines() -> None:
-    tail = Tail(kept=3, most=6)
+    tail = Tail(last=3 * SIX)
     for n in range(5):
         tail.add("r1", 1, float(n), f"line {n}")
     assert [text for _, text in tail.of("r1", 1)] == ["line 2", "line 3", "line 4"]
@@ -700,24 +704,89 @@ def test_a_console_keeps_its_last_lines() -> None:
 
 
 def test_consoles_do_not_grow_with_the_number_of_runs() -> None:
-    tail = Tail(kept=3, most=6)
+    tail = Tail(last=3 * SIX, together=6 * SIX)
     for run in ("r1", "r2", "r3"):
-        for n in range(3):
-            tail.add(run, 1, float(n), "text")
+        for _ in range(3):
+            tail.add(run, 1, 0.0, "a line")
     assert not tail.of("r1", 1)
     assert len(tail.of("r2", 1)) == len(tail.of("r3", 1)) == 3
-    only = Tail(kept=9, most=2)
-    for n in range(4):
-        only.add("r", 1, float(n), "text")
+    only = Tail(last=9 * SIX, together=2 * SIX)
+    for _ in range(4):
+        only.add("r", 1, 0.0, "a line")
     assert len(only.of("r", 1)) == 4
 
 
 def test_lines_before_a_workload_go_to_the_attempt_that_takes_it() -> None:
     tail = Tail()
     tail.before("m", 1.0, "BdsDxe")
-    assert tail.take("m", "r", 1) == [(1.0, "BdsDxe")]
+    assert tail.take("m", "r", 1) == [("r", 1, 1.0, "BdsDxe")]
     assert tail.take("m", "r", 2) == []
     assert tail.of("r", 1) == [(1.0, "BdsDxe")]
+
+
+def test_the_journal_gets_the_beginning_of_an_attempt_and_at_its_end_the_last_lines() -> None:
+    tail = Tail(first=3 * SIX, last=2 * SIX)
+    shown = [[text for *_, text in tail.add("r", 1, float(n), f"line {n}")] for n in range(7)]
+    assert shown == [["line 0"], ["line 1"], ["line 2"], [LEFT_OUT], [], [], []]
+    assert tail.end("r", 1) == [("r", 1, 5.0, "line 5"), ("r", 1, 6.0, "line 6")]
+    assert tail.end("r", 1) == []
+    assert tail.of("r", 1) == [(5.0, "line 5"), (6.0, "line 6")]
+
+
+def test_the_journal_gets_no_line_twice() -> None:
+    tail = Tail(first=3 * SIX, last=9 * SIX)
+    for n in range(3):
+        tail.add("whole", 1, float(n), f"line {n}")
+    for n in range(5):
+        tail.add("more", 1, float(n), f"line {n}")
+    assert tail.end_all() == [("more", 1, 3.0, "line 3"), ("more", 1, 4.0, "line 4")]
+    assert tail.end_all() == []
+
+
+def test_a_line_is_cut_where_it_never_ends() -> None:
+    tail = Tail()
+    tail.before("m", 0.0, "x" * 10**6)
+    tail.take("m", "r", 1)
+    assert tail.add("r", 1, 0.0, "y" * 10**6) == [("r", 1, 0.0, "y" * WIDEST)]
+    assert [len(text) for _, text in tail.of("r", 1)] == [WIDEST, WIDEST]
+
+
+FLOOD = [f"{n:06} " + "x" * 900 for n in range(4000)]
+
+
+@fault(
+    "Machines",
+    "a workload fills its console without end",
+    outcome="unchanged; the journal gets the first MiB of an attempt's console, and the last lines",
+    told="the last lines, as ever; in the journal `only the last lines of this attempt are kept`",
+)
+@pytest.mark.parametrize("ends", ["by a fault", "with the lab"])
+async def test_a_console_that_is_flooded_does_not_fill_the_disk(tmp_path: Path, ends: str) -> None:
+    puppet = Puppet()
+    async with running_lab(tmp_path, machines=[puppet]) as bench:
+        run = await bench.one(policy=Policy(retries=0))
+        await until(lambda: puppet.alive)
+        await bench.call("GET", puppet.target)
+        await bench.call("POST", puppet.target)
+        for line in FLOOD:
+            puppet.signs.put_nowait(Sign(text=line))
+        await until(lambda: [text for _, text in bench.lab.console(bench.now(run))[-1:]] == FLOOD[-1:])
+        if ends == "by a fault":
+            puppet.signs.put_nowait(Sign(text="panic", fault="kernel panic"))
+            await until(lambda: bench.now(run).outcome is Outcome.FAILED)
+    journal = Journal(tmp_path / "journal.db")
+    journal.open()
+    try:
+        lines = [text for *_, text in journal.console(run.session, 10**6)]
+    finally:
+        journal.close()
+    last = [*FLOOD, "panic"] if ends == "by a fault" else FLOOD
+    cut = lines.index(LEFT_OUT)
+    assert cut > 1000
+    assert lines[:cut] == FLOOD[:cut]
+    assert len(lines) - cut > 200
+    assert lines[cut + 1 :] == last[cut + 1 - len(lines) :]
+    assert sum(map(len, lines)) < FIRST + LAST
 
 
 @pytest.mark.parametrize("turns", range(5))

@@ -19,6 +19,7 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Expect, Limits, Outcome, Policy, Run, State, Workload
 from pytest_dispatch.core.queue import DOWNLOADS
 from pytest_dispatch.core.runs import LINING_UP
+from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.server.beacon import REPORT_LIMIT
@@ -415,6 +416,146 @@ async def test_a_machine_with_a_token_has_another_address(tmp_path: Path) -> Non
         assert bench.now(run).outcome is Outcome.PASSED
 
 
+HANGS = "it did not ask what to boot for 15m"
+
+
+@fault(
+    "Machines",
+    "a machine that the plugin brings up is on and never asks (its firmware hangs)",
+    outcome="after half of `--dispatch-assign-timeout` in which work waits, it is powered off and on; after the third "
+    "time in a row it is given up, and if no other is left, the rest are errors at once",
+    told=f"its console: `{HANGS}, so it is powered off and on`; at last `no machine is left: sim-1: {HANGS}, 3 times"
+    " in a row`",
+)
+async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        run = await bench.one()
+        await on(tower)
+        bench.clock.ahead += 901
+        await until(lambda: len(tower.urls) == 2)
+        await _says_that_it_runs(bench, tower.target(), run)
+        assert [text for _, text in bench.lab.console(bench.now(run))] == [f"{HANGS}, so it is powered off and on"]
+        await another_passes(bench)
+
+
+async def test_a_machine_of_our_own_that_never_asks_is_given_up(tmp_path: Path) -> None:
+    tower = Tower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        run = await bench.one(assign_timeout=86400.0)
+        await on(tower)
+        for starts in range(2, STARTS + 1):
+            bench.clock.ahead += 901
+            await reaches(lambda: len(tower.urls), starts)
+        await time_passes(bench, 901, run)
+        assert ended(bench, run) == (Outcome.ERROR, f"no machine is left: one: {HANGS}, {STARTS} times in a row")
+        assert (len(tower.urls), tower.alive) == (STARTS, False)
+
+
+async def test_a_machine_that_runs_a_workload_does_not_hang(tmp_path: Path) -> None:
+    """What it took has deadlines of its own, also when it resets. Nor does one that waits for work, and asks for it."""
+    towers = busy, idle, mute = Tower("busy"), Tower("idle"), Tower("mute")
+    async with running_lab(tmp_path, machines=towers) as bench:
+        first = await bench.one(policy=ONCE)
+        await on(*towers)
+        await bench.call("GET", busy.target())
+        assert (await bench.call("POST", busy.target())).status == 200
+        busy.boot()
+        bench.clock.ahead += 600
+        assert (await bench.call("HEAD", idle.target())).headers["dispatch-idle"] == "poweroff"
+        await bench.one(name="second.efi")
+        bench.clock.ahead += 301
+        await until(lambda: len(mute.urls) == 2)
+        assert (len(busy.urls), len(idle.urls)) == (2, 1)
+        assert bench.attempt(first).state is State.BOOTING
+
+
+@pytest.mark.parametrize("resets", [False, True])
+async def test_what_was_complete_when_it_booted_may_run_on(tmp_path: Path, resets: bool) -> None:
+    """A Python test may be at it. After its reset, the machine has as long to ask as any other."""
+    towers = running, mute = Tower("running"), Tower("mute")
+    async with running_lab(tmp_path, machines=towers) as bench:
+        first = await bench.one(expect=Expect.BOOT)
+        await on(*towers)
+        await _says_that_it_runs(bench, running.target(), first)
+        assert bench.now(first).outcome is Outcome.PASSED
+        await bench.one(name="second.efi", assign_timeout=86400.0)
+        bench.clock.ahead += 800
+        if resets:
+            running.boot()
+        bench.clock.ahead += 101
+        await until(lambda: len(mute.urls) == 2)
+        assert len(running.urls) == 1 + resets
+        if resets:
+            running.boot()  # before it asked: that does not count
+            bench.clock.ahead += 801
+            await until(lambda: len(running.urls) == 4)
+
+
+async def test_a_machine_of_our_own_is_left_alone_while_nothing_waits_for_it(tmp_path: Path) -> None:
+    towers = busy, mute = Tower("busy"), Tower("mute")
+    async with running_lab(tmp_path, machines=towers) as bench:
+        run = await bench.one(policy=ONCE)
+        await on(*towers)
+        await bench.call("GET", busy.target())
+        assert (await bench.call("POST", busy.target())).status == 200
+        await time_passes(bench, 3601, run)
+        assert len(mute.urls) == 1
+        await bench.one(name="second.efi")
+        await until(lambda: len(mute.urls) == 2)
+
+
+@dataclass
+class SlowTower(Tower):
+    """Its driver says that it is on when a test says so, as one that asks a BMC until that is the case."""
+
+    is_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self, new_url: Callable[[], str]) -> None:
+        await super().start(new_url)
+        await self.is_on.wait()
+
+
+@fault(
+    "Machines",
+    "what it took is cancelled, or ends, before its driver says that it is on",
+    outcome="it is powered off and on once more, and gets the next workload",
+    told=NOTHING,
+)
+async def test_what_a_machine_took_is_cancelled_before_it_counts_as_on(tmp_path: Path) -> None:
+    tower = SlowTower("one")
+    async with running_lab(tmp_path, machines=[tower]) as bench:
+        first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
+        await on(tower)
+        assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "a.efi"
+        bench.lab.orders.cancel(first.id)
+        await is_refused(bench, tower.target(), "HEAD")
+        tower.is_on.set()
+        await until(lambda: len(tower.urls) == 2)
+        await _says_that_it_runs(bench, tower.target(), second)
+        await another_passes(bench)
+
+
+@fault(
+    "Machines",
+    "it asks once, and from then on only speaks (a beacon that goes astray)",
+    outcome="after five minutes what is tried again no longer waits for it, and goes to the machine that it was on",
+    told=NOTHING,
+)
+async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: Bench) -> None:
+    run = await bench.one()
+    assert (await bench.call("HEAD", source=A)).headers["dispatch-workload"] == run.workload.name
+    assert (await bench.call("HEAD", source=HOSTILE)).headers["dispatch-idle"] == "wait"
+    bench.lab.queue.fault(A, "its power failed", bench.clock.now(), lab=True)
+    for _ in range(4):
+        bench.clock.ahead += 60
+        assert (await bench.call("POST", source=HOSTILE)).status == 417
+        assert (await bench.call("HEAD", source=A)).headers["dispatch-idle"] == "wait"
+    bench.clock.ahead += 60
+    await passes(bench, run)
+    await another_passes(bench)
+
+
 @pytest.mark.parametrize(
     ("booted", "method", "seconds", "outcome", "said"),
     [
@@ -586,7 +727,7 @@ async def test_a_workload_gets_no_other_one(
         await is_refused(bench, tower.target(), "HEAD", "GET")
         assert bench.now(first) == before
         if before.outcome is None:  # else it is the next attempt's story
-            assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"] * 2
+            assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"]  # once is enough
         assert bench.attempt(second).state is State.UNASSIGNED
         tower.boot()
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"

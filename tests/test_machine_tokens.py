@@ -25,6 +25,17 @@ def test_a_token_is_good_until_the_next_one() -> None:
     assert facts(tokens.bearer(first)) == ("one", 3.0)
 
 
+def test_a_machine_boots_since_it_fetched_anything() -> None:
+    tokens = Tokens()
+    assert tokens.present("one") is None
+    for began, now in ((1.0, 1.0), (1.0, 2.0), (3.0, 3.0), (3.0, 4.0)):
+        asking = tokens.bearer(tokens.renew("one", now))
+        assert asking is not None
+        assert asking is tokens.present("one")
+        assert asking.since == began
+        asking.got = ("run", 1) if now == 2.0 else None
+
+
 def test_none_is_like_another_nor_short() -> None:
     tokens = Tokens()
     made = {tokens.renew("one", 0.0) for _ in range(1000)}

@@ -165,6 +165,34 @@ class TestRetries:
         bench.jump(300)
         assert bench.head(A) == "a"
 
+    def test_do_not_wait_for_a_machine_that_only_speaks(self) -> None:
+        bench = Bench("a")
+        bench.head(A)
+        assert bench.head(B) == "wait"
+        bench.fault(A)
+        for _ in range(4):
+            bench.jump(60)
+            assert bench.post(B) is Taken.REFUSED
+            bench.progress(B)
+            assert bench.head(A) == "wait"
+        bench.jump(60)
+        assert bench.head(A) == "a"
+
+    def test_wait_for_a_machine_that_was_busy_until_lately(self) -> None:
+        """However long ago it asked: it is to ask again."""
+        bench = Bench("a", "b")
+        bench.head(A)
+        bench.boot(B)
+        bench.put(B)
+        bench.fault(A)
+        bench.jump(2000)
+        bench.queue.expire(bench.now)
+        assert bench.run("b").outcome is PASSED
+        bench.jump(299)
+        assert bench.head(A) == "wait"
+        bench.jump(1)
+        assert bench.head(A) == "a"
+
     def test_do_not_wait_for_a_machine_that_is_off(self) -> None:
         bench = Bench("a", policy=policy(idle=Idle.POWEROFF))
         bench.head(A)

@@ -19,6 +19,7 @@ class Seen:
 
     Attributes:
         heard: When it was last heard of.
+        expected: Since when it may ask any moment: then it last asked, or was done with what it held.
         took: When it last began a download or took bytes.
         holds: Id of the run whose attempt it is busy with.
         promised: The idle program that its last HEAD announced, whose size its firmware now counts on.
@@ -29,6 +30,7 @@ class Seen:
 
     name: str
     heard: float = 0.0
+    expected: float = 0.0
     took: float = 0.0
     holds: str = ""
     promised: Idle | None = None
@@ -65,8 +67,8 @@ class Roster:
     def __init__(self) -> None:
         self.machines: dict[str, Seen] = {}
         self.busy = 0  # machines that hold something
-        self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last heard of last
-        self._taking: OrderedDict[str, None] = OrderedDict()  # hold what they have not downloaded; likewise
+        self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
+        self._taking: OrderedDict[str, None] = OrderedDict()  # hold what they have not downloaded; last heard of last
 
     def asks(self, machine: str, now: float) -> Seen:
         """It asks what to boot, and so it is on."""
@@ -74,6 +76,7 @@ class Roster:
         seen.off = False
         self._present[machine] = None
         self._hear(seen, now)
+        self._expect(seen, now)
         return seen
 
     def speaks(self, machine: str, now: float) -> Seen | None:
@@ -105,10 +108,12 @@ class Roster:
         else:
             self._taking.pop(machine, None)
 
-    def release(self, machine: str) -> None:
+    def release(self, machine: str, now: float) -> None:
         """It is free."""
-        self.machines[machine].holds = ""
+        seen = self.machines[machine]
+        seen.holds = ""
         self._taking.pop(machine, None)
+        self._expect(seen, now)
         self.busy -= 1
 
     def silent(self, now: float) -> Seen | None:
@@ -119,14 +124,21 @@ class Roster:
         return None
 
     def another(self, machine: str, now: float) -> bool:
-        """Whether there is another machine than this one, which is free: a busy one, or one that is on and in touch."""
+        """Whether there is another machine than this one, which is free: a busy one, or one that is to ask soon.
+
+        One that merely speaks takes no work, and so keeps none from this one.
+        """
         if self.busy:
             return True
         latest = (name for name in islice(reversed(self._present), 2) if name != machine)
-        return any(now - self.machines[name].heard < SILENCE for name in latest)
+        return any(now - self.machines[name].expected < SILENCE for name in latest)
 
     def _hear(self, seen: Seen, now: float) -> None:
         seen.heard = now
-        for order in (self._present, self._taking):
-            if seen.name in order:
-                order.move_to_end(seen.name)
+        if seen.name in self._taking:
+            self._taking.move_to_end(seen.name)
+
+    def _expect(self, seen: Seen, now: float) -> None:
+        seen.expected = now
+        if seen.name in self._present:
+            self._present.move_to_end(seen.name)

@@ -338,7 +338,7 @@ class Runs:
     def _release(self, run: Run, now: float) -> None:
         self._line.discard(run.id)
         if run.attempt.machine:
-            self._roster.release(run.attempt.machine)
+            self._roster.release(run.attempt.machine, now)
             self._deadlines.active = now
 
     def _regard(self, run: Run) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,10 @@ from pytest_dispatch.lab.gate import Gate
 from pytest_dispatch.lab.orders import Orders
 from pytest_dispatch.lab.outbox import Filer, Outbox, Post
 from pytest_dispatch.lab.supply import Supply
-from pytest_dispatch.lab.tail import Tail
-from pytest_dispatch.lab.tokens import Bearer, Tokens
+from pytest_dispatch.lab.tail import Shown, Tail
+from pytest_dispatch.lab.tokens import Bearer, Tokens, UsedError
 from pytest_dispatch.lab.writer import Writer
+from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.sources.cache import Asset
 from pytest_dispatch.store.journal import Journal, Letter, console_row, served_row
 
@@ -33,10 +35,11 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.queue import Change
-    from pytest_dispatch.machines.base import Machine, Sign
+    from pytest_dispatch.machines.base import Machine
     from pytest_dispatch.sources.cache import AssetCache
 
 TICK = 0.1  # seconds between looks at the deadlines
+SHARE = 0.5  # of the time that work waits, in which a machine of ours has to ask: the rest is for one more boot
 RECALLED = 100_000  # console lines of an interrupted session that are taken back
 
 #: After these, a machine of our own is not expected to come back by itself.
@@ -79,7 +82,7 @@ class Lab:
         self.gate = Gate(self.writer)
         self._tokens = Tokens()
         self._machine_url: Callable[[str], str] = lambda token: token
-        self._fleet = Fleet(machines, self._url_of, self)
+        self._fleet = Fleet(machines, self._url_of, self, clock.now, self._expected)
         self._supply = Supply(cache, self._fetched, self._unfetchable)
         self._outbox = Outbox(journal, filers, self._tried, api=api)
         self._untried: dict[str, set[str]] = {}  # markers of issues, by run
@@ -106,6 +109,7 @@ class Lab:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._write_down(self._tail.end_all())
         await asyncio.gather(self._fleet.stop(), self._supply.stop(), self._outbox.stop())
         self.writer.hand_over()
 
@@ -141,13 +145,21 @@ class Lab:
         if run is None:
             self._tail.before(machine, now, sign.text)
         else:
-            self._tail.add(run.id, run.attempt.number, now, sign.text)
-            self.writer.write([console_row(run.id, run.attempt.number, now, sign.text)])
+            self._write_down(self._tail.add(run.id, run.attempt.number, now, sign.text))
         if sign.fault:
             held = self.queue.fault(machine, sign.fault, now, lab=sign.lab)
             self.writer.commit()
             if not held:
                 self._fleet.cycle(machine)
+
+    def refused(self, bearer: Bearer, error: UsedError) -> None:
+        """A machine of ours asked with a boot URL whose boot is over; once for each of them, its console tells so.
+
+        Perhaps its driver has missed a boot: whoever waits for it is to see why.
+        """
+        if not (bearer.replaced or bearer.warned):
+            bearer.warned = True
+            self.shown(bearer.machine, Sign(text=f"refused: {error}"))
 
     def out_of_order(self, machine: str, why: str) -> None:
         """A machine of ours cannot be brought up."""
@@ -158,6 +170,9 @@ class Lab:
         """Break the lab if this task in the background dies: nobody would notice, and all would wait in vain."""
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def _write_down(self, lines: list[Shown]) -> None:
+        self.writer.write([console_row(*line) for line in lines])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -176,6 +191,8 @@ class Lab:
         run = change.run
         attempt = run.attempts[change.attempt - 1]
         self._note_what_it_is_given(change)
+        if attempt.ended:
+            self._write_down(self._tail.end(run.id, attempt.number))
         if change.event is Event.ASSIGN or run.outcome is not None:
             self._supply.taken(run.id)
         if change.event in _STUCK and attempt.ended:
@@ -187,8 +204,7 @@ class Lab:
         """What an attempt's machine showed before it took it, and of which bytes it begins to download it."""
         run, number = change.run, change.attempt
         if change.event is Event.ASSIGN:
-            lines = self._tail.take(run.attempts[number - 1].machine, run.id, number)
-            self.writer.write([console_row(run.id, number, at, text) for at, text in lines])
+            self._write_down(self._tail.take(run.attempts[number - 1].machine, run.id, number))
         if change.event is Event.SEND:
             self.writer.write([served_row(run.id, number, self.writer.digest_of(run))])
 
@@ -201,7 +217,7 @@ class Lab:
         self._fleet.wake()
         for name in self._waiting():
             if name != last:
-                self._fleet.cycle(name)  # it would sit the rest of its minute out
+                self._fleet.call(name)  # it would sit the rest of its minute out
 
     def _became_due(self, letter: Letter) -> None:
         self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
@@ -274,7 +290,7 @@ class Lab:
                 self.writer.assets[run_id] = Asset(path=path, size=workload.size, digest=digest, mtime_ns=_GONE)
         for run_id, attempt, at, text in journal.console(session, RECALLED):
             if run_id in runs:
-                self._tail.add(run_id, attempt, at, text)
+                self._tail.recall(run_id, attempt, at, text)
 
     # Machines of our own
 
@@ -282,9 +298,21 @@ class Lab:
         """For its next boot, and no other."""
         return self._machine_url(self._tokens.renew(machine, self.writer.clock.now()))
 
+    def _expected(self, machine: str) -> float:
+        """Since when a machine of ours may ask any moment; it need not as long as what it fetched runs."""
+        bearer, seen = self._tokens.present(machine), self.queue.machines.get(machine)
+        if (bearer and bearer.got) or (seen and seen.holds):
+            return math.inf
+        return max(bearer.since if bearer else 0.0, seen.expected if seen else 0.0)
+
     def _rouse(self) -> None:
-        """Power on our machines that are off while work waits; if none is left and no stranger was seen, say so."""
-        if not self._fleet.resting:
+        """Bring those of our machines that do nothing to work that waits.
+
+        If none is left and no stranger was seen, say so.
+        """
+        patience = SHARE * max((self.queue.policy(s).limits.assign for s in self.writer.ledgers), default=math.inf)
+        late = self._fleet.late(patience)
+        if not (late or self._fleet.resting):
             return
         queue = self.queue
         unassigned = [run for run in queue.runs.values() if not run.outcome and run.attempt.state is State.UNASSIGNED]
@@ -292,6 +320,8 @@ class Lab:
         if not waiting:
             return
         self._fleet.wake()
+        for name in late:
+            self._fleet.prod(name, patience)
         if self._fleet.lost and not any(map(known_by_address, queue.machines)):
             for run in waiting:
                 queue.unfetchable(run.id, f"no machine is left: {self._fleet.lost}", self.writer.clock.now())

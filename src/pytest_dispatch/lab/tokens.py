@@ -31,11 +31,15 @@ class Bearer:
         machine: Whose token it is.
         until: When it was replaced; infinity if it was not, or if the machine is known by its address.
         got: What was fetched with it: a run, and the number of its attempt.
+        since: When the machine began to boot, the first time since it fetched anything.
+        warned: The machine's console tells that it was used once more after its boot.
     """
 
     machine: str
     until: float = math.inf
     got: tuple[str, int] | None = None
+    since: float = 0.0
+    warned: bool = False
 
     @property
     def replaced(self) -> bool:
@@ -55,15 +59,21 @@ class Tokens:
 
     def renew(self, machine: str, now: float) -> str:
         """A new token for this machine, which boots anew, in place of the one that it had."""
-        known = self._of.setdefault(machine, deque())
-        if known:
-            self._bearers[known[-1]].until = now
+        known, last = self._of.setdefault(machine, deque()), self.present(machine)
+        since = now if last is None or last.got else last.since
+        if last is not None:
+            last.until = now
         if len(known) > KEPT:
             del self._bearers[known.popleft()]
         token = secrets.token_urlsafe(SIZE)
         known.append(token)
-        self._bearers[token] = Bearer(machine)
+        self._bearers[token] = Bearer(machine, since=since)
         return token
+
+    def present(self, machine: str) -> Bearer | None:
+        """What became of the token that the machine has now; None if it never had one."""
+        known = self._of.get(machine)
+        return self._bearers[known[-1]] if known else None
 
     def bearer(self, token: str) -> Bearer | None:
         """Whose token this is or was lately; None if it is none of ours."""

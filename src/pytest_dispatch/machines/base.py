@@ -36,7 +36,7 @@ class Sign:
     """Something a machine showed of itself.
 
     Attributes:
-        text: A console line without its line end, or a sentence about what happened.
+        text: A console line without its line end, or a sentence about what happened; cut after 1,000 characters.
         fault: Names a fault that the driver recognised in it ("kernel panic", "firmware fell through its
             boot order"), else empty.
         lab: The fault is the lab's whenever it happens (the emulator was killed), not the workload's.

@@ -18,7 +18,6 @@ from aiohttp import web
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.lab.tokens import Bearer, UsedError
-from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
@@ -205,8 +204,7 @@ class LabServer:
                 return await METHODS[request.method](request, self._lab, bearer)
             return await self._take_report(request, bearer, began)
         except UsedError as error:
-            if not bearer.replaced:  # perhaps its driver has missed a boot: whoever waits for it is to see why
-                self._lab.shown(bearer.machine, Sign(text=f"refused: {error}"))
+            self._lab.refused(bearer, error)
             return web.Response(status=403, text=f"{error}\n")
         except DispatchError as error:
             return web.Response(status=503, text=f"{error}\n")
