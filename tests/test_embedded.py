@@ -7,11 +7,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from drivers import offer_driver
+from faults import fault
 from labs import embedded, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
@@ -139,6 +142,80 @@ def test_a_resumed_session_listens_where_its_machines_report_to(tmp_path: Path) 
             assert not other.resumed
     finally:
         second.stop()
+
+
+def interrupted(tmp_path: Path, machine: str = "") -> int:
+    """A session that was cut off, with a workload that this machine of the network runs; returns its port."""
+    lab = embedded(tmp_path)
+    lab.start("w")
+    port = int(lab.url.rpartition(":")[2])
+    with LabClientOf(lab) as client:
+        opened = client.open(OpenSession(source="w", policy=Policy()))
+        client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        if machine:
+            asked = HTTPConnection("127.0.0.1", port, source_address=(machine, 0))
+            with closing(asked):
+                asked.request("GET", "/dispatch")
+                assert asked.getresponse().read()
+    lab.stop()
+    return port
+
+
+@fault(
+    "pytest",
+    "`--dispatch-resume` with port 0, when another program took the port of the interrupted session meanwhile",
+    outcome="unchanged; it goes on at another port",
+    told="`port … of the interrupted session is taken: it goes on at port …`, in the header and the summary",
+)
+def test_a_resumed_session_goes_on_at_another_port_if_its_own_is_taken(tmp_path: Path) -> None:
+    """And if it is resumed once more, at that one."""
+    old = interrupted(tmp_path)
+    lab = embedded(tmp_path, resume=True)
+    with socket.create_server(("127.0.0.1", old)):
+        lab.start("w")
+        try:
+            moved = int(lab.url.rpartition(":")[2])
+            assert lab.damage == f"port {old} of the interrupted session is taken: it goes on at port {moved}"
+            with LabClientOf(lab) as client:
+                assert client.open(OpenSession(source="w", policy=Policy(), resume=True)).resumed
+        finally:
+            lab.stop()
+    again = embedded(tmp_path, resume=True)
+    again.start("w")
+    try:
+        assert again.url == lab.url
+        assert again.damage == ""
+    finally:
+        again.stop()
+
+
+@fault(
+    "pytest",
+    "`--dispatch-resume` with port 0, when another program took the port at which a machine of the network reports",
+    outcome="nothing begins; exit code 4",
+    told="the port, and the machine that is to report there",
+)
+def test_a_resumed_session_does_not_leave_the_port_where_a_machine_is_to_report(tmp_path: Path) -> None:
+    old = interrupted(tmp_path, "127.0.0.9")
+    lab = embedded(tmp_path, resume=True)
+    with socket.create_server(("127.0.0.1", old)), pytest.raises(LabError) as caught:
+        lab.start("w")
+    assert str(caught.value) == (
+        f"cannot listen on port {old} of 127.0.0.1, where the interrupted session has still to hear from 127.0.0.9:"
+        " another program listens there; end that, or start without --dispatch-resume"
+    )
+    lab.start("w")
+    lab.stop()
+
+
+def test_a_cache_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> None:
+    cache = tmp_path / "file"
+    cache.touch()
+    said = "--dispatch-cache: expected a folder that can be written, got"
+    for folder, why in ((cache, "it is a file"), (cache / "below", f"Not a directory: {cache / 'below'}")):
+        with pytest.raises(ConfigError) as caught:
+            embedded(tmp_path, cache=folder).start("w")
+        assert str(caught.value) == f"{said} {folder} ({why}); name another one"
 
 
 class LabClientOf(LabClient):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
     fill(tmp_path, "elsewhere")
     (tmp_path / "lab" / "a.efi").symlink_to(tmp_path / "elsewhere")
     assert list_folder(tmp_path / "lab", "lab").workloads[0].size == 11
+
+
+def test_links_that_lead_nowhere_are_no_workloads(tmp_path: Path) -> None:
+    """Nor those that lead in a circle, whatever their names."""
+    fill(tmp_path, "a.efi")
+    (tmp_path / "lost.efi").symlink_to("nothing")
+    for name in ("circle", "circle.efi", "dispatch.toml"):
+        (tmp_path / name).symlink_to(name)
+    assert [each.name for each in list_folder(tmp_path, "lab").workloads] == ["a.efi"]
+    (tmp_path / "dispatch.toml").unlink()
+    fill(tmp_path, manifest='[[workload]]\nfile = "circle.efi"')
+    assert complaint(tmp_path).endswith("expected a file in this folder, 'circle.efi' is none")
 
 
 def test_listing_reads_no_workload(tmp_path: Path) -> None:
@@ -202,9 +215,21 @@ def test_a_manifest_that_is_no_text(tmp_path: Path) -> None:
     assert complaint(tmp_path) == "lab/dispatch.toml: expected UTF-8 text, byte 2 is not"
 
 
-def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "dispatch.toml").mkdir()
-    assert complaint(tmp_path).startswith("lab: cannot be read: Is a directory: ")
+@pytest.mark.parametrize(
+    ("put", "got"),
+    [
+        (os.mkdir, "a folder"),
+        (os.mkfifo, "a named pipe"),
+        (lambda path: path.symlink_to("/dev/null"), "a device"),
+    ],
+)
+def test_a_manifest_that_is_no_file(tmp_path: Path, put: Callable[[Path], None], got: str) -> None:
+    put(tmp_path / "dispatch.toml")
+    assert complaint(tmp_path) == f"lab/dispatch.toml: expected a file, got {got}"
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    assert complaint(tmp_path / ("x" * 300)).startswith("lab: cannot be read: File name too long: ")
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

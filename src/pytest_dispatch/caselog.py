@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.report.junit import JunitCase, write_junit
+
+_OPEN = Path("/dev/fd")  # where macOS has the files that are open
 
 _OUTCOMES = {"passed": Outcome.PASSED, "failed": Outcome.FAILED, "skipped": Outcome.SKIPPED}
 
@@ -29,6 +32,7 @@ class CaseLog:
             ConfigError: It will not.
         """
         try:
+            _refuse_pipe(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not path.exists()
             path.open("ab").close()
@@ -63,10 +67,22 @@ class CaseLog:
         ours = {key: case for key, case in self._items.items() if case.properties}
         cases = [*ours.values(), *(case for case in self._subtests if case.group in ours)]
         try:
+            _refuse_pipe(path)
             write_junit(path, cases)
         except OSError as error:
             raise LabError(_cannot_write(path, error)) from error
         return f"JUnit file with {len(cases)} cases: {path}"
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Refuse a named pipe: to open one waits for a reader, perhaps for ever. One that is open already is as a file.
+
+    Raises:
+        OSError: It is one.
+    """
+    there = path.resolve()  # of /dev/stdout and its like, on Linux, nothing that could be looked at
+    if there.is_fifo() and there.parent != _OPEN:
+        raise OSError(errno.ESPIPE, "it is a named pipe")
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import shutil
 import tempfile
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
 from pytest_dispatch.pipe import Blueprint, Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
-from pytest_dispatch.store.journal import Journal, Letter
+from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
@@ -42,7 +45,7 @@ class EmbeddedLab:
     Attributes:
         token: Opens the API.
         url: `http://HOST:PORT` of the lab, as seen from this computer.
-        damage: What was wrong with its journal, and is mended; empty if it was whole.
+        damage: What was wrong with its journal, or with the port that it has, and is mended; empty if nothing was.
         end: How the outbox stood when it was stopped; None until then.
     """
 
@@ -100,7 +103,8 @@ class EmbeddedLab:
             api=plan.api_url,
         )
         lab.queue.expecting = True
-        server = LabServer(lab, self._address(journal, source), self.token)
+        interrupted = journal.last_unfinished(source) if plan.resume else None
+        server = await self._listening(lab, journal, interrupted)
 
         async def stop() -> None:
             post = lab.post()
@@ -112,9 +116,33 @@ class EmbeddedLab:
                     raise LabError(f"not everything could be stopped: {type(end).__name__}: {end}") from end
 
         parts.callback(lambda: self._loop.call(stop, STOP))
-        await server.start()
+        if interrupted is not None and interrupted.port != server.port:  # for one that resumes it once more
+            journal.write([session_row(replace(interrupted, port=server.port))]).result()
+        await bytes_cache.open()
         self.url = server.url
         await lab.start(server.machine_url, [self._addressed(letter) for letter in journal.letters()])
+
+    async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
+        """The lab's server, up; where any port will do, at the one where machines of an interrupted session report."""
+        if interrupted is None:
+            return await self._serve(lab, self._plan.port)
+        try:
+            return await self._serve(lab, self._plan.port or interrupted.port)
+        except LabError as error:
+            if self._plan.port or not _is_taken(error):
+                raise
+        _refuse_to_move(journal, interrupted, self._plan.host)
+        server = await self._serve(lab, 0)
+        moved = f"port {interrupted.port} of the interrupted session is taken: it goes on at port {server.port}"
+        self.damage = "; ".join(filter(None, [self.damage, moved]))
+        return server
+
+    async def _serve(self, lab: Lab, port: int) -> LabServer:
+        plan = self._plan
+        where = Address(host=plan.host, port=port, path=plan.path, allow=plan.allow, announce=plan.announce)
+        server = LabServer(lab, where, self.token)
+        await server.start()
+        return server
 
     def _addressed(self, letter: Letter) -> Letter:
         """The letter with the address of its GitHub, which earlier makes did not note.
@@ -125,19 +153,6 @@ class EmbeddedLab:
         if letter.api or letter.repo != self._plan.issues_repo:
             return letter
         return replace(letter, api=self._plan.api_url)
-
-    def _address(self, journal: Journal, source: str) -> Address:
-        plan, port = self._plan, self._plan.port
-        interrupted = journal.last_unfinished(source) if plan.resume else None
-        if port == 0 and interrupted is not None:
-            port = interrupted.port  # where its machines report to
-        return Address(
-            host=plan.host,
-            port=port,
-            path=plan.path,
-            allow=plan.allow,
-            announce=plan.announce,
-        )
 
 
 class _Filers:
@@ -161,6 +176,26 @@ class _Filers:
         """Drop their connections."""
         for filer in self._open.values():
             filer.close()
+
+
+def _is_taken(error: LabError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> None:
+    """Machines of our own are started anew; those of the network know the port at which they are to report.
+
+    Raises:
+        LabError: Some of them are yet to do so.
+    """
+    last = [run.attempt for run in journal.runs(interrupted.id) if run.outcome is None]
+    waited_for = sorted({each.machine for each in last if each.machine and known_by_address(each.machine)})
+    if waited_for and not journal.damage:  # else what they run does not count any more
+        names = plain_line(", ".join(waited_for), 120)
+        raise LabError(
+            f"cannot listen on port {interrupted.port} of {host}, where the interrupted session has still to hear from"
+            f" {names}: another program listens there; end that, or start without --dispatch-resume"
+        )
 
 
 def tell_apart(machines: list[Machine]) -> None:

@@ -69,7 +69,7 @@ class Started:
     Attributes:
         url: `http://HOST:PORT`, as seen from this computer.
         token: Opens its API.
-        damage: What was wrong with its journal, and is mended; empty if it was whole.
+        damage: What was wrong with its journal, or with the port that it has, and is mended; empty if nothing was.
     """
 
     url: str

@@ -78,6 +78,8 @@ OPTIONS = {
     "tag": (["--dispatch-tag", "v1"], "--dispatch-tag: expected it with --dispatch-repo, got it with the folder 'w'"),
     "issues-repo-alone": (["--dispatch-issues-repo=me/lab"], "--dispatch-issues-repo: expected it with --dispatch-is"),
     "issues-text-alone": (["--dispatch-issues-text=raw"], "--dispatch-issues-text: expected it with --dispatch-is"),
+    "cache-file": (["--dispatch-cache=w/a.efi"], "/w/a.efi (it is a file); name another one"),
+    "cache-below-a-file": (["--dispatch-cache=w/a.efi/c"], "--dispatch-cache: expected a folder that can be written"),
     "unknown-node-id": (["w::b.efi"], "not found: w::b.efi (it has: a.efi)"),
 }
 
@@ -111,6 +113,17 @@ def test_a_folder_that_cannot_be_used(bench: Bench, files: dict[str, str], expec
     for name, text in files.items():
         bench.path.joinpath("w", name).write_text(text)
     assert expected in bench.refused("--dispatch-dir=w", SIMS, *HERE)
+
+
+def test_named_pipes_in_the_place_of_files(bench: Bench) -> None:
+    """Nobody waits for whoever is to be at their other end."""
+    bench.workloads({"a": "pass"})
+    os.mkfifo(bench.path / "pipe")
+    line = bench.refused("--dispatch-dir=w", SIMS, *HERE, "--dispatch-junit=pipe")
+    assert line.endswith("/pipe (it is a named pipe); give another file")
+    bench.path.joinpath("pipe").rename(bench.path / "w" / "dispatch.toml")
+    line = bench.refused("--dispatch-dir=w", SIMS, *HERE)
+    assert line == "w/dispatch.toml: expected a file, got a named pipe"
 
 
 def test_no_such_folder(bench: Bench) -> None:

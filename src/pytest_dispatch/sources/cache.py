@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.core.errors import ConfigError, FetchError
 from pytest_dispatch.sources.blocking import held, in_thread
 from pytest_dispatch.sources.partial import Wanted
 from pytest_dispatch.sources.shelf import Looks, Shelf
@@ -81,6 +81,21 @@ class AssetCache:
         self._on_progress = on_progress
         self._flights: dict[str, _Flight] = {}
         self._known: dict[str, Asset] = {}
+
+    async def open(self) -> None:
+        """Have the folder ready: who cannot have it better learns that before anything begins.
+
+        Raises:
+            ConfigError: It cannot be used.
+        """
+        try:
+            await in_thread(self._shelf.open)
+        except OSError as error:
+            folder = self._folder
+            why = "it is a file" if folder.is_file() else f"{error.strerror or error}: {error.filename or folder}"
+            raise ConfigError(
+                f"--dispatch-cache: expected a folder that can be written, got {folder} ({why}); name another one"
+            ) from error
 
     async def fetch(self, workload: Workload) -> Asset:
         """Have a workload's bytes here, checked against the size and the digest that its source told.

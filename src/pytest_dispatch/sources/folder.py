@@ -5,6 +5,7 @@ Nothing is read but names, sizes and `dispatch.toml`: listing a folder of large 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tomllib
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 MANIFEST = "dispatch.toml"
 LARGEST = 4 * 2**20  # bytes of it
 DOTS = 200  # in a line of it: what a key of many parts takes to be read grows with their square
+
+#: There is no file by this name, or it is a link that leads nowhere, or in a circle.
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+#: What may be in the place of a file, beside devices.
+_SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 #: What a `sim` machine can play when it boots a workload.
 SCENARIOS = (
@@ -77,15 +84,26 @@ def _no_folder(path: Path, shown_as: str) -> str:
 def _files(folder: Path, shown_as: str) -> list[Workload]:
     found = []
     with os.scandir(folder) as entries:  # knows what is a file without asking for each
-        named = [(entry.name, kind_by_suffix(_suffix(entry.name))) for entry in entries if entry.is_file()]
-    for name, kind in named:
-        if kind is not None and not name.startswith("."):
+        named = [(entry, kind_by_suffix(_suffix(entry.name))) for entry in entries]
+        files = [(entry.name, kind) for entry, kind in named if kind is not None and _is_file(entry)]
+    for name, kind in files:
+        if not name.startswith("."):
             with _at(f"{shown_as}: {name!r}"):
                 found.append(_workload(folder, _path(name), kind, {}))
     if not found:
         expected = ", ".join(f"*{media.suffix}" for media in known().values())
         raise ConfigError(f"{shown_as}: no workload in this folder: expected {expected}, or a {MANIFEST}")
     return found
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether there is a file at the end of it: not where a link leads nowhere, or in a circle."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
+        return False
 
 
 def _manifest(folder: Path, shown_as: str) -> list[Workload]:
@@ -100,7 +118,10 @@ def _manifest(folder: Path, shown_as: str) -> list[Workload]:
 
 
 def _tables(path: Path) -> list[Any]:
-    if (size := path.stat().st_size) > LARGEST:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would have us wait for whoever writes into it
+        raise ConfigError(f"expected a file, got {_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a device')}")
+    if (size := status.st_size) > LARGEST:
         raise ConfigError(f"expected at most {LARGEST} bytes, got {size}")
     try:
         text = path.read_bytes().decode()
@@ -149,7 +170,9 @@ def _workload(folder: Path, file: PurePosixPath, kind: str, read: dict[str, Any]
     path = f"{folder}/{file}"
     try:
         status = os.stat(path)  # noqa: PTH116 - there may be ten thousand, and a Path costs more than the call
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
         status = None
     if status is None or not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
