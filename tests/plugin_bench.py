@@ -31,6 +31,7 @@ for module in (
     "github",
     "httpcore",
     "httpx_sse",
+    "sqlalchemy.dialects.postgresql",
 ):
     import_module(module)
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,7 @@ async def _break_journal(boot: Boot) -> None:
 
 def break_journal() -> None:
     """Take a table from under the lab: nothing can be written any more."""
-    with sqlite3.connect("journal.db") as db:
+    with closing(sqlite3.connect("journal.db")) as db, db:
         db.execute("DROP TABLE dispatch_runs")
 
 

@@ -602,16 +602,16 @@ async def test_a_connection_that_breaks_within_a_request_does_no_harm(
 @asynccontextmanager
 async def connected(receive_buffer: int = 0) -> AsyncIterator[tuple[asyncio.Transport, Wire]]:
     """A server's side of a connection, and the other one."""
-    accepted: asyncio.Queue[asyncio.Transport] = asyncio.Queue()
+    accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.put_nowait(cast("asyncio.Transport", writer.transport))
+        accepted.put_nowait(writer)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     wire = await Wire.open(server.sockets[0].getsockname()[1], receive_buffer=receive_buffer)
-    transport = await accepted.get()
-    yield transport, wire
-    transport.abort()
+    writer = await accepted.get()  # whoever forgets it closes the connection
+    yield cast("asyncio.Transport", writer.transport), wire
+    writer.transport.abort()
     wire.reset()
     server.close()
     await server.wait_closed()

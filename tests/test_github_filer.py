@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -157,7 +158,7 @@ def test_what_github_will_never_take_is_an_error_for_good(github: FakeGitHub, fi
     error = complaint(filer, issue(labels=("l",)))
     assert (error.permanent, error.refused) == (True, True)
     assert str(error) == (
-        f"{REPO}: 127.0.0.1 answered POST /repos/{REPO}/issues with 422 Unprocessable Entity: Validation Failed: "
+        f"{REPO}: 127.0.0.1 answered POST /repos/{REPO}/issues with 422 {HTTPStatus(422).phrase}: Validation Failed: "
         "body body is no good"
     )
 

@@ -124,16 +124,16 @@ async def test_names_are_not_drawn_for_ever() -> None:
 @pytest.mark.parametrize(
     ("addresses", "words"),
     [
-        (["203.0.113.5"], "not announced: No such device"),
-        (["2001:db8::5"], "not announced: Cannot assign requested address"),
-        (["a..b"], "not announced: encoding with 'idna' codec failed"),
-        ([], "not announced: no network interface beside loopback has an address"),
+        (["203.0.113.5"], "No such device"),
+        (["2001:db8::5"], "Cannot assign requested address"),
+        (["a..b"], "(encoding with )?'idna' codec "),
+        ([], "no network interface beside loopback has an address"),
     ],
 )
 async def test_what_cannot_be_announced_is_told_in_a_line(addresses: list[str], words: str) -> None:
     announcement = Announcement()
     said = await announcement.start(8080, addresses, "/dispatch")
-    assert said.startswith(words)
+    assert re.match(f"not announced: {words}", said)
     assert "\n" not in said
     assert announcement.name == ""
     await announcement.stop()

@@ -130,10 +130,11 @@ def the_lab_breaks(bench: Bench, github: FakeGitHub) -> tuple[str, ...]:
 
 BREAKS_THE_LAB = """
 import sqlite3
+from contextlib import closing
 
 def pytest_dispatch_event(run, event):
     if event == "boot":
-        with sqlite3.connect("j.db") as db:
+        with closing(sqlite3.connect("j.db")) as db, db:
             db.execute("DROP TABLE IF EXISTS dispatch_runs")
 """
 

@@ -322,10 +322,11 @@ def test_a_lab_that_breaks_is_told_once_for_each_item(bench: Bench) -> None:
     bench.pytester.makeconftest(
         """
         import sqlite3
+        from contextlib import closing
 
         def pytest_dispatch_event(run, event):
             if event == "boot":
-                with sqlite3.connect("j.db") as db:
+                with closing(sqlite3.connect("j.db")) as db, db:
                     db.execute("DROP TABLE dispatch_runs")
         """
     )

@@ -203,10 +203,11 @@ def test_a_lab_fault_is_an_error_wherever_it_is_found(bench: Bench) -> None:
     bench.pytester.makeconftest(
         """
         import sqlite3
+        from contextlib import closing
 
         def pytest_dispatch_event(run, event):
             if event == "boot" and run.workload.name == "b.efi":
-                with sqlite3.connect("j.db") as db:
+                with closing(sqlite3.connect("j.db")) as db, db:
                     db.execute("DROP TABLE dispatch_runs")
         """
     )
