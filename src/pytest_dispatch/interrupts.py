@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+GAP = 0.2  # seconds between two signals that are not the same; nobody types faster
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def heed_termination() -> Callable[[], None]:
-    """Let SIGTERM end pytest as Ctrl-C does, or else it would leave everything as it stands.
+    """Let SIGTERM end pytest as Ctrl-C does, or else it would leave everything as it stands; and let either come once.
 
     Who stops a container or a CI job sends it. A handler of somebody else's is left alone.
 
     Returns:
         What undoes it.
     """
-    if not _heard_here() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return lambda: None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.getsignal(number) for number in usual} if _heard_here() else {}
+    ours = {number: handler for number, handler in before.items() if handler == usual[number]}
+    interrupt = _Interrupt()
+    for number in ours:
+        signal.signal(number, interrupt)
 
     def undo() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
     return undo
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt, as Python's own handler does; but a signal that comes right after another is the same.
+
+    A program that started pytest at a terminal hears Ctrl-C too, and may hand it on. The second would disturb pytest
+    while it unwinds what it was doing.
+    """
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last >= GAP:
+            self._last = now
+            raise KeyboardInterrupt
 
 
 @contextmanager

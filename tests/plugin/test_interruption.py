@@ -16,6 +16,7 @@ import pytest
 
 from faults import fault
 from plugin_bench import APART, WITHOUT, Bench, Scenario, clean
+from pytest_dispatch.interrupts import GAP
 
 THREE: dict[str, Scenario] = {"a": "pass", "b": "come-back", "c": "pass"}
 
@@ -68,8 +69,9 @@ class Cut:
             time.sleep(0.02)
 
     def cut(self, *signals: signal.Signals) -> int:
-        """Send signals; returns its exit code."""
-        for number in signals:
+        """Send signals, one after the other as a person would; returns its exit code."""
+        for number, pause in zip(signals, [0.0, *[1.5 * GAP] * len(signals)], strict=False):
+            time.sleep(pause)
             os.kill(self.process.pid, number)
         return self.process.wait(60)
 
@@ -263,10 +265,30 @@ def test_ctrl_c_with_workers(bench: Bench) -> None:
     assert nothing_is_left(cut)
 
 
+@fault(
+    "pytest",
+    "the program that started pytest hands Ctrl-C on to it, which it has heard already",
+    outcome=KEPT,
+    told="what one Ctrl-C tells",
+)
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_ctrl_c_that_comes_twice_at_once_is_one(bench: Bench, second: signal.Signals) -> None:
+    bench.workloads({"a": "hang"})
+    bench.path.joinpath("conftest.py").write_text(TOLD_AGAIN.format(second=int(second)))
+    cut = Cut(bench, machines="--dispatch-machine=sim:1?pace=0.001")
+    cut.until("a.efi booting")
+    assert cut.cut(signal.SIGINT) == pytest.ExitCode.INTERRUPTED
+    assert nothing_is_left(cut)
+    assert "went on" in cut.output
+
+
 def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
     bench.workloads({"a": "hang"})
     bench.path.joinpath("conftest.py").write_text(
-        "import os, signal\ndef pytest_keyboard_interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, time\n"
+        "def pytest_keyboard_interrupt():\n"
+        f"    time.sleep({2 * GAP})\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
     )
     cut = Cut(bench, machines="--dispatch-machine=sim:1?pace=0.001")
     cut.until("a.efi booting")
@@ -274,6 +296,19 @@ def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
     assert nothing_is_left(cut)
     assert "! KeyboardInterrupt !" in cut.output
 
+
+#: As soon as pytest unwinds.
+TOLD_AGAIN = """
+import os, pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    try:
+        return (yield)
+    finally:
+        os.kill(os.getpid(), {second})
+        print("went on")
+"""
 
 CHATTY = """
 import asyncio, logging
