@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -72,6 +73,12 @@ class _NoSkips:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for nodeid in self._skipped:
             terminalreporter.line(f"left out, though nothing may be ({NO_SKIPS}): {nodeid}", red=True)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: to look for garbage in it, as each run within a test does, takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -43,8 +43,9 @@ APART = "--dispatch-lab=process"
 
 #: Plugins that are installed with the tests, and here only when a test asks for them.
 NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
-#: Slow to import, or with a mind of their own about what is run, and how.
-WITHOUT = tuple(arg for name in ("hypothesispytest", "schemathesis", *NEIGHBOURS) for arg in ("-p", f"no:{name}"))
+#: Nothing else that is installed: it may be slow to import, or have a mind of its own about what is run, and how; and
+#: pytest would look through the files of all of it for each run.
+WITHOUT = ("--disable-plugin-autoload", "-p", "dispatch", "-p", "xdist")
 
 #: Tests of Python beside workloads, with something for each of the neighbours to do.
 BESIDE = """
