@@ -3,9 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Processes that run the tests side by side, more than two cores as tests wait for others much of the time; 0 runs them
-# one after the other, in this one
-WORKERS ?= 3
+# Processes that run the tests side by side, twice as many as two cores, as tests wait for others much of the time; 0 runs
+# them one after the other, in this one
+WORKERS ?= 4
 # Whoever builds a version builds the same bytes: what is built is as old as its last commit
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 

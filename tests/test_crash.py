@@ -85,7 +85,7 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
     assert LEAST < crashes < MOST
 
 
-SOME = 12  # a lab in a process of its own writes no other journal: a few crashes of it are enough
+SOME = 16  # a lab in a process of its own writes no other journal: a few crashes of it are enough
 
 
 def crash_apart_at(step: int, *, parent: bool) -> Story:

@@ -303,7 +303,7 @@ WRONG: dict[str, Wrong] = {
     **{
         f"the journal cannot be had, its password is {where}": (
             by_option,
-            (*FOLDER, *QUICK, f"--dispatch-db=postgresql+psycopg://{url}"),
+            (*FOLDER, *QUICK, IN_THREAD, f"--dispatch-db=postgresql+psycopg://{url}"),
             nothing,
             f"journal postgresql+psycopg://{shown}: cannot open it",
         )
