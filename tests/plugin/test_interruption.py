@@ -305,7 +305,7 @@ TOLD_AGAIN = """
 import os, pytest
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call():
+def pytest_runtest_protocol():
     try:
         return (yield)
     finally:
