@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import json
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
+
+STARTING = 30.0  # seconds that a server may take until it listens
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,20 @@ def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
             client.close()
             process.stdin.close()
             process.wait(10)
+
+
+def until_it_listens(port: int) -> None:
+    """Wait for a server that was started.
+
+    Raises:
+        TimeoutError: It does not listen.
+    """
+    give_up = time.monotonic() + STARTING
+    while time.monotonic() < give_up:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"nothing listens on port {port}")
 
 
 def _workload(path: Path, number: int) -> Workload:

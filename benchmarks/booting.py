@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_lab import Measure, running_lab
+from bench_lab import Measure, running_lab, until_it_listens
 from machines import Ask, drive
 
 SIZE = 16 * 2**10
@@ -43,7 +43,7 @@ def measure() -> list[Measure]:
         ours, theirs = [], []
         bare = [sys.executable, "-c", _BARE, str(file), "18094"]
         with subprocess.Popen(bare) as reference, running_lab([file], MACHINES * TIMES * (ROUNDS + 1)) as lab:
-            time.sleep(1)
+            until_it_listens(18094)
             _all(lab.port)
             _all(18094)
             for _ in range(ROUNDS):

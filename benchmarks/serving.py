@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench_lab import Measure, running_lab
+from bench_lab import Measure, running_lab, until_it_listens
 from machines import address
 
 SIZE = 256 * 2**20
@@ -32,7 +32,7 @@ def nginx(folder: Path, port: int = 18093) -> Iterator[str]:
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port))
     with subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-p", str(folder)]) as process:
-        time.sleep(0.5)
+        until_it_listens(port)
         yield f"http://127.0.0.1:{port}"
         process.terminate()
 

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 QUIETLY = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # plugins were imported before
-FOR_ALL = ("-p", "pytest_dispatch.plugin", "-p", "no:cacheprovider", *QUIETLY)
+#: Without whatever other plugins there are: some are slow to import, or have a mind of their own about what is run, and
+#: how; and pytest would look through the files of all of them for each run.
+ALONE = ("--disable-plugin-autoload", "-p", "dispatch")
+FOR_ALL = (*ALONE, "-p", "no:cacheprovider", *QUIETLY)
 
 PATIENCE = 60.0  # seconds that the end of a run that was killed may take
-
-#: Environment of a run without whatever other plugins there are.
-ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 MORE = (
     "_pytest.faulthandler",
@@ -64,7 +64,7 @@ class Forks:
 
     def pytest(self, folder: Path, *args: str, log: Path, environ: Mapping[str, str] | None = None) -> int:
         """Run it there, with its output in this file; returns its exit code, negative for a signal."""
-        given = {**self._environ, **ALONE, **(environ or {})}
+        given = {**self._environ, **(environ or {})}
         order = {"folder": str(folder), "args": [*FOR_ALL, *args], "out": str(log), "err": "", "environ": given}
         return int(self.ask(wait=self.ask(run={**order, "tidy": False}), until_it_ends=True))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivers import offer_driver
-from forks import Forks
+from forks import ALONE, Forks
 
 #: What in-process runs of pytest would else import anew each time, and forget.
 OURS = (
@@ -43,9 +43,7 @@ APART = "--dispatch-lab=process"
 
 #: Plugins that are installed with the tests, and here only when a test asks for them.
 NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
-#: Nothing else that is installed: it may be slow to import, or have a mind of its own about what is run, and how; and
-#: pytest would look through the files of all of it for each run.
-WITHOUT = ("--disable-plugin-autoload", "-p", "dispatch", "-p", "xdist")
+WITHOUT = (*ALONE, "-p", "xdist")
 
 #: Tests of Python beside workloads, with something for each of the neighbours to do.
 BESIDE = """

@@ -19,7 +19,7 @@ from junitparser import JUnitXml
 
 from disk import failing, killed, needs_shim
 from faults import fault
-from forks import ALONE, FOR_ALL, Forks
+from forks import FOR_ALL, Forks
 from pytest_dispatch.store.journal import Journal
 from scenes import PORT, SAYS, Play, Scene, Stage, Story
 from strangers import Stranger
@@ -229,8 +229,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
     mounted = f'mount -t tmpfs -o ro none {disk} || exit 77; exec "$@"'
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, **ALONE}
-        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     journal, why = f"{disk}/journal.db", "Read-only file system"
     ran = run(*own, "sh", "-c", mounted, "sh", *pytest_call, *where, f"--dispatch-db={journal}")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from drivers import offer_driver
+from faults import fault
 from labs import PATIENCE, open_sockets, plan, sims, workload
 from plugin_bench import HERE, WITHOUT
 from pytest_dispatch.client import LabClient
@@ -176,6 +177,12 @@ def test_a_driver_s_own_error_says_why(tmp_path: Path, monkeypatch: pytest.Monke
         odd(tmp_path, monkeypatch, "has-no-plug").start("w")
 
 
+@fault(
+    "pytest",
+    "Ctrl-C while the lab starts, when a driver has a machine powered on already",
+    outcome="nothing is run; the machine is powered off",
+    told="exit code 2, as pytest tells Ctrl-C",
+)
 def test_one_that_is_interrupted_while_it_starts_is_stopped_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,11 +28,6 @@ TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
 T = TypeVar("T")
 
 
-def _nobody() -> ssl.SSLContext:
-    """Trusts no server."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
 class LabClient:
     """Speaks with one lab. Every method raises `LabError` when the lab cannot be reached, or refuses and says why.
 
@@ -44,10 +39,11 @@ class LabClient:
     def __init__(self, url: str, token: str) -> None:
         self.url = url
         headers = {"Authorization": f"Bearer {token}"}
-        # The lab is on this computer or in the lab's own network: no proxy of the environment is for it, and no
-        # certificates of the world, which take longer to load than a lab to start.
+        # The lab is on this computer or in the lab's own network: no proxy of the environment is for it, and none of
+        # the world's certificates, which take longer to load than a lab to start.
+        none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._http = httpx.Client(
-            base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT, trust_env=False, verify=_nobody()
+            base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT, trust_env=False, verify=none
         )
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class EmbeddedLab:
 
         parts.callback(lambda: self._loop.call(stop, STOP))
         if interrupted is not None and interrupted.port != server.port:  # for one that resumes it once more
-            journal.write([session_row(replace(interrupted, port=server.port))]).result()
+            await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
         await bytes_cache.open()
         self.url = server.url
         await lab.start(server.machine_url, [self._addressed(letter) for letter in journal.letters()])

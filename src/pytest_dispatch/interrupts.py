@@ -24,8 +24,7 @@ def heed_termination() -> Callable[[], None]:
         What undoes it.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.getsignal(number) for number in usual} if _heard_here() else {}
-    ours = {number: handler for number, handler in before.items() if handler == usual[number]}
+    ours = {number: each for number, each in usual.items() if _heard_here() and signal.getsignal(number) == each}
     interrupt = _Interrupt()
     for number in ours:
         signal.signal(number, interrupt)

@@ -226,6 +226,12 @@ def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[sign
         assert 'name="a.efi"' in bench.path.joinpath("cases.xml").read_text()
 
 
+@fault(
+    "Crashes",
+    "the lab's process is killed (SIGKILL) while the session is opened",
+    outcome="nothing is run; exit code 4",
+    told="one line: the lab's process was killed (SIGKILL)",
+)
 def test_the_lab_is_killed_while_the_session_is_opened(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     result = bench.spawn(APART, machines=bench.driver(IS_KILLED))
@@ -268,6 +274,20 @@ def test_ctrl_c_with_workers(bench: Bench) -> None:
     assert nothing_is_left(cut)
 
 
+#: As soon as pytest unwinds.
+TOLD_AGAIN = """
+import os, pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    try:
+        return (yield)
+    finally:
+        os.kill(os.getpid(), {second})
+        print("went on")
+"""
+
+
 @fault(
     "pytest",
     "the program that started pytest hands Ctrl-C on to it, which it has heard already",
@@ -299,19 +319,6 @@ def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
     assert nothing_is_left(cut)
     assert "! KeyboardInterrupt !" in cut.output
 
-
-#: As soon as pytest unwinds.
-TOLD_AGAIN = """
-import os, pytest
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol():
-    try:
-        return (yield)
-    finally:
-        os.kill(os.getpid(), {second})
-        print("went on")
-"""
 
 CHATTY = """
 import asyncio, logging
