@@ -1,0 +1,296 @@
+"""The ready queue: runs that wait for a machine, and which of them a machine is to get next.
+
+`take` gives a machine the first run that suits it: by priority, then fair (the session with the fewest runs under way,
+then the one that has waited longest since it last got one), then by place.
+
+Theory of operation: runs of one session that may be given to the same machines stand in one *lane*, a heap by priority
+and place; only a lane's first run is ever compared with others. For each set of labels that machines have there is a
+*view*: of each session, a heap of the first runs of those lanes that these labels suit. A lane that gets an earlier
+first run tells the views. One that loses its first run does not: a view puts that right when it meets the old entry at
+its top. So neither the number of runs nor that of lanes makes `take` slower; it looks at the sessions that have work of
+the best priority, in fair order, until one has work that suits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from pytest_dispatch.core.requirements import Labels, Requirements, suits
+
+MOST_VIEWS = 4096  # sets of labels that are remembered; those that were not asked for longest go first
+
+
+class Priority(IntEnum):
+    """How soon a run is wanted; smaller goes first."""
+
+    URGENT = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+    IDLE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A run that waits for a machine.
+
+    Attributes:
+        place: Smaller goes first, among the runs of a session with the same priority.
+        avoid: Id of the machine that it was on before, and is better not given to again.
+        group: While its group is paused, it is not given to anybody.
+    """
+
+    run: str
+    session: str
+    place: float
+    priority: Priority = Priority.NORMAL
+    requirements: Requirements = ()
+    avoid: str = ""
+    group: str = ""
+
+    @property
+    def order(self) -> _Order:
+        """By what it is compared with others of its session."""
+        return self.priority, self.place, self.run
+
+
+_Order = tuple[Priority, float, str]
+_LaneKey = tuple[str, Requirements, str, str]  # session, requirements, machine to avoid, group
+_Standing = tuple[int, int, str]  # runs under way, since when, session: sessions in fair order
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Runs of one session that may be given to the same machines; the first is always one that still waits."""
+
+    key: _LaneKey
+    runs: list[_Order] = field(default_factory=list)
+
+    @property
+    def first(self) -> _Order | None:
+        return self.runs[0] if self.runs else None
+
+
+class _View:
+    """The first runs of all lanes that suit certain labels, by session."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._heaps: dict[str, list[tuple[_Order, int, _Lane]]] = {}
+        self._entered: dict[_Lane, _Order] = {}  # of each lane, the entry that counts; others are dropped when met
+        self._count = 0  # tells entries apart that are otherwise equal
+
+    def enter(self, lane: _Lane) -> None:
+        """Take up a lane, or notice its new first run."""
+        session, requirements, _, _ = lane.key
+        if lane.first is not None and suits(requirements, self._labels):
+            self._entered[lane] = lane.first
+            self._count += 1
+            heapq.heappush(self._heaps.setdefault(session, []), (lane.first, self._count, lane))
+
+    def best(self, session: str, skip: str, paused: set[str]) -> _Order | None:
+        """Return the session's first run, but for those that better avoid the machine `skip`."""
+        heap = self._heaps.get(session, [])
+        aside: list[_Lane] = []
+        found: _Order | None = None
+        while heap and found is None:
+            order, _, lane = heap[0]
+            _, _, avoid, group = lane.key
+            if self._entered.get(lane) == order == lane.first and group not in paused and (not skip or avoid != skip):
+                found = order
+                continue
+            heapq.heappop(heap)
+            if self._entered.get(lane) != order:
+                continue
+            del self._entered[lane]
+            if lane.first == order and group not in paused:
+                aside.append(lane)
+            elif group not in paused:
+                self.enter(lane)
+        for lane in aside:
+            self.enter(lane)
+        return found
+
+    def forget(self, session: str) -> None:
+        """Drop what is kept of a session that has nothing in the queue."""
+        for _, _, lane in self._heaps.pop(session, ()):
+            self._entered.pop(lane, None)
+
+
+@dataclass(slots=True, eq=False)
+class _Share:
+    """What a session has, and what it waits for.
+
+    Attributes:
+        since: When it last got a run, or came: a number that grows.
+        under_way: Runs of it that machines hold.
+        waiting: How many of its runs wait, by priority.
+    """
+
+    since: int
+    under_way: int = 0
+    waiting: Counter[Priority] = field(default_factory=Counter)
+
+
+class ReadyQueue:
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Waiting] = {}
+        self._lanes: dict[_LaneKey, _Lane] = {}
+        self._views: OrderedDict[frozenset[tuple[str, str]], _View] = OrderedDict()
+        self._shares: dict[str, _Share] = {}
+        self._fair: dict[Priority, list[_Standing]] = {priority: [] for priority in Priority}
+        self._paused: set[str] = set()
+        self._time = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._waiting
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """Yield all that waits, by priority and place."""
+        return iter(sorted(self._waiting.values(), key=lambda waiting: waiting.order))
+
+    def put(self, waiting: Waiting) -> None:
+        """Let a run wait; one that waits already is put anew."""
+        self.discard(waiting.run)
+        self._waiting[waiting.run] = waiting
+        self._count(waiting, 1)
+        lane = self._lanes.setdefault(_lane_key(waiting), _Lane(_lane_key(waiting)))
+        heapq.heappush(lane.runs, waiting.order)
+        if lane.first == waiting.order:
+            self._publish(lane)
+
+    def discard(self, run: str) -> None:
+        """Let a run wait no longer, if it does."""
+        waiting = self._waiting.pop(run, None)
+        if waiting is None:
+            return
+        lane = self._lanes[_lane_key(waiting)]
+        while lane.first is not None and not self._waits(lane.first, lane.key):
+            heapq.heappop(lane.runs)
+        if lane.first is None:
+            del self._lanes[lane.key]
+        self._count(waiting, -1)
+
+    def take(self, labels: Labels, machine: str = "", *, avoided: bool = False) -> str | None:
+        """Give the first run that suits; it waits no longer, and counts as under way until `ended`.
+
+        Args:
+            labels: Of the machine, or of a slot on machines that others assign.
+            machine: Its id, where it is known.
+            avoided: Also what had better not be given to this machine again.
+
+        Returns:
+            The run's id; None if nothing suits.
+        """
+        run = self.first(labels, machine, avoided=avoided)
+        if run is not None:
+            self.began(self._waiting[run].session)
+            self.discard(run)
+        return run
+
+    def first(self, labels: Labels, machine: str = "", *, avoided: bool = False) -> str | None:
+        """Tell which run `take` would give."""
+        view, skip = self._view(labels), "" if avoided else machine
+        for priority in Priority:
+            for _, _, session in self._fair[priority]:
+                order = view.best(session, skip, self._paused)
+                if order is not None and order[0] is priority:
+                    return order[2]
+        return None
+
+    def began(self, session: str) -> None:
+        """Count a run of the session as under way."""
+        self._stand(session, 1, self._tick())
+
+    def ended(self, session: str) -> None:
+        """Count one run of the session less as under way."""
+        self._stand(session, -1, self._share(session).since)
+
+    def pause(self, group: str) -> None:
+        """Give no runs of this group to anybody."""
+        self._paused.add(group)
+
+    def resume(self, group: str) -> None:
+        """Give runs of this group again."""
+        self._paused.discard(group)
+        for lane in self._lanes.values():
+            if lane.key[3] == group:
+                self._publish(lane)
+
+    # Fairness
+
+    def _tick(self) -> int:
+        self._time += 1
+        return self._time
+
+    def _share(self, session: str) -> _Share:
+        if session not in self._shares:
+            self._shares[session] = _Share(since=self._tick())
+        return self._shares[session]
+
+    def _count(self, waiting: Waiting, by: int) -> None:
+        """Note that one more or less of a session's runs waits."""
+        share, line = self._share(waiting.session), self._fair[waiting.priority]
+        standing = (share.under_way, share.since, waiting.session)
+        before = share.waiting[waiting.priority]
+        share.waiting[waiting.priority] += by
+        if not before:
+            insort(line, standing)
+        elif not before + by:
+            del line[bisect_left(line, standing)]
+            self._forget_idle(waiting.session)
+
+    def _stand(self, session: str, more: int, since: int) -> None:
+        """Put a session where it stands now, in fair order."""
+        share = self._share(session)
+        old = (share.under_way, share.since, session)
+        share.under_way, share.since = share.under_way + more, since
+        for priority in +share.waiting:
+            line = self._fair[priority]
+            del line[bisect_left(line, old)]
+            insort(line, (share.under_way, share.since, session))
+        self._forget_idle(session)
+
+    def _forget_idle(self, session: str) -> None:
+        share = self._shares[session]
+        if not share.under_way and not +share.waiting:
+            del self._shares[session]
+            for view in self._views.values():
+                view.forget(session)
+
+    # Lanes and views
+
+    def _waits(self, order: _Order, key: _LaneKey) -> bool:
+        """Tell whether a lane's entry is of a run that still waits there, and there."""
+        waiting = self._waiting.get(order[2])
+        return waiting is not None and waiting.order == order and _lane_key(waiting) == key
+
+    def _publish(self, lane: _Lane) -> None:
+        for view in self._views.values():
+            view.enter(lane)
+
+    def _view(self, labels: Labels) -> _View:
+        key = frozenset(labels.items())
+        if key in self._views:
+            self._views.move_to_end(key)
+            return self._views[key]
+        view = self._views[key] = _View(dict(labels))
+        for lane in self._lanes.values():
+            view.enter(lane)
+        if len(self._views) > MOST_VIEWS:
+            self._views.popitem(last=False)
+        return view
+
+
+def _lane_key(waiting: Waiting) -> _LaneKey:
+    return waiting.session, waiting.requirements, waiting.avoid, waiting.group

@@ -1,0 +1,178 @@
+"""What a workload asks of a machine, in labels; and which machine comes closest where none has it.
+
+A label is `key=value`, or a bare `key`. A requirement is one condition on one key, in the syntax of Kubernetes' label
+selectors (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors) with `>=` added:
+
+    arch=x86_64          the value is this one
+    site in (fra, ams)   the value is one of these
+    memory>=64           the value is a number of at least this
+    gpu                  the machine has the label, whatever its value
+    !broken              the machine does not have it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite
+
+from pytest_dispatch.core.errors import ConfigError
+
+Labels = Mapping[str, str]
+
+MOST = 64  # requirements of one workload
+
+_KEY = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
+_VALUE = r"[A-Za-z0-9](?:[A-Za-z0-9._:+-]{0,61}[A-Za-z0-9])?"
+_LABEL = re.compile(rf"({_KEY})(?:=({_VALUE})?)?")
+_FORMS = (
+    "key=value",
+    "key in (a, b)",
+    "key>=number",
+    "key",
+    "!key",
+)
+
+
+class Operator(StrEnum):
+    """How a requirement looks at a label."""
+
+    IN = "in"  # `key=value` too: one of one
+    AT_LEAST = ">="
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+_GRAMMAR: tuple[tuple[re.Pattern[str], Operator], ...] = (
+    (re.compile(rf"({_KEY})\s*=\s*({_VALUE})"), Operator.IN),
+    (re.compile(rf"({_KEY})\s+in\s+\(\s*({_VALUE}(?:\s*,\s*{_VALUE})*)\s*\)"), Operator.IN),
+    (re.compile(rf"({_KEY})\s*>=\s*([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)"), Operator.AT_LEAST),
+    (re.compile(rf"({_KEY})()"), Operator.PRESENT),
+    (re.compile(rf"!\s*({_KEY})()"), Operator.ABSENT),
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Requirement:
+    """One condition on one label.
+
+    Attributes:
+        key: Of the label.
+        operator: How its value is looked at.
+        values: That are good, sorted; for `>=` the least number as it was written; else none.
+    """
+
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+    def suits(self, labels: Labels) -> bool:
+        """Tell whether a machine with these labels fulfils it."""
+        value = labels.get(self.key)
+        if self.operator is Operator.ABSENT:
+            return value is None
+        if value is None or self.operator is Operator.PRESENT:
+            return value is not None
+        if self.operator is Operator.IN:
+            return value in self.values
+        return _number(value) >= float(self.values[0])
+
+    def __str__(self) -> str:
+        match self.operator:
+            case Operator.ABSENT:
+                return f"!{self.key}"
+            case Operator.PRESENT:
+                return self.key
+            case Operator.AT_LEAST:
+                return f"{self.key}>={self.values[0]}"
+            case Operator.IN if len(self.values) == 1:
+                return f"{self.key}={self.values[0]}"
+            case _:
+                return f"{self.key} in ({', '.join(self.values)})"
+
+
+Requirements = tuple[Requirement, ...]  # sorted, each once: equal where they ask the same
+
+
+def read_requirements(texts: Iterable[str], where: str) -> Requirements:
+    """Read requirements as people write them.
+
+    Args:
+        texts: One requirement each.
+        where: What they are read from, for messages.
+
+    Raises:
+        ConfigError: One of them is no requirement, or there are too many.
+    """
+    found = tuple(sorted({_requirement(text, where) for text in texts}))
+    if len(found) > MOST:
+        raise ConfigError(f"{where}: expected at most {MOST} requirements, got {len(found)}")
+    return found
+
+
+def read_labels(texts: Iterable[str], where: str) -> dict[str, str]:
+    """Read a machine's labels as people write them: `key=value` or `key`.
+
+    Raises:
+        ConfigError: One of them is no label, or a key comes twice with two values.
+    """
+    labels: dict[str, str] = {}
+    for text in texts:
+        match = _LABEL.fullmatch(text.strip())
+        if match is None:
+            raise ConfigError(f"{where}: expected a label such as arch=x86_64 or gpu, got {text!r}")
+        key, value = match[1], match[2] or ""
+        if labels.setdefault(key, value) != value:
+            raise ConfigError(f"{where}: expected one value of the label {key}, got {labels[key]!r} and {value!r}")
+    return labels
+
+
+def unmet(requirements: Iterable[Requirement], labels: Labels) -> list[Requirement]:
+    """Return those requirements that a machine with these labels does not fulfil."""
+    return [requirement for requirement in requirements if not requirement.suits(labels)]
+
+
+def suits(requirements: Iterable[Requirement], labels: Labels) -> bool:
+    """Tell whether a machine with these labels fulfils all requirements."""
+    return all(requirement.suits(labels) for requirement in requirements)
+
+
+def nearest_miss(requirements: Requirements, machines: Mapping[str, Labels]) -> str:
+    """Say which of the machines comes closest to fulfilling the requirements, and what it lacks.
+
+    Args:
+        requirements: None of the machines fulfils all of them.
+        machines: Labels by the machine's name; of several that are as close, the first by name is named.
+    """
+    missing = {name: unmet(requirements, labels) for name, labels in machines.items()}
+    if not missing:
+        return "there is no machine"
+    name = min(sorted(missing), key=lambda each: len(missing[each]))
+    return f"the nearest is {name}: {', '.join(_lack(each, machines[name]) for each in missing[name])}"
+
+
+def _lack(requirement: Requirement, labels: Labels) -> str:
+    value = labels.get(requirement.key)
+    if value is None:
+        return f"it has no label {requirement.key}"
+    has = f"{requirement.key}={value}" if value else requirement.key
+    return f"it has {has}, wanted is {requirement}"
+
+
+def _requirement(text: str, where: str) -> Requirement:
+    for pattern, operator in _GRAMMAR:
+        if match := pattern.fullmatch(text.strip()):
+            values = sorted({value.strip() for value in match[2].split(",")}) if match[2] else ()
+            return Requirement(match[1], operator, tuple(values))
+    raise ConfigError(f"{where}: expected a requirement such as {', '.join(_FORMS)}, got {text!r}")
+
+
+def _number(text: str) -> float:
+    """Return a label's value as a number; one that is none is smaller than any."""
+    try:
+        number = float(text)
+    except ValueError:
+        return -1.0
+    return number if isfinite(number) else -1.0
