@@ -1,0 +1,1 @@
+"""Workloads that machines boot over UEFI HTTP boot, and that report by a beacon."""

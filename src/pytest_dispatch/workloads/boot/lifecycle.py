@@ -1,0 +1,220 @@
+"""The life of an attempt at booting a workload.
+
+The line between the two kinds of fault is the boot beacon: until the workload has said that it runs, it had no chance
+to do anything wrong, and whatever breaks is the lab's fault; from then on it is the workload's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+
+from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, Phase, Since, StateRule, Wait
+from pytest_dispatch.core.model import Outcome
+
+GRACE = 60.0  # seconds after a report in which more of them may follow
+SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
+
+
+class Expect(StrEnum):
+    """What makes a workload complete."""
+
+    REPORT = "report"  # it sends a report
+    BOOT = "boot"  # it says that it booted
+    RETURN = "return"  # its machine comes back for the next one
+
+
+class State(StrEnum):
+    """Where an attempt stands."""
+
+    UNASSIGNED = "unassigned"  # in the queue
+    ASSIGNED = "assigned"  # promised to a machine that asked
+    DOWNLOADING = "downloading"  # its bytes are on the way
+    DOWNLOADED = "downloaded"  # the last byte was taken, the workload has not yet spoken
+    BOOTING = "booting"  # the workload said that it runs
+    REPORTED = "reported"  # at least one report came, more may follow
+    FINISHED = "finished"  # ended as the workload meant to: see the outcome
+    FAILED = "failed"  # ended otherwise: see outcome and reason
+
+
+class Event(StrEnum):
+    """What moves an attempt."""
+
+    ASSIGN = CoreEvent.ASSIGN.value  # the queue gives it to a machine that asked
+    ASK = "ask"  # its machine asks once more (HEAD)
+    SEND = "send"  # its machine starts to download (GET)
+    BREAK = "break"  # a download broke off
+    SENT = "sent"  # the last byte was taken
+    BOOT = "boot"  # the workload says that it runs (POST)
+    REPORT = CoreEvent.REPORT.value  # the workload reports (PUT)
+    RETURN = "return"  # its machine came for the next workload
+    COMPLETE = CoreEvent.COMPLETE.value  # what the workload promised has happened
+    TIMEOUT = CoreEvent.TIMEOUT.value  # the state's deadline passed
+    SILENCE = CoreEvent.SILENCE.value  # its machine went silent, and another one asks
+    FAULT = CoreEvent.FAULT.value  # the machine or the lab broke
+    CANCEL = CoreEvent.CANCEL.value  # nobody waits for it any more
+
+
+_S, _E = State, Event
+_BREAKS: dict[str, str] = {_E.TIMEOUT: _S.FAILED, _E.FAULT: _S.FAILED, _E.CANCEL: _S.FAILED}
+_NO_BEACON = "; a workload without a beacon needs --dispatch-expect return"
+
+
+def _lab(text: str) -> Ending:
+    return Ending(Outcome.ERROR, text)
+
+
+def _workload(text: str) -> Ending:
+    return Ending(Outcome.FAILED, text)
+
+
+_CANCELLED = _lab("cancelled while {state}")
+
+_STATES: Mapping[str, StateRule] = {
+    _S.UNASSIGNED: StateRule(
+        phase=Phase.QUEUED,
+        sign="⏳",
+        on={_E.ASSIGN: _S.ASSIGNED, **_BREAKS},
+        wait=Wait(limits=("assign",), since=Since.ACTIVE),
+        endings={
+            _E.TIMEOUT: _lab("no machine took it: for {assign} nothing was taken or finished by any machine"),
+            _E.FAULT: _lab("{detail}"),
+            _E.CANCEL: _CANCELLED,
+        },
+    ),
+    _S.ASSIGNED: StateRule(
+        phase=Phase.STARTING,
+        sign="📌",
+        on={_E.ASK: _S.ASSIGNED, _E.SEND: _S.DOWNLOADING, _E.SILENCE: _S.FAILED, **_BREAKS},
+        wait=Wait(limits=("assign",)),
+        revocable=True,
+        endings={
+            _E.TIMEOUT: _lab("{machine} asked for it and did not begin to download it within {assign}"),
+            _E.SILENCE: _lab("{machine} asked for it and went silent, so it was taken from it"),
+            _E.FAULT: _lab("{machine}: {detail} before the download"),
+            _E.CANCEL: _CANCELLED,
+        },
+    ),
+    _S.DOWNLOADING: StateRule(
+        phase=Phase.STARTING,
+        sign="📥",
+        on={
+            _E.ASK: _S.DOWNLOADING,
+            _E.SEND: _S.DOWNLOADING,
+            _E.BREAK: _S.DOWNLOADING,  # another may be under way, and what broke off may have been all but the goodbye
+            _E.SENT: _S.DOWNLOADED,
+            _E.BOOT: _S.BOOTING,
+            _E.SILENCE: _S.FAILED,
+            **_BREAKS,
+        },
+        wait=Wait(
+            limits=("assign",), since=Since.PROGRESS, too_slow=f"it took less than {SLOWEST // 2**10} KiB a second"
+        ),
+        revocable=True,
+        endings={
+            _E.TIMEOUT: _lab("{machine} began to download it and took nothing more for {assign}"),
+            _E.SILENCE: _lab("{machine} went silent while downloading, so it was taken from it"),
+            _E.FAULT: _lab("{machine}: {detail} during the download"),
+            _E.CANCEL: _CANCELLED,
+        },
+    ),
+    _S.DOWNLOADED: StateRule(
+        phase=Phase.STARTING,
+        sign="📥",
+        on={
+            _E.ASK: _S.DOWNLOADED,
+            _E.SEND: _S.DOWNLOADED,
+            _E.BREAK: _S.DOWNLOADED,
+            _E.SENT: _S.DOWNLOADED,
+            _E.BOOT: _S.BOOTING,
+            _E.COMPLETE: _S.FINISHED,
+            _E.RETURN: _S.FAILED,
+            **_BREAKS,
+        },
+        wait=Wait(limits=("boot",)),
+        anew=frozenset({_E.SENT}),
+        endings={
+            _E.COMPLETE: JUDGED,
+            _E.RETURN: _lab(
+                "{machine} never booted it: it downloaded it {sent} times and came back each time"
+                " without a boot beacon" + _NO_BEACON
+            ),
+            _E.TIMEOUT: _lab("no boot beacon {boot} after the last byte was sent to {machine}" + _NO_BEACON),
+            _E.FAULT: _lab("{machine}: {detail} before the boot beacon"),
+            _E.CANCEL: _CANCELLED,
+        },
+    ),
+    _S.BOOTING: StateRule(
+        phase=Phase.RUNNING,
+        sign="⚡",
+        on={
+            _E.BOOT: _S.BOOTING,
+            _E.REPORT: _S.REPORTED,
+            _E.COMPLETE: _S.FINISHED,
+            _E.RETURN: _S.FAILED,
+            **_BREAKS,
+        },
+        wait=Wait(limits=("report",)),
+        endings={
+            _E.COMPLETE: JUDGED,
+            _E.RETURN: _workload("{machine} came back without reporting"),
+            _E.TIMEOUT: _workload("no report {report} after it booted on {machine}"),
+            _E.FAULT: _workload("{machine}: {detail} after it booted"),
+            _E.CANCEL: _CANCELLED,
+        },
+    ),
+    _S.REPORTED: StateRule(
+        phase=Phase.RUNNING,
+        sign="📝",
+        on={
+            _E.BOOT: _S.REPORTED,
+            _E.REPORT: _S.REPORTED,
+            _E.RETURN: _S.FINISHED,
+            _E.TIMEOUT: _S.FINISHED,
+            _E.FAULT: _S.FINISHED,
+            _E.CANCEL: _S.FINISHED,
+        },
+        wait=Wait(seconds=GRACE, since=Since.REPORT, at_most="report"),
+        endings={_E.RETURN: JUDGED, _E.TIMEOUT: JUDGED, _E.FAULT: JUDGED, _E.CANCEL: JUDGED},
+    ),
+    _S.FINISHED: StateRule(phase=Phase.OVER, sign="🏁", on={_E.REPORT: _S.FINISHED}),
+    _S.FAILED: StateRule(phase=Phase.OVER, sign="❌", on={_E.REPORT: _S.FAILED}),
+}
+
+
+def _varied(changes: Mapping[str, StateRule]) -> Lifecycle:
+    return Lifecycle(
+        kind="boot",
+        states={**_STATES, **changes},
+        initial=_S.UNASSIGNED,
+        limits={"assign": 1800.0, "boot": 900.0, "report": 3600.0},
+        counted=frozenset({_E.SENT, _E.BREAK}),
+        told=frozenset({_E.REPORT, _E.BREAK}),
+    )
+
+
+_DOWNLOADED, _BOOTING = _STATES[_S.DOWNLOADED], _STATES[_S.BOOTING]
+_UNRETURNED = _lab("{machine} did not come back within the {boot} for booting it and the {report} for running it")
+
+#: By what makes a workload complete.
+LIFECYCLES: Mapping[str, Lifecycle] = {
+    Expect.REPORT: _varied({}),
+    Expect.BOOT: _varied({_S.BOOTING: replace(_BOOTING, then=_E.COMPLETE)}),
+    Expect.RETURN: _varied(
+        {
+            _S.DOWNLOADED: replace(
+                _DOWNLOADED,
+                wait=Wait(limits=("boot", "report")),  # what only comes back does not tell booting from running
+                endings={**_DOWNLOADED.endings, _E.TIMEOUT: _UNRETURNED},
+            ),
+            _S.BOOTING: replace(
+                _BOOTING,
+                endings={
+                    **_BOOTING.endings,
+                    _E.TIMEOUT: _workload("{machine} did not come back within {report} after it booted"),
+                },
+            ),
+        }
+    ),
+}
