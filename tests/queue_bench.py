@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pytest_dispatch.core.model import (
-    Attempt,
-    Expect,
-    Idle,
-    Kind,
-    Limits,
-    Outcome,
-    Policy,
-    Report,
-    Run,
-    State,
-    Workload,
-)
-from pytest_dispatch.core.queue import Answer, Change, Queue, Taken
+from pytest_dispatch.core.machine_table import MachineTable
+from pytest_dispatch.core.model import Attempt, Idle, Outcome, Policy, Report, Run, Workload
+from pytest_dispatch.core.queue import Queue as CoreQueue
+from pytest_dispatch.core.runs import Change
+from pytest_dispatch.workloads.boot.lifecycle import Expect
+from pytest_dispatch.workloads.boot.protocol import Answer, BootProtocol, Taken
+from pytest_dispatch.workloads.boot.rules import BOOT, RULES, BootPayload
 
-LIMITS = Limits(assign=1800.0, boot=900.0, report=3600.0)
+KINDS = {BOOT: RULES}
+LIMITS = {"assign": 1800.0, "boot": 900.0, "report": 3600.0}
 
 
 def policy(
@@ -29,15 +24,55 @@ def policy(
     idle: Idle = Idle.WAIT,
     judged: bool = False,
     expect: Expect = Expect.REPORT,
-    limits: Limits = LIMITS,
+    limits: Mapping[str, float] = LIMITS,
 ) -> Policy:
     return Policy(
         limits=limits, expect=expect, retries=retries, retry_failures=retry_failures, idle=idle, judged=judged
     )
 
 
-def workload(name: str, expect: Expect | None = None) -> Workload:
-    return Workload(name=name, kind=Kind.EFI, location=f"/workloads/{name}", size=2**30, expect=expect)
+def workload(
+    name: str, expect: Expect | None = None, *, size: int = 2**30, limits: Mapping[str, float] | None = None
+) -> Workload:
+    payload = BootPayload(media="efi", location=f"/workloads/{name}", size=size)
+    return Workload(name=name, kind=BOOT, payload=payload.as_json(), expect=expect, limits=limits or {})
+
+
+class Queue(BootProtocol):
+    """A queue with boot workloads alone, all that may be asked of it in one place."""
+
+    def __init__(self) -> None:
+        self.core = CoreQueue(KINDS)
+        super().__init__(self.core)
+        sessions, engine = self.core.sessions, self.core.engine
+        self.open, self.policy, self.of_session = sessions.open, sessions.policy, sessions.runs_of
+        self.submit, self.close, self.is_lining_up = sessions.submit, sessions.close, sessions.is_lining_up
+        self.hold_back = sessions.hold_back
+        self.ready, self.unfetchable = engine.has_what_it_needs, engine.lacks
+        self.cancel, self.decide, self.expire = engine.cancel, engine.decide, engine.expire
+        self.take_changes = engine.take_changes
+        self.fault, self.powered_off = self.core.scheduler.fault, self.core.machines.powered_off
+
+    @property
+    def runs(self) -> Mapping[str, Run]:
+        return self.core.runs
+
+    @property
+    def machines(self) -> MachineTable:
+        return self.core.machines
+
+    @property
+    def unasked(self) -> set[str]:
+        return self.core.sessions.unasked
+
+    def held_back(self, run: Run) -> bool:
+        return self.core.engine.runs.record(run.id).is_held_back
+
+    def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float) -> None:
+        self.core.sessions.restore(session, policy, runs, now)
+
+    def expects_a_session(self, *, expecting: bool) -> None:
+        self.core.sessions.expecting = expecting
 
 
 class Bench:
@@ -128,7 +163,7 @@ class Bench:
     def attempt(self, name: str) -> Attempt:
         return self.run(name).attempt
 
-    def state(self, name: str) -> State:
+    def state(self, name: str) -> str:
         return self.attempt(name).state
 
     def ends(self, name: str) -> list[Outcome | None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome, Policy
+from pytest_dispatch.core.model import Idle, Outcome, Policy
+from pytest_dispatch.workloads.boot.lifecycle import Expect
 
 ENDED = ("finished", "failed")
 SIZE = 10 * 2**20  # bytes of each workload: 160 s at the least speed
@@ -35,7 +37,7 @@ class Work:
     key: str
     expect: Expect
     tries: list[Try]
-    limits: Limits
+    limits: Mapping[str, float]
     fetching: bool = True
     lost: bool = False
     unasked: bool = False  # taken back from the journal by a resumed session, which has not asked for it again
@@ -181,7 +183,7 @@ class Reference:
     def submit(self, key: str, expect: Expect, now: float) -> None:
         self.works.append(Work(key, expect, [Try(now)], self.policy.limits))
 
-    def submit_again(self, work: Work, expect: Expect, limits: Limits, now: float) -> None:
+    def submit_again(self, work: Work, expect: Expect, limits: Mapping[str, float], now: float) -> None:
         """Only what a resumed session had not asked for is changed by it."""
         if not work.unasked:
             return
@@ -271,15 +273,15 @@ class Reference:
     def due(self, work: Work) -> float:
         last, limits = work.last, work.limits
         since = max(last.since, self.begin)
-        back = limits.report if work.expect is Expect.RETURN else 0
+        back = limits["report"] if work.expect is Expect.RETURN else 0
         taken = self.boxes[last.machine].took if last.machine else 0
         return {
-            "unassigned": max(since, self.active) + limits.assign,
-            "assigned": since + limits.assign,
-            "downloading": since + limits.assign + min(max(0, taken - since), SIZE / 65536),
-            "downloaded": since + limits.boot + back,
-            "booting": since + limits.report,
-            "reported": min(max(since, last.said_at) + 60, since + max(60, limits.report)),
+            "unassigned": max(since, self.active) + limits["assign"],
+            "assigned": since + limits["assign"],
+            "downloading": since + limits["assign"] + min(max(0, taken - since), SIZE / 65536),
+            "downloaded": since + limits["boot"] + back,
+            "booting": since + limits["report"],
+            "reported": min(max(since, last.said_at) + 60, since + max(60, limits["report"])),
             "finished": since + 300,
             "failed": since + 300,
         }[last.state]

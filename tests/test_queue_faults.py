@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from faults import fault
-from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome
-from pytest_dispatch.core.queue import Taken
+from pytest_dispatch.core.model import Idle, Outcome
+from pytest_dispatch.workloads.boot.lifecycle import Expect
+from pytest_dispatch.workloads.boot.protocol import Taken
 from queue_bench import LIMITS, Bench, policy, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
@@ -215,7 +216,7 @@ class TestRetries:
         bench = Bench("a")
         assert [bench.download(A) for _ in range(4)] == ["a"] * 4
         assert bench.machines("a") == [A, A]
-        assert (bench.attempt("a").number, bench.attempt("a").downloads) == (2, 1)
+        assert (bench.attempt("a").number, bench.attempt("a").counts["sent"]) == (2, 1)
 
     def test_first_come_other_workloads(self) -> None:
         bench = Bench("a", "b")
@@ -432,7 +433,7 @@ class TestPatience:
     def test_with_a_return(self) -> None:
         bench = Bench("a", policy=policy(expect=Expect.RETURN, retries=0))
         bench.download(A)
-        bench.after(LIMITS.boot + LIMITS.report - 1)
+        bench.after(LIMITS["boot"] + LIMITS["report"] - 1)
         assert bench.run("a").outcome is None
         bench.after(1)
         assert (bench.run("a").outcome, bench.run("a").reason) == (
@@ -442,9 +443,9 @@ class TestPatience:
 
     def test_is_the_workloads_own_where_it_has_one(self) -> None:
         bench = Bench()
-        bench.submit(replace(workload("a"), assign_timeout=0.0))
-        bench.submit(replace(workload("b"), boot_timeout=1.0, report_timeout=2.0))
-        assert bench.run("b").limits == Limits(assign=1800.0, boot=1.0, report=2.0)
+        bench.submit(workload("a", limits={"assign": 0.0}))
+        bench.submit(workload("b", limits={"boot": 1.0, "report": 2.0}))
+        assert bench.run("b").limits == {"assign": 1800.0, "boot": 1.0, "report": 2.0, "download": 2**14}
         bench.queue.expire(bench.now)
         assert (bench.run("a").outcome, bench.run("b").outcome) == (ERROR, None)
 

@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pytest_dispatch.core.attempts import limits_of
-from pytest_dispatch.core.model import Expect, Idle, Kind, Limits, Outcome, Policy, Report, Run, Workload
-from pytest_dispatch.core.queue import Answer, Queue
+from pytest_dispatch.core.model import Idle, Outcome, Policy, Report, Run, Workload
+from pytest_dispatch.workloads.boot.lifecycle import Expect
+from pytest_dispatch.workloads.boot.protocol import Answer
+from pytest_dispatch.workloads.boot.rules import RULES
+from queue_bench import Queue
+from queue_bench import workload as boot_workload
 from queue_reference import SIZE, Reference, Work
 
 EXAMPLES = {"default": (250, 50), "long": (2000, 100)}  # how many, and how many steps each
@@ -29,11 +32,12 @@ results = st.sampled_from([None, *Outcome])
 jumps = st.sampled_from([0.1, 25.0, 31.0, 61.0, 299.0, 301.0, 700.0, 1100.0, 4000.0])
 policies = st.builds(
     Policy,
-    limits=st.builds(
-        Limits,
-        assign=st.sampled_from([600.0, 1800.0]),
-        boot=st.sampled_from([100.0, 900.0]),
-        report=st.sampled_from([50.0, 1000.0]),
+    limits=st.fixed_dictionaries(
+        {
+            "assign": st.sampled_from([600.0, 1800.0]),
+            "boot": st.sampled_from([100.0, 900.0]),
+            "report": st.sampled_from([50.0, 1000.0]),
+        }
     ),
     retries=st.integers(0, 2),
     retry_failures=st.integers(0, 1),
@@ -78,7 +82,7 @@ class QueueMachine(RuleBasedStateMachine):
     def submit_again(self, index: int, expect: Expect, report: float | None) -> None:
         work = self.work(index)
         before, asked = self.run_of(work), workload(work.key, expect, report)
-        self.model.submit_again(work, expect, limits_of(asked, self.policy.limits), self.now)
+        self.model.submit_again(work, expect, RULES.limits_of(asked, self.policy), self.now)
         self.asked_again(before, asked)
 
     @precondition(lambda self: self.model.works)
@@ -153,7 +157,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(index=which)
     def is_asked_for_late(self, index: int) -> None:
         """And has all its time from then on."""
-        most = 0.7 * self.policy.limits.assign
+        most = 0.7 * self.policy.limits["assign"]
         self.jump(most, looked=True)
         held = self.held_back()
         self.submit_again(self.model.works.index(held[index % len(held)]), Expect.REPORT, None)
@@ -282,7 +286,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.asked_again(run, run.workload)
         self.wait_long()
         assert [run.id for run in self.queue.runs.values() if run.outcome is None] == []
-        assert [machine.name for machine in self.queue.machines.values() if machine.holds] == []
+        assert [machine.id for machine in self.queue.machines.values() if machine.holds] == []
 
     # Inside
 
@@ -302,7 +306,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert before.id not in self.queue.unasked
         assert after is self.queue.runs[before.id]
         if unasked and unended:
-            limits, expect = limits_of(asked, self.policy.limits), asked.expect or self.policy.expect
+            limits, expect = RULES.limits_of(asked, self.policy), asked.expect or self.policy.expect or Expect.REPORT
             assert (after.workload, after.limits, after.expect) == (asked, limits, expect)
             known = self.journal[before.id]
             self.journal[before.id] = replace(known, workload=asked, limits=limits, expect=expect)
@@ -317,8 +321,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 def workload(name: str, expect: Expect, report: float | None = None) -> Workload:
-    location = f"/w/{name}"
-    return Workload(name=name, kind=Kind.ISO, location=location, size=SIZE, expect=expect, report_timeout=report)
+    return boot_workload(name, expect, size=SIZE, limits={"report": report} if report is not None else {})
 
 
 def said(answer: Answer) -> str:
@@ -333,11 +336,11 @@ def unmoved(run: Run) -> Run:
 def seen(run: Run) -> object:
     attempts = [
         (
-            attempt.state.value,
+            attempt.state,
             attempt.machine,
-            attempt.booted,
-            attempt.downloads,
-            attempt.breaks,
+            attempt.ran,
+            attempt.counts.get("sent", 0),
+            attempt.counts.get("break", 0),
             [(report.title, report.result, report.late) for report in attempt.reports],
             attempt.outcome,
             attempt.proposed if attempt.outcome is None else None,

@@ -9,8 +9,8 @@ from typing import TypeVar
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, Phase, StateRule, Wait
-from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, StateRule, Wait
+from pytest_dispatch.core.model import Outcome, Phase
 
 ENDS: dict[str, str] = {CoreEvent.TIMEOUT: "done", CoreEvent.FAULT: "done", CoreEvent.CANCEL: "done"}
 JUDGES: dict[str, Ending] = dict.fromkeys(ENDS, JUDGED)

@@ -6,103 +6,107 @@ import math
 from dataclasses import replace
 
 from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
 from pytest_dispatch.core.model import (
     Attempt,
     Idle,
-    Limits,
     Moment,
     Outcome,
+    Phase,
+    Placement,
     Policy,
     Report,
     Run,
-    State,
-    Workload,
 )
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.states import Event, ending_of, next_state
+from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.verdict import judge, summary_of
-
-#: States in which a silent machine may lose the workload to another one that asks.
-TAKING = (State.ASSIGNED, State.DOWNLOADING)
 
 REPORTS = 1000  # that an attempt may have
 TEXT = 64 * 2**20  # characters that all of them may have
 
-
-def first_attempt(now: float) -> Attempt:
-    """A run begins."""
-    return _attempt(1, now)
+_TAKEN = {Phase.STARTING, Phase.RUNNING, Phase.SETTLING}
 
 
-def next_attempt(run: Run, ended: tuple[Attempt, ...], now: float) -> Run:
-    """The run is to be tried again after these."""
-    return replace(run, attempts=(*ended, _attempt(len(ended) + 1, now)))
+def first_attempt(lifecycle: Lifecycle, now: float) -> Attempt:
+    """Begin a run."""
+    return _attempt(lifecycle, 1, now)
 
 
-def _attempt(number: int, now: float) -> Attempt:
-    return Attempt(number=number, history=(Moment(state=State.UNASSIGNED, at=now),), heard=now)
+def next_attempt(lifecycle: Lifecycle, run: Run, ended: tuple[Attempt, ...], now: float) -> Run:
+    """Return the run with one more attempt after these."""
+    return replace(run, attempts=(*ended, _attempt(lifecycle, len(ended) + 1, now)))
 
 
-def limits_of(workload: Workload, default: Limits) -> Limits:
-    """The workload's own limits, where it has any."""
+def _attempt(lifecycle: Lifecycle, number: int, now: float) -> Attempt:
+    return Attempt(number=number, history=(_moment(lifecycle, lifecycle.initial, now),), heard=now)
 
-    def pick(own: float | None, other: float) -> float:
-        return other if own is None else own
 
-    return Limits(
-        assign=pick(workload.assign_timeout, default.assign),
-        boot=pick(workload.boot_timeout, default.boot),
-        report=pick(workload.report_timeout, default.report),
-    )
+def _moment(lifecycle: Lifecycle, state: str, at: float) -> Moment:
+    return Moment(state=state, phase=lifecycle.phase(state), at=at)
 
 
 def with_attempt(run: Run, attempt: Attempt) -> Run:
-    """The run with one of its attempts replaced, by number."""
+    """Return the run with one of its attempts replaced, by number."""
     before, after = run.attempts[: attempt.number - 1], run.attempts[attempt.number :]
     return replace(run, attempts=(*before, attempt, *after))
 
 
-def advanced(run: Run, event: Event, now: float, *, machine: str = "", report: Report | None = None) -> Run | None:
-    """The run after an event of its latest attempt; None where the table does not know it.
+def advanced(
+    lifecycle: Lifecycle,
+    run: Run,
+    event: str,
+    now: float,
+    *,
+    placement: Placement | None = None,
+    report: Report | None = None,
+) -> Run | None:
+    """Return the run after an event of its latest attempt; None where the event means nothing in its state.
 
-    A complete download that does not change the state is a moment of its own: the wait for the boot begins anew.
+    An event that begins the wait of its state anew is a moment of its own.
     """
     old = run.attempt
-    state = next_state(old.state, event)
+    rule = lifecycle.states[old.state]
+    state = rule.on.get(event)
     if state is None:
         return None
-    entered = state is not old.state or event is Event.SENT
+    entered = state != old.state or event in rule.anew
     attempt = replace(
         old,
-        machine=machine or old.machine,
-        history=(*old.history, Moment(state=state, at=now)) if entered else old.history,
+        placements=(*old.placements, placement) if placement else old.placements,
+        history=(*old.history, _moment(lifecycle, state, now)) if entered else old.history,
         heard=now,
-        downloads=old.downloads + (event is Event.SENT),
-        breaks=old.breaks + (event is Event.BREAK),
+        counts={**old.counts, event: old.counts.get(event, 0) + 1} if event in lifecycle.counted else old.counts,
         reports=(*old.reports, report) if report else old.reports,
     )
     return with_attempt(run, attempt)
 
 
+def placed(run: Run, placement: Placement) -> Run:
+    """Return the run with one more machine that its latest attempt is known to run on."""
+    return with_attempt(run, replace(run.attempt, placements=(*run.attempt.placements, placement)))
+
+
 def with_late_report(run: Run, number: int, report: Report) -> Run:
-    """A report of an attempt that has ended is kept, without effect."""
+    """Return the run with a report of an attempt that has ended: kept, without effect."""
     attempt = run.attempts[number - 1]
     return with_attempt(run, replace(attempt, reports=(*attempt.reports, replace(report, late=True))))
 
 
 def knows(attempt: Attempt, report: Report) -> bool:
-    """Whether the attempt has this very report already."""
+    """Tell whether the attempt has this very report already."""
     alike = (old for old in attempt.reports if old.title == report.title)
     return any(replace(report, at=old.at, late=old.late) == old for old in alike)
 
 
 def not_after(run: Run, now: float) -> Run:
-    """The run with nothing in it that is still to come, as there is where the date was set back since it was noted."""
+    """Return the run with nothing in it that is still to come, as there is where the date was set back since."""
 
     def past(attempt: Attempt) -> Attempt:
         return replace(
             attempt,
             history=tuple(replace(moment, at=min(moment.at, now)) for moment in attempt.history),
+            placements=tuple(replace(placement, at=min(placement.at, now)) for placement in attempt.placements),
             reports=tuple(replace(report, at=min(report.at, now)) for report in attempt.reports),
             heard=min(attempt.heard, now),
         )
@@ -111,76 +115,81 @@ def not_after(run: Run, now: float) -> Run:
 
 
 def has_room(attempt: Attempt, report: Report) -> bool:
-    """Whether the attempt may have this report too."""
+    """Tell whether the attempt may have this report too."""
     if len(attempt.reports) >= REPORTS:
         return False
     kept = [*attempt.reports, report]
     return sum(len(r.title) + len(r.body) + len(r.junit) + len(r.tap) for r in kept) <= TEXT
 
 
-def entered(attempt: Attempt, state: State) -> float:
-    """When it first entered the state; infinity if it never did."""
-    return next((moment.at for moment in attempt.history if moment.state is state), math.inf)
+def began_to_run(attempt: Attempt) -> float:
+    """Return when the workload first ran; infinity if it never did."""
+    return next((moment.at for moment in attempt.history if moment.phase is Phase.RUNNING), math.inf)
 
 
-def booted_by(machine: str, run: Run, by: float = math.inf) -> Attempt | None:
-    """The latest attempt in which this machine had booted the run's workload at that time."""
-    mine = (a for a in reversed(run.attempts) if a.machine == machine and a.booted)
-    return next((a for a in mine if entered(a, State.BOOTING) <= by), None)
+def ran_on(machine: str, run: Run, by: float = math.inf) -> Attempt | None:
+    """Return the latest attempt in which this machine ran the run's workload at that time."""
+    mine = (a for a in reversed(run.attempts) if any(each.machine == machine for each in a.placements))
+    return next((a for a in mine if a.ran and began_to_run(a) <= by), None)
+
+
+def was_taken(attempt: Attempt) -> bool:
+    """Tell whether a machine, or whoever assigns machines, ever took the attempt."""
+    return any(moment.phase in _TAKEN for moment in attempt.history)
 
 
 def verdict_on(
-    run: Run, was: State, event: Event, policy: Policy, detail: str, blame: Outcome | None
+    lifecycle: Lifecycle, run: Run, was: str, event: str, policy: Policy, cause: Cause
 ) -> tuple[Outcome, str]:
-    """Outcome and reason of an attempt that `event` has ended in the state `was`.
+    """Return outcome and reason of an attempt that has ended; where there are reports, they decide in any case.
 
     Args:
+        lifecycle: Of the run.
         run: Its latest attempt has ended.
         was: The state it ended in.
         event: What ended it.
         policy: Of its session.
-        detail: What broke, for a fault.
-        blame: Whose fault it is if the table is not to say; where there are reports, they decide all the same.
+        cause: What there is to say of the event.
     """
-    ending = ending_of(was, event, run.expect)
-    if ending is None:
+    ending = lifecycle.ending(was, event)
+    if ending.outcome is None:
         reports = run.attempt.reports
         return judge(reports, policy), summary_of(reports, policy)
-    limits = run.limits
-    reason = ending.text.format(
-        machine=run.attempt.machine,
-        assign=format_duration(limits.assign),
-        boot=format_duration(limits.boot),
-        report=format_duration(limits.report),
-        downloads=run.attempt.downloads,
-        state=was.value,
-        detail=plain_line(detail),
+    reason = ending.text.format_map(
+        {
+            **{name: format_duration(seconds) for name, seconds in run.limits.items()},
+            **dict.fromkeys(lifecycle.counted, 0),
+            **run.attempt.counts,
+            "machine": run.attempt.machine,
+            "state": was,
+            "detail": plain_line(cause.detail),
+        }
     )
-    return blame or ending.outcome, reason
+    return cause.blame or ending.outcome, reason
 
 
-def may_retry(run: Run, outcome: Outcome, event: Event, policy: Policy) -> bool:
-    """Whether there is to be a further attempt after the latest one ended like this.
+def may_retry(run: Run, outcome: Outcome, event: str, policy: Policy) -> bool:
+    """Tell whether there is to be a further attempt after the latest one ended like this.
 
     What was taken from a silent machine is tried once more even if faults are not: nothing was tried yet.
     """
     allowed = {
-        Outcome.ERROR: max(policy.retries, int(event is Event.SILENCE)),
+        Outcome.ERROR: max(policy.retries, int(event == CoreEvent.SILENCE)),
         Outcome.FAILED: policy.retry_failures,
     }
     spent = 1 + sum(attempt.outcome is outcome for attempt in run.attempts[:-1])
-    return event is not Event.CANCEL and bool(run.attempt.machine) and spent <= allowed.get(outcome, 0)
+    return event != CoreEvent.CANCEL and was_taken(run.attempt) and spent <= allowed.get(outcome, 0)
 
 
-def another_machine_helps(run: Run, policy: Policy) -> bool:
-    """Whether idle machines are to stay on for this run: it is to be tried again, or may come to be."""
+def keeps_idle_machines(lifecycle: Lifecycle, run: Run, policy: Policy) -> bool:
+    """Tell whether idle machines are to stay on for this run: it is to be tried again, or may come to be."""
     if policy.idle is Idle.POWEROFF or run.outcome is not None:
         return False
-    state = run.attempt.state
-    if state is State.UNASSIGNED:
+    attempt = run.attempt
+    if attempt.phase is Phase.QUEUED:
         return len(run.attempts) > 1
-    if not run.attempt.machine:
+    if not was_taken(attempt):
         return False  # nobody took it, so nobody will be asked again
-    outcomes = [attempt.outcome for attempt in run.attempts[:-1]]
-    faults = max(policy.retries, int(state in TAKING))
+    outcomes = [each.outcome for each in run.attempts[:-1]]
+    faults = max(policy.retries, int(lifecycle.states[attempt.state].revocable))
     return outcomes.count(Outcome.ERROR) < faults or outcomes.count(Outcome.FAILED) < policy.retry_failures

@@ -1,14 +1,16 @@
-"""When each waiting attempt's patience ends."""
+"""When the patience with each attempt that waits ends."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.model import Expect, Run, State
+from pytest_dispatch.core.lifecycle import Since
 
-GRACE = 60.0  # seconds after a report in which more of them may follow
-SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
+if TYPE_CHECKING:
+    from pytest_dispatch.core.runs import RunRecord
+
 JUDGING = 300.0  # seconds in which a session that judges for itself has to: its hooks are asked one after the other
 
 
@@ -19,56 +21,59 @@ class Deadlines:
     goes back with the new one. So nothing has to be looked for when an attempt moves.
 
     Attributes:
-        begin: Nothing counts from before; moved when a lab takes up what another one left.
-        active: When a machine was last busy, or bytes last arrived; runs that wait count from there.
+        active: When a machine was last busy, or bytes last arrived; runs that wait may count from there.
     """
 
-    def __init__(self, taken_at: Callable[[str], float]) -> None:
-        """Args: taken_at: When a machine last began a download or took bytes."""
-        self.begin = 0.0
+    def __init__(self) -> None:
         self.active = 0.0
-        self._taken_at = taken_at
-        self._heap: list[tuple[float, str, int, State]] = []
+        self._heap: list[tuple[float, int, int, str, RunRecord]] = []
+        self._count = 0  # tells apart what is otherwise equal
 
-    def watch(self, run: Run) -> None:
-        """Its attempt has come into another state, or has to wait there anew."""
-        heapq.heappush(self._heap, (self._due(run), run.id, run.attempt.number, run.attempt.state))
+    def watch(self, record: RunRecord) -> None:
+        """Note that the attempt has come into another state, or has to wait there anew."""
+        attempt = record.run.attempt
+        self._count += 1
+        heapq.heappush(self._heap, (self.due(record), self._count, attempt.number, attempt.state, record))
 
-    def passed(self, now: float, runs: Mapping[str, Run]) -> Iterator[Run]:
-        """The runs whose latest attempt's deadline has come; the caller moves each before it asks for the next."""
+    def passed(self, now: float) -> Iterator[RunRecord]:
+        """Yield the runs whose deadline has come; the caller moves each before it asks for the next."""
         while self._heap and self._heap[0][0] <= now:
-            _, run_id, number, state = heapq.heappop(self._heap)
-            run = runs[run_id]
+            _, _, number, state, record = heapq.heappop(self._heap)
+            run = record.run
             if run.outcome is not None or (run.attempt.number, run.attempt.state) != (number, state):
                 continue
-            if self._due(run) > now:
-                self.watch(run)
+            if self.due(record) > now:
+                self.watch(record)
             else:
-                yield run
+                yield record
 
-    def too_slow(self, run: Run, now: float) -> bool:
-        """Whether a deadline that has passed is that of a download which went on all the time."""
-        return run.attempt.state is State.DOWNLOADING and now < self._taken_at(run.attempt.machine) + run.limits.assign
-
-    def _due(self, run: Run) -> float:
-        attempt, limits = run.attempt, run.limits
-        since = max(attempt.since, self.begin)
-        match attempt.state:
-            case State.UNASSIGNED:
-                since, patience = max(since, self.active), limits.assign
-            case State.ASSIGNED:
-                patience = limits.assign
-            case State.DOWNLOADING:
-                silent = max(since, self._taken_at(attempt.machine)) - since
-                patience = limits.assign + min(silent, run.workload.size / SLOWEST)
-            case State.DOWNLOADED:
-                # what only comes back does not tell booting from running
-                patience = limits.boot + (limits.report if run.expect is Expect.RETURN else 0.0)
-            case State.BOOTING:
-                patience = limits.report
-            case State.REPORTED:
-                latest = max([since, *(report.at for report in attempt.reports)])
-                patience = min(latest - since + GRACE, max(limits.report, GRACE))
-            case _:
-                patience = JUDGING
+    def due(self, record: RunRecord) -> float:
+        """Return when the patience with the latest attempt ends."""
+        run, attempt = record.run, record.run.attempt
+        since = max(attempt.since, record.begin)
+        wait = record.lifecycle.states[attempt.state].wait
+        if wait is None:  # it is over, and its session is to judge
+            return since + JUDGING
+        patience = self.patience(record)
+        match wait.since:
+            case Since.ACTIVE:
+                since = max(since, self.active)
+            case Since.PROGRESS:
+                patience += min(max(0.0, record.progressed - since), run.limits[wait.stretch])
+            case Since.REPORT:
+                patience += max([since, *(report.at for report in attempt.reports)]) - since
+        if wait.at_most:
+            patience = min(patience, max(run.limits[wait.at_most], wait.seconds))
         return since + patience
+
+    def is_too_slow(self, record: RunRecord, now: float) -> str:
+        """Return what is wrong with an attempt whose deadline passed while it made progress; empty if it made none."""
+        wait = record.lifecycle.states[record.run.attempt.state].wait
+        if wait is None or wait.since is not Since.PROGRESS:
+            return ""
+        return wait.too_slow if now < record.progressed + self.patience(record) else ""
+
+    def patience(self, record: RunRecord) -> float:
+        """Return how long the latest attempt may be in its state, in seconds, from whenever that counts."""
+        wait = record.lifecycle.states[record.run.attempt.state].wait
+        return wait.seconds + sum(record.run.limits[name] for name in wait.limits) if wait else JUDGING

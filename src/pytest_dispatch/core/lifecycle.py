@@ -15,23 +15,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Outcome
-
-
-class Phase(StrEnum):
-    """How far an attempt is, whatever its kind."""
-
-    QUEUED = "queued"  # waits, here or elsewhere
-    STARTING = "starting"  # a machine has it, the workload has not yet spoken
-    RUNNING = "running"
-    SETTLING = "settling"  # it has said what there is to say; something is still to be done
-    OVER = "over"
+from pytest_dispatch.core.model import Outcome, Phase
 
 
 class CoreEvent(StrEnum):
     """What may happen to an attempt of any kind; a kind adds events of its own."""
 
     ASSIGN = "assign"  # the queue gives it to a machine
+    BIND = "bind"  # it is seen to run on a machine
     REPORT = "report"  # the workload reports
     COMPLETE = "complete"  # what the workload promised has happened
     TIMEOUT = "timeout"  # the state's deadline passed
@@ -45,7 +36,7 @@ class Since(StrEnum):
 
     ENTERED = "entered"  # the attempt came into the state
     ACTIVE = "active"  # the same, or when any machine last did something, if that was later
-    PROGRESS = "progress"  # the same, or when the attempt last made progress, within `Wait.stretch`
+    PROGRESS = "progress"  # the same, or when the attempt last made progress, up to `Wait.stretch`
     REPORT = "report"  # the same, or when its latest report came
 
 
@@ -58,6 +49,7 @@ class Wait:
         seconds: Likewise added.
         since: From when it counts.
         at_most: Name of a limit that it never exceeds, counted from when the attempt came into the state.
+        stretch: Name of the limit to which progress may put the deadline off.
         too_slow: What is wrong, as a fault, where the deadline passes although progress went on all the time.
     """
 
@@ -65,6 +57,7 @@ class Wait:
     seconds: float = 0.0
     since: Since = Since.ENTERED
     at_most: str = ""
+    stretch: str = ""
     too_slow: str = ""
 
 
@@ -204,7 +197,7 @@ def _faults_under_way(lifecycle: Lifecycle, name: str, rule: StateRule) -> Itera
         if strange := {part for _, part, _, _ in string.Formatter().parse(ending.text) if part} - known:
             yield f"{where}: {event}: unknown in its words: {', '.join(sorted(strange))}"
     wait = rule.wait or Wait()
-    if strange := {*wait.limits, *filter(None, [wait.at_most])} - lifecycle.limits.keys():
+    if strange := {*wait.limits, *filter(None, [wait.at_most, wait.stretch])} - lifecycle.limits.keys():
         yield f"{where}: unknown limits: {', '.join(sorted(strange))}"
 
 

@@ -1,4 +1,4 @@
-"""The words of the project as values: workload, machine, run, attempt, report, outcome.
+"""The words of the project as values: workload, run, attempt, placement, report, outcome.
 
 Frozen throughout: a changed thing is a new thing, so a value handed to a listener, a thread or the journal
 can never change under it. Times are epoch seconds of a `Clock`, durations are seconds, sizes are bytes.
@@ -6,24 +6,12 @@ can never change under it. Times are epoch seconds of a `Clock`, durations are s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from typing import Any
 
-
-class Kind(StrEnum):
-    """What a workload's bytes are, and so how firmware starts them; `kinds` has those that packages add."""
-
-    EFI = "efi"
-    ISO = "iso"
-    IMG = "img"
-
-
-class Expect(StrEnum):
-    """What makes a workload complete."""
-
-    REPORT = "report"  # it sends a report
-    BOOT = "boot"  # it says that it booted
-    RETURN = "return"  # its machine comes back for the next one
+from pytest_dispatch.core.requirements import Requirement
 
 
 class Outcome(StrEnum):
@@ -39,57 +27,66 @@ class Outcome(StrEnum):
 WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
 
 
-class State(StrEnum):
-    """Where an attempt stands; what may follow is in `core.states`."""
+class Phase(StrEnum):
+    """How far an attempt is, whatever its kind."""
 
-    UNASSIGNED = "unassigned"  # in the queue
-    ASSIGNED = "assigned"  # promised to a machine that asked
-    DOWNLOADING = "downloading"  # its bytes are on the way
-    DOWNLOADED = "downloaded"  # the last byte was taken, the workload has not yet spoken
-    BOOTING = "booting"  # the workload said that it runs
-    REPORTED = "reported"  # at least one report came, more may follow
-    FINISHED = "finished"  # ended as the workload meant to: see the outcome
-    FAILED = "failed"  # ended otherwise: see outcome and reason
+    QUEUED = "queued"  # waits, here or elsewhere
+    STARTING = "starting"  # a machine has it, the workload has not yet spoken
+    RUNNING = "running"
+    SETTLING = "settling"  # it has said what there is to say; something is still to be done
+    OVER = "over"
+
+
+class Priority(IntEnum):
+    """How soon a run is wanted; smaller goes first."""
+
+    URGENT = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+    IDLE = 4
 
 
 class Idle(StrEnum):
-    """What a machine gets when there is nothing to run."""
+    """What a machine is to do when there is nothing to run."""
 
-    WAIT = "wait"  # stall a minute, reset, ask again
+    WAIT = "wait"  # stay on, and ask again in a minute
     POWEROFF = "poweroff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long each waiting state may last, in seconds."""
+class KnownBy(StrEnum):
+    """How a machine is recognised."""
 
-    assign: float = 1800.0
-    boot: float = 900.0
-    report: float = 3600.0
+    ADDRESS = "address"  # its IP address
+    MAC = "mac"
+    TOKEN = "token"  # noqa: S105 - in the boot URL of a machine that the lab brings up
+    AGENT = "agent"  # the name of a program that runs on it: a self-hosted runner, an agent in a live image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is to be run. `None` fields take the session's policy.
+    """What is to be run. What is not said here is the session's to say.
 
     Attributes:
-        name: Asset or file name; unique within its source.
-        location: Where the bytes are: an absolute path, or the API URL of a release asset.
-        digest: `sha256:` and 64 hex digits, or empty where the source does not tell.
-        scenario: What a `sim` machine plays when it boots this workload.
+        name: Unique within its source.
+        kind: What the payload means, such as `boot`.
+        payload: What is to be run, in the words of its kind; JSON.
+        digest: Its version: `sha256:` and 64 hex digits, or empty where the source does not tell.
+        labels: For choosing among workloads, as marks of pytest are.
+        requires: What a machine must have to run it.
+        expect: What makes it complete, one of those that its kind knows.
+        limits: How long it may wait and run, in seconds, by the names that its kind knows.
     """
 
     name: str
     kind: str
-    location: str
-    size: int
+    payload: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
     labels: tuple[str, ...] = ()
-    expect: Expect | None = None
-    assign_timeout: float | None = None
-    boot_timeout: float | None = None
-    report_timeout: float | None = None
-    scenario: str = ""
+    requires: tuple[Requirement, ...] = ()
+    expect: str | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +94,8 @@ class Policy:
     """How a session wants its workloads run, where a workload does not say otherwise.
 
     Attributes:
+        limits: How long they may wait and run, in seconds, by name.
+        expect: What makes those complete that can be complete in this way.
         retries: Further attempts after faults of the lab.
         retry_failures: Further attempts after failures of the workload.
         judged: The session's holder has hooks for its own verdict: it is asked about every attempt that reported,
@@ -105,8 +104,8 @@ class Policy:
         skip_labels: Likewise, skipped.
     """
 
-    limits: Limits = field(default_factory=Limits)
-    expect: Expect = Expect.REPORT
+    limits: Mapping[str, float] = field(default_factory=dict)
+    expect: str = ""
     retries: int = 1
     retry_failures: int = 0
     idle: Idle = Idle.WAIT
@@ -150,53 +149,77 @@ class Report:
 class Moment:
     """An attempt entered `state` at `at`."""
 
-    state: State
+    state: str
+    phase: Phase
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an attempt runs.
+
+    Attributes:
+        machine: Its id.
+        known_by: How it was recognised.
+        at: When that was observed.
+    """
+
+    machine: str
+    known_by: KnownBy
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try of a run on one machine.
+    """One try of a run.
 
     Attributes:
-        machine: The machine's name, empty until one took it.
+        placements: Machines that it runs on, in the order in which that was observed: often one, sometimes none yet.
         heard: When it was last moved.
-        downloads: Complete downloads so far.
-        breaks: Downloads that broke off.
+        counts: How often events happened whose number matters, by event.
         reason: Why it ended, where it did not end as meant to: the step that did not happen.
         proposed: The outcome that the lab would give it, while the session is asked for its own verdict.
     """
 
     number: int
-    machine: str = ""
+    placements: tuple[Placement, ...] = ()
     history: tuple[Moment, ...] = ()
     heard: float = 0.0
-    downloads: int = 0
-    breaks: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
     outcome: Outcome | None = None
     reason: str = ""
     proposed: Outcome | None = None
 
     @property
-    def state(self) -> State:
-        """Where the attempt stands."""
+    def machine(self) -> str:
+        """Return the id of the machine it runs on, or the first of them; empty as long as there is none."""
+        return self.placements[0].machine if self.placements else ""
+
+    @property
+    def state(self) -> str:
+        """Return where the attempt stands."""
         return self.history[-1].state
 
     @property
+    def phase(self) -> Phase:
+        """Return how far it is."""
+        return self.history[-1].phase
+
+    @property
     def since(self) -> float:
-        """When it entered that state."""
+        """Return when it entered its state."""
         return self.history[-1].at
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can move it any more."""
-        return self.state in (State.FINISHED, State.FAILED)
+        """Tell whether nothing can move it any more."""
+        return self.phase is Phase.OVER
 
     @property
-    def booted(self) -> bool:
-        """Whether the workload ever said that it runs."""
-        return any(moment.state is State.BOOTING for moment in self.history)
+    def ran(self) -> bool:
+        """Tell whether the workload ever ran, as far as the lab knows."""
+        return any(moment.phase is Phase.RUNNING for moment in self.history)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +230,9 @@ class Run:
         id: Unique in the journal.
         session: The session that asked.
         key: Who asked: a pytest node id. A session asks once per key, however often it says so.
-        position: Place in the session's order, from 0.
+        position: Place in the order of the lab, from 0.
+        limits: Seconds that waits may take, by name.
+        expect: What makes it complete.
         outcome: Set once, when no further attempt will be made.
         cancelled: Nobody waited for it any more before it was through; a resumed session runs it again.
     """
@@ -217,8 +242,8 @@ class Run:
     key: str
     position: int
     workload: Workload
-    limits: Limits
-    expect: Expect
+    limits: Mapping[str, float]
+    expect: str
     attempts: tuple[Attempt, ...]
     outcome: Outcome | None = None
     reason: str = ""
@@ -226,19 +251,23 @@ class Run:
 
     @property
     def attempt(self) -> Attempt:
-        """The latest attempt."""
+        """Return the latest attempt."""
         return self.attempts[-1]
 
     @property
     def version(self) -> int:
-        """Grows with every change."""
-        moved = sum(len(attempt.history) + len(attempt.reports) + attempt.breaks for attempt in self.attempts)
-        return moved + (self.outcome is not None)
+        """Return a number that grows with every change."""
+        return sum(map(_moved, self.attempts)) + (self.outcome is not None)
 
     @property
     def flaky(self) -> bool:
-        """Whether it passed, but not at the first try."""
+        """Tell whether it passed, but not at the first try."""
         return self.outcome is Outcome.PASSED and len(self.attempts) > 1
+
+
+def _moved(attempt: Attempt) -> int:
+    """Count everything that ever happened to an attempt."""
+    return len(attempt.history) + len(attempt.placements) + len(attempt.reports) + sum(attempt.counts.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

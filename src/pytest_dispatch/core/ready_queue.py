@@ -1,14 +1,14 @@
 """The ready queue: runs that wait for a machine, and which of them a machine is to get next.
 
-`take` gives a machine the first run that suits it: by priority, then fair (the session with the fewest runs under way,
+A machine gets the first run that suits it: by priority, then fair (the session with the fewest runs under way,
 then the one that has waited longest since it last got one), then by place.
 
 Theory of operation: runs of one session that may be given to the same machines stand in one *lane*, a heap by priority
 and place; only a lane's first run is ever compared with others. For each set of labels that machines have there is a
 *view*: of each session, a heap of the first runs of those lanes that these labels suit. A lane that gets an earlier
 first run tells the views. One that loses its first run does not: a view puts that right when it meets the old entry at
-its top. So neither the number of runs nor that of lanes makes `take` slower; it looks at the sessions that have work of
-the best priority, in fair order, until one has work that suits.
+its top. So neither the number of runs nor that of lanes makes `first` slower; it looks at the sessions that have work
+of the best priority, in fair order, until one has work that suits.
 """
 
 from __future__ import annotations
@@ -18,21 +18,11 @@ from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
 
+from pytest_dispatch.core.model import Priority
 from pytest_dispatch.core.requirements import Labels, Requirements, suits
 
 MOST_VIEWS = 4096  # sets of labels that are remembered; those that were not asked for longest go first
-
-
-class Priority(IntEnum):
-    """How soon a run is wanted; smaller goes first."""
-
-    URGENT = 0
-    HIGH = 1
-    NORMAL = 2
-    LOW = 3
-    IDLE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +171,8 @@ class ReadyQueue:
             del self._lanes[lane.key]
         self._count(waiting, -1)
 
-    def take(self, labels: Labels, machine: str = "", *, avoided: bool = False) -> str | None:
-        """Give the first run that suits; it waits no longer, and counts as under way until `ended`.
+    def first(self, labels: Labels, machine: str = "", *, avoided: bool = False) -> str | None:
+        """Return the first run that suits; it goes on waiting until it is discarded.
 
         Args:
             labels: Of the machine, or of a slot on machines that others assign.
@@ -192,14 +182,6 @@ class ReadyQueue:
         Returns:
             The run's id; None if nothing suits.
         """
-        run = self.first(labels, machine, avoided=avoided)
-        if run is not None:
-            self.began(self._waiting[run].session)
-            self.discard(run)
-        return run
-
-    def first(self, labels: Labels, machine: str = "", *, avoided: bool = False) -> str | None:
-        """Tell which run `take` would give."""
         view, skip = self._view(labels), "" if avoided else machine
         for priority in Priority:
             for _, _, session in self._fair[priority]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 
-from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, Phase, Since, StateRule, Wait
-from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, Since, StateRule, Wait
+from pytest_dispatch.core.model import Outcome, Phase
 
 GRACE = 60.0  # seconds after a report in which more of them may follow
 SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
@@ -109,7 +109,10 @@ _STATES: Mapping[str, StateRule] = {
             **_BREAKS,
         },
         wait=Wait(
-            limits=("assign",), since=Since.PROGRESS, too_slow=f"it took less than {SLOWEST // 2**10} KiB a second"
+            limits=("assign",),
+            since=Since.PROGRESS,
+            stretch="download",
+            too_slow=f"it took less than {SLOWEST // 2**10} KiB a second",
         ),
         revocable=True,
         endings={
@@ -188,7 +191,7 @@ def _varied(changes: Mapping[str, StateRule]) -> Lifecycle:
         kind="boot",
         states={**_STATES, **changes},
         initial=_S.UNASSIGNED,
-        limits={"assign": 1800.0, "boot": 900.0, "report": 3600.0},
+        limits={"assign": 1800.0, "boot": 900.0, "report": 3600.0, "download": 0.0},
         counted=frozenset({_E.SENT, _E.BREAK}),
         told=frozenset({_E.REPORT, _E.BREAK}),
     )

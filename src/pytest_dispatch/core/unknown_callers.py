@@ -1,4 +1,4 @@
-"""Who spoke of a workload and runs none here: most likely a machine whose address has changed since it asked for one.
+"""Who spoke of a workload and runs none here: most likely a machine whose address has changed since it took one.
 
 A machine without a token is known by its address alone. What it says from another one cannot be told from what a
 stranger makes up, so it counts for nothing; but whoever waits for it in vain is to be told.
@@ -11,7 +11,7 @@ from collections import OrderedDict
 KEPT = 64  # of them, the latest
 
 
-class Strays:
+class UnknownCallers:
     """The latest of them."""
 
     def __init__(self) -> None:
@@ -21,13 +21,13 @@ class Strays:
         return len(self._said)
 
     def note(self, machine: str, what: str, now: float) -> None:
-        """It said so, and nobody knows it."""
+        """Record what a machine said that runs nothing here."""
         self._said[machine] = (what, now)
         self._said.move_to_end(machine)
         if len(self._said) > KEPT:
             self._said.popitem(last=False)
 
     def since(self, begin: float) -> str:
-        """Who of them spoke last, if that was after `begin`, as words of a message."""
+        """Return who of them spoke last, if that was after `begin`, as words of a message."""
         machine, (what, at) = next(reversed(self._said.items()), ("", ("", 0.0)))
         return f"{machine}, which runs nothing here, {what}" if machine and at >= begin else ""

@@ -1,0 +1,57 @@
+"""What the core knows of a kind of workloads: the rules by which it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.lifecycle import Lifecycle
+from pytest_dispatch.core.model import Policy, Workload
+
+
+def _none(_workload: Workload) -> Mapping[str, float]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindRules:
+    """The rules of one kind.
+
+    Attributes:
+        name: Of the kind.
+        lifecycles: How attempts live, by what makes a workload complete; the first is the usual one.
+        needs: What the lab has to have before a run is offered to machines, in words; empty if nothing.
+        limits: Limits in seconds that follow from a workload itself, such as from its size.
+    """
+
+    name: str
+    lifecycles: Mapping[str, Lifecycle]
+    needs: str = ""
+    limits: Callable[[Workload], Mapping[str, float]] = _none
+
+    def expected(self, workload: Workload, policy: Policy) -> str:
+        """Return what makes this workload complete: its own word, the session's if the kind knows it, or the usual."""
+        wanted = (workload.expect or "", policy.expect)
+        return next((each for each in wanted if each in self.lifecycles), next(iter(self.lifecycles)))
+
+    def limits_of(self, workload: Workload, policy: Policy) -> dict[str, float]:
+        """Return the limits of this workload: its own, else the session's, else the kind's."""
+        usual = next(iter(self.lifecycles.values())).limits
+        return {
+            name: {**self.limits(workload), **policy.limits, **workload.limits}.get(name, usual[name]) for name in usual
+        }
+
+
+Kinds = Mapping[str, KindRules]
+
+
+def rules_of(kinds: Kinds, kind: str) -> KindRules:
+    """Return the rules of a kind.
+
+    Raises:
+        ConfigError: The lab does not know it.
+    """
+    if kind not in kinds:
+        raise ConfigError(f"kind: expected one of {', '.join(sorted(kinds))}, got {kind!r}")
+    return kinds[kind]

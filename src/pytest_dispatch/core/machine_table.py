@@ -1,0 +1,200 @@
+"""The machines of a lab: how each stands, which run it holds, and which were heard of lately."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
+from pytest_dispatch.core.model import KnownBy, Phase
+from pytest_dispatch.core.unknown_callers import UnknownCallers
+
+SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
+
+
+@dataclass(slots=True, eq=False)
+class MachineRecord:
+    """What the lab knows of a machine.
+
+    Attributes:
+        machine: As a value.
+        heard: When it was last heard of.
+        expected: Since when it may ask any moment: then it last asked, or was done with what it held.
+        holds: Id of the run whose attempt it is busy with, or reserved for.
+        hold: Why it is kept out of scheduling, if it is.
+        off: It is known to be off.
+        ran: Ids of runs whose attempts it held, in order; once for several attempts in a row.
+    """
+
+    machine: Machine
+    heard: float = 0.0
+    expected: float = 0.0
+    holds: str = ""
+    hold: Hold | None = None
+    off: bool = False
+    ran: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Return the machine's id."""
+        return self.machine.id
+
+    def runs(self, run_id: str) -> None:
+        """Note that it holds an attempt of this run."""
+        if run_id not in self.ran[-1:]:
+            self.ran.append(run_id)
+
+
+class MachineTable(Mapping[str, MachineRecord]):
+    """Every machine, found by id, by identity, by silence, or by being there at all; never by looking at all."""
+
+    def __init__(self) -> None:
+        self.busy = 0  # machines that hold something
+        self.unknown = UnknownCallers()
+        self._records: dict[str, MachineRecord] = {}
+        self._by_identity: dict[Identity, str] = {}
+        self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
+        self._revocable: OrderedDict[str, None] = OrderedDict()  # may lose what they hold; last heard of last
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, machine: object) -> bool:
+        return machine in self._records
+
+    def __getitem__(self, machine: str) -> MachineRecord:
+        return self._records[machine]
+
+    def declare(
+        self, machine: str, *identities: Identity, labels: Mapping[str, str] | None = None, driven: bool = False
+    ) -> MachineRecord:
+        """Let a machine be known, or by one more identity; what is known of it already stays."""
+        record = self._records.get(machine)
+        if record is None:
+            record = self._records[machine] = MachineRecord(Machine(id=machine, labels=labels or {}, driven=driven))
+        if new := frozenset(identities) - record.machine.identities:
+            record.machine = replace(record.machine, identities=record.machine.identities | new)
+            self._by_identity.update(dict.fromkeys(new, machine))
+        return record
+
+    def called(self, identity: Identity) -> str:
+        """Return the id of the machine that is recognised so; of one that nobody knows, the id that it would have."""
+        return self._by_identity.get(identity, identity.value)
+
+    def remember(self, machine: str, known_by: KnownBy, run_id: str, now: float) -> None:
+        """Note that it held a run in an earlier life of the lab; as far as is known it is off."""
+        record = self._records.get(machine)
+        if record is None:
+            identity = Identity(known_by, machine)
+            record = self.declare(machine, identity, driven=known_by is KnownBy.TOKEN)
+            record.heard, record.off = now, True
+        record.runs(run_id)
+
+    # What they do
+
+    def asks(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
+        """Note that it asks for work, and so is on; one that nobody knew is known from now on."""
+        record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
+        record.off = False
+        self._present[machine] = None
+        self._hear(record, now)
+        self._expect(record, now)
+        return record
+
+    def speaks(self, machine: str, now: float) -> MachineRecord | None:
+        """Note a sign of life; returns None if it is of a machine that never asked for work."""
+        record = self._records.get(machine)
+        if record is not None:
+            self._hear(record, now)
+        return record
+
+    def powered_off(self, machine: str) -> None:
+        """Mark the machine as powered off."""
+        self._records[machine].off = True
+        self._present.pop(machine, None)
+
+    # What they hold
+
+    def hold(self, machine: str, run_id: str, *, revocable: bool) -> None:
+        """Let it be busy with this run, which it may lose by silence if `revocable`."""
+        record = self._records[machine]
+        if record.holds != run_id:
+            record.holds = run_id
+            self.busy += 1
+            record.runs(run_id)
+        if revocable:
+            self._revocable[machine] = None
+            self._revocable.move_to_end(machine)
+        else:
+            self._revocable.pop(machine, None)
+
+    def release(self, machine: str, now: float) -> None:
+        """Let it be free."""
+        record = self._records[machine]
+        record.holds = ""
+        self._revocable.pop(machine, None)
+        self._expect(record, now)
+        self.busy -= 1
+
+    def silent(self, now: float) -> MachineRecord | None:
+        """Return the one that was silent for longest, and too long, with what it may lose."""
+        for machine in self._revocable:
+            record = self._records[machine]
+            return record if now - record.heard >= SILENCE else None
+        return None
+
+    def another(self, machine: str, now: float) -> bool:
+        """Tell whether there is another machine than this one: a busy one, or one that is to ask soon.
+
+        One that merely speaks takes no work, and so keeps none from this one.
+        """
+        if self.busy:
+            return True
+        latest = (name for name in islice(reversed(self._present), 2) if name != machine)
+        return any(now - self._records[name].expected < SILENCE for name in latest)
+
+    # How they stand
+
+    def as_of(self, record: MachineRecord, phase: Phase | None, now: float) -> Machine:
+        """Return a machine with its state.
+
+        Args:
+            record: Of the machine.
+            phase: Of the attempt that it holds, if it holds one.
+            now: The time.
+        """
+        state, reason = _standing(record, phase, now)
+        if (state, reason) != (record.machine.state, record.machine.reason):
+            record.machine = replace(record.machine, state=state, reason=reason, since=now)
+        return record.machine
+
+    def _hear(self, record: MachineRecord, now: float) -> None:
+        record.heard = now
+        if record.id in self._revocable:
+            self._revocable.move_to_end(record.id)
+
+    def _expect(self, record: MachineRecord, now: float) -> None:
+        record.expected = now
+        if record.id in self._present:
+            self._present.move_to_end(record.id)
+
+
+def _standing(record: MachineRecord, phase: Phase | None, now: float) -> tuple[MachineState, str]:
+    """Return how a machine stands, and why."""
+    if record.hold is not None:
+        return MachineState.HELD, record.hold.reason
+    if record.holds:
+        running = phase in (Phase.RUNNING, Phase.SETTLING)
+        return (MachineState.RUNNING if running else MachineState.RESERVED), record.holds
+    if record.off:
+        return MachineState.OFF, ""
+    if not record.heard:
+        return MachineState.UNKNOWN, ""
+    if now - record.heard >= SILENCE:
+        return MachineState.OFFLINE, "not heard of for 5m"
+    return MachineState.IDLE, ""

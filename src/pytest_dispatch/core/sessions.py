@@ -1,0 +1,190 @@
+"""The sessions of a lab: each asks for runs, and sees, resumes and cancels only its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from pytest_dispatch.core.attempts import first_attempt, not_after
+from pytest_dispatch.core.engine import Engine
+from pytest_dispatch.core.kinds import Kinds, rules_of
+from pytest_dispatch.core.model import Phase, Policy, Run, Workload
+from pytest_dispatch.core.runs import RunRecord
+
+LINING_UP = 1.0  # seconds that the first workload is given to be found, before others go first
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """Who asks for runs.
+
+    Attributes:
+        runs: Ids of what it asked for, by key.
+    """
+
+    policy: Policy
+    runs: dict[str, str] = field(default_factory=dict)
+
+
+class Sessions:
+    """What sessions ask of a lab.
+
+    Args:
+        kinds: The kinds that there are.
+
+    Attributes:
+        engine: Moves their runs.
+        expecting: A session is about to ask for runs: no machine is to be turned away.
+    """
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.engine = Engine(self.policy)
+        self.expecting = False
+        self._kinds = kinds
+        self._sessions: dict[str, Session] = {}
+        self._position = 0
+        self._asked = -math.inf  # when a run was asked for last
+
+    def open(self, session: str, policy: Policy) -> None:
+        """Let a session submit runs."""
+        self._sessions[session] = Session(policy)
+
+    def policy(self, session: str) -> Policy:
+        """Return how the session wants its workloads run."""
+        return self._sessions[session].policy
+
+    def runs_of(self, session: str) -> list[Run]:
+        """Return the session's runs in the order in which they were asked for."""
+        return [record.run for record in self._records(session)]
+
+    def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
+        """Ask for a workload; asking again with the same key changes nothing, but for what awaits that.
+
+        What was taken back from the journal becomes what is asked for now, as does what is expected of an attempt that
+        runs, and when. A run is given to no machine before the lab has what it needs.
+        """
+        owner, self.expecting = self._sessions[session], False
+        if key not in owner.runs:
+            return self._add(session, key, workload, now)
+        record = self.engine.runs.record(owner.runs[key])
+        if record.awaits_resubmit:
+            self._renew(record, workload, now)
+        return record.run
+
+    def close(self, session: str, now: float) -> None:
+        """Cancel what the session still waits for."""
+        self.expecting = False
+        for record in self._records(session):
+            self.engine.cancel(record.run.id, now)
+
+    def is_lining_up(self, now: float) -> bool:
+        """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
+        return bool(self.engine.needing) and now < self._asked + LINING_UP
+
+    def _records(self, session: str) -> list[RunRecord]:
+        return [self.engine.runs.record(run_id) for run_id in self._sessions[session].runs.values()]
+
+    def _add(self, session: str, key: str, workload: Workload, now: float) -> Run:
+        rules, policy = rules_of(self._kinds, workload.kind), self.policy(session)
+        expect = rules.expected(workload, policy)
+        run = Run(
+            id=f"{session}.{self._position}",
+            session=session,
+            key=key,
+            position=self._position,
+            workload=workload,
+            limits=rules.limits_of(workload, policy),
+            expect=expect,
+            attempts=(first_attempt(rules.lifecycles[expect], now),),
+        )
+        self._position += 1
+        self._asked = now
+        self._sessions[session].runs[key] = run.id
+        record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
+        self.engine.add(record)
+        self.engine.offer(record)
+        return run
+
+    def _renew(self, record: RunRecord, workload: Workload, now: float) -> None:
+        """Let a run that was taken back be what is asked for now."""
+        waited, record.awaits_resubmit = record.is_waiting, False
+        run = record.run
+        if run.outcome is not None:
+            return
+        rules, policy = rules_of(self._kinds, workload.kind), self.policy(run.session)
+        expect = rules.expected(workload, policy)
+        limits = rules.limits_of(workload, policy)
+        record.run = replace(run, workload=workload, limits=limits, expect=expect)
+        record.lifecycle = rules.lifecycles[expect]
+        if waited:
+            record.needs = rules.needs
+            self.engine.deadlines.active = self._asked = now
+        self.engine.offer(record)
+        self.engine.deadlines.watch(record)
+        then = record.lifecycle.states[run.attempt.state].then
+        if then:
+            self.engine.move(run.id, then, now)
+
+    # Taking back
+
+    def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float) -> None:
+        """Take a session back from the journal; its deadlines start anew, machines keep what they held.
+
+        Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
+        """
+        self.open(session, policy)
+        restored = []
+        for run in sorted(runs, key=lambda run: run.position):
+            self._position = max(self._position, run.position + 1)
+            if not run.cancelled:
+                restored.append(self._take_back(not_after(run, now), now))
+        self._remember_machines(restored, now)
+        for record in restored:
+            if record.run.outcome is None:
+                self.engine.deadlines.watch(record)
+                self._take_up(record, now)
+
+    def _take_back(self, run: Run, now: float) -> RunRecord:
+        rules = rules_of(self._kinds, run.workload.kind)
+        record = RunRecord(
+            run=run,
+            lifecycle=rules.lifecycles[run.expect],
+            needs="" if run.outcome else rules.needs,
+            begin=now,
+            unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING else 0,
+        )
+        self._sessions[run.session].runs[run.key] = run.id
+        return self.engine.runs.add(record)
+
+    def _remember_machines(self, restored: list[RunRecord], now: float) -> None:
+        placed = [
+            (placement.at, placement.machine, placement.known_by, record.run.id)
+            for record in restored
+            for attempt in record.run.attempts
+            for placement in attempt.placements
+        ]
+        for _, machine, known_by, run_id in sorted(placed):
+            self.engine.machines.remember(machine, known_by, run_id, now)
+
+    def _take_up(self, record: RunRecord, now: float) -> None:
+        """Let machines go on with what they hold, and let wait what waited."""
+        attempt = record.run.attempt
+        if record.is_waiting or attempt.ended:
+            self.engine.offer(record)
+            return
+        for placement in attempt.placements:
+            self.engine.machines.asks(placement.machine, placement.known_by, now)
+        self.engine.hold(record)
+
+    def hold_back(self, session: str) -> None:
+        """Let what was taken back of this session wait to be asked for again, but for what machines hold."""
+        for record in self._records(session):
+            if record.run.outcome is None:
+                record.awaits_resubmit = True
+                self.engine.offer(record)
+
+    @property
+    def unasked(self) -> set[str]:
+        """Return the ids of runs that were taken back from the journal and not asked for since."""
+        return {record.run.id for record in self.engine.runs.records() if record.awaits_resubmit}
