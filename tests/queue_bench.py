@@ -44,14 +44,18 @@ class Queue(BootProtocol):
     def __init__(self) -> None:
         self.core = CoreQueue(KINDS)
         super().__init__(self.core)
-        sessions, engine = self.core.sessions, self.core.engine
-        self.open, self.policy, self.of_session = sessions.open, sessions.policy, sessions.runs_of
+        sessions, engine, verdicts = self.core.sessions, self.core.engine, self.core.verdicts
+        self.open, self.policy, self.of_session = self.core.table.open, self.core.table.policy, sessions.runs_of
         self.submit, self.close, self.is_lining_up = sessions.submit, sessions.close, sessions.is_lining_up
-        self.hold_back = sessions.hold_back
-        self.ready, self.unfetchable = engine.has_what_it_needs, engine.lacks
-        self.cancel, self.decide, self.expire = engine.cancel, engine.decide, engine.expire
-        self.take_changes = engine.take_changes
+        self.unfetchable, self.take_changes = engine.lacks, engine.take_changes
+        self.cancel, self.decide, self.expire = verdicts.cancel, verdicts.amend, self.core.expire
         self.fault, self.powered_off = self.core.scheduler.fault, self.core.machines.powered_off
+
+    def ready(self, run_id: str) -> None:
+        self.core.engine.has_what_it_needs(run_id, 0.0)
+
+    def hold_back(self, session: str) -> None:
+        self.core.sessions.hold_back(session, 0.0)
 
     @property
     def runs(self) -> Mapping[str, Run]:

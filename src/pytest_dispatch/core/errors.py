@@ -6,7 +6,8 @@
     ├── FetchError              a workload's bytes cannot be had, or are not what was promised
     ├── MachineError            a machine cannot be brought up (what is missing, which package has it)
     ├── JournalError            the journal cannot be read or written
-    └── LabError                the lab cannot be started or reached
+    ├── LabError                the lab cannot be started or reached
+    └── StaleLeaseError         a session was taken over, and its earlier holder still asks
 
 A message says what was expected, what came, and what to do. Outcomes of workloads are values, never exceptions.
 """
@@ -40,3 +41,7 @@ class JournalError(DispatchError):
 
 class LabError(DispatchError):
     """The lab cannot be started or reached."""
+
+
+class StaleLeaseError(DispatchError):
+    """A session was taken over by another holder."""

@@ -113,6 +113,13 @@ class MachineTable(Mapping[str, MachineRecord]):
             self._hear(record, now)
         return record
 
+    def speaks_as(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
+        """Note a sign of life of a machine that others assign work to; one that nobody knew is known from now on."""
+        record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
+        record.off = False
+        self._hear(record, now)
+        return record
+
     def powered_off(self, machine: str) -> None:
         """Mark the machine as powered off."""
         self._records[machine].off = True
@@ -133,13 +140,14 @@ class MachineTable(Mapping[str, MachineRecord]):
         else:
             self._revocable.pop(machine, None)
 
-    def release(self, machine: str, now: float) -> None:
-        """Let it be free."""
+    def release(self, machine: str, run_id: str, now: float) -> None:
+        """Let it be free, if this run is what it holds."""
         record = self._records[machine]
-        record.holds = ""
-        self._revocable.pop(machine, None)
-        self._expect(record, now)
-        self.busy -= 1
+        if record.holds == run_id:
+            record.holds = ""
+            self._revocable.pop(machine, None)
+            self._expect(record, now)
+            self.busy -= 1
 
     def silent(self, now: float) -> MachineRecord | None:
         """Return the one that was silent for longest, and too long, with what it may lose."""

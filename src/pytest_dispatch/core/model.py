@@ -233,8 +233,10 @@ class Run:
         position: Place in the order of the lab, from 0.
         limits: Seconds that waits may take, by name.
         expect: What makes it complete.
+        chain: Name of the session's chain that it is part of; empty if it is part of none.
         outcome: Set once, when no further attempt will be made.
         cancelled: Nobody waited for it any more before it was through; a resumed session runs it again.
+        unreviewed: Its session was to judge, and was gone: the outcome is what the lab proposed.
     """
 
     id: str
@@ -245,9 +247,11 @@ class Run:
     limits: Mapping[str, float]
     expect: str
     attempts: tuple[Attempt, ...]
+    chain: str = ""
     outcome: Outcome | None = None
     reason: str = ""
     cancelled: bool = False
+    unreviewed: bool = False
 
     @property
     def attempt(self) -> Attempt:

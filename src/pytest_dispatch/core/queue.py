@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds
+from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine_table import MachineTable
-from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.model import Attempt, KnownBy, Run
+from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.scheduler import Scheduler
+from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.sessions import Sessions
+from pytest_dispatch.core.verdicts import Verdicts
 
 
 class Queue:
@@ -26,8 +31,10 @@ class Queue:
     """
 
     def __init__(self, kinds: Kinds) -> None:
-        self.sessions = Sessions(kinds)
-        self.engine: Engine = self.sessions.engine
+        self.table = SessionTable()
+        self.engine = Engine(self.table.policy)
+        self.verdicts = Verdicts(self.engine, self.table.policy, self.table.is_attended)
+        self.sessions = Sessions(kinds, self.table, self.engine, self.verdicts)
         self.scheduler = Scheduler(self.engine)
 
     @property
@@ -37,5 +44,40 @@ class Queue:
 
     @property
     def machines(self) -> MachineTable:
-        """Return every machine."""
+        """Return every machine by its id."""
         return self.engine.machines
+
+    def expire(self, now: float) -> None:
+        """Pass every deadline that has come, and end every lease.
+
+        The patience of runs that wait for a machine stands still while something runs, and begins anew when what one
+        of them needs arrives.
+        """
+        engine = self.engine
+        if engine.under_way or engine.arrived:
+            engine.deadlines.active, engine.arrived = now, False
+        nothing_to_take = not engine.ready
+        for record in engine.deadlines.passed(now):
+            self._pass(record, now, nothing_to_take=nothing_to_take)
+        for session in list(self.table.lapsed(now)):
+            self.sessions.lapse(session, now)
+
+    def _pass(self, record: RunRecord, now: float, *, nothing_to_take: bool) -> None:
+        """Do what follows from a deadline that has come."""
+        deadlines, move = self.engine.deadlines, self.engine.move
+        if record.run.attempt.ended:
+            self.verdicts.overdue(record, now)
+        elif nothing_to_take and record.needs and record.is_waiting:
+            waited = f"{record.needs} after {format_duration(deadlines.patience(record))}"
+            move(record.run.id, CoreEvent.FAULT, now, Cause(detail=waited))
+        elif slow := deadlines.is_too_slow(record, now):
+            move(record.run.id, CoreEvent.FAULT, now, Cause(detail=slow))
+        else:
+            remark = self._unknown_callers(record.run.attempt)
+            move(record.run.id, CoreEvent.TIMEOUT, now, Cause(remark=remark))
+
+    def _unknown_callers(self, attempt: Attempt) -> str:
+        """Say what may have been meant for an attempt: a machine whose address has changed is not known again."""
+        by_address = any(each.known_by is KnownBy.ADDRESS for each in attempt.placements)
+        said = self.machines.unknown.since(attempt.since) if by_address else ""
+        return said and f"; meanwhile {said}: has the address of {attempt.machine} changed?"

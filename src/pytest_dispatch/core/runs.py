@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Report, Run
 
@@ -52,6 +53,7 @@ class RunRecord:
         awaits_resubmit: It was taken back from the journal, and not asked for since.
         unheard: Number of the attempt that ran while no lab was there to hear its reports; 0 for none.
         begin: Nothing counts from before: then a lab took it back from the journal.
+        chain: That it is part of.
         progressed: When its machine last took bytes, or else showed that it goes on.
     """
 
@@ -62,6 +64,7 @@ class RunRecord:
     awaits_resubmit: bool = False
     unheard: int = 0
     begin: float = 0.0
+    chain: Chain | None = None
     progressed: float = 0.0
 
     @property

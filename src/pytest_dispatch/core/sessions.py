@@ -1,73 +1,68 @@
-"""The sessions of a lab: each asks for runs, and sees, resumes and cancels only its own."""
+"""What sessions ask of a lab: to run workloads, to give them up, to take up what an earlier lab left."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from pytest_dispatch.core.attempts import first_attempt, not_after
+from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.model import Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
+from pytest_dispatch.core.session_table import SessionTable
+from pytest_dispatch.core.verdicts import Verdicts
 
 LINING_UP = 1.0  # seconds that the first workload is given to be found, before others go first
 
 
-@dataclass(slots=True, eq=False)
-class Session:
-    """Who asks for runs.
-
-    Attributes:
-        runs: Ids of what it asked for, by key.
-    """
-
-    policy: Policy
-    runs: dict[str, str] = field(default_factory=dict)
-
-
 class Sessions:
-    """What sessions ask of a lab.
+    """Each session sees, resumes and cancels only its own.
 
     Args:
         kinds: The kinds that there are.
+        table: The sessions.
+        engine: Moves their runs.
+        verdicts: Ends them.
 
     Attributes:
-        engine: Moves their runs.
         expecting: A session is about to ask for runs: no machine is to be turned away.
     """
 
-    def __init__(self, kinds: Kinds) -> None:
-        self.engine = Engine(self.policy)
+    def __init__(self, kinds: Kinds, table: SessionTable, engine: Engine, verdicts: Verdicts) -> None:
         self.expecting = False
         self._kinds = kinds
-        self._sessions: dict[str, Session] = {}
+        self._table = table
+        self._engine = engine
+        self._verdicts = verdicts
         self._position = 0
         self._asked = -math.inf  # when a run was asked for last
-
-    def open(self, session: str, policy: Policy) -> None:
-        """Let a session submit runs."""
-        self._sessions[session] = Session(policy)
-
-    def policy(self, session: str) -> Policy:
-        """Return how the session wants its workloads run."""
-        return self._sessions[session].policy
 
     def runs_of(self, session: str) -> list[Run]:
         """Return the session's runs in the order in which they were asked for."""
         return [record.run for record in self._records(session)]
 
-    def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
+    def submit(self, session: str, key: str, workload: Workload, now: float, *, chain: str = "") -> Run:
         """Ask for a workload; asking again with the same key changes nothing, but for what awaits that.
 
         What was taken back from the journal becomes what is asked for now, as does what is expected of an attempt that
         runs, and when. A run is given to no machine before the lab has what it needs.
+
+        Args:
+            session: Who asks.
+            key: Of the run; a session asks once for each.
+            workload: What is to be run.
+            now: The time.
+            chain: Runs of a session with the same name here go one after the other, in the order in which they are
+                asked for, under one reservation.
         """
-        owner, self.expecting = self._sessions[session], False
-        if key not in owner.runs:
-            return self._add(session, key, workload, now)
-        record = self.engine.runs.record(owner.runs[key])
+        self.expecting = False
+        runs = self._table[session].runs
+        if key not in runs:
+            return self._add(session, key, workload, now, chain)
+        record = self._engine.runs.record(runs[key])
         if record.awaits_resubmit:
             self._renew(record, workload, now)
         return record.run
@@ -76,17 +71,24 @@ class Sessions:
         """Cancel what the session still waits for."""
         self.expecting = False
         for record in self._records(session):
-            self.engine.cancel(record.run.id, now)
+            self._verdicts.cancel(record.run.id, now)
+
+    def lapse(self, session: str, now: float) -> None:
+        """End a session whose holder is gone: what has not started is cancelled, what runs goes on to its outcome."""
+        for record in self._records(session):
+            if record.is_waiting:
+                self._verdicts.cancel(record.run.id, now)
+            self._verdicts.accept(record.run.id, now)
 
     def is_lining_up(self, now: float) -> bool:
         """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
-        return bool(self.engine.needing) and now < self._asked + LINING_UP
+        return self._engine.needs_something and now < self._asked + LINING_UP
 
     def _records(self, session: str) -> list[RunRecord]:
-        return [self.engine.runs.record(run_id) for run_id in self._sessions[session].runs.values()]
+        return [self._engine.runs.record(run_id) for run_id in self._table[session].runs.values()]
 
-    def _add(self, session: str, key: str, workload: Workload, now: float) -> Run:
-        rules, policy = rules_of(self._kinds, workload.kind), self.policy(session)
+    def _add(self, session: str, key: str, workload: Workload, now: float, chain: str) -> Run:
+        rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(session)
         expect = rules.expected(workload, policy)
         run = Run(
             id=f"{session}.{self._position}",
@@ -97,14 +99,28 @@ class Sessions:
             limits=rules.limits_of(workload, policy),
             expect=expect,
             attempts=(first_attempt(rules.lifecycles[expect], now),),
+            chain=chain,
         )
         self._position += 1
         self._asked = now
-        self._sessions[session].runs[key] = run.id
         record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
-        self.engine.add(record)
-        self.engine.offer(record)
-        return run
+        self._take_in(record)
+        self._engine.deadlines.watch(record)
+        self._engine.offer(record, now)
+        return record.run
+
+    def _take_in(self, record: RunRecord) -> None:
+        """Let a run be known, as one of its session and of its chain."""
+        run, session = record.run, self._table[record.run.session]
+        session.runs[run.key] = run.id
+        self._engine.runs.add(record)
+        if run.chain:
+            record.chain = session.chains.setdefault(run.chain, Chain())
+            if run.outcome is None:
+                record.chain.left.append(run.id)
+            else:
+                record.chain.ended(run.id, run.workload.name, run.outcome, run.reason)
+                record.chain.placements = run.attempt.placements or record.chain.placements
 
     def _renew(self, record: RunRecord, workload: Workload, now: float) -> None:
         """Let a run that was taken back be what is asked for now."""
@@ -112,19 +128,19 @@ class Sessions:
         run = record.run
         if run.outcome is not None:
             return
-        rules, policy = rules_of(self._kinds, workload.kind), self.policy(run.session)
+        rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(run.session)
         expect = rules.expected(workload, policy)
         limits = rules.limits_of(workload, policy)
         record.run = replace(run, workload=workload, limits=limits, expect=expect)
         record.lifecycle = rules.lifecycles[expect]
         if waited:
             record.needs = rules.needs
-            self.engine.deadlines.active = self._asked = now
-        self.engine.offer(record)
-        self.engine.deadlines.watch(record)
+            self._engine.deadlines.active = self._asked = now
+        self._engine.offer(record, now)
+        self._engine.deadlines.watch(record)
         then = record.lifecycle.states[run.attempt.state].then
         if then:
-            self.engine.move(run.id, then, now)
+            self._engine.move(run.id, then, now)
 
     # Taking back
 
@@ -133,7 +149,8 @@ class Sessions:
 
         Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
         """
-        self.open(session, policy)
+        if session not in self._table:
+            self._table.open(session, policy)
         restored = []
         for run in sorted(runs, key=lambda run: run.position):
             self._position = max(self._position, run.position + 1)
@@ -142,7 +159,7 @@ class Sessions:
         self._remember_machines(restored, now)
         for record in restored:
             if record.run.outcome is None:
-                self.engine.deadlines.watch(record)
+                self._engine.deadlines.watch(record)
                 self._take_up(record, now)
 
     def _take_back(self, run: Run, now: float) -> RunRecord:
@@ -154,8 +171,8 @@ class Sessions:
             begin=now,
             unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING else 0,
         )
-        self._sessions[run.session].runs[run.key] = run.id
-        return self.engine.runs.add(record)
+        self._take_in(record)
+        return record
 
     def _remember_machines(self, restored: list[RunRecord], now: float) -> None:
         placed = [
@@ -165,26 +182,26 @@ class Sessions:
             for placement in attempt.placements
         ]
         for _, machine, known_by, run_id in sorted(placed):
-            self.engine.machines.remember(machine, known_by, run_id, now)
+            self._engine.machines.remember(machine, known_by, run_id, now)
 
     def _take_up(self, record: RunRecord, now: float) -> None:
         """Let machines go on with what they hold, and let wait what waited."""
         attempt = record.run.attempt
         if record.is_waiting or attempt.ended:
-            self.engine.offer(record)
+            self._engine.offer(record, now)
             return
         for placement in attempt.placements:
-            self.engine.machines.asks(placement.machine, placement.known_by, now)
-        self.engine.hold(record)
+            self._engine.machines.asks(placement.machine, placement.known_by, now)
+        self._engine.hold(record)
 
-    def hold_back(self, session: str) -> None:
+    def hold_back(self, session: str, now: float) -> None:
         """Let what was taken back of this session wait to be asked for again, but for what machines hold."""
         for record in self._records(session):
             if record.run.outcome is None:
                 record.awaits_resubmit = True
-                self.engine.offer(record)
+                self._engine.offer(record, now)
 
     @property
     def unasked(self) -> set[str]:
         """Return the ids of runs that were taken back from the journal and not asked for since."""
-        return {record.run.id for record in self.engine.runs.records() if record.awaits_resubmit}
+        return {record.run.id for record in self._engine.runs.records() if record.awaits_resubmit}

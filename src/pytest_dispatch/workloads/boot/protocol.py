@@ -61,13 +61,15 @@ class BootProtocol:
     def ask(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that asks what to boot (HEAD, or a GET without one)."""
         seen = self._machines.asks(machine, known_by, now)
+        if self._is_kept(seen.holds):
+            return Answer(None, Idle.WAIT, soon=True)
         if not seen.holds or not self._asks_again(seen.holds, now):
             self._queue.scheduler.take(Capacity(machine=machine, known_by=known_by, labels=seen.machine.labels), now)
         if seen.holds and not self._engine.runs.record(seen.holds).needs:
             self._promised[machine] = None, now
             return Answer(self._engine.runs[seen.holds])
-        soon = bool(self._engine.needing) or self._queue.sessions.expecting
-        idle = Idle.WAIT if soon or self._engine.keeping else Idle.POWEROFF
+        soon = self._engine.needs_something or self._queue.sessions.expecting
+        idle = Idle.WAIT if soon or self._engine.keeps_machines else Idle.POWEROFF
         self._promised[machine] = idle, now
         return Answer(None, idle, soon)
 
@@ -184,6 +186,10 @@ class BootProtocol:
     def _held(self, machine: str) -> Run | None:
         seen = self._machines.get(machine)
         return self._engine.runs[seen.holds] if seen is not None and seen.holds else None
+
+    def _is_kept(self, run_id: str) -> bool:
+        """Tell whether a machine is kept for the next run of a chain, which may not have it yet."""
+        return bool(run_id) and self._engine.runs[run_id].attempt.ended
 
     def _still_holds(self, machine: str, run_id: str, now: float) -> bool:
         """Tell whether a download is not over that may outlive its attempt."""

@@ -1,0 +1,88 @@
+"""The sessions that there are: who holds each, how it wants its workloads run, what it asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pytest_dispatch.core.chains import Chain
+from pytest_dispatch.core.leases import Lease
+from pytest_dispatch.core.model import Policy
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One that holds runs.
+
+    Attributes:
+        lease: Who holds it; None in a lab that ends with its only holder.
+        runs: Ids of what it asked for, by key.
+        chains: By name.
+        ended: Its lease is over.
+    """
+
+    policy: Policy
+    lease: Lease | None = None
+    runs: dict[str, str] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    ended: bool = False
+
+
+class SessionTable:
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def __getitem__(self, session: str) -> Session:
+        return self._sessions[session]
+
+    def __contains__(self, session: object) -> bool:
+        return session in self._sessions
+
+    def open(self, session: str, policy: Policy, lease: Lease | None = None) -> None:
+        """Take up a session."""
+        self._sessions[session] = Session(policy, lease)
+
+    def policy(self, session: str) -> Policy:
+        """Return how the session wants its workloads run."""
+        return self._sessions[session].policy
+
+    def is_attended(self, session: str) -> bool:
+        """Tell whether its holder is there."""
+        return not self._sessions[session].ended
+
+    # Leases
+
+    def heard(self, session: str, epoch: int, now: float) -> None:
+        """Note that a holder asks something.
+
+        Raises:
+            StaleLeaseError: Another one took the session over since.
+        """
+        found = self._sessions[session]
+        if found.lease is not None:
+            found.lease.check(epoch)
+            found.lease = found.lease.renewed(now)
+
+    def connected(self, session: str, epoch: int, more: int, now: float) -> None:
+        """Note that a holder opened so many connections, or closed them; those of an earlier one do not count."""
+        found = self._sessions[session]
+        if found.lease is not None and found.lease.epoch == epoch:
+            found.lease = found.lease.connected(more, now)
+
+    def take_over(self, session: str, owner: str, now: float) -> int:
+        """Let another holder have a session; returns its epoch."""
+        found = self._sessions[session]
+        found.lease = (found.lease or Lease()).taken_over(owner, now)
+        found.ended = False
+        return found.lease.epoch
+
+    def lapsed(self, now: float) -> Iterator[str]:
+        """Yield the sessions whose lease has just ended."""
+        for name, session in self._sessions.items():
+            ends = session.lease.ends if session.lease is not None else math.inf
+            if not session.ended and ends <= now:
+                session.ended = True
+                yield name

@@ -1,0 +1,149 @@
+"""What the end of an attempt means: its outcome, and a further attempt or the run's outcome.
+
+The lab proposes, by the lifecycle and the reports alone. Where a session judges for itself, its holder may amend that
+until a deadline, and no machine waits for it. Where nobody is there to do so, the proposal stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pytest_dispatch.core.attempts import may_retry, next_attempt, verdict_on, with_attempt
+from pytest_dispatch.core.deadlines import JUDGING
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.engine import Engine
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run
+from pytest_dispatch.core.runs import Cause, RunRecord
+
+#: What a session judges by, in the words that its users know.
+_JUDGES = "pytest_dispatch_verdict or pytest_dispatch_issue"
+
+
+class Verdicts:
+    """See the module's docstring.
+
+    Args:
+        engine: Moves the runs.
+        policy_of: Tells how a session wants its workloads run.
+        is_attended: Tells whether a session's holder is there to judge.
+    """
+
+    def __init__(self, engine: Engine, policy_of: Callable[[str], Policy], is_attended: Callable[[str], bool]) -> None:
+        self._engine = engine
+        self._policy_of = policy_of
+        self._is_attended = is_attended
+        engine.on_end = self._ended
+
+    def _ended(self, record: RunRecord, moved: Run, event: str, now: float, cause: Cause) -> None:
+        """Settle an attempt that has ended, or let its session judge first."""
+        if record.chain is None or not record.chain.goes_on_after(moved.id):
+            self._engine.release(moved, now)  # no machine waits for a verdict
+        policy = self._policy_of(moved.session)
+        missed = not cause.blame and event != CoreEvent.CANCEL and record.may_have_been_missed
+        cause = replace(cause, blame=Outcome.ERROR) if missed else cause
+        outcome, reason = verdict_on(record.lifecycle, moved, record.run.attempt.state, event, policy, cause)
+        reason += cause.remark if not moved.attempt.reports else ""
+        reason += "; the lab was restarted while it ran, and may have missed its report" if missed else ""
+        record.run = moved
+        asked = policy.judged and event != CoreEvent.CANCEL
+        if not asked or (not moved.attempt.reports and self._may_retry(record, outcome, event)):
+            self._settle(record, outcome, reason, event, now)
+            return
+        proposed = replace(moved.attempt, proposed=outcome, reason=reason)
+        self._engine.note(record, with_attempt(moved, proposed), event, proposed.number, now)
+        self._engine.deadlines.watch(record)
+        self._engine.regard(record)
+        if not self._is_attended(moved.session):
+            self.accept(moved.id, now)
+
+    def amend(self, run_id: str, outcome: Outcome | None, reason: str, now: float) -> bool:
+        """Take the session's own verdict on the latest attempt; None takes the proposed one.
+
+        Returns:
+            Whether it was still to be had.
+        """
+        record = self._engine.runs.record(run_id)
+        attempt = record.run.attempt
+        if attempt.proposed is None or attempt.outcome is not None:
+            return False
+        if outcome in (None, attempt.proposed):
+            reason = reason or attempt.reason
+        self._settle(record, outcome or attempt.proposed, reason, CoreEvent.COMPLETE, now)
+        return True
+
+    def accept(self, run_id: str, now: float) -> None:
+        """Let a proposal stand that nobody is there to amend."""
+        record = self._engine.runs.record(run_id)
+        if record.run.attempt.proposed is not None and record.run.attempt.outcome is None:
+            record.run = replace(record.run, unreviewed=True)
+            self.amend(run_id, None, "", now)
+
+    def overdue(self, record: RunRecord, now: float) -> None:
+        """Settle what a holder that is there never judged, and may have meant to say no to.
+
+        Another machine would not help.
+        """
+        silent = f"{_JUDGES} did not answer within {format_duration(JUDGING)}"
+        reason = "; ".join(filter(None, (silent, record.run.attempt.reason)))
+        self._settle(record, Outcome.ERROR, reason, CoreEvent.COMPLETE, now, again=False)
+
+    def cancel(self, run_id: str, now: float) -> None:
+        """Give a run up; its machine is free. What is held back stays for the next session."""
+        record = self._engine.runs.record(run_id)
+        if record.run.outcome is not None or record.is_held_back:
+            return
+        if self._engine.move(run_id, CoreEvent.CANCEL, now):
+            return
+        attempt = record.run.attempt  # it has ended, and waits for its session's verdict
+        outcome = attempt.proposed or Outcome.ERROR
+        again = self._may_retry(record, outcome, CoreEvent.COMPLETE)
+        self._settle(record, outcome, attempt.reason, CoreEvent.CANCEL if again else CoreEvent.COMPLETE, now)
+
+    def _settle(
+        self, record: RunRecord, outcome: Outcome, reason: str, event: str, now: float, *, again: bool = True
+    ) -> None:
+        """Give the latest attempt its outcome, and the run a further attempt or the same outcome."""
+        engine, run, attempt = self._engine, record.run, record.run.attempt
+        attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
+        if again and self._may_retry(record, outcome, event):
+            engine.note(record, next_attempt(record.lifecycle, run, attempts, now), event, attempt.number, now)
+            self._keep_place(record, attempt)
+            engine.offer(record, now)
+            engine.deadlines.watch(record)
+            return
+        cut = event == CoreEvent.CANCEL and not _has_spoken(attempt)
+        run = replace(run, attempts=attempts, outcome=outcome, reason=reason, cancelled=cut)
+        engine.note(record, run, event, attempt.number, now)
+        record.needs = ""
+        engine.regard(record)
+        self._go_on(record, now)
+
+    def _keep_place(self, record: RunRecord, attempt: Attempt) -> None:
+        """Let what follows in a chain be where this attempt was."""
+        chain = record.chain
+        if chain is not None and attempt.placements:
+            chain.placements, chain.held_by = attempt.placements, record.run.id
+
+    def _go_on(self, record: RunRecord, now: float) -> None:
+        """Let the next run of a chain begin, or skip the rest."""
+        chain, run = record.chain, record.run
+        if chain is None or run.outcome is None:
+            return
+        skipped = chain.ended(run.id, run.workload.name, run.outcome, run.reason)
+        if chain.cause or not chain.first:
+            self._engine.release(run, now)
+        else:
+            self._keep_place(record, run.attempt)
+            self._engine.offer(self._engine.runs.record(chain.first), now)
+        for each in skipped:
+            self._engine.move(each, CoreEvent.FAULT, now, Cause(detail=chain.cause, blame=Outcome.SKIPPED))
+
+    def _may_retry(self, record: RunRecord, outcome: Outcome, event: str) -> bool:
+        return not record.lost and may_retry(record.run, outcome, event, self._policy_of(record.run.session))
+
+
+def _has_spoken(attempt: Attempt) -> bool:
+    """Tell whether a report of the attempt came in time."""
+    return any(not report.late for report in attempt.reports)
