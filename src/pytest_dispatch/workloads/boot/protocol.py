@@ -61,9 +61,11 @@ class BootProtocol:
     def ask(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that asks what to boot (HEAD, or a GET without one)."""
         seen = self._machines.asks(machine, known_by, now)
+        if seen.holds:
+            self._asks_again(seen.holds, now)
         if self._is_kept(seen.holds):
             return Answer(None, Idle.WAIT, soon=True)
-        if not seen.holds or not self._asks_again(seen.holds, now):
+        if not seen.holds:
             self._queue.scheduler.take(Capacity(machine=machine, known_by=known_by, labels=seen.machine.labels), now)
         if seen.holds and not self._engine.runs.record(seen.holds).needs:
             self._promised[machine] = None, now
@@ -196,11 +198,9 @@ class BootProtocol:
         seen = self._machines.speaks(machine, now)
         return seen is not None and seen.holds == run_id
 
-    def _asks_again(self, run_id: str, now: float) -> bool:
-        """Tell whether the machine that holds a run keeps it; else its attempt has ended."""
-        event = _asked_again(self._engine.runs[run_id])
-        self._engine.move(run_id, event, now)
-        return event is Event.ASK
+    def _asks_again(self, run_id: str, now: float) -> None:
+        """Note that the machine which holds a run asks once more, which may end its attempt."""
+        self._engine.move(run_id, _asked_again(self._engine.runs[run_id]), now)
 
 
 def _asked_again(run: Run) -> Event:

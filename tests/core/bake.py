@@ -1,0 +1,75 @@
+"""A made-up kind: loaves that are baked in somebody else's ovens.
+
+An attempt learns its oven only after it has started, may be seen in a second one, goes back to waiting when the oven
+is needed for something else, and has something to say when it is done.
+"""
+
+from __future__ import annotations
+
+from pytest_dispatch.core.kinds import KindRules
+from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, StateRule, Wait
+from pytest_dispatch.core.model import Outcome, Phase, Workload
+
+_ENDS: dict[str, str] = {CoreEvent.TIMEOUT: "spoilt", CoreEvent.FAULT: "spoilt", CoreEvent.CANCEL: "spoilt"}
+
+
+def _endings(where: str) -> dict[str, Ending]:
+    return {
+        CoreEvent.TIMEOUT: Ending(Outcome.ERROR, f"no oven within {{patience}} {where}"),
+        CoreEvent.FAULT: Ending(Outcome.ERROR, "{detail}"),
+        CoreEvent.CANCEL: Ending(Outcome.ERROR, f"cancelled {where}"),
+    }
+
+
+BAKE = Lifecycle(
+    kind="bake",
+    initial="kneaded",
+    limits={"patience": 600.0, "baking": 300.0},
+    states={
+        "kneaded": StateRule(
+            phase=Phase.QUEUED,
+            sign="🥣",
+            on={CoreEvent.ASSIGN: "sent", **_ENDS},
+            wait=Wait(limits=("patience",)),
+            endings=_endings("in the kitchen"),
+        ),
+        "sent": StateRule(
+            phase=Phase.STARTING,
+            sign="📨",
+            on={"heat": "baking", **_ENDS},
+            wait=Wait(limits=("patience",)),
+            endings=_endings("at the bakery"),
+        ),
+        "baking": StateRule(
+            phase=Phase.RUNNING,
+            sign="🔥",
+            on={
+                "set aside": "aside",
+                CoreEvent.REPORT: "baking",
+                CoreEvent.COMPLETE: "baked",
+                **_ENDS,
+            },
+            wait=Wait(limits=("baking",)),
+            endings={
+                **_endings("in the oven"),
+                CoreEvent.TIMEOUT: Ending(Outcome.FAILED, "still dough after {baking} in {machine}"),
+                CoreEvent.COMPLETE: JUDGED,
+            },
+        ),
+        "aside": StateRule(
+            phase=Phase.QUEUED,
+            sign="🍞",
+            on={"heat": "baking", **_ENDS},
+            wait=Wait(limits=("patience",)),
+            endings=_endings("on the side"),
+        ),
+        "baked": StateRule(phase=Phase.OVER, sign="🥖", on={CoreEvent.REPORT: "baked"}),
+        "spoilt": StateRule(phase=Phase.OVER, sign="🗑️", on={CoreEvent.REPORT: "spoilt"}),
+    },
+)
+
+RULES = KindRules(name="bake", lifecycles={"": BAKE})
+
+
+def loaf(name: str, **said: object) -> Workload:
+    return Workload(**{"name": name, "kind": "bake", "payload": {"flour": "rye"}, **said})

@@ -1,0 +1,300 @@
+"""What the queue promises of any kind, held to a made-up one: placements, chains, leases, requirements, priority."""
+
+from __future__ import annotations
+
+import pytest
+from bake import RULES, loaf
+
+from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
+from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, Lease, LeaseKind
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.machine import Hold, Identity, MachineState
+from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Priority, Report, Run
+from pytest_dispatch.core.queue import Queue
+from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.core.runs import Cause
+from pytest_dispatch.core.scheduler import Capacity
+from queue_bench import KINDS, workload
+
+PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
+ANY = Capacity(labels={})
+RYE = Capacity(labels={"flour": "rye"})
+
+
+class Bakery:
+    """A queue with a session `s`, and somebody who sends loaves off."""
+
+    def __init__(self, policy: Policy | None = None, lease: Lease | None = None) -> None:
+        self.queue = Queue({**KINDS, "bake": RULES})
+        self.now = 1000.0
+        self.queue.table.open("s", policy or Policy(), lease)
+
+    def submit(self, name: str, *, session: str = "s", chain: str = "", **said: object) -> str:
+        return self.queue.sessions.submit(session, name, loaf(name, **said), self.now, chain=chain).id
+
+    def send(self, capacity: Capacity = ANY) -> str:
+        run = self.queue.scheduler.take(capacity, self.now)
+        return run.workload.name if run else ""
+
+    def move(self, run_id: str, event: str, cause: Cause | None = None) -> bool:
+        return self.queue.engine.move(run_id, event, self.now, cause or Cause())
+
+    def seen(self, run_id: str, oven: str) -> None:
+        self.queue.engine.bind(run_id, oven, KnownBy.AGENT, self.now)
+
+    def bake(self, run_id: str, oven: str = "", result: Outcome = PASSED) -> None:
+        """Heat it, let it say how it went, and be done with it."""
+        self.move(run_id, "heat")
+        if oven:
+            self.seen(run_id, oven)
+        self.queue.engine.report(run_id, 1, Report(title="crust", result=result), self.now)
+        self.move(run_id, CoreEvent.COMPLETE)
+
+    def after(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(self.now + 30, end)
+            self.queue.expire(self.now)
+
+    def run(self, run_id: str) -> Run:
+        return self.queue.runs[run_id]
+
+    def oven(self, name: str) -> MachineState:
+        record = self.queue.machines[name]
+        phase = self.run(record.holds).attempt.phase if record.holds else None
+        return self.queue.machines.as_of(record, phase, self.now).state
+
+
+class TestPlacements:
+    def test_an_attempt_learns_its_machine_only_after_it_has_started(self) -> None:
+        bakery = Bakery()
+        run = bakery.submit("rye")
+        assert bakery.send() == "rye"
+        assert bakery.run(run).attempt.machine == ""
+        bakery.move(run, "heat")
+        bakery.seen(run, "oven-1")
+        assert bakery.run(run).attempt.machine == "oven-1"
+        assert bakery.queue.machines["oven-1"].holds == run
+        assert bakery.oven("oven-1") is MachineState.RUNNING
+
+    def test_an_attempt_may_use_two_machines_and_lets_go_of_both(self) -> None:
+        bakery = Bakery()
+        run = bakery.submit("rye")
+        bakery.send()
+        bakery.seen(run, "oven-1")
+        bakery.bake(run, "oven-2")
+        bakery.seen(run, "oven-2")  # told twice
+        assert [each.machine for each in bakery.run(run).attempt.placements] == ["oven-1", "oven-2"]
+        assert [bakery.oven(name) for name in ("oven-1", "oven-2")] == [MachineState.IDLE, MachineState.IDLE]
+
+    def test_it_may_go_back_to_waiting_and_keeps_its_machine(self) -> None:
+        bakery = Bakery()
+        run = bakery.submit("rye")
+        bakery.send()
+        bakery.move(run, "heat")
+        bakery.seen(run, "oven-1")
+        bakery.move(run, "set aside")
+        assert bakery.run(run).attempt.phase is Phase.QUEUED
+        assert bakery.oven("oven-1") is MachineState.RESERVED
+        assert bakery.send() == ""  # it waits there, not here
+        bakery.move(run, "heat")
+        assert [moment.phase for moment in bakery.run(run).attempt.history][-2:] == [Phase.QUEUED, Phase.RUNNING]
+
+    def test_an_attempt_that_never_had_a_machine_is_tried_again_after_a_fault(self) -> None:
+        bakery = Bakery()
+        run = bakery.submit("rye")
+        bakery.send()
+        bakery.move(run, CoreEvent.FAULT, Cause(detail="the bakery answered 500"))
+        assert [attempt.outcome for attempt in bakery.run(run).attempts] == [ERROR, None]
+        assert bakery.run(run).attempts[0].reason == "the bakery answered 500"
+
+    def test_its_own_limit_ends_it(self) -> None:
+        bakery = Bakery(Policy(retries=0))
+        run = bakery.submit("rye", limits={"baking": 60.0})
+        bakery.send()
+        bakery.move(run, "heat")
+        bakery.seen(run, "oven-1")
+        bakery.after(61)
+        assert (bakery.run(run).outcome, bakery.run(run).reason) == (FAILED, "still dough after 1m in oven-1")
+
+
+class TestChoosing:
+    def test_only_what_suits(self) -> None:
+        bakery = Bakery()
+        bakery.submit("spelt", requires=read_requirements(["flour=spelt"], "here"))
+        bakery.submit("rye", requires=read_requirements(["flour=rye"], "here"))
+        assert (bakery.send(ANY), bakery.send(RYE), bakery.send(RYE)) == ("", "rye", "")
+
+    def test_by_priority_then_in_turn_then_in_order(self) -> None:
+        bakery = Bakery()
+        bakery.queue.table.open("t", Policy())
+        for name in ("a1", "a2"):
+            bakery.submit(name)
+        bakery.submit("a3", priority=Priority.HIGH)
+        for name in ("b1", "b2"):
+            bakery.submit(name, session="t")
+        assert [bakery.send() for _ in range(6)] == ["a3", "b1", "a1", "b2", "a2", ""]
+
+    def test_nothing_for_a_machine_that_is_held(self) -> None:
+        bakery = Bakery()
+        bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
+        bakery.submit("rye")
+        bakery.queue.machines["oven-1"].hold = Hold(reason="the door does not close", owner="ada")
+        oven = Capacity(machine="oven-1", known_by=KnownBy.AGENT, labels={})
+        assert bakery.send(oven) == ""
+        assert bakery.oven("oven-1") is MachineState.HELD
+        bakery.queue.machines["oven-1"].hold = None
+        assert bakery.send(oven) == "rye"
+
+    def test_a_kind_that_nobody_knows(self) -> None:
+        bakery = Bakery()
+        with pytest.raises(ConfigError, match="kind: expected one of bake, boot, got 'brew'"):
+            bakery.queue.sessions.submit("s", "k", loaf("beer", kind="brew"), 0.0)
+
+
+class TestChains:
+    def three(self, bakery: Bakery) -> list[str]:
+        return [bakery.submit(name, chain="loaf") for name in ("knead", "bake", "slice")]
+
+    def test_one_after_the_other_under_one_reservation(self) -> None:
+        bakery = Bakery()
+        knead, bake, cut = self.three(bakery)
+        assert (bakery.send(), bakery.send()) == ("knead", "")
+        bakery.bake(knead, "oven-1")
+        assert bakery.run(bake).attempt.state == "sent"  # on the same machine, at once
+        assert bakery.queue.machines["oven-1"].holds == bake
+        bakery.bake(bake)
+        assert bakery.run(cut).attempt.machine == "oven-1"
+        bakery.bake(cut)
+        assert [bakery.run(each).outcome for each in (knead, bake, cut)] == [PASSED] * 3
+        assert bakery.oven("oven-1") is MachineState.IDLE
+
+    def test_a_failure_skips_the_rest_with_the_first_cause(self) -> None:
+        bakery = Bakery()
+        knead, bake, cut = self.three(bakery)
+        bakery.send()
+        bakery.bake(knead, "oven-1", FAILED)
+        assert [bakery.run(each).outcome for each in (knead, bake, cut)] == [FAILED, SKIPPED, SKIPPED]
+        assert bakery.run(cut).reason == "skipped: knead failed: it reported failed: crust"
+        assert bakery.oven("oven-1") is MachineState.IDLE
+
+    def test_a_fault_is_tried_again_where_it_was(self) -> None:
+        bakery = Bakery()
+        knead, bake, _ = self.three(bakery)
+        bakery.send()
+        bakery.bake(knead, "oven-1")
+        bakery.move(bake, CoreEvent.FAULT, Cause(detail="a power cut"))
+        assert [attempt.machine for attempt in bakery.run(bake).attempts] == ["oven-1", "oven-1"]
+        bakery.move(bake, CoreEvent.FAULT, Cause(detail="a power cut"))
+        assert bakery.oven("oven-1") is MachineState.IDLE
+
+    def test_nobody_else_gets_the_machine_while_a_verdict_is_awaited(self) -> None:
+        bakery = Bakery(Policy(judged=True))
+        knead, bake, _ = self.three(bakery)
+        bakery.send()
+        bakery.bake(knead, "oven-1")
+        assert bakery.queue.machines["oven-1"].holds == knead
+        bakery.queue.verdicts.amend(knead, None, "", bakery.now)
+        assert bakery.queue.machines["oven-1"].holds == bake
+
+    def test_it_goes_on_after_a_restart(self) -> None:
+        before = Bakery()
+        runs = self.three(before)
+        before.send()
+        before.bake(runs[0], "oven-1")
+        after = Bakery()
+        after.queue.sessions.restore("s", Policy(), [before.run(each) for each in runs], after.now)
+        assert after.queue.machines["oven-1"].holds == runs[1]
+        after.bake(runs[1])
+        after.bake(runs[2])
+        assert [after.run(each).outcome for each in runs] == [PASSED] * 3
+
+    def test_firmware_that_asks_too_early_waits_for_its_next_stage(self) -> None:
+        from pytest_dispatch.workloads.boot.protocol import BootProtocol
+
+        queue = Bakery().queue
+        protocol = BootProtocol(queue)
+        first, second = (queue.sessions.submit("s", name, workload(name), 1000.0, chain="c") for name in "ab")
+        other = queue.sessions.submit("s", "c", workload("c"), 1000.0)
+        for run in (first, other):
+            queue.engine.has_what_it_needs(run.id, 1000.0)
+        protocol.send("10.0.0.1", 1000.0)
+        protocol.sent("10.0.0.1", first.id, 1000.0)
+        protocol.boot("10.0.0.1", 1001.0)
+        protocol.report("10.0.0.1", Report(title="done", result=PASSED), 1002.0)
+        answer = protocol.ask("10.0.0.1", 1003.0)
+        assert (queue.runs[first.id].outcome, answer.run, answer.soon) == (PASSED, None, True)
+        queue.engine.has_what_it_needs(second.id, 1004.0)
+        answer = protocol.ask("10.0.0.1", 1005.0)
+        assert answer.run is not None
+        assert answer.run.id == second.id
+
+
+class TestLeases:
+    def test_an_attached_session_ends_a_minute_after_its_connections_are_gone(self) -> None:
+        bakery = Bakery(lease=Lease(heard=1000.0))
+        waits, runs = bakery.submit("waits"), bakery.submit("runs", priority=Priority.HIGH)
+        bakery.send()
+        bakery.move(runs, "heat")
+        bakery.queue.table.connected("s", 1, +1, bakery.now)
+        bakery.after(CONNECTIONS_GONE + 30)
+        assert bakery.run(waits).outcome is None  # it is there, and merely silent
+        bakery.queue.table.connected("s", 1, -1, bakery.now)
+        bakery.after(CONNECTIONS_GONE)
+        assert (bakery.run(waits).outcome, bakery.run(waits).cancelled) == (ERROR, True)
+        assert bakery.run(runs).outcome is None  # what runs goes on to its outcome
+        bakery.queue.engine.report(runs, 1, Report(title="crust", result=PASSED), bakery.now)
+        bakery.move(runs, CoreEvent.COMPLETE)
+        assert bakery.run(runs).outcome is PASSED
+
+    def test_one_that_is_connected_and_silent_ends_after_a_quarter_of_an_hour(self) -> None:
+        bakery = Bakery(lease=Lease(heard=1000.0, connections=1))
+        waits = bakery.submit("waits", limits={"patience": 1e6})
+        bakery.after(UNHEARD - 1)
+        bakery.queue.table.heard("s", 1, bakery.now)
+        bakery.after(UNHEARD - 1)
+        assert bakery.run(waits).outcome is None
+        bakery.after(1)
+        assert bakery.run(waits).cancelled
+
+    @pytest.mark.parametrize(
+        ("lease", "ends"),
+        [(Lease(kind=LeaseKind.DURABLE, heard=1000.0, lasts=7200.0), True), (Lease(kind=LeaseKind.DETACHED), False)],
+    )
+    def test_others_last_as_long_as_they_say(self, lease: Lease, ends: bool) -> None:
+        bakery = Bakery(lease=lease)
+        waits = bakery.submit("waits", limits={"patience": 1e6})
+        bakery.after(7199)
+        assert bakery.run(waits).outcome is None
+        bakery.after(1)
+        assert bakery.run(waits).cancelled is ends
+
+    def test_an_older_epoch_is_refused(self) -> None:
+        bakery = Bakery(lease=Lease(heard=1000.0, owner="ada"))
+        assert bakery.queue.table.take_over("s", "bob", bakery.now) == 2
+        expected = "this session was taken over by bob: expected epoch 2, got 1; open a session of your own, or"
+        with pytest.raises(StaleLeaseError, match=expected):
+            bakery.queue.table.heard("s", 1, bakery.now)
+        bakery.queue.table.heard("s", 2, bakery.now)
+
+    def test_a_proposal_stands_unreviewed_where_nobody_is_there(self) -> None:
+        bakery = Bakery(Policy(judged=True), Lease(heard=1000.0))
+        early, late = bakery.submit("early"), bakery.submit("late")
+        bakery.send()
+        bakery.send()
+        bakery.bake(early)
+        assert bakery.run(early).attempt.proposed is PASSED
+        bakery.move(late, "heat")
+        bakery.after(CONNECTIONS_GONE)
+        bakery.queue.engine.report(late, 1, Report(title="crust", result=PASSED), bakery.now)
+        bakery.move(late, CoreEvent.COMPLETE)
+        for run in (early, late):
+            assert (bakery.run(run).outcome, bakery.run(run).unreviewed) == (PASSED, True)
+
+    def test_a_session_cancels_only_its_own(self) -> None:
+        bakery = Bakery()
+        bakery.queue.table.open("t", Policy())
+        mine, theirs = bakery.submit("mine"), bakery.submit("theirs", session="t")
+        bakery.queue.sessions.close("s", bakery.now)
+        assert (bakery.run(mine).cancelled, bakery.run(theirs).outcome) == (True, None)
+        assert [run.id for run in bakery.queue.sessions.runs_of("t")] == [theirs]
