@@ -13,45 +13,46 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import (
         Attempt,
         Case,
-        Expect,
         Issue,
-        Kind,
-        Limits,
         Moment,
         Outcome,
+        Phase,
+        Placement,
         Policy,
+        Priority,
         Report,
         Run,
-        State,
         Workload,
     )
-    from pytest_dispatch.core.states import Event
     from pytest_dispatch.handles import DispatchLab, DispatchWorkload
+    from pytest_dispatch.kinds import BootPayload, Expect
+    from pytest_dispatch.workloads.boot.lifecycle import Event, State
 
 _HOMES = {
     "pytest_dispatch.core.errors": ("DispatchError",),
     "pytest_dispatch.core.model": (
         "Attempt",
         "Case",
-        "Expect",
         "Issue",
-        "Kind",
-        "Limits",
         "Moment",
         "Outcome",
+        "Phase",
+        "Placement",
         "Policy",
+        "Priority",
         "Report",
         "Run",
-        "State",
         "Workload",
     ),
-    "pytest_dispatch.core.states": ("Event",),
     "pytest_dispatch.handles": ("DispatchLab", "DispatchWorkload"),
+    "pytest_dispatch.kinds": ("BootPayload", "Expect"),
+    "pytest_dispatch.workloads.boot.lifecycle": ("Event", "State"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Attempt",
+    "BootPayload",
     "Case",
     "DispatchError",
     "DispatchLab",
@@ -59,11 +60,12 @@ __all__ = [
     "Event",
     "Expect",
     "Issue",
-    "Kind",
-    "Limits",
     "Moment",
     "Outcome",
+    "Phase",
+    "Placement",
     "Policy",
+    "Priority",
     "Report",
     "Run",
     "State",

@@ -29,7 +29,7 @@ class DispatchCollection:
     def __init__(self, config: pytest.Config, desk: Desk) -> None:
         self._desk = desk
         self._hooks = set(_early_hooks(config))
-        self._files = frozenset(workload.location for workload in desk.listing.workloads)
+        self._files = frozenset(workload.payload.get("location", "") for workload in desk.listing.workloads)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:

@@ -194,7 +194,7 @@ def _is_over(view: RunView) -> bool:
 
 def has_booted(view: RunView) -> bool:
     """Whether the workload runs, or has run, or never will."""
-    return view.run.outcome is not None or view.run.attempt.booted
+    return view.run.outcome is not None or view.run.attempt.ran
 
 
 def has_reported(view: RunView) -> bool:

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
 from pytest_dispatch.pipe import Blueprint, Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
+from pytest_dispatch.workloads.known import known_kinds
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
@@ -98,11 +99,12 @@ class EmbeddedLab:
             clock=SteadyClock(),
             journal=journal,
             cache=bytes_cache,
+            kinds=known_kinds(),
             machines=machines,
             filers=filers,
             api=plan.api_url,
         )
-        lab.queue.expecting = True
+        lab.queue.sessions.expecting = True
         interrupted = journal.last_unfinished(source) if plan.resume else None
         server = await self._listening(lab, journal, interrupted)
 
@@ -189,7 +191,8 @@ def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> 
         LabError: Some of them are yet to do so.
     """
     last = [run.attempt for run in journal.runs(interrupted.id) if run.outcome is None]
-    waited_for = sorted({each.machine for each in last if each.machine and known_by_address(each.machine)})
+    placements = [placement for attempt in last for placement in attempt.placements]
+    waited_for = sorted({each.machine for each in placements if each.known_by is KnownBy.ADDRESS})
     if waited_for and not journal.damage:  # else what they run does not count any more
         names = plain_line(", ".join(waited_for), 120)
         raise LabError(

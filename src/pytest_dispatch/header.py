@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.kinds import mark_of
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
@@ -42,7 +43,7 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
 
 
 def _kinds(listing: Listing) -> str:
-    kinds = Counter(workload.kind for workload in listing.workloads)
+    kinds = Counter(map(mark_of, listing.workloads))
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no workload"
 
 

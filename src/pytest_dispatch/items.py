@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Case, Expect, Outcome, Workload
+from pytest_dispatch.core.model import Case, Outcome, Workload
 from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.desk import DESK, Desk, has_booted
+from pytest_dispatch.kinds import Expect, mark_of
 from pytest_dispatch.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.report.markdown import durations
 from pytest_dispatch.server.wire import Wanted
@@ -81,7 +82,7 @@ class DispatchCollector(pytest.Collector):
     def _item(self, workload: Workload) -> DispatchItem:
         item: DispatchItem = DispatchItem.from_parent(self, name=workload.name, callobj=dispatch)
         item.workload = workload
-        item.add_marker(f"dispatch_{workload.kind}")
+        item.add_marker(f"dispatch_{mark_of(workload)}")
         item.extra_keyword_matches.update(workload.labels)
         return item
 

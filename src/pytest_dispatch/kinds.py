@@ -10,13 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Kind
+from pytest_dispatch.core.model import Workload
 
-GROUP = "pytest_dispatch.kinds"
+GROUP = "pytest_dispatch.media"
+KINDS = "pytest_dispatch.kinds"  # has whole kinds of workloads; media are found there too
+NOBODY_CAME = "no machine took it"  # how the reason begins where that is so
+BOOT = "boot"  # the kind of workloads that machines boot; what follows are its media
 
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")  # RFC 6838, section 4.2, in lower case
 
@@ -52,10 +57,50 @@ class Media:
             raise ConfigError(f"{self.kind}: suffix: expected one such as '.efi', got {self.suffix!r}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootPayload:
+    """What a boot workload is.
+
+    Attributes:
+        media: What the bytes are, and so how firmware starts them.
+        location: Where they are: an absolute path, or the API URL of a release asset.
+        size: How many they are.
+        scenario: What a `sim` machine plays when it boots them.
+    """
+
+    media: str
+    location: str
+    size: int
+    scenario: str = ""
+
+    @classmethod
+    def of(cls, workload: Workload) -> BootPayload:
+        """Return the payload of a boot workload."""
+        return cls(**workload.payload)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a workload's payload, without what is empty."""
+        told = {"media": self.media, "location": self.location, "size": self.size, "scenario": self.scenario}
+        return {name: value for name, value in told.items() if value != ""}
+
+
+class Expect(StrEnum):
+    """What makes a workload complete."""
+
+    REPORT = "report"  # it sends a report
+    BOOT = "boot"  # it says that it booted
+    RETURN = "return"  # its machine comes back for the next one
+
+
+def mark_of(workload: Workload) -> str:
+    """Return what a workload is called for short, as in its mark: by its media if it boots, else by its kind."""
+    return str(workload.payload["media"]) if workload.kind == BOOT else workload.kind
+
+
 BUILT_IN = (
-    Media(kind=Kind.EFI, content_type="application/vnd.dispatch+efi", served="application/efi", suffix=".efi"),
-    Media(kind=Kind.ISO, content_type="application/vnd.dispatch+iso", served="application/vnd.efi-iso", suffix=".iso"),
-    Media(kind=Kind.IMG, content_type="application/vnd.dispatch+img", served="application/vnd.efi-img", suffix=".img"),
+    Media(kind="efi", content_type="application/vnd.dispatch+efi", served="application/efi", suffix=".efi"),
+    Media(kind="iso", content_type="application/vnd.dispatch+iso", served="application/vnd.efi-iso", suffix=".iso"),
+    Media(kind="img", content_type="application/vnd.dispatch+img", served="application/vnd.efi-img", suffix=".img"),
 )
 
 
@@ -66,8 +111,9 @@ def known() -> Mapping[str, Media]:
     Raises:
         ConfigError: A package adds one that cannot be used, or that is there already.
     """
-    added = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return gathered([*BUILT_IN, *map(_load, added)])
+    points = [point for group in (GROUP, KINDS) for point in entry_points(group=group)]
+    added = [media for point in sorted(points, key=lambda point: point.name) if (media := _load(point)) is not None]
+    return gathered([*BUILT_IN, *added])
 
 
 def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
@@ -86,12 +132,14 @@ def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
     return found
 
 
-def _load(point: EntryPoint) -> Media:
-    where = f"the entry point {point.name} = {point.value} in {GROUP}"
+def _load(point: EntryPoint) -> Media | None:
+    where = f"the entry point {point.name} = {point.value} in {point.group}"
     try:
         media = point.load()
     except (ImportError, AttributeError, ConfigError) as error:
         raise ConfigError(f"{where}: expected a Media there, got {type(error).__name__}: {error}") from error
+    if point.group == KINDS and hasattr(media, "rules"):
+        return None
     if not isinstance(media, Media):
         raise ConfigError(f"{where}: expected a Media, got {media!r}")
     return media

@@ -59,4 +59,4 @@ def told(view: RunView, why: str = "") -> str:
 
 def never_booted(run: Run) -> bool:
     """Whether the run is over by the lab's fault, without its workload ever having run."""
-    return run.outcome is Outcome.ERROR and not any(attempt.booted for attempt in run.attempts)
+    return run.outcome is Outcome.ERROR and not any(attempt.ran for attempt in run.attempts)

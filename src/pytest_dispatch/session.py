@@ -14,14 +14,14 @@ import pytest
 from pytest_dispatch.caselog import CaseLog
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
-from pytest_dispatch.core.model import Kind, Run, Workload
+from pytest_dispatch.core.model import Run, Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
 from pytest_dispatch.items import DispatchReports
-from pytest_dispatch.kinds import known
+from pytest_dispatch.kinds import BUILT_IN, known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
@@ -48,7 +48,7 @@ def activate(config: pytest.Config) -> None:
     """
     config.pluginmanager.register(DispatchReports(), "dispatch-reports")
     with _usage_errors():
-        for kind in sorted(known().keys() - set(Kind)):
+        for kind in sorted(known().keys() - {media.kind for media in BUILT_IN}):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
     if hasattr(config, "workerinput"):
         given = config.workerinput.get("dispatch")  # none with --setup-plan

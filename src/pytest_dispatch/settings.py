@@ -16,9 +16,10 @@ from platformdirs import user_cache_path
 
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Expect, Idle, Limits, Outcome, Policy
+from pytest_dispatch.core.model import Idle, Outcome, Policy
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import checked_api_url, is_repo
+from pytest_dispatch.kinds import Expect
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.masking import GIVEN, refuse_in_ini
 from pytest_dispatch.pipe import Blueprint
@@ -241,12 +242,12 @@ def _policy(values: _Values) -> Policy:
     default = Policy()
     fail, skip = (values.config.getini(f"dispatch_{name}_labels") for name in ("fail", "skip"))
     return Policy(
-        limits=Limits(
-            assign=values.deadline("dispatch_assign_timeout", "30m"),
-            boot=values.deadline("dispatch_boot_timeout", "15m"),
-            report=values.deadline("dispatch_report_timeout", "1h"),
-        ),
-        expect=Expect(values.choice("dispatch_expect", list(Expect), "report")),
+        limits={
+            "assign": values.deadline("dispatch_assign_timeout", "30m"),
+            "boot": values.deadline("dispatch_boot_timeout", "15m"),
+            "report": values.deadline("dispatch_report_timeout", "1h"),
+        },
+        expect=values.choice("dispatch_expect", list(Expect), "report"),
         retries=values.number("dispatch_retries", default.retries),
         retry_failures=values.number("dispatch_retry_failures", default.retry_failures),
         idle=Idle(values.choice("dispatch_idle", list(Idle), "wait")),

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.model import Outcome, Run, State
+from pytest_dispatch.core.model import Outcome, Phase, Run
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.report.timeline import EMOJI, outcome_beside
+from pytest_dispatch.report.timeline import outcome_beside, sign_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,19 +21,8 @@ OTHER_LINES = 5  # of the screen: what pytest wrote last, and what is above and 
 LEAST_NAME = 8  # columns that a name keeps, however narrow the screen
 _NAME = 1  # the column of the workloads' names
 
-_SIGNS = {Outcome.PASSED: "🏁", Outcome.SKIPPED: "🏁", Outcome.FAILED: "❌", Outcome.ERROR: "❌"}
-
 #: Those under way come first, then those that wait, then those that are done.
-_ORDER = [
-    State.REPORTED,
-    State.BOOTING,
-    State.DOWNLOADED,
-    State.DOWNLOADING,
-    State.ASSIGNED,
-    State.UNASSIGNED,
-    State.FAILED,
-    State.FINISHED,
-]
+_ORDER = [Phase.SETTLING, Phase.RUNNING, Phase.STARTING, Phase.QUEUED, Phase.OVER]
 
 
 def table_lines(runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int]) -> list[str]:
@@ -47,7 +36,7 @@ def table_lines(runs: Collection[Run], sent: Mapping[str, int], now: float, size
     """
     columns, lines = size
     rows = max(1, min(ROWS, lines - OTHER_LINES))
-    ordered = sorted(runs, key=lambda run: (_ORDER.index(run.attempt.state), run.position))
+    ordered = sorted(runs, key=lambda run: (_ORDER.index(run.attempt.phase), run.position))
     table = _table([tuple(_row(run, sent.get(run.id), now)) for run in ordered[:rows]], columns)
     return ["", *_rendered(table, f"  {_below(runs, hidden=len(ordered[rows:]))}", columns)]
 
@@ -74,8 +63,7 @@ def _shortened(name: str, room: int) -> str:
 
 def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
     attempt = run.attempt
-    sign = _SIGNS[attempt.outcome] if attempt.outcome else EMOJI[attempt.state]
-    yield f"{sign} {attempt.state}{outcome_beside(attempt)}"
+    yield f"{sign_of(attempt.phase, attempt.outcome)} {attempt.state}{outcome_beside(attempt)}"
     yield plain_line(run.workload.name, 50)
     yield plain_line(attempt.machine, 40)
     yield "" if attempt.ended else format_duration(max(0, int(now - attempt.since)))
@@ -83,18 +71,19 @@ def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
 
 
 def _progress(run: Run, sent: int | None) -> str:
-    size = run.workload.size
-    if sent is None or run.attempt.state is not State.DOWNLOADING or not size:
+    size = run.workload.payload.get("size")
+    if sent is None or run.attempt.phase is not Phase.STARTING or not size:
         return ""
     return f"{min(100, 100 * sent // size)} % of {size / 2**20:.1f} MiB"
 
 
 def _below(runs: Collection[Run], *, hidden: int) -> str:
     """How many are in each state, and how those that are over ended."""
-    states = Counter(run.attempt.state for run in runs if run.outcome is None)
+    states = Counter((run.attempt.phase, run.attempt.state) for run in runs if run.outcome is None)
     outcomes = Counter(run.outcome for run in runs if run.outcome is not None)
-    facts = [f"{EMOJI[state]} {states[state]} {state}" for state in State if states[state]]
-    facts += [f"{_SIGNS[outcome]} {outcomes[outcome]} {outcome}" for outcome in Outcome if outcomes[outcome]]
+    order = sorted(states, key=lambda stands: list(Phase).index(stands[0]))
+    facts = [f"{sign_of(phase)} {states[phase, state]} {state}" for phase, state in order]
+    facts += [f"{sign_of(Phase.OVER, each)} {outcomes[each]} {each}" for each in Outcome if outcomes[each]]
     facts += [f"({hidden} not shown)"] * bool(hidden)
     if not any(attempt.machine for run in runs for attempt in run.attempts):
         facts.append("no machine has asked for one yet")

@@ -14,8 +14,7 @@ import pytest
 
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.states import Event
-from pytest_dispatch.report.timeline import EMOJI, outcome_beside
+from pytest_dispatch.report.timeline import outcome_beside, sign_of
 from pytest_dispatch.screen import Screen
 from pytest_dispatch.table import table_lines
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 BEFORE_TABLE = 0.4  # seconds of waiting before the table appears
 REDRAW = 0.25  # seconds between two looks of it
-
-_QUIET = {Event.ASK, Event.SEND}  # the same workload, once more
 
 
 class TerminalDisplay:
@@ -58,8 +55,7 @@ class TerminalDisplay:
         """A run moved."""
         with self._lock:
             self._runs[change.run.id] = change.run
-        if change.event not in _QUIET:
-            self.say(_line(change))
+        self.say(_line(change))
 
     def progressed(self, sent: dict[str, int]) -> None:
         """Bytes sent so far, by run."""
@@ -170,7 +166,7 @@ def _line(change: RunChange) -> str:
     again = f", attempt {change.attempt}" if change.attempt > 1 else ""
     why = f": {attempt.reason}" if attempt.reason else ""
     text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome_beside(attempt)}{why}"
-    return f"{EMOJI[attempt.state]} {plain_line(text, 400)}"
+    return f"{sign_of(attempt.phase, attempt.outcome)} {plain_line(text, 400)}"
 
 
 def _is_live(config: pytest.Config, output: IO[str]) -> bool:

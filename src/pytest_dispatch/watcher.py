@@ -11,9 +11,9 @@ import pytest
 
 from pytest_dispatch.core.attempts import may_retry
 from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.states import Event
 from pytest_dispatch.report.markdown import issues_for
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Watcher:
         self._mirror.changed(change)
         self._display.changed(change)
         hook = self._config.hook.pytest_dispatch_event
-        self._asked(lambda: hook(run=change.run, event=change.event.value, attempt=change.attempt), "event")
+        self._asked(lambda: hook(run=change.run, event=change.event, attempt=change.attempt), "event")
         attempt = change.run.attempt
         if self._request.policy.judged and attempt.proposed is not None and attempt.outcome is None:
             self._judge(change.run.id)
@@ -140,7 +140,7 @@ class Watcher:
         outcome, reason = self._verdict(run) if run.attempt.reports else (None, "")
         final = outcome or run.attempt.proposed or Outcome.ERROR
         drafts: tuple[Issue, ...] | None = None
-        if final in self._request.issues and not may_retry(run, final, Event.COMPLETE, self._request.policy):
+        if final in self._request.issues and not may_retry(run, final, CoreEvent.COMPLETE, self._request.policy):
             settled = replace(run, outcome=final, reason=reason or run.attempt.reason)
             usual = issues_for(settled, self._request.source, view.digest, raw=self._request.issues_raw)
             drafts = tuple(found for draft in usual if (found := self._issue(settled, draft)) is not None)

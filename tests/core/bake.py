@@ -28,21 +28,18 @@ BAKE = Lifecycle(
     states={
         "kneaded": StateRule(
             phase=Phase.QUEUED,
-            sign="🥣",
             on={CoreEvent.ASSIGN: "sent", **_ENDS},
             wait=Wait(limits=("patience",)),
             endings=_endings("in the kitchen"),
         ),
         "sent": StateRule(
             phase=Phase.STARTING,
-            sign="📨",
             on={"heat": "baking", **_ENDS},
             wait=Wait(limits=("patience",)),
             endings=_endings("at the bakery"),
         ),
         "baking": StateRule(
             phase=Phase.RUNNING,
-            sign="🔥",
             on={
                 "set aside": "aside",
                 CoreEvent.REPORT: "baking",
@@ -58,13 +55,12 @@ BAKE = Lifecycle(
         ),
         "aside": StateRule(
             phase=Phase.QUEUED,
-            sign="🍞",
             on={"heat": "baking", **_ENDS},
             wait=Wait(limits=("patience",)),
             endings=_endings("on the side"),
         ),
-        "baked": StateRule(phase=Phase.OVER, sign="🥖", on={CoreEvent.REPORT: "baked"}),
-        "spoilt": StateRule(phase=Phase.OVER, sign="🗑️", on={CoreEvent.REPORT: "spoilt"}),
+        "baked": StateRule(phase=Phase.OVER, on={CoreEvent.REPORT: "baked"}),
+        "spoilt": StateRule(phase=Phase.OVER, on={CoreEvent.REPORT: "spoilt"}),
     },
 )
 

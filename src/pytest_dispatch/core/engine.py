@@ -36,6 +36,8 @@ class Engine:
     Attributes:
         on_end: Told that an attempt has ended.
         under_way: Ids of runs that machines hold, or that others carry out for us.
+        waiting: Ids of runs that wait for a machine, whether or not the lab has what they need.
+        alive: Ids of runs that have no outcome, but for those that await to be asked for again.
         arrived: What runs need has arrived since deadlines were last looked at.
     """
 
@@ -48,6 +50,8 @@ class Engine:
         self.under_way: set[str] = set()
         self.arrived = False
         self._policy_of = policy_of
+        self.alive: set[str] = set()
+        self.waiting: set[str] = set()
         self._keeping: set[str] = set()
         self._needing: set[str] = set()
         self._changes: list[Change] = []
@@ -119,11 +123,16 @@ class Engine:
         self.regard(record)
 
     def regard(self, record: RunRecord) -> None:
-        """Note whether idle machines are to stay on for a run, and whether something is yet to come for it."""
+        """Note how a run stands, for those who ask whether there are any that stand so."""
         run, policy = record.run, self._policy_of(record.run.session)
-        hopeless = record.lost or record.is_held_back
-        keeps = not hopeless and keeps_idle_machines(record.lifecycle, run, policy)
-        for noted, holds in ((self._keeping, keeps), (self._needing, bool(record.needs) and run.outcome is None)):
+        alive = run.outcome is None and not record.is_held_back
+        keeps = alive and not record.lost and keeps_idle_machines(record.lifecycle, run, policy)
+        for noted, holds in (
+            (self.alive, alive),
+            (self.waiting, alive and record.is_waiting),
+            (self._keeping, keeps),
+            (self._needing, alive and bool(record.needs)),
+        ):
             (noted.add if holds else noted.discard)(run.id)
 
     # Moving

@@ -92,7 +92,6 @@ class StateRule:
         then: The event that follows as soon as the attempt comes here, if any: the workload has kept its promise.
         anew: Events that keep the state, and begin its wait anew.
         revocable: A machine that goes silent here may lose the attempt to another one that asks.
-        sign: An emoji, for timelines.
     """
 
     phase: Phase
@@ -102,7 +101,6 @@ class StateRule:
     then: str = ""
     anew: frozenset[str] = frozenset()
     revocable: bool = False
-    sign: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +123,7 @@ class Lifecycle:
     states: Mapping[str, StateRule]
     initial: str
     limits: Mapping[str, float] = field(default_factory=dict)
-    counted: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset({CoreEvent.REPORT})
     told: frozenset[str] = frozenset({CoreEvent.REPORT})
 
     def __post_init__(self) -> None:

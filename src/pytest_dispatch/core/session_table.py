@@ -19,6 +19,7 @@ class Session:
         lease: Who holds it; None in a lab that ends with its only holder.
         runs: Ids of what it asked for, by key.
         chains: By name.
+        patience: Seconds that its runs wait for a machine at most.
         ended: Its lease is over.
     """
 
@@ -26,6 +27,7 @@ class Session:
     lease: Lease | None = None
     runs: dict[str, str] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
+    patience: float = 0.0
     ended: bool = False
 
 
@@ -48,6 +50,11 @@ class SessionTable:
     def policy(self, session: str) -> Policy:
         """Return how the session wants its workloads run."""
         return self._sessions[session].policy
+
+    @property
+    def patience(self) -> float:
+        """Return how many seconds runs wait for a machine at most; infinity if there are none."""
+        return max((session.patience for session in self._sessions.values() if session.patience), default=math.inf)
 
     def is_attended(self, session: str) -> bool:
         """Tell whether its holder is there."""

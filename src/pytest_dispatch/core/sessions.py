@@ -105,6 +105,8 @@ class Sessions:
         self._asked = now
         record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
         self._take_in(record)
+        session_record = self._table[session]
+        session_record.patience = max(session_record.patience, self._engine.deadlines.patience(record))
         self._engine.deadlines.watch(record)
         self._engine.offer(record, now)
         return record.run

@@ -11,30 +11,26 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import DispatchError, LabError
-from pytest_dispatch.core.model import Idle, Run, State
-from pytest_dispatch.core.roster import known_by_address
-from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.machine import Identity
+from pytest_dispatch.core.model import KnownBy, Run
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.lab.fleet import Fleet
-from pytest_dispatch.lab.gate import Gate
 from pytest_dispatch.lab.orders import Orders
 from pytest_dispatch.lab.outbox import Filer, Outbox, Post
-from pytest_dispatch.lab.supply import Supply
+from pytest_dispatch.lab.services import Kind, Resources, Service
 from pytest_dispatch.lab.tail import Shown, Tail
 from pytest_dispatch.lab.tokens import Bearer, Tokens, UsedError
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
-from pytest_dispatch.sources.cache import Asset
-from pytest_dispatch.store.journal import Journal, Letter, console_row, served_row
+from pytest_dispatch.store.journal import Journal, Letter, console_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
-    from pytest_dispatch.core.model import Workload
-    from pytest_dispatch.core.queue import Change
+    from pytest_dispatch.core.runs import Change
     from pytest_dispatch.machines.base import Machine
     from pytest_dispatch.sources.cache import AssetCache
 
@@ -43,12 +39,7 @@ SHARE = 0.5  # of the time that work waits, in which a machine of ours has to as
 RECALLED = 100_000  # console lines of an interrupted session that are taken back
 
 #: After these, a machine of our own is not expected to come back by itself.
-_STUCK = {Event.TIMEOUT, Event.FAULT, Event.CANCEL, Event.SILENCE}
-
-#: An attempt in these has taken none of its bytes, or not all.
-_NOTHING_TAKEN = {State.UNASSIGNED, State.ASSIGNED, State.DOWNLOADING}
-
-_GONE = -1  # when a file was last changed of which the digest alone is known: none is like that, so it is never served
+_STUCK = {CoreEvent.TIMEOUT, CoreEvent.FAULT, CoreEvent.CANCEL, CoreEvent.SILENCE}
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +51,7 @@ class Lab:
         clock: Tells the time.
         journal: Open.
         cache: Has the bytes.
+        kinds: The kinds of workloads that it runs.
         machines: Those that the lab brings up itself.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
@@ -71,24 +63,28 @@ class Lab:
         clock: Clock,
         journal: Journal,
         cache: AssetCache,
+        kinds: Iterable[Kind],
         machines: Iterable[Machine] = (),
         filers: Callable[[str], Filer | None] = lambda _repo: None,
         api: str = PUBLIC_API,
     ) -> None:
         machines = list(machines)
-        self.writer = Writer(clock, journal, self._changed, self._became_due)
+        kinds = list(kinds)
+        rules = {kind.rules.name: kind.rules for kind in kinds}
+        self.writer = Writer(clock, journal, rules, self._changed, self._became_due)
         self.queue = self.writer.queue
         self.orders = Orders(self.writer, self._want, self._recall, api)
-        self.gate = Gate(self.writer)
+        resources = Resources(self.writer, cache)
+        self._services = {kind.rules.name: kind.service(resources) for kind in kinds}
         self._tokens = Tokens()
         self._machine_url: Callable[[str], str] = lambda token: token
         self._fleet = Fleet(machines, self._url_of, self, clock.now, self._expected)
-        self._supply = Supply(cache, self._fetched, self._unfetchable)
         self._outbox = Outbox(journal, filers, self._tried, api=api)
         self._untried: dict[str, set[str]] = {}  # markers of issues, by run
         self._tail = Tail()
-        self._later: dict[str, Asset] = {}  # for a further attempt, while a machine runs other bytes; by run
         self._tasks: set[asyncio.Task[None]] = set()
+        for machine in machines:
+            self.queue.machines.declare(machine.name, Identity(KnownBy.TOKEN, machine.name), driven=True)
 
     async def start(self, machine_url: Callable[[str], str], letters: list[Letter]) -> None:
         """Begin to work.
@@ -99,7 +95,8 @@ class Lab:
         """
         self._machine_url = machine_url
         tick = asyncio.create_task(self._tick(), name="the look at deadlines")
-        for task in [tick, *self._supply.start(), self._outbox.start(letters), *self._fleet.listen()]:
+        working = [task for service in self._services.values() for task in service.start()]
+        for task in [tick, *working, self._outbox.start(letters), *self._fleet.listen()]:
             self.watch(task)
 
     async def stop(self) -> None:
@@ -110,13 +107,28 @@ class Lab:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._write_down(self._tail.end_all())
-        await asyncio.gather(self._fleet.stop(), self._supply.stop(), self._outbox.stop())
+        services = [service.stop() for service in self._services.values()]
+        await asyncio.gather(self._fleet.stop(), *services, self._outbox.stop())
         self.writer.hand_over()
 
     @property
     def broken(self) -> DispatchError | None:
         """Why the lab answers nothing more, once that is so."""
         return self.writer.broken
+
+    def service(self, kind: str) -> Service:
+        """Return what carries the workloads of a kind out."""
+        return self._services[kind]
+
+    @property
+    def kinds(self) -> set[str]:
+        """Return the names of the kinds that it runs."""
+        return set(self._services)
+
+    @property
+    def progress(self) -> dict[str, int]:
+        """Return how far those runs are that show it, in bytes, by run."""
+        return {run: done for service in self._services.values() for run, done in service.progress.items()}
 
     def bearer(self, token: str) -> Bearer | None:
         """Whose token this is; None if it is none of ours."""
@@ -147,7 +159,7 @@ class Lab:
         else:
             self._write_down(self._tail.add(run.id, run.attempt.number, now, sign.text))
         if sign.fault:
-            held = self.queue.fault(machine, sign.fault, now, lab=sign.lab)
+            held = self.queue.scheduler.fault(machine, sign.fault, now, lab=sign.lab)
             self.writer.commit()
             if not held:
                 self._fleet.cycle(machine)
@@ -163,7 +175,7 @@ class Lab:
 
     def out_of_order(self, machine: str, why: str) -> None:
         """A machine of ours cannot be brought up."""
-        self.queue.fault(machine, why, self.writer.clock.now(), lab=True)
+        self.queue.scheduler.fault(machine, why, self.writer.clock.now(), lab=True)
         self.writer.commit()
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -190,29 +202,19 @@ class Lab:
     def _changed(self, change: Change) -> None:
         run = change.run
         attempt = run.attempts[change.attempt - 1]
-        self._note_what_it_is_given(change)
+        if change.event == CoreEvent.ASSIGN and attempt.machine:
+            self._write_down(self._tail.take(attempt.machine, run.id, attempt.number))
         if attempt.ended:
             self._write_down(self._tail.end(run.id, attempt.number))
-        if change.event is Event.ASSIGN or run.outcome is not None:
-            self._supply.taken(run.id)
+        self._services[run.workload.kind].changed(change)
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
-        if run.attempt.state is State.UNASSIGNED:
+        if self.queue.engine.runs.record(run.id).is_waiting:
             self._begin_anew(run, attempt.machine)
 
-    def _note_what_it_is_given(self, change: Change) -> None:
-        """What an attempt's machine showed before it took it, and of which bytes it begins to download it."""
-        run, number = change.run, change.attempt
-        if change.event is Event.ASSIGN:
-            self._write_down(self._tail.take(run.attempts[number - 1].machine, run.id, number))
-        if change.event is Event.SEND:
-            self.writer.write([served_row(run.id, number, self.writer.digest_of(run))])
-
     def _begin_anew(self, run: Run, last: str) -> None:
-        """A run waits for a machine once more, and better for another one than its last."""
-        if run.id in self._later:
-            self.writer.assets[run.id] = self._later.pop(run.id)
-        if self.queue.held_back(run):
+        """Wake machines for a run that waits once more, and better for another one than its last."""
+        if self.queue.engine.runs.record(run.id).is_held_back:
             return
         self._fleet.wake()
         for name in self._waiting():
@@ -234,7 +236,7 @@ class Lab:
 
     async def dismiss(self) -> None:
         """Power off those of our own machines that wait for work, once there is none."""
-        if any(run.outcome is None and not self.queue.held_back(run) for run in self.queue.runs.values()):
+        if self.queue.engine.alive:
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
@@ -244,52 +246,29 @@ class Lab:
 
         One that an earlier lab brought up, and that this one has not, has gone with it.
         """
-        gone = not known_by_address(machine) and machine not in self._fleet
-        return gone or self.queue.machines[machine].off or self._fleet.is_off(machine)
+        seen = self.queue.machines[machine]
+        gone = seen.machine.driven and machine not in self._fleet
+        return gone or seen.off or self._fleet.is_off(machine)
 
     def _waiting(self) -> list[str]:
-        """Our own machines that run the wait program."""
-        seen = [self.queue.machines[name] for name in self._fleet if name in self.queue.machines]
-        return [machine.name for machine in seen if not machine.holds and machine.promised is Idle.WAIT]
+        """Return our own machines that were told to wait for work."""
+        waiting = {machine for service in self._services.values() for machine in service.waiting_machines()}
+        return [name for name in self._fleet if name in waiting]
 
-    # Bytes
+    # What kinds do for their runs
 
     async def _want(self, runs: list[Run]) -> None:
-        for run in runs:
-            self._supply.taken(run.id)  # what was fetched for it before it was asked for again does not count
-        self._supply.want(runs)
+        for kind, service in self._services.items():
+            if wanted := [run for run in runs if run.workload.kind == kind]:
+                service.wanted(wanted)
         self._rouse()
 
-    def _fetched(self, run: Run, asset: Asset) -> None:
-        now = self.queue.runs[run.id]
-        if not _same_bytes(run.workload, now.workload):
-            return  # it was asked for again since, and others are on their way
-        old = self.writer.assets.get(run.id)
-        if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
-            self.writer.assets[run.id] = asset
-        else:
-            self._later[run.id] = asset
-        self.queue.ready(run.id)
-        if self.queue.runs[run.id].attempt.machine:  # taken back from the journal: no machine will take it once more
-            self._supply.taken(run.id)
-        self.writer.wake()
-
-    def _unfetchable(self, run: Run, why: str) -> None:
-        if not _same_bytes(run.workload, self.queue.runs[run.id].workload):
-            return
-        self.queue.unfetchable(run.id, why, self.writer.clock.now())
-        self.writer.commit()
-
     def _recall(self, session: str) -> None:
-        """Take back what the journal has of a session's attempts: the digests of what they ran, and their consoles."""
-        journal, runs = self.writer.journal, self.queue.runs
-        for run_id, digest in journal.served(session).items():
-            if run_id in runs:
-                workload = runs[run_id].workload
-                path = Path(workload.location)
-                self.writer.assets[run_id] = Asset(path=path, size=workload.size, digest=digest, mtime_ns=_GONE)
-        for run_id, attempt, at, text in journal.console(session, RECALLED):
-            if run_id in runs:
+        """Take back what the journal has of a session's attempts: what they ran, and their consoles."""
+        for service in self._services.values():
+            service.recalled(session)
+        for run_id, attempt, at, text in self.writer.journal.console(session, RECALLED):
+            if run_id in self.queue.runs:
                 self._tail.recall(run_id, attempt, at, text)
 
     # Machines of our own
@@ -310,21 +289,18 @@ class Lab:
 
         If none is left and no stranger was seen, say so.
         """
-        patience = SHARE * max((self.queue.policy(s).limits.assign for s in self.writer.ledgers), default=math.inf)
+        patience = SHARE * self.queue.table.patience
         late = self._fleet.late(patience)
-        if not (late or self._fleet.resting):
-            return
-        queue = self.queue
-        unassigned = [run for run in queue.runs.values() if not run.outcome and run.attempt.state is State.UNASSIGNED]
-        waiting = [run for run in unassigned if not queue.held_back(run)]
-        if not waiting:
+        engine, waiting = self.queue.engine, self.queue.engine.waiting
+        if not (late or self._fleet.resting) or not waiting:
             return
         self._fleet.wake()
         for name in late:
             self._fleet.prod(name, patience)
-        if self._fleet.lost and not any(map(known_by_address, queue.machines)):
-            for run in waiting:
-                queue.unfetchable(run.id, f"no machine is left: {self._fleet.lost}", self.writer.clock.now())
+        strangers = any(not seen.machine.driven for seen in self.queue.machines.values())
+        if self._fleet.lost and not strangers:
+            for run_id in list(waiting):
+                engine.lacks(run_id, f"no machine is left: {self._fleet.lost}", self.writer.clock.now())
             self.writer.commit()
 
     async def _tick(self) -> None:
@@ -333,8 +309,3 @@ class Lab:
             self.queue.expire(self.writer.clock.now())
             self.writer.commit()
             self._rouse()
-
-
-def _same_bytes(one: Workload, other: Workload) -> bool:
-    """Whether two descriptions are of the same bytes."""
-    return (one.location, one.size, one.digest) == (other.location, other.size, other.digest)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Outcome, Run
-from pytest_dispatch.core.queue import Change
-from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.runs import Change
 from pytest_dispatch.report.markdown import issues_for
 from pytest_dispatch.store.journal import Letter, SessionRecord
 
 #: Changes that may show a run with its outcome, and yet make no issue due: nobody waits for it, or it had one before.
-_NOT_DUE = {Event.CANCEL, Event.REPORT}
+_NOT_DUE = {CoreEvent.CANCEL, CoreEvent.REPORT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

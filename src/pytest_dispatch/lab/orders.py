@@ -8,9 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.core.queue import Change
-from pytest_dispatch.core.roster import known_by_address
-from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.ledger import IssueRule, Ledger
 from pytest_dispatch.lab.writer import UnknownError, Writer
 from pytest_dispatch.store.journal import SessionRecord, run_row, session_row
@@ -50,7 +49,7 @@ class Orders:
         """Let a session submit runs; returns its id."""
         opened = self._writer.journal.opening(self._now())
         record = SessionRecord(id=secrets.token_hex(6), source=source, opened=opened, policy=policy, port=port)
-        self._queue.open(record.id, policy)
+        self._queue.table.open(record.id, policy)
         self._writer.ledgers[record.id] = Ledger(record, issues, self._api)
         self._writer.write([session_row(record)])
         await self._writer.on_disk()
@@ -67,18 +66,18 @@ class Orders:
         record = journal.last_unfinished(source)
         if record is None or record.id in self._writer.ledgers:
             return None
-        self._queue.restore(record.id, policy, journal.runs(record.id), self._now())
+        self._queue.sessions.restore(record.id, policy, journal.runs(record.id), self._now())
         self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.filed(record.id))
         self._recall(record.id)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
-        for name in list(self._queue.machines):
-            if journal.damage or not known_by_address(name):
-                self._queue.fault(name, why, self._now(), lab=True)
+        for name, seen in list(self._queue.machines.items()):
+            mine = seen.holds and self._queue.runs[seen.holds].session == record.id
+            if mine and (journal.damage or seen.machine.driven):
+                self._queue.scheduler.fault(name, why, self._now(), lab=True)
         self._have_judged(record.id)
-        self._queue.hold_back(record.id)
+        self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
-        unended = [run for run in self.runs(record.id) if run.outcome is None]
-        await self._want([run for run in unended if not self._queue.held_back(run)])
+        await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.alive])
         return record.id
 
     def _have_judged(self, session: str) -> None:
@@ -86,10 +85,10 @@ class Orders:
         for run in self.runs(session):
             if run.outcome is not None or run.attempt.proposed is None:
                 continue
-            if self._queue.policy(session).judged:
-                self._writer.ledger(session).note(Change(run, Event.COMPLETE, run.attempt.number, self._now()))
+            if self._queue.table.policy(session).judged:
+                self._writer.ledger(session).note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
             else:
-                self._queue.decide(run.id, None, "", self._now())
+                self._queue.verdicts.amend(run.id, None, "", self._now())
 
     async def submit(self, session: str, wanted: Iterable[tuple[str, Workload]]) -> list[Run]:
         """Ask for workloads by key; what was asked for before stays as it is, but for what a resumed session left.
@@ -99,8 +98,8 @@ class Orders:
             JournalError: It cannot be written.
         """
         self._writer.ledger(session)
-        now, known = self._now(), self._queue.runs.keys() - self._queue.unasked
-        runs = [self._queue.submit(session, key, workload, now) for key, workload in wanted]
+        now, known = self._now(), self._queue.runs.keys() - self._queue.sessions.unasked
+        runs = [self._queue.sessions.submit(session, key, workload, now) for key, workload in wanted]
         fresh = [run for run in runs if run.id not in known and run.outcome is None]
         self._writer.hand_over()  # first what they were a moment before they were asked for again
         self._writer.write([run_row(run) for run in fresh])
@@ -117,7 +116,7 @@ class Orders:
             UnknownError: There is no such session.
         """
         unfinished = [run for run in self.runs(session) if run.outcome is None]
-        self._queue.close(session, self._now())
+        self._queue.sessions.close(session, self._now())
         self._writer.commit()
         if kept and unfinished:
             self._cut_off.add(session)
@@ -132,7 +131,7 @@ class Orders:
             UnknownError: There is no such session.
         """
         self._writer.ledger(session)
-        return self._queue.of_session(session)
+        return self._queue.sessions.runs_of(session)
 
     def run(self, run_id: str) -> Run:
         """One run as it stands.
@@ -166,7 +165,7 @@ class Orders:
         Raises:
             UnknownError: There is none of that id.
         """
-        self._queue.cancel(self.run(run_id).id, self._now())
+        self._queue.verdicts.cancel(self.run(run_id).id, self._now())
         self._writer.commit()
 
     def decide(self, run_id: str, outcome: Outcome | None, reason: str, drafts: list[Issue] | None) -> None:
@@ -178,7 +177,7 @@ class Orders:
         run = self.run(run_id)
         if drafts is not None:
             self._writer.ledger(run.session).draft(run_id, drafts)
-        self._queue.decide(run_id, outcome, reason, self._now())
+        self._queue.verdicts.amend(run_id, outcome, reason, self._now())
         self._writer.commit()
 
     async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:

@@ -12,6 +12,8 @@ import secrets
 from collections import deque
 from dataclasses import dataclass
 
+from pytest_dispatch.core.model import KnownBy
+
 SIZE = 16  # random bytes of a token
 KEPT = 8  # replaced tokens that are known of each machine; a report crosses one boot, and hardly ever a second
 
@@ -32,6 +34,7 @@ class Bearer:
         until: When it was replaced; infinity if it was not, or if the machine is known by its address.
         got: What was fetched with it: a run, and the number of its attempt.
         since: When the machine began to boot, the first time since it fetched anything.
+        by_token: It showed one.
         warned: The machine's console tells that it was used once more after its boot.
     """
 
@@ -39,7 +42,13 @@ class Bearer:
     until: float = math.inf
     got: tuple[str, int] | None = None
     since: float = 0.0
+    by_token: bool = False
     warned: bool = False
+
+    @property
+    def known_by(self) -> KnownBy:
+        """Return how the machine is recognised."""
+        return KnownBy.TOKEN if self.by_token else KnownBy.ADDRESS
 
     @property
     def replaced(self) -> bool:
@@ -67,7 +76,7 @@ class Tokens:
             del self._bearers[known.popleft()]
         token = secrets.token_urlsafe(SIZE)
         known.append(token)
-        self._bearers[token] = Bearer(machine, since=since)
+        self._bearers[token] = Bearer(machine, since=since, by_token=True)
         return token
 
     def present(self, machine: str) -> Bearer | None:

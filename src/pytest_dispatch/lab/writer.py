@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import DispatchError, JournalError, LabError
-from pytest_dispatch.core.queue import Change, Queue
-from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.kinds import Kinds
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.queue import Queue
+from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store.journal import Journal, Letter, Row, event_rows, letter_row, run_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.model import Report, Run
     from pytest_dispatch.lab.ledger import Ledger
-    from pytest_dispatch.sources.cache import Asset
 
 
 BEHIND = 0.02  # seconds that what nobody waits for may lie before it goes to the journal
@@ -59,11 +60,12 @@ class Writer:
     Args:
         clock: Tells the time.
         journal: Open.
+        kinds: The kinds of workloads that there are.
         on_change: Called with each change, once it is handed to the journal.
         on_letter: Called with each issue that became due; it is handed to the journal too.
 
     Attributes:
-        assets: The bytes of workloads that are there, by run.
+        digests: Of what is really run, by run, where its service knows.
         ledgers: Of the sessions, by id.
         broken: Why the lab answers nothing more, once that is so.
         stopping: Whoever waits is to give up.
@@ -74,13 +76,14 @@ class Writer:
         self,
         clock: Clock,
         journal: Journal,
+        kinds: Kinds,
         on_change: Callable[[Change], None],
         on_letter: Callable[[Letter], None],
     ) -> None:
-        self.queue = Queue()
+        self.queue = Queue(kinds)
         self.clock = clock
         self.journal = journal
-        self.assets: dict[str, Asset] = {}
+        self.digests: dict[str, str] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.broken: DispatchError | None = None
         self.stopping = False
@@ -103,11 +106,11 @@ class Writer:
 
     def digest_of(self, run: Run) -> str:
         """Of the bytes served, else the one that the source promised."""
-        return self.assets[run.id].digest if run.id in self.assets else run.workload.digest
+        return self.digests.get(run.id, run.workload.digest)
 
     def commit(self) -> None:
         """Journal what the queue has changed, then tell."""
-        changes = self.queue.take_changes()
+        changes = self.queue.engine.take_changes()
         if not changes:
             return
         rows = [row for change in changes for row in event_rows(change, _report_in(change))]
@@ -194,4 +197,4 @@ class Writer:
 
 def _report_in(change: Change) -> Report | None:
     """The report that came with a change: the last one of its attempt."""
-    return change.run.attempts[change.attempt - 1].reports[-1] if change.event is Event.REPORT else None
+    return change.run.attempts[change.attempt - 1].reports[-1] if change.event == CoreEvent.REPORT else None

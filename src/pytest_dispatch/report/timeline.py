@@ -6,17 +6,15 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Run, State
+from pytest_dispatch.core.model import Attempt, Case, Outcome, Phase, Report, Run
 from pytest_dispatch.core.plain import plain, plain_line
-from pytest_dispatch.core.states import ENDINGS, Event
+from pytest_dispatch.kinds import NOBODY_CAME
 
 BODY_LINES = 20
 CONSOLE_LINES = 12
 CASES = 20
 REASON = 500  # characters
 
-#: How the reason begins where nobody came for a workload.
-_NOBODY_CAME = ENDINGS[State.UNASSIGNED, Event.TIMEOUT].text.partition("{")[0]
 _WHERE_FROM = """\
 machines boot from the boot URL in the line `dispatch: …` at the top (not shown with -q)
   from another computer, `curl -I` with that URL must answer 200: if it does not, a firewall is in the way, or the
@@ -24,21 +22,24 @@ machines boot from the boot URL in the line `dispatch: …` at the top (not show
 
 _PERCENT = re.compile(r"(?<! ) *+[0-9]{1,3}(?:\.[0-9]++)? ?%")
 
-EMOJI = {
-    State.UNASSIGNED: "⏳",
-    State.ASSIGNED: "📌",
-    State.DOWNLOADING: "📥",
-    State.DOWNLOADED: "📥",
-    State.BOOTING: "⚡",
-    State.REPORTED: "📝",
-    State.FINISHED: "🏁",
-    State.FAILED: "❌",
+_SIGNS = {
+    Phase.QUEUED: "⏳",
+    Phase.STARTING: "📥",
+    Phase.RUNNING: "⚡",
+    Phase.SETTLING: "📝",
+    Phase.OVER: "🏁",
 }
+_BAD = (Outcome.FAILED, Outcome.ERROR)
 
 
 def clock(at: float) -> str:
     """A time of day, local."""
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def sign_of(phase: Phase, outcome: Outcome | None = None) -> str:
+    """Return an emoji for how far an attempt is, and for how it ended."""
+    return "❌" if outcome in _BAD else _SIGNS[phase]
 
 
 def timeline(attempt: Attempt) -> list[str]:
@@ -48,13 +49,14 @@ def timeline(attempt: Attempt) -> list[str]:
     lines = []
     for index, moment in enumerate(history):
         lasted = f"{ends[index] - moment.at:8.1f} s" if index < len(ends) else ""
-        lines.append(f"{EMOJI[moment.state]} {moment.state:<12} {clock(moment.at)} {lasted}".rstrip())
+        sign = sign_of(moment.phase, attempt.outcome if moment.phase is Phase.OVER else None)
+        lines.append(f"{sign} {moment.state:<12} {clock(moment.at)} {lasted}".rstrip())
     return lines
 
 
 def outcome_beside(attempt: Attempt) -> str:
     """The outcome in brackets, to stand behind the state where it says more than that."""
-    return f" ({attempt.outcome})" if attempt.outcome and attempt.outcome.value != attempt.state.value else ""
+    return f" ({attempt.outcome})" if attempt.outcome and attempt.outcome.value != attempt.state else ""
 
 
 def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues: Sequence[str]) -> str:
@@ -77,7 +79,7 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
     if console:
         tail = [f"{clock(at)} {plain_line(text)}" for at, text in last_lines(console)]
         parts.append("\n".join(["last console lines", *_indent(tail)]))
-    if last.reason.startswith(_NOBODY_CAME) and not any(attempt.machine for attempt in run.attempts):
+    if last.reason.startswith(NOBODY_CAME) and not any(attempt.machine for attempt in run.attempts):
         parts.append(_WHERE_FROM)
     parts += [f"issue: {url}" for url in issues]
     return "\n\n".join(parts)
@@ -117,7 +119,7 @@ def _report(report: Report) -> str:
     more = [f"… {len(lines) - BODY_LINES} more lines"] if len(lines) > BODY_LINES else []
     text = [f"report: {plain_line(report.title)}{said}{late}"]
     text += _indent([line[:200] for line in lines[:BODY_LINES]] + more)
-    bad = [case for case in report.cases if case.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    bad = [case for case in report.cases if case.outcome in _BAD]
     text += _indent([_case(case) for case in bad[:CASES]])
     text += _indent([f"… {len(bad) - CASES} more cases"] if len(bad) > CASES else [])
     return "\n".join(text)

@@ -16,7 +16,6 @@ import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.errors import DispatchError
-from pytest_dispatch.kinds import known
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.events import event_stream
@@ -208,9 +207,9 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
     queue = door.lab.queue
     machines = tuple(
         MachineView(
-            name=seen.name,
+            name=seen.id,
             heard=seen.heard,
-            off=door.lab.is_off(seen.name),
+            off=door.lab.is_off(seen.id),
             ran=tuple(queue.runs[run_id].workload.name for run_id in seen.ran),
         )
         for seen in queue.machines.values()
@@ -231,8 +230,8 @@ async def _close(door: Door, request: web.Request, _body: None) -> None:
 
 
 async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:
-    for strange in {item.workload.kind for item in body} - set(known()):
-        raise msgspec.ValidationError(f"kind: expected one of {', '.join(known())}, got {strange!r}")
+    for strange in {item.workload.kind for item in body} - door.lab.kinds:
+        raise msgspec.ValidationError(f"kind: expected one of {', '.join(sorted(door.lab.kinds))}, got {strange!r}")
     wanted = [(item.key, item.workload) for item in body]
     runs = await door.lab.orders.submit(request.match_info["session"], wanted)
     return [_view(door, run, whole=False) for run in runs]

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.lab.tokens import Bearer, UsedError
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
@@ -27,6 +28,7 @@ from pytest_dispatch.server.mdns import Announcement
 from pytest_dispatch.server.pump import Pump
 from pytest_dispatch.server.rates import Rates
 from pytest_dispatch.server.turns import Turns
+from pytest_dispatch.workloads.boot.service import BootService
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-MachineHandler = Callable[[web.Request, "Lab", Bearer], Awaitable[web.StreamResponse]]
+MachineHandler = Callable[[web.Request, BootService, Bearer], Awaitable[web.StreamResponse]]
 
 #: What may be done on the boot path.
 METHODS: dict[str, MachineHandler] = {
@@ -78,6 +80,7 @@ class LabServer:
 
     def __init__(self, lab: Lab, address: Address, token: str, bounds: Bounds | None = None) -> None:
         self._lab = lab
+        self._boot = cast("BootService", lab.service(BOOT))
         self._address = address
         self._bounds = bounds or Bounds()
         self._rates = Rates(self._bounds.rate, self._bounds.burst, self._bounds.patience)
@@ -188,7 +191,7 @@ class LabServer:
         except Exception as error:  # a defect of ours, which must not end as a failure of the workload
             if not bearer.replaced:  # else it was about what ran before
                 why = f"the lab broke down over it: {type(error).__name__}: {error}"
-                self._lab.gate.broke_down(bearer.machine, why)
+                self._boot.broke_down(bearer.machine, why)
             raise
         finally:
             self._asking[caller] -= 1
@@ -199,9 +202,9 @@ class LabServer:
         try:
             if self._lab.broken is not None:
                 raise self._lab.broken
-            await self._lab.gate.opened()
+            await self._boot.opened()
             if request.method != "PUT":
-                return await METHODS[request.method](request, self._lab, bearer)
+                return await METHODS[request.method](request, self._boot, bearer)
             return await self._take_report(request, bearer, began)
         except UsedError as error:
             self._lab.refused(bearer, error)
@@ -216,7 +219,7 @@ class LabServer:
         began = min(began, bearer.until)
         try:
             async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
-                return await beacon.put(request, self._lab, bearer, began)
+                return await beacon.put(request, self._boot, bearer, began)
         except TimeoutError:
             return web.Response(status=408, text=f"expected all of it within {format_duration(self._bounds.body)}\n")
 

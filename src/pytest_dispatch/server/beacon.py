@@ -11,15 +11,14 @@ from aiohttp import web
 
 from pytest_dispatch.core.attempts import REPORTS, TEXT
 from pytest_dispatch.core.model import Case, Outcome, Report
-from pytest_dispatch.core.queue import Taken
-from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
 from pytest_dispatch.report.tap import MOST_CASES
 from pytest_dispatch.shapes import decode
+from pytest_dispatch.workloads.boot.protocol import Taken
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.lab.tokens import Bearer
+    from pytest_dispatch.workloads.boot.service import BootService
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
 LONG = 2**16  # bytes from which on a report is read in a thread
@@ -91,18 +90,20 @@ def _cases(said: Reported) -> tuple[Case, ...]:
     return sent + junit + tap or cases_in_body(said.body or "")
 
 
-async def post(_request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
+async def post(_request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
     """The workload runs."""
-    if await lab.gate.boot(bearer) is Taken.REFUSED:
-        return _not_mine(bearer.machine, "was downloading")
+    if await service.boot(bearer) is Taken.REFUSED:
+        return _not_mine(bearer, "was downloading")
     return web.Response()
 
 
-async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = math.inf) -> web.StreamResponse:
+async def put(
+    request: web.Request, service: BootService, bearer: Bearer, began: float = math.inf
+) -> web.StreamResponse:
     """The workload reports, and had booted when it `began` to do so."""
     machine = bearer.machine
-    if not lab.gate.may_report(machine):  # nobody else may have the lab read anything
-        return _not_mine(machine, "has booted")
+    if not service.may_report(machine):  # nobody else may have the lab read anything
+        return _not_mine(bearer, "has booted")
     try:
         data = await _read(request)
         # A long report takes a while to read, in which other machines are to be served.
@@ -111,9 +112,9 @@ async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = mat
         return web.Response(status=413, text=f"{error}\n")
     except ValueError as error:
         return web.Response(status=400, text=f"{error}\n")
-    taken = await lab.gate.report(machine, report, began)
+    taken = await service.report(machine, report, began)
     if taken is Taken.REFUSED:
-        return _not_mine(machine, "has booted")
+        return _not_mine(bearer, "has booted")
     if taken is Taken.FULL:
         text = f"expected at most {REPORTS} reports of one boot, and {TEXT // 2**20} MiB of text in them\n"
         return web.Response(status=413, text=text)
@@ -136,7 +137,7 @@ async def _read(request: web.Request) -> bytes:
     return bytes(data)
 
 
-def _not_mine(machine: str, what: str) -> web.Response:
+def _not_mine(bearer: Bearer, what: str) -> web.Response:
     """417, as the protocol has it: `beacon` goes on to the next server."""
-    by = "; a machine is known by its address: has it changed since the boot?" if known_by_address(machine) else ""
-    return web.Response(status=417, text=f"{machine} has no workload here that {what}{by}\n")
+    by = "; a machine is known by its address: has it changed since the boot?" if not bearer.by_token else ""
+    return web.Response(status=417, text=f"{bearer.machine} has no workload here that {what}{by}\n")

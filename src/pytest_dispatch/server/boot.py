@@ -16,19 +16,19 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from pytest_dispatch.core.model import Idle, Kind, Run
-from pytest_dispatch.kinds import served_as
-from pytest_dispatch.lab.downloads import Part
+from pytest_dispatch.core.model import Idle, Run
+from pytest_dispatch.kinds import BootPayload, served_as
 from pytest_dispatch.server.promised import Promised, SpoiledError
 from pytest_dispatch.server.pump import Pump
 from pytest_dispatch.server.sending import Piece, send
+from pytest_dispatch.workloads.boot.downloads import Part
 
 if TYPE_CHECKING:
     import asyncio
 
-    from pytest_dispatch.core.queue import Answer
-    from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.lab.tokens import Bearer
+    from pytest_dispatch.workloads.boot.protocol import Answer
+    from pytest_dispatch.workloads.boot.service import BootService
 
 PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
 SMALL = 2**15  # bytes that go out together with the head of the answer; too few for asyncio to wait for room
@@ -51,40 +51,41 @@ class Offer:
     idle: Idle | None = None
 
 
-async def head(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
+async def head(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
     """Reserve the next workload for this machine, and tell its size and type."""
-    offer = _offer(lab, await lab.gate.ask(bearer, PATIENCE), request)
+    offer = _offer(service, await service.ask(bearer, PATIENCE), request)
     try:
         with offer.file.opened():
             return _without_body(request, offer) or _response(200, offer, offer.file.size)
     except SpoiledError as error:
-        return _spoiled(lab, bearer.machine, offer, error)
+        return _spoiled(service, bearer.machine, offer, error)
 
 
-async def get(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
+async def get(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
     """Hand the reserved workload over, or a part of it."""
-    offer = _offer(lab, await lab.gate.send(bearer, PATIENCE), request)
+    offer = _offer(service, await service.send(bearer, PATIENCE), request)
     size = offer.file.size
     early = _without_body(request, offer)
     if early is not None:
         return early
     span = _range(request, offer)
     if span is None:
-        return await _send(request, _Download(lab, bearer.machine, offer, (0, size)), {})
+        return await _send(request, _Download(service, bearer.machine, offer, (0, size)), {})
     start, end = span
     if start >= end:
         return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
     told = {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
-    return await _send(request, _Download(lab, bearer.machine, offer, span), told)
+    return await _send(request, _Download(service, bearer.machine, offer, span), told)
 
 
-def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:
+def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     if answer.run is None:
         return _idle_program(answer.idle, request.query.get("arch", ""))
-    run, asset = answer.run, lab.writer.assets[answer.run.id]
-    headers = {"Content-Type": served_as(run.workload.kind), "Dispatch-Workload": quote(run.workload.name)}
-    if run.workload.scenario:
-        headers["Dispatch-Scenario"] = quote(run.workload.scenario, safe=_PLAIN)
+    run, asset = answer.run, service.assets[answer.run.id]
+    payload = BootPayload.of(run.workload)
+    headers = {"Content-Type": served_as(payload.media), "Dispatch-Workload": quote(run.workload.name)}
+    if payload.scenario:
+        headers["Dispatch-Scenario"] = quote(payload.scenario, safe=_PLAIN)
     file = Promised(path=asset.path, size=asset.size, mtime_ns=asset.mtime_ns)
     return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
 
@@ -92,7 +93,7 @@ def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:
 def _idle_program(idle: Idle, arch: str) -> Offer:
     """The program for a machine that gets nothing; `arch` is `x64` or `aa64`, as our own machines tell."""
     path = _FIRMWARE / f"{idle}-{arch if arch in _ARCHITECTURES else 'x64'}.efi"
-    headers = {"Content-Type": served_as(Kind.EFI), "Dispatch-Idle": idle.value}
+    headers = {"Content-Type": served_as("efi"), "Dispatch-Idle": idle.value}
     return Offer(file=Promised(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle)
 
 
@@ -120,7 +121,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
                 await _transfer(request, response, piece, download)
             return response
     except SpoiledError as error:
-        answer = _spoiled(download.lab, download.machine, download.offer, error)
+        answer = _spoiled(download.service, download.machine, download.offer, error)
         return answer if response is None or not response.prepared else response
 
 
@@ -140,8 +141,8 @@ async def _transfer(request: web.Request, response: web.StreamResponse, piece: P
 class _Download:
     """Tells the lab how one request for bytes goes."""
 
-    def __init__(self, lab: Lab, machine: str, offer: Offer, span: tuple[int, int]) -> None:
-        self.lab = lab
+    def __init__(self, service: BootService, machine: str, offer: Offer, span: tuple[int, int]) -> None:
+        self.service = service
         self.machine = machine
         self.offer = offer
         self.span = span
@@ -149,24 +150,24 @@ class _Download:
 
     def begins(self) -> None:
         if self.offer.run is not None:
-            self.lab.gate.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
+            self.service.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
 
     def taken(self, offset: int) -> None:
         self._reached = offset
         if self.offer.run is not None:
-            self.lab.gate.sending(self.machine, self.offer.run, offset)
+            self.service.sending(self.machine, self.offer.run, offset)
 
     def ended(self) -> None:
         (start, end), size = self.span, self.offer.file.size
         if self.offer.run is not None:
             part = Part(start=start, end=end, reached=self._reached, size=size)
-            self.lab.gate.received(self.machine, self.offer.run, part)
+            self.service.received(self.machine, self.offer.run, part)
         elif self.offer.idle is Idle.POWEROFF and self._reached == size:
-            self.lab.gate.powered_off(self.machine)
+            self.service.powered_off(self.machine)
 
 
-def _spoiled(lab: Lab, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
-    lab.gate.spoiled(machine, offer.run, str(error))
+def _spoiled(service: BootService, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
+    service.spoiled(machine, offer.run, str(error))
     return web.Response(status=503, text=f"{error}\n")
 
 

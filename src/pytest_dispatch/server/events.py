@@ -14,7 +14,7 @@ from aiohttp import web
 from pytest_dispatch.server.wire import RunChange, slim
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.queue import Change
+    from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.lab import Lab
 
 GATHER = 0.02  # seconds between two writes: what moves meanwhile is told at once, which is less work for both sides
@@ -46,7 +46,7 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
 
 async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, None]:
     """The texts of the events, and a comment where there are none for a while: a reader that has left is noticed so."""
-    clock, progress = lab.writer.clock, lab.gate.progress
+    clock = lab.writer.clock
     told: dict[str, int] = {}
     texts: list[bytes] = []
     spoke = clock.now()
@@ -56,8 +56,8 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
                 number, change = item
                 texts.append(b"id: %d\n" % number + _event("change", _seen(lab, change)))
                 continue
-            if told != progress:
-                told = dict(progress)
+            if told != (progress := lab.progress):
+                told = progress
                 texts.append(_event("progress", told))
             elif not texts and clock.now() - spoke >= QUIET:
                 texts.append(b":\n\n")

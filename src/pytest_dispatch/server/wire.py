@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
-from pytest_dispatch.core.states import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,7 @@ class RunChange:
         filing: Issues are on their way, and GitHub has not yet said yes or no.
     """
 
-    event: Event
+    event: str
     attempt: int
     at: float
     run: Run

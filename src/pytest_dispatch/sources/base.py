@@ -10,6 +10,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bytes:
+    """Bytes that a workload needs.
+
+    Attributes:
+        name: Of the workload, for messages.
+        location: Where they are: an absolute path, or the API URL of a release asset.
+        digest: `sha256:` and 64 hex digits, or empty where the source does not tell.
+    """
+
+    name: str
+    location: str
+    size: int
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """The workloads of one source.
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.token import Token
+    from pytest_dispatch.sources.base import Bytes
     from pytest_dispatch.sources.download import Downloader, Patience
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -70,7 +70,7 @@ class AssetCache:
         limit: int,
         token: Token | None,
         *,
-        on_progress: Callable[[Workload, int], None] = lambda _workload, _bytes_done: None,
+        on_progress: Callable[[Bytes, int], None] = lambda _workload, _bytes_done: None,
         patience: Patience | None = None,
     ) -> None:
         self._folder = folder
@@ -97,7 +97,7 @@ class AssetCache:
                 f"--dispatch-cache: expected a folder that can be written, got {folder} ({why}); name another one"
             ) from error
 
-    async def fetch(self, workload: Workload) -> Asset:
+    async def fetch(self, workload: Bytes) -> Asset:
         """Have a workload's bytes here, checked against the size and the digest that its source told.
 
         Cancelling the last one who waits for an asset ends its download; it is resumed when it is next asked
@@ -134,7 +134,7 @@ class AssetCache:
             await self._downloader.aclose()
         await in_thread(lambda _stop: self._shelf.close())
 
-    async def _obtain(self, workload: Workload) -> Asset:
+    async def _obtain(self, workload: Bytes) -> Asset:
         try:
             if Path(workload.location).is_absolute():
                 return await in_thread(self._look_at, workload)
@@ -143,7 +143,7 @@ class AssetCache:
             place = error.filename or self._folder
             raise FetchError(f"{workload.name}: {error.strerror or error}: {place}") from error
 
-    def _look_at(self, stop: threading.Event, workload: Workload) -> Asset:
+    def _look_at(self, stop: threading.Event, workload: Bytes) -> Asset:
         self._shelf.open(stop)
         path = Path(workload.location)
         digest, looks = self._shelf.digest_of_file(stop, path)
@@ -156,7 +156,7 @@ class AssetCache:
             raise FetchError(f"{workload.name}: expected {workload.digest}, got {asset.digest}")
         return asset
 
-    async def _from_release(self, workload: Workload) -> Asset:
+    async def _from_release(self, workload: Bytes) -> Asset:
         digest = _DIGEST.fullmatch(workload.digest)
         unnamed = hashlib.sha256(f"{workload.location}\n{workload.size}".encode()).hexdigest()
         key = digest[1] if digest else unnamed
@@ -167,7 +167,7 @@ class AssetCache:
             found = await in_thread(self._take, workload, key, named=digest is not None)
             return found or await self._download(workload, key, digest[1] if digest else "")
 
-    async def _download(self, workload: Workload, key: str, digest: str) -> Asset:
+    async def _download(self, workload: Bytes, key: str, digest: str) -> Asset:
         await in_thread(self._shelf.make_room, workload.size)
         partial = self._shelf.partial_of(key)
         wanted = Wanted(name=workload.name, url=workload.location, size=workload.size, digest=digest)
@@ -188,7 +188,7 @@ class AssetCache:
             self._shelf.name(key, digest)
         return _asset(path, digest, Looks.of(path))
 
-    def _take(self, stop: threading.Event, workload: Workload, key: str, *, named: bool) -> Asset | None:
+    def _take(self, stop: threading.Event, workload: Bytes, key: str, *, named: bool) -> Asset | None:
         self._shelf.open(stop)
         digest = key if named else self._shelf.named(key)
         path = self._shelf.take(stop, digest) if digest is not None else None

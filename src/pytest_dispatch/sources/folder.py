@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Expect, Workload
+from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
-from pytest_dispatch.kinds import kind_by_suffix, known
+from pytest_dispatch.core.requirements import Requirements, read_requirements
+from pytest_dispatch.kinds import BOOT, BootPayload, Expect, kind_by_suffix, known
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _from_table(folder: Path, table: object) -> Workload:
     for key, reader in _KEYS.items():
         if key in table:
             with _at(key):
-                read[key.replace("-", "_")] = reader(table[key])
+                read[key] = reader(table[key])
     if "name" not in read and "file" not in read:
         raise ConfigError("name: expected the name of a file in this folder, got nothing")
     file = read.pop("file", None) or PurePosixPath(read["name"])
@@ -166,7 +167,7 @@ def _from_table(folder: Path, table: object) -> Workload:
         return _workload(folder, file, kind, read)
 
 
-def _workload(folder: Path, file: PurePosixPath, kind: str, read: dict[str, Any]) -> Workload:
+def _workload(folder: Path, file: PurePosixPath, media: str, read: dict[str, Any]) -> Workload:
     path = f"{folder}/{file}"
     try:
         status = os.stat(path)  # noqa: PTH116 - there may be ten thousand, and a Path costs more than the call
@@ -178,7 +179,9 @@ def _workload(folder: Path, file: PurePosixPath, kind: str, read: dict[str, Any]
         raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
     if not status.st_size:
         raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
-    return Workload(**{"name": str(file), **read}, kind=kind, location=path, size=status.st_size)
+    payload = BootPayload(media=media, location=path, size=status.st_size, scenario=read.pop("scenario", ""))
+    limits = {name: read.pop(key) for key, name in _LIMITS.items() if key in read}
+    return Workload(**{"name": str(file), **read}, kind=BOOT, payload=payload.as_json(), limits=limits)
 
 
 def _suffix(name: str) -> str:
@@ -247,6 +250,12 @@ def _one_of(choices: type[StrEnum] | tuple[str, ...]) -> Callable[[object], str]
     return read
 
 
+def _requires(value: object) -> Requirements:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f'expected a list of requirements such as ["arch=x86_64", "gpu"], got {_shown(value)}')
+    return read_requirements(value, "requirement")
+
+
 def _kind(value: object) -> str:
     return _one_of(tuple(known()))(value)
 
@@ -262,7 +271,10 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "boot-timeout": _seconds,
     "report-timeout": _seconds,
     "scenario": _one_of(SCENARIOS),
+    "requires": _requires,
 }
+#: Those of them that limit how long a workload may wait and run, and what the limit is called.
+_LIMITS = {"assign-timeout": "assign", "boot-timeout": "boot", "report-timeout": "report"}
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo
-from pytest_dispatch.kinds import kind_of, known
+from pytest_dispatch.kinds import BOOT, BootPayload, kind_of, known
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
@@ -140,13 +140,12 @@ def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workloa
     found = [
         Workload(
             name=asset.name,
-            kind=kind,
-            location=f"{where}/{asset.id}",
-            size=asset.size,
+            kind=BOOT,
+            payload=BootPayload(media=media, location=f"{where}/{asset.id}", size=asset.size).as_json(),
             digest=asset.digest if asset.digest and _SHA256.fullmatch(asset.digest) else "",
         )
         for asset in complete
-        if (kind := kind_of(asset.content_type)) is not None
+        if (media := kind_of(asset.content_type)) is not None
     ]
     if not found:
         counts = Counter(asset.content_type for asset in complete)

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pytest_dispatch.core.model import Attempt, Issue, Policy, Report, Run
-from pytest_dispatch.core.queue import Change
+from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store import schema
 
 Row = tuple[sa.Table, dict[str, Any]]

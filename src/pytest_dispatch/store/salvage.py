@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from pytest_dispatch.core.model import Report, Run, State
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.model import Report, Run
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import url_of
@@ -196,8 +197,8 @@ def _whole(db: sqlite3.Connection) -> _Rows:
 def _may_go_on(row: dict[str, Any], said: Counter[tuple[str, int]]) -> bool:
     """Whether a run has its outcome, or the reports that will decide it."""
     run = decode(row["record"], Run)
-    reported = run.attempt.state in (State.REPORTED, State.FINISHED)
-    return run.outcome is not None or not reported or bool(said[run.id, run.attempt.number])
+    came = run.attempt.counts.get(CoreEvent.REPORT, 0)
+    return run.outcome is not None or came <= said[run.id, run.attempt.number]
 
 
 def _fits(table: sa.Table, row: dict[str, Any]) -> bool:

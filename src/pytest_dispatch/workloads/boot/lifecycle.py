@@ -12,17 +12,10 @@ from enum import StrEnum
 
 from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, Since, StateRule, Wait
 from pytest_dispatch.core.model import Outcome, Phase
+from pytest_dispatch.kinds import NOBODY_CAME, Expect
 
 GRACE = 60.0  # seconds after a report in which more of them may follow
 SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
-
-
-class Expect(StrEnum):
-    """What makes a workload complete."""
-
-    REPORT = "report"  # it sends a report
-    BOOT = "boot"  # it says that it booted
-    RETURN = "return"  # its machine comes back for the next one
 
 
 class State(StrEnum):
@@ -74,18 +67,16 @@ _CANCELLED = _lab("cancelled while {state}")
 _STATES: Mapping[str, StateRule] = {
     _S.UNASSIGNED: StateRule(
         phase=Phase.QUEUED,
-        sign="⏳",
         on={_E.ASSIGN: _S.ASSIGNED, **_BREAKS},
         wait=Wait(limits=("assign",), since=Since.ACTIVE),
         endings={
-            _E.TIMEOUT: _lab("no machine took it: for {assign} nothing was taken or finished by any machine"),
+            _E.TIMEOUT: _lab(NOBODY_CAME + ": for {assign} nothing was taken or finished by any machine"),
             _E.FAULT: _lab("{detail}"),
             _E.CANCEL: _CANCELLED,
         },
     ),
     _S.ASSIGNED: StateRule(
         phase=Phase.STARTING,
-        sign="📌",
         on={_E.ASK: _S.ASSIGNED, _E.SEND: _S.DOWNLOADING, _E.SILENCE: _S.FAILED, **_BREAKS},
         wait=Wait(limits=("assign",)),
         revocable=True,
@@ -98,7 +89,6 @@ _STATES: Mapping[str, StateRule] = {
     ),
     _S.DOWNLOADING: StateRule(
         phase=Phase.STARTING,
-        sign="📥",
         on={
             _E.ASK: _S.DOWNLOADING,
             _E.SEND: _S.DOWNLOADING,
@@ -124,7 +114,6 @@ _STATES: Mapping[str, StateRule] = {
     ),
     _S.DOWNLOADED: StateRule(
         phase=Phase.STARTING,
-        sign="📥",
         on={
             _E.ASK: _S.DOWNLOADED,
             _E.SEND: _S.DOWNLOADED,
@@ -150,7 +139,6 @@ _STATES: Mapping[str, StateRule] = {
     ),
     _S.BOOTING: StateRule(
         phase=Phase.RUNNING,
-        sign="⚡",
         on={
             _E.BOOT: _S.BOOTING,
             _E.REPORT: _S.REPORTED,
@@ -168,8 +156,7 @@ _STATES: Mapping[str, StateRule] = {
         },
     ),
     _S.REPORTED: StateRule(
-        phase=Phase.RUNNING,
-        sign="📝",
+        phase=Phase.SETTLING,
         on={
             _E.BOOT: _S.REPORTED,
             _E.REPORT: _S.REPORTED,
@@ -181,8 +168,8 @@ _STATES: Mapping[str, StateRule] = {
         wait=Wait(seconds=GRACE, since=Since.REPORT, at_most="report"),
         endings={_E.RETURN: JUDGED, _E.TIMEOUT: JUDGED, _E.FAULT: JUDGED, _E.CANCEL: JUDGED},
     ),
-    _S.FINISHED: StateRule(phase=Phase.OVER, sign="🏁", on={_E.REPORT: _S.FINISHED}),
-    _S.FAILED: StateRule(phase=Phase.OVER, sign="❌", on={_E.REPORT: _S.FAILED}),
+    _S.FINISHED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FINISHED}),
+    _S.FAILED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FAILED}),
 }
 
 
@@ -192,7 +179,7 @@ def _varied(changes: Mapping[str, StateRule]) -> Lifecycle:
         states={**_STATES, **changes},
         initial=_S.UNASSIGNED,
         limits={"assign": 1800.0, "boot": 900.0, "report": 3600.0, "download": 0.0},
-        counted=frozenset({_E.SENT, _E.BREAK}),
+        counted=frozenset({_E.SENT, _E.BREAK, _E.REPORT}),
         told=frozenset({_E.REPORT, _E.BREAK}),
     )
 
@@ -221,3 +208,5 @@ LIFECYCLES: Mapping[str, Lifecycle] = {
         }
     ),
 }
+
+__all__ = ["LIFECYCLES", "Event", "Expect", "State"]

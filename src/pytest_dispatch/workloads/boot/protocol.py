@@ -80,10 +80,10 @@ class BootProtocol:
         run = self._held(machine)
         return (run.id, run.attempt.number) if run and _asked_again(run) is Event.ASK else None
 
-    def is_to_wait(self, machine: str) -> bool:
-        """Tell whether the machine was last given the wait program, and holds nothing."""
-        seen = self._machines.get(machine)
-        return seen is not None and not seen.holds and self._promised.get(machine, (None, 0.0))[0] is Idle.WAIT
+    def waiting_machines(self) -> set[str]:
+        """Return the machines that were last given the wait program, and hold nothing."""
+        told = (machine for machine, (idle, _) in self._promised.items() if idle is Idle.WAIT)
+        return {machine for machine in told if not self._machines[machine].holds}
 
     def send(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that starts to download (GET): what it was promised, else whatever `ask` gives it."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.kinds import BootPayload
+from pytest_dispatch.sources.base import Bytes
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
@@ -72,7 +74,7 @@ class Supply:
         while self._wanted and (len(self._ahead) < AHEAD or self._ahead_bytes < AHEAD_BYTES):
             _, run_id = heapq.heappop(self._wanted)
             if run_id in self._runs:
-                self._ahead[run_id] = size = self._runs[run_id].workload.size
+                self._ahead[run_id] = size = BootPayload.of(self._runs[run_id].workload).size
                 self._ahead_bytes += size
                 return self._runs[run_id]
         return None
@@ -83,9 +85,14 @@ class Supply:
                 self._changed.clear()
                 await self._changed.wait()
             try:
-                asset = await self._cache.fetch(run.workload)
+                asset = await self._cache.fetch(_bytes_of(run))
             except FetchError as error:
                 self._on_failed(run, str(error))
                 self.taken(run.id)
             else:
                 self._on_ready(run, asset)
+
+
+def _bytes_of(run: Run) -> Bytes:
+    workload, payload = run.workload, BootPayload.of(run.workload)
+    return Bytes(name=workload.name, location=payload.location, size=payload.size, digest=workload.digest)

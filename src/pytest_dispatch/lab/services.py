@@ -1,0 +1,77 @@
+"""The lab's half of a kind: what carries its workloads out, between the queue and whatever runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.kinds import KindRules
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.runs import Change
+    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.sources.cache import AssetCache
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a lab has for the services of its kinds.
+
+    Attributes:
+        writer: Queue, journal, and those who wait for news.
+        cache: Has the bytes of assets, or gets them.
+    """
+
+    writer: Writer
+    cache: AssetCache
+
+
+class Service:
+    """Carries the workloads of one kind out. Everything here runs on the lab's event loop.
+
+    A service takes runs by `queue.scheduler.take`, moves them by `queue.engine.move`, says where they run by
+    `queue.engine.bind`, and calls `writer.commit` when it has changed something.
+
+    Attributes:
+        progress: How far those runs are that show it, in bytes, by run.
+    """
+
+    progress: Mapping[str, int]
+
+    def __init__(self, resources: Resources) -> None:
+        self.progress = {}
+        self.writer = resources.writer
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin to work; returns tasks that must not die unnoticed."""
+        return []
+
+    async def stop(self) -> None:
+        """Give up what is being done."""
+
+    def wanted(self, runs: list[Run]) -> None:
+        """Get ready what these runs need, which were asked for."""
+
+    def changed(self, change: Change) -> None:
+        """Do what follows from a change of a run of this kind; it is handed to the journal already."""
+
+    def recalled(self, session: str) -> None:
+        """Take back what the journal has of a session beside its runs."""
+
+    def waiting_machines(self) -> set[str]:
+        """Return the machines that are on, and were told to wait for work."""
+        return set()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of workloads: the rules by which they live, and what carries them out.
+
+    An installed package adds one by an entry point in the group `pytest_dispatch.kinds` whose object is a `Kind`.
+    """
+
+    rules: KindRules
+    service: Callable[[Resources], Service] = Service
