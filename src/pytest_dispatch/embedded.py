@@ -24,6 +24,7 @@ from pytest_dispatch.pipe import Blueprint, Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
+from pytest_dispatch.workloads.boot.earlier import upgraded
 from pytest_dispatch.workloads.known import known_kinds
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class EmbeddedLab:
             parts.callback(shutil.rmtree, state, ignore_errors=True)
             machines = [m for spec in self._plan.machines for m in make_machines(spec, state)]
             tell_apart(machines)
-            journal = Journal(self._plan.db)
+            journal = Journal(self._plan.db, upgraded)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage

@@ -29,6 +29,7 @@ from pytest_dispatch.store.rows import (
     Letter,
     Row,
     SessionRecord,
+    Upgrade,
     change_rows,
     console_row,
     event_rows,
@@ -64,6 +65,7 @@ class Journal(Reader):
 
     Args:
         path: A file for SQLite, or an SQLAlchemy URL (`postgresql+psycopg://…`).
+        upgrade: Makes the JSON of a run of an earlier make one of today.
 
     Attributes:
         damage: What was found and mended when it was opened, in one line; empty if it was whole.
@@ -72,8 +74,8 @@ class Journal(Reader):
         JournalError: It is a URL that SQLAlchemy cannot make use of.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(Database(path))
+    def __init__(self, path: Path | str, upgrade: Upgrade = lambda record: record) -> None:
+        super().__init__(Database(path), upgrade)
         self._inserts = Inserts(self._database.engine)
         self._release: Release | None = None
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -93,7 +95,7 @@ class Journal(Reader):
         try:
             with self._database.errors("open"):
                 self._take_lock()
-                found = salvage(self._database.file) if self._database.file is not None else ""
+                found = salvage(self._database.file, self._upgrade) if self._database.file is not None else ""
                 self.damage = found and f"journal {self._database.name}: {found}"
                 self._check()
                 self._prepare()

@@ -12,7 +12,7 @@ from pytest_dispatch.core.model import Report, Run
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.rows import Letter, SessionRecord
+from pytest_dispatch.store.rows import Letter, SessionRecord, Upgrade, read_run
 
 T = TypeVar("T")
 
@@ -20,8 +20,9 @@ T = TypeVar("T")
 class Reader:
     """A journal as far as it can be read. Each of its methods may raise a JournalError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, upgrade: Upgrade) -> None:
         self._database = database
+        self._upgrade = upgrade
 
     def last_unfinished(self, source: str) -> SessionRecord | None:
         """The newest session of this source, if it was not closed; one that asked for nothing does not count."""
@@ -42,7 +43,7 @@ class Reader:
         for run, attempt, record in self._all(of_session.where(own.session == session).order_by(said.id)):
             reports.setdefault((run, attempt), []).append(self._decoded(record, Report))
         rows = self._all(sa.select(own.record).where(own.session == session))
-        runs = [_with_reports(self._decoded(row[0], Run), reports) for row in rows]
+        runs = [_with_reports(self._run(row[0]), reports) for row in rows]
         return sorted(runs, key=lambda run: run.position)
 
     def served(self, session: str) -> dict[str, str]:
@@ -78,6 +79,10 @@ class Reader:
     def _all(self, query: Any) -> Sequence[Any]:
         with self._database.errors("read"), self._database.engine.connect() as db:
             return db.execute(query).all()
+
+    def _run(self, record: bytes) -> Run:
+        with self._database.errors("read"):
+            return read_run(record, self._upgrade)
 
     def _decoded(self, record: bytes, shape: type[T]) -> T:
         with self._database.errors("read"):

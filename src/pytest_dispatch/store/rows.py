@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,13 @@ import sqlalchemy as sa
 
 from pytest_dispatch.core.model import Attempt, Issue, Policy, Report, Run
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 
 Row = tuple[sa.Table, dict[str, Any]]
+
+#: Makes the JSON of a run of an earlier make one of today.
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,22 @@ class Letter:
     given_up: bool = False
     url: str = ""
     api: str = ""
+
+
+def read_run(record: bytes, upgrade: Upgrade) -> Run:
+    """Read a run, also one that an earlier make wrote.
+
+    Raises:
+        msgspec.MsgspecError: It is none.
+    """
+    try:
+        return decode(record, Run)
+    except msgspec.ValidationError:
+        found = msgspec.json.decode(record)
+        try:
+            return msgspec.convert(upgrade(found), Run)
+        except (LookupError, TypeError, AttributeError):
+            raise msgspec.ValidationError("it is no run") from None
 
 
 def session_row(record: SessionRecord, closed: float | None = None) -> Row:

@@ -26,7 +26,7 @@ from pytest_dispatch.core.model import Report, Run
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import url_of
-from pytest_dispatch.store.rows import Letter, SessionRecord
+from pytest_dispatch.store.rows import Letter, SessionRecord, Upgrade, read_run
 
 BEYOND = 10_000  # rows looked for beyond a place where the end of the table cannot be read
 
@@ -61,11 +61,12 @@ _VERSION = "SELECT version FROM dispatch_meta"
 _Rows = dict[sa.Table, list[dict[str, Any]]]
 
 
-def salvage(path: Path) -> str:
+def salvage(path: Path, upgrade: Upgrade) -> str:
     """Look a journal over before it is used, and mend it if it is damaged. Nobody else may have it open.
 
     Args:
         path: Left alone if it is no journal at all, or one of another version.
+        upgrade: Makes the JSON of a run of an earlier make one of today.
 
     Returns:
         What there is to say about the damage; empty if there is none.
@@ -77,8 +78,8 @@ def salvage(path: Path) -> str:
     if not path.is_file() or not path.stat().st_size:
         return ""
     with closing(_connected(path)) as db:
-        why = _damage(db, path)
-        rows = _whole(db) if why else {}
+        why = _damage(db, path, upgrade)
+        rows = _whole(db, upgrade) if why else {}
     if why is None:
         return ""
     if not why:
@@ -103,13 +104,13 @@ def _connected(path: Path) -> sqlite3.Connection:
 # Noticing
 
 
-def _damage(db: sqlite3.Connection, path: Path) -> str | None:
+def _damage(db: sqlite3.Connection, path: Path, upgrade: Upgrade) -> str | None:
     """What is wrong with a journal; empty if nothing is, None if it is no journal of ours."""
     try:
         if not _is_ours(db):
             return None
         found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
-        return _unreadable_record(db) if found == "ok" else found.splitlines()[-1]
+        return _unreadable_record(db, upgrade) if found == "ok" else found.splitlines()[-1]
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -123,14 +124,24 @@ def _is_ours(db: sqlite3.Connection) -> bool:
     return tables >= needed and all(row["version"] == schema.VERSION for row in db.execute(_VERSION))
 
 
-def _unreadable_record(db: sqlite3.Connection) -> str:
+def _unreadable_record(db: sqlite3.Connection, upgrade: Upgrade) -> str:
     for table, needed in _NEEDED.items():
         for row in db.execute(f"SELECT record FROM {table.name} WHERE {needed}"):  # noqa: S608 - all of it is ours
             try:
-                decode(row["record"], _SHAPES[table][0])
+                _decoded(table, row["record"], upgrade)
             except (msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
                 return f"a record of {table.name} cannot be read: {error}"
     return ""
+
+
+def _decoded(table: sa.Table, record: bytes, upgrade: Upgrade) -> Any:
+    """Read what a table holds.
+
+    Raises:
+        msgspec.MsgspecError: It holds something else.
+    """
+    shape = _SHAPES[table][0]
+    return read_run(record, upgrade) if shape is Run else decode(record, shape)
 
 
 def _was_ours(path: Path) -> bool:
@@ -178,30 +189,32 @@ def _entries(log: bytes, start: int) -> Iterator[bool]:
 # Taking over
 
 
-def _whole(db: sqlite3.Connection) -> _Rows:
+def _whole(db: sqlite3.Connection, upgrade: Upgrade) -> _Rows:
     """All rows that are whole, and belong to others that are."""
     rows: _Rows = {}
     with suppress(sqlite3.DatabaseError):
         db.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that is shorter than it says
     for table in schema.metadata.sorted_tables:
-        rows[table] = [row for row in _read(db, table) if _fits(table, row)]
+        rows[table] = [row for row in _read(db, table) if _fits(table, row, upgrade)]
     sessions = {row["id"] for row in rows[schema.sessions]}
     said = Counter((row["run"], row["attempt"]) for row in rows[schema.reports])
-    rows[schema.runs] = [row for row in rows[schema.runs] if row["session"] in sessions and _may_go_on(row, said)]
+    rows[schema.runs] = [
+        row for row in rows[schema.runs] if row["session"] in sessions and _may_go_on(row, said, upgrade)
+    ]
     runs = {row["id"] for row in rows[schema.runs]}
     for table in (schema.reports, schema.events, schema.console, schema.served):
         rows[table] = [row for row in rows[table] if row["run"] in runs]
     return rows
 
 
-def _may_go_on(row: dict[str, Any], said: Counter[tuple[str, int]]) -> bool:
+def _may_go_on(row: dict[str, Any], said: Counter[tuple[str, int]], upgrade: Upgrade) -> bool:
     """Whether a run has its outcome, or the reports that will decide it."""
-    run = decode(row["record"], Run)
+    run = read_run(row["record"], upgrade)
     came = run.attempt.counts.get(CoreEvent.REPORT, 0)
     return run.outcome is not None or came <= said[run.id, run.attempt.number]
 
 
-def _fits(table: sa.Table, row: dict[str, Any]) -> bool:
+def _fits(table: sa.Table, row: dict[str, Any], upgrade: Upgrade) -> bool:
     """Whether a row holds what its table's rows do."""
     for column in table.columns:
         value = row[column.name]
@@ -210,7 +223,7 @@ def _fits(table: sa.Table, row: dict[str, Any]) -> bool:
     if table not in _SHAPES:
         return True
     try:
-        decode(row["record"], _SHAPES[table][0])
+        _decoded(table, row["record"], upgrade)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
     return True
