@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest_dispatch
+from pytest_dispatch.core.lifecycle import Ending
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.states import ENDINGS, UNRETURNED, mermaid
+from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Expect
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(pytest_dispatch.__file__).parent
@@ -25,25 +26,32 @@ _WORDS = {
     "assign": "ASSIGN-TIMEOUT",
     "boot": "BOOT-TIMEOUT",
     "report": "REPORT-TIMEOUT",
-    "downloads": "N",
+    "sent": "N",
     "detail": "WHAT",
     "state": "STATE",
 }
 
 
 def diagram() -> str:
-    """The transition table as a diagram that GitHub draws."""
-    return f"```mermaid\n{mermaid()}\n```"
+    """The states of boot workloads as a diagram that GitHub draws."""
+    return f"```mermaid\n{LIFECYCLES[Expect.REPORT].diagram()}\n```"
 
 
 def endings() -> str:
     """A row for each way in which an attempt ends otherwise than by its reports."""
-    rows = [
-        f"| {state}{note} | {event} | {_FAULT[ending.outcome]} | {ending.text.format(**_WORDS)} |"
-        for table, note in ((ENDINGS, ""), (UNRETURNED, ", expected to return"))
-        for (state, event), ending in table.items()
-    ]
+    rows, usual = [], _endings(Expect.REPORT)
+    for expect in (Expect.REPORT, Expect.BOOT, Expect.RETURN):
+        note = "" if expect is Expect.REPORT else f", expected to {expect}"
+        for (state, event), ending in _endings(expect).items():
+            if ending.outcome is not None and (expect is Expect.REPORT or usual[state, event] != ending):
+                text = ending.text.format(**_WORDS)
+                rows.append(f"| {state}{note} | {event} | {_FAULT[ending.outcome]} | {text} |")
     return "\n".join(["| in state | event | outcome | what the message says |", "| --- | --- | --- | --- |", *rows])
+
+
+def _endings(expect: Expect) -> dict[tuple[str, str], Ending]:
+    states = LIFECYCLES[expect].states.items()
+    return {(state, event): ending for state, rule in states for event, ending in rule.endings.items()}
 
 
 def layers(container: str = "") -> str:

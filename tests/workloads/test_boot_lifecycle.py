@@ -1,14 +1,16 @@
-"""The transition table, walked pair by pair against a grid that was written down by itself."""
+"""The life of a boot attempt, walked pair by pair against a grid that was written down by itself."""
 
 from __future__ import annotations
 
 import itertools
-import string
 
 import pytest
 
-from pytest_dispatch.core.model import Expect, Outcome, State
-from pytest_dispatch.core.states import ENDINGS, NEXT, UNRETURNED, Event, ending_of, mermaid, next_state
+from pytest_dispatch.core.lifecycle import JUDGED, Ending, Phase
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect, State
+
+USUAL = LIFECYCLES[Expect.REPORT]
 
 # A column for each event in the order of the first line, a row for each state; a dot where the event means nothing.
 # U unassigned, A assigned, D downloading, L downloaded, B booting, R reported, F finished, X failed
@@ -43,22 +45,20 @@ def test_the_grid_has_every_pair() -> None:
 
 @pytest.mark.parametrize(("pair", "expected"), grid().items(), ids=lambda value: "-".join(value) if value else "none")
 def test_pair(pair: tuple[State, Event], expected: State | None) -> None:
-    assert next_state(*pair) is expected
+    assert [each.follow(*pair) for each in LIFECYCLES.values()] == [expected] * len(Expect)
 
 
-@pytest.mark.parametrize("state", State)
-def test_every_waiting_state_ends_by_timeout_fault_and_cancel(state: State) -> None:
-    ended = (State.FINISHED, State.FAILED)
-    ways_out = {NEXT[state].get(event) for event in (Event.TIMEOUT, Event.FAULT, Event.CANCEL)}
-    assert ways_out <= ({None} if state in ended else set(ended))
+def test_how_far_an_attempt_is() -> None:
+    phases = [Phase.QUEUED, *[Phase.STARTING] * 3, Phase.RUNNING, Phase.SETTLING, Phase.OVER, Phase.OVER]
+    assert {state: USUAL.phase(state) for state in State} == dict(zip(State, phases, strict=True))
 
 
-@pytest.mark.parametrize("state", State)
-def test_every_state_is_reached_from_the_first_one(state: State) -> None:
-    reached = {State.UNASSIGNED}
-    for _ in State:
-        reached |= {target for known in reached for target in NEXT[known].values()}
-    assert state in reached
+def test_what_kept_its_promise_is_complete_at_once() -> None:
+    then = {
+        expect: {state: rule.then for state, rule in each.states.items() if rule.then}
+        for expect, each in LIFECYCLES.items()
+    }
+    assert then == {Expect.REPORT: {}, Expect.BOOT: {State.BOOTING: Event.COMPLETE}, Expect.RETURN: {}}
 
 
 # Whose fault it is (E the lab's, F the workload's), and what a person reads.
@@ -94,7 +94,7 @@ WORDS = {
     "assign": "30m",
     "boot": "15m",
     "report": "1h",
-    "downloads": 3,
+    "sent": 3,
     "detail": "the fan stopped",
 }
 
@@ -109,43 +109,37 @@ def parsed(texts: str) -> dict[tuple[State, Event], tuple[Outcome, str]]:
     return found
 
 
-@pytest.mark.parametrize("pair", ENDINGS, ids="-".join)
+def endings(expect: Expect) -> dict[tuple[State, Event], Ending]:
+    states = LIFECYCLES[expect].states.items()
+    return {(State(state), Event(event)): ending for state, rule in states for event, ending in rule.endings.items()}
+
+
+@pytest.mark.parametrize("pair", parsed(TEXTS), ids="-".join)
 @pytest.mark.parametrize("expect", Expect)
 def test_what_an_ending_says(pair: tuple[State, Event], expect: Expect) -> None:
     own = parsed(RETURN_TEXTS) if expect is Expect.RETURN else {}
-    ending = ending_of(*pair, expect)
-    assert ending is not None
+    ending = endings(expect)[pair]
     assert (ending.outcome, ending.text.format(state=pair[0].value, **WORDS)) == own.get(pair, parsed(TEXTS)[pair])
 
 
-def test_there_is_a_text_for_every_way_to_fail_and_for_no_other_pair() -> None:
-    failing = {(state, event) for state, row in NEXT.items() for event, to in row.items() if to is State.FAILED}
-    failing -= {(State.FAILED, Event.REPORT)}
-    assert set(ENDINGS) == failing == set(parsed(TEXTS))
-    assert set(UNRETURNED) == set(parsed(RETURN_TEXTS)) <= failing
-
-
 @pytest.mark.parametrize("expect", Expect)
-def test_where_reports_decide_there_is_no_text(expect: Expect) -> None:
-    finishing = [(state, event) for state, row in NEXT.items() for event, to in row.items() if to is State.FINISHED]
-    assert [ending_of(state, event, expect) for state, event in finishing] == [None] * len(finishing)
-
-
-@pytest.mark.parametrize("ending", [*ENDINGS.values(), *UNRETURNED.values()], ids=lambda ending: ending.text)
-def test_an_ending_names_nothing_that_is_not_known(ending: object) -> None:
-    text = str(getattr(ending, "text", ""))
-    names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
-    assert names <= {*WORDS, "state"}
+def test_there_is_a_text_for_every_way_to_fail_and_reports_decide_the_others(expect: Expect) -> None:
+    rows = [(State(state), rule.on) for state, rule in LIFECYCLES[expect].states.items()]
+    ways = {(state, Event(event)): to for state, on in rows for event, to in on.items() if to != state}
+    failing = {pair for pair, to in ways.items() if to == State.FAILED}
+    finishing = {pair for pair, to in ways.items() if to == State.FINISHED}
+    assert failing == set(parsed(TEXTS))
+    assert {pair for pair, ending in endings(expect).items() if ending is JUDGED} == finishing
 
 
 def test_the_diagram_has_every_change_of_state() -> None:
-    lines = mermaid().splitlines()
+    lines = USUAL.diagram().splitlines()
     assert lines[:2] == ["stateDiagram-v2", "    [*] --> unassigned"]
     drawn = set()
     for line in lines:
         arrow, _, events = line.strip().partition(": ")
         states = arrow.split(" --> ")
         drawn |= {(states[0], event, states[1]) for event in events.split(", ") if event}
-    moves = {(s.value, e.value, t.value) for s, row in NEXT.items() for e, t in row.items() if s is not t}
+    moves = {(s, str(e), t) for s, rule in USUAL.states.items() for e, t in rule.on.items() if s != t}
     assert drawn == moves
     assert lines[-2:] == ["    finished --> [*]", "    failed --> [*]"]
