@@ -21,7 +21,7 @@ class CaseLog:
     """Takes reports as they come, in this process or from pytest-xdist workers."""
 
     def __init__(self) -> None:
-        self._subtests: list[JunitCase] = []
+        self._subtests: dict[str, list[JunitCase]] = {}
         self._items: dict[str, JunitCase] = {}
 
     @staticmethod
@@ -45,10 +45,11 @@ class CaseLog:
         """A phase of an item, or one of its sub-tests; what another plugin runs again counts from then on."""
         if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
             self._items.pop(report.nodeid, None)
-            self._subtests = [case for case in self._subtests if case.group != report.nodeid]
+            self._subtests.pop(report.nodeid, None)
             return
         if isinstance(report, pytest.SubtestReport):
-            self._subtests.append(_case(report, report.context.msg or "case"))
+            cases = self._subtests.setdefault(report.nodeid, [])
+            cases.append(_case(report, report.context.msg or "case"))
             return
         case = _case(report, report.nodeid.rpartition("::")[2])
         before = self._items.get(report.nodeid)
@@ -65,7 +66,7 @@ class CaseLog:
             LabError: They cannot be written.
         """
         ours = {key: case for key, case in self._items.items() if case.properties}
-        cases = [*ours.values(), *(case for case in self._subtests if case.group in ours)]
+        cases = [*ours.values(), *(case for key in ours for case in self._subtests.get(key, ()))]
         try:
             _refuse_pipe(path)
             write_junit(path, cases)
