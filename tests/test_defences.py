@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from faults import fault
 from labs import FIRMWARE, TOKEN, Bench, Reply, Wire, gathered, running_lab, until
-from pytest_dispatch.core.attempts import REPORTS, TEXT, has_room
+from pytest_dispatch.core.attempts import REPORTS, VOLUME, has_room
 from pytest_dispatch.core.model import Attempt, Outcome, Report, State
 from pytest_dispatch.lab.tokens import SIZE, Tokens
 from pytest_dispatch.server.api import PREFIX, ROUTES
@@ -396,7 +396,7 @@ async def test_a_workload_that_reports_without_end_is_stopped(tmp_path: Path) ->
         assert {reply.status for replies in said for reply in replies} == {200}
         (refused,) = await report_on(wires[0], ["one more"])
         assert refused.status == 413
-        assert refused.text == "expected at most 1000 reports of one boot, and 64 MiB of text in them\n"
+        assert refused.text == "expected at most 1000 reports of one boot, and 64 MiB in all of them\n"
         assert len(bench.attempt(run).reports) == REPORTS
         (known,) = await report_on(wires[0], ["7 7"])
         assert known.status == 200
@@ -404,9 +404,11 @@ async def test_a_workload_that_reports_without_end_is_stopped(tmp_path: Path) ->
         assert bench.now(run).outcome is Outcome.PASSED
 
 
-@pytest.mark.parametrize(("sizes", "room"), [([TEXT], True), ([TEXT + 1], False), ([TEXT // 2, TEXT // 2, 1], False)])
-def test_the_text_of_all_reports_is_bounded(sizes: list[int], room: bool) -> None:
-    *before, last = (Report(title="", body="x" * size) for size in sizes)
+@pytest.mark.parametrize(
+    ("sizes", "room"), [([VOLUME], True), ([VOLUME + 1], False), ([VOLUME // 2, VOLUME // 2, 1], False)]
+)
+def test_the_size_of_all_reports_is_bounded(sizes: list[int], room: bool) -> None:
+    *before, last = (Report(title="", size=size) for size in sizes)
     assert has_room(Attempt(number=1, reports=tuple(before)), last) is room
 
 

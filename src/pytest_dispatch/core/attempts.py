@@ -26,7 +26,7 @@ from pytest_dispatch.core.verdict import judge, summary_of
 TAKING = (State.ASSIGNED, State.DOWNLOADING)
 
 REPORTS = 1000  # that an attempt may have
-TEXT = 64 * 2**20  # characters that all of them may have
+VOLUME = 64 * 2**20  # bytes that all of them may take
 
 
 def first_attempt(now: float) -> Attempt:
@@ -114,8 +114,7 @@ def has_room(attempt: Attempt, report: Report) -> bool:
     """Whether the attempt may have this report too."""
     if len(attempt.reports) >= REPORTS:
         return False
-    kept = [*attempt.reports, report]
-    return sum(len(r.title) + len(r.body) + len(r.junit) + len(r.tap) for r in kept) <= TEXT
+    return report.size + sum(kept.size for kept in attempt.reports) <= VOLUME
 
 
 def entered(attempt: Attempt, state: State) -> float:

@@ -131,6 +131,7 @@ class Report:
 
     `cases` holds those sent as such and those read out of `junit`, `tap` or the body.
     `late` marks a report that came after its attempt had ended: kept, without effect.
+    `size` is in bytes, as it lies in memory or in the journal.
     """
 
     title: str
@@ -144,6 +145,7 @@ class Report:
     tap: str = ""
     at: float = 0.0
     late: bool = False
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from aiohttp import web
 
-from pytest_dispatch.core.attempts import REPORTS, TEXT
+from pytest_dispatch.core.attempts import REPORTS, VOLUME
 from pytest_dispatch.core.model import Case, Outcome, Report
 from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
 from pytest_dispatch.report.tap import MOST_CASES
+from pytest_dispatch.report.volume import measured
 from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = mat
     try:
         data = await _read(request)
         # A long report takes a while to read, in which other machines are to be served.
-        report = read_report(data) if len(data) < LONG else await asyncio.to_thread(read_report, data)
+        report = _measured(data) if len(data) < LONG else await asyncio.to_thread(_measured, data)
     except TooLongError as error:
         return web.Response(status=413, text=f"{error}\n")
     except ValueError as error:
@@ -115,9 +116,13 @@ async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = mat
     if taken is Taken.REFUSED:
         return _not_mine(machine, "has booted")
     if taken is Taken.FULL:
-        text = f"expected at most {REPORTS} reports of one boot, and {TEXT // 2**20} MiB of text in them\n"
+        text = f"expected at most {REPORTS} reports of one boot, and {VOLUME // 2**20} MiB in all of them\n"
         return web.Response(status=413, text=text)
     return web.Response()
+
+
+def _measured(data: bytes) -> Report:
+    return measured(read_report(data))
 
 
 async def _read(request: web.Request) -> bytes:
