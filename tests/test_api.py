@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 
 from labs import TOKEN, Bench, Reply, Wire, running_lab, until
-from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State
-from pytest_dispatch.lab.ledger import IssueRule
+from pytest_dispatch.core.model import Expect, Issue, Limits, Outcome, Policy, Run, State, Workload
+from pytest_dispatch.core.queue import Change
+from pytest_dispatch.core.states import Event
+from pytest_dispatch.lab.ledger import Feed, IssueRule
 from pytest_dispatch.server.api import PREFIX, ROUTES, Route
 from pytest_dispatch.server.wire import OpenSession, Verdict, Wanted
 
@@ -281,6 +285,12 @@ class Events:
         event, _, self._rest = self._rest.partition(b"\n\n")
         return dict(line.split(": ", 1) for line in event.decode().split("\n") if line != ":")
 
+    async def next_of(self, *names: str) -> dict[str, str]:
+        """The next event of one of these names."""
+        while (event := await self.next()).get("event") not in names:
+            pass
+        return event
+
     async def changes(self, count: int) -> list[tuple[str, str]]:
         """So many changes, as number and event."""
         found: list[tuple[str, str]] = []
@@ -305,14 +315,104 @@ async def test_events_as_they_come(bench: Bench) -> None:
     await bench.call("POST")
     await bench.report(title="line\u2028break", body="long", junit="<testsuite/>", tap="1..0")
     assert await events.changes(3) == [("2", "send"), ("3", "sent"), ("4", "boot")]
-    event = await events.next()
-    while event["event"] != "change":
-        event = await events.next()
-    change: dict[str, Any] = msgspec.json.decode(event["data"])
-    assert (event["id"], change["event"], change["attempt"]) == ("5", "report", 1)
-    (report,) = change["run"]["attempts"][0]["reports"]
+    told = [await events.next_of("report", "change") for _ in range(2)]
+    said, change = (msgspec.json.decode(event["data"]) for event in told)
+    assert [event["event"] for event in told] == ["report", "change"]
+    assert (told[1]["id"], change["event"], change["attempt"]) == ("5", "report", 1)
+    assert (said["run"], said["attempt"], said["number"]) == (run.id, 1, 1)
+    report = said["report"]
     assert report["title"] == "line\u2028break"
     assert not {"body", "junit", "tap"} & {key for key, value in report.items() if value}  # asked for with the run
+    assert change["run"]["attempts"][0]["reports"] == []
+
+
+async def test_a_report_is_told_once(bench: Bench) -> None:
+    """Whatever else happens to its run; a reader that comes later is told it once, too."""
+    run = await bench.booted(policy=Policy(retry_failures=1, judged=True))
+    _, early = await Events.open(bench, run.session)
+    for n in range(30):
+        case = {"name": f"marked {n}", "outcome": "failed"}
+        assert (await bench.report(title=f"report {n}", cases=[case])).status == 200
+    await bench.call("HEAD")
+    _, late = await Events.open(bench, run.session, "10")
+    for events in (early, late):
+        seen: list[str] = []
+        while not seen or msgspec.json.decode(seen[-1]).get("event") != "return":
+            seen.append((await events.next_of("report", "change"))["data"])
+        for n in range(30):
+            assert [text.count(f'"marked {n}"') for text in seen if f'"marked {n}"' in text] == [1]
+
+
+async def test_a_reader_that_does_not_read_holds_nothing_but_its_place(bench: Bench) -> None:
+    """The lab makes no more for it than the network takes, however much there is to tell."""
+    run = await bench.booted()
+    wire = await bench.wire("127.0.0.1", receive_buffer=2**14)
+    await wire.send(f"GET {PREFIX}/sessions/{run.session}/events HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")
+    await wire.head()
+    message = "x" * 2**18
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(64):
+            assert (await bench.report(title=f"{n}", cases=[{"name": "c", "message": message}])).status == 200
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    kept = sum(report.size for report in bench.attempt(run).reports)
+    assert kept > 64 * len(message)
+    assert after - before < kept + 32 * len(message)
+    events = Events(wire)
+    told = [await events.next_of("report") for _ in range(64)]
+    assert [msgspec.json.decode(event["data"])["number"] for event in told] == list(range(1, 65))
+
+
+def change(run: str, attempt: int) -> Change:
+    moved = Run(
+        id=run,
+        session="s",
+        key=run,
+        position=0,
+        workload=Workload(name=run, kind="efi", location="", size=0),
+        limits=Limits(),
+        expect=Expect.REPORT,
+        attempts=(),
+    )
+    return Change(moved, Event.ASSIGN, attempt, 0.0)
+
+
+@given_any(st.lists(st.sampled_from("abcd"), max_size=60), st.integers(1, 8), st.integers(0, 70))
+def test_who_is_far_behind_gets_the_last_change_of_each_run(runs: list[str], most: int, after: int) -> None:
+    feed = Feed(most)
+    for number, run in enumerate(runs, 1):
+        feed.note(change(run, number))
+    told = list(feed.after(after))
+    start = after if after <= len(runs) else 0
+    kept = range(max(len(runs) - most, 0) + 1, len(runs) + 1)
+    expected = {
+        number for number, run in enumerate(runs, 1) if number > start and (number in kept or run not in runs[number:])
+    }
+    assert [number for number, _ in told] == sorted(expected)
+    assert [found.attempt for _, found in told] == sorted(expected)
+
+
+@given_any(st.lists(st.one_of(st.sampled_from("abcd"), st.none()), max_size=80), st.integers(1, 4))
+def test_a_feed_may_be_read_while_it_grows(steps: list[str | None], most: int) -> None:
+    """None reads one more change. Whoever reads to the end knows how each run stands, and nothing twice."""
+    feed, count, told = Feed(most), 0, list[tuple[int, Change]]()
+    reader = feed.after(0)
+    for run in steps:
+        if run is not None:
+            count += 1
+            feed.note(change(run, count))
+        elif (found := next(reader, None)) is not None:
+            told.append(found)
+        else:
+            reader = feed.after(told[-1][0] if told else 0)
+    told += reader
+    told += feed.after(told[-1][0] if told else 0)
+    last = {run: number for number, run in enumerate(filter(None, steps), 1)}
+    assert {found.run.id: number for number, found in told} == last
+    assert [number for number, _ in told] == sorted({number for number, _ in told})
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import httpx
 import msgspec
 
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.core.model import Issue, Outcome
+from pytest_dispatch.core.model import Issue, Outcome, Report, Run
 from pytest_dispatch.server.wire import (
     Opened,
     OpenSession,
     RunChange,
+    RunReport,
     RunView,
     SessionView,
     Verdict,
@@ -72,7 +74,7 @@ class LabClient:
         return self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
 
     def runs(self, session: str) -> list[RunView]:
-        """All runs of a session, without the long texts of their reports and without consoles."""
+        """All runs of a session, without their reports and consoles."""
         return self._ask(list[RunView], "GET", f"/sessions/{session}/runs")
 
     def follow(self, run_id: str, after: int = -1) -> Iterator[RunView]:
@@ -92,9 +94,13 @@ class LabClient:
         self._call("POST", f"/runs/{run_id}/verdict", verdict)
 
     def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | dict[str, int]]]:
-        """Changes as they come, each with its number; a dict is the download progress in bytes by run."""
+        """Changes as they come, each with its number; a dict is the download progress in bytes by run.
+
+        The reports of a change's run are without their long texts.
+        """
         from httpx_sse import connect_sse
 
+        reports: dict[tuple[str, int], tuple[Report, ...]] = {}
         headers = {"Last-Event-ID": str(after)}
         path = f"/sessions/{session}/events"
         try:
@@ -105,9 +111,14 @@ class LabClient:
                 for event in stream.iter_sse():
                     if not event.data:
                         continue  # such an event is none (WHATWG HTML, 9.2.6), yet httpx-sse hands it over
-                    if event.event == "change":
+                    if event.event == "report":
+                        said = decode(event.data, RunReport)
+                        before = reports.get((said.run, said.attempt), ())
+                        reports[said.run, said.attempt] = (*before[: said.number - 1], said.report)
+                    elif event.event == "change":
                         after = int(event.id)
-                        yield after, decode(event.data, RunChange)
+                        change = decode(event.data, RunChange)
+                        yield after, replace(change, run=_with_reports(change.run, reports))
                     else:
                         yield after, decode(event.data, dict[str, int])
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -143,6 +154,12 @@ class LabClient:
         if answer.is_error:
             raise LabError(_problem(answer))
         return answer.content
+
+
+def _with_reports(run: Run, told: dict[tuple[str, int], tuple[Report, ...]]) -> Run:
+    """The run with what was told of its reports."""
+    attempts = tuple(replace(a, reports=told.get((run.id, a.number), ())) for a in run.attempts)
+    return replace(run, attempts=attempts)
 
 
 def _unreachable(url: str, error: Exception) -> LabError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from pytest_dispatch.core.queue import Change
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.report.markdown import issues_for
 from pytest_dispatch.store.journal import Letter, SessionRecord
+
+BACKLOG = 10_000  # changes of a session that are kept for readers that are behind
 
 #: Changes that may show a run with its outcome, and yet make no issue due: nobody waits for it, or it had one before.
 _NOT_DUE = {Event.CANCEL, Event.REPORT}
@@ -22,6 +25,50 @@ class IssueRule:
     repo: str = ""
     outcomes: frozenset[Outcome] = frozenset()
     raw: bool = False
+
+
+class Feed:
+    """The changes of a session's runs, numbered from 1: the latest of them, and of what is older each run's last.
+
+    So it grows with the runs, and not with what happens to them. A reader that is not far behind gets every change; one
+    that is further behind gets how each run stood, and goes on from there.
+
+    Args:
+        most: Changes that are kept, whatever runs they are of.
+    """
+
+    def __init__(self, most: int = BACKLOG) -> None:
+        self._most = most
+        self._count = 0
+        self._recent: deque[Change] = deque()
+        self._last: dict[str, int] = {}  # number of each run's last change
+        self._older: dict[int, Change] = {}  # those that are the last of their runs, in order
+
+    def note(self, change: Change) -> None:
+        """Add a change."""
+        self._count += 1
+        self._older.pop(self._last.get(change.run.id, 0), None)
+        self._last[change.run.id] = self._count
+        self._recent.append(change)
+        if len(self._recent) > self._most:
+            number, oldest = self._count - self._most, self._recent.popleft()
+            if self._last[oldest.run.id] == number:
+                self._older[number] = oldest
+
+    def after(self, number: int) -> Iterator[tuple[int, Change]]:
+        """The changes with higher numbers, also those that are noted meanwhile.
+
+        All that are kept for a number that the feed never had.
+        """
+        number = number if number <= self._count else 0
+        while number < self._count:
+            left_out = self._count - len(self._recent)
+            if number < left_out:
+                yield from [found for found in self._older.items() if found[0] > number]
+                number = left_out
+            else:
+                number += 1
+                yield number, self._recent[number - left_out - 1]
 
 
 class Ledger:
@@ -41,18 +88,8 @@ class Ledger:
         self._rule = rule
         self._api = api
         self._urls = urls or {}
-        self._feed: list[Change] = []
+        self.feed = Feed()
         self._drafts: dict[str, list[Issue]] = {}
-
-    def note(self, change: Change) -> None:
-        """Put a change into the feed."""
-        self._feed.append(change)
-
-    def after(self, number: int) -> Iterator[tuple[int, Change]]:
-        """The changes with higher numbers, counted from 1; all of them for a number that the feed never had."""
-        known = number if number <= len(self._feed) else 0
-        for index in range(known, len(self._feed)):
-            yield index + 1, self._feed[index]
 
     def draft(self, run_id: str, issues: list[Issue]) -> None:
         """The session's own hook wants these issues for the run instead of the usual ones."""

@@ -87,7 +87,7 @@ class Orders:
             if run.outcome is not None or run.attempt.proposed is None:
                 continue
             if self._queue.policy(session).judged:
-                self._writer.ledger(session).note(Change(run, Event.COMPLETE, run.attempt.number, self._now()))
+                self._writer.ledger(session).feed.note(Change(run, Event.COMPLETE, run.attempt.number, self._now()))
             else:
                 self._queue.decide(run.id, None, "", self._now())
 
@@ -182,17 +182,19 @@ class Orders:
         self._writer.commit()
 
     async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:
-        """The session's changes with numbers above `after`, as they come; now and then None, also when nothing does.
+        """The session's changes with numbers above `after`, as they come; None when there are no more so far.
+
+        One that is far behind does not get all of them (`Feed`).
 
         Ends when the lab stops or breaks.
 
         Raises:
             UnknownError: There is no such session.
         """
-        ledger = self._writer.ledger(session)
+        feed = self._writer.ledger(session).feed
         while not (self._writer.stopping or self._writer.broken):
             news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
-            for number, change in ledger.after(after):
+            for number, change in feed.after(after):
                 after = number
                 yield number, change
             yield None

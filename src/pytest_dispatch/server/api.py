@@ -27,10 +27,12 @@ from pytest_dispatch.server.wire import (
     OpenSession,
     Problem,
     RunChange,
+    RunReport,
     RunView,
     SessionView,
     Verdict,
     Wanted,
+    bare,
     console_lines,
     slim,
 )
@@ -66,7 +68,7 @@ class Route:
 
     Attributes:
         takes: Type of the request's JSON body, None where there is none.
-        gives: Type of the answer's JSON body, None where there is none.
+        gives: Type of the answer's JSON body, or those of its events; None where there is none.
         query: Names of query parameters, all numbers and optional.
         status: Of the answer when all is well.
         saved: It has an answer even when the lab is broken, if the journal has one.
@@ -178,11 +180,12 @@ def _number(request: web.Request, name: str, default: float) -> float:
     return number
 
 
-def _view(door: Door, run: Run, *, whole: bool) -> RunView:
-    """How a run stands; if not `whole`, without the console and the long texts of reports."""
+def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView:
+    """How a run stands; if not `whole`, without the console and the long texts of reports, or without `reports`."""
     lab = door.lab
+    told = run if whole else slim(run) if reports else bare(run)
     return RunView(
-        run=run if whole else slim(run),
+        run=told,
         version=run.version,
         digest=lab.writer.digest_of(run),
         console=console_lines(lab.console(run)) if whole else (),
@@ -239,7 +242,8 @@ async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[
 
 
 async def _runs(door: Door, request: web.Request, _body: None) -> list[RunView]:
-    return [_view(door, run, whole=False) for run in door.lab.orders.runs(request.match_info["session"])]
+    runs = door.lab.orders.runs(request.match_info["session"])
+    return [_view(door, run, whole=False, reports=False) for run in runs]
 
 
 async def _run(door: Door, request: web.Request, _body: None) -> RunView:
@@ -312,15 +316,16 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/runs",
         handler=_runs,
-        summary="All runs of a session, without the long texts of their reports and without consoles",
+        summary="All runs of a session, without their reports and consoles",
         gives=list[RunView],
     ),
     Route(
         method="GET",
         path="/sessions/{session}/events",
         handler=_events,
-        summary="Changes as server-sent events",
-        gives=RunChange,
+        summary="Server-sent events: `report` (a `RunReport`), each once; `change` (a `RunChange`), with fewer of them"
+        " for a reader that is far behind; `progress` (bytes taken, by run)",
+        gives=tuple[RunReport, RunChange],
         query=("after",),
     ),
     Route(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.states import Event
 
 
@@ -119,9 +119,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunChange:
-    """One change, as the event stream tells it. The reports' long texts are left out.
+    """One change, as the event stream tells it (`change`).
 
     Attributes:
+        run: Without reports, which were told before; the client puts them in again.
         digest: Of the bytes served, once they are known.
         filing: Issues are on their way, and GitHub has not yet said yes or no.
     """
@@ -135,6 +136,21 @@ class RunChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A report, as the event stream tells it (`report`): once, before the first change of a run that has it.
+
+    Attributes:
+        number: Counts the attempt's reports, from 1.
+        report: Without its long texts.
+    """
+
+    run: str
+    attempt: int
+    number: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """Why a request was refused."""
 
@@ -145,10 +161,17 @@ def slim(run: Run) -> Run:
     """The run without the long texts of its reports."""
     if not any(r.body or r.junit or r.tap for a in run.attempts for r in a.reports):
         return run
-    attempts = tuple(
-        replace(a, reports=tuple(replace(r, body="", junit="", tap="") for r in a.reports)) for a in run.attempts
-    )
-    return replace(run, attempts=attempts)
+    return replace(run, attempts=tuple(replace(a, reports=tuple(map(brief, a.reports))) for a in run.attempts))
+
+
+def brief(report: Report) -> Report:
+    """The report without its long texts."""
+    return replace(report, body="", junit="", tap="")
+
+
+def bare(run: Run) -> Run:
+    """The run without its reports."""
+    return replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
 
 
 def console_lines(lines: Iterable[tuple[float, str]]) -> tuple[ConsoleLine, ...]:
