@@ -15,6 +15,8 @@ from pytest_dispatch.report.timeline import (
     CASES,
     CONSOLE_LINES,
     EMOJI,
+    ISSUES,
+    REPORTS,
     clock,
     explain,
     last_lines,
@@ -122,6 +124,18 @@ def test_what_is_long_is_cut_and_says_so() -> None:
     assert "  … 2 more cases" in lines
     assert "console 0" not in text
     assert "  12:00:00 console 1" in lines
+
+
+def test_of_many_reports_and_issues_a_few_are_shown() -> None:
+    reports = [report(f"report {n}", cases=(case("c", FAILED if n > 900 else PASSED),)) for n in range(1000)]
+    issues = [f"https://github.example/{n}" for n in range(100)]
+    text = explain(run(attempt(1, *reports, outcome=FAILED)), "", [], issues)
+    assert [line for line in text.splitlines() if line.startswith("report: ")] == [
+        f"report: report {n}" for n in range(901, 901 + REPORTS)
+    ]
+    assert "\n\n… 990 more reports\n\n" in text
+    assert text.count("issue: ") == ISSUES
+    assert text.endswith("\n\n… 90 more issues")
 
 
 def shown(*lines: str, most: int = CONSOLE_LINES) -> list[str]:

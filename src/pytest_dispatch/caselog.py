@@ -11,6 +11,7 @@ import pytest
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.report.junit import JunitCase, write_junit
+from pytest_dispatch.unprinted import Told, Unprinted
 
 _OPEN = Path("/dev/fd")  # where macOS has the files that are open
 
@@ -41,17 +42,20 @@ class CaseLog:
         except OSError as error:
             raise ConfigError(_cannot_write(path, error)) from error
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, rest: Unprinted) -> None:
         """A phase of an item, or one of its sub-tests; what another plugin runs again counts from then on."""
         if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
             self._items.pop(report.nodeid, None)
             self._subtests.pop(report.nodeid, None)
             return
         if isinstance(report, pytest.SubtestReport):
+            case = _case(report, report.context.msg or "case")
             cases = self._subtests.setdefault(report.nodeid, [])
-            cases.append(_case(report, report.context.msg or "case"))
+            cases.append(replace(case, text=rest.text or case.text))
             return
         case = _case(report, report.nodeid.rpartition("::")[2])
+        if rest.cases:
+            self._subtests.setdefault(report.nodeid, []).extend(_further(report.nodeid, told) for told in rest.cases)
         before = self._items.get(report.nodeid)
         if before is not None:
             worse = case if case.outcome is not Outcome.PASSED else before
@@ -88,6 +92,11 @@ def _refuse_pipe(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> str:
     return f"--dispatch-junit: cannot write {path} ({error.strerror}); give another file"
+
+
+def _further(group: str, told: Told) -> JunitCase:
+    name, outcome, seconds, text = told
+    return JunitCase(group=group, name=name or "case", outcome=_OUTCOMES[outcome], seconds=seconds, text=text)
 
 
 def _case(report: pytest.TestReport, name: str) -> JunitCase:

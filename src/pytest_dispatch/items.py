@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Case, Expect, Outcome, Workload
+from pytest_dispatch.core.model import Attempt, Case, Expect, Outcome, Report, Workload
 from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.desk import DESK, Desk, has_booted
 from pytest_dispatch.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.report.markdown import durations
 from pytest_dispatch.server.wire import Wanted
+from pytest_dispatch.unprinted import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.wire import RunView
@@ -26,11 +27,28 @@ _BAD = {Outcome.FAILED, Outcome.ERROR}
 _MARK_TAKES = {"expect", "workload"}
 
 
+@dataclass(slots=True)
+class _Cases:
+    """What an item has shown of its workload's cases.
+
+    Attributes:
+        subtests: How many were shown as sub-tests.
+        failed: How many of those failed.
+        further: Those beyond.
+        shown: The one that is shown at the moment.
+    """
+
+    subtests: int = 0
+    failed: int = 0
+    further: list[Told] = field(default_factory=list)
+    shown: Told | None = None
+
+
 class DispatchItem(pytest.Function):
     """One workload."""
 
     workload: Workload
-    duration_of_case: float | None = None
+    cases: _Cases
 
     def setup(self) -> None:
         """Set the fixtures up, then wait until the workload runs."""
@@ -80,7 +98,7 @@ class DispatchCollector(pytest.Collector):
 
     def _item(self, workload: Workload) -> DispatchItem:
         item: DispatchItem = DispatchItem.from_parent(self, name=workload.name, callobj=dispatch)
-        item.workload = workload
+        item.workload, item.cases = workload, _Cases()
         item.add_marker(f"dispatch_{workload.kind}")
         item.extra_keyword_matches.update(workload.labels)
         return item
@@ -97,16 +115,15 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
     Bad cases are shown last: a verdict hook or a further attempt may yet turn the run into a pass, and pytest fails
     every item that has a failed sub-test.
     """
-    desk, seen, bad = desk_of(item), 0, []
+    desk, seen, bad = desk_of(item), dict[int, int](), list[Case]()
+    item.cases = _Cases()
     while True:
-        view = desk.wait(item.nodeid, _news_since(seen))
-        cases = _cases(view)
-        for case in cases[seen:]:
+        view = desk.wait(item.nodeid, _news_since(sum(seen.values())))
+        for case in _fresh(view, seen):
             if case.outcome in _BAD:
                 bad.append(case)
             else:
                 _show(item, subtests, case)
-        seen = len(cases)
         if view.run.outcome is not None:
             break
     with suppress(WorkloadFailed):  # with -x a failed sub-test ends the item, before its whole story is told
@@ -117,28 +134,56 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
 
 
 def _news_since(seen: int) -> Callable[[RunView], bool]:
-    return lambda view: view.run.outcome is not None or len(_cases(view)) > seen
+    """Whether more reports have come than were seen, or no more can."""
+    return lambda view: view.run.outcome is not None or sum(len(_in_time(a)) for a in view.run.attempts) > seen
 
 
-def _cases(view: RunView) -> list[Case]:
-    """Cases of all attempts: what an earlier attempt said is not taken back by a later one."""
-    return [case for a in view.run.attempts for r in a.reports if not r.late for case in r.cases]
+def _fresh(view: RunView, seen: dict[int, int]) -> Iterator[Case]:
+    """The cases of reports beyond those `seen`, by attempt, which is moved on.
+
+    Cases of all attempts: what an earlier attempt said is not taken back by a later one.
+    """
+    for attempt in view.run.attempts:
+        reports = _in_time(attempt)
+        for report in reports[seen.get(attempt.number, 0) :]:
+            yield from report.cases
+        seen[attempt.number] = len(reports)
+
+
+def _in_time(attempt: Attempt) -> list[Report]:
+    return [report for report in attempt.reports if not report.late]
 
 
 def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Outcome = Outcome.FAILED) -> None:
     """Show a case as a sub-test; a bad one is skipped where the run, as `decided`, has not failed."""
-    item.duration_of_case = case.duration
+    told, cases = _told(case, decided), item.cases
+    if cases.subtests == SUBTESTS:
+        cases.further.append(told)
+        return
+    name, outcome, _, text = cases.shown = told
+    cases.subtests += 1
+    cases.failed += outcome == "failed"
     try:
-        with subtests.test(plain_line(case.name)):
-            message = plain(case.message).strip()
-            if case.outcome in _BAD and decided is not Outcome.FAILED:
-                pytest.skip(f"{case.outcome}, but the run is {decided}{f': {message}' if message else ''}")
-            if case.outcome is Outcome.SKIPPED:
-                pytest.skip(message or "the workload skipped it")
-            if case.outcome in _BAD:
-                raise WorkloadFailed(message or f"the case {case.outcome}", pytrace=False)
+        with subtests.test(name):
+            if outcome == "skipped":
+                pytest.skip(beginning(text))
+            if outcome == "failed":
+                raise WorkloadFailed(beginning(text), pytrace=False)
     finally:
-        item.duration_of_case = None
+        cases.shown = None
+
+
+def _told(case: Case, decided: Outcome) -> Told:
+    """A case as pytest tells it, for a run that was decided like this."""
+    name, message = plain_line(case.name), plain(case.message).strip()
+    if case.outcome in _BAD and decided is not Outcome.FAILED:
+        why = f": {message}" if message else ""
+        return name, "skipped", case.duration, f"{case.outcome}, but the run is {decided}{why}"
+    if case.outcome is Outcome.SKIPPED:
+        return name, "skipped", case.duration, message or "the workload skipped it"
+    if case.outcome in _BAD:
+        return name, "failed", case.duration, message or f"the case {case.outcome}"
+    return name, "passed", case.duration, ""
 
 
 def note_facts(item: pytest.Item, view: RunView) -> None:
@@ -175,9 +220,24 @@ class DispatchReports:
         if isinstance(item, DispatchItem):
             if isinstance(report.longrepr, tuple):
                 report.longrepr = (item.nodeid, 1, report.longrepr[2])  # a skip
-            if item.duration_of_case is not None:
-                report.duration = item.duration_of_case
+            _measure(report, item.cases)
         return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Count failed cases that are not printed."""
+        return (FURTHER, "", "") if is_quiet(report) else None
+
+
+def _measure(report: pytest.TestReport, cases: _Cases) -> None:
+    """Give a sub-test's report the duration of its case, and let what is not printed go with the reports."""
+    if cases.shown is None:
+        attach(report, Unprinted(cases=cases.further))
+        cases.further = []
+        return
+    _, outcome, report.duration, text = cases.shown
+    whole = text if beginning(text) != text else ""
+    attach(report, Unprinted(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
 
 
 def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:

@@ -27,6 +27,7 @@ from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.terminal import TerminalDisplay
+from pytest_dispatch.unprinted import take_off
 from pytest_dispatch.watcher import Watcher
 from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
 
@@ -79,6 +80,7 @@ class DispatchSession:
         self._cut_off = False
         self._end: Stopped | None = None
         self._cases = CaseLog()
+        self._further: list[str] = []
 
     # Beginning
 
@@ -157,8 +159,11 @@ class DispatchSession:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather what the JUnit file of sub-tests needs."""
+        rest = take_off(report)
+        if rest.cases:
+            self._further.append(f"{report.nodeid}: {len(rest.cases):,} further cases: see --dispatch-junit")
         if self._settings.junit:
-            self._cases.add(report)
+            self._cases.add(report, rest)
 
     # End
 
@@ -213,7 +218,7 @@ class DispatchSession:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say; with `-q` only what should not have been."""
         troubles = [*filter(None, [self._damage]), *self._troubles, *(self._watcher.troubles if self._watcher else [])]
-        lines = [*self._facts, *troubles] if self._config.get_verbosity() >= 0 else troubles
+        lines = [*self._facts, *self._further, *troubles] if self._config.get_verbosity() >= 0 else troubles
         if lines:
             terminalreporter.section("dispatch")
             for line in lines:

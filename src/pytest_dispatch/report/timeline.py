@@ -13,7 +13,11 @@ from pytest_dispatch.core.states import ENDINGS, Event
 BODY_LINES = 20
 CONSOLE_LINES = 12
 CASES = 20
+REPORTS = 10
+ISSUES = 10
 REASON = 500  # characters
+
+_BAD = (Outcome.FAILED, Outcome.ERROR)
 
 #: How the reason begins where nobody came for a workload.
 _NOBODY_CAME = ENDINGS[State.UNASSIGNED, Event.TIMEOUT].text.partition("{")[0]
@@ -73,14 +77,26 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
         if attempt.reason and attempt is not last:
             parts[-1] += f"\n  {attempt.outcome}: {plain_line(attempt.reason, REASON)}"
     reports = [report for attempt in run.attempts for report in attempt.reports]
-    parts += [_report(report) for report in reports]
+    parts += [_report(report) for report in _telling(reports)]
+    parts += [f"… {len(reports) - REPORTS:,} more reports"] if len(reports) > REPORTS else []
     if console:
         tail = [f"{clock(at)} {plain_line(text)}" for at, text in last_lines(console)]
         parts.append("\n".join(["last console lines", *_indent(tail)]))
     if last.reason.startswith(_NOBODY_CAME) and not any(attempt.machine for attempt in run.attempts):
         parts.append(_WHERE_FROM)
-    parts += [f"issue: {url}" for url in issues]
+    parts += [f"issue: {url}" for url in issues[:ISSUES]]
+    parts += [f"… {len(issues) - ISSUES:,} more issues"] if len(issues) > ISSUES else []
     return "\n\n".join(parts)
+
+
+def _telling(reports: Sequence[Report]) -> list[Report]:
+    """As many reports as are shown, in order: first of all those with something bad in them."""
+    places = sorted(range(len(reports)), key=lambda place: not _is_bad(reports[place]))
+    return [reports[place] for place in sorted(places[:REPORTS])]
+
+
+def _is_bad(report: Report) -> bool:
+    return report.result in _BAD or any(case.outcome in _BAD for case in report.cases)
 
 
 def last_lines(console: Sequence[tuple[float, str]], most: int = CONSOLE_LINES) -> list[tuple[float, str]]:
@@ -117,7 +133,7 @@ def _report(report: Report) -> str:
     more = [f"… {len(lines) - BODY_LINES} more lines"] if len(lines) > BODY_LINES else []
     text = [f"report: {plain_line(report.title)}{said}{late}"]
     text += _indent([line[:200] for line in lines[:BODY_LINES]] + more)
-    bad = [case for case in report.cases if case.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    bad = [case for case in report.cases if case.outcome in _BAD]
     text += _indent([_case(case) for case in bad[:CASES]])
     text += _indent([f"… {len(bad) - CASES} more cases"] if len(bad) > CASES else [])
     return "\n".join(text)
