@@ -9,7 +9,7 @@ import pytest
 
 from pytest_dispatch.core.model import Outcome, State
 from pytest_dispatch.report.fences import ZERO_WIDTH
-from pytest_dispatch.report.markdown import LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for
+from pytest_dispatch.report.markdown import ISSUES, LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for
 from told_runs import DIGEST, NEVER_BOOTED, attempt, case, moments, report, run
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
@@ -50,6 +50,21 @@ def test_one_for_each_report_of_each_attempt_but_late_ones() -> None:
     assert [issue.marker.rpartition("-")[0] for issue in issues] == [f"dispatch-c0ffee.4-{n}" for n in range(3)]
     assert "machine: `10.0.0.1`\n- outcome: failed, attempt 1 of 2" in issues[1].body
     assert "machine: `10.0.0.7`\n- outcome: passed, attempt 2 of 2" in issues[2].body
+
+
+def test_of_more_reports_than_there_may_be_issues_the_last_one_has_the_titles() -> None:
+    def titles(count: int) -> list[str]:
+        said = attempt(1, *(report(f"report {n}\n@all", labels=("l",)) for n in range(count)))
+        issues = issues_for(run(said), SOURCE, DIGEST)
+        [last] = issues[ISSUES - 1 :]
+        listed = [line.replace(ZERO_WIDTH, "") for line in last.body.splitlines() if line.startswith("- report")]
+        assert listed == [f"- report {n} @all" for n in range(ISSUES - 1, count) if count > ISSUES]
+        assert "@all" not in last.body
+        assert last.body.endswith(FOOTER)
+        return [issue.title.replace(ZERO_WIDTH, "") for issue in issues]
+
+    assert titles(ISSUES) == [f"report {n} @all" for n in range(ISSUES)]
+    assert titles(1000) == [*(f"report {n} @all" for n in range(ISSUES - 1)), "snp.efi: 901 further reports"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pytest_dispatch.report.words import harmless, harmless_line, plain
 
 LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
 PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
+ISSUES = 100  # of a run; what it reports beyond is listed in the last of them
 TITLE_LIMIT = 256  # characters that GitHub takes in a title
 
 TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
@@ -30,7 +31,7 @@ _HEADLINE = {
 
 
 def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list[Issue]:
-    """The issues that a run becomes: one for each report, or one that says that there is none.
+    """The issues that a run becomes: one for each report, or one that says that there is none; at most `ISSUES`.
 
     Args:
         run: Has its outcome.
@@ -43,10 +44,19 @@ def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list
         outcome = run.outcome or Outcome.ERROR
         silent = Report(title=f"{run.workload.name} {_HEADLINE[outcome]}", body=_sentence(run.reason))
         said = [(run.attempt, silent)]
+    if len(said) > ISSUES:
+        said[ISSUES - 1 :] = [(run.attempt, _listed(run, [report for _, report in said[ISSUES - 1 :]]))]
     return [
         _issue(run, number, report, _footer(run, attempt, source, digest), raw=raw)
         for number, (attempt, report) in enumerate(said)
     ]
+
+
+def _listed(run: Run, reports: list[Report]) -> Report:
+    """A report that has only the titles of others."""
+    titles = [f"- {_clip(' '.join(report.title.split()))}" for report in reports]
+    why = f"A run becomes at most {ISSUES} issues. The journal of the lab has these {len(reports)} reports:"
+    return Report(title=f"{run.workload.name}: {len(reports)} further reports", body="\n".join([why, "", *titles]))
 
 
 def _issue(run: Run, number: int, report: Report, footer: str, *, raw: bool) -> Issue:
