@@ -19,12 +19,14 @@ from pytest_dispatch.core.model import (
     Workload,
 )
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.states import Event, ending_of, next_state
+from pytest_dispatch.core.states import ENDLESS, Event, ending_of, next_state
 from pytest_dispatch.core.verdict import judge, summary_of
 
 #: States in which a silent machine may lose the workload to another one that asks.
 TAKING = (State.ASSIGNED, State.DOWNLOADING)
 
+GRACE = 60.0  # seconds after a report in which more of them may follow
+REPORTING = 3600.0  # seconds after the first one in which they may in any case
 REPORTS = 1000  # that an attempt may have
 VOLUME = 64 * 2**20  # bytes that all of them may take
 
@@ -141,7 +143,8 @@ def verdict_on(
         detail: What broke, for a fault.
         blame: Whose fault it is if the table is not to say; where there are reports, they decide all the same.
     """
-    ending = ending_of(was, event, run.expect)
+    endless = was is State.REPORTED and event is Event.TIMEOUT and _still_reports(run.attempt)
+    ending = ENDLESS if endless else ending_of(was, event, run.expect)
     if ending is None:
         reports = run.attempt.reports
         return judge(reports, policy), summary_of(reports, policy)
@@ -151,11 +154,22 @@ def verdict_on(
         assign=format_duration(limits.assign),
         boot=format_duration(limits.boot),
         report=format_duration(limits.report),
+        reporting=format_duration(reporting(limits)),
         downloads=run.attempt.downloads,
         state=was.value,
         detail=plain_line(detail),
     )
     return blame or ending.outcome, reason
+
+
+def reporting(limits: Limits) -> float:
+    """Seconds that reports may go on after the first one."""
+    return max(limits.report, REPORTING)
+
+
+def _still_reports(attempt: Attempt) -> bool:
+    """Whether its latest report had come shortly before it ended."""
+    return attempt.since < max(report.at for report in attempt.reports) + GRACE
 
 
 def may_retry(run: Run, outcome: Outcome, event: Event, policy: Policy) -> bool:

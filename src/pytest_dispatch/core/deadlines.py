@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 
+from pytest_dispatch.core.attempts import GRACE, reporting
 from pytest_dispatch.core.model import Expect, Run, State
 
-GRACE = 60.0  # seconds after a report in which more of them may follow
 SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
 JUDGING = 300.0  # seconds in which a session that judges for itself has to: its hooks are asked one after the other
 
@@ -68,7 +68,7 @@ class Deadlines:
                 patience = limits.report
             case State.REPORTED:
                 latest = max([since, *(report.at for report in attempt.reports)])
-                patience = min(latest - since + GRACE, max(limits.report, GRACE))
+                patience = min(latest - since + GRACE, reporting(limits))
             case _:
                 patience = JUDGING
         return since + patience

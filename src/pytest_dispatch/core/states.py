@@ -133,6 +133,10 @@ UNRETURNED: dict[tuple[State, Event], Ending] = {
 }
 
 
+#: For a workload whose reports do not come to an end: what it meant to say is not known.
+ENDLESS = Ending(_WORKLOAD, "it was still reporting {reporting} after its first report on {machine}")
+
+
 def ending_of(state: State, event: Event, expect: Expect) -> Ending | None:
     """How an attempt ends that `event` took out of `state`; None where its reports decide."""
     own = UNRETURNED.get((state, event)) if expect is Expect.RETURN else None
