@@ -146,7 +146,7 @@ async def test_a_body_that_is_too_long_is_refused(bench: Bench) -> None:
     assert "67108864" in reply.json["error"]
 
 
-@pytest.mark.parametrize("query", ["after=x", "wait=", "after=nan", "wait=inf", "wait=-inf"])
+@pytest.mark.parametrize("query", ["after=x", "wait=", "after=nan", "wait=inf", "wait=-inf", "known=all"])
 async def test_a_query_that_is_no_number(bench: Bench, query: str) -> None:
     run = await bench.one()
     reply = await bench.api("GET", f"/runs/{run.id}?{query}")
@@ -255,6 +255,26 @@ async def test_a_long_poll_ends_when_its_time_is_over(bench: Bench) -> None:
 async def test_a_long_poll_behind_the_times_ends_at_once(bench: Bench) -> None:
     run = await bench.one()
     assert (await bench.api("GET", f"/runs/{run.id}?after=-1&wait=20")).status == 200
+
+
+async def test_a_caller_that_follows_gets_only_what_it_does_not_know(bench: Bench) -> None:
+    run = await bench.booted(policy=Policy(retry_failures=1))
+    for title in ("one", "two"):
+        await bench.report(title=title, result="failed", body=title)
+    await bench.download(run)
+    await bench.call("POST")
+    await bench.report(title="three")
+
+    async def told(known: str) -> list[list[str]]:
+        reply = await bench.api("GET", f"/runs/{run.id}?{known}")
+        return [[report["body"] or report["title"] for report in a["reports"]] for a in reply.json["run"]["attempts"]]
+
+    everything = [["one", "two"], ["three"]]
+    assert await told("") == everything
+    assert await told("known=1") == [["two"], ["three"]]
+    assert await told("known=2&known=0") == [[], ["three"]]
+    assert await told("known=2&known=1&known=7") == [[], []]
+    assert await told("known=-1&known=0.9") == everything
 
 
 # Events

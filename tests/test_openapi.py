@@ -24,7 +24,7 @@ from pytest_dispatch.core.model import Issue, Outcome, Policy
 from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.server.api import PREFIX, ROUTES
 from pytest_dispatch.server.openapi import describe
-from pytest_dispatch.server.wire import OpenSession, RunChange, Wanted
+from pytest_dispatch.server.wire import OpenSession, RunChange, RunView, Wanted
 
 
 @dataclass(kw_only=True)
@@ -201,6 +201,32 @@ def _ask_what_cannot_be(lab: EmbeddedLab, client: LabClient, session: str) -> No
     with pytest.raises(LabError, match="bearer token"):
         stranger.session(session)
     stranger.close()
+
+
+def test_who_follows_a_run_has_all_its_reports_and_was_sent_each_once(
+    lab: EmbeddedLab, recorder: Recorder, tmp_path: Path
+) -> None:
+    client = LabClient(lab.url, lab.token)
+    opened = client.open(OpenSession(source="w", policy=Policy()))
+    asked = workload(tmp_path / "a.efi", scenario="multi-report")
+    [view] = client.submit(opened.id, [Wanted(key="k", workload=asked)])
+    *_, followed = _until_it_ends(client, view)
+    told = b"".join(response.content for request, response in recorder.exchanges if "known=" in str(request.url))
+    whole = client.run(view.run.id)
+    client.end(opened.id)
+    client.close()
+    titles = [report.title for report in whole.run.attempt.reports]
+    assert titles == [f"a.efi: {which}" for which in ("platform", "certificate", "summary")]
+    assert followed.run == whole.run
+    assert [told.count(title.encode()) for title in titles] == [1, 1, 1]
+    recorder.judge(document_of(lab))
+
+
+def _until_it_ends(client: LabClient, view: RunView) -> Iterator[RunView]:
+    for seen in client.follow(view.run.id, view):
+        yield seen
+        if seen.run.outcome is not None:
+            return
 
 
 def test_the_judge_can_say_no(lab: EmbeddedLab, recorder: Recorder) -> None:

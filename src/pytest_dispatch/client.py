@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from pytest_dispatch.server.wire import (
     SessionView,
     Verdict,
     Wanted,
+    joined,
 )
 from pytest_dispatch.shapes import decode
 
@@ -68,21 +69,25 @@ class LabClient:
         """Close the session; what it still waits for is cancelled. If it is `kept`, it may yet be resumed."""
         self._call("DELETE", f"/sessions/{session}", query={"kept": str(int(kept))})
 
-    def run(self, run_id: str, after: int = -1, wait: float = 0.0) -> RunView:
-        """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed."""
-        query = {"after": str(after), "wait": str(wait)}
-        return self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
+    def run(self, run_id: str, after: int = -1, wait: float = 0.0, seen: RunView | None = None) -> RunView:
+        """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed.
+
+        The reports that it had when it was `seen` are not sent again: they are taken from there.
+        """
+        known = [str(len(attempt.reports)) for attempt in seen.run.attempts] if seen is not None else []
+        query: dict[str, str | list[str]] = {"after": str(after), "wait": str(wait), "known": known}
+        view = self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
+        return view if seen is None else replace(view, run=joined(view.run, seen.run), whole=seen.whole)
 
     def runs(self, session: str) -> list[RunView]:
         """All runs of a session, without their reports and consoles."""
         return self._ask(list[RunView], "GET", f"/sessions/{session}/runs")
 
-    def follow(self, run_id: str, after: int = -1) -> Iterator[RunView]:
-        """The run once it has moved past version `after`, and again whenever it moves; now and then when it has not."""
+    def follow(self, run_id: str, seen: RunView | None = None) -> Iterator[RunView]:
+        """The run once it has moved since it was `seen`, and again whenever it moves; now and then when it has not."""
         while True:
-            view = self.run(run_id, after, WAIT if after >= 0 else 0.0)
-            yield view
-            after = view.version
+            seen = self.run(run_id) if seen is None else self.run(run_id, seen.version, WAIT, seen)
+            yield seen
 
     def cancel(self, run_id: str) -> None:
         """Nobody waits for this run any more."""
@@ -130,7 +135,7 @@ class LabClient:
         method: str,
         path: str,
         body: object = None,
-        query: dict[str, str] | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
         wait: float = 0.0,
     ) -> T:
         answer = self._call(method, path, body, query, wait)
@@ -140,7 +145,12 @@ class LabClient:
             raise LabError(f"expected a lab at {self.url}, got an answer of something else: {error}") from error
 
     def _call(
-        self, method: str, path: str, body: object = None, query: dict[str, str] | None = None, wait: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Mapping[str, str | list[str]] | None = None,
+        wait: float = 0.0,
     ) -> bytes:
         """The answer's body; an answer may take `wait` seconds longer than usual."""
         content = None if body is None else msgspec.json.encode(body)

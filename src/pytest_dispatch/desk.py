@@ -107,19 +107,20 @@ class Desk:
             return seen
         try:
             with self.faults(), self.waiting():
-                views = self._views(self.runs[key], seen.version if seen else -1)
+                views = self._views(self.runs[key], seen)
                 return self._note(key, next(view for view in views if until(view)))
         except KeyboardInterrupt:
             # pytest reads the source of every frame on the way: let there be none of an HTTP library's
             raise KeyboardInterrupt from None
 
-    def _views(self, run_id: str, after: int) -> Iterator[RunView]:
-        """The run whenever it has moved past version `after`, and now and then when it has not."""
+    def _views(self, run_id: str, seen: RunView | None) -> Iterator[RunView]:
+        """The run whenever it has moved since it was `seen`, and now and then when it has not."""
+        after = seen.version if seen else -1
         while self.mirror is not None:
             view = self.mirror.next(run_id, after, LOOK) or self.lab.run(run_id)
             yield view
             after = view.version
-        yield from self.lab.follow(run_id, after)
+        yield from self.lab.follow(run_id, seen)
 
     def look(self, key: str) -> RunView:
         """The run as it stands.
@@ -141,7 +142,7 @@ class Desk:
             view = self.look(key)
         with self.faults():
             while view.filing and self.patience > 0:
-                view = self._note(key, self.lab.run(view.run.id, view.version, POLL))
+                view = self._note(key, self.lab.run(view.run.id, view.version, POLL, view))
                 self.patience -= POLL * view.filing
         return view
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hmac
 import math
 import re
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +33,7 @@ from pytest_dispatch.server.wire import (
     Verdict,
     Wanted,
     bare,
+    beyond,
     console_lines,
     slim,
 )
@@ -70,6 +71,7 @@ class Route:
         takes: Type of the request's JSON body, None where there is none.
         gives: Type of the answer's JSON body, or those of its events; None where there is none.
         query: Names of query parameters, all numbers and optional.
+        repeated: Likewise, of those that may be given several times.
         status: Of the answer when all is well.
         saved: It has an answer even when the lab is broken, if the journal has one.
     """
@@ -81,6 +83,7 @@ class Route:
     takes: Any = None
     gives: Any = None
     query: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
     status: int = 200
     saved: bool = False
 
@@ -170,14 +173,18 @@ def _json(value: object, status: int, headers: dict[str, str] | None = None) -> 
 
 
 def _number(request: web.Request, name: str, default: float) -> float:
-    given = request.query.get(name, str(default))
-    try:
-        number = float(given)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
-    return number
+    return next(_numbers(request, name), default)
+
+
+def _numbers(request: web.Request, name: str) -> Iterator[float]:
+    for given in request.query.getall(name, []):
+        try:
+            number = float(given)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
+        yield number
 
 
 def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView:
@@ -247,16 +254,21 @@ async def _runs(door: Door, request: web.Request, _body: None) -> list[RunView]:
 
 
 async def _run(door: Door, request: web.Request, _body: None) -> RunView:
-    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is."""
+    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is.
+
+    A caller that follows the run says how many reports of each attempt are known to it, and gets those beyond.
+    """
     orders, writer = door.lab.orders, door.lab.writer
     run_id = request.match_info["run"]
     after, wait = _number(request, "after", -1), min(_number(request, "wait", 0), LONGEST_WAIT)
+    known = [max(0, int(count)) for count in _numbers(request, "known")]
     give_up = writer.clock.now() + wait
     while orders.run(run_id).version <= after and (left := give_up - writer.clock.now()) > 0:
         if writer.stopping or writer.broken is not None:
             break
         await writer.moved(left)
-    return _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id), whole=True)
+    view = _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id), whole=True)
+    return replace(view, run=beyond(view.run, known)) if known else view
 
 
 async def _cancel(door: Door, request: web.Request, _body: None) -> None:
@@ -332,9 +344,11 @@ ROUTES = (
         method="GET",
         path="/runs/{run}",
         handler=_run,
-        summary="A run; with `after` and `wait`, its next change",
+        summary="A run; with `after` and `wait`, its next change; with `known`, once for each attempt, without so many"
+        " of its first reports",
         gives=RunView,
         query=("after", "wait"),
+        repeated=("known",),
         saved=True,
     ),
     Route(

@@ -78,7 +78,9 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
-    return [{"name": n, "in": "query", "schema": {"type": "number"}} for n in route.query]
+    number = {"type": "number"}
+    once = [{"name": n, "in": "query", "schema": number} for n in route.query]
+    return once + [{"name": n, "in": "query", "schema": {"type": "array", "items": number}} for n in route.repeated]
 
 
 def _headers(route: Route) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.states import Event
@@ -172,6 +173,20 @@ def brief(report: Report) -> Report:
 def bare(run: Run) -> Run:
     """The run without its reports."""
     return replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
+
+
+def beyond(run: Run, known: Sequence[int]) -> Run:
+    """The run without the first reports of each attempt, as many as are known."""
+    counts = chain(known, repeat(0))
+    attempts = tuple(replace(a, reports=a.reports[n:]) for a, n in zip(run.attempts, counts, strict=False))
+    return replace(run, attempts=attempts)
+
+
+def joined(run: Run, before: Run) -> Run:
+    """The run with its reports beyond those that it had before."""
+    had = chain((a.reports for a in before.attempts), repeat(()))
+    attempts = tuple(replace(a, reports=(*r, *a.reports)) for a, r in zip(run.attempts, had, strict=False))
+    return replace(run, attempts=attempts)
 
 
 def console_lines(lines: Iterable[tuple[float, str]]) -> tuple[ConsoleLine, ...]:
