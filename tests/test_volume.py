@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pytest_dispatch.core.attempts import VOLUME
 from pytest_dispatch.core.model import Case, Outcome, Policy, Report
 from pytest_dispatch.process import LabProcess
 from pytest_dispatch.report.volume import LINE, MESSAGE, NAME, NAMES, VolumeError, measured
+from pytest_dispatch.server.api import PREFIX
 from pytest_dispatch.server.beacon import REPORT_LIMIT
 from pytest_dispatch.server.wire import OpenSession, Wanted
 
@@ -112,10 +114,26 @@ def lab_pid() -> int:
     return pid
 
 
+class Reader(threading.Thread):
+    """Reads a session's event stream to its end, and counts its bytes."""
+
+    def __init__(self, client: LabClient, lab: LabProcess, session: str) -> None:
+        super().__init__()
+        self.told = 0
+        self._url = f"{client.url}{PREFIX}/sessions/{session}/events"
+        self._headers = {"Authorization": f"Bearer {lab.token}"}
+        self.start()
+
+    def run(self) -> None:
+        with httpx.stream("GET", self._url, headers=self._headers, timeout=60) as stream:
+            for piece in stream.iter_raw():
+                self.told += len(piece)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="measures by /proc, as Linux has it")
 @fault(
     "Hostile input",
-    "a workload sends report after report, each full of labels, cases, or characters that take much room",
+    "a workload sends report after report, full of labels, cases, or characters that take much room",
     outcome="what came before counts; memory and disk stay bounded",
     told="413: at most 64 MiB in all reports of one boot",
 )
@@ -129,10 +147,13 @@ def test_what_one_boot_may_fill_is_bounded(tmp_path: Path) -> None:
         with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=60) as machine:
             machine.get(f"{lab.url}/dispatch").raise_for_status()
             machine.post(f"{lab.url}/dispatch").raise_for_status()
+            reader = Reader(client, lab, session)
             before, answers = resident(lab_pid()), list[httpx.Response]()
             for data, _ in zip(hostile(), range(24), strict=False):
                 assert len(data) <= REPORT_LIMIT
                 answers.append(machine.put(f"{lab.url}/dispatch", content=data))
+            small = [{"title": f"small {n}"} for n in range(80)]
+            answers += [machine.put(f"{lab.url}/dispatch", json=each) for each in small]
             after = resident(lab_pid())
         assert {answer.status_code for answer in answers} == {200, 413}
         assert {a.text for a in answers if a.status_code == 413} == {
@@ -147,4 +168,6 @@ def test_what_one_boot_may_fill_is_bounded(tmp_path: Path) -> None:
     finally:
         client.close()
         lab.stop()
+    reader.join()
+    assert reader.told < VOLUME  # no case twice, whatever came after it
     assert sum(file.stat().st_size for file in tmp_path.glob("journal.db*")) < 1.2 * VOLUME
