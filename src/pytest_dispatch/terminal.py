@@ -15,6 +15,7 @@ import pytest
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.verdict import told_refusal
 from pytest_dispatch.report.timeline import EMOJI, outcome_beside
 from pytest_dispatch.screen import Screen
 from pytest_dispatch.table import table_lines
@@ -168,7 +169,8 @@ def _line(change: RunChange) -> str:
     attempt = change.run.attempts[change.attempt - 1]
     where = f" on {attempt.machine}" if attempt.machine else ""
     again = f", attempt {change.attempt}" if change.attempt > 1 else ""
-    why = f": {attempt.reason}" if attempt.reason else ""
+    said = f"a report was refused: {told_refusal(attempt.refused[-1])}" if change.event is Event.REFUSE else ""
+    why = f": {said or attempt.reason}" if said or attempt.reason else ""
     text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome_beside(attempt)}{why}"
     return f"{EMOJI[attempt.state]} {plain_line(text, 400)}"
 

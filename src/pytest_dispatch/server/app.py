@@ -213,12 +213,15 @@ class LabServer:
 
     async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
         """A report belongs to what ran when its request began, or when its token was replaced."""
-        began = min(began, bearer.until)
+        began, data = min(began, bearer.until), bytearray()
         try:
             async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
-                return await beacon.put(request, self._lab, bearer, began)
+                return await beacon.put(request, self._lab, bearer, began, data)
         except TimeoutError:
-            return web.Response(status=408, text=f"expected all of it within {format_duration(self._bounds.body)}\n")
+            why = f"expected all of it within {format_duration(self._bounds.body)}"
+            if request.content.at_eof():  # it is the lab that is slow, and may have taken it
+                return web.Response(status=408, text=f"{why}\n")
+            return beacon.refuse(self._lab, bearer.machine, began, data, beacon.RefusedError(408, why, whole=False))
 
     async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
         """Why this request is none that a machine makes."""
