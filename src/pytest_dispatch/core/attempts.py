@@ -29,6 +29,7 @@ TAKING = (State.ASSIGNED, State.DOWNLOADING)
 
 REPORTS = 1000  # that an attempt may have
 TEXT = 64 * 2**20  # characters that all of them may have
+DETAIL = 500  # characters of what broke, such as the last words of an emulator
 REFUSALS = 20  # reports that the lab did not take, of which an attempt is to tell
 
 
@@ -175,7 +176,7 @@ def verdict_on(
         report=format_duration(limits.report),
         downloads=run.attempt.downloads,
         state=was.value,
-        detail=plain_line(detail),
+        detail=plain_line(detail, DETAIL),
     )
     if refused:
         reason = refused if (event, run.expect) in _NOTHING_CAME else f"{reason}; {refused}"
