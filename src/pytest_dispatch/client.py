@@ -86,9 +86,17 @@ class LabClient:
         """Nobody waits for this run any more."""
         self._call("DELETE", f"/runs/{run_id}")
 
-    def decide(self, run_id: str, outcome: Outcome | None, reason: str, issues: tuple[Issue, ...] | None) -> None:
-        """The session's own verdict on the latest attempt."""
-        verdict = Verdict(outcome=outcome, reason=reason, issues=issues)
+    def decide(
+        self,
+        run_id: str,
+        outcome: Outcome | None,
+        reason: str,
+        issues: tuple[Issue, ...] | None,
+        *,
+        final: bool = False,
+    ) -> None:
+        """The session's own verdict on the latest attempt; if it is `final`, there is no further one."""
+        verdict = Verdict(outcome=outcome, reason=reason, issues=issues, final=final)
         self._call("POST", f"/runs/{run_id}/verdict", verdict)
 
     def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | dict[str, int]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,10 +26,12 @@ from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.terminal import TerminalDisplay
-from pytest_dispatch.watcher import Watcher
+from pytest_dispatch.watcher import Watcher, what_hook_raised
 from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_dispatch.embedded import EmbeddedLab
     from pytest_dispatch.pipe import Stopped
     from pytest_dispatch.process import LabProcess
@@ -108,8 +109,9 @@ class DispatchSession:
 
             listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
         workloads = list(listing.workloads)
-        with _hook_errors("pytest_dispatch_workloads"):
-            self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
+        hook = self._config.hook.pytest_dispatch_workloads
+        with _hook_errors(hook):
+            hook(config=self._config, workloads=workloads)
         _check_workloads(workloads)
         return Listing(name=settings.folder_name or listing.name, workloads=tuple(workloads))
 
@@ -290,7 +292,7 @@ def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
 
 
 @contextmanager
-def _hook_errors(hook: str) -> Iterator[None]:
+def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
     """What a user's hook raises is told in one line that says where; but those who want pytest to end have their way.
 
     Raises:
@@ -301,9 +303,7 @@ def _hook_errors(hook: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, pytest.exit.Exception, pytest.UsageError, DispatchError):
         raise
     except BaseException as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        what = plain_line(f"{type(error).__name__}: {error}", 400)
-        raise ConfigError(f"{hook} raised {what} ({place.filename}, line {place.lineno})") from error
+        raise ConfigError(what_hook_raised(hook, error)) from error
 
 
 def _check_workloads(workloads: Iterable[object]) -> None:

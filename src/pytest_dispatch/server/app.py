@@ -17,6 +17,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.plain import what_was_raised
 from pytest_dispatch.lab.tokens import Bearer, UsedError
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
@@ -187,7 +188,7 @@ class LabServer:
             return await self._answer(request, bearer, began)
         except Exception as error:  # a defect of ours, which must not end as a failure of the workload
             if not bearer.replaced:  # else it was about what ran before
-                why = f"the lab broke down over it: {type(error).__name__}: {error}"
+                why = f"the lab broke down over it: {what_was_raised(error)}"
                 self._lab.gate.broke_down(bearer.machine, why)
             raise
         finally:

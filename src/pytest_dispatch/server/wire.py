@@ -110,11 +110,12 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The session's own verdict; None leaves the outcome, or the issues, to the lab."""
+    """The session's own verdict; None leaves the outcome, or the issues, to the lab; `final` rules out a retry."""
 
     outcome: Outcome | None = None
     reason: str = ""
     issues: tuple[Issue, ...] | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
