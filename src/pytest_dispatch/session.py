@@ -17,7 +17,7 @@ from pytest_dispatch.core.model import Kind, Run, Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
-from pytest_dispatch.header import header
+from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
 from pytest_dispatch.items import DispatchReports
 from pytest_dispatch.kinds import known
@@ -113,7 +113,10 @@ class DispatchSession:
         with _hook_errors(hook):
             hook(config=self._config, workloads=workloads)
         _check_workloads(workloads)
-        return Listing(name=settings.folder_name or listing.name, workloads=tuple(workloads))
+        names = {workload.name for workload in workloads}  # of which a hook may have added some
+        left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
+        name = settings.folder_name or listing.name
+        return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
         from pytest_dispatch.client import LabClient  # and with it an HTTP client: not for those who only look
@@ -148,7 +151,7 @@ class DispatchSession:
             return []
         with _usage_errors(), _explained(self._lab):
             line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
-        return [line, *filter(None, [self._damage])]
+        return [line, *left_out(desk.listing), *filter(None, [self._damage])]
 
     # Under way
 
@@ -215,7 +218,10 @@ class DispatchSession:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say; with `-q` only what should not have been."""
         troubles = [*filter(None, [self._damage]), *self._troubles, *(self._watcher.troubles if self._watcher else [])]
-        lines = [*self._facts, *troubles] if self._config.get_verbosity() >= 0 else troubles
+        if self._config.get_verbosity() >= 0:
+            lines = [*self._facts, *troubles]
+        else:  # there was no header to tell what was left out
+            lines = [*(left_out(self._desk.listing) if self._desk is not None else ()), *troubles]
         if lines:
             terminalreporter.section("dispatch")
             for line in lines:
