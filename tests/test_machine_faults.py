@@ -728,6 +728,8 @@ async def test_a_workload_gets_no_other_one(
         assert bench.now(first) == before
         if before.outcome is None:  # else it is the next attempt's story
             assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"]  # once is enough
+        [notice] = bench.lab.notices.all()
+        assert (notice.machine, notice.what, notice.why, notice.times) == ("one", "refused", f"403, {SAID}", 2)
         assert bench.attempt(second).state is State.UNASSIGNED
         tower.boot()
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"

@@ -11,6 +11,7 @@ import msgspec
 
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.server.wire import (
     Opened,
     OpenSession,
@@ -99,8 +100,11 @@ class LabClient:
         verdict = Verdict(outcome=outcome, reason=reason, issues=issues, final=final)
         self._call("POST", f"/runs/{run_id}/verdict", verdict)
 
-    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | dict[str, int]]]:
-        """Changes as they come, each with its number; a dict is the download progress in bytes by run."""
+    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | Notice | dict[str, int]]]:
+        """Changes as they come, each with its number; a dict is the download progress in bytes by run.
+
+        Notices are told from the first one on, each once.
+        """
         from httpx_sse import connect_sse
 
         headers = {"Last-Event-ID": str(after)}
@@ -116,6 +120,8 @@ class LabClient:
                     if event.event == "change":
                         after = int(event.id)
                         yield after, decode(event.data, RunChange)
+                    elif event.event == "notice":
+                        yield after, decode(event.data, Notice)
                     else:
                         yield after, decode(event.data, dict[str, int])
         except (httpx.HTTPError, httpx.StreamError) as error:

@@ -56,6 +56,9 @@ class Ending:
         views = client.runs(self._session)
         self._watcher.catch_up({view.run.id: view.version for view in views})
         session = client.session(self._session)
+        for notice in session.notices:
+            self._display.noticed(notice)
+        self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
         self.facts += [plain_line(line, 400) for line in summary_lines(views, session)]
         self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
         client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again

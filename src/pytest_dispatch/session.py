@@ -217,7 +217,8 @@ class DispatchSession:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say; with `-q` only what should not have been."""
-        troubles = [*filter(None, [self._damage]), *self._troubles, *(self._watcher.troubles if self._watcher else [])]
+        of_hooks = self._watcher.troubles if self._watcher else []
+        troubles = [*filter(None, [self._damage]), *self._display.notices(), *self._troubles, *of_hooks]
         if self._config.get_verbosity() >= 0:
             lines = [*self._facts, *troubles]
         else:  # there was no header to tell what was left out

@@ -12,6 +12,7 @@ import pytest
 from pytest_dispatch.core.attempts import may_retry
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Run
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.plain import plain_line, what_was_raised
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.report.markdown import issues_for
@@ -34,6 +35,10 @@ class Display(Protocol):
 
     def changed(self, change: RunChange) -> None:
         """A run moved."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """Something befell a machine."""
         ...
 
     def progressed(self, sent: dict[str, int]) -> None:
@@ -123,6 +128,8 @@ class Watcher:
             self._after = number
             if isinstance(news, dict):
                 self._display.progressed(news)
+            elif isinstance(news, Notice):
+                self._display.noticed(news)
             else:
                 self._take(news)
             if self._stopping.is_set():

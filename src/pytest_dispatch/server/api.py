@@ -222,6 +222,8 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
         issues_filed=post.filed,
         unfiled=post.unfiled,
         mdns=door.mdns(),
+        notices=door.lab.notices.all(),
+        more_notices=door.lab.notices.more,
     )
 
 

@@ -48,6 +48,7 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
     """The texts of the events, and a comment where there are none for a while: a reader that has left is noticed so."""
     clock, progress = lab.writer.clock, lab.gate.progress
     told: dict[str, int] = {}
+    noticed = 0
     texts: list[bytes] = []
     spoke = clock.now()
     async with aclosing(lab.orders.changes(session, after)) as changes:
@@ -56,6 +57,9 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
                 number, change = item
                 texts.append(b"id: %d\n" % number + _event("change", _seen(lab, change)))
                 continue
+            for notice in lab.notices.all()[noticed:]:
+                noticed += 1
+                texts.append(_event("notice", notice))
             if told != progress:
                 told = dict(progress)
                 texts.append(_event("progress", told))

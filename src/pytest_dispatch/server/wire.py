@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.states import Event
 
 
@@ -98,6 +99,8 @@ class SessionView:
         unfiled: A line for each reason for which issues are not filed so far: `kept for the next session: …` or
             `given up: …`.
         mdns: The name under which the lab is announced, or why it is not.
+        notices: What befell machines that no run tells of.
+        more_notices: How many more of these there would be.
     """
 
     id: str
@@ -106,6 +109,8 @@ class SessionView:
     issues_filed: int = 0
     unfiled: tuple[str, ...] = ()
     mdns: str = ""
+    notices: tuple[Notice, ...] = ()
+    more_notices: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
