@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import Idle, Run, State
 from pytest_dispatch.core.notices import Notices
@@ -330,6 +331,7 @@ class Lab:
             return
         self._fleet.wake()
         for name in late:
+            self.notice(name, "late", "", f"it did not ask what to boot for {format_duration(patience)}")
             self._fleet.prod(name, patience)
         if self._fleet.lost and not any(map(known_by_address, queue.machines)):
             for run in waiting:
