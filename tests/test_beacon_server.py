@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -215,13 +216,15 @@ DEEP = b'{"title": "x", "y": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 )
 async def test_what_is_no_report_is_refused_with_the_reason(bench: Bench, body: bytes, why: str) -> None:
     run = await bench.booted()
-    before = bench.now(run)
+    before = bench.attempt(run)
     reply = await bench.call("PUT", body=body)
     assert reply.status == 400
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
     assert reply.text.startswith(why)
     assert reply.text.count("\n") == 1
-    assert bench.now(run) == before
+    [refusal] = bench.attempt(run).refused
+    assert (refusal.why, refusal.whole) == (reply.text.removesuffix("\n"), True)
+    assert replace(bench.attempt(run), refused=()) == before
     assert (await bench.report()).status == 200
 
 
@@ -282,17 +285,20 @@ async def test_a_packed_report_is_measured_unpacked(bench: Bench) -> None:
     assert bench.attempt(run).state is State.BOOTING
 
 
-async def test_a_machine_that_goes_away_within_its_report_changes_nothing(
+async def test_a_machine_that_goes_away_within_its_report_is_told_of(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = await bench.booted()
-    before = bench.now(run)
+    before = bench.attempt(run)
     wire = await bench.wire()
     await wire.send(f'PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: 20\r\n\r\n{{"title": ')
     await asyncio.sleep(0.01)
     wire.reset()
-    await bench.call("GET", "/elsewhere")
-    assert bench.now(run) == before
+    await until(lambda: bench.attempt(run).refused)
+    [refusal] = bench.attempt(run).refused
+    assert (refusal.begins, refusal.whole) == ('{"title":', False)
+    assert refusal.why.startswith("expected a whole request: ")
+    assert replace(bench.attempt(run), refused=()) == before
     assert not caplog.records
 
 

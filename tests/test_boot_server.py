@@ -540,6 +540,9 @@ async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: B
 # Who may
 
 
+NOT_ALLOWED = "this machine may not boot here: --dispatch-allow does not name its address"
+
+
 async def test_only_allowed_networks_may_boot_and_report(tmp_path: Path) -> None:
     allow = (ipaddress.ip_network("127.0.1.0/24"), ipaddress.ip_network("fd00::/8"))
     async with running_lab(tmp_path, allow=allow) as bench:
@@ -547,7 +550,7 @@ async def test_only_allowed_networks_may_boot_and_report(tmp_path: Path) -> None
         for method in ("HEAD", "GET", "POST", "PUT"):
             reply = await bench.call(method, source="127.0.0.2", body=b"{}" if method == "PUT" else b"")
             assert reply.status == 403
-            assert method == "HEAD" or reply.text == "this machine may not boot here\n"
+            assert method == "HEAD" or reply.text == f"{NOT_ALLOWED}\n"
         assert not bench.lab.queue.machines
         assert (await bench.call("HEAD", source="127.0.1.2")).status == 200
         assert bench.attempt(run).machine == "127.0.1.2"

@@ -387,7 +387,7 @@ async def test_a_body_that_cannot_be_unpacked_is_nobody_else_s_matter(
     assert not caplog.records  # which would be kept in memory, and shown
 
 
-@hostile("a workload reports without end", f"413: at most {REPORTS} reports of one boot", "what came before counts")
+@hostile("a workload reports without end", f"413: at most {REPORTS} reports of one boot", "not a pass")
 async def test_a_workload_that_reports_without_end_is_stopped(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         run = await bench.booted()
@@ -401,7 +401,8 @@ async def test_a_workload_that_reports_without_end_is_stopped(tmp_path: Path) ->
         (known,) = await report_on(wires[0], ["7 7"])
         assert known.status == 200
         await bench.call("HEAD")
-        assert bench.now(run).outcome is Outcome.PASSED
+        ended = bench.now(run)
+        assert (ended.outcome, ended.reason.partition(": ")[0]) == (Outcome.FAILED, "its report was refused")
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,26 @@ def test_links_that_lead_nowhere_are_no_workloads(tmp_path: Path) -> None:
     (tmp_path / "lost.efi").symlink_to("nothing")
     for name in ("circle", "circle.efi", "dispatch.toml"):
         (tmp_path / name).symlink_to(name)
-    assert [each.name for each in list_folder(tmp_path, "lab").workloads] == ["a.efi"]
+    listing = list_folder(tmp_path, "lab")
+    assert [each.name for each in listing.workloads] == ["a.efi"]
+    assert [name for name, _ in listing.left_out] == ["circle.efi", "lost.efi"]
     (tmp_path / "dispatch.toml").unlink()
     fill(tmp_path, manifest='[[workload]]\nfile = "circle.efi"')
     assert complaint(tmp_path).endswith("expected a file in this folder, 'circle.efi' is none")
+
+
+def test_what_is_named_as_workloads_are_and_is_none_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi", ".hidden.efi", "notes.txt")
+    (tmp_path / "folder.IMG").mkdir()
+    os.mkfifo(tmp_path / "pipe.iso")
+    why = "expected a file, got a folder, something special, or a link that leads nowhere"
+    assert list_folder(tmp_path, "lab").left_out == (("folder.IMG", why), ("pipe.iso", why))
+
+
+def test_what_a_manifest_does_not_list_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi", "b.efi", "c.efi", manifest='[[workload]]\nname = "x"\nfile = "c.efi"')
+    why = "dispatch.toml does not list it: add a [[workload]] table with its name"
+    assert list_folder(tmp_path, "lab").left_out == (("a.efi", why), ("b.efi", why))
 
 
 def test_listing_reads_no_workload(tmp_path: Path) -> None:

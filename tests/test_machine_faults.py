@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -424,8 +424,8 @@ HANGS = "it did not ask what to boot for 15m"
     "a machine that the plugin brings up is on and never asks (its firmware hangs)",
     outcome="after half of `--dispatch-assign-timeout` in which work waits, it is powered off and on; after the third "
     "time in a row it is given up, and if no other is left, the rest are errors at once",
-    told=f"its console: `{HANGS}, so it is powered off and on`; at last `no machine is left: sim-1: {HANGS}, 3 times"
-    " in a row`",
+    told=f"the terminal, and its console: `{HANGS}, so it is powered off and on`; at last `no machine is left: sim-1: "
+    f"{HANGS}, 3 times in a row`",
 )
 async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None:
     tower = Tower("one")
@@ -436,6 +436,7 @@ async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None
         await until(lambda: len(tower.urls) == 2)
         await _says_that_it_runs(bench, tower.target(), run)
         assert [text for _, text in bench.lab.console(bench.now(run))] == [f"{HANGS}, so it is powered off and on"]
+        assert [(n.machine, n.what, n.why) for n in bench.lab.notices.all()] == [("one", "late", HANGS)]
         await another_passes(bench)
 
 
@@ -567,7 +568,8 @@ async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: Benc
     "Machines",
     "its address changes between boot and report (DHCP); it has no token",
     outcome="refused with 417, as nobody can tell it from a stranger; the run ends by its time-out",
-    told="`meanwhile 192.168.1.77, which runs nothing here, sent a report: has the address of 192.168.1.31 changed?`",
+    told="the terminal: who was refused; `meanwhile 192.168.1.77, which runs nothing here, sent a report: has the"
+    " address of 192.168.1.31 changed?`",
 )
 async def test_a_machine_without_a_token_has_another_address(
     bench: Bench, booted: bool, method: str, seconds: float, outcome: Outcome, said: str
@@ -590,7 +592,7 @@ async def test_a_machine_without_a_token_has_another_address(
     "Machines",
     "somebody uses the boot URL of a machine from before it was powered on again (replay)",
     outcome="refused with 403; a report counts for what ran before, if for anything, and changes no outcome",
-    told="nothing, or a report that is shown as late",
+    told="the terminal: who was refused, and why; or a report that is shown as late",
 )
 async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: Path) -> None:
     tower = Tower("one")
@@ -644,7 +646,7 @@ async def is_refused(bench: Bench, target: str, *methods: str) -> None:
     "Machines",
     "somebody uses the boot URL of a machine from before its reset, which a workload gave away (replay)",
     outcome="refused with 403; a report counts for what ran before, if for anything, and changes no outcome",
-    told="nothing, or a report that is shown as late",
+    told="the terminal: who was refused, and why; or a report that is shown as late",
 )
 async def test_a_token_is_good_for_one_boot(tmp_path: Path) -> None:
     tower = Tower("one")
@@ -712,7 +714,7 @@ async def _reports(bench: Bench, target: str, run: Run) -> None:
     "Machines",
     "a workload asks with its own boot URL for the next workload, to speak for that one too",
     outcome="refused with 403; the next one is for a machine that boots anew",
-    told="the workload, and the machine's console: `this boot URL is of an earlier boot`",
+    told="the workload, the terminal, and the machine's console: `this boot URL is of an earlier boot`",
 )
 async def test_a_workload_gets_no_other_one(
     tmp_path: Path, expect: Expect, does: Callable[[Bench, str, Run], Awaitable[None]], outcome: Outcome
@@ -728,6 +730,8 @@ async def test_a_workload_gets_no_other_one(
         assert bench.now(first) == before
         if before.outcome is None:  # else it is the next attempt's story
             assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"]  # once is enough
+        [notice] = bench.lab.notices.all()
+        assert (notice.machine, notice.what, notice.why, notice.times) == ("one", "refused", f"403, {SAID}", 2)
         assert bench.attempt(second).state is State.UNASSIGNED
         tower.boot()
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"
@@ -984,12 +988,12 @@ async def test_two_thousand_idle_connections(bench: Bench) -> None:
 )
 async def test_machines_that_vanish_within_a_request(bench: Bench) -> None:
     run = await bench.booted(A)
-    before = bench.now(run)
+    before = bench.attempt(run)
     for sent in ("", "HEAD /disp", "PUT /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"):
         wire = await bench.wire(A)
         await wire.send(sent)
         await another_passes(bench)
-    assert bench.now(run) == before
+    assert replace(bench.attempt(run), refused=()) == before  # what broke off may be told of
     assert (await bench.report(A)).status == 200
 
 
@@ -1006,6 +1010,6 @@ async def test_a_defect_of_ours_is_the_lab_s_fault(bench: Bench, caplog: pytest.
     assert (await bench.call("GET", source=A)).status == 500
     outcome, why = ended(bench, run)
     assert outcome is Outcome.ERROR
-    assert why.startswith(f"{A}: the lab broke down over it: KeyError: {run.id!r}")
+    assert why.startswith(f"{A}: the lab broke down over it: KeyError: {run.id!r} (")
     assert any(record.exc_info for record in caplog.records)  # for whoever mends it
     await another_passes(bench)

@@ -21,6 +21,7 @@ from labs import embedded, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Policy
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.server.api import PREFIX, ROUTES
 from pytest_dispatch.server.openapi import describe
@@ -140,7 +141,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     client = LabClient(lab.url, lab.token)
     policy = Policy(judged=True, retries=0)
     opened = client.open(OpenSession(source="w", policy=policy, issues=(), resume=True))
-    changes: list[RunChange | dict[str, int]] = []
+    changes: list[RunChange | Notice | dict[str, int]] = []
     reader = threading.Thread(target=lambda: changes.extend(_until_over(client, opened.id)))
     reader.start()
     scenarios = ("pass", "fail", "multi-report", "hang")
@@ -176,7 +177,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 421}
 
 
-def _until_over(client: LabClient, session: str) -> Iterator[RunChange | dict[str, int]]:
+def _until_over(client: LabClient, session: str) -> Iterator[RunChange | Notice | dict[str, int]]:
     over: set[str] = set()
     for _, change in client.changes(session, 0):
         yield change

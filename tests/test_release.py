@@ -104,7 +104,23 @@ def test_an_old_asset_has_no_digest_and_a_strange_one_does_not_count(github: Fak
 def test_an_asset_that_is_still_being_uploaded_is_left_out(github: FakeGitHub) -> None:
     publish(github)
     github.asset(REPO, "example", "disk.iso").state = "open"
-    assert [each.name for each in list_release(REPO, None, None, github.url).workloads] == ["workload-7.efi"]
+    listing = list_release(REPO, None, None, github.url)
+    assert [each.name for each in listing.workloads] == ["workload-7.efi"]
+    why = "its upload is not complete (state 'open'): delete it and upload it again"
+    assert listing.left_out == (("disk.iso", why),)
+
+
+def test_an_asset_that_is_named_as_a_workload_and_has_another_type_is_told(github: FakeGitHub) -> None:
+    other = "application/octet-stream"
+    assets = {"a.efi": (EFI, b"MZ"), "odd": (ISO, b"MZ"), "d.IMG": (other, b"?"), "b.iso": ("", b"?")}
+    github.add_release(REPO, "v1", assets)
+    listing = list_release(REPO, "v1", None, github.url)
+    assert [each.name for each in listing.workloads] == ["a.efi", "odd"]
+    again = ": delete it and upload it again with that one"
+    assert listing.left_out == (
+        ("b.iso", f"expected the content type application/vnd.dispatch+iso, got none{again}"),
+        ("d.IMG", f"expected the content type application/vnd.dispatch+img, got application/octet-stream{again}"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ from pytest_dispatch.core.states import ENDINGS, NEXT, UNRETURNED, Event, ending
 # A column for each event in the order of the first line, a row for each state; a dot where the event means nothing.
 # U unassigned, A assigned, D downloading, L downloaded, B booting, R reported, F finished, X failed
 GRID = """
-   assign ask send break sent boot report return complete timeout silence fault cancel
-U  A      .   .    .     .    .    .      .      .        X       .       X     X
-A  .      A   D    .     .    .    .      .      .        X       X       X     X
-D  .      D   D    D     L    B    .      .      .        X       X       X     X
-L  .      L   L    L     L    B    .      X      F        X       .       X     X
-B  .      .   .    .     .    B    R      X      F        X       .       X     X
-R  .      .   .    .     .    R    R      F      .        F       .       F     F
-F  .      .   .    .     .    .    F      .      .        .       .       .     .
-X  .      .   .    .     .    .    X      .      .        .       .       .     .
+   assign ask send break sent boot report refuse return complete timeout silence fault cancel
+U  A      .   .    .     .    .    .      .      .      .        X       .       X     X
+A  .      A   D    .     .    .    .      .      .      .        X       X       X     X
+D  .      D   D    D     L    B    .      .      .      .        X       X       X     X
+L  .      L   L    L     L    B    .      .      X      F        X       .       X     X
+B  .      .   .    .     .    B    R      B      X      F        X       .       X     X
+R  .      .   .    .     .    R    R      R      F      .        F       .       F     F
+F  .      .   .    .     .    .    F      F      .      .        .       .       .     .
+X  .      .   .    .     .    .    X      X      .      .        .       .       .     .
 """
 LETTERS = dict(zip("UADLBRFX", State, strict=True))
 
@@ -120,7 +120,7 @@ def test_what_an_ending_says(pair: tuple[State, Event], expect: Expect) -> None:
 
 def test_there_is_a_text_for_every_way_to_fail_and_for_no_other_pair() -> None:
     failing = {(state, event) for state, row in NEXT.items() for event, to in row.items() if to is State.FAILED}
-    failing -= {(State.FAILED, Event.REPORT)}
+    failing -= {(State.FAILED, Event.REPORT), (State.FAILED, Event.REFUSE)}
     assert set(ENDINGS) == failing == set(parsed(TEXTS))
     assert set(UNRETURNED) == set(parsed(RETURN_TEXTS)) <= failing
 

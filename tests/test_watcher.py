@@ -10,6 +10,7 @@ import pytest
 
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.model import Outcome, Policy, Run
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession, RunChange
@@ -40,6 +41,9 @@ class Quiet:
 
     def progressed(self, sent: dict[str, int]) -> None:
         """Bytes were sent."""
+
+    def noticed(self, notice: Notice) -> None:
+        """Something befell a machine."""
 
 
 class Hooks:

@@ -12,6 +12,7 @@ import msgspec
 
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Report, Run
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.server.wire import (
     Opened,
     OpenSession,
@@ -93,15 +94,23 @@ class LabClient:
         """Nobody waits for this run any more."""
         self._call("DELETE", f"/runs/{run_id}")
 
-    def decide(self, run_id: str, outcome: Outcome | None, reason: str, issues: tuple[Issue, ...] | None) -> None:
-        """The session's own verdict on the latest attempt."""
-        verdict = Verdict(outcome=outcome, reason=reason, issues=issues)
+    def decide(
+        self,
+        run_id: str,
+        outcome: Outcome | None,
+        reason: str,
+        issues: tuple[Issue, ...] | None,
+        *,
+        final: bool = False,
+    ) -> None:
+        """The session's own verdict on the latest attempt; if it is `final`, there is no further one."""
+        verdict = Verdict(outcome=outcome, reason=reason, issues=issues, final=final)
         self._call("POST", f"/runs/{run_id}/verdict", verdict)
 
-    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | dict[str, int]]]:
+    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | Notice | dict[str, int]]]:
         """Changes as they come, each with its number; a dict is the download progress in bytes by run.
 
-        The reports of a change's run are without their long texts.
+        The reports of a change's run are without their long texts. Notices are told from the first one on, each once.
         """
         from httpx_sse import connect_sse
 
@@ -124,6 +133,8 @@ class LabClient:
                         after = int(event.id)
                         change = decode(event.data, RunChange)
                         yield after, replace(change, run=_with_reports(change.run, reports))
+                    elif event.event == "notice":
+                        yield after, decode(event.data, Notice)
                     else:
                         yield after, decode(event.data, dict[str, int])
         except (httpx.HTTPError, httpx.StreamError) as error:

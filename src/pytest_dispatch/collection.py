@@ -124,4 +124,6 @@ def check_names(desk: Desk) -> None:
     """
     known = {workload.name for workload in desk.listing.workloads}
     for name in sorted((desk.wanted or frozenset()) - known):
-        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} (it has: {desk.known})")
+        why = dict(desk.listing.left_out).get(name)
+        told = f"it was left out: {why}" if why else f"it has: {desk.known}"
+        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} ({told})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pytest_dispatch.core.model import Kind, Run, Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
-from pytest_dispatch.header import header
+from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
 from pytest_dispatch.items import DispatchReports
 from pytest_dispatch.kinds import known
@@ -28,10 +27,12 @@ from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.terminal import TerminalDisplay
 from pytest_dispatch.unprinted import take_off
-from pytest_dispatch.watcher import Watcher
+from pytest_dispatch.watcher import Watcher, what_hook_raised
 from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_dispatch.embedded import EmbeddedLab
     from pytest_dispatch.pipe import Stopped
     from pytest_dispatch.process import LabProcess
@@ -110,10 +111,14 @@ class DispatchSession:
 
             listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
         workloads = list(listing.workloads)
-        with _hook_errors("pytest_dispatch_workloads"):
-            self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
+        hook = self._config.hook.pytest_dispatch_workloads
+        with _hook_errors(hook):
+            hook(config=self._config, workloads=workloads)
         _check_workloads(workloads)
-        return Listing(name=settings.folder_name or listing.name, workloads=tuple(workloads))
+        names = {workload.name for workload in workloads}  # of which a hook may have added some
+        left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
+        name = settings.folder_name or listing.name
+        return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
         from pytest_dispatch.client import LabClient  # and with it an HTTP client: not for those who only look
@@ -148,7 +153,7 @@ class DispatchSession:
             return []
         with _usage_errors(), _explained(self._lab):
             line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
-        return [line, *filter(None, [self._damage])]
+        return [line, *left_out(desk.listing), *filter(None, [self._damage])]
 
     # Under way
 
@@ -217,8 +222,12 @@ class DispatchSession:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say; with `-q` only what should not have been."""
-        troubles = [*filter(None, [self._damage]), *self._troubles, *(self._watcher.troubles if self._watcher else [])]
-        lines = [*self._facts, *self._further, *troubles] if self._config.get_verbosity() >= 0 else troubles
+        of_hooks = self._watcher.troubles if self._watcher else []
+        troubles = [*filter(None, [self._damage]), *self._display.notices(), *self._troubles, *of_hooks]
+        if self._config.get_verbosity() >= 0:
+            lines = [*self._facts, *self._further, *troubles]
+        else:  # there was no header to tell what was left out
+            lines = [*(left_out(self._desk.listing) if self._desk is not None else ()), *troubles]
         if lines:
             terminalreporter.section("dispatch")
             for line in lines:
@@ -295,7 +304,7 @@ def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
 
 
 @contextmanager
-def _hook_errors(hook: str) -> Iterator[None]:
+def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
     """What a user's hook raises is told in one line that says where; but those who want pytest to end have their way.
 
     Raises:
@@ -306,9 +315,7 @@ def _hook_errors(hook: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, pytest.exit.Exception, pytest.UsageError, DispatchError):
         raise
     except BaseException as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        what = plain_line(f"{type(error).__name__}: {error}", 400)
-        raise ConfigError(f"{hook} raised {what} ({place.filename}, line {place.lineno})") from error
+        raise ConfigError(what_hook_raised(hook, error)) from error
 
 
 def _check_workloads(workloads: Iterable[object]) -> None:

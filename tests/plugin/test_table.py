@@ -65,6 +65,17 @@ def test_it_is_never_higher_than_the_screen(lines: int, rows: int) -> None:
     assert shown[-1] == f"  ⏳ 40 unassigned  ({40 - rows} not shown)  no machine has asked for one yet"
 
 
+@pytest.mark.parametrize(("lines", "rows", "told"), [(30, 16, 3), (15, 7, 3), (8, 1, 2), (6, 1, 0), (2, 1, 0)])
+def test_the_latest_of_what_befell_machines_stands_below_it(lines: int, rows: int, told: int) -> None:
+    runs = [run(number, State.UNASSIGNED, machine="") for number in range(40)]
+    notices = [f"refused: m-{number}: {'x' * 100}" for number in range(5)]
+    shown = table_lines(runs, {}, 0.0, (80, lines), notices)
+    assert len([line for line in shown if ".efi" in line]) == rows
+    latest = shown[len(shown) - told :]
+    assert [line.split()[1] for line in latest] == ["m-2:", "m-3:", "m-4:"][3 - told :]
+    assert {len(line) for line in latest} <= {79}
+
+
 def test_it_is_never_wider_than_the_screen() -> None:
     long = run(1, State.DOWNLOADING, name="n" * 300, machine="m" * 300)
     runs = [long, *(run(number, state) for number, state in enumerate(State, start=2))]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -70,6 +72,22 @@ def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: lis
     assert rest.startswith("\n\n====")  # as without a table
     assert "unassigned  " not in screen.text.partition("FAILURES")[0]
     assert len(shown.seen) > 10
+
+
+def test_a_machine_that_is_refused_stands_below_the_table(bench: Bench, terminals: list[OnTerminal]) -> None:
+    bench.workloads({"a": "pass"})
+    shown = on_terminal(bench, terminals, machines=bench.gated("1?pace=0.01"))
+    assert shown.until(lambda screen: "⏳ 1 unassigned" in screen.text)
+    [port] = re.findall(r"http://127\.0\.0\.1:(\d+)/", shown.screen.text)
+    with closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)) as stranger:
+        stranger.request("GET", "/dispach")
+        assert stranger.getresponse().status == 404
+    refused = re.compile(r"refused: 127\.0\.0\.1 at [0-9:]{8}: 404, machines boot from /dispatch")
+    assert shown.until(lambda screen: "unassigned" in screen.text and refused.search(screen.text) is not None)
+    bench.path.joinpath("go").touch()
+    assert shown.end() == pytest.ExitCode.OK
+    assert refused.search(shown.screen.text.partition("= dispatch =")[2])
+    assert len(refused.findall(shown.screen.text)) == 1  # the table leaves no trace
 
 
 def test_progress_while_winding_up(bench: Bench, terminals: list[OnTerminal]) -> None:

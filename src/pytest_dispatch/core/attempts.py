@@ -8,11 +8,13 @@ from dataclasses import replace
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import (
     Attempt,
+    Expect,
     Idle,
     Limits,
     Moment,
     Outcome,
     Policy,
+    Refusal,
     Report,
     Run,
     State,
@@ -20,7 +22,7 @@ from pytest_dispatch.core.model import (
 )
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.states import ENDLESS, Event, ending_of, next_state
-from pytest_dispatch.core.verdict import judge, summary_of
+from pytest_dispatch.core.verdict import judge, refused_report, summary_of
 
 #: States in which a silent machine may lose the workload to another one that asks.
 TAKING = (State.ASSIGNED, State.DOWNLOADING)
@@ -29,6 +31,12 @@ GRACE = 60.0  # seconds after a report in which more of them may follow
 REPORTING = 3600.0  # seconds after the first one in which they may in any case
 REPORTS = 1000  # that an attempt may have
 VOLUME = 64 * 2**20  # bytes that all of them may take
+DETAIL = 500  # characters of what broke, such as the last words of an emulator
+REFUSALS = 20  # reports that the lab did not take, of which an attempt is to tell
+
+
+#: All that is wrong then is that no report was taken.
+_NOTHING_CAME = {(Event.TIMEOUT, Expect.REPORT), (Event.RETURN, Expect.REPORT)}
 
 
 def first_attempt(now: float) -> Attempt:
@@ -92,6 +100,15 @@ def with_late_report(run: Run, number: int, report: Report) -> Run:
     return with_attempt(run, replace(attempt, reports=(*attempt.reports, replace(report, late=True))))
 
 
+def with_refusal(run: Run, number: int, refusal: Refusal) -> Run | None:
+    """The run with a report that was not taken; None if it has that already, or enough of them."""
+    attempt = run.attempts[number - 1]
+    known = any(replace(refusal, at=old.at) == old for old in attempt.refused)
+    if known or len(attempt.refused) >= REFUSALS:
+        return None
+    return with_attempt(run, replace(attempt, refused=(*attempt.refused, refusal)))
+
+
 def knows(attempt: Attempt, report: Report) -> bool:
     """Whether the attempt has this very report already."""
     alike = (old for old in attempt.reports if old.title == report.title)
@@ -106,6 +123,7 @@ def not_after(run: Run, now: float) -> Run:
             attempt,
             history=tuple(replace(moment, at=min(moment.at, now)) for moment in attempt.history),
             reports=tuple(replace(report, at=min(report.at, now)) for report in attempt.reports),
+            refused=tuple(replace(refusal, at=min(refusal.at, now)) for refusal in attempt.refused),
             heard=min(attempt.heard, now),
         )
 
@@ -135,6 +153,8 @@ def verdict_on(
 ) -> tuple[Outcome, str]:
     """Outcome and reason of an attempt that `event` has ended in the state `was`.
 
+    A report that was refused is never a pass: nobody knows what it was to say.
+
     Args:
         run: Its latest attempt has ended.
         was: The state it ended in.
@@ -143,11 +163,13 @@ def verdict_on(
         detail: What broke, for a fault.
         blame: Whose fault it is if the table is not to say; where there are reports, they decide all the same.
     """
+    refused = refused_report(run.attempt)
     endless = was is State.REPORTED and event is Event.TIMEOUT and _still_reports(run.attempt)
     ending = ENDLESS if endless else ending_of(was, event, run.expect)
     if ending is None:
         reports = run.attempt.reports
-        return judge(reports, policy), summary_of(reports, policy)
+        outcome = Outcome.FAILED if refused else judge(reports, policy)
+        return outcome, "; ".join(filter(None, (refused, summary_of(reports, policy))))
     limits = run.limits
     reason = ending.text.format(
         machine=run.attempt.machine,
@@ -157,8 +179,10 @@ def verdict_on(
         reporting=format_duration(reporting(limits)),
         downloads=run.attempt.downloads,
         state=was.value,
-        detail=plain_line(detail),
+        detail=plain_line(detail, DETAIL),
     )
+    if refused:
+        reason = refused if (event, run.expect) in _NOTHING_CAME else f"{reason}; {refused}"
     return blame or ending.outcome, reason
 
 

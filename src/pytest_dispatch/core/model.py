@@ -149,6 +149,22 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A report that the lab did not take.
+
+    Attributes:
+        why: What was expected of it, and what came.
+        begins: The first line of what came, as far as it is worth showing; empty if nothing did.
+        whole: All of it came; else it may be sent again, and what comes then counts.
+    """
+
+    why: str
+    begins: str = ""
+    whole: bool = True
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
     """An attempt entered `state` at `at`."""
 
@@ -167,6 +183,7 @@ class Attempt:
         breaks: Downloads that broke off.
         reason: Why it ended, where it did not end as meant to: the step that did not happen.
         proposed: The outcome that the lab would give it, while the session is asked for its own verdict.
+        refused: Reports that the lab did not take, the first of each kind.
     """
 
     number: int
@@ -179,6 +196,7 @@ class Attempt:
     outcome: Outcome | None = None
     reason: str = ""
     proposed: Outcome | None = None
+    refused: tuple[Refusal, ...] = ()
 
     @property
     def state(self) -> State:
@@ -234,7 +252,7 @@ class Run:
     @property
     def version(self) -> int:
         """Grows with every change."""
-        moved = sum(len(attempt.history) + len(attempt.reports) + attempt.breaks for attempt in self.attempts)
+        moved = sum(len(a.history) + len(a.reports) + len(a.refused) + a.breaks for a in self.attempts)
         return moved + (self.outcome is not None)
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Collection
 
 # ANSI escape sequences (ECMA-48, 5.3-5.6; ECMA-35, 13.2), other control characters but tab and line feed, the
 # characters that turn the direction of what follows (Unicode UAX #9, 2), and halves of characters, which no terminal
@@ -30,3 +32,11 @@ def plain_line(text: str, width: int = 200) -> str:
     """The same in one line of at most `width` characters."""
     line = " ".join(plain(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def what_was_raised(error: BaseException, files: Collection[str] = ()) -> str:
+    """An exception and its place in one line: the innermost one in these files, if it came through any of them."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [place for place in frames if place[0] in files]
+    where = [f" ({file}, line {line})" for file, line in (own or frames)[-1:]]
+    return "".join([plain_line(f"{type(error).__name__}: {error}", 300), *where])

@@ -9,13 +9,22 @@ the `Line` knows the first run that suits a machine, the `Roster` the machine th
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_dispatch.core.attempts import TAKING, booted_by, entered, has_room, knows, limits_of, with_late_report
-from pytest_dispatch.core.model import Expect, Idle, Outcome, Report, Run, State, Workload
-from pytest_dispatch.core.roster import known_by_address
+from pytest_dispatch.core.attempts import (
+    TAKING,
+    booted_by,
+    entered,
+    has_room,
+    knows,
+    limits_of,
+    with_late_report,
+    with_refusal,
+)
+from pytest_dispatch.core.model import Attempt, Expect, Idle, Outcome, Refusal, Report, Run, State, Workload
+from pytest_dispatch.core.roster import Seen, known_by_address
 from pytest_dispatch.core.runs import Change, Runs
 from pytest_dispatch.core.states import Event
 
@@ -208,31 +217,48 @@ class Queue(Runs):
         seen = self._roster.speaks(machine, now)
         if seen is None:
             return Taken.REFUSED, None
-        began, report = min(began, now), replace(report, at=now)
+        report = replace(report, at=now)
+        for run, attempt, may_speak in self._may_speak_of(seen, min(began, now)):
+            if knows(attempt, report):
+                return Taken.REPEATED, run
+            if may_speak:
+                return self._report_to(run, attempt, report, now)
+        return Taken.REFUSED, None
+
+    def refuse(self, machine: str, refusal: Refusal, now: float, began: float = math.inf) -> bool:
+        """The workload sent what is no report; returns whether there is one that it can have come from."""
+        seen = self._roster.speaks(machine, now)
+        attempts = self._may_speak_of(seen, min(began, now)) if seen is not None else ()
+        for run, attempt, may_speak in attempts:
+            if may_speak:
+                changed = with_refusal(run, attempt.number, replace(refusal, at=now))
+                if changed is not None:
+                    self._note(changed, Event.REFUSE, attempt.number, now)
+                return True
+        return False
+
+    def _may_speak_of(self, seen: Seen, began: float) -> Iterator[tuple[Run, Attempt, bool]]:
+        """Attempts of which a machine can have begun to report then, the likeliest first, and whether it still can."""
         held = self.runs[seen.holds] if seen.holds else None
         if held is not None and entered(held.attempt, State.BOOTING) <= began:
-            return self._report_to(held, held.attempt.number, report, now)
+            yield held, held.attempt, True
+            return
         for run_id in dict.fromkeys(reversed(seen.ran[-2:])):
             run = self.runs[run_id]
-            attempt = booted_by(machine, run, began)
-            if attempt is not None and knows(attempt, report):
-                return Taken.REPEATED, run
-            # once it downloads something else, what it ran before cannot be speaking
-            if attempt is not None and (held is None or began < entered(held.attempt, State.DOWNLOADING)):
-                return self._report_to(run, attempt.number, report, now)
-        return Taken.REFUSED, None
+            attempt = booted_by(seen.name, run, began)
+            if attempt is not None:
+                # once it downloads something else, what it ran before cannot be speaking
+                yield run, attempt, held is None or began < entered(held.attempt, State.DOWNLOADING)
 
     def _stray(self, machine: str, what: str, now: float) -> None:
         if known_by_address(machine):
             self._strays.note(machine, what, now)
 
-    def _report_to(self, run: Run, number: int, report: Report, now: float) -> tuple[Taken, Run]:
-        attempt = run.attempts[number - 1]
-        if knows(attempt, report):
-            return Taken.REPEATED, run
+    def _report_to(self, run: Run, attempt: Attempt, report: Report, now: float) -> tuple[Taken, Run]:
         if not has_room(attempt, report):
             return Taken.FULL, run
         if attempt.ended:
+            number = attempt.number
             self._note(with_late_report(run, number, report), Event.REPORT, number, now)
             return Taken.LATE, self.runs[run.id]
         self._move(run, Event.REPORT, now, report=report)

@@ -136,15 +136,15 @@ class Runs:
         event = Event.CANCEL if self._may_retry(run, outcome, Event.COMPLETE) else Event.COMPLETE
         self._settle(run, outcome, attempt.reason, event, now)
 
-    def decide(self, run_id: str, outcome: Outcome | None, reason: str, now: float) -> bool:
-        """The session's own verdict on the latest attempt; None takes the proposed one."""
+    def decide(self, run_id: str, outcome: Outcome | None, reason: str, now: float, *, final: bool = False) -> bool:
+        """The session's own verdict on the latest attempt; None takes the proposed one, `final` rules out a retry."""
         run = self.runs[run_id]
         attempt = run.attempt
         if attempt.proposed is None or attempt.outcome is not None:
             return False
         if outcome in (None, attempt.proposed):
             reason = reason or attempt.reason
-        self._settle(run, outcome or attempt.proposed, reason, Event.COMPLETE, now)
+        self._settle(run, outcome or attempt.proposed, reason, Event.COMPLETE, now, again=not final)
         return True
 
     def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float) -> None:

@@ -25,6 +25,7 @@ class Event(StrEnum):
     SENT = "sent"  # the last byte was taken
     BOOT = "boot"  # the workload says that it runs (POST)
     REPORT = "report"  # the workload reports (PUT)
+    REFUSE = "refuse"  # the workload sent a report that cannot be taken (PUT)
     RETURN = "return"  # its machine came for the next workload
     COMPLETE = "complete"  # what the workload promised has happened
     TIMEOUT = "timeout"  # the state's deadline passed
@@ -66,6 +67,7 @@ NEXT: dict[State, dict[Event, State]] = {
     _S.BOOTING: {
         _E.BOOT: _S.BOOTING,
         _E.REPORT: _S.REPORTED,
+        _E.REFUSE: _S.BOOTING,
         _E.COMPLETE: _S.FINISHED,
         _E.RETURN: _S.FAILED,
         **_BROKEN,
@@ -73,13 +75,14 @@ NEXT: dict[State, dict[Event, State]] = {
     _S.REPORTED: {
         _E.BOOT: _S.REPORTED,
         _E.REPORT: _S.REPORTED,
+        _E.REFUSE: _S.REPORTED,
         _E.RETURN: _S.FINISHED,
         _E.TIMEOUT: _S.FINISHED,
         _E.FAULT: _S.FINISHED,
         _E.CANCEL: _S.FINISHED,
     },
-    _S.FINISHED: {_E.REPORT: _S.FINISHED},
-    _S.FAILED: {_E.REPORT: _S.FAILED},
+    _S.FINISHED: {_E.REPORT: _S.FINISHED, _E.REFUSE: _S.FINISHED},
+    _S.FAILED: {_E.REPORT: _S.FAILED, _E.REFUSE: _S.FAILED},
 }
 
 

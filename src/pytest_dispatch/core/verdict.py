@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
-from pytest_dispatch.core.model import WORST_FIRST, Case, Outcome, Policy, Report
+from pytest_dispatch.core.model import WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
 from pytest_dispatch.core.plain import plain_line
 
 NAMED = 3  # cases that a summary names
+WHY = 400  # characters of the reason for which a report was refused
 
 _BAD = (Outcome.FAILED, Outcome.ERROR)
 
@@ -69,6 +71,22 @@ def summary_of(reports: Iterable[Report], policy: Policy) -> str:
         return f"it reported {report.result.value}: {title}"
     label = (_labels_among(report, policy.fail_labels) or _labels_among(report, policy.skip_labels))[0]
     return f"it reported with the label {plain_line(label)}: {title}"
+
+
+def refused_report(attempt: Attempt) -> str:
+    """One sentence on the reports that were refused and keep an attempt from passing; empty if there are none."""
+    latest = max((report.at for report in attempt.reports), default=-math.inf)
+    standing = [refusal for refusal in attempt.refused if refusal.whole or latest < refusal.at]
+    if not standing:
+        return ""
+    more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
+    return f"its report was refused: {told_refusal(standing[0])}{more}"
+
+
+def told_refusal(refusal: Refusal) -> str:
+    """Why a report was refused, and how it began."""
+    begins = f"; it began with {plain_line(refusal.begins)!r}" if refusal.begins else ""
+    return f"{plain_line(refusal.why, WHY)}{begins}"
 
 
 def _about_cases(cases: tuple[Case, ...]) -> str:

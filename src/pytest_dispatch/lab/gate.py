@@ -10,7 +10,7 @@ from pytest_dispatch.lab.downloads import Downloads, Part
 from pytest_dispatch.lab.tokens import Bearer, UsedError
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Report, Run
+    from pytest_dispatch.core.model import Refusal, Report, Run
     from pytest_dispatch.lab.writer import Writer
 
 POLL = 0.1  # seconds between two looks at bytes that are on the way
@@ -124,6 +124,12 @@ class Gate:
         self._writer.commit()
         await self._writer.on_disk()
         return taken
+
+    def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
+        """The workload sent, in a request that began then, what is no report; returns whether a run is told of it."""
+        told = self._queue.refuse(machine, refusal, self._now(), began)
+        self._writer.commit()
+        return told
 
     async def _answer(self, step: Callable[[str, float], Answer], bearer: Bearer, patience: float) -> Answer:
         """What the queue says, asked again for a while as long as it says that bytes are on the way."""

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import Idle, Run, State
+from pytest_dispatch.core.notices import Notices
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.core.token import PUBLIC_API
@@ -80,6 +82,7 @@ class Lab:
         self.queue = self.writer.queue
         self.orders = Orders(self.writer, self._want, self._recall, api)
         self.gate = Gate(self.writer)
+        self.notices = Notices()
         self._tokens = Tokens()
         self._machine_url: Callable[[str], str] = lambda token: token
         self._fleet = Fleet(machines, self._url_of, self, clock.now, self._expected)
@@ -131,6 +134,11 @@ class Lab:
         held = [a for a in run.attempts if a.machine]
         return self._tail.of(run.id, held[-1].number) if held else []
 
+    def notice(self, machine: str, what: str, kind: str, why: str) -> None:
+        """Note what befell a machine, for whoever waits at a terminal."""
+        if self.notices.note(machine, what, kind, why, self.writer.clock.now()):
+            self.writer.wake()
+
     def post(self) -> Post:
         """How the outbox stands."""
         return self._outbox.post()
@@ -150,6 +158,7 @@ class Lab:
             held = self.queue.fault(machine, sign.fault, now, lab=sign.lab)
             self.writer.commit()
             if not held:
+                self.notice(machine, "broke down", "fault", f"{sign.fault}; it had no workload, and boots anew")
                 self._fleet.cycle(machine)
 
     def refused(self, bearer: Bearer, error: UsedError) -> None:
@@ -163,6 +172,7 @@ class Lab:
 
     def out_of_order(self, machine: str, why: str) -> None:
         """A machine of ours cannot be brought up."""
+        self.notice(machine, "out of order", "", why)
         self.queue.fault(machine, why, self.writer.clock.now(), lab=True)
         self.writer.commit()
 
@@ -321,6 +331,7 @@ class Lab:
             return
         self._fleet.wake()
         for name in late:
+            self.notice(name, "late", "", f"it did not ask what to boot for {format_duration(patience)}")
             self._fleet.prod(name, patience)
         if self._fleet.lost and not any(map(known_by_address, queue.machines)):
             for run in waiting:

@@ -169,8 +169,10 @@ class Orders:
         self._queue.cancel(self.run(run_id).id, self._now())
         self._writer.commit()
 
-    def decide(self, run_id: str, outcome: Outcome | None, reason: str, drafts: list[Issue] | None) -> None:
-        """The session's own verdict, and the issues that it wants filed (None: the usual ones).
+    def decide(
+        self, run_id: str, outcome: Outcome | None, reason: str, drafts: list[Issue] | None, *, final: bool = False
+    ) -> None:
+        """The session's own verdict, and the issues that it wants filed (None: the usual ones); `final`: no retry.
 
         Raises:
             UnknownError: There is no such run.
@@ -178,7 +180,7 @@ class Orders:
         run = self.run(run_id)
         if drafts is not None:
             self._writer.ledger(run.session).draft(run_id, drafts)
-        self._queue.decide(run_id, outcome, reason, self._now())
+        self._queue.decide(run_id, outcome, reason, self._now(), final=final)
         self._writer.commit()
 
     async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 from platformdirs import user_cache_path
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import without_secrets
 from pytest_dispatch.machines.base import Machine, Sign, Spec
 from pytest_dispatch.machines.board import AARCH64, LAB, X86_64, Board, Build, find_firmware
@@ -239,7 +240,7 @@ def build_for(board: Board, options: Options, environ: Mapping[str, str] = os.en
 
 def _version(board: Board, binary: Path) -> str:
     try:
-        said = subprocess.run(  # noqa: S603 - a fixed list of arguments, and no shell
+        answer = subprocess.run(  # noqa: S603 - a fixed list of arguments, and no shell
             [binary, "--version"],
             env=without_secrets(os.environ),
             capture_output=True,
@@ -249,11 +250,12 @@ def _version(board: Board, binary: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MachineError(f"expected {binary} --version to answer, got {error}: {board.qemu}") from error
-    line = said.stdout.partition("\n")[0]
+    line = answer.stdout.partition("\n")[0]
     number = re.search(r"version (\d+)\.(\d+)", line)
     if number is None or (int(number[1]), int(number[2])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
-        raise MachineError(f"expected QEMU {wanted} or later as {binary}, got {line or 'no answer'!r}: {board.qemu}")
+        said = line or plain_line(answer.stderr) or "no answer"
+        raise MachineError(f"expected QEMU {wanted} or later as {binary}, got {said!r}: {board.qemu}")
     return line
 
 

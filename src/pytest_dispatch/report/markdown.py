@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
+from pytest_dispatch.core.verdict import told_refusal
 from pytest_dispatch.report.fences import cut
 from pytest_dispatch.report.words import harmless, harmless_line, plain
 
@@ -130,6 +131,7 @@ def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
         "ended": stamp,
     }
     lines = [f"- {name}: {value}" for name, value in facts.items() if value]
+    lines += [f"- report refused: {_code(told_refusal(refusal))}" for refusal in attempt.refused]
     return "\n".join([*_FOOTER, *lines, "", "</details>"])
 
 

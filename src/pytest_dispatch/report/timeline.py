@@ -9,6 +9,7 @@ from datetime import datetime
 from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Run, State
 from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.core.states import ENDINGS, Event
+from pytest_dispatch.core.verdict import told_refusal
 
 BODY_LINES = 20
 CONSOLE_LINES = 12
@@ -79,6 +80,9 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
     reports = [report for attempt in run.attempts for report in attempt.reports]
     parts += [_report(report) for report in _telling(reports)]
     parts += [f"… {len(reports) - REPORTS:,} more reports"] if len(reports) > REPORTS else []
+    parts += [
+        f"report refused at {clock(refusal.at)}: {told_refusal(refusal)}" for a in run.attempts for refusal in a.refused
+    ]
     if console:
         tail = [f"{clock(at)} {plain_line(text)}" for at, text in last_lines(console)]
         parts.append("\n".join(["last console lines", *_indent(tail)]))

@@ -232,6 +232,8 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
         issues_filed=post.filed,
         unfiled=post.unfiled,
         mdns=door.mdns(),
+        notices=door.lab.notices.all(),
+        more_notices=door.lab.notices.more,
     )
 
 
@@ -277,7 +279,7 @@ async def _cancel(door: Door, request: web.Request, _body: None) -> None:
 
 async def _decide(door: Door, request: web.Request, body: Verdict) -> None:
     drafts = None if body.issues is None else list(body.issues)
-    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, drafts)
+    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, drafts, final=body.final)
 
 
 async def _events(door: Door, request: web.Request, _body: None) -> web.StreamResponse:

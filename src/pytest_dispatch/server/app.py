@@ -17,6 +17,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.plain import what_was_raised
 from pytest_dispatch.lab.tokens import Bearer, UsedError
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
@@ -43,6 +44,10 @@ METHODS: dict[str, MachineHandler] = {
     "HEAD": boot.head,
     "PUT": beacon.put,
 }
+#: Statuses by which a machine is refused, and those of them that no run is told of.
+_REFUSED = frozenset({400, 403, 404, 405, 408, 413, 417, 429})
+_TOLD = {"PUT": _REFUSED - {400, 408, 413}}
+
 #: Addresses that mean all of this computer's, and the one by which it reaches itself.
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
 
@@ -89,7 +94,7 @@ class LabServer:
         app.add_routes(api.routes(door))
         app.router.add_route("*", "/{path:.*}", self._machine_request)
         app[boot.PUMP] = self._pump = Pump()
-        self._listener = Listener(app, self._bounds)
+        self._listener = Listener(app, self._bounds, self._turned_away)
         self._announcement = Announcement()
         self._announcing: asyncio.Task[str] | None = None
         self._mdns = ""
@@ -175,19 +180,35 @@ class LabServer:
         return seconds is None
 
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
-        bearer, began = self._identify(request), self._lab.writer.clock.now()
+        bearer = self._identify(request)
+        answer = await self._answer_machine(request, bearer)
+        if answer.status in _TOLD.get(request.method, _REFUSED) and not _is_persons(request):
+            machine = bearer.machine if bearer is not None else str(machine_address(request.remote or ""))
+            self._tell(machine, answer.status, getattr(answer, "text", None) or "")
+        return answer
+
+    def _tell(self, machine: str, status: int, why: str) -> None:
+        """Let whoever waits at a terminal know why a machine was refused."""
+        self._lab.notice(machine, "refused", str(status), f"{status}, {why.strip().removeprefix(f'{machine} ')}")
+
+    def _turned_away(self, address: str, status: int, why: str) -> None:
+        self._tell(str(machine_address(address)) if address else "somebody", status, why)
+
+    async def _answer_machine(self, request: web.Request, bearer: Bearer | None) -> web.StreamResponse:
+        began = self._lab.writer.clock.now()
         caller = _caller(request, bearer)
         refused = await self._refused(request, caller)
         if refused is not None or bearer is None:
-            return refused or web.Response(status=403, text="this machine may not boot here\n")
+            return refused or web.Response(status=403, text=f"this machine may not boot here: {_no_bearer(request)}\n")
         if self._asking[caller] >= self._bounds.requests:
             return _too_much()
         self._asking[caller] += 1
         try:
             return await self._answer(request, bearer, began)
         except Exception as error:  # a defect of ours, which must not end as a failure of the workload
+            self._tell(bearer.machine, 500, what_was_raised(error))
             if not bearer.replaced:  # else it was about what ran before
-                why = f"the lab broke down over it: {type(error).__name__}: {error}"
+                why = f"the lab broke down over it: {what_was_raised(error)}"
                 self._lab.gate.broke_down(bearer.machine, why)
             raise
         finally:
@@ -213,12 +234,15 @@ class LabServer:
 
     async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
         """A report belongs to what ran when its request began, or when its token was replaced."""
-        began = min(began, bearer.until)
+        began, data = min(began, bearer.until), bytearray()
         try:
             async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
-                return await beacon.put(request, self._lab, bearer, began)
+                return await beacon.put(request, self._lab, bearer, began, data)
         except TimeoutError:
-            return web.Response(status=408, text=f"expected all of it within {format_duration(self._bounds.body)}\n")
+            why = f"expected all of it within {format_duration(self._bounds.body)}"
+            if request.content.at_eof():  # it is the lab that is slow, and may have taken it
+                return web.Response(status=408, text=f"{why}\n")
+            return beacon.refuse(self._lab, bearer.machine, began, data, beacon.RefusedError(408, why, whole=False))
 
     async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
         """Why this request is none that a machine makes."""
@@ -246,6 +270,19 @@ class LabServer:
         if self._address.allow and not any(address in network for network in self._address.allow):
             return None
         return Bearer(str(address))
+
+
+def _no_bearer(request: web.Request) -> str:
+    """Why a request is nobody's."""
+    if "machine" in request.query:
+        return "the token in its boot URL is of another lab, an earlier session, or a boot long past"
+    return "--dispatch-allow does not name its address"
+
+
+def _is_persons(request: web.Request) -> bool:
+    """Whether a browser asks, whose user sees the answer."""
+    by_page = foreign_page(request) is not None or is_browsing(request)
+    return by_page or request.headers.get("User-Agent", "").startswith("Mozilla/")
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.attempts import REPORTS, VOLUME
-from pytest_dispatch.core.model import Case, Outcome, Report
+from pytest_dispatch.core.model import Case, Outcome, Refusal, Report
+from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
 LONG = 2**16  # bytes from which on a report is read in a thread
+FIRST = 2**12  # bytes in which the first line of what is refused is looked for
 
 
 class Reported(msgspec.Struct, kw_only=True):
@@ -49,8 +51,13 @@ class ReportedCase(msgspec.Struct, kw_only=True):
     message: str = ""
 
 
-class TooLongError(ValueError):
-    """A report is longer than the lab takes."""
+class RefusedError(Exception):
+    """A report is not taken: the status that says so to the workload, why, and whether all of it came."""
+
+    def __init__(self, status: int, why: object, *, whole: bool = True) -> None:
+        super().__init__(str(why))
+        self.status = status
+        self.whole = whole
 
 
 def read_report(data: bytes) -> Report:
@@ -99,46 +106,71 @@ async def post(_request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamRes
     return web.Response()
 
 
-async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = math.inf) -> web.StreamResponse:
-    """The workload reports, and had booted when it `began` to do so."""
-    machine = bearer.machine
+async def put(
+    request: web.Request, lab: Lab, bearer: Bearer, began: float = math.inf, data: bytearray | None = None
+) -> web.StreamResponse:
+    """The workload reports, and had booted when it `began` to do so; what has come of it so far is in `data`."""
+    machine, data = bearer.machine, bytearray() if data is None else data
     if not lab.gate.may_report(machine):  # nobody else may have the lab read anything
         return _not_mine(machine, "has booted")
     try:
-        data = await _read(request)
-        # A long report takes a while to read, in which other machines are to be served.
-        report = _measured(data) if len(data) < LONG else await asyncio.to_thread(_measured, data)
-    except TooLongError as error:
-        return web.Response(status=413, text=f"{error}\n")
-    except ValueError as error:
-        return web.Response(status=400, text=f"{error}\n")
+        report = await _received(request, data)
+    except RefusedError as error:
+        return refuse(lab, machine, began, data, error)
     taken = await lab.gate.report(machine, report, began)
-    if taken is Taken.REFUSED:
-        return _not_mine(machine, "has booted")
     if taken is Taken.FULL:
-        text = f"expected at most {REPORTS} reports of one boot, and {VOLUME // 2**20} MiB in all of them\n"
-        return web.Response(status=413, text=text)
-    return web.Response()
+        most = f"{REPORTS} reports of one boot, and {VOLUME // 2**20} MiB in all of them"
+        return refuse(lab, machine, began, data, RefusedError(413, f"expected at most {most}"))
+    return _not_mine(machine, "has booted") if taken is Taken.REFUSED else web.Response()
 
 
-def _measured(data: bytes) -> Report:
-    return measured(read_report(data))
+def refuse(lab: Lab, machine: str, began: float, data: bytes | bytearray, error: RefusedError) -> web.Response:
+    """Tell the workload, and whoever waits for its run, why a report that began with this data is not taken."""
+    refusal = Refusal(why=str(error), begins=_first_line(data), whole=error.whole)
+    if not lab.gate.refuse(machine, refusal, began):
+        return _not_mine(machine, "has booted")
+    return web.Response(status=error.status, text=f"{error}\n")
 
 
-async def _read(request: web.Request) -> bytes:
+async def _received(request: web.Request, data: bytearray) -> Report:
+    """The report that comes with a PUT, whose body is gathered in `data`.
+
+    Raises:
+        RefusedError: It cannot be taken.
+    """
+    try:
+        await _read(request, data)
+        # A long report takes a while to read, in which other machines are to be served.
+        return _measured(data) if len(data) < LONG else await asyncio.to_thread(_measured, data)
+    except (ConnectionError, web.RequestPayloadError) as error:
+        whole = not isinstance(error, ConnectionError)
+        raise RefusedError(400, f"expected a whole request: {error}", whole=whole) from error
+    except ValueError as error:
+        raise RefusedError(400, error) from error
+
+
+def _measured(data: bytes | bytearray) -> Report:
+    return measured(read_report(bytes(data)))
+
+
+def _first_line(data: bytes | bytearray) -> str:
+    """The first line of what came that says anything; the rest of a line that is long is left out."""
+    text = plain(bytes(data[:FIRST]).decode("utf-8", "replace"))
+    return plain_line(next((line for line in text.splitlines() if line.strip()), ""))
+
+
+async def _read(request: web.Request, data: bytearray) -> None:
     """The body of a PUT, without waiting for the end of one that is too long.
 
     Raises:
-        TooLongError: It is.
+        RefusedError: It is.
     """
     size = request.content_length or 0
-    data = bytearray()
     while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
         data += chunk
         size = len(data)
     if size > REPORT_LIMIT:
-        raise TooLongError(f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
-    return bytes(data)
+        raise RefusedError(413, f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
 
 
 def _not_mine(machine: str, what: str) -> web.Response:

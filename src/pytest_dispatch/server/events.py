@@ -54,6 +54,7 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
     clock, progress = lab.writer.clock, lab.gate.progress
     sent: dict[str, int] = {}
     told: dict[tuple[str, int], int] = {}
+    noticed = 0
     texts: list[bytes] = []
     spoke = clock.now()
     async with aclosing(lab.orders.changes(session, after)) as changes:
@@ -65,6 +66,9 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
                         yield b"".join(texts)
                         texts.clear()
                 continue
+            fresh = lab.notices.all()[noticed:]
+            noticed += len(fresh)
+            texts += [_event("notice", notice) for notice in fresh]
             if sent != progress:
                 sent = dict(progress)
                 texts.append(_event("progress", sent))

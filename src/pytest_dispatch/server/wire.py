@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.states import Event
 
 
@@ -99,6 +100,8 @@ class SessionView:
         unfiled: A line for each reason for which issues are not filed so far: `kept for the next session: …` or
             `given up: …`.
         mdns: The name under which the lab is announced, or why it is not.
+        notices: What befell machines that no run tells of.
+        more_notices: How many more of these there would be.
     """
 
     id: str
@@ -107,15 +110,18 @@ class SessionView:
     issues_filed: int = 0
     unfiled: tuple[str, ...] = ()
     mdns: str = ""
+    notices: tuple[Notice, ...] = ()
+    more_notices: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The session's own verdict; None leaves the outcome, or the issues, to the lab."""
+    """The session's own verdict; None leaves the outcome, or the issues, to the lab; `final` rules out a retry."""
 
     outcome: Outcome | None = None
     reason: str = ""
     issues: tuple[Issue, ...] | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,11 +15,11 @@ from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo
-from pytest_dispatch.kinds import kind_of, known
+from pytest_dispatch.kinds import kind_of, known, media_by_suffix
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_dispatch.core.token import Token
 
@@ -76,7 +77,8 @@ def list_release(
         except GitHubError as error:
             raise SourceError(f"{repo}: {error}{_advice(error, token)}") from None
     name = f"{repo}@{release.tag_name}"
-    return Listing(name=name, workloads=_workloads(name, assets, f"{base}/repos/{repo}/releases/assets"))
+    workloads = _workloads(name, assets, f"{base}/repos/{repo}/releases/assets")
+    return Listing(name=name, workloads=workloads, left_out=tuple(_left_out(assets)))
 
 
 def _find(api: GitHubApi, repo: str, tag: str | None, token: Token | None) -> _Release:
@@ -154,3 +156,16 @@ def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workloa
         types = " or ".join(media.content_type for media in known().values())
         raise SourceError(f"{name} has nothing to boot: expected assets of {types}, it has {has}")
     return tuple(sorted(found, key=lambda workload: workload.name))
+
+
+def _left_out(assets: Iterable[_Asset]) -> Iterator[tuple[str, str]]:
+    """Assets that are meant to boot, by their names or content types, and do not take part; and what to do."""
+    for asset in sorted(assets, key=lambda asset: asset.name):
+        media = media_by_suffix(PurePosixPath(asset.name).suffix)
+        kind = kind_of(asset.content_type)
+        if asset.state != "uploaded" and (kind or media):
+            yield asset.name, f"its upload is not complete (state {asset.state!r}): delete it and upload it again"
+        elif kind is None and media is not None:
+            got = plain_line(asset.content_type) or "none"
+            what = f"expected the content type {media.content_type}, got {got}"
+            yield asset.name, f"{what}: delete it and upload it again with that one"
