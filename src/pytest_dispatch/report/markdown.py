@@ -10,7 +10,7 @@ from itertools import pairwise
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
 from pytest_dispatch.report.fences import cut
-from pytest_dispatch.report.words import harmless, harmless_line, plain
+from pytest_dispatch.report.words import LAB_SAYS, harmless, harmless_line, plain
 
 LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
 PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
@@ -18,8 +18,8 @@ TITLE_LIMIT = 256  # characters that GitHub takes in a title
 
 TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
 
-#: Begins what the lab says. No workload can write this: its HTML is shown as text.
-_FOOTER = ("---", "<details open><summary>Recorded by the lab</summary>", "")
+#: Begins what the lab says. No workload can write this: its folds are closed at first, and have other titles.
+_FOOTER = ("---", f"<details open><summary>{LAB_SAYS}</summary>", "")
 
 _HEADLINE = {
     Outcome.PASSED: "passed",
