@@ -9,8 +9,8 @@ import pytest
 
 from pytest_dispatch.core.model import Outcome, State
 from pytest_dispatch.report.fences import ZERO_WIDTH
-from pytest_dispatch.report.markdown import LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for
-from told_runs import DIGEST, NEVER_BOOTED, attempt, case, moments, report, run
+from pytest_dispatch.report.markdown import LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for, late_issues
+from told_runs import DIGEST, NEVER_BOOTED, WELL, attempt, case, moments, report, run
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 SOURCE = "AMDEPYC/dispatch@v1"
@@ -76,6 +76,21 @@ def test_without_a_reason_there_is_no_sentence() -> None:
 def test_late_reports_alone_are_none() -> None:
     late = attempt(1, report("too late", late=True), outcome=FAILED, reason="no report")
     assert [issue.title for issue in issues_for(run(late), SOURCE, "")] == ["snp.efi failed"]
+
+
+def test_a_late_report_is_an_issue_with_all_that_is_its_own_and_says_so() -> None:
+    said = report("at last", body="# It works", labels=("certificate",), assignees=("moe",), milestone="c1", late=True)
+    first = attempt(1, replace(said, title="of the first", at=0.0), history=NEVER_BOOTED, outcome=ERROR)
+    last = attempt(2, report(), replace(said, at=WELL[-1].at + 720))
+    made = run(first, last)
+    one, two = late_issues(made, SOURCE, DIGEST)
+    assert (one.title, two.title, two.labels, two.assignees) == ("of the first", "at last", said.labels, said.assignees)
+    assert two.milestone == "c1"
+    line = "> This report came 12m after the attempt had ended. The outcome stays as it was.\n\n# It works\n\n---\n"
+    assert two.body.startswith(line)
+    assert "- outcome: passed, attempt 2 of 2\n" in two.body
+    assert len({issue.marker for issue in (one, two, *issues_for(made, SOURCE, DIGEST))}) == 3
+    assert [issue.title for issue in late_issues(made, SOURCE, DIGEST, attempt=1)] == ["of the first"]
 
 
 def test_a_run_that_no_machine_took() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.report.timeline import late_reports
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
@@ -83,6 +84,7 @@ def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
     """The summary section: flaky runs, issues, machines; empty when there is nothing to say."""
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
+    lines += [f"late report: {view.run.workload.name}: {late}" for view in views for late in late_reports(view.run)]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
     for machine in session.machines:
         ran = plain_line(", ".join(machine.ran), 120) or "nothing"

@@ -170,6 +170,8 @@ def _line(change: RunChange) -> str:
     again = f", attempt {change.attempt}" if change.attempt > 1 else ""
     why = f": {attempt.reason}" if attempt.reason else ""
     text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome_beside(attempt)}{why}"
+    if change.event is Event.REPORT and attempt.ended:
+        text = f"{change.run.workload.name}: a report came too late{where}{again}: {attempt.reports[-1].title}"
     return f"{EMOJI[attempt.state]} {plain_line(text, 400)}"
 
 

@@ -10,12 +10,14 @@ from itertools import pairwise
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
 from pytest_dispatch.report.fences import cut
+from pytest_dispatch.report.timeline import how_late
 from pytest_dispatch.report.words import LAB_SAYS, harmless, harmless_line, plain
 
 LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
 PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
 TITLE_LIMIT = 256  # characters that GitHub takes in a title
 
+LATE = "> This report came {} the attempt had ended. The outcome stays as it was.\n\n"
 TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
 
 #: Begins what the lab says. No workload can write this: its folds are closed at first, and have other titles.
@@ -30,7 +32,7 @@ _HEADLINE = {
 
 
 def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list[Issue]:
-    """The issues that a run becomes: one for each report, or one that says that there is none.
+    """The issues that a run becomes: one for each report in time, or one that says that there is none.
 
     Args:
         run: Has its outcome.
@@ -49,8 +51,26 @@ def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list
     ]
 
 
-def _issue(run: Run, number: int, report: Report, footer: str, *, raw: bool) -> Issue:
-    first, *rest = _pages(_text(report, raw=raw), footer)
+def late_issues(run: Run, source: str, digest: str, *, raw: bool = False, attempt: int = 0) -> list[Issue]:
+    """The issues that reports become which came when their attempts had ended, a line in each of which says so.
+
+    Args:
+        run: Has its outcome, which they do not change.
+        source: As in `issues_for`.
+        digest: Likewise.
+        raw: Likewise.
+        attempt: Of this attempt alone, by its number.
+    """
+    late = [(a, r) for a in run.attempts for r in a.reports if r.late and attempt in (0, a.number)]
+    notes = [LATE.format(how_late(a, report)) for a, report in late]
+    return [
+        _issue(run, f"late-{number}", report, _footer(run, a, source, digest), raw=raw, note=notes[number])
+        for number, (a, report) in enumerate(late)
+    ]
+
+
+def _issue(run: Run, number: int | str, report: Report, footer: str, *, raw: bool, note: str = "") -> Issue:
+    first, *rest = _pages(f"{note}{_text(report, raw=raw)}".rstrip(), footer)
     title = " ".join(report.title.split()) or run.workload.name
     return Issue(
         title=_clip(title if raw else harmless_line(title)),
