@@ -25,7 +25,7 @@ from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, runnin
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, Run, State, Workload
 from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.lab.outbox import FilingError
+from pytest_dispatch.lab.outbox import Filed, FilingError
 from pytest_dispatch.lab.tail import FIRST, LAST, LEFT_OUT, LINE, WIDEST, Tail
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
@@ -333,11 +333,11 @@ class Secretary:
         self.may = threading.Event()
         self.faults: list[FilingError] = []
 
-    def file(self, issue: Issue, may_exist: bool) -> str:
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
         self.may.wait(20)
         if self.faults:
             raise self.faults.pop(0)
-        return f"https://github.com/o/r/issues/{issue.title}"
+        return Filed(f"https://github.com/o/r/issues/{issue.title}")
 
 
 async def test_an_issue_is_filed_for_a_run_and_its_link_is_told(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
     turns = threading.Semaphore(0)
 
     class OneByOne(Secretary):
-        def file(self, issue: Issue, may_exist: bool) -> str:
+        def file(self, issue: Issue, may_exist: bool) -> Filed:
             turns.acquire(timeout=20)
             return super().file(issue, may_exist)
 

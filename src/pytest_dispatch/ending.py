@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIRST_POLL = 0.02  # seconds before the second look; each further pause is twice as long
 LONGEST_POLL = 0.2
-FLUSH = 60.0  # seconds that filing the last issues may take
+FLUSH = 90.0  # seconds that filing the last issues may take: GitHub lets who was too fast wait for 60
 
 
 class Ending:

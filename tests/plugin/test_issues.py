@@ -61,6 +61,19 @@ def test_a_report_after_the_end_is_filed_and_shown_and_changes_nothing(
     assert not case.findall("failure")
 
 
+def test_what_github_drops_in_silence_is_said_once(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
+    github.add_repo("me/lab", may_sort=False)
+    bench.workloads({"a": "pass"})
+    says = [{"title": title, "labels": ["certificate"]} for title in ("one", "two")]
+    result = bench.run(*filing, machines=bench.saying(*says))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["dispatch: w; *; issues to me/lab"])
+    why = "the token from --dispatch-token may not set them, which takes triage or write access"
+    said = f"not filed, labels of one, two: me/lab took the issue and dropped them: {why}"
+    assert [line for line in result.outlines if "dropped" in line] == [said]
+    assert len(github.issues("me/lab")) == 2
+
+
 @fault(
     "GitHub",
     "pytest is interrupted while GitHub files an issue",
