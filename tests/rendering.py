@@ -11,8 +11,11 @@ from cmarkgfm import markdown_to_html_with_extensions  # type: ignore[import-unt
 from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 from hypothesis import strategies as st
 
+from pytest_dispatch.core.model import Run
 from pytest_dispatch.report.fences import ZERO_WIDTH, cut
+from pytest_dispatch.report.markdown import issues_for, late_issues
 from pytest_dispatch.report.words import harmless
+from told_runs import DIGEST
 
 OPTIONS = Options.CMARK_OPT_UNSAFE | Options.CMARK_OPT_FOOTNOTES | Options.CMARK_OPT_GITHUB_PRE_LANG
 EXTENSIONS = ["table", "strikethrough", "autolink", "tagfilter", "tasklist"]
@@ -174,6 +177,21 @@ def holds_cut(text: str, limit: int) -> None:
         holds_apart(page)
     letters = [re.sub(r"[`~]|</?details>", "", bare(each)) for each in (told, "".join(pages))]
     assert letters[0] == letters[1]
+
+
+def holds_filed(run: Run, source: str) -> None:
+    """The same of the pages of the issues that it becomes, with a footer on the last."""
+    for issue in (*issues_for(run, source, DIGEST), *late_issues(run, source, DIGEST)):
+        *pages, last = (issue.body, *issue.comments)
+        rest, _, footer = last.rpartition("---\n<details open>")
+        for page in (*pages, rest):
+            assert calls(page) == []
+            assert strange(body(page)) == []
+        facts = body(f"{rest}---\n<details open>{footer}\n\n{MARK}")
+        shown = [each for each in facts if each.get("class") != "footnotes"][-3:]
+        assert [str(each.tag) for each in shown[:2]] == ["hr", "details"]
+        assert calls(f"<details open>{footer}") == []
+        assert len(strange(shown[1])) == 1  # that it is open
 
 
 def bare(text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from pytest_dispatch.core.model import Outcome, State
 from pytest_dispatch.report.fences import ZERO_WIDTH
 from pytest_dispatch.report.markdown import LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for, late_issues
+from rendering import holds_filed
 from told_runs import DIGEST, NEVER_BOOTED, WELL, attempt, case, moments, report, run
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
@@ -164,6 +165,19 @@ def test_a_body_that_just_fits() -> None:
     just, more = (issues_for(run(attempt(1, report(body="x" * n))), SOURCE, DIGEST)[0] for n in (room, room + 1))
     assert (len(just.body), just.comments) == (LIMIT, ())
     assert len(more.comments) == 1
+
+
+ATTACK = "\ufeff```\nlog\n```\n@victim @org/team closes octo/repo#2 …<!--\n```\n"
+
+
+def test_a_page_that_is_cut_at_a_byte_order_mark_is_as_harmless() -> None:
+    whole = run(attempt(1, report(body="x" * 100_000)))
+    room = len(issues_for(whole, SOURCE, DIGEST)[0].body)
+    for lead in (room - 1, room - 4, room // 2, 0):
+        made = run(attempt(1, report(body=f"{'x' * max(0, lead - 1)}\n{ATTACK}{'y ' * 40_000}")))
+        holds_filed(made, SOURCE)
+        if lead == room - 1:
+            assert issues_for(made, SOURCE, DIGEST)[0].comments[0].startswith("```\nlog\n")
 
 
 def test_seconds_per_state_are_summed_where_one_was_entered_again() -> None:

@@ -41,10 +41,11 @@ _CALLS = {
 
 _MARKS = "b|strong|i|em|s|strike|del|ins|sub|sup|kbd|samp|var|tt|code|q|mark|small"
 _MARKED = r"[^<\n`\\\[\]$]"  # nothing that could take the end of the mark to itself, as `code` and [links](…) do
+_TAG = re.compile(r"<(?=[A-Za-z/!?])(?![A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*>)")  # but not <https://…>
 _HTML = re.compile(
     rf"(?P<marked><({_MARKS})>(?:{_MARKED}|<br ?/?>|<({_MARKS})>{_MARKED}*+</\3>)*+</\2>)"
     r"|(?P<break><br ?/?>)"
-    r"|<(?=[A-Za-z/!?])(?![A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*>)",  # any other, but not <https://…>
+    rf"|{_TAG.pattern}",
     re.IGNORECASE,
 )
 
@@ -88,8 +89,8 @@ def harmless(text: str) -> str:
 
 
 def harmless_line(text: str) -> str:
-    """The same for what is put into a line of ours, as a title or a cell of a table."""
-    return _hushed(" ".join(plain(text).split()))
+    """The same for what is put into a line of ours, as a title or a note, which may be cut: so all its HTML is text."""
+    return _TAG.sub(f"<{ZERO_WIDTH}", _silent(" ".join(plain(text).split())))
 
 
 def plain(text: str) -> str:
@@ -137,7 +138,8 @@ def _beside(text: str, at: int) -> str:
 
 def _summary(title: str) -> str:
     """A fold's title, to stand within HTML: there a character reference needs no semicolon, nor has it an end."""
-    return f"<summary>{harmless_line(title).replace('&#', f'&{ZERO_WIDTH}#')}</summary>"
+    line = _hushed(" ".join(title.split()))
+    return f"<summary>{line.replace('&#', f'&{ZERO_WIDTH}#')}</summary>"
 
 
 def _is_ours(title: str | None) -> bool:
@@ -146,9 +148,13 @@ def _is_ours(title: str | None) -> bool:
 
 
 def _hushed(text: str) -> str:
+    return _HTML.sub(_disarmed, _silent(text))
+
+
+def _silent(text: str) -> str:
     for character, call in _CALLS.items() if text != "\n" else ():
         text = call.sub(f"{character}{ZERO_WIDTH}", text)
-    return _HTML.sub(_disarmed, text)
+    return text
 
 
 def _disarmed(found: re.Match[str]) -> str:
