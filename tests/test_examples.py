@@ -6,6 +6,7 @@ import importlib
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,19 @@ OTHER = Report(title="Log of the host", milestone="c3.0.0-0")
 )
 def test_every_certificate_needs_its_level(reports: tuple[Report, ...], verdict: str) -> None:
     conftest = runpy.run_path(str(EXAMPLES / "sev-certify" / "conftest.py"))
-    run = Run(
+    assert conftest["pytest_dispatch_verdict"](run=certified(*reports)) == verdict
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(1, "passed"), (2, "failed")])
+def test_a_level_above_may_be_asked_for(least: int, verdict: str) -> None:
+    conftest = runpy.run_path(str(EXAMPLES / "sev-certify" / "conftest.py"))
+    judge = conftest["pytest_dispatch_verdict"]
+    judge.__globals__["LEAST"] = least
+    assert judge(run=certified(replace(REACHED, milestone="c3.0.0-1"))) == verdict
+
+
+def certified(*reports: Report) -> Run:
+    return Run(
         id="s.0",
         session="s",
         key="AMDEPYC/sev-certify@devel::host-ubuntu-25.04.efi",
@@ -66,7 +79,6 @@ def test_every_certificate_needs_its_level(reports: tuple[Report, ...], verdict:
         expect=Expect.REPORT,
         attempts=(Attempt(number=1, reports=reports),),
     )
-    assert conftest["pytest_dispatch_verdict"](run=run) == verdict
 
 
 # The workflow for a lab

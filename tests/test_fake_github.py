@@ -259,6 +259,25 @@ def test_rate_limits(github: FakeGitHub, client: httpx.Client, secondary: bool) 
     assert (answer.headers["X-RateLimit-Remaining"] == "0") != secondary
 
 
+def test_what_was_written_too_fast(github: FakeGitHub, client: httpx.Client) -> None:
+    github.limit_next("POST *", quickly=True)
+    answer = client.post("/issues", json={"title": "t"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["message"] == "was submitted too quickly"
+    assert client.post("/issues", json={"title": "t"}).status_code == 201
+
+
+def test_who_may_not_sort_issues_is_not_told_so(github: FakeGitHub, client: httpx.Client) -> None:
+    github.add_repo(REPO, may_sort=False)
+    github.add_milestone(REPO, "m")
+    wanted = {"title": "t", "labels": ["l"], "assignees": ["hubot"], "milestone": 1}
+    answer = client.post("/issues", json=wanted)
+    assert answer.status_code == 201
+    assert [answer.json()[name] for name in ("labels", "assignees", "milestone")] == [[], [], None]
+    github.add_repo(REPO)
+    assert client.post("/issues", json=wanted).json()["labels"][0]["name"] == "l"
+
+
 def test_a_late_answer(github: FakeGitHub, client: httpx.Client) -> None:
     github.fail_next("GET *", delay=0.2)
     with pytest.raises(httpx.ReadTimeout):

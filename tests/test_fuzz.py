@@ -39,6 +39,8 @@ from pytest_dispatch.server.beacon import read_report
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.testing.github import FakeGitHub
+from rendering import LONG_TEXTS, TEXTS, holds, holds_cut, holds_filed
+from told_runs import attempt, case, report, run
 
 HOSTILE = "127.0.0.66"
 PATIENCE = 30.0  # seconds in which any request is answered
@@ -619,3 +621,18 @@ def test_an_asset_with_a_hostile_name(pytester: pytest.Pytester, forks: Forks, g
     )
     assert all(is_name(path.name) and len(path.name) < 80 for path in cache.rglob("*"))
     assert not [*pytester.path.parent.rglob("outside.efi"), *Path("/tmp").glob("outside.efi")]
+
+
+# In issues
+
+
+def writes_issues(text: str, case_text: str, name: str, late: bool) -> None:
+    said = report(name, body=text, late=late, cases=(case(case_text, Outcome.FAILED, text),))
+    holds_filed(run(attempt(1, said, machine=name), name=name or "x"), name)
+
+
+def test_what_workloads_write_in_issues() -> None:
+    """Whatever it is, GitHub's own parser makes nothing of it that calls people, or that hides what the lab says."""
+    fuzz("texts of issues", 300, holds, TEXTS | TEXT | st.lists(TEXTS | TEXT, max_size=4).map("".join))
+    fuzz("issues", 100, writes_issues, TEXTS, TEXTS, TEXTS | TEXT, st.booleans())
+    fuzz("pages of issues", 100, holds_cut, LONG_TEXTS, st.integers(300, 600))

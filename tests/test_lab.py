@@ -23,9 +23,9 @@ import pytest
 from faults import fault
 from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
-from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State, Workload
+from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, Run, State, Workload
 from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.lab.outbox import FilingError
+from pytest_dispatch.lab.outbox import Filed, FilingError
 from pytest_dispatch.lab.tail import FIRST, LAST, LEFT_OUT, LINE, WIDEST, Tail
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
@@ -333,11 +333,11 @@ class Secretary:
         self.may = threading.Event()
         self.faults: list[FilingError] = []
 
-    def file(self, issue: Issue, may_exist: bool) -> str:
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
         self.may.wait(20)
         if self.faults:
             raise self.faults.pop(0)
-        return f"https://github.com/o/r/issues/{issue.title}"
+        return Filed(f"https://github.com/o/r/issues/{issue.title}")
 
 
 async def test_an_issue_is_filed_for_a_run_and_its_link_is_told(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
     turns = threading.Semaphore(0)
 
     class OneByOne(Secretary):
-        def file(self, issue: Issue, may_exist: bool) -> str:
+        def file(self, issue: Issue, may_exist: bool) -> Filed:
             turns.acquire(timeout=20)
             return super().file(issue, may_exist)
 
@@ -390,6 +390,80 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
         assert not bench.lab.filing(run)
         view = (await bench.api("GET", f"/runs/{run.id}")).json
         assert (view["filing"], len(view["issues"])) == (False, 2)
+
+
+ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
+
+
+async def filed(bench: Bench, run: Run) -> list[str]:
+    """Titles of its issues, once all that are due are filed."""
+    await until(lambda: not bench.lab.post().pending)
+    return [url.rpartition("/")[2] for url in bench.lab.writer.ledger(run.session).urls(run)]
+
+
+async def test_a_report_after_its_deadline_is_filed_and_the_outcome_stays(tmp_path: Path) -> None:
+    secretary = Secretary()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=ALL, policy=Policy(retries=0))
+        await bench.download(run)
+        await bench.call("POST")
+        bench.clock.ahead += 3601
+        await until(lambda: bench.now(run).outcome is Outcome.FAILED)
+        assert (await bench.report(title="at last", result="passed", milestone="c1")).status == 200
+        assert (await bench.report(title="at last", result="passed", milestone="c1")).status == 200  # repeated
+        assert (await bench.report(title="and more")).status == 200
+        assert await filed(bench, run) == ["a.efi failed", "at last", "and more"]
+        assert bench.now(run).outcome is Outcome.FAILED
+
+
+async def test_a_report_that_comes_while_its_workload_is_tried_again_is_filed_at_the_end(tmp_path: Path) -> None:
+    secretary = Secretary()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=ALL, policy=Policy(retry_failures=1))
+        await bench.download(run)
+        await bench.call("POST")
+        bench.clock.ahead += 3601
+        await until(lambda: len(bench.now(run).attempts) == 2)
+        assert (await bench.report(title="of the first")).status == 200
+        assert await filed(bench, run) == []
+        await bench.download(run, "127.0.0.3")
+        await bench.call("POST", source="127.0.0.3")
+        await bench.report(source="127.0.0.3", title="of the second")
+        await bench.call("HEAD", source="127.0.0.3")
+        assert await filed(bench, run) == ["of the second", "of the first"]
+
+
+@pytest.mark.parametrize(("reports", "titles"), [(["one", "two"], ["one", "two"]), ([], [])])
+async def test_what_was_reported_before_nobody_waited_any_more_is_filed(
+    tmp_path: Path, reports: list[str], titles: list[str]
+) -> None:
+    secretary = Secretary()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=ALL)
+        await bench.download(run)
+        await bench.call("POST")
+        for title in reports:
+            await bench.report(title=title)
+        bench.lab.orders.cancel(run.id)
+        assert await filed(bench, run) == titles
+        await bench.report(title="late")
+        assert await filed(bench, run) == [*titles, "late"]
+
+
+async def test_a_late_report_of_what_makes_no_issue_makes_none(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, filers=lambda _repo: Secretary()) as bench:
+        rule = IssueRule(repo="o/r", outcomes=frozenset({Outcome.FAILED}))
+        (run,) = await bench.submit(bench.workload(), rule=rule)
+        await bench.download(run)
+        await bench.call("POST")
+        await bench.report(result="passed")
+        await bench.call("HEAD")
+        await bench.report(title="late", result="failed")
+        assert bench.attempt(run).reports[-1].late
+        assert await filed(bench, run) == []
 
 
 async def test_the_first_goes_first_though_others_are_found_before_it(tmp_path: Path) -> None:

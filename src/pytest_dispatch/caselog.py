@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError, LabError
-from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.model import Outcome, Run
+from pytest_dispatch.items import LATE
 from pytest_dispatch.report.junit import JunitCase, write_junit
+from pytest_dispatch.report.timeline import late_reports
 from pytest_dispatch.unprinted import Told, Unprinted
 
 _OPEN = Path("/dev/fd")  # where macOS has the files that are open
@@ -63,13 +66,18 @@ class CaseLog:
             case = replace(worse, seconds=seconds, properties=case.properties or before.properties)
         self._items[report.nodeid] = case
 
-    def write(self, path: Path) -> str:
+    def write(self, path: Path, runs: Iterable[Run] = ()) -> str:
         """Write those of dispatch's items; returns a line that says where.
+
+        Args:
+            path: Of the file.
+            runs: As they stand at the end: reports may have come when their items were over.
 
         Raises:
             LabError: They cannot be written.
         """
-        ours = {key: case for key, case in self._items.items() if case.properties}
+        late = {run.key: tuple((LATE, text) for text in late_reports(run)) for run in runs}
+        ours = {key: _and_late(case, late.get(key, ())) for key, case in self._items.items() if case.properties}
         cases = [*ours.values(), *(case for key in ours for case in self._subtests.get(key, ()))]
         try:
             _refuse_pipe(path)
@@ -77,6 +85,11 @@ class CaseLog:
         except OSError as error:
             raise LabError(_cannot_write(path, error)) from error
         return f"JUnit file with {len(cases)} cases: {path}"
+
+
+def _and_late(case: JunitCase, late: tuple[tuple[str, str], ...]) -> JunitCase:
+    kept = tuple(fact for fact in case.properties if not late or fact[0] != LATE)
+    return replace(case, properties=(*kept, *late))
 
 
 def _refuse_pipe(path: Path) -> None:

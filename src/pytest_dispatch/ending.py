@@ -10,6 +10,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Outcome, Refusal, Run
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.verdict import told_refusal
+from pytest_dispatch.report.timeline import late_reports
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FIRST_POLL = 0.02  # seconds before the second look; each further pause is twice as long
 LONGEST_POLL = 0.2
 SHOWN = 20  # refused reports that the summary names
-FLUSH = 60.0  # seconds that filing the last issues may take
+FLUSH = 90.0  # seconds that filing the last issues may take: GitHub lets who was too fast wait for 60
 
 
 class Ending:
@@ -88,6 +89,7 @@ def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
     """The summary section: flaky runs, issues, machines; empty when there is nothing to say."""
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
+    lines += [f"late report: {view.run.workload.name}: {late}" for view in views for late in late_reports(view.run)]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
     lines += [f"refused: a report of {run.workload.name}: {told_refusal(told)}" for run, told in _refused(views)]
     for machine in session.machines:

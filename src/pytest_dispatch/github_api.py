@@ -214,7 +214,8 @@ class GitHubApi:
 
     def _failed(self, call: str, status: int, headers: Mapping[str, str], data: object) -> GitHubError:
         answer = _refusal(data)
-        wait = limit_wait(status, headers, answer.message if answer else "")
+        words = [answer.message, *(each.message or "" for each in answer.errors)] if answer else []
+        wait = limit_wait(status, headers, " ".join(words))
         if wait is not None and status < 500:
             return GitHubError(self._limited(wait), Trouble.LIMIT, status=status, wait=wait)
         said = f"{self._origin.host} answered {call} with {status} {responses.get(status, '')}"
@@ -272,11 +273,16 @@ class _Refusal(msgspec.Struct):
 
 def _refusal(data: object) -> _Refusal | None:
     """GitHub's own way of saying no, or `None` where somebody else said it."""
-    for shape in (data, {"message": data.get("message")} if isinstance(data, dict) else None):
+    if not isinstance(data, dict):
+        return None
+    errors = data.get("errors")
+    told = errors if isinstance(errors, list) else [errors]  # at times a text, or several
+    spoken = [{"message": each} if isinstance(each, str) else each for each in told]
+    for said in (spoken, []):
         try:
-            return msgspec.convert(shape, _Refusal)
+            return msgspec.convert({"message": data.get("message"), "errors": said}, _Refusal)
         except msgspec.ValidationError:
-            continue  # `errors` is at times a text, or absent
+            continue
     return None
 
 

@@ -37,8 +37,9 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
         facts += ["resumed" if resumed else "nothing to resume"] * settings.plan.resume
         if settings.plan.announce:
             facts.append(f"mDNS {_announced(client, session)}")
-    if settings.issues and settings.plan.token is None:
-        facts.append("no token: issues are not filed")
+    if settings.issues:
+        filed = settings.plan.token is not None
+        facts.append(f"issues to {settings.plan.issues_repo}" if filed else "no token: issues are not filed")
     return f"dispatch: {plain_line('; '.join(facts), 400)}"
 
 

@@ -17,11 +17,14 @@ from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.desk import DESK, Desk, has_booted
 from pytest_dispatch.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.report.markdown import durations
+from pytest_dispatch.report.timeline import late_reports
 from pytest_dispatch.server.wire import Wanted
 from pytest_dispatch.unprinted import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.wire import RunView
+
+LATE = "dispatch_late_report"  # the fact that says so
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
 _MARK_TAKES = {"expect", "workload"}
@@ -199,6 +202,7 @@ def note_facts(item: pytest.Item, view: RunView) -> None:
     ]
     facts += [(f"dispatch_seconds_{state}", round(seconds, 3)) for state, seconds in durations(run)]
     facts += [("dispatch_issue", url) for url in view.issues]
+    facts += [(LATE, late) for late in late_reports(run)]
     others = [fact for fact in item.user_properties if not fact[0].startswith("dispatch_")]
     item.user_properties[:] = others + [fact for fact in facts if fact[1] != ""]
 

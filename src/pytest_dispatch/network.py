@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SECONDARY_WAIT = 60.0  # seconds; what GitHub asks for where a secondary limit names no time
 
+#: How GitHub says, in its own words, that somebody was too fast; the last is that of older servers.
+_LIMITED = ("rate limit", "submitted too quickly", "blocked from content creation", "abuse detection")
+
 _LONGEST_WAIT = 7 * 86400.0  # seconds; whoever asks for more means nothing by it
 
 _PORTS = {"http": 80, "https": 443}
@@ -101,9 +104,10 @@ def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> fl
 
     See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api: after an exceeded
     limit comes 403 or 429, with `retry-after`, else with `x-ratelimit-remaining: 0` and the time of the
-    reset, else only in words.
+    reset, else only in words. What was written too fast may also be refused as if it were wrong: 422, in words.
     """
-    if status not in (403, 429) and status < 500:
+    limited = status == 429 or any(words in message.lower() for words in _LIMITED)
+    if status < 500 and not (status in (403, 429) or (status == 422 and limited)):
         return None
     after = headers.get("retry-after", "")
     if after.isdecimal():
@@ -114,7 +118,6 @@ def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> fl
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         # One second more, as it is not said when in that second it lifts.
         return min(max(0.0, float(reset) - _server_time(headers)) + 1.0, _LONGEST_WAIT)
-    limited = status == 429 or "rate limit" in message.lower()
     return SECONDARY_WAIT if limited else None
 
 

@@ -209,7 +209,7 @@ class DispatchSession:
 
     def _write_cases(self, path: Path) -> None:
         try:
-            self._facts.append(self._cases.write(path))
+            self._facts.append(self._cases.write(path, self._display.runs()))
         except LabError as error:
             self._troubles.append(str(error))
 

@@ -193,6 +193,8 @@ def _line(change: RunChange) -> str:
     said = f"a report was refused: {told_refusal(attempt.refused[-1])}" if change.event is Event.REFUSE else ""
     why = f": {said or attempt.reason}" if said or attempt.reason else ""
     text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome_beside(attempt)}{why}"
+    if change.event is Event.REPORT and attempt.ended:
+        text = f"{change.run.workload.name}: a report came too late{where}{again}: {attempt.reports[-1].title}"
     return f"{EMOJI[attempt.state]} {plain_line(text, 400)}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.queue import Change
 from pytest_dispatch.core.states import Event
-from pytest_dispatch.report.markdown import issues_for
+from pytest_dispatch.report.markdown import issues_for, late_issues
 from pytest_dispatch.store.journal import Letter, SessionRecord
 
 BACKLOG = 10_000  # changes of a session that are kept for readers that are behind
@@ -96,15 +96,25 @@ class Ledger:
         self._drafts[run_id] = issues
 
     def due(self, change: Change, digest: str) -> list[Letter]:
-        """The issues that a change makes due: those of a run that has just got its outcome."""
-        run = change.run
-        if change.event in _NOT_DUE or run.outcome not in self._rule.outcomes:
+        """The issues that a change makes due: those of a run that has just got its outcome, or of a later report."""
+        run, about, raw = change.run, (self.record.source, digest), self._rule.raw
+        if run.outcome not in self._rule.outcomes:
             return []
-        issues = self._drafts.pop(run.id, None)
-        if issues is None:
-            issues = issues_for(run, self.record.source, digest, raw=self._rule.raw)
+        if change.event is Event.REPORT:  # it had its outcome before
+            known = sum(report.late for attempt in run.attempts for report in attempt.reports) - 1
+            issues = late_issues(run, *about, raw=raw, known=known)
+        else:
+            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=raw)]
         repo, api = self._rule.repo, self._api
         return [Letter(session=run.session, run=run.id, repo=repo, api=api, issue=issue) for issue in issues]
+
+    def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
+        """What the session's hook wants, else the usual; of a run that nobody waits for, what it has said."""
+        drafts = self._drafts.pop(run.id, None)
+        if drafts is not None:
+            return drafts
+        silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
+        return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self._rule.raw)
 
     def filed(self, letter: Letter) -> None:
         """An issue was filed."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Run, State
 from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.core.states import ENDINGS, Event
@@ -60,6 +61,19 @@ def timeline(attempt: Attempt) -> list[str]:
 def outcome_beside(attempt: Attempt) -> str:
     """The outcome in brackets, to stand behind the state where it says more than that."""
     return f" ({attempt.outcome})" if attempt.outcome and attempt.outcome.value != attempt.state.value else ""
+
+
+def late_reports(run: Run) -> list[str]:
+    """A line for each report that came when its attempt had ended: what it said, and how late."""
+    late = [(attempt, report) for attempt in run.attempts for report in attempt.reports if report.late]
+    return [
+        f"{_said(report)}, {how_late(attempt, report)} the end of attempt {attempt.number}" for attempt, report in late
+    ]
+
+
+def how_late(attempt: Attempt, report: Report) -> str:
+    """How long after the end of its attempt a report came, as in "5m after"."""
+    return f"{format_duration(max(0.0, report.at - attempt.since))} after"
 
 
 def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues: Sequence[str]) -> str:
@@ -130,12 +144,15 @@ def _title(run: Run, attempt: Attempt, digest: str) -> str:
     return f"{plain_line(run.workload.name)}{short} {where}, attempt {attempt.number} of {len(run.attempts)}"
 
 
+def _said(report: Report) -> str:
+    return plain_line(report.title) + (f", result {report.result}" if report.result else "")
+
+
 def _report(report: Report) -> str:
-    said = f", result {report.result}" if report.result else ""
     late = ", too late" if report.late else ""
     lines = plain(report.body).strip().splitlines()
     more = [f"… {len(lines) - BODY_LINES} more lines"] if len(lines) > BODY_LINES else []
-    text = [f"report: {plain_line(report.title)}{said}{late}"]
+    text = [f"report: {_said(report)}{late}"]
     text += _indent([line[:200] for line in lines[:BODY_LINES]] + more)
     bad = [case for case in report.cases if case.outcome in _BAD]
     text += _indent([_case(case) for case in bad[:CASES]])

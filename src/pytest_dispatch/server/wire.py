@@ -97,8 +97,8 @@ class SessionView:
     """How a session stands.
 
     Attributes:
-        unfiled: A line for each reason for which issues are not filed so far: `kept for the next session: …` or
-            `given up: …`.
+        unfiled: A line for each reason for which issues, or parts of them, are not filed so far: `kept for the next
+            session: …`, `given up: …`, `labels of …`.
         mdns: The name under which the lab is announced, or why it is not.
         notices: What befell machines that no run tells of.
         more_notices: How many more of these there would be.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from aiohttp import web
 
-from pytest_dispatch.testing.github_faults import Fault, FaultOptions, Faults, Gate, rate_limit
+from pytest_dispatch.testing.github_faults import Fault, FaultOptions, Faults, Gate, rate_limit, too_quickly
 from pytest_dispatch.testing.github_routes import Routes, handled
 from pytest_dispatch.testing.github_server import Servers
 from pytest_dispatch.testing.github_shapes import Shapes
@@ -89,9 +89,18 @@ class FakeGitHub:
         """How many bytes of assets storage has handed out."""
         return self._tally.bytes_served
 
-    def add_repo(self, repo: str, *, private: bool = False, has_issues: bool = True) -> FakeRepo:
-        """A repository `OWNER/REPO`, made where there is none."""
+    def add_repo(self, repo: str, *, private: bool = False, has_issues: bool = True, may_sort: bool = True) -> FakeRepo:
+        """A repository `OWNER/REPO`, made where there is none.
+
+        Args:
+            repo: Its name.
+            private: Whether only a token sees it.
+            has_issues: Whether issues are switched on.
+            may_sort: Whether tokens may set labels, assignees and milestones of issues; else GitHub takes an issue
+                and drops them, without a word.
+        """
         found = self._state.repo(repo)
+        found.may_sort = may_sort
         found.private = private
         found.has_issues = has_issues
         return found
@@ -216,7 +225,13 @@ class FakeGitHub:
         self._faults.add(Fault(call=call, **options))
 
     def limit_next(
-        self, call: str = "*", *, secondary: bool = False, seconds: float | None = None, times: int = 1
+        self,
+        call: str = "*",
+        *,
+        secondary: bool = False,
+        seconds: float | None = None,
+        times: int = 1,
+        quickly: bool = False,
     ) -> None:
         """Let the next request run into a rate limit.
 
@@ -225,8 +240,10 @@ class FakeGitHub:
             secondary: Asked too fast, instead of too much in this hour.
             seconds: When it lifts; by default in an hour, and a secondary limit does not say.
             times: How many requests it refuses.
+            quickly: What was written too fast is refused as if something were wrong with it: 422.
         """
-        self._faults.add(rate_limit(call, secondary=secondary, seconds=seconds, times=times))
+        limit = too_quickly(call, times) if quickly else rate_limit(call, secondary, seconds, times)
+        self._faults.add(limit)
 
     def cut_download(self, name: str, after: int, *, times: int = 1) -> None:
         """Let the next download of an asset break off after so many bytes."""

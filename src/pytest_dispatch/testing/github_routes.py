@@ -160,6 +160,8 @@ class Routes:
         repo = self._with_issues(request, write=True)
         body = await _json(request)
         milestone = _checked(repo, body)
+        if not repo.may_sort:
+            body, milestone = {**body, "labels": (), "assignees": ()}, None
         issue = FakeIssue(
             number=len(repo.issues) + 1,
             title=body["title"],

@@ -119,6 +119,8 @@ class FakeRepo:
         name: `OWNER/REPO`.
         private: Only a token sees it; to anybody else it does not exist.
         has_issues: Whether issues are switched on.
+        may_sort: Whether tokens may set labels, assignees and a milestone; else those of new issues are dropped, and
+            nothing is said.
         assignable: Who an issue can be assigned to; anybody else is refused.
         latest: The release that counts as the latest.
     """
@@ -127,6 +129,7 @@ class FakeRepo:
     name: str
     private: bool = False
     has_issues: bool = True
+    may_sort: bool = True
     assignable: set[str] = field(default_factory=lambda: {"octocat", "hubot"})
     releases: dict[str, FakeRelease] = field(default_factory=dict)
     latest: FakeRelease | None = None
