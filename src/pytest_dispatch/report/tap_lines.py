@@ -14,12 +14,28 @@ _NAME = 200  # characters of a test's own name
 LOG_PREFIX = r"(?:<[0-9]{1,3}>)?\[[ ]{0,8}[0-9]{1,9}\.[0-9]{1,9}\](?:\[[ ]{0,8}[TC][0-9]{1,9}\])? ?"
 
 VERSION = re.compile(r"K?TAP version [0-9]{1,3}")
-PLAN = re.compile(r"1\.\.([0-9]{1,9})[ \t]*(?:#[ \t]*(?:SKIP\w*)?[ \t:]*(.*))?", re.IGNORECASE)
-RESULT = re.compile(r"(not )?ok(?=[ \t]|$)(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*)")
+PLAN = re.compile(r"1\.\.([0-9]{1,9})[ \t]*(?:#[ \t]*(SKIP\w*)?[ \t:]*(.*))?", re.IGNORECASE)
+RESULT = re.compile(
+    r"(not )?ok(?=[ \t]|$)(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
+)
+OPENED = re.compile(r"\{")  # node-tap: the results of a subtest follow its own, between these
+CLOSED = re.compile(r"\}")
 BAIL = re.compile(r"Bail out![ \t]*(.*)", re.IGNORECASE)
 SUBTEST = re.compile(r"#[ \t]*Subtest:?[ \t]*(.*)")
 DURATION = re.compile(r"duration_ms:[ ]*([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 FAILED_TEST = re.compile(r"#[ \t]+Failed (?:\(TODO\) )?test")  # Test::More explains behind the result
+#: What producers say at their end of a run that went wrong, also where each result is ok.
+WENT_WRONG = re.compile(
+    r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|fail[ \t]+[1-9][0-9]*"
+    r"|Totals:.*\b(?:fail|error):[1-9].*)"
+)
+
+_VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*\r?$", re.MULTILINE)
+_PLAN_LINE = re.compile(r"^1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_NUMBERED = re.compile(r"^(?:not )?ok [0-9]{1,9}(?=\s)", re.MULTILINE)
+_TOKENS = re.compile(r"\w+|[ \t]+|.")
+_PREFIX = 200  # characters that a log puts before a line
+_PREFIXES = 8  # shapes of them in one text
 
 _LOG = re.compile(LOG_PREFIX)
 _DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)\w*[ \t:]*(.*)", re.IGNORECASE)
@@ -46,8 +62,10 @@ class Line(NamedTuple):
     hashed: bool = False
 
     @classmethod
-    def of(cls, raw: str) -> Line:
-        """A line as it came, without what the kernel's log puts before it."""
+    def of(cls, raw: str, prefix: re.Pattern[str] | None = None) -> Line:
+        """A line as it came, without what a log puts before it: the kernel's, or one of this shape."""
+        if prefix is not None and (found := prefix.match(raw)):
+            raw = raw[found.end() :]
         return cls(*_indented(_LOG.sub("", raw, count=1) if raw[:1] in ("[", "<") else raw))
 
     @property
@@ -80,6 +98,56 @@ class Result(NamedTuple):
             remark,
             float(took[1]) * _UNITS[took[2]] if took else 0.0,
         )
+
+
+class Found(NamedTuple):
+    """Where in a text TAP begins, None if there is none, and the shape of what a log puts before its lines."""
+
+    start: int | None
+    prefix: re.Pattern[str] | None
+
+
+def find_tap(text: str) -> Found:
+    """Find TAP by its version line, also behind a log's prefix, or by a plan and a result with a number."""
+    start: int | None = None
+    shapes: list[str] = []
+    for found in _VERSION_END.finditer(text):
+        at = text.rfind("\n", 0, found.start()) + 1
+        shape = _shape(text, at, found, shapes)
+        if shape is None:
+            continue
+        start = at if start is None else start
+        if shape and len(shapes) < _PREFIXES:
+            shapes.append(shape)
+    if _PLAN_LINE.search(text, 0, start or len(text)) and _NUMBERED.search(text, 0, start or len(text)):
+        start = 0
+    return Found(start, re.compile("|".join(shapes)) if shapes else None)
+
+
+def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str | None:
+    """The shape of what stands before a version line, empty if that is known; None if it is a sentence.
+
+    Words and numbers may be any others, and so may be the space between them, which often fills up a column. What
+    has no date or time in it has to stand before the next line too.
+    """
+    before = text[max(at, version.start() - _PREFIX - 1) : version.start()]
+    if any(not re.sub(shape, "", before, count=1).strip("# \t") for shape in (LOG_PREFIX, *known)):
+        return ""  # what is left is an indentation
+    if len(before) > _PREFIX or before[-1].isalnum() or not re.search(r"[^\w \t]", before):
+        return None
+    tokens = _TOKENS.findall(before)
+    parts = []
+    for last, token, following in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
+        if token[0].isalnum() or token[0] == "_":
+            parts.append(r"\w++")
+        elif token.isspace() and following:
+            parts.append(r"[ \t]++" if last[-1:].isalnum() and following[0].isalnum() else r"[ \t]*+")
+        else:
+            parts.append(re.escape(token))
+    shape = "".join(parts)
+    following = re.compile(r"\s*^(.{0,400})", re.MULTILINE).match(text, version.end())
+    dated = len(re.findall("[0-9]", before)) >= 4
+    return shape if dated or (following and re.match(shape, following[1])) else None
 
 
 def described(text: str) -> str:
