@@ -32,10 +32,11 @@ from pytest_dispatch.core.model import Limits, Outcome, Policy, Report
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain, plain_line
 from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.kinds import BUILT_IN, kind_of
-from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
+from pytest_dispatch.report.cases import cases_in_body, parse_tap
 from pytest_dispatch.report.junit import JunitCase, write_junit
+from pytest_dispatch.report.junit_results import CasesError, parse_junit
+from pytest_dispatch.report.reading import read_report
 from pytest_dispatch.report.tap import MOST_CASES
-from pytest_dispatch.server.beacon import read_report
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.testing.github import FakeGitHub
@@ -318,7 +319,7 @@ def test_any_report_is_read_or_refused() -> None:
 )
 def test_a_report_has_only_so_many_cases() -> None:
     def of(count: int) -> bytes:
-        return json.dumps({"title": "t", "cases": [{"name": "x"}] * count}).encode()
+        return json.dumps({"title": "t", "cases": [{"name": "x", "outcome": "passed"}] * count}).encode()
 
     assert len(read_report(of(MOST_CASES)).cases) == MOST_CASES
     with pytest.raises(ValueError, match=r"length <= 100000 - at `\$\.cases`"):
@@ -432,7 +433,8 @@ import resource, sys
 if sys.platform == "linux":
     resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
 resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
-from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
+from pytest_dispatch.report.cases import cases_in_body, parse_tap
+from pytest_dispatch.report.junit_results import CasesError, parse_junit
 text = {text}
 for parse in (cases_in_body, parse_tap, parse_junit):
     try:

@@ -34,8 +34,8 @@ def cases_in_body(text: str) -> tuple[Case, ...]:
     """Return the cases in a report's body.
 
     They are looked for where a line begins with an XML declaration or `<testsuite>`, or says `TAP version 13` or the
-    like, also behind what a log puts before each line; or where there is both a plan and a numbered result of TAP.
-    Anything else is a body without cases.
+    like, also behind what a log puts before each line; or where the body begins with a plan or the first result of TAP,
+    or has both. Anything else is a body without cases.
     """
     junit, rest = _junit_within(text)
     found = () if junit is None else _read("JUnit", parse_junit, junit)

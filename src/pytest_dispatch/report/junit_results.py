@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from math import isfinite
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from pytest_dispatch.core.model import Case, Outcome
@@ -57,7 +57,7 @@ def parse_junit(text: str) -> tuple[Case, ...]:
         raise CasesError("ran no test: it is empty")
     data = _clean(text).encode()
     _Guard().check(data)
-    root = ElementTree.fromstring(data)  # noqa: S314 - the guard has let no document type pass
+    root = ET.fromstring(data)  # noqa: S314 - the guard has let no document type pass
     if _tag(root) not in _SUITES:
         raise CasesError(f"expected JUnit XML with <testsuites> or <testsuite> outside, got <{_tag(root)[:40]}>")
     cases: list[Case] = []
@@ -120,14 +120,14 @@ class _Guard:
 class _Reader:
     """Walks through suites; `root` tells by whom they were written."""
 
-    def __init__(self, root: ElementTree.Element) -> None:
+    def __init__(self, root: ET.Element) -> None:
         # pytest counts its sub-tests, doctest and Catch2 each assertion, and none of them has a <testcase>
         self._counts_tests = not any(
             each.get("name") in ("pytest", "pytest tests") or "doctest_version" in each.attrib or _is_catch2(each)
             for each in (root, *root)
         )
 
-    def read(self, suite: ElementTree.Element, cases: list[Case]) -> None:
+    def read(self, suite: ET.Element, cases: list[Case]) -> None:
         """Add what a suite holds, suites within it too, and what its header counts beyond that."""
         begin = len(cases)
         self._children(suite, suite, cases)
@@ -135,7 +135,7 @@ class _Reader:
         if what:
             cases.append(Case(name=_title(suite), outcome=Outcome.FAILED, message=what))
 
-    def _children(self, element: ElementTree.Element, suite: ElementTree.Element, cases: list[Case]) -> None:
+    def _children(self, element: ET.Element, suite: ET.Element, cases: list[Case]) -> None:
         for child in element:
             tag = _tag(child)
             if tag == "testcase":
@@ -147,7 +147,7 @@ class _Reader:
             elif tag not in _TEXTS:
                 self._children(child, suite, cases)
 
-    def _contradiction(self, suite: ElementTree.Element, shown: Counter[Outcome]) -> str:
+    def _contradiction(self, suite: ET.Element, shown: Counter[Outcome]) -> str:
         """What the header counts above what the cases show; nothing where a failure is shown, which decides."""
         if shown[Outcome.FAILED]:
             return ""
@@ -163,20 +163,20 @@ class _Reader:
         )
 
 
-def _is_catch2(suite: ElementTree.Element) -> bool:
+def _is_catch2(suite: ET.Element) -> bool:
     return suite.get("hostname") == "tbd"
 
 
-def _title(suite: ElementTree.Element) -> str:
+def _title(suite: ET.Element) -> str:
     name = suite.get("name", "")
     return f"suite {name}"[:_NAME] if name else "JUnit"
 
 
-def _tag(element: ElementTree.Element) -> str:
+def _tag(element: ET.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _case(found: ElementTree.Element) -> Case:
+def _case(found: ET.Element) -> Case:
     results = list(_results(found))
     said = [_OUTCOMES[_tag(result)] for result in results]
     said += [outcome for word in (found.get("status"), found.get("result")) if word and (outcome := outcome_of(word))]
@@ -195,7 +195,7 @@ def _case(found: ElementTree.Element) -> Case:
     return Case(name=name[:_NAME], outcome=outcome, duration=_duration(found.get("time", "")), message="\n".join(texts))
 
 
-def _results(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
+def _results(element: ET.Element) -> Iterator[ET.Element]:
     """What tells a test's outcome, also where it stands in a step of the test."""
     for child in element:
         tag = _tag(child)
@@ -205,7 +205,7 @@ def _results(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
             yield from _results(child)
 
 
-def _said(result: ElementTree.Element) -> Iterator[str]:
+def _said(result: ET.Element) -> Iterator[str]:
     """Message and text of a result, where the text does not repeat the message."""
     head, rest = result.get("message", "").strip(), (result.text or "").strip()
     if head and not rest.startswith(head):

@@ -33,6 +33,7 @@ WENT_WRONG = re.compile(
 _VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*\r?$", re.MULTILINE)
 _PLAN_LINE = re.compile(r"^1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _NUMBERED = re.compile(r"^(?:not )?ok [0-9]{1,9}(?=\s)", re.MULTILINE)
+_BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\r?\n|\Z)))")
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
@@ -108,7 +109,7 @@ class Found(NamedTuple):
 
 
 def find_tap(text: str) -> Found:
-    """Find TAP by its version line, also behind a log's prefix, or by a plan and a result with a number."""
+    """Find TAP: by its version line, also behind a log's prefix; or it begins the text; or has a plan and a result."""
     start: int | None = None
     shapes: list[str] = []
     for found in _VERSION_END.finditer(text):
@@ -119,7 +120,8 @@ def find_tap(text: str) -> Found:
         start = at if start is None else start
         if shape and len(shapes) < _PREFIXES:
             shapes.append(shape)
-    if _PLAN_LINE.search(text, 0, start or len(text)) and _NUMBERED.search(text, 0, start or len(text)):
+    end = len(text) if start is None else start
+    if _BEGUN.match(text, 0, end) or (_PLAN_LINE.search(text, 0, end) and _NUMBERED.search(text, 0, end)):
         start = 0
     return Found(start, re.compile("|".join(shapes)) if shapes else None)
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.lab.tokens import Bearer, UsedError
+from pytest_dispatch.report.apart import Readers
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
@@ -89,6 +90,7 @@ class LabServer:
         app.add_routes(api.routes(door))
         app.router.add_route("*", "/{path:.*}", self._machine_request)
         app[boot.PUMP] = self._pump = Pump()
+        app[beacon.READERS] = Readers()
         self._listener = Listener(app, self._bounds)
         self._announcement = Announcement()
         self._announcing: asyncio.Task[str] | None = None
