@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from junitparser import JUnitXml
+from junitparser import JUnitXml, JUnitXmlError, TestCase, TestSuite
 
 from pytest_dispatch.core.model import Outcome, Policy, Report
 from pytest_dispatch.core.verdict import judge_report, summary_of
@@ -38,106 +38,101 @@ DATED = (
 )
 
 
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [
-        pytest.param(fields, why, id=f"{at} {next(iter(fields))}")
-        for at, (fields, why) in enumerate(
-            [
-                (
-                    {
-                        "junit": '<testsuites errors="1"><testsuite name="m" tests="0" errors="1">'
-                        '<error message="import"/></testsuite></testsuites>'
-                    },
-                    "suite m: import",
-                ),
-                (
-                    {
-                        "junit": '<testsuite tests="1" failures="1"><failure message="x"/>'
-                        '<testcase name="a"><skipped/></testcase></testsuite>'
-                    },
-                    "JUnit: x",
-                ),
-                (
-                    {"junit": '<testsuite name="s" failures="1"><testcase name="a"/></testsuite>'},
-                    "suite s: its header counts 1 failures, its cases show 0",
-                ),
-                (
-                    {"junit": '<testsuites errors="2"><testsuite><testcase name="a"/></testsuite></testsuites>'},
-                    "JUnit: its header counts 2 errors, its cases show 0",
-                ),
-                (
-                    {"junit": '<testsuite tests="3"><testcase name="a"/></testsuite>'},
-                    "JUnit: its header counts 3 tests, its cases show 1",
-                ),
-                ({"junit": '<testsuite><testcase name="a" status="FAILED"/></testsuite>'}, "a"),
-                ({"junit": '<testsuite><testcase name="a"><s><failure/></s></testcase></testsuite>'}, "a"),
-                ({"junit": '<testsuites><testcase name="a"><failure/></testcase></testsuites>'}, "a"),
-                ({"junit": '<testsuite><group><testcase name="a"><error/></testcase></group></testsuite>'}, "a"),
-                ({"junit": '<j:testsuite xmlns:j="u"><j:testcase name="a"><j:error/></j:testcase></j:testsuite>'}, "a"),
-                (
-                    {
-                        "junit": '<testsuite><testcase name="a"><skipped message="Unable to find executable"/>'
-                        "</testcase></testsuite>"
-                    },
-                    "a: Unable to find executable",
-                ),
-                ({"junit": "<testsuites></testsuites>"}, "JUnit: ran no test"),
-                ({"junit": '<testsuites><testsuite name="s" tests="0"/></testsuites>'}, "JUnit: ran no test"),
-                ({"junit": ""}, "JUnit: unreadable: ran no test: it is empty"),
-                ({"junit": " \n"}, "JUnit: unreadable: ran no test: it is empty"),
-                ({"junit": "hello"}, "JUnit: unreadable: expected JUnit XML, got some that is not well-formed"),
-                (
-                    {"body": '<?xml version="1.0"?>\n<testsuite>\n<testcase name="a" cl'},
-                    "got some that is not well-formed: unclosed token: line 3, column 1, at '<testcase name=\"'",
-                ),
-                ({"body": '<?xml version="1.0"?>\n'}, "JUnit: unreadable"),
-                ({"body": "Results:\n<testsuites>\n<testsuite><testcase name='a'"}, "JUnit: unreadable"),
-                ({"body": "Results:\n<testsuite><testcase name='a'><error/></testcase></testsuite>\nThe end."}, "a"),
-                ({"tap": "1..0"}, "TAP: ran no test"),
-                ({"tap": "1..0 # nothing today"}, "TAP: ran no test"),
-                ({"tap": ""}, "TAP: unreadable: ran no test: it is empty"),
-                ({"tap": "hello"}, "TAP: unreadable: expected TAP with results such as"),
-                ({"tap": "TAP version 13\nok 1 - a\nSegmentation fault\n"}, "TAP: no plan says how many tests were to"),
-                ({"tap": "ok 1 - a\nok 2 - b\n"}, "TAP: no plan says how many tests were to run; 2 ran"),
-                ({"tap": "TAP version 14\n    # Subtest: s\n    ok 1 - a\n"}, "TAP: no plan says"),
-                ({"tap": "    # Subtest: s\n    ok 1 - a\n"}, "TAP: no plan says"),
-                ({"tap": "1..5\nok 1 - a\nok 2 - b\n"}, "TAP: 2 of 5 planned tests ran"),
-                ({"tap": "1..1\nok 1 - a\nok 2 - b\n"}, "TAP: 2 tests ran, and 1 were planned"),
-                ({"tap": "1..0 # SKIP no device\nok 1 - a\n"}, "TAP: 1 tests ran, and 0 were planned"),
-                ({"tap": "1..1\nok 1 - a\n1..1\n"}, "TAP: two plans, 1..1 and 1..1"),
-                ({"tap": "1..1\n    1..2\n    ok 1 - a\n    1..1\nok 1 - s\n"}, "2 of 3 cases"),
-                ({"tap": "1..1\nok 1 - a\nTAP version 13\n"}, "TAP: ran no test"),
-                ({"tap": "1..1\nok 1 - s {\n    ok 1 - a\n    1..1\n"}, "TAP: the subtest 's' breaks off"),
-                (
-                    {"tap": "1..1\nok 1 - a\n# Looks like your test exited with 255 just after 1.\n"},
-                    "TAP: Looks like your",
-                ),
-                ({"tap": "1..1\nok 1 - a\n# Totals: pass:0 fail:1 skip:0\n"}, "TAP: Totals: pass:0 fail:1"),
-                ({"tap": "1..1\nok 1 - a\n# pass 0\n# fail 1\n"}, "TAP: fail 1"),
-                ({"tap": "\ufeff1..1\nnot ok 1 - a\n"}, "a"),
-                ({"tap": "\ufeffTAP version 13\n1..1\nok 1 - a\n\ufeffTAP version 13\n1..1\nnot ok 1 - b\n"}, "b"),
-                ({"tap": "\x1b[1m1..1\x1b[0m\n\x1b[31mnot ok 1\x1b[0m - a\n"}, "a"),
-                ({"body": f"KTAP version 1\n{CRASH}\n"}, "TAP: ran no test"),
-                ({"body": f"[    1.000000] KTAP version 1\n[    1.000001] {CRASH}\n"}, "TAP: ran no test"),
-                ({"body": "TAP version 12\n1..1\nnot ok 1 - a\n"}, "a"),
-                ({"body": DATED.format("not ok")}, "ex"),
-                ({"body": "1..2\nok 1 one\nnot ok 2 two\n"}, "two"),
-                ({"body": "ok 1 one\n# out of order\n1..2\n"}, "TAP: 1 of 2 planned"),
-                ({"body": "# Subtest: s\n    ok 1 one\n"}, "TAP: no plan"),
-                ({"body": "Begin\n1..2\nand on\nok 1 one\n"}, "TAP: 1 of 2 planned"),
-                ({"body": "\n1..2\nSegmentation fault\n"}, "TAP: 0 of 2 planned"),
-                ({"body": "1..1\nnot ok 1 - before\nTAP version 13\n1..1\nok 1 - a\n"}, "before"),
-                ({"body": "<testsuite><testcase name='a'/></testsuite>\nTAP version 13\n1..1\nnot ok 1 - b\n"}, "b"),
-                ({"cases": [{"name": "fan", "result": "failed"}]}, "fan"),
-                ({"cases": [{"name": "fan", "status": "FAIL"}]}, "fan"),
-                ({"cases": [{"name": "fan", "outcome": "passed", "status": "not ok"}]}, "fan"),
-                ({"cases": [{"name": "fan", "outcome": False}]}, "fan"),
-                ({"cases": []}, "cases: ran no test"),
-            ]
-        )
-    ],
-)
+BROKEN: list[tuple[dict[str, object], str]] = [
+    (
+        {
+            "junit": '<testsuites errors="1"><testsuite name="m" tests="0" errors="1">'
+            '<error message="import"/></testsuite></testsuites>'
+        },
+        "suite m: import",
+    ),
+    (
+        {
+            "junit": '<testsuite tests="1" failures="1"><failure message="x"/>'
+            '<testcase name="a"><skipped/></testcase></testsuite>'
+        },
+        "JUnit: x",
+    ),
+    (
+        {"junit": '<testsuite name="s" failures="1"><testcase name="a"/></testsuite>'},
+        "suite s: its header counts 1 failures, its cases show 0",
+    ),
+    (
+        {"junit": '<testsuites errors="2"><testsuite><testcase name="a"/></testsuite></testsuites>'},
+        "JUnit: its header counts 2 errors, its cases show 0",
+    ),
+    (
+        {"junit": '<testsuite tests="3"><testcase name="a"/></testsuite>'},
+        "JUnit: its header counts 3 tests, its cases show 1",
+    ),
+    ({"junit": '<testsuite><testcase name="a" status="FAILED"/></testsuite>'}, "a"),
+    ({"junit": '<testsuite><testcase name="a"><s><failure/></s></testcase></testsuite>'}, "a"),
+    ({"junit": '<testsuites><testcase name="a"><failure/></testcase></testsuites>'}, "a"),
+    ({"junit": '<testsuite><group><testcase name="a"><error/></testcase></group></testsuite>'}, "a"),
+    ({"junit": '<j:testsuite xmlns:j="u"><j:testcase name="a"><j:error/></j:testcase></j:testsuite>'}, "a"),
+    (
+        {
+            "junit": '<testsuite><testcase name="a"><skipped message="Unable to find executable"/>'
+            "</testcase></testsuite>"
+        },
+        "a: Unable to find executable",
+    ),
+    ({"junit": "<testsuites></testsuites>"}, "JUnit: ran no test"),
+    ({"junit": '<testsuites><testsuite name="s" tests="0"/></testsuites>'}, "JUnit: ran no test"),
+    ({"junit": ""}, "JUnit: unreadable: ran no test: it is empty"),
+    ({"junit": " \n"}, "JUnit: unreadable: ran no test: it is empty"),
+    ({"junit": "hello"}, "JUnit: unreadable: expected JUnit XML, got some that is not well-formed"),
+    (
+        {"body": '<?xml version="1.0"?>\n<testsuite>\n<testcase name="a" cl'},
+        "got some that is not well-formed: unclosed token: line 3, column 1, at '<testcase name=\"'",
+    ),
+    ({"body": '<?xml version="1.0"?>\n'}, "JUnit: unreadable"),
+    ({"body": "Results:\n<testsuites>\n<testsuite><testcase name='a'"}, "JUnit: unreadable"),
+    ({"body": "Results:\n<testsuite><testcase name='a'><error/></testcase></testsuite>\nThe end."}, "a"),
+    ({"tap": "1..0"}, "TAP: ran no test"),
+    ({"tap": "1..0 # nothing today"}, "TAP: ran no test"),
+    ({"tap": ""}, "TAP: unreadable: ran no test: it is empty"),
+    ({"tap": "hello"}, "TAP: unreadable: expected TAP with results such as"),
+    ({"tap": "TAP version 13\nok 1 - a\nSegmentation fault\n"}, "TAP: no plan says how many tests were to"),
+    ({"tap": "ok 1 - a\nok 2 - b\n"}, "TAP: no plan says how many tests were to run; 2 ran"),
+    ({"tap": "TAP version 14\n    # Subtest: s\n    ok 1 - a\n"}, "TAP: no plan says"),
+    ({"tap": "    # Subtest: s\n    ok 1 - a\n"}, "TAP: no plan says"),
+    ({"tap": "1..5\nok 1 - a\nok 2 - b\n"}, "TAP: 2 of 5 planned tests ran"),
+    ({"tap": "1..1\nok 1 - a\nok 2 - b\n"}, "TAP: 2 tests ran, and 1 were planned"),
+    ({"tap": "1..0 # SKIP no device\nok 1 - a\n"}, "TAP: 1 tests ran, and 0 were planned"),
+    ({"tap": "1..1\nok 1 - a\n1..1\n"}, "TAP: two plans, 1..1 and 1..1"),
+    ({"tap": "1..1\n    1..2\n    ok 1 - a\n    1..1\nok 1 - s\n"}, "2 of 3 cases"),
+    ({"tap": "1..1\nok 1 - a\nTAP version 13\n"}, "TAP: ran no test"),
+    ({"tap": "1..1\nok 1 - s {\n    ok 1 - a\n    1..1\n"}, "TAP: the subtest 's' breaks off"),
+    (
+        {"tap": "1..1\nok 1 - a\n# Looks like your test exited with 255 just after 1.\n"},
+        "TAP: Looks like your",
+    ),
+    ({"tap": "1..1\nok 1 - a\n# Totals: pass:0 fail:1 skip:0\n"}, "TAP: Totals: pass:0 fail:1"),
+    ({"tap": "1..1\nok 1 - a\n# pass 0\n# fail 1\n"}, "TAP: fail 1"),
+    ({"tap": "\ufeff1..1\nnot ok 1 - a\n"}, "a"),
+    ({"tap": "\ufeffTAP version 13\n1..1\nok 1 - a\n\ufeffTAP version 13\n1..1\nnot ok 1 - b\n"}, "b"),
+    ({"tap": "\x1b[1m1..1\x1b[0m\n\x1b[31mnot ok 1\x1b[0m - a\n"}, "a"),
+    ({"body": f"KTAP version 1\n{CRASH}\n"}, "TAP: ran no test"),
+    ({"body": f"[    1.000000] KTAP version 1\n[    1.000001] {CRASH}\n"}, "TAP: ran no test"),
+    ({"body": "TAP version 12\n1..1\nnot ok 1 - a\n"}, "a"),
+    ({"body": DATED.format("not ok")}, "ex"),
+    ({"body": "1..2\nok 1 one\nnot ok 2 two\n"}, "two"),
+    ({"body": "ok 1 one\n# out of order\n1..2\n"}, "TAP: 1 of 2 planned"),
+    ({"body": "# Subtest: s\n    ok 1 one\n"}, "TAP: no plan"),
+    ({"body": "Begin\n1..2\nand on\nok 1 one\n"}, "TAP: 1 of 2 planned"),
+    ({"body": "\n1..2\nSegmentation fault\n"}, "TAP: 0 of 2 planned"),
+    ({"body": "1..1\nnot ok 1 - before\nTAP version 13\n1..1\nok 1 - a\n"}, "before"),
+    ({"body": "<testsuite><testcase name='a'/></testsuite>\nTAP version 13\n1..1\nnot ok 1 - b\n"}, "b"),
+    ({"cases": [{"name": "fan", "result": "failed"}]}, "fan"),
+    ({"cases": [{"name": "fan", "status": "FAIL"}]}, "fan"),
+    ({"cases": [{"name": "fan", "outcome": "passed", "status": "not ok"}]}, "fan"),
+    ({"cases": [{"name": "fan", "outcome": False}]}, "fan"),
+    ({"cases": []}, "cases: ran no test"),
+]
+
+
+@pytest.mark.parametrize(("fields", "why"), [pytest.param(*each, id=str(at)) for at, each in enumerate(BROKEN)])
 def test_broken_results_have_failed_and_say_why(fields: dict[str, object], why: str) -> None:
     report = reported(**fields)
     assert judge_report(report, POLICY) is FAILED
@@ -252,13 +247,19 @@ def told_by_tap(text: str) -> list[str]:
 
 
 def told_by_junitparser(text: str) -> list[object]:
-    """The cases in JUnit XML as junitparser sees them; nothing if it cannot read it."""
+    """The cases in JUnit XML as junitparser sees them; what it says of XML that is none."""
     try:
-        root = JUnitXml.fromstring(text.encode())
-    except Exception as error:  # noqa: BLE001 - of whatever parser it found
+        return list(_cases(JUnitXml.fromstring(text.encode())))
+    except (SyntaxError, JUnitXmlError) as error:  # ElementTree's own is a SyntaxError, and so is lxml's
         return [type(error)]
-    suites = root if root._tag == "testsuites" else [root]
-    return [(case.name, [type(result) for result in case.result]) for suite in suites for case in suite]
+
+
+def _cases(suites: Iterable[TestSuite | TestCase]) -> Iterator[object]:
+    for each in suites:
+        if isinstance(each, TestCase):
+            yield each.name, [type(result) for result in each.result]
+        else:
+            yield from _cases(each)
 
 
 def equivalent(name: str, text: str) -> bool:

@@ -694,6 +694,10 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "documents": lambda n: "TAP version 14\n1..9\n" * n,
     "hashes": lambda n: "# TAP version 14\n# ok 1\n" * n,
     "subtests announced": lambda n: "# Subtest: x\n    # Subtest: y\n" * n,
+    "braces": lambda n: "ok 1 - x {\n    ok 1\n}\n" * n,
+    "braces that stay open": lambda n: "ok 1 - x {\n    ok 1 {\n" * n,
+    "plans": lambda n: "1..1\n" * n,
+    "prefixes": lambda n: "".join(f"{'a:' * (at % 90)} TAP version 13\n" for at in range(n)),
     "the log": lambda n: "[    1.000000] [    1.000000] ok\n" * n,
 }
 
@@ -720,6 +724,10 @@ def test_twice_the_text_takes_twice_the_work(kind: str) -> None:
         "<testsuite" + " a" * 2_000_000,
         "1.." + "9" * 4_000_000,
         "duration_ms: " + "9" * 4_000_000,
+        "<?xml ?>\n" * 400_000 + "<a>",
+        "<!--" * 1_000_000,
+        "# \n" * 1_000_000,
+        "a: TAP version 13\n" + " " * 4_000_000,
     ],
     ids=lambda text: text[:12],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from pytest_dispatch.core.model import Outcome
@@ -37,6 +38,7 @@ _BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
+_VERSIONS = 500  # lines at which they are looked for
 
 _LOG = re.compile(LOG_PREFIX)
 _DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)\w*[ \t:]*(.*)", re.IGNORECASE)
@@ -112,7 +114,7 @@ def find_tap(text: str) -> Found:
     """Find TAP: by its version line, also behind a log's prefix; or it begins the text; or has a plan and a result."""
     start: int | None = None
     shapes: list[str] = []
-    for found in _VERSION_END.finditer(text):
+    for found in islice(_VERSION_END.finditer(text), _VERSIONS):
         at = text.rfind("\n", 0, found.start()) + 1
         shape = _shape(text, at, found, shapes)
         if shape is None:
