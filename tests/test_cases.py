@@ -547,6 +547,7 @@ def test_a_doctype_in_a_message_is_no_declaration() -> None:
         "1..3 are planned\n",
         "The log says TAP version 13\nnot ok 1 - a\n",
         "Note: TAP version 13\nnot ok 1 - a\n",
+        "On 2024-01-02 at 12:00 we ran TAP version 13\nnot ok 1 - a\n",
         "TAP version 13 is what we write\nnot ok 1 - a\n",
         "see <testsuite>\n",
         "<testsuitor>",

@@ -76,14 +76,23 @@ def _junit_within(text: str) -> tuple[str | None, str]:
         return whole, ""
     at = 0
     while found := _XML.search(text, at):
-        start = found.start()
-        begin = _PROLOG.match(text, found.end() - len(found[0].lstrip("\ufeff \t")))
-        at = max(begin.end() if begin else 0, found.end() + 1)
-        root = _ROOT.match(text, begin.end() if begin else 0)
-        if root is None and not _CUT.match(text, begin.end() if begin else 0):
-            continue
-        end = text.rfind(f"</{root[1]}>", root.end()) if root else -1
-        stop = len(text) if root is None or end < 0 else end + len(root[1]) + 3
-        lines = "\n" * text.count("\n", 0, start)  # so that a line has its number
-        return lines + text[start:stop], text[:start] + text[stop:]
+        begin = _end(_PROLOG, text, found.end() - len(found[0].lstrip("\ufeff \t")))
+        at = max(begin, found.end() + 1)
+        root = _ROOT.match(text, begin)
+        if root or _CUT.match(text, begin):
+            stop = _end_of(text, root) if root else len(text)
+            lines = "\n" * text.count("\n", 0, found.start())  # so that a line has its number
+            return lines + text[found.start() : stop], text[: found.start()] + text[stop:]
     return None, text
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    found = pattern.match(text, start)
+    return found.end() if found else start
+
+
+def _end_of(text: str, root: re.Match[str]) -> int:
+    """Where the root's last closing tag ends; the text's end if there is none."""
+    closing = f"</{root[1]}>"
+    at = text.rfind(closing, root.end())
+    return len(text) if at < 0 else at + len(closing)

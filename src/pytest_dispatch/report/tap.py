@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from pytest_dispatch.core.model import Case, Outcome
 from pytest_dispatch.core.plain import plain
+from pytest_dispatch.report.tap_levels import Block, Point, Subtest
 from pytest_dispatch.report.tap_lines import (
     BAIL,
     CLOSED,
-    DURATION,
     FAILED_TEST,
     LINE,
     OPENED,
@@ -34,78 +33,10 @@ from pytest_dispatch.report.tap_lines import (
 
 MOST_CASES = 100_000
 MOST_LINES = 500_000  # that are not blank
-_FULL_NAME = 400  # characters of a test's name with its suites
 _DEPTH = 16  # subtests within subtests; what is deeper is read as if it stood there
 _REMARKS = 20  # lines before a failure that are kept as its message
-_BLOCK = 16384  # characters of a YAML block that are kept
 
 _LINES = re.compile(r"[^\n]+")
-
-
-@dataclass(slots=True, eq=False)
-class _Subtest:
-    """A level of nesting, from its first line until a line further left."""
-
-    indent: int
-    parent: _Subtest | None = None
-    name: str = ""
-    announced: str = ""  # the name by which the next subtest within it was announced
-    versioned: bool = False
-    planned: int | None = None
-    skipped: str | None = None  # why nothing was planned; None if that was not to be so
-    ran: int = 0
-    held: _Point | None = None  # its last result, while it is not known whether a subtest follows in braces
-    first: int = 0  # place of its first point
-    hashed: bool = False  # its lines stand behind `# ` of the level around it
-    closed: list[_Subtest] = field(default_factory=list)  # subtests whose own result has not come yet
-
-    @property
-    def begun(self) -> bool:
-        return self.ran > 0 or self.planned is not None
-
-    @property
-    def full_name(self) -> str:
-        names: list[str] = []
-        level: _Subtest | None = self
-        while level is not None:
-            names.append(level.name)
-            level = level.parent
-        return ".".join(filter(None, reversed(names)))
-
-
-@dataclass(slots=True, eq=False)
-class _Point:
-    """A result, and what explains it."""
-
-    subtest: _Subtest
-    name: str
-    outcome: Outcome
-    remarks: list[str]
-    duration: float = 0.0
-    indent: int = 0
-    braced: bool = False  # its subtest stands in braces, without a doubt
-
-    def case(self) -> Case:
-        name = ".".join(filter(None, (self.subtest.full_name, self.name)))[:_FULL_NAME]
-        message = "" if self.outcome is Outcome.PASSED else "\n".join(filter(None, self.remarks))
-        return Case(name=name, outcome=self.outcome, duration=self.duration, message=message)
-
-
-@dataclass(slots=True, eq=False)
-class _Block:
-    """A YAML block behind a result."""
-
-    point: _Point
-    indent: int
-    lines: list[str] = field(default_factory=list)
-    size: int = 0
-
-    def take(self, indent: int, text: str) -> None:
-        if match := DURATION.match(text):
-            self.point.duration = float(match[1]) / 1000
-        self.size += indent + len(text)
-        if self.size <= _BLOCK:
-            self.lines.append(" " * (indent - self.indent) + text)
 
 
 def read_tap(text: str, *, whole: bool = True) -> tuple[Case, ...] | None:
@@ -139,16 +70,16 @@ class _Reader:
     """What has been read so far; `found` tells whether any of it was TAP."""
 
     def __init__(self, prefix: re.Pattern[str] | None) -> None:
-        self.points: list[_Point] = []
+        self.points: list[Point] = []
         self.found = False
         self.done = False
         self._prefix = prefix
         self._wrong = ""  # what the producer said of the whole run, where that went wrong
-        self._stack = [_Subtest(0)]
+        self._stack = [Subtest(0)]
         self._before: deque[str] = deque(maxlen=_REMARKS)  # remarks since the last result
-        self._last: _Point | None = None  # the last result: what may follow it belongs to it
+        self._last: Point | None = None  # the last result: what may follow it belongs to it
         self._explaining = False  # remarks explain the last result, not the next one
-        self._block: _Block | None = None
+        self._block: Block | None = None
 
     def read(self, raw: str) -> None:
         """Take a line; blank ones mean nothing, also where they hold white space."""
@@ -166,7 +97,7 @@ class _Reader:
         """Read nothing more; what is left unread must not pass for passed."""
         self.found = self.done = True
         del self.points[MOST_CASES - 1 :]
-        self.points.append(_Point(_Subtest(0), "TAP", Outcome.FAILED, [f"{why}: the rest was not read"]))
+        self.points.append(Point(Subtest(0), "TAP", Outcome.FAILED, [f"{why}: the rest was not read"]))
 
     def finish(self) -> None:
         """The text is over."""
@@ -175,6 +106,9 @@ class _Reader:
         top = self._stack[0]
         while self._stack:
             self._close()
+        if self.found and not self.points:  # all of it is indented, and there was nothing to run
+            why = next((level.skipped for level in top.closed if level.skipped is not None), None)
+            self._put(top, *(("TAP", Outcome.FAILED, "ran no test") if why is None else ("1..0", Outcome.SKIPPED, why)))
         if self._wrong and self.found and all(point.outcome is not Outcome.FAILED for point in self.points):
             self._broken(top, self._wrong)
 
@@ -189,14 +123,14 @@ class _Reader:
             return line.within
         return line.within if VERSION.fullmatch(line.text, 2) else line
 
-    def _level(self, line: Line, *, opens: bool = True) -> _Subtest:
+    def _level(self, line: Line, *, opens: bool = True) -> Subtest:
         """The subtest that a line belongs to."""
         while len(self._stack) > 1 and line.indent < self._stack[-1].indent:
             self._close()
         top = self._stack[-1]
         if line.indent > top.indent and opens and len(self._stack) < _DEPTH:
             hashed = line.hashed and not top.hashed
-            level = _Subtest(line.indent, top, name=top.announced, first=len(self.points), hashed=hashed)
+            level = Subtest(line.indent, top, name=top.announced, first=len(self.points), hashed=hashed)
             top.announced = ""
             self._stack.append(level)
             return level
@@ -207,7 +141,7 @@ class _Reader:
         level = self._stack[-1]
         self._settle(level)
         self._stack.pop()
-        what = "" if self.done else _what_is_broken(level)
+        what = "" if self.done else level.broken
         if what:
             self._broken(level, what)
         if level.parent is not None:
@@ -215,7 +149,7 @@ class _Reader:
         elif level.skipped is not None and not level.ran:
             self._put(level, "1..0", Outcome.SKIPPED, level.skipped)
 
-    def _settle(self, level: _Subtest) -> None:
+    def _settle(self, level: Subtest) -> None:
         """No brace closes the last result, if it has opened one: it belongs to its name if nothing was in it."""
         point, level.held = level.held, None
         if point is None:
@@ -226,7 +160,7 @@ class _Reader:
             point.name += " {"
         self._tell(level, point)
 
-    def _tell(self, level: _Subtest, point: _Point) -> None:
+    def _tell(self, level: Subtest, point: Point) -> None:
         """Keep a result, unless those of its subtests tell the same."""
         if not self._told_by_children(level, point):
             self._keep(point)
@@ -238,7 +172,7 @@ class _Reader:
         level = self._level(line)
         if level.begun:  # another document, and the one before ended without a word
             self._close()
-            level = _Subtest(level.indent, level.parent, first=len(self.points), hashed=level.hashed)
+            level = Subtest(level.indent, level.parent, first=len(self.points), hashed=level.hashed)
             self._stack.append(level)
         level.versioned = self.found = True
         self._forget()
@@ -284,7 +218,7 @@ class _Reader:
         level.announced = ""
         result = Result.of(match, level.ran)
         remarks = [result.remark, *(self._before if result.outcome is Outcome.FAILED else ())]
-        point = _Point(level, result.name, result.outcome, remarks, result.duration, line.indent)
+        point = Point(level, result.name, result.outcome, remarks, result.duration, line.indent)
         self._forget()
         self._last = point
         self.found = True
@@ -294,7 +228,7 @@ class _Reader:
             self._tell(level, point)
         return True
 
-    def _hold(self, level: _Subtest, point: _Point) -> None:
+    def _hold(self, level: Subtest, point: Point) -> None:
         level.held, level.announced = point, point.name
         level.closed = []
 
@@ -319,7 +253,7 @@ class _Reader:
         self._forget()
         return True
 
-    def _told_by_children(self, level: _Subtest, point: _Point) -> bool:
+    def _told_by_children(self, level: Subtest, point: Point) -> bool:
         """Whether this is the result of subtests that have told it themselves. They get their name from it."""
         children, level.closed = level.closed, []
         if not children or children[0].first >= len(self.points):
@@ -342,7 +276,7 @@ class _Reader:
         if not line.indent and WENT_WRONG.fullmatch(text):
             self._wrong = text.lstrip("# \t")
         if last is not None and text == "---" and line.indent > last.indent:
-            self._block = _Block(last, line.indent)
+            self._block = Block(last, line.indent)
             return
         comment = text.startswith("#")
         self._explaining = comment and last is not None and (self._explaining or bool(FAILED_TEST.match(text)))
@@ -352,7 +286,7 @@ class _Reader:
         elif comment or self._before:
             self._before.append(text.lstrip("# \t"))
 
-    def _in_block(self, block: _Block, line: Line) -> bool:
+    def _in_block(self, block: Block, line: Line) -> bool:
         """Take a line of the YAML block; False if it stands outside, which ends the block."""
         outside = line.indent <= block.point.indent
         if outside or (line.text == "..." and line.indent == block.indent):
@@ -361,7 +295,7 @@ class _Reader:
         block.take(line.indent, line.text)
         return True
 
-    def _close_block(self, block: _Block) -> None:
+    def _close_block(self, block: Block) -> None:
         if block.point.outcome is Outcome.FAILED:
             block.point.remarks.append("\n".join(block.lines))
         self._block = None
@@ -373,32 +307,17 @@ class _Reader:
 
     # What was read
 
-    def _broken(self, level: _Subtest, what: str) -> None:
+    def _broken(self, level: Subtest, what: str) -> None:
         self._put(level, "TAP", Outcome.FAILED, what)
 
-    def _put(self, level: _Subtest, name: str, outcome: Outcome, message: str) -> None:
-        self._keep(_Point(level, name, outcome, [message]))
+    def _put(self, level: Subtest, name: str, outcome: Outcome, message: str) -> None:
+        self._keep(Point(level, name, outcome, [message]))
 
-    def _keep(self, point: _Point) -> None:
+    def _keep(self, point: Point) -> None:
         if len(self.points) < MOST_CASES:
             self.points.append(point)
         elif not self.done:
             self.give_up(f"more than {MOST_CASES} cases")
-
-
-def _what_is_broken(level: _Subtest) -> str:
-    """Why a level that is over tells less, or more, than it was to; a subtest may do without a plan."""
-    ran, planned = level.ran, level.planned
-    if planned is None:
-        within = level.parent is None and any(one.planned is None for one in level.closed)
-        if level.parent is not None or not (level.versioned or ran or within):
-            return ""
-        return f"no plan says how many tests were to run; {ran} ran" if ran or level.closed else "ran no test"
-    if ran < planned:
-        return f"{ran} of {planned} planned tests ran"
-    if ran > planned:
-        return f"{ran} tests ran, and {planned} were planned"
-    return "ran no test" if level.parent is None and not ran and level.skipped is None else ""
 
 
 _Take = Callable[[_Reader, Line, re.Match[str]], bool]

@@ -36,6 +36,7 @@ _PLAN_LINE = re.compile(r"^1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _NUMBERED = re.compile(r"^(?:not )?ok [0-9]{1,9}(?=\s)", re.MULTILINE)
 _BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\r?\n|\Z)))")
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
+_NEXT_LINE = re.compile(r"\s*^(.{0,400})", re.MULTILINE)
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
 _VERSIONS = 500  # lines at which they are looked for
@@ -131,27 +132,37 @@ def find_tap(text: str) -> Found:
 def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str | None:
     """The shape of what stands before a version line, empty if that is known; None if it is a sentence.
 
-    Words and numbers may be any others, and so may be the space between them, which often fills up a column. What
-    has no date or time in it has to stand before the next line too.
+    What does not end with a time or the like has to stand before the next line too.
     """
     before = text[max(at, version.start() - _PREFIX - 1) : version.start()]
-    if any(not re.sub(shape, "", before, count=1).strip("# \t") for shape in (LOG_PREFIX, *known)):
-        return ""  # what is left is an indentation
+    for shape in (LOG_PREFIX, *known):
+        found = re.match(shape, before)
+        if not before[found.end() if found else 0 :].strip("# \t"):
+            return ""  # what is left is an indentation
     if len(before) > _PREFIX or before[-1].isalnum() or not re.search(r"[^\w \t]", before):
         return None
-    tokens = _TOKENS.findall(before)
+    shape = _shape_of(before)
+    if len(re.findall("[0-9]", before)) >= 4 and not before.split()[-1].isalpha():
+        return shape
+    following = _NEXT_LINE.match(text, version.end())
+    return shape if following and re.match(shape, following[1]) else None
+
+
+def _shape_of(prefix: str) -> str:
+    """A pattern of all prefixes like this one.
+
+    Words and numbers may be any others, and so may be the space between them, which often fills up a column.
+    """
+    tokens = _TOKENS.findall(prefix)
     parts = []
     for last, token, following in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
-        if token[0].isalnum() or token[0] == "_":
+        if re.match(r"\w", token):
             parts.append(r"\w++")
         elif token.isspace() and following:
-            parts.append(r"[ \t]++" if last[-1:].isalnum() and following[0].isalnum() else r"[ \t]*+")
+            parts.append(r"[ \t]++" if re.match(r"\w", last) and re.match(r"\w", following) else r"[ \t]*+")
         else:
             parts.append(re.escape(token))
-    shape = "".join(parts)
-    following = re.compile(r"\s*^(.{0,400})", re.MULTILINE).match(text, version.end())
-    dated = len(re.findall("[0-9]", before)) >= 4
-    return shape if dated or (following and re.match(shape, following[1])) else None
+    return "".join(parts)
 
 
 def described(text: str) -> str:
