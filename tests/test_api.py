@@ -170,7 +170,7 @@ async def test_a_session_from_open_to_end(bench: Bench) -> None:
     assert (await bench.api("POST", f"{path}/runs", wanted)).json == known  # asked again: the same ones
     await bench.call("GET")
     await bench.call("POST")
-    await bench.report(body="long", junit="<testsuite/>")
+    await bench.report(body="long", junit="<testsuite><testcase/></testsuite>")
     first = views[0]["run"]["id"]
     view = (await bench.api("GET", f"/runs/{first}")).json
     assert view["run"]["attempts"][0]["reports"][0]["body"] == "long"

@@ -1,4 +1,7 @@
-"""From reports to an outcome: the first part of a report that speaks decides, the worst report wins."""
+"""From reports to an outcome: the first part of a report that speaks decides, the worst report wins.
+
+A report that contradicts itself is no pass: where one of its cases failed, a result cannot say that all is well.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def _by_result(report: Report, _policy: Policy) -> Outcome | None:
-    return report.result
+    return Outcome.FAILED if _contradicts_itself(report) else report.result
 
 
 def _by_cases(report: Report, _policy: Policy) -> Outcome | None:
@@ -34,6 +37,11 @@ def _by_labels(report: Report, policy: Policy) -> Outcome | None:
     if _labels_among(report, policy.fail_labels):
         return Outcome.FAILED
     return Outcome.SKIPPED if _labels_among(report, policy.skip_labels) else None
+
+
+def _contradicts_itself(report: Report) -> bool:
+    good = (Outcome.PASSED, Outcome.SKIPPED)
+    return report.result in good and any(case.outcome in _BAD for case in report.cases)
 
 
 _DECIDERS: tuple[Callable[[Report, Policy], Outcome | None], ...] = (
@@ -67,6 +75,8 @@ def summary_of(reports: Iterable[Report], policy: Policy) -> str:
     if report.result is None and report.cases:
         return _about_cases(report.cases)
     title = plain_line(report.title)
+    if _contradicts_itself(report):
+        return f"it reported {report.result}, but {_about_cases(report.cases)}"
     if report.result is not None:
         return f"it reported {report.result.value}: {title}"
     label = (_labels_among(report, policy.fail_labels) or _labels_among(report, policy.skip_labels))[0]
@@ -90,10 +100,12 @@ def told_refusal(refusal: Refusal) -> str:
 
 
 def _about_cases(cases: tuple[Case, ...]) -> str:
-    bad = [case.name for case in cases if case.outcome in _BAD]
+    bad = [case for case in cases if case.outcome in _BAD]
     if not bad:
         return f"all of its {len(cases)} cases were skipped"
-    names = ", ".join(plain_line(name, 80) for name in bad[:NAMED])
+    names = ", ".join(plain_line(case.name, 80) for case in bad[:NAMED])
+    if len(bad) == 1 and bad[0].message:
+        names += f": {plain_line(bad[0].message)}"
     return f"{len(bad)} of {len(cases)} cases did not pass: {names}{', …' if len(bad) > NAMED else ''}"
 
 

@@ -19,6 +19,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.plain import what_was_raised
 from pytest_dispatch.lab.tokens import Bearer, UsedError
+from pytest_dispatch.report.apart import Readers
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
@@ -95,6 +96,7 @@ class LabServer:
         app.router.add_route("*", "/{path:.*}", self._machine_request)
         app[boot.PUMP] = self._pump = Pump()
         self._listener = Listener(app, self._bounds, self._turned_away)
+        app[beacon.READERS] = Readers()
         self._announcement = Announcement()
         self._announcing: asyncio.Task[str] | None = None
         self._mdns = ""

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.attempts import REPORTS, VOLUME
-from pytest_dispatch.core.model import Case, Outcome, Refusal, Report
+from pytest_dispatch.core.model import Refusal, Report
 from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.core.roster import known_by_address
-from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
-from pytest_dispatch.report.tap import MOST_CASES
-from pytest_dispatch.report.volume import measured
-from pytest_dispatch.shapes import decode
+from pytest_dispatch.report.apart import Readers
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.lab.tokens import Bearer
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
-LONG = 2**16  # bytes from which on a report is read in a thread
 FIRST = 2**12  # bytes in which the first line of what is refused is looked for
-
-
-class Reported(msgspec.Struct, kw_only=True):
-    """The body of a PUT; everything from `result` on goes beyond what `beacon` 1.1.0 sends."""
-
-    title: str
-    body: str | None = None
-    labels: list[str] | None = None
-    assignees: list[str] | None = None
-    milestone: str | None = None
-    result: Outcome | None = None
-    cases: Annotated[list[ReportedCase], msgspec.Meta(max_length=MOST_CASES)] | None = None
-    junit: str | None = None
-    tap: str | None = None
-
-
-class ReportedCase(msgspec.Struct, kw_only=True):
-    """One test inside the workload; the duration is in seconds."""
-
-    name: str
-    outcome: Outcome = Outcome.PASSED
-    duration: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    message: str = ""
+READERS: web.AppKey[Readers] = web.AppKey("readers", Readers)
 
 
 class RefusedError(Exception):
@@ -58,45 +30,6 @@ class RefusedError(Exception):
         super().__init__(str(why))
         self.status = status
         self.whole = whole
-
-
-def read_report(data: bytes) -> Report:
-    """A PUT's body as a report.
-
-    Raises:
-        ValueError: It is none; the text says what is wrong with it.
-    """
-    try:
-        data.decode()  # also what the decoder would skip
-        said = decode(data, Reported)
-        cases = _cases(said)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected JSON in UTF-8: {error.reason} at byte {error.start}") from error
-    except RecursionError as error:
-        raise ValueError("expected a report: too many brackets within brackets") from error
-    except msgspec.DecodeError as error:  # its subclass ValidationError names the field
-        raise ValueError(f"expected a report: {error}") from error
-    except CasesError as error:
-        raise ValueError(f"expected test results: {error}") from error
-    return Report(
-        title=said.title,
-        body=said.body or "",
-        labels=tuple(said.labels or ()),
-        assignees=tuple(said.assignees or ()),
-        milestone=said.milestone or "",
-        result=said.result,
-        cases=cases,
-        junit=said.junit or "",
-        tap=said.tap or "",
-    )
-
-
-def _cases(said: Reported) -> tuple[Case, ...]:
-    """The cases that were sent as such, in JUnit and in TAP; only where there are none, those in the body."""
-    sent = tuple(Case(name=c.name, outcome=c.outcome, duration=c.duration, message=c.message) for c in said.cases or ())
-    junit = parse_junit(said.junit) if said.junit else ()
-    tap = parse_tap(said.tap) if said.tap else ()
-    return sent + junit + tap or cases_in_body(said.body or "")
 
 
 async def post(_request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamResponse:
@@ -140,17 +73,12 @@ async def _received(request: web.Request, data: bytearray) -> Report:
     """
     try:
         await _read(request, data)
-        # A long report takes a while to read, in which other machines are to be served.
-        return _measured(data) if len(data) < LONG else await asyncio.to_thread(_measured, data)
+        return await request.app[READERS].read(bytes(data))
     except (ConnectionError, web.RequestPayloadError) as error:
         whole = not isinstance(error, ConnectionError)
         raise RefusedError(400, f"expected a whole request: {error}", whole=whole) from error
     except ValueError as error:
         raise RefusedError(400, error) from error
-
-
-def _measured(data: bytes | bytearray) -> Report:
-    return measured(read_report(bytes(data)))
 
 
 def _first_line(data: bytes | bytearray) -> str:
