@@ -25,12 +25,13 @@ from platformdirs import user_cache_path
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.token import without_secrets
+from pytest_dispatch.filestamp import FileStamp
 from pytest_dispatch.machines.base import Machine, Sign, Spec
 from pytest_dispatch.machines.board import AARCH64, LAB, X86_64, Board, Build, find_firmware
 from pytest_dispatch.machines.boot import Boot
 from pytest_dispatch.machines.console import Console
 from pytest_dispatch.machines.proxydhcp import LONGEST_URL
-from pytest_dispatch.machines.savedstate import SavedStates, key_of, stamp
+from pytest_dispatch.machines.savedstate import SavedStates, key_of
 
 OLDEST = (6, 0)  # the first QEMU with `-action` and `pvpanic-pci`
 STOP = 1.5  # seconds in which a killed QEMU is gone
@@ -290,4 +291,4 @@ def _is_loopback(host: str) -> bool:
 def _key(build: Build) -> str:
     """What a saved state of this machine depends on."""
     files = (build.binary, build.firmware.code, build.firmware.vars)
-    return key_of(_FORMAT, build.version, [stamp(path) for path in files], build.hardware())
+    return key_of(_FORMAT, build.version, [(path, FileStamp.of(path)) for path in files], build.hardware())

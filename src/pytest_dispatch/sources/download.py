@@ -23,6 +23,7 @@ from pytest_dispatch.sources.shelf import CHUNK
 
 if TYPE_CHECKING:
     import ssl
+    import threading
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
@@ -61,9 +62,13 @@ class Downloader:
     Args:
         token: Sent to its own API alone: not to where that redirects to, be it only another port.
         patience: For tests, mostly.
+        make_room: Called in a thread before so many more bytes are written.
     """
 
-    def __init__(self, token: Token | None, patience: Patience) -> None:
+    def __init__(
+        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], None]
+    ) -> None:
+        self._make_room = make_room
         self._token = token
         self._home = Origin.of(token.api_url) if token else None
         self._patience = patience
@@ -80,7 +85,7 @@ class Downloader:
             FetchError: They cannot be had, or are not what was promised.
             OSError: `partial` cannot be written.
         """
-        file = Partial(partial, wanted)
+        file = Partial(partial, wanted, self._make_room)
         pauses = iter(self._patience.pauses)
         gained, limited = 0, self._patience.limited
         while True:
