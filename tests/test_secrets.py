@@ -137,12 +137,12 @@ def by_addopts_of_the_environment(monkeypatch: pytest.MonkeyPatch, _folder: Path
 
 
 def by_environment(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
-    monkeypatch.setenv("GITHUB_TOKEN", GITHUB)
+    monkeypatch.setenv("GH_ENTERPRISE_TOKEN", GITHUB)
     return ()
 
 
-def by_gh_token(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
-    monkeypatch.setenv("GH_TOKEN", GH)
+def by_github_enterprise_token(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    monkeypatch.setenv("GITHUB_ENTERPRISE_TOKEN", GH)
     return ()
 
 
@@ -238,7 +238,7 @@ WRONG: dict[str, Wrong] = {
         "404",
     ),
     "GitHub's name is not known": (
-        by_gh_token,
+        by_github_enterprise_token,
         (*RELEASE, *QUICK, "--dispatch-api-url=https://api.nowhere.invalid"),
         nothing,
         "cannot be reached",

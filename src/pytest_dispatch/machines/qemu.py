@@ -7,7 +7,6 @@ To its firmware such a machine is a new computer without a single setting, so no
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import platform
 import re
@@ -32,6 +31,7 @@ from pytest_dispatch.machines.boot import Boot
 from pytest_dispatch.machines.console import Console
 from pytest_dispatch.machines.proxydhcp import LONGEST_URL
 from pytest_dispatch.machines.savedstate import SavedStates, key_of
+from pytest_dispatch.network import is_loopback
 
 OLDEST = (6, 0)  # the first QEMU with `-action` and `pvpanic-pci`
 STOP = 1.5  # seconds in which a killed QEMU is gone
@@ -268,7 +268,7 @@ def url_for(board: Board, url: str) -> str:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host):
+    if is_loopback(host):
         parts = parts._replace(netloc=LAB if parts.port is None else f"{LAB}:{parts.port}")
     if board.arch:
         parts = parts._replace(query="&".join(filter(None, [parts.query, f"arch={board.arch}"])))
@@ -279,13 +279,6 @@ def url_for(board: Board, url: str) -> str:
             f"got {len(target)}: choose a shorter --dispatch-path"
         )
     return target
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _key(build: Build) -> str:
