@@ -158,6 +158,12 @@ def test_programs_get_an_environment_without_secrets() -> None:
     secret = ("GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "PYTEST_ADDOPTS", "PGPASSWORD", "Aws_Secret_Key", "SOME_API_KEY")
     environ = {"PATH": "/bin", "HOME": "/root", "LANG": "C", "TMPDIR": "/tmp", "DISPATCH_OVMF_CODE": "x"}
     assert without_secrets(environ | dict.fromkeys(secret, SECRET)) == environ
+    in_urls = {
+        "HTTPS_PROXY": f"me:{SECRET}@proxy",
+        "all_proxy": f"http://me:{SECRET}@proxy",
+        "DB": f"pg://me:{SECRET}@db",
+    }
+    assert without_secrets(environ | in_urls) == environ
 
 
 def test_words_from_elsewhere_are_scrubbed() -> None:

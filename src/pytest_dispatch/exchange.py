@@ -131,7 +131,7 @@ class Exchange:
                 self._proxy = proxy_for(self._base, os.environ)
                 self._client = httpx.Client(timeout=self._timeout, **client_options(self._base, os.environ))
             except ConfigError as error:
-                raise NoAnswerError(str(error)) from error
+                raise NoAnswerError(str(error)) from None  # whose frames hold the environment
         return self._client
 
     def _read(self, answer: httpx.Response, deadline: float) -> bytes:

@@ -169,10 +169,12 @@ def _proxy(variable: str, url: str) -> Proxy:
 
 def _is_whole(url: str) -> bool:
     """Whether all of a proxy's URL is read as it was meant: no password with a slash ends the host's name."""
+    import httpx
+
     try:
         parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
+        _ = parts.port, httpx.Proxy(url)
+    except (ValueError, httpx.InvalidURL):
         return False
     return url.isprintable() and " " not in url and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 

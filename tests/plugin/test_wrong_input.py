@@ -231,6 +231,15 @@ def test_unknown_release(bench: Bench, github: FakeGitHub) -> None:
     assert bench.refused(*args, "--dispatch-tag=v9") == "me/lab has no release with the tag 'v9'"
 
 
+def test_a_tag_that_terminals_act_on(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v\u202e1\x9b2J", {"a.efi": (EFI, b"MZ")})
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
+    assert line.startswith(
+        "me/lab: expected a release's tag of at most 255 characters, printable and without '::', got"
+    )
+    assert line.isprintable()
+
+
 def test_token_that_is_not_accepted(bench: Bench, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]

@@ -17,6 +17,9 @@ PUBLIC_API = "https://api.github.com"
 #: Names of environment variables that may hold a secret; pytest's own options may have a token among them.
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$", re.IGNORECASE)
 
+#: Names of those that may hold one without looking like it: `me:secret@proxy:3128` has no scheme.
+_PROXY = re.compile("_PROXY$", re.IGNORECASE)
+
 HIDDEN = "***"
 #: A user's password in a URL; it may have slashes in it.
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
@@ -54,8 +57,12 @@ def without_passwords(text: str) -> str:
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a program of ours that needs none of the user's secrets."""
-    return {name: value for name, value in environ.items() if not _SECRET.search(name)}
+    """The environment for a program of ours that needs none of the user's secrets; URLs may hold some too."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not _SECRET.search(name) and value == without_passwords(value) and not _PROXY.search(name)
+    }
 
 
 class Token:

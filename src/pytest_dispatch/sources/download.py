@@ -166,7 +166,7 @@ class Downloader:
                     self._clients[way] = httpx.AsyncClient(timeout=self._patience.timeout, **options)
                 return self._clients[way]
         except ConfigError as error:
-            raise FetchError(str(error)) from error
+            raise FetchError(str(error)) from None  # whose frames hold the environment
 
     def _signed(self, url: str) -> dict[str, str]:
         if self._token is None or Origin.of(url) != self._home:
