@@ -28,7 +28,6 @@ OURS = (
 for module in (
     *(f"pytest_dispatch.{name}" for name in OURS),
     "anyio._backends._asyncio",
-    "github",
     "httpcore",
     "httpx_sse",
     "sqlalchemy.dialects.postgresql",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import tracemalloc
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from fetching import (
     token_of,
 )
 from pytest_dispatch.core.model import Kind, Workload
+from pytest_dispatch.filestamp import FileStamp
 from pytest_dispatch.sources.download import Patience
 from pytest_dispatch.sources.partial import CHANGED
 from pytest_dispatch.sources.release import list_release
@@ -41,7 +44,7 @@ async def test_an_asset_is_downloaded_checked_and_kept(github: FakeGitHub, tmp_p
     asset = await fetch(tmp_path, wanted, token_of(github))
     assert asset.path.read_bytes() == content
     assert (asset.size, asset.digest) == (len(content), sha256(content))
-    assert asset.mtime_ns == asset.path.stat().st_mtime_ns
+    assert asset.stamp == FileStamp.of(asset.path)
     assert asset.path == tmp_path / "cache" / "sha256" / asset.digest.removeprefix("sha256:")
     assert await fetch(tmp_path, wanted, token_of(github)) == asset
     assert github.downloads == {"w.efi": 1}
@@ -193,6 +196,32 @@ async def test_a_killed_session_uses_nothing_any_more(github: FakeGitHub, tmp_pa
     await fetch(tmp_path, wanted["c"], limit=500)
     assert not path.exists()
     assert not list((tmp_path / "cache" / "users").iterdir())
+
+
+async def test_an_announced_size_removes_nothing(github: FakeGitHub, tmp_path: Path) -> None:
+    """Room is made for bytes that come, whatever was told of them, and not at all for more than the disk has."""
+    wanted = publish(github, {"a.efi": bytes_of(1000), "b.efi": b"MZ"})
+    kept = (await fetch(tmp_path, wanted["a.efi"], limit=1500)).path
+    text = await complaint(tmp_path, replace(wanted["b.efi"], size=10**18), limit=1500)
+    assert re.fullmatch(
+        rf"b\.efi: expected an asset that fits on the disk of {tmp_path}/cache, got one of 1000000000000000000 bytes, "
+        r"and at most \d+ can be had; name a folder on another disk \(--dispatch-cache\)",
+        text,
+    )
+    assert CHANGED in await complaint(tmp_path, replace(wanted["b.efi"], size=1400), limit=1500)
+    assert kept.exists()
+
+
+async def test_bytes_that_are_there_under_another_key_are_not_replaced(github: FakeGitHub, tmp_path: Path) -> None:
+    """Machines may be reading them."""
+    known = publish(github, {"w.efi": b"MZ same"})["w.efi"]
+    async with aclosing(cache_in(tmp_path)) as cache:
+        asset = await cache.fetch(known)
+        again = await fetch(tmp_path, replace(known, digest=""))
+        assert github.downloads == {"w.efi": 2}
+        assert again == asset
+        assert FileStamp.of(asset.path) == asset.stamp
+    assert not list((tmp_path / "cache" / "partial").iterdir())
 
 
 async def test_abandoned_bytes_count_and_go_too(github: FakeGitHub, tmp_path: Path) -> None:

@@ -68,10 +68,46 @@ def test_locations_are_absolute_wherever_one_stands(tmp_path: Path, monkeypatch:
 
 
 def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    """The folder itself may be one."""
     (tmp_path / "lab").mkdir()
-    fill(tmp_path, "elsewhere")
-    (tmp_path / "lab" / "a.efi").symlink_to(tmp_path / "elsewhere")
-    assert list_folder(tmp_path / "lab", "lab").workloads[0].size == 11
+    fill(tmp_path / "lab", "images/built")
+    (tmp_path / "lab" / "a.efi").symlink_to("images/built")
+    (tmp_path / "link").symlink_to("lab")
+    (workload,) = list_folder(tmp_path / "link", "lab").workloads
+    assert (workload.name, workload.size) == ("a.efi", 14)
+    assert workload.location == str(tmp_path / "lab" / "images" / "built")
+
+
+@pytest.mark.parametrize("name", ["a.efi", "sub/a.efi"])
+@pytest.mark.parametrize("manifest", [None, "[[workload]]\nname = '{}'"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str, manifest: str | None) -> None:
+    """Be it the file's own, or that of a folder above it, which a folder without a dispatch.toml does not look into."""
+    secret = fill(tmp_path, "secret") / "secret"
+    (tmp_path / "lab").mkdir()
+    link = tmp_path / "lab" / name
+    if link.parent == tmp_path / "lab":
+        link.symlink_to("../secret")
+    else:
+        (tmp_path / "outside").mkdir()
+        secret = secret.rename(tmp_path / "outside" / "a.efi")
+        link.parent.symlink_to("../outside")
+    fill(tmp_path / "lab", "b.efi", manifest=manifest and manifest.format(name))
+    if name == "sub/a.efi" and manifest is None:
+        assert [each.name for each in list_folder(tmp_path / "lab", "lab").workloads] == ["b.efi"]
+        return
+    assert complaint(tmp_path / "lab").endswith(
+        f"expected a file in this folder, got a link that leads out of it, to {str(secret)!r}; put the file itself here"
+    )
+
+
+def test_a_manifest_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    fill(tmp_path, "a.efi", manifest="[[workload]]\nname = 'a.efi'")
+    (tmp_path / "lab" / "dispatch.toml").symlink_to("../dispatch.toml")
+    assert complaint(tmp_path / "lab").startswith(
+        "lab/dispatch.toml: expected a file in this folder, got a link that leads out of it, to "
+        f"'{tmp_path}/dispatch.toml'"
+    )
 
 
 def test_links_that_lead_nowhere_are_no_workloads(tmp_path: Path) -> None:

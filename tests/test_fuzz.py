@@ -32,6 +32,7 @@ from pytest_dispatch.core.model import Limits, Outcome, Policy, Report
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain, plain_line
 from pytest_dispatch.core.verdict import judge_report
 from pytest_dispatch.embedded import EmbeddedLab
+from pytest_dispatch.github_api import GitHubApi, GitHubError
 from pytest_dispatch.kinds import BUILT_IN, kind_of
 from pytest_dispatch.report.cases import cases_in_body, parse_tap
 from pytest_dispatch.report.junit import JunitCase, write_junit
@@ -41,6 +42,7 @@ from pytest_dispatch.report.tap import MOST_CASES
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.testing.github import FakeGitHub
+from pytest_dispatch.transport import proxy_for
 from rendering import LONG_TEXTS, TEXTS, holds, holds_cut, holds_filed
 from told_runs import attempt, case, report, run
 
@@ -593,6 +595,46 @@ def test_any_content_type_is_a_workload_s_or_not() -> None:
 
     types = st.sampled_from([*marked, *(each.upper() for each in marked)])
     fuzz("content types", 300, check, TEXT | st.tuples(TEXT, types, TEXT).map("".join) | types.map("{}; q=1".format))
+
+
+def test_any_proxy_is_used_or_refused() -> None:
+    """And none shows its password, wherever it is in it."""
+
+    def check(scheme: str, text: str, exempt: str) -> None:
+        given = f"{scheme}me:s3cr3t{text}@proxy.test"
+        try:
+            found = proxy_for("https://api.github.com", {"HTTPS_PROXY": given, "NO_PROXY": exempt})
+            told = f"{found} {found!r}"
+        except ConfigError as error:
+            told = str(error)
+        assert "s3cr3t" not in told
+        assert told.isprintable()
+
+    schemes = st.sampled_from(["", "http://", "https://", "socks5://", "HTTP://", "//", "ftp://", "http:"])
+    fuzz("proxies", 300, check, schemes, TEXT | st.sampled_from(["/", "@", "#", "?", ":1", "%", "[", "]"]), TEXT)
+
+
+def test_any_answer_of_github_is_one_or_is_none() -> None:
+    """Whatever it says and wherever its links lead, there is one line about it."""
+
+    def check(answer: object, link: str) -> None:
+        github.fail_next("GET *", status=200, data=answer, headers={"Link": link})
+        told = ""
+        with GitHubApi(github.url, None) as api:
+            try:
+                list(api.pages("/rate_limit", dict[str, object]))
+            except GitHubError as error:
+                told = str(error)
+        assert told.isprintable()
+        assert len(told) < 1000
+
+    lines = TEXT.map(lambda text: text.encode("ascii", "replace").decode()).filter(str.isprintable)
+    links = st.tuples(lines, lines).map(lambda pair: f'<{pair[0]}>; rel="next"; {pair[1]}')
+    rows = st.lists(st.dictionaries(TEXT, st.integers() | TEXT, max_size=2), max_size=2)
+    with FakeGitHub() as github:
+        fuzz(
+            "GitHub's answers", 100, check, rows | rows.map(lambda rows: rows[:1]) | TEXT | st.integers(), links | lines
+        )
 
 
 def test_any_text_can_be_shown() -> None:

@@ -13,7 +13,7 @@ import pytest
 from faults import fault
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.model import Issue
-from pytest_dispatch.core.token import Token
+from pytest_dispatch.core.token import Token, ways_to_sign_in
 from pytest_dispatch.report.fences import ZERO_WIDTH
 from pytest_dispatch.report.filing import FilingError
 from pytest_dispatch.report.github import BODY_ROOM, GitHubFiler
@@ -280,7 +280,7 @@ def test_a_body_that_is_full_still_has_room_for_notes(github: FakeGitHub, filer:
     "tried again after 1, 2, 4, … 300 s",
 )
 def test_a_name_that_cannot_be_resolved() -> None:
-    filer = GitHubFiler(REPO, None, "http://github.invalid", pause=0.0)
+    filer = GitHubFiler(REPO, None, "https://github.invalid", pause=0.0)
     error = complaint(filer)
     filer.close()
     assert (error.permanent, error.retry_after) == (False, None)
@@ -420,6 +420,24 @@ def test_issues_that_are_switched_off(github: FakeGitHub, filer: GitHubFiler) ->
     assert complaint(filer, may_exist=True).permanent
 
 
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"archived": True}, "it is archived, which no token changes: let its owner unarchive it, or name another one"),
+        ({"blocked": "tos"}, "GitHub has blocked it, which no token changes: ask its owner, or name another one"),
+        ({"blocked": "dmca"}, "GitHub has blocked it, which no token changes: ask its owner, or name another one"),
+    ],
+)
+def test_a_repository_that_takes_no_issue_from_anybody(
+    github: FakeGitHub, filer: GitHubFiler, facts: dict[str, Any], told: str
+) -> None:
+    github.add_repo(REPO, **facts)
+    error = complaint(filer)
+    assert error.permanent
+    assert str(error).endswith(f"; {told}")
+    assert "permission" not in str(error)
+
+
 @pytest.mark.parametrize("private", [True, False])
 def test_without_a_token(github: FakeGitHub, private: bool) -> None:
     github.add_repo(REPO, private=private)
@@ -427,7 +445,7 @@ def test_without_a_token(github: FakeGitHub, private: bool) -> None:
     error = complaint(filer)
     filer.close()
     assert error.permanent
-    assert str(error).endswith("; filing issues needs a token (--dispatch-token, GITHUB_TOKEN or `gh auth login`)")
+    assert str(error).endswith(f"; filing issues needs a token ({ways_to_sign_in(github.url)})")
 
 
 def test_a_page_instead_of_an_answer_may_mean_anything(github: FakeGitHub, filer: GitHubFiler) -> None:

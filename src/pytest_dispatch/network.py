@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -57,6 +58,19 @@ class Origin(NamedTuple):
         return cls(parts.scheme, parts.hostname or "", port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a name or an address, is this computer and no other (RFC 6761, section 6.3)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def is_safe_url(text: str) -> bool:
+    """Whether it can be asked for without anybody else reading along: by https, or on this computer."""
+    return is_web_url(text) and (Origin.of(text).scheme == "https" or is_loopback(Origin.of(text).host))
+
+
 def is_web_url(text: str) -> bool:
     """Whether it is an http(s) URL that can be asked for: with a host, and no impossible port."""
     try:
@@ -84,7 +98,7 @@ def reason_of(error: BaseException, timeout: float) -> str:
 
 def _is_wrapper(error: BaseException) -> bool:
     """Whether an error is a library's, made of a plain `OSError` that says more."""
-    return type(error).__module__.partition(".")[0] in ("requests", "urllib3", "httpcore", "httpx")
+    return type(error).__module__.partition(".")[0] in ("httpcore", "httpx")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -130,7 +130,7 @@ def read_settings(config: pytest.Config) -> Settings:
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
     issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
     _refuse_unused(values, folder)
-    api_url = _api_url(values)
+    api_url = _api_url(values, os.environ.get("GITHUB_API_URL", "") if repo or issues else "")
     host, port = _bind(values.text("dispatch_bind", "0.0.0.0:8080"))
     return Settings(
         repo=repo,
@@ -202,9 +202,9 @@ def _refuse_unused(values: _Values, folder: str) -> None:
             )
 
 
-def _api_url(values: _Values) -> str:
+def _api_url(values: _Values, surroundings: str) -> str:
     try:
-        return checked_api_url(values.text("dispatch_api_url", os.environ.get("GITHUB_API_URL") or PUBLIC_API))
+        return checked_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
     except ConfigError as error:
         raise ConfigError(f"--dispatch-api-url: {error}") from None
 

@@ -159,7 +159,7 @@ def _start(forks: Forks, folder: Path, given: list[str], token: str) -> Run:
     ]  # fmt: skip
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     path = f"{folder}:{tests}:{os.environ.get('PYTHONPATH', '')}"
-    surroundings |= {"PYTHONPATH": path, "COLUMNS": "300", "GITHUB_TOKEN": token}
+    surroundings |= {"PYTHONPATH": path, "COLUMNS": "300", "GH_ENTERPRISE_TOKEN": token}
     return forks.start(folder, *command, out=folder / OUTPUT, environ=surroundings)
 
 

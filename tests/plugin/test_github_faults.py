@@ -536,5 +536,5 @@ def test_a_release_that_cannot_be_listed(bench: Bench, github: FakeGitHub, lie: 
     told="`… cannot be reached: its name cannot be resolved (no network?)`",
 )
 def test_a_name_that_cannot_be_resolved(bench: Bench) -> None:
-    line = bench.refused(f"--dispatch-repo={REPO}", "--dispatch-api-url=http://github.invalid")
+    line = bench.refused(f"--dispatch-repo={REPO}", "--dispatch-api-url=https://github.invalid")
     assert line == f"{REPO}: github.invalid cannot be reached: its name cannot be resolved (no network?)"

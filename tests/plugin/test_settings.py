@@ -129,6 +129,15 @@ def test_the_environment_names_an_enterprise_server(bench: Bench, monkeypatch: p
     assert read(bench, "--dispatch-repo=me/lab").plan.api_url == "https://git.example/api/v3"
 
 
+def test_the_environment_s_server_is_not_looked_at_where_nobody_asks_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_API_URL", "http://git.example/api/v3/")
+    assert read(bench, "--dispatch-dir=w").plan.api_url == "https://api.github.com"
+    line = bench.refused("--dispatch-repo=me/lab")
+    assert line.startswith("--dispatch-api-url: expected https://, as all can read along")
+
+
 def test_issues_of_a_folder(bench: Bench) -> None:
     settings = read(bench, "--dispatch-dir=w", "--dispatch-issues=failed", "--dispatch-issues-repo=me/lab")
     assert (settings.issues, settings.plan.issues_repo) == (("failed",), "me/lab")

@@ -218,7 +218,7 @@ def test_unknown_repository(bench: Bench, github: FakeGitHub) -> None:
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
     line = bench.refused(*args)
     assert "there is no repository me/lab" in line
-    assert "needs a token (--dispatch-token, GITHUB_TOKEN" in line
+    assert "needs a token (--dispatch-token, GH_ENTERPRISE_TOKEN or `gh auth login --hostname 127.0.0.1`;" in line
     line = bench.refused(*args, f"--dispatch-token={github.token}")
     assert "the token from --dispatch-token may not read it" in line
     assert github.token not in line
@@ -231,12 +231,21 @@ def test_unknown_release(bench: Bench, github: FakeGitHub) -> None:
     assert bench.refused(*args, "--dispatch-tag=v9") == "me/lab has no release with the tag 'v9'"
 
 
+def test_a_tag_that_terminals_act_on(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v\u202e1\x9b2J", {"a.efi": (EFI, b"MZ")})
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
+    assert line.startswith(
+        "me/lab: expected a release's tag of at most 255 characters, printable and without '::', got"
+    )
+    assert line.isprintable()
+
+
 def test_token_that_is_not_accepted(bench: Bench, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
     assert "is the token from --dispatch-token expired" in bench.refused(*args, "--dispatch-token=stale")
-    monkeypatch.setenv("GITHUB_TOKEN", "stale")
-    assert "is the token from GITHUB_TOKEN expired" in bench.refused(*args)
+    monkeypatch.setenv("GH_ENTERPRISE_TOKEN", "stale")
+    assert "is the token from GH_ENTERPRISE_TOKEN expired" in bench.refused(*args)
     line = bench.refused(*args, "--dispatch-token=two words")
     assert line.startswith("the token from --dispatch-token is not one")
     assert "words" not in line

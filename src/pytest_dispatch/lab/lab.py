@@ -21,6 +21,7 @@ from pytest_dispatch.core.notices import Notices
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.core.states import Event
 from pytest_dispatch.core.token import PUBLIC_API
+from pytest_dispatch.filestamp import UNKNOWN
 from pytest_dispatch.lab.fleet import Fleet
 from pytest_dispatch.lab.gate import Gate
 from pytest_dispatch.lab.orders import Orders
@@ -50,7 +51,6 @@ _STUCK = {Event.TIMEOUT, Event.FAULT, Event.CANCEL, Event.SILENCE}
 #: An attempt in these has taken none of its bytes, or not all.
 _NOTHING_TAKEN = {State.UNASSIGNED, State.ASSIGNED, State.DOWNLOADING}
 
-_GONE = -1  # when a file was last changed of which the digest alone is known: none is like that, so it is never served
 
 _log = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ class Lab:
             if run_id in runs:
                 workload = runs[run_id].workload
                 path = Path(workload.location)
-                self.writer.assets[run_id] = Asset(path=path, size=workload.size, digest=digest, mtime_ns=_GONE)
+                self.writer.assets[run_id] = Asset(path=path, size=workload.size, digest=digest, stamp=UNKNOWN)
         for run_id, attempt, at, text in journal.console(session, RECALLED):
             if run_id in runs:
                 self._tail.recall(run_id, attempt, at, text)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.token import PUBLIC_API
-from pytest_dispatch.github_api import Complaint, GitHubApi, GitHubError, Trouble, is_repo
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.token import PUBLIC_API, ways_to_sign_in
+from pytest_dispatch.github_api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
 from pytest_dispatch.report.fences import cut
 from pytest_dispatch.report.filing import Filed, FilingError
 from pytest_dispatch.report.words import harmless_line, plain
@@ -32,7 +33,10 @@ LOOK_BACK = timedelta(days=14)  # how far back an issue that may exist is looked
 _REFUSED = "which GitHub refused"
 
 #: What the token's or the repository's owner can change, after which the issue may still be filed.
-_UNTIL_CHANGED = {Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.MISSING, Trouble.GONE, Trouble.REFUSED}
+_UNTIL_CHANGED = {
+    *(Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.ARCHIVED, Trouble.BLOCKED),
+    *(Trouble.MISSING, Trouble.GONE, Trouble.REFUSED),
+}
 
 
 class _Label(msgspec.Struct):
@@ -83,6 +87,7 @@ class GitHubFiler:
             raise ConfigError(f"expected a repository as OWNER/REPO, such as AMDEPYC/dispatch, got {repo!r}")
         self._repo = repo
         self._token = token
+        self._api_url = api_url
         self._api = GitHubApi(api_url, token, pause=pause)
 
     def file(self, issue: Issue, may_exist: bool) -> Filed:
@@ -111,7 +116,7 @@ class GitHubFiler:
             self._comment(filed, comments, fresh=found is None)
         except GitHubError as error:
             raise self._failed(error) from None
-        return Filed(filed.html_url, lacks, self._why_dropped() if lacks else "")
+        return Filed(plain_line(filed.html_url), lacks, self._why_dropped() if lacks else "")
 
     def close(self) -> None:
         """Drop the connections."""
@@ -185,8 +190,10 @@ class GitHubFiler:
         return FilingError(text, retry_after=error.wait, permanent=error.trouble in _UNTIL_CHANGED, refused=refused)
 
     def _advice(self, trouble: Trouble) -> str:
+        if beyond := no_right_helps(trouble):
+            return beyond
         if self._token is None:
-            hint = "; filing issues needs a token (--dispatch-token, GITHUB_TOKEN or `gh auth login`)"
+            hint = f"; filing issues needs a token ({ways_to_sign_in(self._api_url)})"
             return hint if trouble in (Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.MISSING) else ""
         whose = f"the token from {self._token.source}"
         hints = {

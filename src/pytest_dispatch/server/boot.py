@@ -85,7 +85,7 @@ def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:
     headers = {"Content-Type": served_as(run.workload.kind), "Dispatch-Workload": quote(run.workload.name)}
     if run.workload.scenario:
         headers["Dispatch-Scenario"] = quote(run.workload.scenario, safe=_PLAIN)
-    file = Promised(path=asset.path, size=asset.size, mtime_ns=asset.mtime_ns)
+    file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
     return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
 
 

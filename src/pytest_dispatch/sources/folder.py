@@ -56,7 +56,8 @@ def list_folder(path: Path, shown_as: str) -> Listing:
     """List a folder's workloads.
 
     Without a `dispatch.toml` these are its files that end in `.efi`, `.iso` or `.img` (in any case), but
-    not hidden ones; with one, they are what it lists. Symbolic links are followed.
+    not hidden ones; with one, they are what it lists. Symbolic links are followed within the folder; one that leads
+    out of it is refused, since whoever made it decides which file of this computer is handed out.
 
     Args:
         path: The folder.
@@ -128,7 +129,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _manifest(folder: Path, shown_as: str) -> list[Workload]:
     with _at(f"{shown_as}/{MANIFEST}"):
-        tables = _tables(folder / MANIFEST)
+        tables = _tables(folder, folder / MANIFEST)
         workloads = []
         for number, table in enumerate(tables, start=1):
             with _at(f"workload {number}"):
@@ -137,10 +138,11 @@ def _manifest(folder: Path, shown_as: str) -> list[Workload]:
         return workloads
 
 
-def _tables(path: Path) -> list[Any]:
+def _tables(folder: Path, path: Path) -> list[Any]:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would have us wait for whoever writes into it
         raise ConfigError(f"expected a file, got {_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a device')}")
+    _followed(folder, str(path))
     if (size := status.st_size) > LARGEST:
         raise ConfigError(f"expected at most {LARGEST} bytes, got {size}")
     try:
@@ -198,7 +200,23 @@ def _workload(folder: Path, file: PurePosixPath, kind: str, read: dict[str, Any]
         raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
     if not status.st_size:
         raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
-    return Workload(**{"name": str(file), **read}, kind=kind, location=path, size=status.st_size)
+    location = _followed(folder, path) if len(file.parts) > 1 or os.path.islink(path) else path  # noqa: PTH114 - as above
+    return Workload(**{"name": str(file), **read}, kind=kind, location=location, size=status.st_size)
+
+
+def _followed(folder: Path, path: str) -> str:
+    """Where a path leads, through all links in it.
+
+    Raises:
+        ConfigError: Out of the folder.
+    """
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    if os.path.commonpath((real, root)) != root:
+        there = plain_line(real, LONGEST_NAME)
+        raise ConfigError(
+            f"expected a file in this folder, got a link that leads out of it, to {there!r}; put the file itself here"
+        )
+    return real
 
 
 def _suffix(name: str) -> str:

@@ -26,6 +26,7 @@ from pytest_dispatch.testing.github_storage import Storage, hang_up, trickled
 from pytest_dispatch.testing.github_tally import Exchange, Tally
 
 if TYPE_CHECKING:
+    import ssl
     from collections import Counter
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
@@ -46,6 +47,7 @@ class FakeGitHub:
         prefix: `/api/v3` for what GitHub Enterprise Server looks like.
         observer: Called in the server's thread with each exchange of the API, for instance to hold it against
             GitHub's OpenAPI description.
+        tls: Serve by https, with this context's certificate, which has to be for 127.0.0.1 and 127.0.0.2.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class FakeGitHub:
         token: str = "fake-token",  # noqa: S107 - opens nothing but this
         prefix: str = "",
         observer: Callable[[Exchange], None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.token = token
         self.tokens = {token}
@@ -62,7 +65,7 @@ class FakeGitHub:
         self._state = FakeState()
         self._faults = Faults()
         self._tally = Tally()
-        self._servers = Servers(self._apps)
+        self._servers = Servers(self._apps, tls)
 
     @property
     def url(self) -> str:
@@ -89,7 +92,16 @@ class FakeGitHub:
         """How many bytes of assets storage has handed out."""
         return self._tally.bytes_served
 
-    def add_repo(self, repo: str, *, private: bool = False, has_issues: bool = True, may_sort: bool = True) -> FakeRepo:
+    def add_repo(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        has_issues: bool = True,
+        may_sort: bool = True,
+        archived: bool = False,
+        blocked: str = "",
+    ) -> FakeRepo:
         """A repository `OWNER/REPO`, made where there is none.
 
         Args:
@@ -98,11 +110,15 @@ class FakeGitHub:
             has_issues: Whether issues are switched on.
             may_sort: Whether tokens may set labels, assignees and milestones of issues; else GitHub takes an issue
                 and drops them, without a word.
+            archived: Whether it is read-only.
+            blocked: Why GitHub let nobody at it any more: `tos`, `dmca`, …; empty where it does.
         """
         found = self._state.repo(repo)
         found.may_sort = may_sort
         found.private = private
         found.has_issues = has_issues
+        found.archived = archived
+        found.blocked = blocked
         return found
 
     def rename_repo(self, old: str, new: str) -> FakeRepo:
@@ -126,6 +142,7 @@ class FakeGitHub:
         private: bool = False,
         latest: bool = True,
         digests: bool = True,
+        draft: bool = False,
     ) -> FakeRepo:
         """Publish a release.
 
@@ -136,12 +153,14 @@ class FakeGitHub:
             private: Whether only a token sees the repository.
             latest: Whether it becomes the latest release.
             digests: Whether the API tells the assets' digests, as it does for those younger than June 2025.
+            draft: Whether it is not published yet: it is in the list that a token sees, and cannot be had by its tag.
         """
         found = self._state.repo(repo)
         found.private = private
         release = self._state.new_release(tag, assets, digests=digests)
+        release.draft = draft
         found.releases[tag] = release
-        if latest:
+        if latest and not draft:
             found.latest = release
         return found
 

@@ -60,10 +60,11 @@ class FakeAsset:
 
 @dataclass(slots=True, kw_only=True)
 class FakeRelease:
-    """A published release."""
+    """A release; a draft is not published yet."""
 
     id: int
     tag: str
+    draft: bool = False
     assets: list[FakeAsset] = field(default_factory=list)
     created: datetime = field(default_factory=_now)
 
@@ -121,6 +122,8 @@ class FakeRepo:
         has_issues: Whether issues are switched on.
         may_sort: Whether tokens may set labels, assignees and a milestone; else those of new issues are dropped, and
             nothing is said.
+        archived: It is read-only.
+        blocked: Why GitHub let nobody at it any more; empty where it does.
         assignable: Who an issue can be assigned to; anybody else is refused.
         latest: The release that counts as the latest.
     """
@@ -130,6 +133,8 @@ class FakeRepo:
     private: bool = False
     has_issues: bool = True
     may_sort: bool = True
+    archived: bool = False
+    blocked: str = ""
     assignable: set[str] = field(default_factory=lambda: {"octocat", "hubot"})
     releases: dict[str, FakeRelease] = field(default_factory=dict)
     latest: FakeRelease | None = None
