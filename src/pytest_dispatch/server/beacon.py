@@ -15,6 +15,7 @@ from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
 from pytest_dispatch.report.tap import MOST_CASES
+from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ class ReportedCase(msgspec.Struct, kw_only=True):
 
 class TooLongError(ValueError):
     """A report is longer than the lab takes."""
+
+
+class PackedError(ValueError):
+    """A report is packed, and what may come out of it has no bound."""
+
+
+#: What a report is answered that is not read; one that cannot be, 400.
+_REFUSED: dict[type[ValueError], int] = {TooLongError: 413, PackedError: 415}
 
 
 def read_report(data: bytes) -> Report:
@@ -107,10 +116,8 @@ async def put(request: web.Request, lab: Lab, bearer: Bearer, began: float = mat
         data = await _read(request)
         # A long report takes a while to read, in which other machines are to be served.
         report = read_report(data) if len(data) < LONG else await asyncio.to_thread(read_report, data)
-    except TooLongError as error:
-        return web.Response(status=413, text=f"{error}\n")
     except ValueError as error:
-        return web.Response(status=400, text=f"{error}\n")
+        return web.Response(status=_REFUSED.get(type(error), 400), text=f"{error}\n")
     taken = await lab.gate.report(machine, report, began)
     if taken is Taken.REFUSED:
         return _not_mine(machine, "has booted")
@@ -125,7 +132,10 @@ async def _read(request: web.Request) -> bytes:
 
     Raises:
         TooLongError: It is.
+        PackedError: It has a `Content-Encoding`.
     """
+    if packed := packing(request.headers):
+        raise PackedError(f"expected a report as it is, got one with Content-Encoding: {packed}")
     size = request.content_length or 0
     data = bytearray()
     while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
