@@ -796,6 +796,29 @@ def test_nothing_is_changed_but_the_heads_that_lack_a_host(
     assert got == b"".join(after for _, after in requests)
 
 
+_PARTS = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\r",
+    b"\n",
+    b"GET / HTTP/1.1\r\n",
+    b"HEAD / HTTP/1.0",
+    b"Host: x",
+    b"Content-Length: 3\r\n",
+]
+_PARTS += [b"Content-Length: 9", b"transfer-encoding: chunked", b"abc", b":", b" ", b"CONNECT x HTTP/1.1"]
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=30).map(b"".join), st.lists(st.integers(1, 30), max_size=30))
+def test_it_does_not_matter_in_which_pieces_a_request_comes(sent: bytes, cuts: list[int]) -> None:
+    whole, heads, got, at = Heads().completed(sent), Heads(), b"", 0
+    for cut in [*cuts, len(sent)]:
+        got += heads.completed(sent[at : at + cut])
+        at += cut
+    assert got == whole
+    assert whole.replace(b"Host:\r\n", b"") == sent
+
+
 @pytest.mark.parametrize(
     "head",
     [
