@@ -747,7 +747,7 @@ _SAME = [
 WHOLE = [
     *zip(_SAME, _SAME, strict=True),
     (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
-    (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\nHost:\r\n\r\n"),
+    (b"GET / HTTP/1.1\r\nHosts: b\r\n\r\n", b"GET / HTTP/1.1\r\nHosts: b\r\nHost:\r\n\r\n"),
     (
         b"PUT / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         b"PUT / HTTP/1.1\r\nContent-Length: 18\r\nHost:\r\n\r\nGET / HTTP/1.1\r\n\r\n",

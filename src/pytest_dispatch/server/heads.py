@@ -44,7 +44,7 @@ class Heads:
 def _lacks_host(head: bytes) -> bool:
     """Whether a head in lower case is of HTTP/1.1 and has no `Host`. Empty lines may come before it."""
     first, *others = head.lstrip(b"\r\n").split(b"\r\n")
-    return first.endswith(b" http/1.1") and not any(line.startswith(b"host") for line in others)
+    return first.endswith(b" http/1.1") and not any(line.startswith(b"host:") for line in others)
 
 
 def _body_length(head: bytes) -> float:
