@@ -190,6 +190,13 @@ class Bench:
         """One request on a connection of its own, as firmware would make it."""
         return await call(self.port, method, target, source=source, headers=headers, body=body)
 
+    async def bare(self, method: str, headers: str, target: str = "/dispatch", body: str = "") -> Reply:
+        """One request with no more headers than it needs, and these."""
+        wire = await self.wire()
+        length = f"Content-Length: {len(body)}\r\n"
+        await wire.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}{length}\r\n{body}")
+        return await wire.reply(body=method != "HEAD")
+
     async def api(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """One request to the API."""
         content = b"" if body is None else msgspec.json.encode(body)
@@ -263,7 +270,8 @@ async def running_lab(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    allow: tuple[Network, ...] = (),
+    allow: tuple[Network, ...] | None = None,
+    tools: frozenset[str] = frozenset(),
     machines: Iterable[Machine] = (),
     filers: Callable[[str], Filer | None] = lambda _repo: None,
     journal: Callable[[Path], Journal] = Journal,
@@ -280,7 +288,7 @@ async def running_lab(
         stack.push_async_callback(store.aclose)
         clock = clock or Clock()
         lab = Lab(clock=clock, journal=opened, cache=store, machines=machines, filers=filers)
-        server = LabServer(lab, Address(host=host, port=port, allow=allow, announce=False), TOKEN, bounds)
+        server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
         await lab.start(server.machine_url, opened.letters())

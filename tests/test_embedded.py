@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
+from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -66,6 +68,48 @@ def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
     finally:
         lab.stop()
     lab.stop()
+
+
+@pytest.mark.parametrize(
+    ("machines", "allow", "status"),
+    [
+        ((), (), 200),
+        ((), ("127.0.1.0/24",), 403),
+        (sims(1), (), 403),
+        (sims(1), ("127.0.1.0/24",), 403),
+        (sims(1), ("127.0.1.0/24", "127.0.0.2/32"), 200),
+    ],
+)
+def test_beside_machines_of_its_own_a_lab_takes_those_that_are_invited(
+    tmp_path: Path, machines: tuple[Spec, ...], allow: tuple[str, ...], status: int
+) -> None:
+    """Whoever is known by an address could as well be a workload of theirs that keeps its token back."""
+    lab = embedded(tmp_path, machines=machines, allow=tuple(map(ip_network, allow)))
+    lab.start("w")
+    try:
+        assert asked(lab, {}) == status
+    finally:
+        lab.stop()
+
+
+def test_the_tools_that_machines_boot_by_are_those_that_were_named(tmp_path: Path) -> None:
+    lab = embedded(tmp_path, boot_tools=frozenset({"wget"}))
+    lab.start("w")
+    try:
+        assert [asked(lab, {"User-Agent": agent}) for agent in ("Wget", "curl/8.5.0")] == [200, 403]
+    finally:
+        lab.stop()
+
+
+def asked(lab: EmbeddedLab, headers: dict[str, str]) -> int:
+    """What a machine at 127.0.0.2 gets that asks to boot; without work, the power-off program."""
+    client = LabClient(lab.url, lab.token)
+    client.open(OpenSession(source="w", policy=Policy()))  # else it would wait for one
+    client.close()
+    connection = HTTPConnection("127.0.0.1", urlsplit(lab.url).port, source_address=("127.0.0.2", 0), timeout=60)
+    with closing(connection):
+        connection.request("HEAD", "/dispatch", headers=headers)
+        return connection.getresponse().status
 
 
 def test_each_lab_has_a_token_of_its_own(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ TARGETS = st.one_of(
     st.sampled_from(
         [
             *("/dispatch", "/dispatch?arch=aa64", "/dispatch?arch=../../x", "/dispatch?machine=guess", "//dispatch"),
+            *("/dispatch/look", "/dispatch/look?machine=guess", "/dispatch//look/"),
             *("/dispatch/", "/dispatch?machine=%00", "/", "*", "http://other/dispatch", "/dispatch#x", "/%64ispatch"),
             *("/api/v1", "/api/v1/", "/api/v1/openapi.json", "/api/v1/sessions", "/api/v1/runs/x", "/api/v1/runs/%2F"),
             *("/api/v1/../../dispatch", "/dispatch/../api/v1/openapi.json", "/dispatch?" + "a=b&" * 500, "/" * 9000),
@@ -205,7 +206,8 @@ HEADERS = st.one_of(
     st.tuples(
         st.just("Content-Type"), st.sampled_from(["application/json; charset=utf-7", "multipart/form-data", ";"])
     ),
-    st.tuples(st.just("Cookie"), TEXT),
+    st.tuples(st.just("User-Agent"), st.sampled_from(["curl/8", "Wget", "Mozilla/5.0", "Go-http-client/1.1"]) | TEXT),
+    st.tuples(st.sampled_from(["Accept", "Accept-Language", "Referer", "Origin", "Sec-Fetch-Mode", "Cookie"]), TEXT),
     st.tuples(TEXT, TEXT),
 )
 JSON = st.recursive(

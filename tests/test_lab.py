@@ -95,10 +95,26 @@ async def test_a_machine_of_our_own_is_known_by_its_token_in_all_that_it_says(tm
         await bench.enters(run, State.DOWNLOADED)
         assert (await bench.call("POST", puppet.target, source="127.0.0.7")).status == 200
         assert (await bench.call("PUT", puppet.target, source="127.0.0.8", body=b'{"title": "t"}')).status == 200
-        assert (await bench.call("POST", "/dispatch", source="127.0.0.7")).status == 417
+        assert (await bench.call("POST", "/dispatch", source="127.0.0.7")).status == 403
         attempt = bench.attempt(run)
         assert (attempt.machine, attempt.state) == ("puppet", State.REPORTED)
         assert list(bench.lab.queue.machines) == ["puppet"]
+
+
+async def test_a_script_with_a_token_is_the_machine_that_it_was_given_to(tmp_path: Path) -> None:
+    """Whatever it asks with; and such a tool in the workload ends nothing."""
+    puppet, agent = Puppet(), "User-Agent: curl/8.5.0\r\n"
+    async with running_lab(tmp_path, machines=[puppet], allow=()) as bench:
+        run = await bench.one()
+        await until(lambda: puppet.alive)
+        assert (await bench.bare("HEAD", agent, puppet.target)).status == 200
+        assert (await bench.bare("GET", agent, puppet.target)).body == bench.bytes_of(run)
+        await bench.enters(run, State.DOWNLOADED)
+        assert (await bench.bare("POST", agent, puppet.target)).status == 200
+        assert (await bench.bare("HEAD", agent, puppet.target)).status == 403
+        assert (await bench.bare("HEAD", agent)).status == 403
+        assert (await bench.bare("PUT", agent, puppet.target, '{"title": "t"}')).status == 200
+        assert [report.title for report in bench.attempt(run).reports] == ["t"]
 
 
 async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path: Path) -> None:

@@ -139,7 +139,10 @@ class EmbeddedLab:
 
     async def _serve(self, lab: Lab, port: int) -> LabServer:
         plan = self._plan
-        where = Address(host=plan.host, port=port, path=plan.path, allow=plan.allow, announce=plan.announce)
+        allow = plan.allow or (() if plan.machines else None)  # our own have tokens, and no other was asked for
+        where = Address(
+            host=plan.host, port=port, path=plan.path, allow=allow, tools=plan.boot_tools, announce=plan.announce
+        )
         server = LabServer(lab, where, self.token)
         await server.start()
         return server

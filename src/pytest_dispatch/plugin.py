@@ -68,7 +68,15 @@ OPTIONS = (
     Option(
         "--dispatch-allow",
         "CIDR",
-        "Only machines of this network may boot or report; may be given again (default: all)",
+        "Only machines of this network may boot or report; may be given again (default: all, or with --dispatch-machine"
+        " none but those)",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-boot-tool",
+        "TOOL",
+        "Machines boot by this tool here, and not only people look with it: curl, wget; may be given again (default:"
+        " none, what such tools ask for takes no workload)",
         "linelist",
     ),
     Option(

@@ -152,6 +152,7 @@ def read_settings(config: pytest.Config) -> Settings:
             port=port,
             path=_path(values.text("dispatch_path", "/dispatch")),
             allow=tuple(_network(text) for text in values.lines("dispatch_allow")),
+            boot_tools=frozenset(_boot_tool(text) for text in values.lines("dispatch_boot_tool")),
             announce=not values.flag("dispatch_no_mdns"),
             machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
             resume=values.flag("dispatch_resume"),
@@ -332,6 +333,17 @@ def _network(text: str) -> Network:
         raise ConfigError(
             f"--dispatch-allow: expected a network such as 192.168.1.0/24 or fd00::/8, got {text!r}"
         ) from None
+
+
+def _boot_tool(text: str) -> str:
+    from pytest_dispatch.server.people import TOOLS
+
+    if (name := text.strip().lower()) not in TOOLS:
+        raise ConfigError(
+            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; what is no"
+            " tool of people boots without this"
+        )
+    return name
 
 
 def _gigabytes(text: str) -> int:

@@ -23,6 +23,7 @@ GIVEN = {
     "--dispatch-path": "/boot",
     "--dispatch-machine": "sim:3?pace=0.5",
     "--dispatch-allow": "10.0.0.0/8",
+    "--dispatch-boot-tool": "Wget",
     "--dispatch-issues": "failed",
     "--dispatch-issues-repo": "me/issues",
     "--dispatch-issues-text": "raw",

@@ -47,6 +47,10 @@ OPTIONS = {
     ),
     "spec-value": (["--dispatch-machine=sim?pace=fast"], "behind pace=, got 'fast'"),
     "allow": (["--dispatch-allow=10.0.0.0/33"], "--dispatch-allow: expected a network such as 192.168.1.0/24"),
+    "boot-tool": (
+        ["--dispatch-boot-tool=Go-http-client"],
+        "--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got 'Go-http-client'",
+    ),
     "issues": (["--dispatch-issues=some"], "--dispatch-issues: expected all, failed or none, got 'some'"),
     "issues-where": (["--dispatch-issues=all"], "a folder has no repository; name one with --dispatch-issues-repo"),
     "issues-text": (["--dispatch-issues-text=nice"], "--dispatch-issues-text: expected safe or raw, got 'nice'"),

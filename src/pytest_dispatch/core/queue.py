@@ -105,6 +105,11 @@ class Queue(Runs):
 
     # What machines do
 
+    @property
+    def waiting(self) -> int:
+        """How many workloads machines that ask can have, their bytes at hand."""
+        return len(self._line)
+
     def ask(self, machine: str, now: float) -> Answer:
         """A machine asks what to boot (HEAD, or a GET without one)."""
         seen = self._roster.asks(machine, now)

@@ -25,8 +25,8 @@ _BAD = (Outcome.FAILED, Outcome.ERROR)
 _NOBODY_CAME = ENDINGS[State.UNASSIGNED, Event.TIMEOUT].text.partition("{")[0]
 _WHERE_FROM = """\
 machines boot from the boot URL in the line `dispatch: …` at the top (not shown with -q)
-  from another computer, `curl -I` with that URL must answer 200: if it does not, a firewall is in the way, or the
-  address is wrong; if it does, no machine was told to boot from there"""
+  from another computer, `curl -i` with that URL and /look behind it must answer 200: if it does not, a firewall is in
+  the way, or the address is wrong; if it does, no machine was told to boot from there"""
 
 _PERCENT = re.compile(r"(?<! ) *+[0-9]{1,3}(?:\.[0-9]++)? ?%")
 

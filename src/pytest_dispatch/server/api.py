@@ -19,6 +19,7 @@ from pytest_dispatch.core.errors import DispatchError
 from pytest_dispatch.kinds import known
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
+from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.server.events import event_stream
 from pytest_dispatch.server.host import foreign_page, stranger
 from pytest_dispatch.server.wire import (
@@ -150,6 +151,8 @@ def _may_enter(door: Door, request: web.Request) -> bool:
 async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamResponse:
     if door.lab.broken is not None and not route.saved:
         return _json(Problem(error=str(door.lab.broken)), 503)
+    if route.takes and (packed := packing(request.headers)):
+        return _json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
     body = decode(await request.read(), route.takes) if route.takes else None
     result = await route.handler(door, request, body)
     if isinstance(result, web.StreamResponse):

@@ -23,9 +23,10 @@ from pytest_dispatch.report.apart import Readers
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
-from pytest_dispatch.server.host import foreign_page, is_browsing, names_of
+from pytest_dispatch.server.host import names_of
 from pytest_dispatch.server.listener import Listener
 from pytest_dispatch.server.mdns import Announcement
+from pytest_dispatch.server.people import LOOK, browsers_mark, tool_of
 from pytest_dispatch.server.pump import Pump
 from pytest_dispatch.server.rates import Rates
 from pytest_dispatch.server.turns import Turns
@@ -49,6 +50,8 @@ METHODS: dict[str, MachineHandler] = {
 _REFUSED = frozenset({400, 403, 404, 405, 408, 413, 417, 429})
 _TOLD = {"PUT": _REFUSED - {400, 408, 413}}
 
+#: What may be done where it is only looked at.
+LOOKS = ("GET", "HEAD")
 #: Addresses that mean all of this computer's, and the one by which it reaches itself.
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
 
@@ -61,14 +64,16 @@ class Address:
         host: An address, or a name of this computer.
         port: 0 picks a free one.
         path: Of the boot URL, with its leading slash.
-        allow: Networks whose machines may boot and report; empty allows all.
+        allow: Networks whose machines may boot and report; None allows all. Machines with a token may always.
+        tools: Of `people.TOOLS`, those by which machines boot here.
         announce: Tell the local network over mDNS.
     """
 
     host: str
     port: int
     path: str = "/dispatch"
-    allow: tuple[Network, ...] = ()
+    allow: tuple[Network, ...] | None = None
+    tools: frozenset[str] = frozenset()
     announce: bool = True
 
 
@@ -184,7 +189,9 @@ class LabServer:
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
         bearer = self._identify(request)
         answer = await self._answer_machine(request, bearer)
-        if answer.status in _TOLD.get(request.method, _REFUSED) and not _is_persons(request):
+        if answer.status in _TOLD.get(request.method, _REFUSED) and not browsers_mark(
+            request
+        ):  # its user sees the answer
             machine = bearer.machine if bearer is not None else str(machine_address(request.remote or ""))
             self._tell(machine, answer.status, getattr(answer, "text", None) or "")
         return answer
@@ -201,7 +208,9 @@ class LabServer:
         caller = _caller(request, bearer)
         refused = await self._refused(request, caller)
         if refused is not None or bearer is None:
-            return refused or web.Response(status=403, text=f"this machine may not boot here: {_no_bearer(request)}\n")
+            return refused or self._stranger(request)
+        if _path(request) != self._address.path:
+            return boot.look(self._lab, bearer.machine)
         if self._asking[caller] >= self._bounds.requests:
             return _too_much()
         self._asking[caller] += 1
@@ -250,15 +259,19 @@ class LabServer:
         """Why this request is none that a machine makes."""
         if await self._too_fast(caller):
             return _too_much()
-        if foreign_page(request) is not None or is_browsing(request):
-            return web.Response(status=403, text="this is for machines to boot from, not for browsers\n")
-        path, ours = request.path, self._address.path
-        if path != ours and re.sub("/+", "/", path) != ours:
+        path, ours = _path(request), self._address.path
+        looks, mark = path == ours + LOOK, browsers_mark(request)
+        # A script with a token is the machine that it was given to, and its URL takes no more than one attempt.
+        tool = "" if looks or "machine" in request.query else tool_of(request)
+        if mark:
+            text = f"this is for machines to boot from, not for browsers, and no machine sends {mark}\n"
+            return web.Response(status=403, text=text)
+        if path != ours and not looks:
             return web.Response(status=404, text=f"machines boot from {ours}\n")
-        if request.method not in METHODS:
-            allowed = ", ".join(METHODS)
+        if request.method not in (LOOKS if looks else METHODS):
+            allowed = ", ".join(LOOKS if looks else METHODS)
             return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
-        return None
+        return _no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
 
     def _identify(self, request: web.Request) -> Bearer | None:
         """The machine: by the token in its boot URL, else by its address; None if it may not boot here.
@@ -269,22 +282,18 @@ class LabServer:
         if token is not None:
             return self._lab.bearer(token)
         address = machine_address(request.remote or "")
-        if self._address.allow and not any(address in network for network in self._address.allow):
+        if self._address.allow is not None and not any(address in network for network in self._address.allow):
             return None
         return Bearer(str(address))
 
-
-def _no_bearer(request: web.Request) -> str:
-    """Why a request is nobody's."""
-    if "machine" in request.query:
-        return "the token in its boot URL is of another lab, an earlier session, or a boot long past"
-    return "--dispatch-allow does not name its address"
-
-
-def _is_persons(request: web.Request) -> bool:
-    """Whether a browser asks, whose user sees the answer."""
-    by_page = foreign_page(request) is not None or is_browsing(request)
-    return by_page or request.headers.get("User-Agent", "").startswith("Mozilla/")
+    def _stranger(self, request: web.Request) -> web.Response:
+        """403 for whom `_identify` does not know."""
+        why = "the lab brings machines of its own up, and takes others only with --dispatch-allow"
+        if "machine" in request.query:
+            why = "the token in its boot URL is of another lab, an earlier session, or a boot long past"
+        elif self._address.allow:
+            why = "--dispatch-allow does not name its address"
+        return web.Response(status=403, text=f"this machine may not boot here: {why}\n")
 
 
 @lru_cache(maxsize=4096)
@@ -300,6 +309,17 @@ def _caller(request: web.Request, bearer: Bearer | None) -> str:
     if bearer is None:
         return request.remote or ""
     return request.query.get("machine", bearer.machine)
+
+
+def _path(request: web.Request) -> str:
+    """Its path; firmware may double slashes."""
+    return re.sub("/+", "/", request.path)
+
+
+def _no_machine(tool: str, where: str) -> web.Response:
+    """403 for who would take a workload and never boot it; the status line says why too: some tools show only that."""
+    text = f"{tool} is taken for a person's tool and gets no workload: look at {where}, or see --dispatch-boot-tool"
+    return web.Response(status=403, reason=text, text=f"{text}\n")
 
 
 def _too_much() -> web.Response:

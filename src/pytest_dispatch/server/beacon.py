@@ -13,6 +13,7 @@ from pytest_dispatch.core.plain import plain, plain_line
 from pytest_dispatch.core.queue import Taken
 from pytest_dispatch.core.roster import known_by_address
 from pytest_dispatch.report.apart import Readers
+from pytest_dispatch.server.bounds import packing
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
@@ -93,6 +94,8 @@ async def _read(request: web.Request, data: bytearray) -> None:
     Raises:
         RefusedError: It is.
     """
+    if packed := packing(request.headers):
+        raise RefusedError(415, f"expected a report as it is, got one with Content-Encoding: {packed}")
     size = request.content_length or 0
     while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
         data += chunk

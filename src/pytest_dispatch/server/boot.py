@@ -17,6 +17,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from pytest_dispatch.core.model import Idle, Kind, Run
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.kinds import served_as
 from pytest_dispatch.lab.downloads import Part
 from pytest_dispatch.server.promised import Promised, SpoiledError
@@ -76,6 +77,17 @@ async def get(request: web.Request, lab: Lab, bearer: Bearer) -> web.StreamRespo
         return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
     told = {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
     return await _send(request, _Download(lab, bearer.machine, offer, span), told)
+
+
+def look(lab: Lab, machine: str) -> web.Response:
+    """Tell how the lab stands with the machine that asks, and let it stay so."""
+    if lab.broken is not None:
+        return web.Response(status=503, text=f"{lab.broken}\n")
+    seen, waiting = lab.queue.machines.get(machine), lab.queue.waiting
+    run = lab.queue.runs[seen.holds] if seen and seen.holds else None
+    holds = f"holds {plain_line(run.workload.name)} ({run.attempt.state})" if run else "holds no workload"
+    work = f"{waiting} workload{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for a machine"
+    return web.Response(text=f"nothing was taken: {machine} may boot here and {holds}; {work}\n")
 
 
 def _offer(lab: Lab, answer: Answer, request: web.Request) -> Offer:

@@ -14,6 +14,7 @@ from aiohttp.http import HttpProcessingError
 
 from pytest_dispatch.server.bounds import Bounds, room
 from pytest_dispatch.server.connections import Connections
+from pytest_dispatch.server.heads import Heads
 
 BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers on at once
 HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer
@@ -45,13 +46,15 @@ def _is_theirs(record: logging.LogRecord) -> bool:
 class Connection(web.RequestHandler):
     """Answers also a client that has closed its half of the connection once its request was out.
 
-    `busybox nc` does so, and is all that some workloads have to report with. One for which there is no room gets a 503.
+    `busybox nc` does so, and is all that some workloads have to report with. Nor does it insist on `Host`. A connection
+    for which there is no room gets a 503.
     """
 
     def __init__(self, connections: Connections, tell: Tell, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._connections = connections
         self._tell = tell
+        self._heads = Heads()
         self._wire: asyncio.Transport | None = None  # aiohttp forgets its own before it is closed
         self._told_off = False
 
@@ -67,6 +70,10 @@ class Connection(web.RequestHandler):
         self._tell(peer[0], 503, why)
         self._wire.write(_NO_ROOM % (len(why) + 1, why.encode()))
         self._wire.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes."""
+        super().data_received(self._heads.completed(data))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
@@ -153,6 +160,7 @@ class Listener:
 
         options = {
             **_OPTIONS,
+            "auto_decompress": False,  # a small body may be as large as it likes unpacked, and nobody has to pack one
             "keepalive_timeout": self._bounds.head,
             "max_line_size": self._bounds.line,
             "max_field_size": self._bounds.line,

@@ -68,6 +68,7 @@ def _refusals(route: Route) -> Iterator[tuple[int, str]]:
         yield 400, "Malformed"
     if route.takes is not None:
         yield 413, "Too long"
+        yield 415, "Packed: it has a Content-Encoding"
     if "{" in route.path:
         yield 404, "No such session or run"
 
