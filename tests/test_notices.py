@@ -124,6 +124,17 @@ async def test_what_is_no_request_is_told(bench: Bench, sent: bytes, why: str) -
     assert why in said
 
 
+@pytest.mark.parametrize(
+    "sent", ["HEAD {} HTTP/x", "HE\tAD {} HTTP/1.1", "HEAD {} HTTP/1.1\r\nA : {}", "HEAD {}" + "x" * 5000]
+)
+async def test_no_token_is_told_with_it(bench: Bench, sent: str) -> None:
+    wire = await bench.wire("127.0.0.7")
+    await wire.send(sent.replace("{}", "/dispatch?machine=s3cr3t-t0ken_") + "\r\n\r\n")
+    await until(bench.lab.notices.all)
+    assert "s3cr3t" not in str(bench.lab.notices.all())
+    assert "t0ken" not in str(bench.lab.notices.all())
+
+
 @pytest.mark.parametrize("header", ["Accept: text/html", "Origin: http://elsewhere", "User-Agent: Mozilla/5.0 (X11)"])
 async def test_who_browses_sees_it_for_himself(bench: Bench, header: str) -> None:
     for path in ("/dispatch", "/favicon.ico"):

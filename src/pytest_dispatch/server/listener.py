@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,9 @@ BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers o
 HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer
 TURNS = 5  # of the loop, after which a connection that was being accepted is there, and one that was aborted is gone
 GRACE = 0.2  # seconds that requests under way get to end, twice, when all is to stop
+
+#: A machine's token in a boot URL, wherever it ends.
+_TOKEN = re.compile(r"(machine=)[\w%.~-]+")
 
 Tell = Callable[[str, int, str], None]
 
@@ -92,7 +96,8 @@ class Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError):
             tls = "HTTPS" in exc.message or "x16\\x03" in exc.message  # how a TLS record begins (RFC 8446, 5.1)
             hint = ": a boot URL begins with http://, not with https://" if tls else ""
-            self._tell(request.remote or "", status, f"expected HTTP, got what is none ({exc.message}){hint}")
+            what = _TOKEN.sub(r"\1***", exc.message.partition("\n")[0].rstrip(":"))  # what follows is what came
+            self._tell(request.remote or "", status, f"expected HTTP, got what is none ({what}){hint}")
         return super().handle_error(request, status, exc, message)
 
     def abort(self) -> None:
