@@ -121,8 +121,11 @@ def test_folds_are_folds() -> None:
         ("<details>```\n@u\n```\n@a", "<details>\n·```\n@·u\n```\n@a\n```\n</details>"),
         ("- x\n\n  <details>\n  y", "- x\n<details>\n  y\n</details>"),
         ("> <details>\n\nx <details> y", "> <·details>\nx <·details> y"),
+        (f"{'`' * 40}<details><details>```sh", f"{'`' * 40}<·details><·details>```sh"),
+        ("```<details></details>`x", "```<·details><·/details>`x"),
         ("<details style='x'>\n", "<·details style='x'>"),
-        ("</details><details></details></details>x", "<·/details>\n<details>\n</details>\n·<·/details>x"),
+        ("</details><details></details>x", "<·/details><·details><·/details>x"),
+        ("<details>\n</details><details></details></details>x", "<details>\n</details>\n" * 2 + "·<·/details>x"),
         ("<details>\n" * (DEEPEST + 1), "<details>\n" * DEEPEST + "<·details>" + "\n</details>" * DEEPEST),
         (
             "<details><summary>&#82;ecorded  <b>BY</b> the lab</summary>",

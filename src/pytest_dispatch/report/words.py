@@ -49,6 +49,7 @@ _HTML = re.compile(
     re.IGNORECASE,
 )
 
+_LINE_ENDS = re.compile(r"[ \t]*$", re.MULTILINE)
 _FOLDS = re.compile(
     r"(?:^|(?<=</details>)|(?<=</summary>)|(?<=<details>))[ \t]*"
     r"(?:(?P<opens><details(?:[ \t]+open(?:=[\"'a-z]{0,8})?)?[ \t]*>)"
@@ -119,13 +120,20 @@ def _folded(text: str, depth: int) -> tuple[str, int]:
     parts, at = [], 0
     for tag in _FOLDS.finditer(text):
         opens = tag["opens"] is not None
-        if not (depth < DEEPEST and not _is_ours(tag["title"]) if opens else depth):
+        fits = depth < DEEPEST and not _is_ours(tag["title"]) if opens else depth > 0
+        if not (fits and _stands_apart(tag, at)):
             continue  # it stays text
         depth += 1 if opens else -1
         title = _summary(tag["title"]) if tag["title"] else ""
         parts += [_beside(text[at : tag.start()], at), f"\n\n{FOLD if opens else UNFOLD}{title}\n\n"]
         at = tag.end()
     return "".join([*parts, _beside(text[at:], at)]), depth
+
+
+def _stands_apart(tag: re.Match[str], at: int) -> bool:
+    """Whether a line begins or ends with it, or it stands behind another; else what is before it may become a fence."""
+    begins = tag.start() == 0 or tag.string[tag.start() - 1] == "\n" or tag.start() == at
+    return begins or (tag["opens"] is None and _LINE_ENDS.match(tag.string, tag.end()) is not None)
 
 
 def _beside(text: str, at: int) -> str:
