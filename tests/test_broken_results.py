@@ -207,6 +207,7 @@ def test_seconds_as_they_are_written_in_the_world(time: str, seconds: float) -> 
         ({"junit": "<testsuite><testcase name='a&#0;&#xD800;&#xFFFE;&#x110000;&#27;&#65;'/></testsuite>"}, PASSED),
         ({"tap": "1..0 # SKIP no device"}, SKIPPED),
         ({"tap": "    1..0 # SKIP no device"}, SKIPPED),
+        ({"body": "KTAP version 1\n1..0\nTAP version 13\n1..1\nok 1 - a\n"}, PASSED),  # a kernel without KUnit tests
         ({"tap": "\ufeffTAP version 13\n1..1\nok 1 - a\n"}, PASSED),
         ({"cases": [{"name": "a", "outcome": "ok"}]}, PASSED),
         ({"cases": [{"name": "a", "result": "PASSED", "duration": None, "message": None}]}, PASSED),
