@@ -226,8 +226,9 @@ DEEP = b'{"title": "x", "y": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         (b'{"title": "x", "cases": [{"name": "n", "duration": -1}]}', "expected a report: Expected `float` >= 0.0"),
         (
             b'{"title": "x", "cases": [{"name": "n", "duration": 1e999}]}',
-            "expected a report: Out of range float values",
+            "expected a report: Number out of range",
         ),
+        (b'{"title": "\x01", "y": 1e999}', "expected a report: Out of range float values"),
         (b'{"title": "\x01", "y": ' + b"9" * 5000 + b"}", "expected a report: Exceeds the limit"),
         ('{"title": "ü"}'.encode("utf-16")[:-1], "expected JSON in UTF-8: truncated data at byte 28 of utf-16"),
         (DEEP, "expected a report: too many brackets within brackets"),

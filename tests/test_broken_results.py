@@ -101,6 +101,8 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ({"tap": "1..5\nok 1 - a\nok 2 - b\n"}, "TAP: 2 of 5 planned tests ran"),
     ({"tap": "1..1\nok 1 - a\nok 2 - b\n"}, "TAP: 2 tests ran, and 1 were planned"),
     ({"tap": "1..0 # SKIP no device\nok 1 - a\n"}, "TAP: 1 tests ran, and 0 were planned"),
+    ({"tap": "1..0 # SKIP no device\n    ok 1 - a\n"}, "TAP: a subtest ran whose own result is missing"),
+    ({"tap": "1..1\nok 1 - a\n    # Subtest: s\n    ok 1 - b\n"}, "TAP: a subtest ran whose own"),
     ({"tap": "1..1\nok 1 - a\n1..1\n"}, "TAP: two plans, 1..1 and 1..1"),
     ({"tap": "1..1\n    1..2\n    ok 1 - a\n    1..1\nok 1 - s\n"}, "2 of 3 cases"),
     ({"tap": "1..1\nok 1 - a\nTAP version 13\n"}, "TAP: ran no test"),
@@ -205,6 +207,7 @@ def test_seconds_as_they_are_written_in_the_world(time: str, seconds: float) -> 
         ({"junit": "<testsuite><testcase name='a&#0;&#xD800;&#xFFFE;&#x110000;&#27;&#65;'/></testsuite>"}, PASSED),
         ({"tap": "1..0 # SKIP no device"}, SKIPPED),
         ({"tap": "    1..0 # SKIP no device"}, SKIPPED),
+        ({"body": "KTAP version 1\n1..0\nTAP version 13\n1..1\nok 1 - a\n"}, PASSED),  # a kernel without KUnit tests
         ({"tap": "\ufeffTAP version 13\n1..1\nok 1 - a\n"}, PASSED),
         ({"cases": [{"name": "a", "outcome": "ok"}]}, PASSED),
         ({"cases": [{"name": "a", "result": "PASSED", "duration": None, "message": None}]}, PASSED),

@@ -106,7 +106,7 @@ class _Reader:
         top = self._stack[0]
         while self._stack:
             self._close()
-        if self.found and not self.points:  # all of it is indented, and there was nothing to run
+        if self.found and not self.points:  # there was nothing to run, in none of the documents
             why = next((level.skipped for level in top.closed if level.skipped is not None), None)
             self._put(top, *(("TAP", Outcome.FAILED, "ran no test") if why is None else ("1..0", Outcome.SKIPPED, why)))
         if self._wrong and self.found and all(point.outcome is not Outcome.FAILED for point in self.points):

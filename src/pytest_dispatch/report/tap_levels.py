@@ -56,7 +56,9 @@ class Subtest:
             return f"{ran} of {planned} planned tests ran"
         if ran > planned:
             return f"{ran} tests ran, and {planned} were planned"
-        return "ran no test" if self.parent is None and not ran and self.skipped is None else ""
+        if any(one.ran for one in self.closed):
+            return "a subtest ran whose own result is missing"
+        return ""
 
 
 @dataclass(slots=True, eq=False)
