@@ -7,8 +7,6 @@ import json
 import os
 import pty
 import shlex
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zeroconf import ServiceInfo
 
+from mdns_shout import shout
 from pytest_dispatch.beacon import MOST, Message, ask, deliver, main
 from pytest_dispatch.search import SERVICE, announced_urls, boot_url, boot_urls, is_url, urls_of
 from pytest_dispatch.server.mdns import Announcement
@@ -802,27 +801,16 @@ def test_an_interface_that_cannot_be_searched_is_told(beacon: Beacon) -> None:
     assert result.stdout.decode().strip() == "mDNS: not searched: No such device"
 
 
-def labels(*parts: str) -> bytes:
-    return b"".join(bytes([len(part)]) + part.encode() for part in parts)
-
-
 @contextmanager
 def shouted(instance: str) -> Iterator[None]:
-    """A name that is announced on the loopback interface, again and again, by somebody who minds no rules."""
-    service = labels("_dispatch", "_tcp", "local", "")
-    name = labels(instance) + service
-    record = service + struct.pack(">HHIH", 12, 1, 4500, len(name)) + name  # PTR, IN, seconds to live
-    packet = struct.pack(">6H", 0, 0x8400, 0, 1, 0, 0) + record  # RFC 1035, section 4: an answer
+    """A name that is announced on the loopback interface, again and again."""
     enough = threading.Event()
 
-    def shout() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("127.0.0.1", 0))
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-            while not enough.wait(0.02):
-                sock.sendto(packet, ("224.0.0.251", 5353))
+    def again() -> None:
+        while not enough.wait(0.02):
+            shout(instance)
 
-    shouter = threading.Thread(target=shout)
+    shouter = threading.Thread(target=again)
     shouter.start()
     try:
         yield
