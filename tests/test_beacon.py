@@ -44,12 +44,19 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = True
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, *, away: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), Handler, bind_and_activate=False)
+        self.server_bind()
         self.calls: list[Call] = []
         self.statuses: dict[str, list[int]] = {}
         self.reason = "because"
         self.closing = threading.Event()
+        if not away:
+            self.come_back()
+
+    def come_back(self) -> None:
+        """Begin to listen at the port, which nobody else could have meanwhile."""
+        self.server_activate()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}).start()
 
     @property
@@ -278,24 +285,23 @@ def test_a_server_that_refuses_is_tried_again(beacon: Beacon, server: Server, st
 
 
 def test_a_server_that_is_away_is_waited_for(beacon: Beacon) -> None:
-    first = Server()
-    url, port = first.url(), first.port
-    first.close()
-    with subprocess.Popen([*BEACON, "boot", "--url", url], env=beacon.environment) as process:
-        second = Server(port)
+    server = Server(away=True)
+    command = [*BEACON, "boot", "--url", server.url()]
+    with subprocess.Popen(command, env=beacon.environment, stderr=subprocess.PIPE) as process:
+        server.come_back()
         assert process.wait(60) == 0
-    second.close()
-    assert [call.method for call in second.calls] == ["POST"]
+    server.close()
+    assert [call.method for call in server.calls] == ["POST"]
 
 
 def test_when_the_time_is_over_each_answer_is_told(beacon: Beacon, server: Server) -> None:
     server.statuses = {"/a": [417], "/b": [503]}
     server.reason = "127.0.0.1 has no\nworkload\x1b[2J that has booted"
-    gone = Server()
+    gone = Server(away=True)
     gone_url = gone.url("/gone")
-    gone.close()
     urls = ["--url", server.url("/a?machine=s3cret"), "--url", server.url("/b"), "--url", gone_url]
     result = beacon("report", "--title", "T", "--wait", "0", *urls)
+    gone.server_close()
     assert result.returncode == 1
     assert result.stdout == b""
     assert result.stderr.decode().splitlines() == [

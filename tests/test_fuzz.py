@@ -41,7 +41,7 @@ from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.testing.github import FakeGitHub
 
 HOSTILE = "127.0.0.66"
-PATIENCE = 30.0  # seconds in which any request is answered
+PATIENCE = 60.0  # seconds in which any request is answered
 EFI = "application/vnd.dispatch+efi"
 
 #: What terminals, paths, markup and parsers are hurt by, and everything else.
