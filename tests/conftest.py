@@ -43,7 +43,8 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
 
 
-_MDNS = Path(tempfile.gettempdir()) / "pytest-dispatch-mdns.lock"
+#: Of each user: in a folder for all, one may not open what another has made.
+_MDNS = Path(tempfile.gettempdir()) / f"pytest-dispatch-mdns-{os.getuid()}.lock"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ TOKEN = "the-session's-token"
 FIRMWARE = "Host: 127.0.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n"
 LEAST = 1  # a receive buffer: the kernel makes of it the least that it has
 LITTLE = 8192  # one for those who take much: with less, a sender may wait a fifth of a second for every 300 bytes
-PATIENCE = 20.0  # seconds after which a test gives up waiting
+PATIENCE = 60.0  # seconds after which a test gives up waiting
 
 
 class Clock(SteadyClock):

@@ -287,7 +287,7 @@ def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) ->
     try:
         with LabClientOf(lab) as client:
             session = client.open(OpenSession(source="w", policy=Policy())).id
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not client.session(session).mdns.startswith(said) and time.monotonic() < deadline:
                 time.sleep(0.005)
             assert client.session(session).mdns.startswith(said)

@@ -97,7 +97,7 @@ def test_a_leashed_process_dies_with_its_parent(setpriv: str | None) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - processes tell of nothing by an event
             await asyncio.sleep(0.005)
 

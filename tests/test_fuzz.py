@@ -47,7 +47,7 @@ from rendering import LONG_TEXTS, TEXTS, holds, holds_cut, holds_filed
 from told_runs import attempt, case, report, run
 
 HOSTILE = "127.0.0.66"
-PATIENCE = 30.0  # seconds in which any request is answered
+PATIENCE = 60.0  # seconds in which any request is answered
 EFI = "application/vnd.dispatch+efi"
 
 #: What terminals, paths, markup and parsers are hurt by, and everything else.

@@ -35,7 +35,7 @@ from pytest_dispatch.store.journal import (
 from queue_bench import Bench, policy
 
 A, B = "10.0.0.1", "10.0.0.2"
-SOON = 30.0  # seconds that anything here may take; nothing takes as long
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 
 @pytest.fixture(scope="session")

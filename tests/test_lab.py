@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from faults import fault
-from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
+from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, Run, State, Workload
 from pytest_dispatch.lab.ledger import IssueRule
@@ -386,7 +386,7 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
 
     class OneByOne(Secretary):
         def file(self, issue: Issue, may_exist: bool) -> Filed:
-            turns.acquire(timeout=20)
+            turns.acquire(timeout=PATIENCE)
             return super().file(issue, may_exist)
 
     secretary = OneByOne()
@@ -714,7 +714,7 @@ async def test_a_lab_with_everything_open_stops_at_once_and_leaves_nothing(tmp_p
         asking = [asyncio.create_task(bench.api("GET", f"/runs/{run.id}?after=99&wait=30")) for run in runs[:2]]
         streams = [await _stream(bench, runs[0].session) for _ in range(2)]
         await until(lambda: len(bench.lab.gate.progress) >= len(wires))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(bench.lab.stop(), bench.server.stop())
         replies = await gathered(*asking)
         assert [reply.status for reply in replies] == [200, 200]

@@ -26,7 +26,7 @@ from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.anyio
 
-SOON = 30.0  # seconds that anything here may take; nothing takes as long
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 
 class GitHub:

@@ -132,7 +132,7 @@ class Desk:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Return as soon as something holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if holds():
                 return

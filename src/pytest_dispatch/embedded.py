@@ -7,7 +7,7 @@ import errno
 import secrets
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import count
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 START = 30.0  # seconds that a start may take
 STOP = 2.0  # seconds that a stop may take
+GOODBYE = 1.0  # seconds in which a lab is no longer announced
 
 GROUP = "pytest_dispatch.machines"
 
@@ -53,6 +54,7 @@ class EmbeddedLab:
         self._plan = plan
         self._loop = LoopThread()
         self._parts = ExitStack()
+        self._server: LabServer | None = None
         self.token = secrets.token_urlsafe(24)
         self.url = ""
         self.damage = ""
@@ -88,6 +90,15 @@ class EmbeddedLab:
             LabError: Something did not end in time.
         """
         self._parts.close()
+
+    def say_goodbye(self) -> None:
+        """Take the announcement back, as far as there is time for it.
+
+        For a lab that ends without a stop; may be called from any thread, whatever the others do.
+        """
+        if self._server is not None:
+            with suppress(Exception):  # nobody is left who could be told
+                self._loop.call(self._server.say_goodbye, GOODBYE)
 
     async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine], source: str) -> None:
         plan = self._plan
@@ -145,6 +156,7 @@ class EmbeddedLab:
         )
         server = LabServer(lab, where, self.token)
         await server.start()
+        self._server = server
         return server
 
     def _addressed(self, letter: Letter) -> Letter:

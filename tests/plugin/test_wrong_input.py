@@ -271,9 +271,10 @@ def test_release_without_workloads(bench: Bench, github: FakeGitHub) -> None:
 
 
 def test_no_network(bench: Bench) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url=http://127.0.0.1:{port}")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else can, either
+        port = closed.getsockname()[1]
+        line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url=http://127.0.0.1:{port}")
     assert "connection refused" in line
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from pytest_dispatch.machines.savedstate import SavedState
 from pytest_dispatch.testing.boot_server import POWEROFF, RESET, BootServer, Offer
 from pytest_dispatch.testing.efi import assemble
 from pytest_dispatch.testing.machine_contract import reading
-from qemu_bench import RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
+from qemu_bench import PATIENCE, RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.qemu, pytest.mark.usefixtures("x86_64")]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -129,8 +130,11 @@ async def test_a_url_that_firmware_cannot_take_is_refused_at_once(tmp_path: Path
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     async with bench(tmp_path, POWEROFF) as here:
-        await here.machine.start(lambda: f"http://127.0.0.1:1/dispatch?machine={TOKEN}")
-        sign = await here.fault()
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else can, either
+            url = f"http://127.0.0.1:{closed.getsockname()[1]}/dispatch?machine={TOKEN}"
+            await here.machine.start(lambda: url)
+            sign = await here.fault()
     assert sign.fault.startswith("firmware got no answer that it can use (Could not retrieve NBP file size")
 
 
@@ -174,7 +178,7 @@ async def test_stop_leaves_no_process_whenever_it_comes(tmp_path: Path, moment: 
             await until(lambda: bool(here.texts))
         if moment == "when it hangs":
             await until(lambda: "Hello" in here.texts)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await here.machine.stop()
         assert not here.machine.alive
         assert emulators() == []

@@ -123,11 +123,15 @@ class LabServer:
 
     async def stop(self) -> None:
         """Take the announcement back and close all connections."""
+        await asyncio.gather(self.say_goodbye(), self._listener.stop())
+        self._pump.stop()
+
+    async def say_goodbye(self) -> None:
+        """Take the announcement back."""
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
-        await asyncio.gather(self._announcement.stop(), self._listener.stop())
-        self._pump.stop()
+        await self._announcement.stop()
 
     @property
     def port(self) -> int:
