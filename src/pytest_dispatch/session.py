@@ -15,12 +15,11 @@ from pytest_dispatch.caselog import CaseLog
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Kind, Run, Workload
-from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.plain import LONGEST_NAME, is_name, node_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.items import DispatchReports
 from pytest_dispatch.kinds import known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
@@ -46,7 +45,6 @@ def activate(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: An option or an ini key cannot be used.
     """
-    config.pluginmanager.register(DispatchReports(), "dispatch-reports")
     with _usage_errors():
         for kind in sorted(known().keys() - set(Kind)):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
@@ -109,9 +107,9 @@ class DispatchSession:
             listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
         workloads = list(listing.workloads)
         with _hook_errors("pytest_dispatch_workloads"):
-            self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
-        _check_workloads(workloads)
-        return Listing(name=settings.folder_name or listing.name, workloads=tuple(workloads))
+            answers = self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
+        _check_workloads(workloads, answers)
+        return Listing(name=settings.folder_name or node_name(listing.name), workloads=tuple(workloads))
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
         from pytest_dispatch.client import LabClient  # and with it an HTTP client: not for those who only look
@@ -137,7 +135,9 @@ class DispatchSession:
         desk.mirror = Mirror()
         self._watcher = Watcher(self._config, client, opened.id, request, self._display, desk.mirror)
         self._watcher.start()
-        self._config.pluginmanager.register(DispatchNodes(desk, lab.token), "dispatch-nodes")
+        nodes = DispatchNodes(desk, lab.token)
+        self._config.pluginmanager.register(nodes, "dispatch-nodes")
+        self._config.add_cleanup(nodes.close)
 
     def pytest_report_header(self) -> list[str]:
         """One line: source, how many of each kind, where machines boot from; another if the journal was damaged."""
@@ -306,12 +306,18 @@ def _hook_errors(hook: str) -> Iterator[None]:
         raise ConfigError(f"{hook} raised {what} ({place.filename}, line {place.lineno})") from error
 
 
-def _check_workloads(workloads: Iterable[object]) -> None:
-    """Refuse what no items can be made of, which a release or a hook may have brought.
+def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> None:
+    """Refuse what no items can be made of, which a release or a hook may have brought, and what a hook says in vain.
 
     Raises:
         ConfigError: Names it, and what was expected.
     """
+    for answer in answers:
+        if answer is not workloads:
+            raise ConfigError(
+                f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
+                " write workloads[:] = …"
+            )
     names = set()
     for workload in workloads:
         if not isinstance(workload, Workload):
