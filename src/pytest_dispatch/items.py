@@ -28,6 +28,7 @@ class DispatchItem(pytest.Function):
 
     workload: Workload
     duration_of_case: float | None = None
+    seen_to_the_end: bool = False
 
     def setup(self) -> None:
         """Set the fixtures up, then wait until the workload runs."""
@@ -39,6 +40,17 @@ class DispatchItem(pytest.Function):
         view = desk.wait(self.nodeid, has_booted)
         if never_booted(view.run):
             raise_outcome(desk.settled(self.nodeid))
+
+    def runtest(self) -> None:
+        """Have pytest call the body, and let it pass only if that saw the workload's outcome.
+
+        Raises:
+            LabFault: The body was left early, as by the end of a debugger's input, or never called.
+        """
+        self.seen_to_the_end = False
+        super().runtest()
+        if not self.seen_to_the_end:
+            raise LabFault("its test ended before the workload had an outcome: a debugger or another plugin ended it")
 
     def teardown(self) -> None:
         """Wait until the machine is let go, or let it go, and note the facts for reports."""
@@ -146,6 +158,7 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
             _show(item, subtests, case, view.run.outcome)
     if view.run.outcome is not Outcome.PASSED:
         raise_outcome(desk.settled(item.nodeid))
+    item.seen_to_the_end = True
 
 
 def _news_since(seen: int) -> Callable[[RunView], bool]:
