@@ -67,6 +67,7 @@ USES = """
 def test_it(dispatch_lab, dispatch_workload, request, pytestconfig):
     config, options, session = pytestconfig, vars(pytestconfig.option), request.session
     known, params, plugins = vars(config.known_args_namespace), config.invocation_params, config.pluginmanager
+    handed_to_a_worker = getattr(config, "workerinput", None)
     machines, run, url = dispatch_lab.machines, dispatch_workload.run, dispatch_lab.url
     with open("dump.txt", "w") as file:
         faulthandler.dump_traceback(file)

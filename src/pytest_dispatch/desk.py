@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.plain import node_name, plain_line
 from pytest_dispatch.outcomes import LabFault
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Desk:
     """One per pytest process that collects.
 
     Attributes:
-        wanted: Names to collect, where the command line gave node ids; None for all.
+        wanted: What the command line gave behind the source in node ids: names of workloads, as they are or as node ids
+            have them, perhaps with parameters; None for all.
         client: None before the lab is started (never with --collect-only) and after it has stopped.
         waiting: Entered while the main thread waits for a machine; draws the live table.
         submitted: Told of the runs that were asked for.
@@ -77,6 +78,10 @@ class Desk:
     def workload(self, name: str) -> Workload | None:
         """The workload of that name."""
         return next((w for w in self.listing.workloads if w.name == name), None)
+
+    def wants(self, workload: Workload) -> bool:
+        """Say whether any item of a workload may be among those that the command line names."""
+        return self.wanted is None or any(names(given, workload) for given in self.wanted)
 
     @property
     def known(self) -> str:
@@ -177,7 +182,7 @@ class Desk:
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """What goes wrong with the lab inside is the lab's fault.
+        """What goes wrong with the lab inside, or cannot be asked of it, is no fault of the workload's.
 
         Raises:
             LabFault: In place of every DispatchError.
@@ -185,8 +190,14 @@ class Desk:
         try:
             yield
         except DispatchError as error:
-            self.gone = True
-            raise LabFault(str(error), pytrace=False) from None
+            self.gone = self.gone or not isinstance(error, ConfigError)
+            raise LabFault(str(error)) from None
+
+
+def names(given: str, workload: Workload) -> bool:
+    """Say whether what stands behind the source in a node id means a workload, or some parameters of it."""
+    name = node_name(workload.name)
+    return given in (workload.name, name) or given.startswith(f"{name}[")
 
 
 def _is_over(view: RunView) -> bool:

@@ -14,12 +14,11 @@ from pytest_dispatch.caselog import CaseLog
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Kind, Run, Workload
-from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.plain import LONGEST_NAME, is_name, node_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.items import DispatchReports
 from pytest_dispatch.kinds import known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
@@ -48,7 +47,6 @@ def activate(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: An option or an ini key cannot be used.
     """
-    config.pluginmanager.register(DispatchReports(), "dispatch-reports")
     with _usage_errors():
         for kind in sorted(known().keys() - set(Kind)):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
@@ -113,11 +111,11 @@ class DispatchSession:
         workloads = list(listing.workloads)
         hook = self._config.hook.pytest_dispatch_workloads
         with _hook_errors(hook):
-            hook(config=self._config, workloads=workloads)
-        _check_workloads(workloads)
+            answers = hook(config=self._config, workloads=workloads)
+        _check_workloads(workloads, answers)
         names = {workload.name for workload in workloads}  # of which a hook may have added some
         left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
-        name = settings.folder_name or listing.name
+        name = settings.folder_name or node_name(listing.name)
         return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
@@ -144,7 +142,9 @@ class DispatchSession:
         desk.mirror = Mirror()
         self._watcher = Watcher(self._config, client, opened.id, request, self._display, desk.mirror)
         self._watcher.start()
-        self._config.pluginmanager.register(DispatchNodes(desk, lab.token), "dispatch-nodes")
+        nodes = DispatchNodes(desk, lab.token)
+        self._config.pluginmanager.register(nodes, "dispatch-nodes")
+        self._config.add_cleanup(nodes.close)
 
     def pytest_report_header(self) -> list[str]:
         """One line: source, how many of each kind, where machines boot from; another if the journal was damaged."""
@@ -318,12 +318,18 @@ def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
         raise ConfigError(what_hook_raised(hook, error)) from error
 
 
-def _check_workloads(workloads: Iterable[object]) -> None:
-    """Refuse what no items can be made of, which a release or a hook may have brought.
+def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> None:
+    """Refuse what no items can be made of, which a release or a hook may have brought, and what a hook says in vain.
 
     Raises:
         ConfigError: Names it, and what was expected.
     """
+    for answer in answers:
+        if answer is not workloads:
+            raise ConfigError(
+                f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
+                " write workloads[:] = …"
+            )
     names = set()
     for workload in workloads:
         if not isinstance(workload, Workload):

@@ -79,3 +79,31 @@ def test_issues_that_are_not_filed_yet_are_said(bench: Bench, github: FakeGitHub
     result = bench.spawn("-q", "--dispatch-issues=all", *where, machines="--dispatch-machine=sim:1?pace=0.001")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["issues not filed yet: 1; the next session files them", "not filed, *a.efi*502*"])
+
+
+COMMANDS = (
+    "::set-output name=x::y",
+    "##[error]x",
+    "##vso[task.setvariable variable=x]y",
+    "##teamcity[testFailed name='x']",
+)
+
+
+@pytest.mark.parametrize("options", [("-vv",), ("-q", "-rA"), ("-vv", "-n1")], ids=" ".join)
+def test_what_workloads_say_is_no_command_to_a_runner_of_ci(
+    bench: Bench, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    said = "\n".join(COMMANDS)
+    words = " ".join(COMMANDS)
+    padded = ["x" * more + COMMANDS[0] for more in range(70, 80)]  # one of which pytest breaks ahead of the colons
+    skipped = [{"name": f"skip {text}", "outcome": "skipped", "message": text} for text in [said, *padded]]
+    failed = [{"name": command, "outcome": "failed", "message": said} for command in COMMANDS]
+    report = {"title": words, "body": said, "labels": [COMMANDS[0]], "cases": [*skipped, *failed]}
+    bench.workloads({"a": "pass"})
+    result = bench.spawn(*options, "--dispatch-junit=cases.xml", machines=bench.saying(report))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "set-output" in result.stdout.str()
+    for line in result.outlines + result.errlines:
+        assert not line.strip().startswith("::")
+        assert not any(command in line for command in ("##[", "##vso[", "##teamcity["))
