@@ -21,6 +21,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipv6 import needs_ipv6
 from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab, until
 from pytest_dispatch.core.model import Expect, Idle, Kind, Outcome, Policy, State
 from pytest_dispatch.lab.downloads import MOST_SPANS, Downloads, Part
@@ -156,6 +157,7 @@ async def test_head_is_sticky_and_machines_get_the_workloads_in_order(bench: Ben
     assert [bench.attempt(run).machine for run in runs] == ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 
 
+@needs_ipv6
 async def test_an_ipv4_machine_is_the_same_one_on_an_ipv6_socket(tmp_path: Path) -> None:
     async with running_lab(tmp_path, host="::") as bench:
         run = await bench.one()

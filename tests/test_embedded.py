@@ -17,6 +17,7 @@ import pytest
 
 from drivers import offer_driver
 from faults import fault
+from ipv6 import needs_ipv6
 from labs import embedded, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
@@ -142,7 +143,10 @@ def test_what_cannot_be_started_says_why_and_leaves_nothing(
     lab.stop()
 
 
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [("127.0.0.1", socket.AF_INET), pytest.param("::1", socket.AF_INET6, marks=needs_ipv6)],
+)
 def test_a_port_that_is_taken(tmp_path: Path, host: str, family: socket.AddressFamily) -> None:
     with socket.create_server((host, 0), family=family) as other:
         port = other.getsockname()[1]

@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from ipv6 import needs_ipv6
 from plugin_bench import SIMS, WITHOUT, Bench
 from vt100 import OnTerminal, Vt100
 
@@ -169,6 +170,11 @@ def test_the_boot_url_is_one_that_machines_can_use(bench: Bench) -> None:
     result = bench.run("--dispatch-bind=0.0.0.0:0", "--dispatch-path=/boot")
     [line] = [line for line in result.outlines if line.startswith("dispatch: ")]
     assert re.search(r"boot URL http://[0-9.]+:\d+/boot", line)
+
+
+@needs_ipv6
+def test_an_ipv6_address_stands_in_brackets_in_the_boot_url(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
     result = bench.run("--dispatch-bind=[::1]:0")
     result.stdout.fnmatch_lines(["dispatch: w; 1 efi; boot URL http://[[]::1[]]:*/dispatch; *"])
     result.assert_outcomes(passed=1)
