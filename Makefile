@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FIRMWARE_PACKAGES := qemu-system-x86 ovmf
 BUILD_PACKAGES := clang lld make
 LINUX_PACKAGES := xorriso mtools dosfstools
-TEST_PACKAGES := $(FIRMWARE_PACKAGES) $(BUILD_PACKAGES) $(LINUX_PACKAGES) qemu-system-arm qemu-efi-aarch64
+TEST_PACKAGES := $(FIRMWARE_PACKAGES) $(BUILD_PACKAGES) $(LINUX_PACKAGES) qemu-system-arm qemu-efi-aarch64 iproute2
 
 # $(call need,packages,what is left out without them)
 define need

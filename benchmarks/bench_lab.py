@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.model import Kind, Limits, Policy, Workload
+from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.server.wire import OpenSession, Wanted
@@ -83,7 +83,7 @@ def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
             told = json.loads(process.stdout.readline())
             client = LabClient(told["url"], told["token"])
-            policy = Policy(limits=Limits(assign=600, boot=600, report=600))
+            policy = Policy(limits={"assign": 600, "boot": 600, "report": 600})
             session = client.open(OpenSession(source="bench", policy=policy)).id
             wanted = [Wanted(key=str(n), workload=_workload(files[n % len(files)], n)) for n in range(count)]
             for start in range(0, count, 5000):
@@ -109,7 +109,7 @@ def until_it_listens(port: int) -> None:
 
 
 def _workload(path: Path, number: int) -> Workload:
-    return Workload(name=f"w{number}.efi", kind=Kind.EFI, location=str(path), size=path.stat().st_size)
+    return Workload(name=f"w{number}.efi", kind="efi", location=str(path), size=path.stat().st_size)
 
 
 async def _serve(folder: Path) -> None:

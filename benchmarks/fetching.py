@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench_lab import Measure
 
-from pytest_dispatch.core.model import Workload
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
@@ -17,7 +17,7 @@ MACHINES = 40
 SIZE = 64 * 2**20  # the ratio does not depend on it
 
 
-async def _by_all(cache: AssetCache, workload: Workload) -> None:
+async def _by_all(cache: AssetCache, workload: Bytes) -> None:
     await asyncio.gather(*(cache.fetch(workload) for _ in range(MACHINES)))
     await cache.aclose()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench_lab import Measure
 
-from pytest_dispatch.core.model import Kind, Policy, Report, Workload
+from pytest_dispatch.core.model import Policy, Report, Workload
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.store.journal import Journal, change_rows
 
@@ -23,7 +23,7 @@ def _ours(folder: Path) -> float:
     journal.open()
     queue.open("s", Policy())
     for n in range(COUNT):
-        workload = Workload(name=f"w{n}", kind=Kind.EFI, location="/w", size=1)
+        workload = Workload(name=f"w{n}", kind="efi", location="/w", size=1)
         queue.ready(queue.submit("s", str(n), workload, 0.0).id)
         run = queue.send(f"m{n}", 0.0).run
         queue.sent(f"m{n}", run.id, 0.0)

@@ -15,7 +15,7 @@ from aiohttp import web
 from bench_lab import Measure
 
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.model import Kind, Policy, Workload
+from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import create
@@ -122,7 +122,7 @@ async def _lab(files: list[Path]) -> float:
     await lab.start(server.machine_url, [])
     began = time.perf_counter()
     session = await lab.orders.open("bench", Policy(), IssueRule(), server.port)
-    wanted = [Workload(name=file.name, kind=Kind.EFI, location=str(file), size=file.stat().st_size) for file in files]
+    wanted = [Workload(name=file.name, kind="efi", location=str(file), size=file.stat().st_size) for file in files]
     runs = await lab.orders.submit(session, [(workload.name, workload) for workload in wanted])
     for run in runs:
         while lab.orders.run(run.id).outcome is None:

@@ -35,13 +35,16 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     """No test sees this computer's GitHub token, or writes into its user's cache; all see what a person would."""
     mine = ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID")
     in_ci = ("CI", "BUILD_NUMBER")  # where pytest cuts no line of its summary
-    for name in ("GITHUB_TOKEN", "GH_TOKEN", "GITHUB_API_URL", "PYTEST_ADDOPTS", *mine, *in_ci):
+    github = ("GITHUB_TOKEN", "GH_TOKEN", "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN", "GITHUB_API_URL")
+    way = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "https_proxy", "HTTPS_PROXY")
+    for name in (*github, *way, "PYTEST_ADDOPTS", *mine, *in_ci):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GH_CONFIG_DIR", str(tmp_path_factory.mktemp("gh")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
 
 
-_MDNS = Path(tempfile.gettempdir()) / "pytest-dispatch-mdns.lock"
+#: Of each user: in a folder for all, one may not open what another has made.
+_MDNS = Path(tempfile.gettempdir()) / f"pytest-dispatch-mdns-{os.getuid()}.lock"
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.core.model import Kind, Workload
 from pytest_dispatch.core.token import Token
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache
 from pytest_dispatch.sources.download import Patience
 from pytest_dispatch.sources.release import list_release
@@ -40,7 +40,7 @@ def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def publish(github: FakeGitHub, contents: dict[str, Any], **options: Any) -> dict[str, Workload]:
+def publish(github: FakeGitHub, contents: dict[str, Any], **options: Any) -> dict[str, Bytes]:
     github.add_release(REPO, "v1", {name: (EFI, content) for name, content in contents.items()}, **options)
     listing = list_release(REPO, "v1", token_of(github), github.url)
     return {workload.name: workload for workload in listing.workloads}
@@ -54,13 +54,13 @@ def cache_in(folder: Path, token: Token | None = None, *, limit: int = ENDLESS, 
     return AssetCache(folder / "cache", limit, token, **{"patience": AT_ONCE, **options})
 
 
-async def fetch(folder: Path, workload: Workload, token: Token | None = None, **options: Any) -> Asset:
+async def fetch(folder: Path, workload: Bytes, token: Token | None = None, **options: Any) -> Asset:
     """What one session fetches that asks for nothing else."""
     async with aclosing(cache_in(folder, token, **options)) as cache:
         return await cache.fetch(workload)
 
 
-async def complaint(folder: Path, workload: Workload, token: Token | None = None, **options: Any) -> str:
+async def complaint(folder: Path, workload: Bytes, token: Token | None = None, **options: Any) -> str:
     with pytest.raises(FetchError) as caught:
         await fetch(folder, workload, token, **options)
     text = str(caught.value)
@@ -73,18 +73,18 @@ async def arrived(gate_wait: Callable[[], None]) -> None:
     await asyncio.to_thread(gate_wait)
 
 
-def away(location: str, size: int = 2) -> Workload:
-    return Workload(name="w.efi", kind=Kind.EFI, location=location, size=size)
+def away(location: str, size: int = 2) -> Bytes:
+    return Bytes(name="w.efi", location=location, size=size)
 
 
 SESSION = """
     import asyncio, sys
     from pathlib import Path
-    from pytest_dispatch.core.model import Kind, Workload
+    from pytest_dispatch.sources.base import Bytes
     from pytest_dispatch.sources.cache import AssetCache
 
     async def main(folder, name, location, size, digest):
-        wanted = Workload(name=name, kind=Kind.EFI, location=location, size=int(size), digest=digest)
+        wanted = Bytes(name=name, location=location, size=int(size), digest=digest)
         cache = AssetCache(Path(folder) / "cache", 1 << 40, None)
         print((await cache.fetch(wanted)).path, flush=True)
         sys.stdin.read()
@@ -94,7 +94,7 @@ SESSION = """
 """
 
 
-def session(folder: Path, wanted: Workload) -> subprocess.Popen[str]:
+def session(folder: Path, wanted: Bytes) -> subprocess.Popen[str]:
     """Another process with the same cache, which prints where the asset is and lives until its input ends."""
     arguments = [str(folder), wanted.name, wanted.location, str(wanted.size), wanted.digest]
     return subprocess.Popen(
@@ -111,15 +111,15 @@ def path_told_by(other: subprocess.Popen[str]) -> Path:
     return Path(other.stdout.readline().strip())
 
 
-def in_folder(folder: Path, content: bytes, *, age: float = 3600.0, digest: str = "") -> Workload:
+def in_folder(folder: Path, content: bytes, *, age: float = 3600.0, digest: str = "") -> Bytes:
     path = folder / "w.efi"
     path.write_bytes(content)
     then = path.stat().st_mtime_ns - int(age * 1e9)
     os.utime(path, ns=(then, then))
-    return Workload(name="w.efi", kind=Kind.EFI, location=str(path), size=len(content), digest=digest)
+    return Bytes(name="w.efi", location=str(path), size=len(content), digest=digest)
 
 
-def swap(workload: Workload, content: bytes) -> None:
+def swap(workload: Bytes, content: bytes) -> None:
     """Other bytes in the same file, which looks as it did."""
     path = Path(workload.location)
     times = path.stat()

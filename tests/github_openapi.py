@@ -28,6 +28,8 @@ EVERYWHERE = {
     301: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
     307: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
     401: "https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api",
+    403: "https://docs.github.com/en/repositories/archiving-a-github-repository/archiving-repositories",
+    451: "https://github.com/github/rest-api-description/issues/3314",
 }
 
 

@@ -16,7 +16,8 @@ import threading
 from pathlib import Path
 
 from labs import running_lab, until
-from pytest_dispatch.core.model import Kind, Policy, Workload
+from pytest_dispatch.core.model import Policy, Workload
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import SimMachine
 
@@ -52,7 +53,8 @@ def _standing() -> dict[str, int]:
 
 def _workload(path: Path) -> Workload:
     size = path.stat().st_size
-    return Workload(name=path.name, kind=Kind(path.suffix[1:]), location=str(path), size=size, scenario=path.stem)
+    payload = BootPayload(media=path.suffix[1:], location=str(path), size=size, scenario=path.stem)
+    return Workload(name=path.name, kind=BOOT, payload=payload.as_json())
 
 
 async def main(folder: Path, port: int, machines: int, names: list[str]) -> None:
@@ -63,7 +65,7 @@ async def main(folder: Path, port: int, machines: int, names: list[str]) -> None
         keys = [name if names.count(name) == 1 else f"{name} {n}" for n, name in enumerate(names)]
         wanted = [(key, _workload(folder / name)) for key, name in zip(keys, names, strict=True)]
         runs = await bench.lab.orders.submit(session, wanted)
-        await until(lambda: len(bench.lab.writer.assets) == len(runs))
+        await until(lambda: len(bench.boot.assets) == len(runs))
         print(json.dumps({"port": bench.port, "session": session, **_standing()}), flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             await bench.lab.writer.on_disk()

@@ -17,8 +17,9 @@ from typing import Any, Self
 import msgspec
 
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.model import Attempt, Kind, Policy, Run, State, Workload
+from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
 from pytest_dispatch.embedded import EmbeddedLab
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
@@ -28,12 +29,14 @@ from pytest_dispatch.server.app import Address, LabServer, Network
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
+from pytest_dispatch.workloads.boot.lifecycle import State
+from pytest_dispatch.workloads.boot.service import BOOT_KIND, BootService
 
 TOKEN = "the-session's-token"
 FIRMWARE = "Host: 127.0.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n"
 LEAST = 1  # a receive buffer: the kernel makes of it the least that it has
 LITTLE = 8192  # one for those who take much: with less, a sender may wait a fifth of a second for every 300 bytes
-PATIENCE = 20.0  # seconds after which a test gives up waiting
+PATIENCE = 60.0  # seconds after which a test gives up waiting
 
 
 class Clock(SteadyClock):
@@ -173,6 +176,12 @@ class Bench:
     def port(self) -> int:
         return self.server.port
 
+    @property
+    def boot(self) -> BootService:
+        service = self.lab.service(BOOT)
+        assert isinstance(service, BootService)
+        return service
+
     async def wire(self, source: str = "127.0.0.2", *, host: str = "127.0.0.1", receive_buffer: int = 0) -> Wire:
         wire = await Wire.open(self.port, source, host=host, receive_buffer=receive_buffer)
         self.wires.append(wire)
@@ -190,6 +199,13 @@ class Bench:
         """One request on a connection of its own, as firmware would make it."""
         return await call(self.port, method, target, source=source, headers=headers, body=body)
 
+    async def bare(self, method: str, headers: str, target: str = "/dispatch", body: str = "") -> Reply:
+        """One request with no more headers than it needs, and these."""
+        wire = await self.wire()
+        length = f"Content-Length: {len(body)}\r\n"
+        await wire.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}{length}\r\n{body}")
+        return await wire.reply(body=method != "HEAD")
+
     async def api(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """One request to the API."""
         content = b"" if body is None else msgspec.json.encode(body)
@@ -203,7 +219,7 @@ class Bench:
         return workload(self.folder / name, size, **fields)
 
     def bytes_of(self, run: Run) -> bytes:
-        return Path(run.workload.location).read_bytes()
+        return Path(run.workload.payload["location"]).read_bytes()
 
     async def submit(
         self, *workloads: Workload, policy: Policy | None = None, rule: IssueRule | None = None, ready: bool = True
@@ -212,7 +228,7 @@ class Bench:
         session = await self.lab.orders.open("w", policy or Policy(), rule or IssueRule(), self.port)
         runs = await self.lab.orders.submit(session, [(w.name, w) for w in workloads])
         if ready:
-            await until(lambda: all(run.id in self.lab.writer.assets for run in runs))
+            await until(lambda: all(run.id in self.boot.assets for run in runs))
         return runs
 
     async def one(self, *, size: int = 3000, policy: Policy | None = None, **fields: Any) -> Run:
@@ -239,15 +255,16 @@ class Bench:
         return self.now(run).attempt
 
     async def enters(self, run: Run, state: State) -> Attempt:
-        await until(lambda: self.attempt(run).state is state)
+        await until(lambda: self.attempt(run).state == state)
         return self.attempt(run)
 
 
 def workload(path: Path, size: int = 3000, **fields: Any) -> Workload:
     """A workload with a file of random bytes, and some other name where the test gives one."""
     path.write_bytes(secrets.token_bytes(size))
-    kind = Kind(path.suffix[1:])
-    return Workload(**{"name": path.name, "kind": kind, "location": str(path), "size": size, **fields})
+    own = {name: fields.pop(name) for name in ("location", "size", "scenario") if name in fields}
+    payload = BootPayload(**{"media": path.suffix[1:], "location": str(path), "size": size, **own})
+    return Workload(**{"name": path.name, "kind": BOOT, "payload": payload.as_json(), **fields})
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -263,7 +280,8 @@ async def running_lab(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    allow: tuple[Network, ...] = (),
+    allow: tuple[Network, ...] | None = None,
+    tools: frozenset[str] = frozenset(),
     machines: Iterable[Machine] = (),
     filers: Callable[[str], Filer | None] = lambda _repo: None,
     journal: Callable[[Path], Journal] = Journal,
@@ -279,8 +297,8 @@ async def running_lab(
         store = cache(folder / "cache")
         stack.push_async_callback(store.aclose)
         clock = clock or Clock()
-        lab = Lab(clock=clock, journal=opened, cache=store, machines=machines, filers=filers)
-        server = LabServer(lab, Address(host=host, port=port, allow=allow, announce=False), TOKEN, bounds)
+        lab = Lab(clock=clock, journal=opened, cache=store, kinds=[BOOT_KIND], machines=machines, filers=filers)
+        server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
         await lab.start(server.machine_url, opened.letters())

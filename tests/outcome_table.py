@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.model import Expect, Outcome, State
-from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 _S, _E = State, Event
 ERROR, FAILED, PASSED, SKIPPED = Outcome.ERROR, Outcome.FAILED, Outcome.PASSED, Outcome.SKIPPED
@@ -239,6 +239,25 @@ _STATES = (
         outcome=FAILED,
         told="MACHINE came back without reporting",
         act="reset",
+    ),
+    Row(
+        name="refused-booting",
+        what="what it reports is no report, and its machine comes back",
+        state=_S.BOOTING,
+        event=_E.RETURN,
+        outcome=FAILED,
+        told="its report was refused: expected a report",
+        act="go-on",
+        reports=({"labels": 7},),
+    ),
+    Row(
+        name="refused-reported",
+        what="one of its reports is none, whatever the others say",
+        state=_S.REPORTED,
+        outcome=FAILED,
+        told="its report was refused: expected a report",
+        act="go-on",
+        reports=(*FINE, {"labels": 7}),
     ),
     Row(
         name="wrong-bytes",

@@ -28,7 +28,6 @@ OURS = (
 for module in (
     *(f"pytest_dispatch.{name}" for name in OURS),
     "anyio._backends._asyncio",
-    "github",
     "httpcore",
     "httpx_sse",
     "sqlalchemy.dialects.postgresql",
@@ -42,7 +41,10 @@ IN_THREAD = "--dispatch-lab=thread"
 APART = "--dispatch-lab=process"
 
 #: Plugins that are installed with the tests, and here only when a test asks for them.
-NEIGHBOURS = ("asyncio", "pytest_cov", "randomly", "rerunfailures", "timeout")
+NEIGHBOURS = (
+    *("allure_pytest", "asyncio", "dependency", "flakefinder", "html", "html_fixtures", "metadata", "pytest_cov"),
+    *("pytest_jsonreport", "pytest_order", "randomly", "repeat", "rerunfailures", "timeout"),
+)
 WITHOUT = (*ALONE, "-p", "xdist")
 
 #: Tests of Python beside workloads, with something for each of the neighbours to do.

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.core.model import State
 from pytest_dispatch.machines.base import Sign, Spec
+from pytest_dispatch.workloads.boot.lifecycle import State
 
 #: The steps of a boot, each named by the state that it brings about.
 STEPS = (State.ASSIGNED, State.DOWNLOADING, State.DOWNLOADED, State.BOOTING, State.REPORTED)

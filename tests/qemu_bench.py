@@ -14,6 +14,7 @@ from pytest_dispatch.testing.boot_server import BootServer, Offer
 from pytest_dispatch.testing.efi import program
 from pytest_dispatch.testing.machine_contract import reading
 
+PATIENCE = 120.0  # seconds that anything here may take; nothing takes as long
 TOKEN = "unguessable-token"
 RESUMED = "Firmware goes on from its saved state"
 FACTORIES = {"x64": create, "aa64": create_aarch64}
@@ -64,7 +65,7 @@ class Bench:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - consoles and processes tell of nothing by an event
             await asyncio.sleep(0.005)
 
@@ -82,4 +83,11 @@ async def bench(state: Path, *plan: Offer, arch: str = "x64", **options: str) ->
 def emulators() -> list[int]:
     """This process's QEMUs (Linux)."""
     children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system")]
+    return [int(pid) for pid in children if _name_of(pid).startswith("qemu-system")]
+
+
+def _name_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""  # it has just ended

@@ -264,7 +264,7 @@ class Reference:
         due = [work for work in waiting if self.due(work) <= now]
         for work in due:
             if work.last.state == "reported":
-                self._finish(work, now)
+                self._finish(work, now, Outcome.FAILED if now < work.last.said_at + 60 else None)
             elif work.last.state in ENDED:
                 self._settle(work, Outcome.ERROR, now, again=False)
             else:
@@ -281,7 +281,7 @@ class Reference:
             "downloading": since + limits["assign"] + min(max(0, taken - since), SIZE / 65536),
             "downloaded": since + limits["boot"] + back,
             "booting": since + limits["report"],
-            "reported": min(max(since, last.said_at) + 60, since + max(60, limits["report"])),
+            "reported": min(max(since, last.said_at) + 60, since + max(3600, limits["report"])),
             "finished": since + 300,
             "failed": since + 300,
         }[last.state]
@@ -400,10 +400,10 @@ class Reference:
         said = [result or Outcome.PASSED for _, result, late in work.last.reports if not late]
         return next((outcome for outcome in WORST if outcome in said), Outcome.PASSED)
 
-    def _finish(self, work: Work, now: float) -> None:
+    def _finish(self, work: Work, now: float, outcome: Outcome | None = None) -> None:
         self._release(work, now)
         work.last.state, work.last.since = "finished", now
-        self._end(work, self._judge(work), now, silence=False)
+        self._end(work, outcome or self._judge(work), now, silence=False)
 
     def _fail(self, work: Work, outcome: Outcome, now: float, *, silence: bool = False) -> None:
         self._release(work, now)

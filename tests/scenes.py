@@ -143,7 +143,7 @@ class Scene:
         """Run pytest; returns its exit code and what it printed."""
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}.txt"
         folders = {"XDG_CACHE_HOME": str(self.folder / "user-cache"), "TMPDIR": str(self.folder / "tmp")}
-        own = {"GITHUB_TOKEN": self.github.token, **folders}
+        own = {"GITHUB_TOKEN": self.github.token, "GITHUB_API_URL": self.github.url, **folders}
         code = forks.pytest(self.folder, *self.options, *args, log=log, environ={**own, **(environ or {})})
         return code, log.read_text()
 

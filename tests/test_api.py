@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 
 from labs import TOKEN, Bench, Reply, Wire, running_lab, until
-from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State
-from pytest_dispatch.lab.ledger import IssueRule
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+from pytest_dispatch.core.runs import Change
+from pytest_dispatch.lab.ledger import Feed, IssueRule
 from pytest_dispatch.server.api import PREFIX, ROUTES, Route
 from pytest_dispatch.server.wire import OpenSession, Verdict, Wanted
+from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 pytestmark = pytest.mark.anyio
 
@@ -118,11 +122,11 @@ async def test_a_bad_body_is_refused_with_the_reason(bench: Bench, path: str, bo
     assert reply.json["error"].startswith(why)
 
 
-async def test_a_body_that_is_not_what_its_header_says(bench: Bench) -> None:
+async def test_a_packed_body_is_refused(bench: Bench) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
     reply = await bench.call("POST", f"{PREFIX}/sessions", headers=headers, body=b"{}")
-    assert reply.status == 400
-    assert reply.json["error"]
+    assert reply.status == 415
+    assert reply.json["error"].startswith("expected a body as it is, got one with Content-Encoding: ")
 
 
 async def test_a_caller_that_goes_away_within_its_request(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -142,7 +146,7 @@ async def test_a_body_that_is_too_long_is_refused(bench: Bench) -> None:
     assert "67108864" in reply.json["error"]
 
 
-@pytest.mark.parametrize("query", ["after=x", "wait=", "after=nan", "wait=inf", "wait=-inf"])
+@pytest.mark.parametrize("query", ["after=x", "wait=", "after=nan", "wait=inf", "wait=-inf", "known=all"])
 async def test_a_query_that_is_no_number(bench: Bench, query: str) -> None:
     run = await bench.one()
     reply = await bench.api("GET", f"/runs/{run.id}?{query}")
@@ -160,13 +164,13 @@ async def test_a_session_from_open_to_end(bench: Bench) -> None:
     wanted = [Wanted(key=f"k{n}", workload=bench.workload(f"{n}.efi")) for n in range(2)]
     views = (await bench.api("POST", f"{path}/runs", wanted)).json
     assert [view["run"]["key"] for view in views] == ["k0", "k1"]
-    await until(lambda: len(bench.lab.writer.assets) == 2)  # before, a digest may come between two looks
+    await until(lambda: len(bench.boot.assets) == 2)  # before, a digest may come between two looks
     known = (await bench.api("GET", f"{path}/runs")).json
     assert [view["run"] for view in known] == [view["run"] for view in views]
     assert (await bench.api("POST", f"{path}/runs", wanted)).json == known  # asked again: the same ones
     await bench.call("GET")
     await bench.call("POST")
-    await bench.report(body="long", junit="<testsuite/>")
+    await bench.report(body="long", junit="<testsuite><testcase/></testsuite>")
     first = views[0]["run"]["id"]
     view = (await bench.api("GET", f"/runs/{first}")).json
     assert view["run"]["attempts"][0]["reports"][0]["body"] == "long"
@@ -253,6 +257,26 @@ async def test_a_long_poll_behind_the_times_ends_at_once(bench: Bench) -> None:
     assert (await bench.api("GET", f"/runs/{run.id}?after=-1&wait=20")).status == 200
 
 
+async def test_a_caller_that_follows_gets_only_what_it_does_not_know(bench: Bench) -> None:
+    run = await bench.booted(policy=Policy(retry_failures=1))
+    for title in ("one", "two"):
+        await bench.report(title=title, result="failed", body=title)
+    await bench.download(run)
+    await bench.call("POST")
+    await bench.report(title="three")
+
+    async def told(known: str) -> list[list[str]]:
+        reply = await bench.api("GET", f"/runs/{run.id}?{known}")
+        return [[report["body"] or report["title"] for report in a["reports"]] for a in reply.json["run"]["attempts"]]
+
+    everything = [["one", "two"], ["three"]]
+    assert await told("") == everything
+    assert await told("known=1") == [["two"], ["three"]]
+    assert await told("known=2&known=0") == [[], ["three"]]
+    assert await told("known=2&known=1&known=7") == [[], []]
+    assert await told("known=-1&known=0.9") == everything
+
+
 # Events
 
 
@@ -281,6 +305,12 @@ class Events:
         event, _, self._rest = self._rest.partition(b"\n\n")
         return dict(line.split(": ", 1) for line in event.decode().split("\n") if line != ":")
 
+    async def next_of(self, *names: str) -> dict[str, str]:
+        """The next event of one of these names."""
+        while (event := await self.next()).get("event") not in names:
+            pass
+        return event
+
     async def changes(self, count: int) -> list[tuple[str, str]]:
         """So many changes, as number and event."""
         found: list[tuple[str, str]] = []
@@ -305,14 +335,103 @@ async def test_events_as_they_come(bench: Bench) -> None:
     await bench.call("POST")
     await bench.report(title="line\u2028break", body="long", junit="<testsuite/>", tap="1..0")
     assert await events.changes(3) == [("2", "send"), ("3", "sent"), ("4", "boot")]
-    event = await events.next()
-    while event["event"] != "change":
-        event = await events.next()
-    change: dict[str, Any] = msgspec.json.decode(event["data"])
-    assert (event["id"], change["event"], change["attempt"]) == ("5", "report", 1)
-    (report,) = change["run"]["attempts"][0]["reports"]
+    told = [await events.next_of("report", "change") for _ in range(2)]
+    said, change = (msgspec.json.decode(event["data"]) for event in told)
+    assert [event["event"] for event in told] == ["report", "change"]
+    assert (told[1]["id"], change["event"], change["attempt"]) == ("5", "report", 1)
+    assert (said["run"], said["attempt"], said["number"]) == (run.id, 1, 1)
+    report = said["report"]
     assert report["title"] == "line\u2028break"
     assert not {"body", "junit", "tap"} & {key for key, value in report.items() if value}  # asked for with the run
+    assert change["run"]["attempts"][0]["reports"] == []
+
+
+async def test_a_report_is_told_once(bench: Bench) -> None:
+    """Whatever else happens to its run; a reader that comes later is told it once, too."""
+    run = await bench.booted(policy=Policy(retry_failures=1, judged=True))
+    _, early = await Events.open(bench, run.session)
+    for n in range(30):
+        case = {"name": f"marked {n}", "outcome": "failed"}
+        assert (await bench.report(title=f"report {n}", cases=[case])).status == 200
+    await bench.call("HEAD")
+    _, late = await Events.open(bench, run.session, "10")
+    for events in (early, late):
+        seen: list[str] = []
+        while not seen or msgspec.json.decode(seen[-1]).get("event") != "return":
+            seen.append((await events.next_of("report", "change"))["data"])
+        for n in range(30):
+            assert [text.count(f'"marked {n}"') for text in seen if f'"marked {n}"' in text] == [1]
+
+
+async def test_for_a_reader_that_does_not_read_no_more_is_made_than_the_network_takes(bench: Bench) -> None:
+    run = await bench.booted()
+    message = "x" * 2**18
+    for n in range(64):
+        assert (await bench.report(title=f"{n}", cases=[{"name": "c", "message": message}])).status == 200
+    tracemalloc.start()
+    try:
+        wire = await bench.wire("127.0.0.1", receive_buffer=2**14)
+        head = f"GET {PREFIX}/sessions/{run.session}/events HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        await wire.send(head)
+        await wire.head()
+        events = Events(wire)
+        told = [await events.next_of("report")]
+        assert (await bench.report(title="one more")).status == 200  # the lab has turned to others meanwhile
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16 * len(message)
+    told += [await events.next_of("report") for _ in range(64)]
+    assert [msgspec.json.decode(event["data"])["number"] for event in told] == list(range(1, 66))
+
+
+def change(run: str, attempt: int) -> Change:
+    moved = Run(
+        id=run,
+        session="s",
+        key=run,
+        position=0,
+        workload=Workload(name=run, kind="efi", location="", size=0),
+        limits={},
+        expect=Expect.REPORT,
+        attempts=(),
+    )
+    return Change(moved, Event.ASSIGN, attempt, 0.0)
+
+
+@given_any(st.lists(st.sampled_from("abcd"), max_size=60), st.integers(1, 8), st.integers(0, 70))
+def test_who_is_far_behind_gets_the_last_change_of_each_run(runs: list[str], most: int, after: int) -> None:
+    feed = Feed(most)
+    for number, run in enumerate(runs, 1):
+        feed.note(change(run, number))
+    told = list(feed.after(after))
+    start = after if after <= len(runs) else 0
+    kept = range(max(len(runs) - most, 0) + 1, len(runs) + 1)
+    expected = {
+        number for number, run in enumerate(runs, 1) if number > start and (number in kept or run not in runs[number:])
+    }
+    assert [number for number, _ in told] == sorted(expected)
+    assert [found.attempt for _, found in told] == sorted(expected)
+
+
+@given_any(st.lists(st.one_of(st.sampled_from("abcd"), st.none()), max_size=80), st.integers(1, 4))
+def test_a_feed_may_be_read_while_it_grows(steps: list[str | None], most: int) -> None:
+    """None reads one more change. Whoever reads to the end knows how each run stands, and nothing twice."""
+    feed, count, told = Feed(most), 0, list[tuple[int, Change]]()
+    reader = feed.after(0)
+    for run in steps:
+        if run is not None:
+            count += 1
+            feed.note(change(run, count))
+        elif (found := next(reader, None)) is not None:
+            told.append(found)
+        else:
+            reader = feed.after(told[-1][0] if told else 0)
+    told += reader
+    told += feed.after(told[-1][0] if told else 0)
+    last = {run: number for number, run in enumerate(filter(None, steps), 1)}
+    assert {found.run.id: number for number, found in told} == last
+    assert [number for number, _ in told] == sorted({number for number, _ in told})
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,13 @@ import asyncio
 import json
 import os
 import pty
-import socket
-import struct
+import shlex
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zeroconf import ServiceInfo
 
-from pytest_dispatch.beacon import main
+from mdns_shout import shout
+from pytest_dispatch.beacon import MOST, Message, ask, deliver, main
 from pytest_dispatch.search import SERVICE, announced_urls, boot_url, boot_urls, is_url, urls_of
 from pytest_dispatch.server.mdns import Announcement
 
@@ -44,11 +44,19 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = True
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, *, away: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), Handler, bind_and_activate=False)
+        self.server_bind()
         self.calls: list[Call] = []
         self.statuses: dict[str, list[int]] = {}
         self.reason = "because"
+        self.closing = threading.Event()
+        if not away:
+            self.come_back()
+
+    def come_back(self) -> None:
+        """Begin to listen at the port, which nobody else could have meanwhile."""
+        self.server_activate()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}).start()
 
     @property
@@ -66,6 +74,7 @@ class Server(ThreadingHTTPServer):
         return report
 
     def close(self) -> None:
+        self.closing.set()
         self.shutdown()
         self.server_close()
 
@@ -107,10 +116,12 @@ class Beacon(NamedTuple):
     """Runs the command where there is nothing but the given EFI variables and the loopback interface."""
 
     efivars: Path
+    run: Path  # where it notes which server took the boot message
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "DISPATCH_EFIVARS": str(self.efivars), "DISPATCH_MDNS_LOOPBACK": "1"}
+        own = {"DISPATCH_EFIVARS": str(self.efivars), "DISPATCH_MDNS_LOOPBACK": "1", "DISPATCH_RUN": str(self.run)}
+        return {**os.environ, **own}
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
         result = subprocess.run(
@@ -126,8 +137,15 @@ class Beacon(NamedTuple):
 
 
 @pytest.fixture
-def beacon(efivars: Path) -> Beacon:
-    return Beacon(efivars)
+def beacon(efivars: Path, tmp_path: Path) -> Beacon:
+    run = tmp_path / "run"
+    run.mkdir()
+    return Beacon(efivars, run)
+
+
+@pytest.fixture(autouse=True)
+def _no_notes_of_this_computer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DISPATCH_RUN", str(tmp_path / "run"))
 
 
 # Boot options, built as UEFI 2.10 has them in sections 3.1.3 and 10.3
@@ -267,24 +285,23 @@ def test_a_server_that_refuses_is_tried_again(beacon: Beacon, server: Server, st
 
 
 def test_a_server_that_is_away_is_waited_for(beacon: Beacon) -> None:
-    first = Server()
-    url, port = first.url(), first.port
-    first.close()
-    with subprocess.Popen([*BEACON, "boot", "--url", url], env=beacon.environment) as process:
-        second = Server(port)
+    server = Server(away=True)
+    command = [*BEACON, "boot", "--url", server.url()]
+    with subprocess.Popen(command, env=beacon.environment, stderr=subprocess.PIPE) as process:
+        server.come_back()
         assert process.wait(60) == 0
-    second.close()
-    assert [call.method for call in second.calls] == ["POST"]
+    server.close()
+    assert [call.method for call in server.calls] == ["POST"]
 
 
 def test_when_the_time_is_over_each_answer_is_told(beacon: Beacon, server: Server) -> None:
     server.statuses = {"/a": [417], "/b": [503]}
     server.reason = "127.0.0.1 has no\nworkload\x1b[2J that has booted"
-    gone = Server()
+    gone = Server(away=True)
     gone_url = gone.url("/gone")
-    gone.close()
     urls = ["--url", server.url("/a?machine=s3cret"), "--url", server.url("/b"), "--url", gone_url]
     result = beacon("report", "--title", "T", "--wait", "0", *urls)
+    gone.server_close()
     assert result.returncode == 1
     assert result.stdout == b""
     assert result.stderr.decode().splitlines() == [
@@ -302,6 +319,130 @@ def test_a_report_that_is_wrong_is_not_sent_again(beacon: Beacon, server: Server
     assert result.returncode == 1
     assert len(server.calls) == 1
     assert b"because" in result.stderr
+
+
+class Dribbler(Handler):
+    """Answers a byte at a time, and never to the end."""
+
+    def answer(self) -> None:
+        self.server.calls.append(Call(self.command, self.path, {}, b""))
+        with suppress(OSError):  # whoever asked has gone
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(b"x")
+
+    do_POST = do_PUT = answer  # noqa: N815 - likewise
+
+
+@pytest.fixture
+def dribbler() -> Iterator[Server]:
+    server = Server()
+    server.RequestHandlerClass = Dribbler
+    yield server
+    server.close()
+
+
+def test_a_server_that_never_ends_its_answer_has_none(dribbler: Server) -> None:
+    reply = ask(dribbler.url(), Message("POST", None, "the boot message"), longest=0.2)
+    assert reply == (0, "no whole answer within 0.2s")
+
+
+def test_a_server_that_never_ends_its_answer_keeps_no_report_from_the_next(dribbler: Server, server: Server) -> None:
+    message = Message("PUT", b'{"title": "T"}', "the report")
+    assert deliver(message, [dribbler.url(), server.url()], wait=0, longest=0.2) == 0
+    assert (len(dribbler.calls), len(server.calls)) == (1, 1)
+
+
+def test_when_the_time_is_over_no_server_is_asked_again(dribbler: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    urls = [dribbler.url(f"/{number}") for number in range(MOST + 4)]
+    assert deliver(Message("POST", None, "the boot message"), urls, wait=0, longest=0.02) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1 + MOST, "each once, and not without end"
+
+
+def test_a_report_that_one_refuses_and_another_does_not_answer_is_sent_again(beacon: Beacon, server: Server) -> None:
+    server.statuses = {"/stranger": [400], "/mine": [503, 200]}
+    urls = ["--url", server.url("/stranger"), "--url", server.url("/mine")]
+    assert beacon("report", "--title", "T", *urls).returncode == 0
+    assert [call.path for call in server.calls] == ["/stranger", "/mine"] * 2
+
+
+def test_a_report_that_mine_refuses_is_not_sent_again_for_others_that_do_not_know_me(
+    beacon: Beacon, server: Server
+) -> None:
+    server.statuses = {"/old": [417], "/mine": [400]}
+    urls = ["--url", server.url("/old"), "--url", server.url("/mine")]
+    assert beacon("report", "--title", "T", "--wait", "1h", *urls).returncode == 1
+    assert [call.path for call in server.calls] == ["/old", "/mine"]
+
+
+# The lab that took the boot message is the one that gets the report
+
+
+def test_the_report_goes_where_the_boot_message_went(beacon: Beacon, server: Server, efivars: Path) -> None:
+    put(efivars, "Boot0001", http_option(server.url("/first")))
+    assert beacon("boot", "--url", server.url("/mine?machine=T")).returncode == 0
+    assert beacon("report", "--title", "T").returncode == 0
+    assert [call.path for call in server.calls] == ["/mine?machine=T", "/mine?machine=T"]
+    [note] = beacon.run.iterdir()
+    assert note.stat().st_mode & 0o777 == 0o600, "it holds the machine's token"
+
+
+@pytest.mark.usefixtures("alone_on_mdns")
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [503, 417])
+async def test_others_get_the_report_only_if_the_lab_does_not_know_the_machine(
+    beacon: Beacon, server: Server, status: int
+) -> None:
+    assert beacon("boot", "--url", server.url("/mine")).returncode == 0
+    server.statuses = {"/mine": [status]}
+    announcement = Announcement()
+    await announcement.start(server.port, ["127.0.0.1"], "/other")
+    try:
+        command = [*BEACON, "report", "--title", "T", "--wait", "0" if status == 503 else "60s"]
+        process = await asyncio.create_subprocess_exec(*command, env=beacon.environment, stderr=subprocess.PIPE)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        await announcement.stop()
+    asked = [call.path for call in server.calls if call.method == "PUT"]
+    if status == 417:
+        assert (process.returncode, asked) == (0, ["/mine", "/other"])
+    else:
+        assert (process.returncode, asked) == (1, ["/mine"])
+        assert f"mDNS: not searched: the report is for {server.url('/mine')}, which took the boot message" in str(said)
+
+
+def test_who_says_anew_that_it_runs_searches_anew(beacon: Beacon, server: Server, efivars: Path) -> None:
+    assert beacon("boot", "--url", server.url("/old")).returncode == 0
+    put(efivars, "Boot0001", http_option(server.url("/new")))
+    assert beacon("boot").returncode == 0
+    assert beacon("report", "--title", "T").returncode == 0
+    assert [call.path for call in server.calls] == ["/old", "/new", "/new"]
+
+
+def test_a_note_of_an_earlier_run_of_the_system_counts_no_more(beacon: Beacon, server: Server, efivars: Path) -> None:
+    assert beacon("boot", "--url", server.url("/old")).returncode == 0
+    [note] = beacon.run.iterdir()
+    note.rename(note.with_name("dispatch-beacon-00000000-0000-0000-0000-000000000000"))
+    put(efivars, "Boot0001", http_option(server.url("/new")))
+    assert beacon("report", "--title", "T").returncode == 0
+    assert [call.path for call in server.calls] == ["/old", "/new"]
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"", b"gopher://x"])
+def test_a_note_that_is_no_url_is_none(content: bytes, beacon: Beacon, server: Server, efivars: Path) -> None:
+    assert beacon("boot", "--url", server.url("/old")).returncode == 0
+    [note] = beacon.run.iterdir()
+    note.write_bytes(content)
+    put(efivars, "Boot0001", http_option(server.url("/new")))
+    assert beacon("report", "--title", "T").returncode == 0
+    assert [call.path for call in server.calls] == ["/old", "/new"]
+
+
+def test_where_nothing_can_be_noted_each_search_begins_anew(beacon: Beacon, server: Server, efivars: Path) -> None:
+    beacon.run.rmdir()
+    put(efivars, "Boot0001", http_option(server.url()))
+    assert beacon("boot").returncode == 0
+    assert beacon("report", "--title", "T").returncode == 0
 
 
 def test_what_does_not_speak_http_is_told(beacon: Beacon, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,11 +469,18 @@ def test_what_does_not_speak_http_is_told(beacon: Beacon, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "boot|report"),
+        ((), "boot|report|help"),
         (("sing",), "invalid choice: 'sing'"),
         (("report",), "--title"),
         (("boot", "--title", "T"), "unrecognized arguments"),
         (("report", "--title", "T", "--result", "good"), "invalid choice: 'good'"),
+        (("report", "-t", "T", "--title", "U"), "argument -t/--title: expected once, but it is given again"),
+        (("report", "-t", "T", "-m", "", "-m", "x"), "argument -m/--milestone: expected once"),
+        (("report", "-t", "T", "--tap", "a", "--tap", "b"), "argument --tap: expected once"),
+        (("boot", "--wait", "1s", "--wait", "2s"), "argument --wait: expected once"),
+        (("report", "-t", "T", "-b", ""), "argument -b/--body: expected the name of a file, got an empty one"),
+        (("report", "--", "-t", "T"), "expected no '--': everything is an option here"),
+        (("help", "sing"), "expected boot or report, got 'sing'"),
         (("boot", "--wait", "soon"), "expected a duration such as 30s, 5m or 1h, got 'soon'"),
         (("boot", "--url", "ftp://x/"), "expected a URL such as http://192.168.1.2:8080/dispatch, got 'ftp://x/'"),
         (("boot", "--url", "http://x:y/?machine=s3cret"), "got 'http://x:y/'"),
@@ -358,34 +506,43 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], words: str, capsys: pyt
 def test_a_file_that_cannot_be_read_is_one_line(
     option: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["report", "--title", "T", "--body", "/dev/null", option, f"{tmp_path}/gone"])
-    assert code == 2
+    body = () if option == "--body" else ("--body", "/dev/null")
+    assert main(["report", "--title", "T", *body, option, f"{tmp_path}/gone"]) == 1
     assert capsys.readouterr().err == f"beacon: {words.format(folder=tmp_path)}\n"
 
 
 def test_a_path_with_a_nul_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", "--title", "T", "--body", "a\0b"]) == 2
+    assert main(["report", "--title", "T", "--body", "a\0b"]) == 1
     assert "embedded null byte" in capsys.readouterr().err
 
 
-def test_standard_input_that_cannot_be_read_is_one_line(beacon: Beacon, tmp_path: Path) -> None:
-    with (tmp_path / "only-for-writing").open("wb") as stdin:
+def test_standard_input_that_cannot_be_read_is_one_line(beacon: Beacon) -> None:
+    with Path("/proc/self/mem").open("rb") as nothing_at_0:
         result = subprocess.run(
             [*BEACON, "report", "--title", "T"],
-            stdin=stdin,
+            stdin=nothing_at_0,
             env=beacon.environment,
             capture_output=True,
             timeout=60,
             check=False,
         )
-    assert result.returncode == 2
-    assert result.stderr == b"beacon: cannot read the body from standard input: Bad file descriptor\n"
+    assert result.returncode == 1
+    assert result.stderr == b"beacon: cannot read the body from standard input: Input/output error\n"
+
+
+def test_standard_input_that_is_not_open_for_reading_is_an_empty_body(
+    beacon: Beacon, server: Server, tmp_path: Path
+) -> None:
+    with (tmp_path / "only-for-writing").open("wb") as stdin:
+        command = [*BEACON, "report", "--title", "T", "--url", server.url()]
+        subprocess.run(command, stdin=stdin, env=beacon.environment, timeout=60, check=True)
+    assert server.report == {"title": "T"}
 
 
 def test_empty_test_results_do_not_pass_for_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "out.tap"
     path.write_text(" \n")
-    assert main(["report", "--title", "T", "--body", "/dev/null", "--tap", str(path)]) == 2
+    assert main(["report", "--title", "T", "--body", "/dev/null", "--tap", str(path)]) == 1
     said = capsys.readouterr().err
     assert said == (f"beacon: expected test results in {path}, but it is empty; leave --tap out if there are none\n")
 
@@ -401,6 +558,122 @@ def test_an_interrupt_is_one_line(beacon: Beacon, server: Server) -> None:
         process.send_signal(2)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, b"beacon: interrupted\n")
+
+
+# The command lines of the Rust program, beacon 1.1.0: what it sends, and its exit codes
+
+HELP, WRONG = (0, None), (2, None)
+RUST: dict[str, tuple[int, object]] = {
+    "": WRONG,
+    "boot": (0, "POST"),
+    "boot --": (0, "POST"),
+    "boot x": WRONG,
+    "boot -- x": WRONG,
+    "boot -t x": WRONG,
+    "boot help": WRONG,
+    "boot report -t T": WRONG,
+    "-- boot": WRONG,
+    "Boot": WRONG,
+    "-h": HELP,
+    "-h nope": HELP,
+    "nope -h": WRONG,
+    "boot -h": HELP,
+    "report --help": HELP,
+    "report -h -t": HELP,
+    "report --help=x": WRONG,
+    "help": HELP,
+    "help boot": HELP,
+    "help report": HELP,
+    "help help": HELP,
+    "help nope": WRONG,
+    "help boot x": WRONG,
+    "help -h": WRONG,
+    "-V": WRONG,
+    "--version": WRONG,
+    "report": WRONG,
+    "report T": WRONG,
+    "report -t": WRONG,
+    "report --tit T": WRONG,
+    "report -T T": WRONG,
+    "-t T report": WRONG,
+    "report -t T x": WRONG,
+    "report -t T -z": WRONG,
+    "report -t T --zzz=1": WRONG,
+    "report -t -x": WRONG,
+    "report -t -- T": WRONG,
+    "report -t T -- x": WRONG,
+    "report -tl x": WRONG,
+    "report -t T -t T": WRONG,
+    "report -t T --title=T": WRONG,
+    "report -t T -t U -h": WRONG,
+    "report -t T -b file -b file": WRONG,
+    "report -t T -m x --milestone=y": WRONG,
+    "report -t T -l a b": WRONG,
+    "report -t T -b ''": WRONG,
+    "report -t T -b gone": (1, None),
+    "report -t T -b .": (1, None),
+    "report -t T -b gone -l a": (1, None),
+    "report -t T": (0, {"title": "T", "body": "stdin\n"}),
+    "report -tT": (0, {"title": "T", "body": "stdin\n"}),
+    "report -t=T": (0, {"title": "T", "body": "stdin\n"}),
+    "report -t==T": (0, {"title": "=T", "body": "stdin\n"}),
+    "report -tT=x": (0, {"title": "T=x", "body": "stdin\n"}),
+    "report -t=": (0, {"title": "", "body": "stdin\n"}),
+    "report -t ''": (0, {"title": "", "body": "stdin\n"}),
+    "report --title=": (0, {"title": "", "body": "stdin\n"}),
+    "report --title=T": (0, {"title": "T", "body": "stdin\n"}),
+    "report --title=-x": (0, {"title": "-x", "body": "stdin\n"}),
+    "report -t-x": (0, {"title": "-x", "body": "stdin\n"}),
+    "report -t -": (0, {"title": "-", "body": "stdin\n"}),
+    "report -t T --": (0, {"title": "T", "body": "stdin\n"}),
+    "report -t T -l ''": (0, {"title": "T", "body": "stdin\n", "labels": [""]}),
+    "report -t T -l a,b": (0, {"title": "T", "body": "stdin\n", "labels": ["a,b"]}),
+    "report -t T -b file": (0, {"title": "T", "body": "file\n"}),
+    "report -t T -b=file": (0, {"title": "T", "body": "file\n"}),
+    "report -t T --body=file": (0, {"title": "T", "body": "file\n"}),
+    "report -t T -b empty": (0, {"title": "T"}),
+    "report -t T -l a -lb -l=c --label d --label=e": (
+        0,
+        {"title": "T", "body": "stdin\n", "labels": ["a", "b", "c", "d", "e"]},
+    ),
+    "report -mM -ame -tT -a you -bfile": (
+        0,
+        {"title": "T", "body": "file\n", "assignees": ["me", "you"], "milestone": "M"},
+    ),
+}
+
+#: Where ours does something else, as docs/protocol.md says.
+OURS: dict[str, tuple[int, object]] = {
+    "report -t T -b -": (0, {"title": "T", "body": "stdin\n"}),  # a file of that name
+    "report -t T -b latin1": (0, {"title": "T", "body": "x\N{REPLACEMENT CHARACTER}"}),  # 1, nothing sent
+    "report -t T -b marked": (0, {"title": "T", "body": "x"}),  # the mark is sent
+    "report -t T -m ''": (0, {"title": "T", "body": "stdin\n"}),  # the empty milestone is sent
+    "report -t -5": (0, {"title": "-5", "body": "stdin\n"}),  # 2
+    "report -t '-x y'": (0, {"title": "-x y", "body": "stdin\n"}),  # 2
+    "report -ht": WRONG,  # help
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), [*RUST.items(), *OURS.items()])
+def test_command_lines_of_the_rust_program(
+    line: str, expected: tuple[int, object], beacon: Beacon, server: Server, efivars: Path, tmp_path: Path
+) -> None:
+    put(efivars, "Boot0001", http_option(server.url()))
+    for name, content in (("file", b"file\n"), ("empty", b""), ("latin1", b"x\xff"), ("marked", b"\xef\xbb\xbfx")):
+        (tmp_path / name).write_bytes(content)
+    result = subprocess.run(
+        [*BEACON, *shlex.split(line)],
+        input=b"stdin\n",
+        env=beacon.environment,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"Traceback" not in result.stderr
+    sent = [call.method if call.method == "POST" else json.loads(call.body) for call in server.calls]
+    assert (result.returncode, *sent) == tuple(part for part in expected if part is not None)
+    assert bool(result.stdout) == (expected == HELP), result.stderr
 
 
 # EFI variables
@@ -534,27 +807,16 @@ def test_an_interface_that_cannot_be_searched_is_told(beacon: Beacon) -> None:
     assert result.stdout.decode().strip() == "mDNS: not searched: No such device"
 
 
-def labels(*parts: str) -> bytes:
-    return b"".join(bytes([len(part)]) + part.encode() for part in parts)
-
-
 @contextmanager
 def shouted(instance: str) -> Iterator[None]:
-    """A name that is announced on the loopback interface, again and again, by somebody who minds no rules."""
-    service = labels("_dispatch", "_tcp", "local", "")
-    name = labels(instance) + service
-    record = service + struct.pack(">HHIH", 12, 1, 4500, len(name)) + name  # PTR, IN, seconds to live
-    packet = struct.pack(">6H", 0, 0x8400, 0, 1, 0, 0) + record  # RFC 1035, section 4: an answer
+    """A name that is announced on the loopback interface, again and again."""
     enough = threading.Event()
 
-    def shout() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("127.0.0.1", 0))
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-            while not enough.wait(0.02):
-                sock.sendto(packet, ("224.0.0.251", 5353))
+    def again() -> None:
+        while not enough.wait(0.02):
+            shout(instance)
 
-    shouter = threading.Thread(target=shout)
+    shouter = threading.Thread(target=again)
     shouter.start()
     try:
         yield
@@ -586,6 +848,15 @@ def test_addresses_that_mean_another_computer_elsewhere_are_skipped() -> None:
     info = announced("127.0.0.1", "169.254.1.2", "192.168.1.2", "0.0.0.0", "::1", "fe80::1", "fd00::2")
     assert list(urls_of(info, everywhere=False)) == ["http://192.168.1.2:8080/boot", "http://[fd00::2]:8080/boot"]
     assert "http://127.0.0.1:8080/boot" in urls_of(info, everywhere=True)
+
+
+def test_link_local_addresses_are_taken_where_there_is_no_other() -> None:
+    info = announced("169.254.1.2", "127.0.0.1", "fe80::1")
+    assert list(urls_of(info, everywhere=False)) == ["http://169.254.1.2:8080/boot", "http://[fe80::1]:8080/boot"]
+    scoped = ServiceInfo(SERVICE, info.name, port=8080, parsed_addresses=["fe80::1"], interface_index=1)
+    [url] = urls_of(scoped, everywhere=False)
+    assert url == "http://[fe80::1%1]:8080/dispatch"
+    assert is_url(url)
 
 
 @pytest.mark.parametrize(

@@ -7,24 +7,35 @@ import ipaddress
 import os
 import re
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import cast
 
+import aiohttp
+import httpx
 import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ipv6 import needs_ipv6
 from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab, until
-from pytest_dispatch.core.model import Expect, Idle, Kind, Outcome, Policy, State
-from pytest_dispatch.lab.downloads import MOST_SPANS, Downloads, Part
+from pytest_dispatch.core.model import Idle, Outcome, Policy
+from pytest_dispatch.kinds import BUILT_IN
 from pytest_dispatch.server.app import machine_address
+from pytest_dispatch.server.heads import MOST, Heads
 from pytest_dispatch.server.promised import Promised, SpoiledError
 from pytest_dispatch.server.pump import LANES, Pump
 from pytest_dispatch.server.sending import Piece, send
+from pytest_dispatch.workloads.boot.downloads import MOST_SPANS, Downloads, Part
+from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 pytestmark = pytest.mark.anyio
 
-SERVED = {Kind.EFI: "application/efi", Kind.ISO: "application/vnd.efi-iso", Kind.IMG: "application/vnd.efi-img"}
+SERVED = {"efi": "application/efi", "iso": "application/vnd.efi-iso", "img": "application/vnd.efi-img"}
 BIG = 8 * 2**20
 GET = f"GET /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n"
 
@@ -46,7 +57,7 @@ def changeless(head: dict[str, str]) -> dict[str, str]:
 async def test_firmware_boots(bench: Bench) -> None:
     """The transcript of a boot: one connection, HEAD, GET, and a reset at the end."""
     run = await bench.one(size=3000, name="workload 7.efi")
-    digest = bench.lab.writer.assets[run.id].digest
+    digest = bench.boot.assets[run.id].digest
     wire = await bench.wire()
 
     await wire.send(f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")
@@ -69,8 +80,8 @@ async def test_firmware_boots(bench: Bench) -> None:
     assert (await bench.enters(run, State.DOWNLOADED)).machine == "127.0.0.2"
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-async def test_a_bare_media_type_for_each_kind(bench: Bench, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [media.kind for media in BUILT_IN])
+async def test_a_bare_media_type_for_each_kind(bench: Bench, kind: str) -> None:
     await bench.submit(bench.workload(f"a.{kind}"))
     for method in ("HEAD", "GET"):
         assert (await bench.call(method)).headers["content-type"] == SERVED[kind]
@@ -148,6 +159,7 @@ async def test_head_is_sticky_and_machines_get_the_workloads_in_order(bench: Ben
     assert [bench.attempt(run).machine for run in runs] == ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 
 
+@needs_ipv6
 async def test_an_ipv4_machine_is_the_same_one_on_an_ipv6_socket(tmp_path: Path) -> None:
     async with running_lab(tmp_path, host="::") as bench:
         run = await bench.one()
@@ -306,9 +318,9 @@ async def test_a_get_alone_is_no_download(bench: Bench) -> None:
     wire = await bench.wire(receive_buffer=LEAST)
     await wire.send(GET)
     await wire.head()
-    assert bench.attempt(run).state is State.DOWNLOADING
-    await until(lambda: bench.lab.gate.progress.get(run.id, 0) < 2**20)
-    assert bench.attempt(run).state is State.DOWNLOADING
+    assert bench.attempt(run).state == State.DOWNLOADING
+    await until(lambda: bench.boot.progress.get(run.id, 0) < 2**20)
+    assert bench.attempt(run).state == State.DOWNLOADING
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
@@ -322,24 +334,24 @@ async def test_a_download_that_breaks_off_begins_anew_with_the_same_bytes(
     await wire.head()
     taken = await wire.take(size * quarters // 4)
     wire.reset()
-    await until(lambda: bench.attempt(run).breaks)
-    assert bench.attempt(run).state is State.DOWNLOADING
-    assert bench.attempt(run).downloads == 0
+    await until(lambda: bench.attempt(run).counts.get("break", 0))
+    assert bench.attempt(run).state == State.DOWNLOADING
+    assert bench.attempt(run).counts.get("sent", 0) == 0
     again = await bench.call("GET")
     assert again.body == bench.bytes_of(run)
     assert again.body.startswith(taken)
-    assert (await bench.enters(run, State.DOWNLOADED)).downloads == 1
-    assert bench.attempt(other).state is State.UNASSIGNED
+    assert (await bench.enters(run, State.DOWNLOADED)).counts.get("sent", 0) == 1
+    assert bench.attempt(other).state == State.UNASSIGNED
 
 
 async def test_a_file_that_fits_the_kernels_buffer_is_not_downloaded_before_it_is_taken(bench: Bench) -> None:
     run = await bench.one(size=2**17)
     wire = await bench.wire(receive_buffer=LEAST)
     await wire.send(GET)
-    await until(lambda: run.id in bench.lab.gate.progress)  # the kernel has it all, the machine has none of it
+    await until(lambda: run.id in bench.boot.progress)  # the kernel has it all, the machine has none of it
     wire.reset()
-    await until(lambda: bench.attempt(run).breaks)
-    assert bench.attempt(run).downloads == 0
+    await until(lambda: bench.attempt(run).counts.get("break", 0))
+    assert bench.attempt(run).counts.get("sent", 0) == 0
 
 
 @pytest.mark.parametrize("size", [1, 100, 3000, 60_000, 2**20, BIG])
@@ -358,7 +370,7 @@ async def test_firmware_that_resets_the_connection_has_taken_everything(
     await wire.take(size)
     wire.reset()
     attempt = await bench.enters(run, State.DOWNLOADED)
-    assert (attempt.downloads, attempt.breaks) == (1, 0)
+    assert (attempt.counts.get("sent", 0), attempt.counts.get("break", 0)) == (1, 0)
 
 
 async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> None:
@@ -370,11 +382,11 @@ async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> No
     while len(got) < 2**20:
         got += await wire.take(2**16)
         await asyncio.sleep(0.001)
-        seen.add(bench.lab.gate.progress.get(run.id, 0))
+        seen.add(bench.boot.progress.get(run.id, 0))
     assert got == bench.bytes_of(run)
     assert len(seen) > 3
     await bench.enters(run, State.DOWNLOADED)
-    assert run.id not in bench.lab.gate.progress
+    assert run.id not in bench.boot.progress
 
 
 async def test_machines_that_take_nothing_hold_up_nobody(bench: Bench) -> None:
@@ -422,9 +434,9 @@ async def test_ranges_that_together_cover_the_file_are_a_download(bench: Bench) 
     for first in (3000, 0, 2000):
         reply = await bench.call("GET", headers={"Range": f"bytes={first}-{first + 999}"})
         assert reply.body == data[first : first + 1000]
-    assert bench.attempt(run).state is State.DOWNLOADING
+    assert bench.attempt(run).state == State.DOWNLOADING
     await bench.call("GET", headers={"Range": "bytes=900-2100"})
-    assert (await bench.enters(run, State.DOWNLOADED)).breaks == 0
+    assert (await bench.enters(run, State.DOWNLOADED)).counts.get("break", 0) == 0
 
 
 async def test_a_download_that_broke_off_goes_on_with_a_range(bench: Bench) -> None:
@@ -434,7 +446,7 @@ async def test_a_download_that_broke_off_goes_on_with_a_range(bench: Bench) -> N
     await wire.head()
     taken = await wire.take(3 * BIG // 4 + 7)
     wire.reset()
-    await until(lambda: bench.attempt(run).breaks)
+    await until(lambda: bench.attempt(run).counts.get("break", 0))
     rest = await bench.call("GET", headers={"Range": f"bytes={len(taken)}-"})
     assert taken + rest.body == bench.bytes_of(run)
     await bench.enters(run, State.DOWNLOADED)
@@ -450,7 +462,7 @@ async def test_a_machine_that_forgot_its_first_download_is_not_held_back_by_it(b
     assert (await bench.call("POST")).status == 200
     hanging.reset()
     await bench.call("HEAD", source="127.0.0.3")
-    assert bench.attempt(run).state is State.BOOTING
+    assert bench.attempt(run).state == State.BOOTING
 
 
 @pytest.mark.parametrize(
@@ -534,10 +546,13 @@ async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: B
     ended = bench.now(run)
     assert ended.outcome is Outcome.ERROR
     assert re.search(r"127\.0\.0\.2: a\.efi was changed while in use during the download", ended.reason)
-    assert bench.attempt(run).downloads == 0
+    assert bench.attempt(run).counts.get("sent", 0) == 0
 
 
 # Who may
+
+
+NOT_ALLOWED = "this machine may not boot here: --dispatch-allow does not name its address"
 
 
 async def test_only_allowed_networks_may_boot_and_report(tmp_path: Path) -> None:
@@ -547,10 +562,25 @@ async def test_only_allowed_networks_may_boot_and_report(tmp_path: Path) -> None
         for method in ("HEAD", "GET", "POST", "PUT"):
             reply = await bench.call(method, source="127.0.0.2", body=b"{}" if method == "PUT" else b"")
             assert reply.status == 403
-            assert method == "HEAD" or reply.text == "this machine may not boot here\n"
+            assert method == "HEAD" or reply.text == f"{NOT_ALLOWED}\n"
         assert not bench.lab.queue.machines
         assert (await bench.call("HEAD", source="127.0.1.2")).status == 200
         assert bench.attempt(run).machine == "127.0.1.2"
+
+
+async def test_a_lab_with_machines_of_its_own_only_takes_no_others(tmp_path: Path) -> None:
+    """Nor a workload on one of them that leaves its token out."""
+    async with running_lab(tmp_path, allow=()) as bench:
+        run = await bench.one()
+        for method in ("HEAD", "GET", "POST", "PUT"):
+            reply = await bench.call(method, body=b'{"title": "t"}' if method == "PUT" else b"")
+            assert reply.status == 403
+            assert method == "HEAD" or reply.text == (
+                "this machine may not boot here: the lab brings machines of its own up, and takes others only with"
+                " --dispatch-allow\n"
+            )
+        assert not bench.lab.queue.machines
+        assert bench.attempt(run).state == State.UNASSIGNED
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "POST", "PUT"])
@@ -559,7 +589,258 @@ async def test_an_unknown_machine_token_is_refused(bench: Bench, method: str, to
     await bench.one()
     reply = await bench.call(method, f"/dispatch?machine={token}", body=b'{"title": "x"}' if method == "PUT" else b"")
     assert reply.status == 403
+    told = "this machine may not boot here: the token in its boot URL is none that the lab knows\n"
+    assert method == "HEAD" or reply.text == told
     assert not bench.lab.queue.machines
+
+
+# Tools with which people look
+
+
+#: Boot clients as they call themselves, and programs in whose name anything may boot.
+BOOTING = [
+    "UefiHttpBoot/1.0",
+    "UefiHttpBoot/2.0",
+    "iPXE/1.21.1+ (g4bd0)",
+    "GRUB 2.12",
+    "lwIP/2.2.0 (http://savannah.nongnu.org/projects/lwip)",
+    "U-Boot",
+    "Go-http-client/1.1",  # LinuxBoot
+    "ureq/2.12.1",
+    "reqwest/0.12",
+    "libcurl-agent/1.0",
+    "bootloader/1.0 curl/8.5.0",
+    "curlew/1.0",
+    "Wget-of-mine",
+    "monitor",
+    "",
+]
+LOOKING = {
+    "curl/8.5.0": "curl",
+    "Curl/7.1": "curl",
+    "Wget/1.24.5": "wget",
+    "Wget": "wget",  # busybox
+    "Wget2/2.1.0": "wget2",
+    "HTTPie/3.2.2": "httpie",
+    "python-requests/2.32.3": "python-requests",
+    "python-httpx/0.27.0": "python-httpx",
+    "Python/3.12 aiohttp/3.10.1": "aiohttp",
+    "Python-urllib/3.12": "python-urllib",
+    "python-urllib3/2.2.1": "python-urllib3",
+    "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.19041": "powershell",
+    "Mozilla/5.0 (Linux; Ubuntu 22.04; en-US) PowerShell/7.4.2": "powershell",
+    "Links (2.29; Linux 6.1 x86_64; GNU C 12.2; text)": "links",
+    "Blackbox Exporter/0.25.0": "blackbox exporter",
+    "check_http/v2.3.3 (monitoring-plugins 2.3.3)": "check_http",
+    "kube-probe/1.30": "kube-probe",
+    "Nikto/2.5": "nikto",
+}
+
+
+def agent(name: str) -> str:
+    return f"User-Agent: {name}\r\n"
+
+
+@pytest.mark.parametrize("name", BOOTING)
+async def test_whatever_may_be_firmware_boots(bench: Bench, name: str) -> None:
+    run = await bench.one()
+    for headers in (agent(name), "" if name else agent("")):
+        assert (await bench.bare("HEAD", headers)).status == 200
+        assert (await bench.bare("GET", headers)).body == bench.bytes_of(run)
+    assert (await bench.bare("POST", agent(name))).status == 200
+
+
+@pytest.mark.parametrize("name", LOOKING)
+async def test_a_tool_that_people_look_with_takes_no_work(bench: Bench, name: str) -> None:
+    run = await bench.one()
+    for method in ("HEAD", "GET"):
+        reply = await bench.bare(method, agent(name))
+        told = f"{LOOKING[name]} is taken for a person's tool and gets no workload: look at /dispatch/look, or see"
+        assert reply.start == f"HTTP/1.1 403 {told} --dispatch-boot-tool"
+        assert reply.text == ("" if method == "HEAD" else f"{told} --dispatch-boot-tool\n")
+    assert bench.attempt(run).state == State.UNASSIGNED
+    assert not bench.lab.queue.machines
+
+
+async def by_aiohttp(url: str) -> int:
+    async with aiohttp.ClientSession() as session, session.head(url) as answer:
+        return answer.status
+
+
+def by_urllib(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+async def test_the_clients_that_python_has_are_known_as_tools(bench: Bench) -> None:
+    """By what they really send."""
+    run, url = await bench.one(), f"{bench.server.url}/dispatch"
+    assert await by_aiohttp(url) == 403
+    assert (await asyncio.to_thread(requests.head, url, timeout=60)).status_code == 403
+    assert (await asyncio.to_thread(httpx.head, url, timeout=60, trust_env=False)).status_code == 403
+    assert await asyncio.to_thread(by_urllib, url) == 403
+    assert bench.attempt(run).state == State.UNASSIGNED
+
+
+@pytest.mark.parametrize("name", ["curl/8.5.0", "Wget", "Mozilla/5.0 (Windows NT 10.0) WindowsPowerShell/5.1"])
+async def test_a_workload_looks_and_reports_with_such_a_tool(bench: Bench, name: str) -> None:
+    """A look from inside it is not its machine's return; what it says counts as anybody's."""
+    run = await bench.one()
+    await bench.download(run)
+    assert (await bench.bare("POST", agent(name))).status == 200
+    for method in ("HEAD", "GET"):
+        assert (await bench.bare(method, agent(name))).status == 403
+        assert (await bench.bare(method, agent(name), "/dispatch/look")).status == 200
+    assert bench.attempt(run).state == State.BOOTING
+    assert (await bench.bare("PUT", agent(name), body='{"title": "t"}')).status == 200
+    assert bench.attempt(run).state == State.REPORTED
+
+
+async def test_a_lab_whose_initrd_boots_by_a_tool_says_so(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, tools=frozenset({"wget"})) as bench:
+        run = await bench.one()
+        assert (await bench.bare("HEAD", agent("curl/8.5.0"))).status == 403
+        assert (await bench.bare("HEAD", agent("Wget"))).status == 200
+        assert (await bench.bare("GET", agent("Wget"))).body == bench.bytes_of(run)
+        await bench.enters(run, State.DOWNLOADED)
+
+
+@pytest.mark.parametrize("headers", [agent("curl/8.5.0"), FIRMWARE.partition("\r\n")[2], ""])
+@pytest.mark.parametrize("target", ["/dispatch/look", "//dispatch//look?x"])
+async def test_a_look_takes_nothing_whoever_looks(bench: Bench, headers: str, target: str) -> None:
+    run, _ = await bench.submit(bench.workload("a\u202eb.efi"), bench.workload("b.efi"))
+    look = await bench.bare("GET", headers, target)
+    waits = "2 workloads wait for a machine\n"
+    assert look.text == f"nothing was taken: 127.0.0.2 may boot here and holds no workload; {waits}"
+    assert (await bench.bare("HEAD", headers, target)).headers["content-length"] == str(len(look.body))
+    assert bench.attempt(run).state == State.UNASSIGNED
+    assert not bench.lab.queue.machines
+
+    await bench.call("HEAD")
+    look = await bench.bare("GET", headers, target)
+    assert look.text.startswith("nothing was taken: 127.0.0.2 may boot here and holds a")
+    assert look.text.endswith("b.efi (assigned); 1 workload waits for a machine\n")
+    assert "\u202e" not in look.text
+    assert bench.attempt(run).state == State.ASSIGNED
+
+
+async def test_a_look_tells_who_may_not_boot(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, allow=()) as bench:
+        await bench.one()
+        reply = await bench.bare("GET", agent("curl/8.5.0"), "/dispatch/look")
+        assert (reply.status, reply.text[:30]) == (403, "this machine may not boot here")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+async def test_a_look_only_looks(bench: Bench, method: str) -> None:
+    reply = await bench.call(method, "/dispatch/look")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+
+
+# Requests that are written by hand
+
+_SAME = [
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nX: y\r\nhOST:\r\n\r\n",
+    b"HEAD / HTTP/1.0\r\n\r\n",
+    b"PUT / HTTP/1.1\r\nHost: x\r\ncontent-length:  19\r\n\r\nPUT / HTTP/1.1\r\n\r\n.",
+    b"\r\n",
+]
+#: Requests, and what is made of them.
+WHOLE = [
+    *zip(_SAME, _SAME, strict=True),
+    (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+    (b"GET / HTTP/1.1\r\nHosts: b\r\n\r\n", b"GET / HTTP/1.1\r\nHosts: b\r\nHost:\r\n\r\n"),
+    (
+        b"PUT / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nContent-Length: 18\r\nHost:\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    ),
+]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
+async def test_a_request_without_host_is_answered(bench: Bench, cut: int) -> None:
+    """As by the Rust server; in whatever pieces it comes, on a connection that goes on, with bodies between."""
+    run = await bench.one()
+    blank = '{"title":\r\n\r\n"t"}'  # as between a head and a body
+    requests = [
+        ("HEAD /dispatch HTTP/1.1\r\n\r\n", 200),
+        ("\r\nGET /dispatch HTTP/1.1\r\nUser-Agent: x\r\n\r\n", 200),
+        ("POST /dispatch HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 200),
+        (f"PUT /dispatch HTTP/1.1\r\nContent-Length: {len(blank)}\r\n\r\n{blank}", 200),
+        ("PUT /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n" + '{"title": "u"}', 200),
+        ("GET /elsewhere HTTP/1.1\r\n\r\n", 404),
+    ]
+    wire = await bench.wire()
+    for sent, status in requests:
+        for at in range(0, len(sent), cut):
+            await wire.send(sent[at : at + cut])
+            await asyncio.sleep(0)
+        reply = await wire.reply(body=not sent.startswith("HEAD"))
+        assert reply.status == status
+        if reply.headers.get("dispatch-workload") and reply.body:
+            await bench.enters(run, State.DOWNLOADED)
+    assert [report.title for report in bench.attempt(run).reports] == ["t", "u"]
+
+    await wire.send("HEAD /elsewhere HTTP/1.1\r\n\r\nHEAD /dispatch HTTP/1.1\r\n\r\n")  # both at once
+    assert [(await wire.head()).status, (await wire.head()).status] == [404, 200]
+
+
+@given(st.lists(st.sampled_from(WHOLE), max_size=6), st.lists(st.integers(1, 200), max_size=20))
+def test_nothing_is_changed_but_the_heads_that_lack_a_host(
+    requests: list[tuple[bytes, bytes]], cuts: list[int]
+) -> None:
+    """In whatever pieces it comes."""
+    sent = b"".join(before for before, _ in requests)
+    heads, got = Heads(), b""
+    for cut in [*cuts, len(sent) + 1]:
+        got += heads.completed(sent[:cut])
+        sent = sent[cut:]
+    assert got == b"".join(after for _, after in requests)
+
+
+_PARTS = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\r",
+    b"\n",
+    b"GET / HTTP/1.1\r\n",
+    b"HEAD / HTTP/1.0",
+    b"Host: x",
+    b"Content-Length: 3\r\n",
+]
+_PARTS += [b"Content-Length: 9", b"transfer-encoding: chunked", b"abc", b":", b" ", b"CONNECT x HTTP/1.1"]
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=30).map(b"".join), st.lists(st.integers(1, 30), max_size=30))
+def test_it_does_not_matter_in_which_pieces_a_request_comes(sent: bytes, cuts: list[int]) -> None:
+    whole, heads, got, at = Heads().completed(sent), Heads(), b"", 0
+    for cut in [*cuts, len(sent)]:
+        got += heads.completed(sent[at : at + cut])
+        at += cut
+    assert got == whole
+    assert whole.replace(b"Host:\r\n", b"") == sent
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked",
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1",
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: +1",
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n 1",
+        b"CONNECT / HTTP/1.1\r\nHost: x",
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + bytes(MOST),
+    ],
+)
+def test_where_a_body_ends_is_not_guessed(head: bytes) -> None:
+    """What looks like a request behind it may be its body."""
+    heads, behind = Heads(), b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+    assert heads.completed(head) + heads.completed(behind) == head + behind
 
 
 async def test_many_machines_at_once(bench: Bench) -> None:

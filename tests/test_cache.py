@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import tracemalloc
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,8 @@ from fetching import (
     sha256,
     token_of,
 )
-from pytest_dispatch.core.model import Kind, Workload
+from pytest_dispatch.filestamp import FileStamp
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.download import Patience
 from pytest_dispatch.sources.partial import CHANGED
 from pytest_dispatch.sources.release import list_release
@@ -41,10 +44,10 @@ async def test_an_asset_is_downloaded_checked_and_kept(github: FakeGitHub, tmp_p
     asset = await fetch(tmp_path, wanted, token_of(github))
     assert asset.path.read_bytes() == content
     assert (asset.size, asset.digest) == (len(content), sha256(content))
-    assert asset.mtime_ns == asset.path.stat().st_mtime_ns
+    assert asset.stamp == FileStamp.of(asset.path)
     assert asset.path == tmp_path / "cache" / "sha256" / asset.digest.removeprefix("sha256:")
     assert await fetch(tmp_path, wanted, token_of(github)) == asset
-    assert github.downloads == {"w.efi": 1}
+    assert github.counts.get("sent", 0) == {"w.efi": 1}
     assert github.bytes_served == len(content)
 
 
@@ -53,7 +56,7 @@ async def test_many_who_ask_at_once_cost_one_download(github: FakeGitHub, tmp_pa
     async with aclosing(cache_in(tmp_path)) as cache:
         assets = await asyncio.gather(*(cache.fetch(wanted) for _ in range(40)))
     assert len(set(assets)) == 1
-    assert github.downloads == {"w.efi": 1}
+    assert github.counts.get("sent", 0) == {"w.efi": 1}
 
 
 async def test_a_second_look_costs_nothing(github: FakeGitHub, tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ async def test_two_sessions_at_once_cost_one_download(github: FakeGitHub, tmp_pa
     assert not second.done()
     gate.open()
     assert await first == await second
-    assert github.downloads == {"w.efi": 1}
+    assert github.counts.get("sent", 0) == {"w.efi": 1}
 
 
 async def test_several_processes_at_once_cost_one_download(github: FakeGitHub, tmp_path: Path) -> None:
@@ -82,13 +85,13 @@ async def test_several_processes_at_once_cost_one_download(github: FakeGitHub, t
     paths = {(await asyncio.to_thread(each.communicate, timeout=60))[0] for each in sessions}
     assert [each.returncode for each in sessions] == [0, 0, 0]
     assert len(paths) == 1
-    assert github.downloads == {"w.efi": 1}
+    assert github.counts.get("sent", 0) == {"w.efi": 1}
 
 
 async def test_the_same_bytes_under_two_names_are_downloaded_once(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"a.efi": b"MZ same", "b.efi": b"MZ same"})
     assert (await fetch(tmp_path, wanted["a.efi"])).path == (await fetch(tmp_path, wanted["b.efi"])).path
-    assert sum(github.downloads.values()) == 1
+    assert sum(github.counts.get("sent", 0).values()) == 1
 
 
 async def test_progress_is_told(github: FakeGitHub, tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ async def test_without_a_digest_it_is_found_by_its_address(github: FakeGitHub, t
     asset = await fetch(tmp_path, wanted)
     assert asset.digest == sha256(b"MZ old")
     assert await fetch(tmp_path, wanted) == asset
-    assert github.downloads == {"w.efi": 1}
+    assert github.counts.get("sent", 0) == {"w.efi": 1}
 
 
 async def test_without_a_digest_the_size_is_still_held(github: FakeGitHub, tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ async def test_without_a_digest_the_size_is_still_held(github: FakeGitHub, tmp_p
 async def test_a_digest_whose_bytes_have_another_size(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ old"})["w.efi"]
     asset = await fetch(tmp_path, wanted)
-    lying = Workload(name="w.efi", kind=Kind.EFI, location=wanted.location, size=7, digest=wanted.digest)
+    lying = Bytes(name="w.efi", location=wanted.location, size=7, digest=wanted.digest)
     assert await complaint(tmp_path, lying) == f"w.efi: expected 7 bytes, but {asset.digest} has 6"
 
 
@@ -144,7 +147,7 @@ async def test_bytes_that_were_tampered_with_are_fetched_again(github: FakeGitHu
     path.chmod(0o600)
     path.write_bytes(b"MZ wrong")
     assert (await fetch(tmp_path, wanted)).path.read_bytes() == b"MZ right"
-    assert github.downloads == {"w.efi": 2}
+    assert github.counts.get("sent", 0) == {"w.efi": 2}
 
 
 async def test_bytes_that_were_only_touched_are_read_again(github: FakeGitHub, tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ async def test_bytes_that_were_only_touched_are_read_again(github: FakeGitHub, t
     path = (await fetch(tmp_path, wanted)).path
     os.utime(path)
     assert (await fetch(tmp_path, wanted)).path.read_bytes() == b"MZ right"
-    assert github.downloads == {"w.efi": 1}
+    assert github.counts.get("sent", 0) == {"w.efi": 1}
 
 
 async def test_bytes_that_were_removed_under_a_session_are_fetched_again(github: FakeGitHub, tmp_path: Path) -> None:
@@ -193,6 +196,32 @@ async def test_a_killed_session_uses_nothing_any_more(github: FakeGitHub, tmp_pa
     await fetch(tmp_path, wanted["c"], limit=500)
     assert not path.exists()
     assert not list((tmp_path / "cache" / "users").iterdir())
+
+
+async def test_an_announced_size_removes_nothing(github: FakeGitHub, tmp_path: Path) -> None:
+    """Room is made for bytes that come, whatever was told of them, and not at all for more than the disk has."""
+    wanted = publish(github, {"a.efi": bytes_of(1000), "b.efi": b"MZ"})
+    kept = (await fetch(tmp_path, wanted["a.efi"], limit=1500)).path
+    text = await complaint(tmp_path, replace(wanted["b.efi"], size=10**18), limit=1500)
+    assert re.fullmatch(
+        rf"b\.efi: expected an asset that fits on the disk of {tmp_path}/cache, got one of 1000000000000000000 bytes, "
+        r"and at most \d+ can be had; name a folder on another disk \(--dispatch-cache\)",
+        text,
+    )
+    assert CHANGED in await complaint(tmp_path, replace(wanted["b.efi"], size=1400), limit=1500)
+    assert kept.exists()
+
+
+async def test_bytes_that_are_there_under_another_key_are_not_replaced(github: FakeGitHub, tmp_path: Path) -> None:
+    """Machines may be reading them."""
+    known = publish(github, {"w.efi": b"MZ same"})["w.efi"]
+    async with aclosing(cache_in(tmp_path)) as cache:
+        asset = await cache.fetch(known)
+        again = await fetch(tmp_path, replace(known, digest=""))
+        assert github.counts.get("sent", 0) == {"w.efi": 2}
+        assert again == asset
+        assert FileStamp.of(asset.path) == asset.stamp
+    assert not list((tmp_path / "cache" / "partial").iterdir())
 
 
 async def test_abandoned_bytes_count_and_go_too(github: FakeGitHub, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fetching import (
@@ -19,6 +21,7 @@ from fetching import (
     sha256,
     swap,
 )
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.shelf import NOTED
 
 pytestmark = pytest.mark.anyio
@@ -34,13 +37,38 @@ async def test_a_file_of_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache" / "sha256").iterdir())
 
 
-async def test_a_file_is_read_once_as_long_as_it_looks_the_same(tmp_path: Path) -> None:
-    wanted = in_folder(tmp_path, ONE)
+def settled() -> Bytes:
+    """A file that was there long before this test, which alone makes its stamp one to be relied on."""
+    path = Path(__file__).with_name("github-openapi.json")
+    return Bytes(name="w.efi", location=str(path), size=path.stat().st_size)
+
+
+async def test_a_file_is_read_once_as_long_as_its_stamp_is_the_same(tmp_path: Path) -> None:
+    wanted = settled()
     first = await fetch(tmp_path, wanted)
-    swap(wanted, TWO)
-    assert await fetch(tmp_path, wanted) == first
-    os.utime(wanted.location, ns=(0, 10**18))
+    (note,) = (tmp_path / "cache" / "files").iterdir()
+    told = sha256(b"what the note says")
+    note.write_text(note.read_text().replace(first.digest.removeprefix("sha256:"), told.removeprefix("sha256:")))
+    assert (await fetch(tmp_path, wanted)).digest == told
+
+
+async def test_a_file_that_changed_and_had_its_time_set_back_is_read_again(tmp_path: Path) -> None:
+    """Also while a session has it open, and whatever was noted of it."""
+    wanted = in_folder(tmp_path, ONE)
+    async with aclosing(cache_in(tmp_path)) as cache:
+        old = await cache.fetch(wanted)
+        note = tmp_path / "cache" / "files" / hashlib.sha256(os.fsencode(wanted.location)).hexdigest()
+        of_old = {"path": wanted.location, "stamp": old.stamp, "digest": old.digest.removeprefix("sha256:")}
+        note.write_bytes(msgspec.json.encode(of_old))
+        swap(wanted, TWO)
+        assert (await cache.fetch(wanted)).digest == sha256(TWO)
     assert (await fetch(tmp_path, wanted)).digest == sha256(TWO)
+
+
+async def test_what_has_become_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.efi")
+    wanted = Bytes(name="w.efi", location=str(tmp_path / "w.efi"), size=2)
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected a file, it is none: {wanted.location}"
 
 
 async def test_a_small_file_is_read_by_each_session(tmp_path: Path) -> None:
@@ -102,8 +130,8 @@ async def test_notes_of_files_do_not_pile_up(tmp_path: Path) -> None:
 
 
 async def test_a_broken_note_is_no_note(tmp_path: Path) -> None:
-    wanted = in_folder(tmp_path, ONE)
-    await fetch(tmp_path, wanted)
+    wanted = settled()
+    first = await fetch(tmp_path, wanted)
     (note,) = (tmp_path / "cache" / "files").iterdir()
     note.write_bytes(note.read_bytes()[:20])
-    assert (await fetch(tmp_path, wanted)).digest == sha256(ONE)
+    assert await fetch(tmp_path, wanted) == first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,9 +52,9 @@ def elsewhere(**fields: object) -> Iterator[tuple[LabClient, list[tuple[str, str
             thread.join()
 
 
-def test_a_lab_that_is_not_there(unused_tcp_port: int) -> None:
-    client = LabClient(f"http://127.0.0.1:{unused_tcp_port}", "a token")
-    why = rf"the lab at http://127\.0\.0\.1:{unused_tcp_port} cannot be reached: .*refused"
+def test_a_lab_that_is_not_there(closed_port: int) -> None:
+    client = LabClient(f"http://127.0.0.1:{closed_port}", "a token")
+    why = rf"the lab at http://127\.0\.0\.1:{closed_port} cannot be reached: .*refused"
     with pytest.raises(LabError, match=why):
         client.open(OpenSession(source="w", policy=Policy()))
     with pytest.raises(LabError, match=why):
@@ -110,6 +111,9 @@ def test_the_token_does_not_show() -> None:
 
 
 @pytest.fixture
-def unused_tcp_port() -> int:
-    with http.server.HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
-        return server.server_port
+def closed_port() -> Iterator[int]:
+    """Where nobody listens, nor can."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port: int = closed.getsockname()[1]
+        yield port

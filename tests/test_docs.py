@@ -19,14 +19,14 @@ import pytest
 from docs_examples import PACKAGE, PAGES, ROOT, Block, anchors, blocks, prose
 from pytest_dispatch import hookspecs, plugin
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.states import Event
 from pytest_dispatch.machines import qemu, sim
 from pytest_dispatch.machines.base import Factory, Spec
 from pytest_dispatch.machines.scenarios import SCENARIOS
+from pytest_dispatch.report.reading import read_report
 from pytest_dispatch.report.timeline import EMOJI
 from pytest_dispatch.server.api import PREFIX, ROUTES
-from pytest_dispatch.server.beacon import read_report
 from pytest_dispatch.sources.folder import list_folder
+from pytest_dispatch.workloads.boot.lifecycle import Event
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.language]
 TEXTS = {page: page.read_text("utf-8") for page in PAGES}

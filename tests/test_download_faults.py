@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,7 @@ from fetching import (
     token_of,
 )
 from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.core.token import ways_to_sign_in
 from pytest_dispatch.sources.download import Patience, redirected
 from pytest_dispatch.sources.partial import CHANGED, Wanted
 from pytest_dispatch.sources.release import list_release
@@ -42,7 +44,7 @@ async def test_the_wrong_bytes(github: FakeGitHub, tmp_path: Path) -> None:
     github.asset(REPO, "v1", "w.efi").content = b"MZ wrong"
     text = await complaint(tmp_path, wanted)
     assert text == f"w.efi: expected {wanted.digest[:19]}…, got {sha256(b'MZ wrong')[:19]}…: {CHANGED}"
-    assert github.downloads["w.efi"] == 1
+    assert github.counts.get("sent", 0)["w.efi"] == 1
     assert not list((tmp_path / "cache" / "sha256").iterdir())
 
 
@@ -70,6 +72,20 @@ async def test_fewer_bytes_than_promised(github: FakeGitHub, tmp_path: Path) -> 
     assert text == "w.efi: the download ended after 2 of 8 bytes"
 
 
+@asynccontextmanager
+async def raw_server(head: list[bytes]) -> AsyncIterator[str]:
+    """Answers each request with these lines and two bytes, whatever HTTP libraries think of them; gives its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\r\n".join([*head, b"Connection: close", b"", b"MZ"]))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/w.efi"
+
+
 async def test_compressed_bytes(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
     github.fail_next(STORAGE, status=200, headers={"Content-Encoding": "br"})
@@ -92,6 +108,56 @@ async def test_what_asking_again_does_not_help(github: FakeGitHub, tmp_path: Pat
     assert await complaint(tmp_path, wanted, token_of(github)) == f"w.efi: 127.0.0.1 answered {told}"
 
 
+async def test_an_asset_of_a_repository_that_was_blocked(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.add_repo(REPO, blocked="tos")
+    assert await complaint(tmp_path, wanted, token_of(github)) == (
+        "w.efi: 127.0.0.1 answered 403 Forbidden; GitHub has blocked it, which no token changes: ask its owner, or name"
+        " another one"
+    )
+
+
+async def test_a_rate_limit_that_is_told_in_words_alone(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.limit_next(ASSET, secondary=True)
+    assert "the rate limit of 127.0.0.1 is used up for 1m" in await complaint(tmp_path, wanted, token_of(github))
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"Content-Encoding": "\x9b31mbr\x07"}, "expected the bytes as they are, 127.0.0.1 sent them as 31mbr"),
+        ({"Content-Encoding": "x" * 9000}, f"expected the bytes as they are, 127.0.0.1 sent them as {'x' * 79}…"),
+    ],
+)
+async def test_headers_are_cleaned(github: FakeGitHub, tmp_path: Path, headers: dict[str, str], told: str) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    lines = [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
+    async with raw_server([b"HTTP/1.1 200 OK", *lines, b"Content-Length: 2"]) as url:
+        github.fail_next(ASSET, status=302, headers={"Location": url})
+        assert await complaint(tmp_path, wanted) == f"w.efi: {told}"
+
+
+async def test_a_content_range_of_more_digits_than_python_reads(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    digits = b"Content-Range: bytes %s-1/2" % (b"0" * 5000)
+    async with raw_server([b"HTTP/1.1 206 Partial Content", digits, b"Content-Length: 2"]) as url:
+        github.fail_next(ASSET, status=302, headers={"Location": url}, times=9)
+        text = await complaint(tmp_path, wanted)
+    assert re.fullmatch(r"w\.efi: 127\.0\.0\.1: expected bytes 0-1/2, got bytes 0+…", text)
+
+
+@pytest.mark.parametrize(
+    "place", ["http://169.254.169.254/latest/meta-data", "http://192.0.2.1/x", "http://lab.local/x"]
+)
+async def test_a_redirect_to_another_computer_by_http(github: FakeGitHub, tmp_path: Path, place: str) -> None:
+    """Also from an API on this computer."""
+    wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
+    github.fail_next(ASSET, status=302, headers={"Location": place})
+    text = await complaint(tmp_path, wanted)
+    assert text == f"w.efi: expected an absolute path or an asset's https:// URL, got {place!r}"
+
+
 @fault(
     "GitHub",
     "an asset or the release is replaced or deleted after it was downloaded",
@@ -106,14 +172,14 @@ async def test_what_was_downloaded_before_it_was_deleted(github: FakeGitHub, tmp
         github.remove_asset(REPO, "v1", "w.efi")
         assert [await cache.fetch(each) for each in both.values()] == had
     assert [(await fetch(tmp_path, each)).path for each in both.values()] == [each.path for each in had]
-    assert github.downloads == {"v.efi": 1, "w.efi": 1}
+    assert github.counts.get("sent", 0) == {"v.efi": 1, "w.efi": 1}
 
 
 async def test_a_private_asset_without_a_token(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ"}, private=True)["w.efi"]
     assert await complaint(tmp_path, wanted) == (
         f"w.efi: 127.0.0.1 answered 404 Not Found; {GONE}, or it is private and needs a token "
-        "(--dispatch-token or GITHUB_TOKEN)"
+        f"({ways_to_sign_in(github.url)})"
     )
 
 
@@ -201,7 +267,7 @@ async def test_bytes_that_never_stop_to_trickle(github: FakeGitHub, tmp_path: Pa
 )
 async def test_a_host_whose_name_is_gone(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
-    elsewhere = {"Location": "http://storage.invalid/w.efi"}
+    elsewhere = {"Location": "https://storage.invalid/w.efi"}
     github.fail_next(ASSET, status=302, headers=elsewhere, times=4)
     text = await complaint(tmp_path, wanted)
     assert text == "w.efi: storage.invalid: its name cannot be resolved (no network?)"
@@ -240,7 +306,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", ["relative.efi", "ftp://127.0.0.1/x", "", f"http://127.0.0.1/{'x' * 70_000}"])
 async def test_a_location_that_is_none(tmp_path: Path, location: str) -> None:
     text = await complaint(tmp_path, away(location))
-    assert text == f"w.efi: expected an absolute path or an asset's URL, got {location[:60]!r}"
+    assert text == f"w.efi: expected an absolute path or an asset's https:// URL, got {location[:60]!r}"
 
 
 async def test_a_cache_folder_that_cannot_be_one(github: FakeGitHub, tmp_path: Path) -> None:
@@ -307,7 +373,7 @@ async def test_redirects_to_nowhere(github: FakeGitHub, tmp_path: Path, location
     wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
     github.fail_next(ASSET, status=302, headers={"Location": location})
     text = await complaint(tmp_path, wanted)
-    assert text == f"w.efi: expected an absolute path or an asset's URL, got {location!r}"
+    assert text == f"w.efi: expected an absolute path or an asset's https:// URL, got {location!r}"
 
 
 def test_a_redirect_from_a_secure_place_to_an_insecure_one() -> None:

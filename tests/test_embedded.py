@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
+from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from drivers import offer_driver
 from faults import fault
+from ipv6 import needs_ipv6
 from labs import embedded, open_sockets, plan, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
@@ -68,6 +71,48 @@ def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
     lab.stop()
 
 
+@pytest.mark.parametrize(
+    ("machines", "allow", "status"),
+    [
+        ((), (), 200),
+        ((), ("127.0.1.0/24",), 403),
+        (sims(1), (), 403),
+        (sims(1), ("127.0.1.0/24",), 403),
+        (sims(1), ("127.0.1.0/24", "127.0.0.2/32"), 200),
+    ],
+)
+def test_beside_machines_of_its_own_a_lab_takes_those_that_are_invited(
+    tmp_path: Path, machines: tuple[Spec, ...], allow: tuple[str, ...], status: int
+) -> None:
+    """Whoever is known by an address could as well be a workload of theirs that keeps its token back."""
+    lab = embedded(tmp_path, machines=machines, allow=tuple(map(ip_network, allow)))
+    lab.start("w")
+    try:
+        assert asked(lab, {}) == status
+    finally:
+        lab.stop()
+
+
+def test_the_tools_that_machines_boot_by_are_those_that_were_named(tmp_path: Path) -> None:
+    lab = embedded(tmp_path, boot_tools=frozenset({"wget"}))
+    lab.start("w")
+    try:
+        assert [asked(lab, {"User-Agent": agent}) for agent in ("Wget", "curl/8.5.0")] == [200, 403]
+    finally:
+        lab.stop()
+
+
+def asked(lab: EmbeddedLab, headers: dict[str, str]) -> int:
+    """What a machine at 127.0.0.2 gets that asks to boot; without work, the power-off program."""
+    client = LabClient(lab.url, lab.token)
+    client.open(OpenSession(source="w", policy=Policy()))  # else it would wait for one
+    client.close()
+    connection = HTTPConnection("127.0.0.1", urlsplit(lab.url).port, source_address=("127.0.0.2", 0), timeout=60)
+    with closing(connection):
+        connection.request("HEAD", "/dispatch", headers=headers)
+        return connection.getresponse().status
+
+
 def test_each_lab_has_a_token_of_its_own(tmp_path: Path) -> None:
     first, second = embedded(tmp_path), embedded(tmp_path)
     assert first.token != second.token
@@ -98,7 +143,10 @@ def test_what_cannot_be_started_says_why_and_leaves_nothing(
     lab.stop()
 
 
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [("127.0.0.1", socket.AF_INET), pytest.param("::1", socket.AF_INET6, marks=needs_ipv6)],
+)
 def test_a_port_that_is_taken(tmp_path: Path, host: str, family: socket.AddressFamily) -> None:
     with socket.create_server((host, 0), family=family) as other:
         port = other.getsockname()[1]
@@ -243,7 +291,7 @@ def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) ->
     try:
         with LabClientOf(lab) as client:
             session = client.open(OpenSession(source="w", policy=Policy())).id
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not client.session(session).mdns.startswith(said) and time.monotonic() < deadline:
                 time.sleep(0.005)
             assert client.session(session).mdns.startswith(said)

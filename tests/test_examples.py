@@ -6,6 +6,7 @@ import importlib
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 # Loaded once, here: `pytester` makes each run forget what it imported.
 import pytest_dispatch.session  # noqa: F401
 from plugin_bench import WITHOUT
-from pytest_dispatch import Attempt, Expect, Kind, Limits, Outcome, Report, Run, Workload, plugin
+from pytest_dispatch import Attempt, Expect, Outcome, Report, Run, Workload, plugin
 from pytest_dispatch.report.junit import JunitCase, write_junit
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -56,17 +57,28 @@ OTHER = Report(title="Log of the host", milestone="c3.0.0-0")
 )
 def test_every_certificate_needs_its_level(reports: tuple[Report, ...], verdict: str) -> None:
     conftest = runpy.run_path(str(EXAMPLES / "sev-certify" / "conftest.py"))
-    run = Run(
+    assert conftest["pytest_dispatch_verdict"](run=certified(*reports)) == verdict
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(1, "passed"), (2, "failed")])
+def test_a_level_above_may_be_asked_for(least: int, verdict: str) -> None:
+    conftest = runpy.run_path(str(EXAMPLES / "sev-certify" / "conftest.py"))
+    judge = conftest["pytest_dispatch_verdict"]
+    judge.__globals__["LEAST"] = least
+    assert judge(run=certified(replace(REACHED, milestone="c3.0.0-1"))) == verdict
+
+
+def certified(*reports: Report) -> Run:
+    return Run(
         id="s.0",
         session="s",
         key="AMDEPYC/sev-certify@devel::host-ubuntu-25.04.efi",
         position=0,
-        workload=Workload(name="host-ubuntu-25.04.efi", kind=Kind.EFI, location="/host.efi", size=1),
-        limits=Limits(),
+        workload=Workload(name="host-ubuntu-25.04.efi", kind="efi", location="/host.efi", size=1),
+        limits={},
         expect=Expect.REPORT,
         attempts=(Attempt(number=1, reports=reports),),
     )
-    assert conftest["pytest_dispatch_verdict"](run=run) == verdict
 
 
 # The workflow for a lab

@@ -68,13 +68,13 @@ def test_storage_is_another_host_and_counts(github: FakeGitHub, place: str) -> N
     assert place.startswith(f"{github.storage_url}/storage/")
     assert httpx.URL(place).host == "127.0.0.2"
     assert get(place).content == b"MZ workload-7.efi"
-    assert (github.downloads, github.bytes_served) == ({"workload-7.efi": 1}, 17)
+    assert (github.counts.get("sent", 0), github.bytes_served) == ({"workload-7.efi": 1}, 17)
 
 
 def test_storage_refuses_who_carries_a_token(github: FakeGitHub, place: str) -> None:
     answer = get(place, Authorization=f"Bearer {github.token}")
     assert (answer.status_code, answer.text) == (400, "Only one auth mechanism allowed")
-    assert not github.downloads
+    assert not github.counts.get("sent", 0)
 
 
 def test_storage_refuses_an_address_that_nobody_signed(place: str) -> None:
@@ -257,6 +257,25 @@ def test_rate_limits(github: FakeGitHub, client: httpx.Client, secondary: bool) 
     assert "rate limit" in answer.json()["message"]
     assert ("Retry-After" in answer.headers) == secondary
     assert (answer.headers["X-RateLimit-Remaining"] == "0") != secondary
+
+
+def test_what_was_written_too_fast(github: FakeGitHub, client: httpx.Client) -> None:
+    github.limit_next("POST *", quickly=True)
+    answer = client.post("/issues", json={"title": "t"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["message"] == "was submitted too quickly"
+    assert client.post("/issues", json={"title": "t"}).status_code == 201
+
+
+def test_who_may_not_sort_issues_is_not_told_so(github: FakeGitHub, client: httpx.Client) -> None:
+    github.add_repo(REPO, may_sort=False)
+    github.add_milestone(REPO, "m")
+    wanted = {"title": "t", "labels": ["l"], "assignees": ["hubot"], "milestone": 1}
+    answer = client.post("/issues", json=wanted)
+    assert answer.status_code == 201
+    assert [answer.json()[name] for name in ("labels", "assignees", "milestone")] == [[], [], None]
+    github.add_repo(REPO)
+    assert client.post("/issues", json=wanted).json()["labels"][0]["name"] == "l"
 
 
 def test_a_late_answer(github: FakeGitHub, client: httpx.Client) -> None:

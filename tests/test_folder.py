@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Expect, Kind
 from pytest_dispatch.machines.scenarios import SCENARIOS as PLAYED
 from pytest_dispatch.sources.folder import SCENARIOS, list_folder
+from pytest_dispatch.workloads.boot.lifecycle import Expect
 
 KEYS = (
     "name",
@@ -48,9 +48,9 @@ def test_the_three_kinds_are_listed_by_name(tmp_path: Path) -> None:
     listing = list_folder(tmp_path, "./lab")
     assert listing.name == "./lab"
     assert [(each.name, each.kind) for each in listing.workloads] == [
-        ("a.efi", Kind.EFI),
-        ("b.iso", Kind.ISO),
-        ("c.img", Kind.IMG),
+        ("a.efi", "efi"),
+        ("b.iso", "iso"),
+        ("c.img", "img"),
     ]
     first = listing.workloads[0]
     assert (first.location, first.size, first.digest) == (str(tmp_path / "a.efi"), 7, "")
@@ -58,7 +58,7 @@ def test_the_three_kinds_are_listed_by_name(tmp_path: Path) -> None:
 
 def test_firmware_s_own_spelling_is_fine(tmp_path: Path) -> None:
     fill(tmp_path, "BOOTX64.EFI")
-    assert list_folder(tmp_path, "lab").workloads[0].kind is Kind.EFI
+    assert list_folder(tmp_path, "lab").workloads[0].kind == "efi"
 
 
 def test_locations_are_absolute_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,10 +68,46 @@ def test_locations_are_absolute_wherever_one_stands(tmp_path: Path, monkeypatch:
 
 
 def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    """The folder itself may be one."""
     (tmp_path / "lab").mkdir()
-    fill(tmp_path, "elsewhere")
-    (tmp_path / "lab" / "a.efi").symlink_to(tmp_path / "elsewhere")
-    assert list_folder(tmp_path / "lab", "lab").workloads[0].size == 11
+    fill(tmp_path / "lab", "images/built")
+    (tmp_path / "lab" / "a.efi").symlink_to("images/built")
+    (tmp_path / "link").symlink_to("lab")
+    (workload,) = list_folder(tmp_path / "link", "lab").workloads
+    assert (workload.name, workload.size) == ("a.efi", 14)
+    assert workload.location == str(tmp_path / "lab" / "images" / "built")
+
+
+@pytest.mark.parametrize("name", ["a.efi", "sub/a.efi"])
+@pytest.mark.parametrize("manifest", [None, "[[workload]]\nname = '{}'"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str, manifest: str | None) -> None:
+    """Be it the file's own, or that of a folder above it, which a folder without a dispatch.toml does not look into."""
+    secret = fill(tmp_path, "secret") / "secret"
+    (tmp_path / "lab").mkdir()
+    link = tmp_path / "lab" / name
+    if link.parent == tmp_path / "lab":
+        link.symlink_to("../secret")
+    else:
+        (tmp_path / "outside").mkdir()
+        secret = secret.rename(tmp_path / "outside" / "a.efi")
+        link.parent.symlink_to("../outside")
+    fill(tmp_path / "lab", "b.efi", manifest=manifest and manifest.format(name))
+    if name == "sub/a.efi" and manifest is None:
+        assert [each.name for each in list_folder(tmp_path / "lab", "lab").workloads] == ["b.efi"]
+        return
+    assert complaint(tmp_path / "lab").endswith(
+        f"expected a file in this folder, got a link that leads out of it, to {str(secret)!r}; put the file itself here"
+    )
+
+
+def test_a_manifest_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    fill(tmp_path, "a.efi", manifest="[[workload]]\nname = 'a.efi'")
+    (tmp_path / "lab" / "dispatch.toml").symlink_to("../dispatch.toml")
+    assert complaint(tmp_path / "lab").startswith(
+        "lab/dispatch.toml: expected a file in this folder, got a link that leads out of it, to "
+        f"'{tmp_path}/dispatch.toml'"
+    )
 
 
 def test_links_that_lead_nowhere_are_no_workloads(tmp_path: Path) -> None:
@@ -80,10 +116,26 @@ def test_links_that_lead_nowhere_are_no_workloads(tmp_path: Path) -> None:
     (tmp_path / "lost.efi").symlink_to("nothing")
     for name in ("circle", "circle.efi", "dispatch.toml"):
         (tmp_path / name).symlink_to(name)
-    assert [each.name for each in list_folder(tmp_path, "lab").workloads] == ["a.efi"]
+    listing = list_folder(tmp_path, "lab")
+    assert [each.name for each in listing.workloads] == ["a.efi"]
+    assert [name for name, _ in listing.left_out] == ["circle.efi", "lost.efi"]
     (tmp_path / "dispatch.toml").unlink()
     fill(tmp_path, manifest='[[workload]]\nfile = "circle.efi"')
     assert complaint(tmp_path).endswith("expected a file in this folder, 'circle.efi' is none")
+
+
+def test_what_is_named_as_workloads_are_and_is_none_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi", ".hidden.efi", "notes.txt")
+    (tmp_path / "folder.IMG").mkdir()
+    os.mkfifo(tmp_path / "pipe.iso")
+    why = "expected a file, got a folder, something special, or a link that leads nowhere"
+    assert list_folder(tmp_path, "lab").left_out == (("folder.IMG", why), ("pipe.iso", why))
+
+
+def test_what_a_manifest_does_not_list_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a.efi", "b.efi", "c.efi", manifest='[[workload]]\nname = "x"\nfile = "c.efi"')
+    why = "dispatch.toml does not list it: add a [[workload]] table with its name"
+    assert list_folder(tmp_path, "lab").left_out == (("a.efi", why), ("b.efi", why))
 
 
 def test_listing_reads_no_workload(tmp_path: Path) -> None:
@@ -116,8 +168,8 @@ def test_a_manifest_says_everything(tmp_path: Path) -> None:
         """,
     )
     plain, linux = list_folder(tmp_path, "lab").workloads
-    assert (plain.name, plain.kind, plain.expect, plain.boot_timeout) == ("a.efi", Kind.EFI, None, None)
-    assert (linux.name, linux.kind, linux.location) == ("linux", Kind.EFI, str(tmp_path / "images/vmlinuz"))
+    assert (plain.name, plain.kind, plain.expect, plain.boot_timeout) == ("a.efi", "efi", None, None)
+    assert (linux.name, linux.kind, linux.location) == ("linux", "efi", str(tmp_path / "images/vmlinuz"))
     assert (linux.labels, linux.expect, linux.scenario) == (("smoke", "x86"), Expect.BOOT, "no-boot")
     assert (linux.assign_timeout, linux.boot_timeout, linux.report_timeout) == (3600.0, 90.0, 5400.0)
     assert linux.digest == ""

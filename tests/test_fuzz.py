@@ -28,20 +28,26 @@ from labs import embedded, workload
 from plugin_bench import IN_THREAD, WITHOUT, Bench
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Limits, Outcome, Policy, Report
+from pytest_dispatch.core.model import Outcome, Policy, Report
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain, plain_line
+from pytest_dispatch.core.verdict import judge_report
 from pytest_dispatch.embedded import EmbeddedLab
+from pytest_dispatch.github_api import GitHubApi, GitHubError
 from pytest_dispatch.kinds import BUILT_IN, kind_of
-from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
+from pytest_dispatch.report.cases import cases_in_body, parse_tap
 from pytest_dispatch.report.junit import JunitCase, write_junit
+from pytest_dispatch.report.junit_results import CasesError, parse_junit
+from pytest_dispatch.report.reading import read_report
 from pytest_dispatch.report.tap import MOST_CASES
-from pytest_dispatch.server.beacon import read_report
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.testing.github import FakeGitHub
+from pytest_dispatch.transport import proxy_for
+from rendering import LONG_TEXTS, TEXTS, holds, holds_cut, holds_filed
+from told_runs import attempt, case, report, run
 
 HOSTILE = "127.0.0.66"
-PATIENCE = 30.0  # seconds in which any request is answered
+PATIENCE = 60.0  # seconds in which any request is answered
 EFI = "application/vnd.dispatch+efi"
 
 #: What terminals, paths, markup and parsers are hurt by, and everything else.
@@ -148,7 +154,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab = embedded(folder)
     lab.start("w")
     client = LabClient(lab.url, lab.token)
-    policy = Policy(limits=Limits(assign=86400, boot=86400, report=86400))
+    policy = Policy(limits={"assign": 86400, "boot": 86400, "report": 86400})
     try:
         running = Lab(lab, client, client.open(OpenSession(source="w", policy=policy)).id, folder)
         running.boots(HOSTILE, None)
@@ -166,6 +172,7 @@ TARGETS = st.one_of(
     st.sampled_from(
         [
             *("/dispatch", "/dispatch?arch=aa64", "/dispatch?arch=../../x", "/dispatch?machine=guess", "//dispatch"),
+            *("/dispatch/look", "/dispatch/look?machine=guess", "/dispatch//look/"),
             *("/dispatch/", "/dispatch?machine=%00", "/", "*", "http://other/dispatch", "/dispatch#x", "/%64ispatch"),
             *("/api/v1", "/api/v1/", "/api/v1/openapi.json", "/api/v1/sessions", "/api/v1/runs/x", "/api/v1/runs/%2F"),
             *("/api/v1/../../dispatch", "/dispatch/../api/v1/openapi.json", "/dispatch?" + "a=b&" * 500, "/" * 9000),
@@ -199,7 +206,8 @@ HEADERS = st.one_of(
     st.tuples(
         st.just("Content-Type"), st.sampled_from(["application/json; charset=utf-7", "multipart/form-data", ";"])
     ),
-    st.tuples(st.just("Cookie"), TEXT),
+    st.tuples(st.just("User-Agent"), st.sampled_from(["curl/8", "Wget", "Mozilla/5.0", "Go-http-client/1.1"]) | TEXT),
+    st.tuples(st.sampled_from(["Accept", "Accept-Language", "Referer", "Origin", "Sec-Fetch-Mode", "Cookie"]), TEXT),
     st.tuples(TEXT, TEXT),
 )
 JSON = st.recursive(
@@ -207,14 +215,32 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
-OUTCOMES = st.sampled_from([*Outcome, "Passed", "", 1, None])
+OUTCOMES = st.sampled_from([*Outcome, "Passed", "ok", "NOT OK", "not-run", True, "", 1, None])
 CASE = st.fixed_dictionaries(
-    {"name": TEXT}, optional={"outcome": OUTCOMES, "duration": st.floats() | NUMBERS, "message": TEXT | JSON}
+    {"name": TEXT},
+    optional={
+        **dict.fromkeys(("outcome", "result", "status"), OUTCOMES),
+        "duration": st.floats() | NUMBERS | st.none(),
+        "message": TEXT | JSON,
+    },
 )
-TAP = st.lists(
-    st.sampled_from(["TAP version 13", "KTAP version 1", "1..2", "ok 1", "not ok 2 - x", "  ---", "# Subtest: y"])
-    | TEXT
-).map("\n".join)
+PREFIXES = st.sampled_from(
+    ["", "", "\ufeff", "    ", "# ", "[    1.000000] ", "[Tue Jan  2 12:00:00 2024] ", "vm-1 | "]
+)
+TAP = st.builds(
+    lambda prefix, lines: "\n".join(f"{prefix}{line}" for line in lines),
+    PREFIXES,
+    st.lists(
+        st.sampled_from(
+            [
+                *("TAP version 13", "KTAP version 1", "1..0", "1..0 # SKIP x", "1..1", "1..2", "ok 1", "not ok 2 - x"),
+                *("not ok 1 # TODO", "  ---", "  ...", "# Subtest: y", "    ok 1", "    not ok 1 - z", "    1..1"),
+                *("ok 1 - b {", "{", "}", "Bail out!", "# Looks like you failed 1 test of 2.", "# fail 1"),
+            ]
+        )
+        | TEXT
+    ),
+)
 XML = st.lists(
     st.sampled_from(
         [
@@ -228,6 +254,9 @@ XML = st.lists(
                 "&lt;",
             ),
             *("<!DOCTYPE a [<!ENTITY b 'c'>]>", "<?xml version='1.0' encoding='utf-16'?>", "<![CDATA[", "]]>", "&#0;"),
+            *("<testsuite tests='2' failures='1' errors='x'>", "<testsuites errors='1'>", "<error message='m'/>"),
+            *("<skipped/>", "<testcase status='disabled' time='0,160'/>", "<testcase result='FAILED'/>", "\ufeff"),
+            *("&#xD800;", "&#65;", "<?xml version='1.0'?>", "text before\n"),
             *("<testcase time='nan' status='\u202e'/>", "&xxe;", "<a:b/>", "<?php ?>", "<!ELEMENT a ANY>"),
         ]
     )
@@ -240,13 +269,26 @@ REPORTS = st.fixed_dictionaries(
         "labels": st.lists(TEXT, max_size=5) | JSON,
         "assignees": st.lists(TEXT, max_size=5),
         "milestone": TEXT,
-        "result": OUTCOMES,
+        **dict.fromkeys(("outcome", "result", "status"), OUTCOMES),
         "cases": st.lists(CASE, max_size=5) | JSON,
         "junit": XML,
         "tap": TAP,
     },
 )
-BODIES = (REPORTS | JSON).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=200)
+ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "latin-1"])
+#: As programs write it that are not careful: control characters and halves of characters as they are, NUL at the end.
+CARELESS = st.builds(
+    lambda value, encoding, end: (
+        re.sub(r"\\u00[01][0-9a-f]|\\[nrt]", lambda found: json.loads(f'"{found[0]}"'), json.dumps(value)).encode(
+            encoding, "replace"
+        )
+        + end
+    ),
+    REPORTS,
+    ENCODINGS,
+    st.sampled_from([b"", b"\0", b"\r\n\0\0", b"\xff"]),
+)
+BODIES = (REPORTS | JSON).map(lambda value: json.dumps(value).encode()) | CARELESS | st.binary(max_size=200)
 
 
 @st.composite
@@ -285,7 +327,7 @@ def test_any_bytes_on_a_connection(lab: Lab) -> None:
     "Hostile input",
     "A workload reports rubbish: other types, control characters, broken or endless TAP and XML",
     outcome="what can be read is kept; the other machines boot and report as ever",
-    told="400 and what was expected, to the workload",
+    told="`unreadable: …` where its results are; else 400, to the workload: the field, or the line and the column",
 )
 def test_any_report_over_http(lab: Lab) -> None:
     def check(body: bytes) -> None:
@@ -318,7 +360,7 @@ def test_any_report_is_read_or_refused() -> None:
 )
 def test_a_report_has_only_so_many_cases() -> None:
     def of(count: int) -> bytes:
-        return json.dumps({"title": "t", "cases": [{"name": "x"}] * count}).encode()
+        return json.dumps({"title": "t", "cases": [{"name": "x", "outcome": "passed"}] * count}).encode()
 
     assert len(read_report(of(MOST_CASES)).cases) == MOST_CASES
     with pytest.raises(ValueError, match=r"length <= 100000 - at `\$\.cases`"):
@@ -396,6 +438,25 @@ def test_any_place_from_which_to_tell_events(lab: Lab) -> None:
 # Results of tests
 
 
+def test_no_results_pass_that_another_reader_cannot_pass() -> None:
+    """Whatever they are made of: what passes is well-formed, has a test, shows no failure, and keeps to a plan."""
+
+    def check(tap: str, xml: str) -> None:
+        for given in ({"tap": tap}, {"junit": xml}):
+            report = read_report(json.dumps({"title": "t", **given}).encode())
+            if judge_report(report, Policy()) is not Outcome.PASSED:
+                continue
+            if "tap" in given:
+                assert re.search(r"(?<![0-9])1\.\.[1-9]", tap)
+                assert not re.search(r"(?m)^(not ok [0-9](?!.*#)|Bail out!)", tap), tap
+            else:
+                assert "<testcase" in xml
+                told = re.sub(r"(?s)<!\[CDATA\[.*?\]\]>|<!--.*?-->|<\?.*?\?>", "", xml)
+                assert not re.search(r"<(failure|error)\b", told), xml
+
+    fuzz("results that pass", 400, check, TAP, XML)
+
+
 def test_any_text_is_results_or_not() -> None:
     def check(text: str) -> None:
         cases = cases_in_body(text)
@@ -432,7 +493,8 @@ import resource, sys
 if sys.platform == "linux":
     resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
 resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
-from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
+from pytest_dispatch.report.cases import cases_in_body, parse_tap
+from pytest_dispatch.report.junit_results import CasesError, parse_junit
 text = {text}
 for parse in (cases_in_body, parse_tap, parse_junit):
     try:
@@ -451,8 +513,8 @@ for parse in (cases_in_body, parse_tap, parse_junit):
             marks=fault(
                 "Hostile input",
                 f"A workload's results are {what}",
-                outcome="time and memory stay bounded; what cannot be read is refused",
-                told="400 and what was expected, to the workload",
+                outcome="failed, if it cannot be read; time and memory stay bounded",
+                told="`unreadable: …`, and what was expected",
             ),
         )
         for what, text in BOMBS.items()
@@ -537,6 +599,46 @@ def test_any_content_type_is_a_workload_s_or_not() -> None:
     fuzz("content types", 300, check, TEXT | st.tuples(TEXT, types, TEXT).map("".join) | types.map("{}; q=1".format))
 
 
+def test_any_proxy_is_used_or_refused() -> None:
+    """And none shows its password, wherever it is in it."""
+
+    def check(scheme: str, text: str, exempt: str) -> None:
+        given = f"{scheme}me:s3cr3t{text}@proxy.test"
+        try:
+            found = proxy_for("https://api.github.com", {"HTTPS_PROXY": given, "NO_PROXY": exempt})
+            told = f"{found} {found!r}"
+        except ConfigError as error:
+            told = str(error)
+        assert "s3cr3t" not in told
+        assert told.isprintable()
+
+    schemes = st.sampled_from(["", "http://", "https://", "socks5://", "HTTP://", "//", "ftp://", "http:"])
+    fuzz("proxies", 300, check, schemes, TEXT | st.sampled_from(["/", "@", "#", "?", ":1", "%", "[", "]"]), TEXT)
+
+
+def test_any_answer_of_github_is_one_or_is_none() -> None:
+    """Whatever it says and wherever its links lead, there is one line about it."""
+
+    def check(answer: object, link: str) -> None:
+        github.fail_next("GET *", status=200, data=answer, headers={"Link": link})
+        told = ""
+        with GitHubApi(github.url, None) as api:
+            try:
+                list(api.pages("/rate_limit", dict[str, object]))
+            except GitHubError as error:
+                told = str(error)
+        assert told.isprintable()
+        assert len(told) < 1000
+
+    lines = TEXT.map(lambda text: text.encode("ascii", "replace").decode()).filter(str.isprintable)
+    links = st.tuples(lines, lines).map(lambda pair: f'<{pair[0]}>; rel="next"; {pair[1]}')
+    rows = st.lists(st.dictionaries(TEXT, st.integers() | TEXT, max_size=2), max_size=2)
+    with FakeGitHub() as github:
+        fuzz(
+            "GitHub's answers", 100, check, rows | rows.map(lambda rows: rows[:1]) | TEXT | st.integers(), links | lines
+        )
+
+
 def test_any_text_can_be_shown() -> None:
     def check(text: str) -> None:
         assert acts(plain(text)) - set("\u2028\u2029") <= {char for char in text if ord(char) > 0x9F}
@@ -619,3 +721,18 @@ def test_an_asset_with_a_hostile_name(pytester: pytest.Pytester, forks: Forks, g
     )
     assert all(is_name(path.name) and len(path.name) < 80 for path in cache.rglob("*"))
     assert not [*pytester.path.parent.rglob("outside.efi"), *Path("/tmp").glob("outside.efi")]
+
+
+# In issues
+
+
+def writes_issues(text: str, case_text: str, name: str, late: bool) -> None:
+    said = report(name, body=text, late=late, cases=(case(case_text, Outcome.FAILED, text),))
+    holds_filed(run(attempt(1, said, machine=name), name=name or "x"), name)
+
+
+def test_what_workloads_write_in_issues() -> None:
+    """Whatever it is, GitHub's own parser makes nothing of it that calls people, or that hides what the lab says."""
+    fuzz("texts of issues", 300, holds, TEXTS | TEXT | st.lists(TEXTS | TEXT, max_size=4).map("".join))
+    fuzz("issues", 100, writes_issues, TEXTS, TEXTS, TEXTS | TEXT, st.booleans())
+    fuzz("pages of issues", 100, holds_cut, LONG_TEXTS, st.integers(300, 600))

@@ -13,7 +13,7 @@ import pytest
 from faults import fault
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.model import Issue
-from pytest_dispatch.core.token import Token
+from pytest_dispatch.core.token import Token, ways_to_sign_in
 from pytest_dispatch.report.fences import ZERO_WIDTH
 from pytest_dispatch.report.filing import FilingError
 from pytest_dispatch.report.github import BODY_ROOM, GitHubFiler
@@ -52,7 +52,7 @@ def test_an_issue_is_filed_with_all_that_belongs_to_it(github: FakeGitHub, filer
     github.add_milestone(REPO, "c1.0.0-1", state="closed")
     github.add_milestone(REPO, "c1.0.0-2")
     wanted = issue(labels=("certificate", "os-debian"), assignees=("hubot",), milestone="c1.0.0-1", comments=("more",))
-    where = filer.file(wanted, may_exist=False)
+    where = filer.file(wanted, may_exist=False).url
     (filed,) = github.issues(REPO)
     assert where.endswith(f"/{REPO}/issues/{filed.number}")
     assert (filed.title, filed.body) == (wanted.title, f"{wanted.body}\n\n{MARK}")
@@ -98,7 +98,6 @@ def test_what_github_refuses_is_left_out_and_named(github: FakeGitHub, filer: Gi
         ([{"resource": "Issue", "field": "assignees", "code": "invalid"}], (["l"], [], True)),
         ([{"resource": "Label", "field": "name", "code": "invalid"}], ([], ["hubot"], True)),
         ([{"resource": "Issue", "field": "milestone", "code": "invalid"}], (["l"], ["hubot"], False)),
-        ([], ([], [], False)),
     ],
 )
 def test_vague_complaints_cost_no_more_than_they_must(
@@ -111,6 +110,74 @@ def test_vague_complaints_cost_no_more_than_they_must(
     (filed,) = github.issues(REPO)
     assert (filed.labels, filed.assignees, filed.milestone is not None) == left
     assert "> Filed without the " in filed.body
+
+
+@pytest.mark.parametrize("where", [ISSUES, COMMENTS])
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [],
+        [{"resource": "Issue", "field": "base", "code": "custom", "message": "no good"}],
+    ],
+)
+def test_a_refusal_that_names_no_field_costs_none_and_is_kept(
+    github: FakeGitHub, filer: GitHubFiler, errors: Any, where: str
+) -> None:
+    wanted = issue(labels=("l",), assignees=("hubot",), comments=("more",))
+    data = {"message": "Validation Failed", "documentation_url": "https://docs.github.com", "errors": errors}
+    github.fail_next(where, status=422, data=data)
+    error = complaint(filer, wanted)
+    assert (error.permanent, error.refused) == (True, False)
+    assert str(error).endswith("no good" if errors else "Validation Failed")
+    filer.file(wanted, may_exist=True)
+    (filed,) = github.issues(REPO)
+    assert (filed.labels, filed.assignees, len(filed.comments)) == (["l"], ["hubot"], 1)
+    assert "without" not in filed.body
+    assert "missing" not in filed.comments[0].body
+
+
+@pytest.mark.parametrize("errors", [["something is no good"], "something is no good", None, [7]])
+def test_a_refusal_in_words_alone_names_no_field_either(errors: Any) -> None:
+    """As other endpoints of GitHub put it; so it is not held against the description of this one."""
+    with FakeGitHub() as github:
+        github.add_repo(REPO)
+        filer = GitHubFiler(REPO, Token(github.token, "GH_TOKEN", github.url), github.url, pause=0.0)
+        github.fail_next(ISSUES, status=422, data={"message": "Validation Failed", "errors": errors})
+        error = complaint(filer, issue(labels=("l",)))
+        filer.close()
+    assert (error.permanent, error.refused) == (True, False)
+    assert str(error).endswith("no good" if "no good" in str(errors) else "Validation Failed")
+
+
+@pytest.mark.parametrize("where", [ISSUES, COMMENTS])
+def test_what_was_submitted_too_quickly_is_filed_as_it_was_a_minute_later(
+    github: FakeGitHub, filer: GitHubFiler, where: str
+) -> None:
+    wanted = issue(labels=("l",), comments=("more",))
+    github.limit_next(where, quickly=True)
+    error = complaint(filer, wanted)
+    assert (error.permanent, error.retry_after) == (False, 60.0)
+    assert "the rate limit of 127.0.0.1 is used up until" in str(error)
+    filer.file(wanted, may_exist=True)
+    (filed,) = github.issues(REPO)
+    assert (filed.labels, filed.comments[0].body.partition("\n")[0]) == (["l"], "more")
+
+
+def test_what_github_drops_in_silence_is_told(github: FakeGitHub, filer: GitHubFiler) -> None:
+    github.add_repo(REPO, may_sort=False)
+    github.add_milestone(REPO, "m")
+    told = filer.file(issue(labels=("a", "b"), assignees=("hubot",), milestone="m"), may_exist=False)
+    assert told.lacks == ("labels", "assignees", "milestone")
+    takes = "the token from GH_TOKEN may not set them, which takes triage or write access"
+    assert told.why == f"{REPO} took the issue and dropped them: {takes}"
+    assert filer.file(issue(marker="another"), may_exist=False).lacks == ()
+
+
+def test_labels_in_another_case_are_not_missing(github: FakeGitHub, filer: GitHubFiler) -> None:
+    answer = {"number": 1, "html_url": "https://gh/1", "created_at": "2026-01-01T00:00:00Z"}
+    shown = {"labels": [{"name": "Bug"}, "docs"], "assignees": [{"login": "Hubot"}]}
+    github.fail_next(ISSUES, status=201, data={**answer, **shown})
+    assert filer.file(issue(labels=("bug", "Docs"), assignees=("hubot",)), may_exist=False).lacks == ()
 
 
 def refusal(*fields: str) -> dict[str, Any]:
@@ -213,7 +280,7 @@ def test_a_body_that_is_full_still_has_room_for_notes(github: FakeGitHub, filer:
     "tried again after 1, 2, 4, … 300 s",
 )
 def test_a_name_that_cannot_be_resolved() -> None:
-    filer = GitHubFiler(REPO, None, "http://github.invalid", pause=0.0)
+    filer = GitHubFiler(REPO, None, "https://github.invalid", pause=0.0)
     error = complaint(filer)
     filer.close()
     assert (error.permanent, error.retry_after) == (False, None)
@@ -293,7 +360,7 @@ def test_looking_for_an_issue_ends_where_it_cannot_be(github: FakeGitHub, filer:
     github.add_issue(REPO, "closed since", MARK).state = "closed"
     github.add_issue(REPO, "a pull request", MARK, pull_request=True)
     github.add_issue(REPO, "one that begins alike", f"<!-- {MARKER}0 -->")
-    assert filer.file(ISSUE, may_exist=True).endswith("/issues/2")
+    assert filer.file(ISSUE, may_exist=True).url.endswith("/issues/2")
     assert len(github.issues(REPO)) == 4
 
 
@@ -353,6 +420,24 @@ def test_issues_that_are_switched_off(github: FakeGitHub, filer: GitHubFiler) ->
     assert complaint(filer, may_exist=True).permanent
 
 
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"archived": True}, "it is archived, which no token changes: let its owner unarchive it, or name another one"),
+        ({"blocked": "tos"}, "GitHub has blocked it, which no token changes: ask its owner, or name another one"),
+        ({"blocked": "dmca"}, "GitHub has blocked it, which no token changes: ask its owner, or name another one"),
+    ],
+)
+def test_a_repository_that_takes_no_issue_from_anybody(
+    github: FakeGitHub, filer: GitHubFiler, facts: dict[str, Any], told: str
+) -> None:
+    github.add_repo(REPO, **facts)
+    error = complaint(filer)
+    assert error.permanent
+    assert str(error).endswith(f"; {told}")
+    assert "permission" not in str(error)
+
+
 @pytest.mark.parametrize("private", [True, False])
 def test_without_a_token(github: FakeGitHub, private: bool) -> None:
     github.add_repo(REPO, private=private)
@@ -360,7 +445,7 @@ def test_without_a_token(github: FakeGitHub, private: bool) -> None:
     error = complaint(filer)
     filer.close()
     assert error.permanent
-    assert str(error).endswith("; filing issues needs a token (--dispatch-token, GITHUB_TOKEN or `gh auth login`)")
+    assert str(error).endswith(f"; filing issues needs a token ({ways_to_sign_in(github.url)})")
 
 
 def test_a_page_instead_of_an_answer_may_mean_anything(github: FakeGitHub, filer: GitHubFiler) -> None:
@@ -375,7 +460,7 @@ def test_a_renamed_repository_is_followed(github: FakeGitHub, filer: GitHubFiler
     github.rename_repo(REPO, "new/name")
     wanted = issue(milestone="m", comments=("more",))
     where = filer.file(wanted, may_exist=False)
-    assert where.endswith("/new/name/issues/1")
+    assert where.url.endswith("/new/name/issues/1")
     assert filer.file(wanted, may_exist=True) == where
     (filed,) = github.issues("new/name")
     assert filed.milestone is not None

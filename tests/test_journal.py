@@ -15,9 +15,8 @@ import sqlalchemy as sa
 
 from databases import KINDS, Place, place, postgres_programs, postgres_server
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.core.model import Case, Idle, Issue, Limits, Outcome, Policy, Report, Run
-from pytest_dispatch.core.queue import Change
-from pytest_dispatch.core.states import Event
+from pytest_dispatch.core.model import Case, Idle, Issue, Outcome, Policy, Report, Run
+from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import (
     KEPT_SESSIONS,
@@ -32,10 +31,11 @@ from pytest_dispatch.store.journal import (
     served_row,
     session_row,
 )
+from pytest_dispatch.workloads.boot.lifecycle import Event
 from queue_bench import Bench, policy
 
 A, B = "10.0.0.1", "10.0.0.2"
-SOON = 30.0  # seconds that anything here may take; nothing takes as long
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 
 @pytest.fixture(scope="session")
@@ -401,7 +401,7 @@ def test_a_letter_of_an_earlier_make_has_no_address(journal: Journal, where: Pla
 
 
 def test_a_session_keeps_its_policy(open_journal: Callable[[], Journal]) -> None:
-    own = Policy(limits=Limits(boot=1.5), retries=3, idle=Idle.POWEROFF, judged=True, fail_labels=("bad",))
+    own = Policy(limits={"boot": 1.5}, retries=3, idle=Idle.POWEROFF, judged=True, fail_labels=("bad",))
     begin(open_journal(), replace(session("s"), policy=own))
     found = open_journal().last_unfinished("dir")
     assert found is not None

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.store.journal import Journal, console_row
 
-SOON = 30.0  # seconds that anything here may take; nothing takes as long
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
 ADVICE = "; check the disk, or use another file with --dispatch-db"
 
 

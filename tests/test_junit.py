@@ -54,6 +54,29 @@ def test_no_cases_is_a_file_too(tmp_path: Path) -> None:
     assert JUnitXml.fromfile(str(tmp_path / "junit.xml")).tests == 0
 
 
+def test_twice_as_many_cases_are_twice_the_work(tmp_path: Path) -> None:
+    """Counted in calls, which no busy machine changes."""
+
+    def calls(count: int) -> int:
+        made = 0
+
+        def note(_frame: object, event: str, _argument: object) -> None:
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        cases = [junit(f"case {n}", FAILED, "no SNP") for n in range(count)]
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            write_junit(tmp_path / "junit.xml", cases)
+        finally:
+            sys.setprofile(before)
+        return made
+
+    calls(1)  # imports what it needs
+    assert calls(1000) < 2.5 * calls(500)
+
+
 def test_an_older_file_is_replaced(tmp_path: Path) -> None:
     write_junit(tmp_path / "junit.xml", [junit("one"), junit("two")])
     write_junit(tmp_path / "junit.xml", [junit("three")])

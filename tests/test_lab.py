@@ -21,17 +21,19 @@ from typing import Any
 import pytest
 
 from faults import fault
-from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
+from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
-from pytest_dispatch.core.model import Expect, Issue, Outcome, Policy, State, Workload
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
 from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.lab.outbox import FilingError
+from pytest_dispatch.lab.outbox import Filed, FilingError
 from pytest_dispatch.lab.tail import FIRST, LAST, LEFT_OUT, LINE, WIDEST, Tail
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache
 from pytest_dispatch.store.journal import Journal, Row, console_row
+from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 pytestmark = pytest.mark.anyio
 
@@ -95,10 +97,26 @@ async def test_a_machine_of_our_own_is_known_by_its_token_in_all_that_it_says(tm
         await bench.enters(run, State.DOWNLOADED)
         assert (await bench.call("POST", puppet.target, source="127.0.0.7")).status == 200
         assert (await bench.call("PUT", puppet.target, source="127.0.0.8", body=b'{"title": "t"}')).status == 200
-        assert (await bench.call("POST", "/dispatch", source="127.0.0.7")).status == 417
+        assert (await bench.call("POST", "/dispatch", source="127.0.0.7")).status == 403
         attempt = bench.attempt(run)
         assert (attempt.machine, attempt.state) == ("puppet", State.REPORTED)
         assert list(bench.lab.queue.machines) == ["puppet"]
+
+
+async def test_a_script_with_a_token_is_the_machine_that_it_was_given_to(tmp_path: Path) -> None:
+    """Whatever it asks with; and such a tool in the workload ends nothing."""
+    puppet, agent = Puppet(), "User-Agent: curl/8.5.0\r\n"
+    async with running_lab(tmp_path, machines=[puppet], allow=()) as bench:
+        run = await bench.one()
+        await until(lambda: puppet.alive)
+        assert (await bench.bare("HEAD", agent, puppet.target)).status == 200
+        assert (await bench.bare("GET", agent, puppet.target)).body == bench.bytes_of(run)
+        await bench.enters(run, State.DOWNLOADED)
+        assert (await bench.bare("POST", agent, puppet.target)).status == 200
+        assert (await bench.bare("HEAD", agent, puppet.target)).status == 403
+        assert (await bench.bare("HEAD", agent)).status == 403
+        assert (await bench.bare("PUT", agent, puppet.target, '{"title": "t"}')).status == 200
+        assert [report.title for report in bench.attempt(run).reports] == ["t"]
 
 
 async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path: Path) -> None:
@@ -231,7 +249,7 @@ class BrokenCache(AssetCache):
     def __init__(self, path: Path) -> None:
         super().__init__(path, 10**9, None)
 
-    async def fetch(self, workload: Workload) -> Asset:
+    async def fetch(self, workload: Bytes) -> Asset:
         raise ZeroDivisionError("an index")
 
 
@@ -333,11 +351,11 @@ class Secretary:
         self.may = threading.Event()
         self.faults: list[FilingError] = []
 
-    def file(self, issue: Issue, may_exist: bool) -> str:
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
         self.may.wait(20)
         if self.faults:
             raise self.faults.pop(0)
-        return f"https://github.com/o/r/issues/{issue.title}"
+        return Filed(f"https://github.com/o/r/issues/{issue.title}")
 
 
 async def test_an_issue_is_filed_for_a_run_and_its_link_is_told(tmp_path: Path) -> None:
@@ -369,8 +387,8 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
     turns = threading.Semaphore(0)
 
     class OneByOne(Secretary):
-        def file(self, issue: Issue, may_exist: bool) -> str:
-            turns.acquire(timeout=20)
+        def file(self, issue: Issue, may_exist: bool) -> Filed:
+            turns.acquire(timeout=PATIENCE)
             return super().file(issue, may_exist)
 
     secretary = OneByOne()
@@ -390,6 +408,80 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
         assert not bench.lab.filing(run)
         view = (await bench.api("GET", f"/runs/{run.id}")).json
         assert (view["filing"], len(view["issues"])) == (False, 2)
+
+
+ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
+
+
+async def filed(bench: Bench, run: Run) -> list[str]:
+    """Titles of its issues, once all that are due are filed."""
+    await until(lambda: not bench.lab.post().pending)
+    return [url.rpartition("/")[2] for url in bench.lab.writer.ledger(run.session).urls(run)]
+
+
+async def test_a_report_after_its_deadline_is_filed_and_the_outcome_stays(tmp_path: Path) -> None:
+    secretary = Secretary()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=ALL, policy=Policy(retries=0))
+        await bench.download(run)
+        await bench.call("POST")
+        bench.clock.ahead += 3601
+        await until(lambda: bench.now(run).outcome is Outcome.FAILED)
+        assert (await bench.report(title="at last", result="passed", milestone="c1")).status == 200
+        assert (await bench.report(title="at last", result="passed", milestone="c1")).status == 200  # repeated
+        assert (await bench.report(title="and more")).status == 200
+        assert await filed(bench, run) == ["a.efi failed", "at last", "and more"]
+        assert bench.now(run).outcome is Outcome.FAILED
+
+
+async def test_a_report_that_comes_while_its_workload_is_tried_again_is_filed_at_the_end(tmp_path: Path) -> None:
+    secretary = Secretary()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=ALL, policy=Policy(retry_failures=1))
+        await bench.download(run)
+        await bench.call("POST")
+        bench.clock.ahead += 3601
+        await until(lambda: len(bench.now(run).attempts) == 2)
+        assert (await bench.report(title="of the first")).status == 200
+        assert await filed(bench, run) == []
+        await bench.download(run, "127.0.0.3")
+        await bench.call("POST", source="127.0.0.3")
+        await bench.report(source="127.0.0.3", title="of the second")
+        await bench.call("HEAD", source="127.0.0.3")
+        assert await filed(bench, run) == ["of the second", "of the first"]
+
+
+@pytest.mark.parametrize(("reports", "titles"), [(["one", "two"], ["one", "two"]), ([], [])])
+async def test_what_was_reported_before_nobody_waited_any_more_is_filed(
+    tmp_path: Path, reports: list[str], titles: list[str]
+) -> None:
+    secretary = Secretary()
+    secretary.may.set()
+    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
+        (run,) = await bench.submit(bench.workload(), rule=ALL)
+        await bench.download(run)
+        await bench.call("POST")
+        for title in reports:
+            await bench.report(title=title)
+        bench.lab.orders.cancel(run.id)
+        assert await filed(bench, run) == titles
+        await bench.report(title="late")
+        assert await filed(bench, run) == [*titles, "late"]
+
+
+async def test_a_late_report_of_what_makes_no_issue_makes_none(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, filers=lambda _repo: Secretary()) as bench:
+        rule = IssueRule(repo="o/r", outcomes=frozenset({Outcome.FAILED}))
+        (run,) = await bench.submit(bench.workload(), rule=rule)
+        await bench.download(run)
+        await bench.call("POST")
+        await bench.report(result="passed")
+        await bench.call("HEAD")
+        await bench.report(title="late", result="failed")
+        assert bench.attempt(run).reports[-1].late
+        assert await filed(bench, run) == []
 
 
 async def test_the_first_goes_first_though_others_are_found_before_it(tmp_path: Path) -> None:
@@ -473,8 +565,8 @@ async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         by_name = {run.workload.name: run for run in bench.lab.orders.runs(session)}
         assert list(by_name) == names
         states = {name: run.attempt.state for name, run in by_name.items()}
-        assert states["a.efi"] is State.REPORTED
-        assert states["b.efi"] is State.BOOTING
+        assert states["a.efi"] == State.REPORTED
+        assert states["b.efi"] == State.BOOTING
         assert states["c.efi"] in (State.DOWNLOADING, State.DOWNLOADED)
         assert (await bench.report("127.0.0.3", title="to the new lab")).status == 200
         assert (await bench.report("127.0.0.2", title="said", result="failed")).status == 200  # said before the end
@@ -485,7 +577,7 @@ async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         again = await bench.lab.orders.submit(session, [(name, by_name[name].workload) for name in names])
         assert [run.id for run in again] == [run.id for run in by_name.values()]
         bench.clock.ahead += 61  # so long the machine was told to wait
-        await until(lambda: by_name["d.efi"].id in bench.lab.writer.assets)
+        await until(lambda: by_name["d.efi"].id in bench.boot.assets)
         await bench.download(by_name["d.efi"], "127.0.0.2")
         assert bench.attempt(by_name["b.efi"]).reports[0].title == "to the new lab"
 
@@ -533,7 +625,7 @@ async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_be
         assert session == run.session
         await bench.lab.orders.submit(session, [(run.key, wanted)])
         await bench.call("HEAD", source="127.0.0.3")  # answered when no bytes are on their way any more
-        assert bench.attempt(run).state is State.BOOTING
+        assert bench.attempt(run).state == State.BOOTING
         assert await told(bench) == f"sha256:{sha256(old).hexdigest()}"
         await bench.call("HEAD")  # it has come back, without a report that this lab has heard
         assert (bench.now(run).attempts[0].outcome, bench.attempt(run).state) == (Outcome.ERROR, State.UNASSIGNED)
@@ -548,7 +640,7 @@ async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Pa
     async with running_lab(tmp_path) as bench:
         session = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
         assert session == run.session
-        bench.lab.queue.fault("127.0.0.2", "the link went down", bench.clock.now())
+        bench.lab.queue.scheduler.fault("127.0.0.2", "the link went down", bench.clock.now())
         bench.lab.writer.commit()
         await bench.lab.orders.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
         [kept] = bench.journal.runs(session)
@@ -623,8 +715,8 @@ async def test_a_lab_with_everything_open_stops_at_once_and_leaves_nothing(tmp_p
         await half.send("PUT /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         asking = [asyncio.create_task(bench.api("GET", f"/runs/{run.id}?after=99&wait=30")) for run in runs[:2]]
         streams = [await _stream(bench, runs[0].session) for _ in range(2)]
-        await until(lambda: len(bench.lab.gate.progress) >= len(wires))
-        async with asyncio.timeout(2):
+        await until(lambda: len(bench.boot.progress) >= len(wires))
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(bench.lab.stop(), bench.server.stop())
         replies = await gathered(*asking)
         assert [reply.status for reply in replies] == [200, 200]

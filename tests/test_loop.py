@@ -117,7 +117,7 @@ def test_a_loop_that_ended_by_itself_is_stopped_all_the_same(loop: LoopThread) -
         asyncio.get_running_loop().call_soon(asyncio.get_running_loop().stop)
 
     loop.call(end, 20)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while threads() and time.monotonic() < deadline:
         time.sleep(0.002)
     loop.stop()

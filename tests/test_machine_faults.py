@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -16,16 +16,18 @@ import pytest
 from faults import fault
 from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab, until
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.model import Expect, Limits, Outcome, Policy, Run, State, Workload
-from pytest_dispatch.core.queue import DOWNLOADS
-from pytest_dispatch.core.runs import LINING_UP
+from pytest_dispatch.core.model import Outcome, Policy, Run
+from pytest_dispatch.core.sessions import LINING_UP
 from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.server.beacon import REPORT_LIMIT
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.sending import REST
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache
+from pytest_dispatch.workloads.boot.lifecycle import Expect, State
+from pytest_dispatch.workloads.boot.protocol import DOWNLOADS
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +106,7 @@ async def test_a_download_breaks_off(bench: Bench, quarters: int) -> None:
     await wire.take(BIG * quarters // 4)
     await another_passes(bench)
     wire.reset()
-    await until(lambda: bench.attempt(run).breaks)
+    await until(lambda: bench.attempt(run).counts.get("break", 0))
     await passes(bench, run)
 
 
@@ -121,7 +123,7 @@ async def test_a_link_that_breaks_again_and_again(bench: Bench) -> None:
         await wire.send(GET)
         await wire.head()
         wire.reset()
-        await reaches(lambda: bench.attempt(run).breaks, n + 1)
+        await reaches(lambda: bench.attempt(run).counts.get("break", 0), n + 1)
     assert ended(bench, run) == (Outcome.ERROR, f"{A}: the link broke off 10 times during the download")
     await another_passes(bench)
 
@@ -141,12 +143,12 @@ async def test_a_machine_reads_byte_by_byte(bench: Bench) -> None:
         await wire.take(1)
         await asyncio.sleep(0.005)
     await another_passes(bench)
-    assert bench.attempt(run).state is State.DOWNLOADING
+    assert bench.attempt(run).state == State.DOWNLOADING
     for _ in range(3):  # it never stops for long, and so never looks silent
         bench.clock.ahead += 700
-        taken = bench.lab.gate.progress.get(run.id, 0)
+        taken = bench.boot.progress.get(run.id, 0)
         await wire.take(2**16)
-        await reaches(lambda: bench.lab.gate.progress.get(run.id, BIG), taken + 1)
+        await reaches(lambda: bench.boot.progress.get(run.id, BIG), taken + 1)
     await until(lambda: bench.now(run).outcome is not None)
     assert ended(bench, run) == (Outcome.ERROR, f"{A}: it took less than 64 KiB a second during the download")
 
@@ -200,7 +202,7 @@ async def test_a_machine_resets_before_it_boots(bench: Bench) -> None:
     for n in range(3):
         await bench.call("HEAD", source=A)
         assert (await bench.call("GET", source=A)).body == bench.bytes_of(run)
-        await reaches(lambda: bench.attempt(run).downloads, n + 1)
+        await reaches(lambda: bench.attempt(run).counts.get("sent", 0), n + 1)
         await another_passes(bench)
     await bench.call("HEAD", source=A)
     outcome, reason = ended(bench, run)
@@ -424,8 +426,8 @@ HANGS = "it did not ask what to boot for 15m"
     "a machine that the plugin brings up is on and never asks (its firmware hangs)",
     outcome="after half of `--dispatch-assign-timeout` in which work waits, it is powered off and on; after the third "
     "time in a row it is given up, and if no other is left, the rest are errors at once",
-    told=f"its console: `{HANGS}, so it is powered off and on`; at last `no machine is left: sim-1: {HANGS}, 3 times"
-    " in a row`",
+    told=f"the terminal, and its console: `{HANGS}, so it is powered off and on`; at last `no machine is left: sim-1: "
+    f"{HANGS}, 3 times in a row`",
 )
 async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None:
     tower = Tower("one")
@@ -436,6 +438,7 @@ async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None
         await until(lambda: len(tower.urls) == 2)
         await _says_that_it_runs(bench, tower.target(), run)
         assert [text for _, text in bench.lab.console(bench.now(run))] == [f"{HANGS}, so it is powered off and on"]
+        assert [(n.machine, n.what, n.why) for n in bench.lab.notices.all()] == [("one", "late", HANGS)]
         await another_passes(bench)
 
 
@@ -467,7 +470,7 @@ async def test_a_machine_that_runs_a_workload_does_not_hang(tmp_path: Path) -> N
         bench.clock.ahead += 301
         await until(lambda: len(mute.urls) == 2)
         assert (len(busy.urls), len(idle.urls)) == (2, 1)
-        assert bench.attempt(first).state is State.BOOTING
+        assert bench.attempt(first).state == State.BOOTING
 
 
 @pytest.mark.parametrize("resets", [False, True])
@@ -546,7 +549,7 @@ async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: Benc
     run = await bench.one()
     assert (await bench.call("HEAD", source=A)).headers["dispatch-workload"] == run.workload.name
     assert (await bench.call("HEAD", source=HOSTILE)).headers["dispatch-idle"] == "wait"
-    bench.lab.queue.fault(A, "its power failed", bench.clock.now(), lab=True)
+    bench.lab.queue.scheduler.fault(A, "its power failed", bench.clock.now(), lab=True)
     for _ in range(4):
         bench.clock.ahead += 60
         assert (await bench.call("POST", source=HOSTILE)).status == 417
@@ -567,7 +570,8 @@ async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: Benc
     "Machines",
     "its address changes between boot and report (DHCP); it has no token",
     outcome="refused with 417, as nobody can tell it from a stranger; the run ends by its time-out",
-    told="`meanwhile 192.168.1.77, which runs nothing here, sent a report: has the address of 192.168.1.31 changed?`",
+    told="the terminal: who was refused; `meanwhile 192.168.1.77, which runs nothing here, sent a report: has the"
+    " address of 192.168.1.31 changed?`",
 )
 async def test_a_machine_without_a_token_has_another_address(
     bench: Bench, booted: bool, method: str, seconds: float, outcome: Outcome, said: str
@@ -590,7 +594,7 @@ async def test_a_machine_without_a_token_has_another_address(
     "Machines",
     "somebody uses the boot URL of a machine from before it was powered on again (replay)",
     outcome="refused with 403; a report counts for what ran before, if for anything, and changes no outcome",
-    told="nothing, or a report that is shown as late",
+    told="the terminal: who was refused, and why; or a report that is shown as late",
 )
 async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: Path) -> None:
     tower = Tower("one")
@@ -607,7 +611,7 @@ async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: P
             reply = await bench.call(method, old)
             assert reply.status == 403
         assert (await bench.call("GET", new)).body == bench.bytes_of(run)
-        await until(lambda: bench.attempt(run).state is State.DOWNLOADED)
+        await until(lambda: bench.attempt(run).state == State.DOWNLOADED)
         assert (await bench.call("POST", new)).status == 200
         assert (await bench.call("PUT", old, body=b'{"title": "replayed", "result": "passed"}')).status == 200
         await another_passes(bench)
@@ -644,7 +648,7 @@ async def is_refused(bench: Bench, target: str, *methods: str) -> None:
     "Machines",
     "somebody uses the boot URL of a machine from before its reset, which a workload gave away (replay)",
     outcome="refused with 403; a report counts for what ran before, if for anything, and changes no outcome",
-    told="nothing, or a report that is shown as late",
+    told="the terminal: who was refused, and why; or a report that is shown as late",
 )
 async def test_a_token_is_good_for_one_boot(tmp_path: Path) -> None:
     tower = Tower("one")
@@ -680,7 +684,7 @@ async def _downloads(bench: Bench, target: str, run: Run) -> None:
     for n in range(1, DOWNLOADS + 1):
         assert (await bench.call("HEAD", target)).status == 200
         assert (await bench.call("GET", target)).body == bench.bytes_of(run)
-        await reaches(lambda: bench.attempt(run).downloads, n)
+        await reaches(lambda: bench.attempt(run).counts.get("sent", 0), n)
 
 
 async def _downloads_once(bench: Bench, target: str, run: Run) -> None:
@@ -712,7 +716,7 @@ async def _reports(bench: Bench, target: str, run: Run) -> None:
     "Machines",
     "a workload asks with its own boot URL for the next workload, to speak for that one too",
     outcome="refused with 403; the next one is for a machine that boots anew",
-    told="the workload, and the machine's console: `this boot URL is of an earlier boot`",
+    told="the workload, the terminal, and the machine's console: `this boot URL is of an earlier boot`",
 )
 async def test_a_workload_gets_no_other_one(
     tmp_path: Path, expect: Expect, does: Callable[[Bench, str, Run], Awaitable[None]], outcome: Outcome
@@ -728,7 +732,9 @@ async def test_a_workload_gets_no_other_one(
         assert bench.now(first) == before
         if before.outcome is None:  # else it is the next attempt's story
             assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"]  # once is enough
-        assert bench.attempt(second).state is State.UNASSIGNED
+        [notice] = bench.lab.notices.all()
+        assert (notice.machine, notice.what, notice.why, notice.times) == ("one", "refused", f"403, {SAID}", 2)
+        assert bench.attempt(second).state == State.UNASSIGNED
         tower.boot()
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "b.efi"
         assert bench.now(first).outcome is outcome
@@ -761,7 +767,7 @@ async def test_what_hangs_from_an_earlier_boot_takes_nothing_from_the_next(tmp_p
         assert (await bench.call("PUT", old, body=REPORT)).status == 429
         new = await boots(bench, tower, second)
         assert (await bench.call("PUT", new, body=REPORT)).status == 200
-        assert bench.attempt(second).state is State.REPORTED
+        assert bench.attempt(second).state == State.REPORTED
         assert bench.server.connections.in_use == len(hanging) == most
 
 
@@ -772,7 +778,7 @@ class LateCache(AssetCache):
         super().__init__(path, 10**9, None)
         self._may = may
 
-    async def fetch(self, workload: Workload) -> Asset:
+    async def fetch(self, workload: Bytes) -> Asset:
         await self._may.wait()
         return await super().fetch(workload)
 
@@ -794,7 +800,7 @@ async def test_who_waits_for_bytes_while_its_machine_is_reset_gets_none(
         tower.boot()
         may.set()
         assert (await waiting).status == 403
-        assert bench.attempt(run).state is State.UNASSIGNED
+        assert bench.attempt(run).state == State.UNASSIGNED
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "a.efi"
         assert (await bench.call("GET", tower.target())).body == bench.bytes_of(run)
 
@@ -844,15 +850,15 @@ async def test_a_download_of_an_earlier_attempt_does_not_break_the_next(tmp_path
             assert (await wires[-1].head()).status == 200
             assert (await bench.enters(run, State.DOWNLOADING)).number == number
             if number == 1:
-                bench.lab.queue.fault("one", "a click", bench.clock.now(), lab=True)
+                bench.lab.queue.scheduler.fault("one", "a click", bench.clock.now(), lab=True)
                 bench.lab.writer.commit()
                 await until(lambda: len(tower.urls) == 2)
         in_use = bench.server.connections.in_use
         wires[0].reset()
         await until(lambda: bench.server.connections.in_use < in_use)
-        assert (bench.attempt(run).number, bench.attempt(run).breaks) == (2, 0)
+        assert (bench.attempt(run).number, bench.attempt(run).counts.get("break", 0)) == (2, 0)
         wires[1].reset()
-        await until(lambda: bench.attempt(run).breaks)
+        await until(lambda: bench.attempt(run).counts.get("break", 0))
 
 
 # Time
@@ -901,7 +907,7 @@ async def test_the_date_was_set_back_between_two_labs(tmp_path: Path) -> None:
     early = Clock()
     early.ahead = 365 * 86400.0
     async with running_lab(tmp_path, clock=early) as bench:
-        run = await bench.booted(A, policy=Policy(retries=0, limits=Limits(report=60)))
+        run = await bench.booted(A, policy=Policy(retries=0, limits={"report": 60}))
     async with running_lab(tmp_path) as bench:
         session = await bench.lab.orders.resume("w", Policy(retries=0), IssueRule())
         assert session == run.session
@@ -984,12 +990,12 @@ async def test_two_thousand_idle_connections(bench: Bench) -> None:
 )
 async def test_machines_that_vanish_within_a_request(bench: Bench) -> None:
     run = await bench.booted(A)
-    before = bench.now(run)
+    before = bench.attempt(run)
     for sent in ("", "HEAD /disp", "PUT /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"):
         wire = await bench.wire(A)
         await wire.send(sent)
         await another_passes(bench)
-    assert bench.now(run) == before
+    assert replace(bench.attempt(run), refused=()) == before  # what broke off may be told of
     assert (await bench.report(A)).status == 200
 
 
@@ -1002,10 +1008,10 @@ async def test_machines_that_vanish_within_a_request(bench: Bench) -> None:
 async def test_a_defect_of_ours_is_the_lab_s_fault(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     run = await bench.one(policy=ONCE)
     assert (await bench.call("HEAD", source=A)).status == 200
-    del bench.lab.writer.assets[run.id]
+    del bench.boot.assets[run.id]
     assert (await bench.call("GET", source=A)).status == 500
     outcome, why = ended(bench, run)
     assert outcome is Outcome.ERROR
-    assert why.startswith(f"{A}: the lab broke down over it: KeyError: {run.id!r}")
+    assert why.startswith(f"{A}: the lab broke down over it: KeyError: {run.id!r} (")
     assert any(record.exc_info for record in caplog.records)  # for whoever mends it
     await another_passes(bench)

@@ -7,10 +7,22 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_dispatch.core.model import Outcome, State
+from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.report.fences import ZERO_WIDTH
-from pytest_dispatch.report.markdown import LIMIT, PAGES, TITLE_LIMIT, TOO_LONG, durations, issues_for
-from told_runs import DIGEST, NEVER_BOOTED, attempt, case, moments, report, run
+from pytest_dispatch.report.markdown import (
+    ISSUES,
+    LIMIT,
+    NO_MORE,
+    PAGES,
+    TITLE_LIMIT,
+    TOO_LONG,
+    durations,
+    issues_for,
+    late_issues,
+)
+from pytest_dispatch.workloads.boot.lifecycle import State
+from rendering import holds_filed
+from told_runs import DIGEST, NEVER_BOOTED, WELL, attempt, case, moments, report, run
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 SOURCE = "AMDEPYC/dispatch@v1"
@@ -52,6 +64,21 @@ def test_one_for_each_report_of_each_attempt_but_late_ones() -> None:
     assert "machine: `10.0.0.7`\n- outcome: passed, attempt 2 of 2" in issues[2].body
 
 
+def test_of_more_reports_than_there_may_be_issues_the_last_one_has_the_titles() -> None:
+    def titles(count: int) -> list[str]:
+        said = attempt(1, *(report(f"report {n}\n@all", labels=("l",)) for n in range(count)))
+        issues = issues_for(run(said), SOURCE, DIGEST)
+        [last] = issues[ISSUES - 1 :]
+        listed = [line.replace(ZERO_WIDTH, "") for line in last.body.splitlines() if line.startswith("- report")]
+        assert listed == [f"- report {n} @all" for n in range(ISSUES - 1, count) if count > ISSUES]
+        assert "@all" not in last.body
+        assert last.body.endswith(FOOTER)
+        return [issue.title.replace(ZERO_WIDTH, "") for issue in issues]
+
+    assert titles(ISSUES) == [f"report {n} @all" for n in range(ISSUES)]
+    assert titles(1000) == [*(f"report {n} @all" for n in range(ISSUES - 1)), "snp.efi: 901 further reports"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "title"),
     [
@@ -76,6 +103,30 @@ def test_without_a_reason_there_is_no_sentence() -> None:
 def test_late_reports_alone_are_none() -> None:
     late = attempt(1, report("too late", late=True), outcome=FAILED, reason="no report")
     assert [issue.title for issue in issues_for(run(late), SOURCE, "")] == ["snp.efi failed"]
+
+
+def test_a_late_report_is_an_issue_with_all_that_is_its_own_and_says_so() -> None:
+    said = report("at last", body="# It works", labels=("certificate",), assignees=("moe",), milestone="c1", late=True)
+    first = attempt(1, replace(said, title="of the first", at=0.0), history=NEVER_BOOTED, outcome=ERROR)
+    last = attempt(2, report(), replace(said, at=WELL[-1].at + 720))
+    made = run(first, last)
+    one, two = late_issues(made, SOURCE, DIGEST)
+    assert (one.title, two.title, two.labels, two.assignees) == ("of the first", "at last", said.labels, said.assignees)
+    assert two.milestone == "c1"
+    line = "> This report came 12m after the attempt had ended. The outcome stays as it was.\n\n# It works\n\n---\n"
+    assert two.body.startswith(line)
+    assert "- outcome: passed, attempt 2 of 2\n" in two.body
+    assert len({issue.marker for issue in (one, two, *issues_for(made, SOURCE, DIGEST))}) == 3
+    assert [issue.title for issue in late_issues(made, SOURCE, DIGEST, known=1)] == [two.title]
+
+
+def test_late_reports_are_not_filed_for_ever() -> None:
+    made = run(attempt(1, *(report(f"late {n}", late=True) for n in range(ISSUES + 1)), outcome=FAILED, reason="none"))
+    *others, last = late_issues(made, SOURCE, DIGEST)
+    assert len(others) == ISSUES - 1
+    assert not any(NO_MORE.strip() in issue.body for issue in others)
+    assert NO_MORE.strip() in last.body
+    assert not late_issues(made, SOURCE, DIGEST, known=ISSUES)
 
 
 def test_a_run_that_no_machine_took() -> None:
@@ -149,6 +200,19 @@ def test_a_body_that_just_fits() -> None:
     just, more = (issues_for(run(attempt(1, report(body="x" * n))), SOURCE, DIGEST)[0] for n in (room, room + 1))
     assert (len(just.body), just.comments) == (LIMIT, ())
     assert len(more.comments) == 1
+
+
+ATTACK = "\ufeff```\nlog\n```\n@victim @org/team closes octo/repo#2 …<!--\n```\n"
+
+
+def test_a_page_that_is_cut_at_a_byte_order_mark_is_as_harmless() -> None:
+    whole = run(attempt(1, report(body="x" * 100_000)))
+    room = len(issues_for(whole, SOURCE, DIGEST)[0].body)
+    for lead in (room - 1, room - 4, room // 2, 0):
+        made = run(attempt(1, report(body=f"{'x' * max(0, lead - 1)}\n{ATTACK}{'y ' * 40_000}")))
+        holds_filed(made, SOURCE)
+        if lead == room - 1:
+            assert issues_for(made, SOURCE, DIGEST)[0].comments[0].startswith("```\nlog\n")
 
 
 def test_seconds_per_state_are_summed_where_one_was_entered_again() -> None:

@@ -21,10 +21,11 @@ from labs import embedded, sims, workload
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Policy
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.server.api import PREFIX, ROUTES
 from pytest_dispatch.server.openapi import describe
-from pytest_dispatch.server.wire import OpenSession, RunChange, Wanted
+from pytest_dispatch.server.wire import OpenSession, RunChange, RunView, Wanted
 
 
 @dataclass(kw_only=True)
@@ -140,7 +141,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     client = LabClient(lab.url, lab.token)
     policy = Policy(judged=True, retries=0)
     opened = client.open(OpenSession(source="w", policy=policy, issues=(), resume=True))
-    changes: list[RunChange | dict[str, int]] = []
+    changes: list[RunChange | Notice | dict[str, int]] = []
     reader = threading.Thread(target=lambda: changes.extend(_until_over(client, opened.id)))
     reader.start()
     scenarios = ("pass", "fail", "multi-report", "hang")
@@ -151,7 +152,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
         proposed = next(view for view in client.follow(runs[key]) if view.run.attempt.proposed is not None)
         issue = Issue(title="t", body="b", marker=key)
         client.decide(proposed.run.id, Outcome.SKIPPED if key == "pass" else None, "so it is", (issue,))
-    hung = next(view for view in client.follow(runs["hang"]) if view.run.attempt.booted)
+    hung = next(view for view in client.follow(runs["hang"]) if view.run.attempt.ran)
     client.cancel(hung.run.id)
     assert {view.name for view in client.session(opened.id).machines} == {"sim-1", "sim-2"}
     outcomes = {key: client.run(run_id).run.outcome for key, run_id in runs.items()}
@@ -176,7 +177,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 421}
 
 
-def _until_over(client: LabClient, session: str) -> Iterator[RunChange | dict[str, int]]:
+def _until_over(client: LabClient, session: str) -> Iterator[RunChange | Notice | dict[str, int]]:
     over: set[str] = set()
     for _, change in client.changes(session, 0):
         yield change
@@ -201,6 +202,32 @@ def _ask_what_cannot_be(lab: EmbeddedLab, client: LabClient, session: str) -> No
     with pytest.raises(LabError, match="bearer token"):
         stranger.session(session)
     stranger.close()
+
+
+def test_who_follows_a_run_has_all_its_reports_and_was_sent_each_once(
+    lab: EmbeddedLab, recorder: Recorder, tmp_path: Path
+) -> None:
+    client = LabClient(lab.url, lab.token)
+    opened = client.open(OpenSession(source="w", policy=Policy()))
+    asked = workload(tmp_path / "a.efi", scenario="multi-report")
+    [view] = client.submit(opened.id, [Wanted(key="k", workload=asked)])
+    *_, followed = _until_it_ends(client, view)
+    told = b"".join(response.content for request, response in recorder.exchanges if "known=" in str(request.url))
+    whole = client.run(view.run.id)
+    client.end(opened.id)
+    client.close()
+    titles = [report.title for report in whole.run.attempt.reports]
+    assert titles == [f"a.efi: {which}" for which in ("platform", "certificate", "summary")]
+    assert followed.run == whole.run
+    assert [told.count(title.encode()) for title in titles] == [1, 1, 1]
+    recorder.judge(document_of(lab))
+
+
+def _until_it_ends(client: LabClient, view: RunView) -> Iterator[RunView]:
+    for seen in client.follow(view.run.id, view):
+        yield seen
+        if seen.run.outcome is not None:
+            return
 
 
 def test_the_judge_can_say_no(lab: EmbeddedLab, recorder: Recorder) -> None:

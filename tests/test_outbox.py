@@ -19,14 +19,14 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.token import Token
 from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, Post
-from pytest_dispatch.report.filing import FilingError
+from pytest_dispatch.report.filing import Filed, FilingError
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
 from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.anyio
 
-SOON = 30.0  # seconds that anything here may take; nothing takes as long
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 
 class GitHub:
@@ -38,8 +38,9 @@ class GitHub:
         self.calls: list[tuple[str, bool]] = []
         self.on_call: Callable[[], None] = lambda: None
         self.filed_twice = 0
+        self.lacks: tuple[Any, ...] = ()
 
-    def file(self, issue: Issue, may_exist: bool) -> str:
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
         self.calls.append((issue.title, may_exist))
         self.on_call()
         trouble = self.script.pop(0) if self.script else None
@@ -47,11 +48,11 @@ class GitHub:
             raise trouble
         return self.create(issue, may_exist)
 
-    def create(self, issue: Issue, may_exist: bool) -> str:
+    def create(self, issue: Issue, may_exist: bool) -> Filed:
         if not (may_exist and issue.marker in self.issues):
             self.filed_twice += issue.marker in self.issues
             self.issues[issue.marker] = f"https://gh/{len(self.issues) + 1}"
-        return self.issues[issue.marker]
+        return Filed(self.issues[issue.marker], *self.lacks)
 
 
 class Desk:
@@ -163,7 +164,7 @@ async def test_tries_again_later_and_looks_whether_the_first_try_got_through(jou
 
 async def test_a_try_that_got_through_unseen_is_not_repeated(journal: Journal) -> None:
     class LostAnswer(GitHub):
-        def file(self, issue: Issue, may_exist: bool) -> str:
+        def file(self, issue: Issue, may_exist: bool) -> Filed:
             super().file(issue, may_exist)
             if len(self.calls) == 1:
                 raise stumble()
@@ -192,6 +193,17 @@ async def test_waits_as_long_as_github_asks(journal: Journal) -> None:
         await it.put("a")
         await it.until(lambda post: post.filed == 1)
     assert it.pauses == [3600.0, 0.0, 4.0]
+
+
+async def test_what_was_dropped_in_silence_is_said_once(journal: Journal) -> None:
+    github = GitHub()
+    github.lacks = (("labels", "milestone"), "o/r took the issue and dropped them")
+    async with desk(journal, github) as it:
+        await it.put("a", "b")
+        post = await it.done()
+    line = "labels, milestone of a, b: o/r took the issue and dropped them"
+    assert post == Post(pending=0, filed=2, unfiled=(line,))
+    assert journal.letters() == []
 
 
 async def test_what_cannot_be_filed_at_all_is_given_up_and_said(journal: Journal) -> None:
@@ -244,7 +256,7 @@ async def test_nobody_waits_for_a_limit_that_lasts(journal: Journal) -> None:
 
 async def test_one_that_fails_does_not_hold_up_the_others(journal: Journal) -> None:
     class Stumbles(GitHub):
-        def file(self, issue: Issue, may_exist: bool) -> str:
+        def file(self, issue: Issue, may_exist: bool) -> Filed:
             if issue.title == "bad":
                 raise stumble()
             return super().file(issue, may_exist)
@@ -275,12 +287,12 @@ async def test_stopped_in_the_middle_it_stays_for_the_next_session(journal: Jour
     reached, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(GitHub):
-        def file(self, issue: Issue, may_exist: bool) -> str:
+        def file(self, issue: Issue, may_exist: bool) -> Filed:
             reached.set()
             assert go_on.wait(SOON)
             github.create(issue, may_exist)
             ended.set()
-            return "nobody hears this"
+            return Filed("nobody hears this")
 
     async with desk(journal, Slow()) as it:
         await it.put("a", "b")

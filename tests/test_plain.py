@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.core.plain import node_name, plain, plain_line, shown, shown_wrapped
 
 ESC = "\x1b"
 
@@ -75,3 +76,55 @@ def test_plain_line(text: str, width: int, line: str) -> None:
 def test_every_character_of_a_line_has_a_place_in_it() -> None:
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     assert plain_line(everything, len(everything)).splitlines() == [plain_line(everything, len(everything))]
+
+
+@pytest.mark.parametrize(
+    ("name", "in_node_id"),
+    [
+        ("plain-1.2_x 100%.efi", "plain-1.2_x 100%.efi"),
+        ("br[1]", "br%5B1%5D"),
+        ("<b>&\"'", "%3Cb%3E%26%22%27"),
+        (":a:", "%3Aa:"),
+        ("%5B", "%255B"),
+        ("a\\x", "a%5Cx"),
+    ],
+)
+def test_node_name(name: str, in_node_id: str) -> None:
+    assert node_name(name) == in_node_id
+
+
+@given(st.text(alphabet=st.sampled_from("[]<>&\"'\\:%5BDa"), max_size=8))
+def test_every_name_has_a_node_name_of_its_own(name: str) -> None:
+    assert unquote(node_name(name)) == name
+    assert not set("[]<>&\"'\\") & set(node_name(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "harmless"),
+    [
+        ("::set-output name=x::y", ": :set-output name=x::y"),
+        ("log\n  \t::error::x", "log\n  \t: :error::x"),
+        ("\u3000::error::x", "\u3000: :error::x"),
+        (":::error::x", ": : :error::x"),
+        ("see std::vector", "see std::vector"),
+        ("x ##[error]y", "x # #[error]y"),
+        ("###[group]", "## #[group]"),
+        ("a##vso[task.setvariable variable=x]y", "a# #vso[task.setvariable variable=x]y"),
+        ("##teamcity[testFailed name='x']", "# #teamcity[testFailed name='x']"),
+        (f"#{ESC}[0m#vso[x]", "# #vso[x]"),
+        (f":{ESC}[0m:error::x", ": :error::x"),
+        ("## A heading", "## A heading"),
+    ],
+)
+def test_nothing_is_a_command_to_a_runner(text: str, harmless: str) -> None:
+    assert shown(text) == harmless
+    assert shown(harmless) == harmless
+
+
+@given(st.text(alphabet=st.sampled_from([":", "#", "[", "v", " ", "\n", "\t", "\r", ESC, "m", "\u2003"])))
+def test_no_text_is_a_command(text: str) -> None:
+    for harmless in (shown(text), plain_line(text, 10_000), shown_wrapped(text)):
+        assert not any(line.strip().startswith("::") for line in harmless.split("\n"))
+        assert "##[" not in harmless
+        assert "##v[" not in harmless
+    assert "::" not in shown_wrapped(text)

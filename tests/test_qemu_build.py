@@ -89,6 +89,7 @@ def test_a_missing_qemu_is_named_with_its_packages(tmp_path: Path, board: Board,
         ("echo 'QEMU emulator version 5.2.0 (Debian)'", "QEMU emulator version 5.2.0 (Debian)"),
         ("echo hello; echo QEMU emulator version 9.0", "hello"),
         ("exit 1", "no answer"),
+        ("echo 'libfdt.so.1: cannot open' >&2; exit 127", "libfdt.so.1: cannot open"),
     ],
 )
 def test_a_qemu_that_is_too_old_or_none_is_named(tmp_path: Path, answer: str, got: str) -> None:

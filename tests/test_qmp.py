@@ -58,7 +58,7 @@ async def linked() -> AsyncIterator[Qemu]:
         yield qemu
     finally:
         qemu.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await qmp.closed.wait()
 
 

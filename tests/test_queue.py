@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pytest
 
 from pytest_dispatch.core.model import Idle, Outcome, Report
+from pytest_dispatch.core.sessions import LINING_UP
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 from pytest_dispatch.workloads.boot.protocol import BREAKS, Taken
-from pytest_dispatch.core.sessions import LINING_UP
 from queue_bench import LIMITS, Bench, Queue, policy, workload
 
 PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
@@ -276,13 +276,22 @@ class TestReports:
         assert bench.run("a").outcome is PASSED
         assert [report.title for report in bench.attempt("a").reports] == [f"certificate {n}" for n in range(5)]
 
-    def test_but_not_for_ever(self) -> None:
-        bench = Bench("a", policy=policy(limits={**LIMITS, "report": 120.0}))
+    @pytest.mark.parametrize(("seconds", "lasts", "told"), [(120.0, 3600.0, "1h"), (7200.0, 7200.0, "2h")])
+    def test_but_not_for_ever(self, seconds: float, lasts: float, told: str) -> None:
+        """What it meant to say is not known then, so it is no pass; a time-out for the first report may be short."""
+        bench = Bench("a", policy=policy(limits={**LIMITS, "report": seconds}))
         bench.boot(A)
-        for number in range(4):
+        for number in range(int(lasts / 50) - 1):
             bench.put(A, f"still at it {number}")
-            bench.after(30)
-        assert bench.run("a").outcome is PASSED
+            bench.after(50)
+        assert bench.run("a").outcome is None
+        bench.put(A, "still at it")
+        bench.after(50)
+        assert (bench.run("a").outcome, bench.run("a").reason) == (
+            FAILED,
+            f"it was still reporting {told} after its first report on {A}",
+        )
+        assert bench.put(A, "at last") is Taken.LATE
 
     def test_the_worst_decides(self) -> None:
         bench = Bench("a", "b")

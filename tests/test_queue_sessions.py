@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from types import FrameType, FunctionType, MethodType, ModuleType
 
 import pytest

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
 import socket
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
+import httpx
 import pytest
-from requests.exceptions import ConnectionError as RequestsConnectionError
 
 from faults import fault
 from pytest_dispatch.core.errors import ConfigError, DispatchError, SourceError
-from pytest_dispatch.core.model import Kind
+from pytest_dispatch.core.token import ways_to_sign_in
+from pytest_dispatch.exchange import LARGEST
+from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble
 from pytest_dispatch.network import reason_of
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.sources.token import Token
@@ -54,9 +61,9 @@ def test_assets_of_the_three_types_are_listed_by_name(github: FakeGitHub) -> Non
     listing = list_release(REPO, "example", None, github.url)
     assert listing.name == "AMDEPYC/dispatch@example"
     disk, seven = listing.workloads
-    assert (disk.name, disk.kind, disk.size) == ("disk.iso", Kind.ISO, 5)
+    assert (disk.name, disk.kind, disk.size) == ("disk.iso", "iso", 5)
     asset = github.asset(REPO, "example", "workload-7.efi")
-    assert (seven.name, seven.kind, seven.size, seven.digest) == ("workload-7.efi", Kind.EFI, 8, asset.digest)
+    assert (seven.name, seven.kind, seven.size, seven.digest) == ("workload-7.efi", "efi", 8, asset.digest)
     assert seven.location == f"{github.url}/repos/{REPO}/releases/assets/{asset.id}"
 
 
@@ -83,7 +90,7 @@ def test_a_private_repository_with_a_token(github: FakeGitHub, token: Token) -> 
 def test_listing_downloads_nothing(github: FakeGitHub) -> None:
     publish(github)
     list_release(REPO, None, None, github.url)
-    assert not github.downloads
+    assert not github.counts.get("sent", 0)
 
 
 def test_an_enterprise_server_behind_a_path() -> None:
@@ -104,7 +111,23 @@ def test_an_old_asset_has_no_digest_and_a_strange_one_does_not_count(github: Fak
 def test_an_asset_that_is_still_being_uploaded_is_left_out(github: FakeGitHub) -> None:
     publish(github)
     github.asset(REPO, "example", "disk.iso").state = "open"
-    assert [each.name for each in list_release(REPO, None, None, github.url).workloads] == ["workload-7.efi"]
+    listing = list_release(REPO, None, None, github.url)
+    assert [each.name for each in listing.workloads] == ["workload-7.efi"]
+    why = "its upload is not complete (state 'open'): delete it and upload it again"
+    assert listing.left_out == (("disk.iso", why),)
+
+
+def test_an_asset_that_is_named_as_a_workload_and_has_another_type_is_told(github: FakeGitHub) -> None:
+    other = "application/octet-stream"
+    assets = {"a.efi": (EFI, b"MZ"), "odd": (ISO, b"MZ"), "d.IMG": (other, b"?"), "b.iso": ("", b"?")}
+    github.add_release(REPO, "v1", assets)
+    listing = list_release(REPO, "v1", None, github.url)
+    assert [each.name for each in listing.workloads] == ["a.efi", "odd"]
+    again = ": delete it and upload it again with that one"
+    assert listing.left_out == (
+        ("b.iso", f"expected the content type application/vnd.dispatch+iso, got none{again}"),
+        ("d.IMG", f"expected the content type application/vnd.dispatch+img, got application/octet-stream{again}"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +147,7 @@ def test_an_empty_tag(github: FakeGitHub) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ghe.example.com", "ftp://ghe", "https://", "https://me@ghe", "http://ghe:x", "http://x?y"]
+    "url", ["", "ghe.example.com", "ftp://ghe", "https://", "https://me@ghe", "http://ghe:x", "https://x?y"]
 )
 def test_a_malformed_api_url(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -136,7 +159,7 @@ def test_an_unknown_repository_may_be_a_private_one(github: FakeGitHub) -> None:
     publish(github, private=True)
     assert complaint(github) == (
         "there is no repository AMDEPYC/dispatch, or it is private: then it needs a token "
-        "(--dispatch-token, GITHUB_TOKEN or `gh auth login`)"
+        f"({ways_to_sign_in(github.url)})"
     )
 
 
@@ -173,6 +196,53 @@ def test_of_many_tags_and_long_ones_only_a_part_is_named(github: FakeGitHub) -> 
     text = complaint(github, "v99")
     named = text.removeprefix("AMDEPYC/dispatch has no release with the tag 'v99'; expected one of ").split(", ")
     assert named == [repr("long" * 14 + "lon…"), "'v1 2'", "'v0'", "'v1'", "'v2'", "…"]
+
+
+def test_a_draft_that_has_the_tag(github: FakeGitHub, token: Token) -> None:
+    """Who may write sees it; to anybody else there is nothing."""
+    publish(github, tag="v1")
+    github.add_release(REPO, "v2", {"a.efi": (EFI, b"MZ")}, draft=True)
+    assert (
+        complaint(github, "v2", token) == "AMDEPYC/dispatch has a draft with the tag 'v2', and no release; publish it"
+    )
+    assert complaint(github, "v2") == "AMDEPYC/dispatch has no release with the tag 'v2'; expected one of 'v1'"
+    assert list_release(REPO, None, token, github.url).name == "AMDEPYC/dispatch@v1"
+
+
+@pytest.mark.parametrize(("why", "status"), [("tos", "403 Forbidden"), ("dmca", "451 Unavailable For Legal Reasons")])
+def test_a_repository_that_github_has_blocked(github: FakeGitHub, token: Token, why: str, status: str) -> None:
+    publish(github)
+    github.add_repo(REPO, blocked=why)
+    assert complaint(github, token=token).endswith(
+        f"{status}: Repository access blocked; GitHub has blocked it, which no token changes: ask its owner, or name"
+        " another one"
+    )
+
+
+def test_an_archived_repository_is_read_as_any_other(github: FakeGitHub) -> None:
+    publish(github)
+    github.add_repo(REPO, archived=True)
+    assert len(list_release(REPO, None, None, github.url).workloads) == 2
+
+
+@pytest.mark.parametrize("tag", ["v\u202e1", "v\x9b31m1", "a::b", "v\n1", "long" * 100, ""])
+def test_a_tag_that_no_node_id_can_have(github: FakeGitHub, tag: str) -> None:
+    publish(github, tag=tag)
+    text = complaint(github, None)
+    assert text.startswith(
+        "AMDEPYC/dispatch: expected a release's tag of at most 255 characters, printable and without '::', got '"
+    )
+    assert text.isprintable()
+    assert github.requests.total() == 1
+    assert len(text) < 200
+
+
+@pytest.mark.parametrize("size", [-1, 2**63, 10**40, 1.5])
+def test_a_size_that_is_none(github: FakeGitHub, size: float) -> None:
+    publish(github)
+    asset = {"id": 1, "name": "a.efi", "size": size, "content_type": EFI}
+    github.fail_next(ASSETS, status=200, data=[asset])
+    assert "with something that is not GitHub's (Expected `int`" in complaint(github)
 
 
 @pytest.mark.parametrize("answer", [{"status": 200, "data": []}, {"status": 404, "message": "Not Found"}])
@@ -240,6 +310,14 @@ def test_nothing_to_boot(github: FakeGitHub) -> None:
         "AMDEPYC/dispatch@example has nothing to boot: expected assets of application/vnd.dispatch+efi or "
         "application/vnd.dispatch+iso or application/vnd.dispatch+img, it has application/zip (2), text/plain (1)"
     )
+
+
+def test_what_types_assets_have_is_cleaned_and_shortened(github: FakeGitHub) -> None:
+    kinds = ["\x1b]0;title\x07a/b\u202e", "x/" + "y" * 9000, *(f"z/{number}" for number in range(50))]
+    assets = {f"{number}.bin": (kind, b"?") for number, kind in enumerate(kinds)}
+    github.add_release(REPO, "example", assets)
+    _, _, has = complaint(github).partition("it has ")
+    assert has == f"a/b (1), x/{'y' * 57}… (1), z/0 (1), z/1 (1), z/10 (1), …"
 
 
 def test_nothing_at_all(github: FakeGitHub) -> None:
@@ -351,7 +429,8 @@ def test_a_server_that_speaks_no_tls(github: FakeGitHub) -> None:
 def test_a_name_that_does_not_resolve() -> None:
     with pytest.raises(socket.gaierror) as unresolved:
         socket.getaddrinfo("no-number", 80, flags=socket.AI_NUMERICHOST)
-    wrapped = RequestsConnectionError(unresolved.value)
+    wrapped = httpx.ConnectError("nowhere")
+    wrapped.__cause__ = unresolved.value
     assert reason_of(wrapped, 15) == "its name cannot be resolved (no network?)"
 
 
@@ -418,6 +497,102 @@ def test_a_next_page_on_another_server_is_not_asked_for(github: FakeGitHub) -> N
     link = {"Link": f'<{github.storage_url}/more>; rel="next"'}
     github.fail_next(ASSETS, status=200, data=[], headers=link)
     assert f"its next page is elsewhere: {github.storage_url}/more" in complaint(github)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda url: url.replace("127.0.0.1", "127.0.0.1."),
+        lambda url: url.replace("http://", "HTTP://"),
+        lambda url: url.replace("http://", "https://"),
+        lambda url: re.sub(r":\d+/", ":80/", url),
+        lambda url: re.sub(r":\d+/", "/", url),
+        lambda url: "/" + url.partition("127.0.0.1")[2].partition("/")[2],
+        lambda url: f"{url}#page",
+    ],
+)
+def test_a_next_page_is_asked_of_this_server_however_the_link_spells_it(
+    github: FakeGitHub, token: Token, spelled: Callable[[str], str]
+) -> None:
+    """As behind a proxy that takes TLS off, or where the port is another outside."""
+    publish(github)
+    release = httpx.get(f"{github.url}/repos/{REPO}/releases/latest", verify=False).json()["id"]
+    there = spelled(f"{github.url}/repos/{REPO}/releases/{release}/assets?page=1")
+    github.fail_next(ASSETS, status=200, data=[], headers={"Link": f'<{there}>; rel="next"; title="a, b"'})
+    assert len(list_release(REPO, None, token, github.url).workloads) == 2
+
+
+def test_pages_that_lead_to_themselves(github: FakeGitHub) -> None:
+    """At once, or in a circle."""
+    publish(github)
+    itself = '<?per_page=100>; rel="next"'
+    for link in (itself, '<?page=2>; rel="next"', '<?page=2>; rel="next"'):
+        github.fail_next(ASSETS, status=200, data=[], headers={"Link": link})
+    for asked in (1, 2):
+        text = complaint(github)
+        assert re.fullmatch(r".*answered GET /repos/\S+/releases/\d+/assets with pages that come to no end", text)
+        assert github.requests.total() == 1 + asked
+        github.requests.clear()
+
+
+def test_pages_without_end(github: FakeGitHub) -> None:
+    """Each of them new."""
+    for number in range(1, 1002):
+        link = {"Link": f'<?page={number}>; rel="next"'}
+        github.fail_next("GET /rate_limit", status=200, data=[], headers=link)
+    with (
+        GitHubApi(github.url, None) as api,
+        pytest.raises(GitHubError, match="with pages that come to no end") as caught,
+    ):
+        list(api.pages("/rate_limit", dict[str, object]))
+    assert caught.value.trouble is Trouble.STRANGE
+    assert github.requests["GET /rate_limit"] == 1000
+
+
+def test_an_answer_that_is_packed_is_not_unpacked() -> None:
+    """It was asked for as it is."""
+    bomb = gzip.compress(bytes(64 * 2**20))
+    with bare_server(b"Content-Encoding: gzip\r\nContent-Length: %d" % len(bomb), bomb) as (url, asked):
+        tracemalloc.start()
+        with pytest.raises(SourceError) as caught:
+            list_release(REPO, None, None, url)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert one_line(caught.value) == f"{REPO}: 127.0.0.1: expected an answer as it is, it is packed as 'gzip'"
+    assert peak < 16 * 2**20
+    assert b"accept-encoding: identity" in asked[0].lower()
+
+
+def test_an_answer_without_end() -> None:
+    with bare_server(b"Connection: close", b" " * (LARGEST + 1)) as (url, _), pytest.raises(SourceError) as caught:
+        list_release(REPO, None, None, url)
+    assert one_line(caught.value) == f"{REPO}: 127.0.0.1: expected an answer of at most {LARGEST} bytes, got more"
+
+
+@contextmanager
+def bare_server(headers: bytes, body: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Answers one request with exactly this; gives its URL, and what it was asked."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            asked.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n" % headers + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+        thread.join()
+
+
+@pytest.mark.parametrize("host", ["ghe.example.com", "192.0.2.1", "localhost.example.com", "127.0.0.1.nip.io"])
+def test_a_token_does_not_travel_in_clear(host: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        list_release(REPO, None, None, f"http://{host}/api/v3")
+    expected = "expected https://, as all can read along where a token goes by http://"
+    assert one_line(caught.value) == f"{expected}, got 'http://{host}/api/v3'"
 
 
 def test_the_token_is_in_no_log(github: FakeGitHub, token: Token, caplog: pytest.LogCaptureFixture) -> None:

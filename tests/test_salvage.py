@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from disk import failing, needs_shim, preloaded
-from pytest_dispatch.core.model import Outcome, Run, State
+from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.store.journal import Journal, change_rows, console_row, letter_row, run_row, session_row
+from pytest_dispatch.workloads.boot.lifecycle import State
 from queue_bench import Bench
 from test_journal import A, changes_of, letter, report_in, session
 
 PAGE = 4096
-SOON = 30.0  # seconds that anything here may take; nothing takes as long
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
 RUNS = 40
 
 

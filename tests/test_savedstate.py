@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_dispatch.machines.savedstate import DROPS, NEWEST, SavedState, SavedStates, key_of, stamp
+from pytest_dispatch.machines.savedstate import DROPS, NEWEST, SavedState, SavedStates, key_of
 
 
 class Folder(SavedStates):
@@ -174,13 +174,3 @@ def test_keys_differ_with_every_part(tmp_path: Path) -> None:
     assert len(keys) == 7
     assert all(key.isalnum() and len(key) == 32 for key in keys)
     assert key_of("a", [1]) == key_of("a", [1])
-
-
-def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "firmware.fd"
-    file.write_bytes(b"one")
-    first = stamp(file)
-    os.utime(file, (1, 1))
-    second = stamp(file)
-    file.write_bytes(b"three")
-    assert len({first, second, stamp(file)}) == 3

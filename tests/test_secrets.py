@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ USES = """
 def test_it(dispatch_lab, dispatch_workload, request, pytestconfig):
     config, options, session = pytestconfig, vars(pytestconfig.option), request.session
     known, params, plugins = vars(config.known_args_namespace), config.invocation_params, config.pluginmanager
+    handed_to_a_worker = getattr(config, "workerinput", None)
     machines, run, url = dispatch_lab.machines, dispatch_workload.run, dispatch_lab.url
     with open("dump.txt", "w") as file:
         faulthandler.dump_traceback(file)
@@ -137,12 +139,12 @@ def by_addopts_of_the_environment(monkeypatch: pytest.MonkeyPatch, _folder: Path
 
 
 def by_environment(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
-    monkeypatch.setenv("GITHUB_TOKEN", GITHUB)
+    monkeypatch.setenv("GH_ENTERPRISE_TOKEN", GITHUB)
     return ()
 
 
-def by_gh_token(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
-    monkeypatch.setenv("GH_TOKEN", GH)
+def by_github_enterprise_token(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    monkeypatch.setenv("GITHUB_ENTERPRISE_TOKEN", GH)
     return ()
 
 
@@ -153,6 +155,19 @@ def by_program(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return ()
+
+
+def by_proxy(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    """One that is not there, whose URL has a password."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@127.0.0.1:{closed.getsockname()[1]}")
+    return (f"--dispatch-token={OPTION}",)
+
+
+def by_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    monkeypatch.setenv("all_proxy", f"http://me:{PASSWORD}")
+    return (f"--dispatch-token={OPTION}",)
 
 
 def shown_in(folder: Path, *texts: str) -> set[str]:
@@ -237,8 +252,20 @@ WRONG: dict[str, Wrong] = {
         refuse("GET /storage/*", 404),
         "404",
     ),
+    "the proxy is not there": (
+        by_proxy,
+        (*RELEASE, *QUICK, "--dispatch-api-url=https://api.nowhere.invalid"),
+        nothing,
+        "(HTTPS_PROXY): connection refused",
+    ),
+    "the proxy is none": (
+        by_proxy_that_is_none,
+        (*RELEASE, *QUICK, "--dispatch-api-url=https://api.nowhere.invalid"),
+        nothing,
+        "all_proxy: expected where the proxy is",
+    ),
     "GitHub's name is not known": (
-        by_gh_token,
+        by_github_enterprise_token,
         (*RELEASE, *QUICK, "--dispatch-api-url=https://api.nowhere.invalid"),
         nothing,
         "cannot be reached",
@@ -506,12 +533,13 @@ def test_no_child_process_has_a_secret(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Not in its arguments, and of the tokens of GitHub nothing in its environment."""
+    """Not in its arguments, and of tokens and passwords nothing in its environment."""
     programs = tmp_path_factory.mktemp("bin")
     for name in ("qemu-system-x86_64", "setpriv"):
         (programs / name).write_text(NOTES)
         (programs / name).chmod(0o755)
-    for variable, value in {"GITHUB_TOKEN": GITHUB, "GH_TOKEN": GH}.items():
+    in_urls = {"HTTPS_PROXY": f"me:{PASSWORD}@127.0.0.1:9", "DATABASE": f"postgresql://me:{PASSWORD}@db.test/x"}
+    for variable, value in {"GITHUB_TOKEN": GITHUB, "GH_TOKEN": GH, **in_urls}.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     firmware = bench.path / "firmware.fd"

@@ -12,8 +12,9 @@ import pytest
 
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Run, Workload
-from pytest_dispatch.lab.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
+from pytest_dispatch.filestamp import UNKNOWN
 from pytest_dispatch.sources.cache import Asset, AssetCache
+from pytest_dispatch.workloads.boot.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
 from queue_bench import Bench, workload
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ class SlowCache(AssetCache):
             error = self._answers[workload.name]
         if error is not None:
             raise error
-        return Asset(path=Path(workload.location), size=workload.size, digest="sha256:0", mtime_ns=0)
+        return Asset(path=Path(workload.location), size=workload.size, digest="sha256:0", stamp=UNKNOWN)
 
     async def answer(self, *names: str, error: Exception | None = None) -> None:
         async with self.moved:
@@ -63,7 +64,7 @@ class Told:
         self.tasks: list[asyncio.Task[None]] = []
 
     def on_ready(self, run: Run, asset: Asset) -> None:
-        assert asset.path == Path(run.workload.location)
+        assert asset.path == Path(run.workload.payload["location"])
         self.ready.append(run.workload.name)
 
     def on_failed(self, run: Run, why: str) -> None:

@@ -8,18 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_dispatch.core.model import Attempt, Moment, Outcome, Policy, State
+from pytest_dispatch.core.model import Attempt, Moment, Outcome, Policy
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.report.timeline import (
     BODY_LINES,
     CASES,
     CONSOLE_LINES,
     EMOJI,
+    ISSUES,
+    REPORTS,
     clock,
     explain,
     last_lines,
     timeline,
 )
+from pytest_dispatch.workloads.boot.lifecycle import State
 from told_runs import DIGEST, NEVER_BOOTED, NOON, attempt, case, report, run
 
 PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
@@ -122,6 +125,18 @@ def test_what_is_long_is_cut_and_says_so() -> None:
     assert "  … 2 more cases" in lines
     assert "console 0" not in text
     assert "  12:00:00 console 1" in lines
+
+
+def test_of_many_reports_and_issues_a_few_are_shown() -> None:
+    reports = [report(f"report {n}", cases=(case("c", FAILED if n > 900 else PASSED),)) for n in range(1000)]
+    issues = [f"https://github.example/{n}" for n in range(100)]
+    text = explain(run(attempt(1, *reports, outcome=FAILED)), "", [], issues)
+    assert [line for line in text.splitlines() if line.startswith("report: ")] == [
+        f"report: report {n}" for n in range(901, 901 + REPORTS)
+    ]
+    assert "\n\n… 990 more reports\n\n" in text
+    assert text.count("issue: ") == ISSUES
+    assert text.endswith("\n\n… 90 more issues")
 
 
 def shown(*lines: str, most: int = CONSOLE_LINES) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.token import without_secrets
-from pytest_dispatch.sources.token import Token, find_token, gh_host
+from pytest_dispatch.core.token import gh_host, ways_to_sign_in, without_secrets
+from pytest_dispatch.sources.token import Token, find_token
 
 SECRET = "ghp_Zm9vYmFy"
 
@@ -50,6 +50,47 @@ def test_then_the_environment(environ: dict[str, str], given: dict[str, str], so
     found = find_token(None, environ | given)
     assert found is not None
     assert (found.reveal(), found.source) == (SECRET, source)
+
+
+SERVER = "https://ghe.example.com/api/v3"
+
+
+@pytest.mark.parametrize(
+    ("api_url", "given", "source"),
+    [
+        (SERVER, {"GH_ENTERPRISE_TOKEN": SECRET, "GITHUB_ENTERPRISE_TOKEN": "second"}, "GH_ENTERPRISE_TOKEN"),
+        (
+            SERVER,
+            {"GITHUB_ENTERPRISE_TOKEN": SECRET, "GITHUB_TOKEN": "no", "GH_TOKEN": "no"},
+            "GITHUB_ENTERPRISE_TOKEN",
+        ),
+        (SERVER, {"GITHUB_TOKEN": "of github.com", "GH_TOKEN": "of github.com"}, None),
+        (SERVER, {"GITHUB_TOKEN": "x", "GITHUB_API_URL": "https://api.github.com"}, None),
+        (SERVER, {"GITHUB_TOKEN": "x", "GITHUB_API_URL": "https://ghe.example.com:8443/api/v3"}, None),
+        (SERVER, {"GITHUB_TOKEN": "x", "GITHUB_API_URL": "https://ghe.example.com.evil.example/api/v3"}, None),
+        (SERVER, {"GITHUB_TOKEN": SECRET, "GITHUB_API_URL": "https://GHE.example.com:443/api/v3/"}, "GITHUB_TOKEN"),
+        (SERVER, {"GH_TOKEN": "of github.com", "GITHUB_API_URL": SERVER}, None),
+        ("https://github.com.evil.example", {"GITHUB_TOKEN": "x", "GH_TOKEN": "x"}, None),
+        ("https://evilghe.com", {"GITHUB_TOKEN": "x", "GH_TOKEN": "x"}, None),
+        ("https://api.octocorp.ghe.com", {"GITHUB_TOKEN": SECRET, "GH_ENTERPRISE_TOKEN": "no"}, "GITHUB_TOKEN"),
+        ("https://api.github.com", {"GH_ENTERPRISE_TOKEN": "no", "GITHUB_ENTERPRISE_TOKEN": "no"}, None),
+    ],
+)
+def test_a_token_of_one_server_is_not_for_another(
+    environ: dict[str, str], api_url: str, given: dict[str, str], source: str | None
+) -> None:
+    install_gh(environ, "exit 1")
+    found = find_token(None, environ | given, api_url)
+    assert (found and (found.source, found.reveal(), found.api_url)) == (source and (source, SECRET, api_url))
+
+
+def test_where_a_token_goes_is_said_for_each_server() -> None:
+    assert ways_to_sign_in("https://api.github.com") == "--dispatch-token, GITHUB_TOKEN or `gh auth login`"
+    assert ways_to_sign_in("https://api.octocorp.ghe.com") == "--dispatch-token, GITHUB_TOKEN or `gh auth login`"
+    assert ways_to_sign_in(SERVER) == (
+        "--dispatch-token, GH_ENTERPRISE_TOKEN or `gh auth login --hostname ghe.example.com`; GITHUB_TOKEN is for "
+        "github.com, unless GITHUB_API_URL names this server"
+    )
 
 
 def test_then_gh_is_asked_for_the_host_of_the_api(environ: dict[str, str]) -> None:
@@ -117,6 +158,12 @@ def test_programs_get_an_environment_without_secrets() -> None:
     secret = ("GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "PYTEST_ADDOPTS", "PGPASSWORD", "Aws_Secret_Key", "SOME_API_KEY")
     environ = {"PATH": "/bin", "HOME": "/root", "LANG": "C", "TMPDIR": "/tmp", "DISPATCH_OVMF_CODE": "x"}
     assert without_secrets(environ | dict.fromkeys(secret, SECRET)) == environ
+    in_urls = {
+        "HTTPS_PROXY": f"me:{SECRET}@proxy",
+        "all_proxy": f"http://me:{SECRET}@proxy",
+        "DB": f"pg://me:{SECRET}@db",
+    }
+    assert without_secrets(environ | in_urls) == environ
 
 
 def test_words_from_elsewhere_are_scrubbed() -> None:
@@ -133,7 +180,7 @@ def test_what_cannot_be_a_token_is_refused_without_showing_it(value: str) -> Non
 
 def test_gh_gets_the_environment_it_is_given(environ: dict[str, str]) -> None:
     install_gh(environ, 'echo "$GH_ENTERPRISE_TOKEN"')
-    found = find_token(None, environ | {"GH_ENTERPRISE_TOKEN": SECRET}, "https://ghe.example.com/api/v3")
+    found = find_token(None, environ | {"GH_ENTERPRISE_TOKEN": SECRET}, "https://api.github.com")
     assert found is not None
     assert found.reveal() == SECRET
     assert "GH_ENTERPRISE_TOKEN" not in os.environ

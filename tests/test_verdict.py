@@ -46,9 +46,16 @@ def test_what_one_report_says(said: Report, outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("result", Outcome)
 def test_the_result_speaks_before_cases_and_these_before_labels(result: Outcome) -> None:
-    assert judge_report(report(result=result, cases=(FAILED,), labels=("skip",)), POLICY) is result
+    assert judge_report(report(result=result, cases=(PASSED,), labels=("fail",)), POLICY) is result
     assert judge_report(report(cases=(FAILED,), labels=("skip",)), POLICY) is FAILED
     assert judge_report(report(cases=(PASSED,), labels=("fail",)), POLICY) is PASSED
+
+
+@pytest.mark.parametrize("bad", [FAILED, ERROR])
+@pytest.mark.parametrize("result", Outcome)
+def test_a_good_result_beside_a_failed_case_contradicts_itself(result: Outcome, bad: Outcome) -> None:
+    right = FAILED if result in (PASSED, SKIPPED) else result
+    assert judge_report(report(result=result, cases=(PASSED, bad)), POLICY) is right
 
 
 def test_labels_are_the_sessions_own() -> None:
@@ -89,11 +96,18 @@ def test_late_reports_have_no_voice() -> None:
         ([report(cases=(FAILED,) * 4)], "4 of 4 cases did not pass: case 1, case 2, case 3, …"),
         ([report(cases=(SKIPPED,) * 2)], "all of its 2 cases were skipped"),
         ([report("all in all", FAILED, cases=(FAILED,))], "it reported failed: all in all"),
+        ([report("fine", PASSED, cases=(FAILED,))], "it reported passed, but 1 of 1 cases did not pass: case 1"),
         ([report("\x1b[31mred\x07\nalert", FAILED)], "it reported failed: red alert"),
     ],
 )
 def test_why(said: list[Report], text: str) -> None:
     assert summary_of(said, POLICY) == text
+
+
+def test_the_only_case_that_did_not_pass_says_why() -> None:
+    broken = Case(name="TAP", outcome=FAILED, message="2 of 5 planned\ntests \x1b[1mran")
+    named = Report(title="t", cases=(Case(name="a", outcome=PASSED), broken))
+    assert summary_of([named], POLICY) == "1 of 2 cases did not pass: TAP: 2 of 5 planned tests ran"
 
 
 def test_names_of_cases_are_cleaned_and_cut() -> None:

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_dispatch.core.model import (
-    Attempt,
-    Case,
-    Expect,
-    Kind,
-    Limits,
-    Moment,
-    Outcome,
-    Report,
-    Run,
-    State,
-    Workload,
-)
+from pytest_dispatch.core.model import Attempt, Case, Moment, Outcome, Report, Run, Workload
+from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
 DIGEST = "sha256:" + "ab12" * 16
@@ -72,8 +61,8 @@ def run(*attempts: Attempt, name: str = "snp.efi", reason: str | None = None, ou
         session="c0ffee",
         key=f"dir::{name}",
         position=4,
-        workload=Workload(name=name, kind=Kind.EFI, location=f"/w/{name}", size=3),
-        limits=Limits(),
+        workload=Workload(name=name, kind="efi", location=f"/w/{name}", size=3),
+        limits={},
         expect=Expect.REPORT,
         attempts=attempts,
         outcome=outcome or last.outcome,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError, LabError
-from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.model import Outcome, Run
+from pytest_dispatch.items import LATE
 from pytest_dispatch.report.junit import JunitCase, write_junit
+from pytest_dispatch.report.timeline import late_reports
+from pytest_dispatch.unprinted import Told, Unprinted
 
 _OPEN = Path("/dev/fd")  # where macOS has the files that are open
 
@@ -21,7 +25,7 @@ class CaseLog:
     """Takes reports as they come, in this process or from pytest-xdist workers."""
 
     def __init__(self) -> None:
-        self._subtests: list[JunitCase] = []
+        self._subtests: dict[str, list[JunitCase]] = {}
         self._items: dict[str, JunitCase] = {}
 
     @staticmethod
@@ -41,16 +45,20 @@ class CaseLog:
         except OSError as error:
             raise ConfigError(_cannot_write(path, error)) from error
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, rest: Unprinted) -> None:
         """A phase of an item, or one of its sub-tests; what another plugin runs again counts from then on."""
         if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
             self._items.pop(report.nodeid, None)
-            self._subtests = [case for case in self._subtests if case.group != report.nodeid]
+            self._subtests.pop(report.nodeid, None)
             return
         if isinstance(report, pytest.SubtestReport):
-            self._subtests.append(_case(report, report.context.msg or "case"))
+            case = _case(report, report.context.msg or "case")
+            cases = self._subtests.setdefault(report.nodeid, [])
+            cases.append(replace(case, text=rest.text or case.text))
             return
         case = _case(report, report.nodeid.rpartition("::")[2])
+        if rest.cases:
+            self._subtests.setdefault(report.nodeid, []).extend(_further(report.nodeid, told) for told in rest.cases)
         before = self._items.get(report.nodeid)
         if before is not None:
             worse = case if case.outcome is not Outcome.PASSED else before
@@ -58,20 +66,30 @@ class CaseLog:
             case = replace(worse, seconds=seconds, properties=case.properties or before.properties)
         self._items[report.nodeid] = case
 
-    def write(self, path: Path) -> str:
+    def write(self, path: Path, runs: Iterable[Run] = ()) -> str:
         """Write those of dispatch's items; returns a line that says where.
+
+        Args:
+            path: Of the file.
+            runs: As they stand at the end: reports may have come when their items were over.
 
         Raises:
             LabError: They cannot be written.
         """
-        ours = {key: case for key, case in self._items.items() if case.properties}
-        cases = [*ours.values(), *(case for case in self._subtests if case.group in ours)]
+        late = {run.key: tuple((LATE, text) for text in late_reports(run)) for run in runs}
+        ours = {key: _and_late(case, late.get(key, ())) for key, case in self._items.items() if case.properties}
+        cases = [*ours.values(), *(case for key in ours for case in self._subtests.get(key, ()))]
         try:
             _refuse_pipe(path)
             write_junit(path, cases)
         except OSError as error:
             raise LabError(_cannot_write(path, error)) from error
         return f"JUnit file with {len(cases)} cases: {path}"
+
+
+def _and_late(case: JunitCase, late: tuple[tuple[str, str], ...]) -> JunitCase:
+    kept = tuple(fact for fact in case.properties if not late or fact[0] != LATE)
+    return replace(case, properties=(*kept, *late))
 
 
 def _refuse_pipe(path: Path) -> None:
@@ -87,6 +105,11 @@ def _refuse_pipe(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> str:
     return f"--dispatch-junit: cannot write {path} ({error.strerror}); give another file"
+
+
+def _further(group: str, told: Told) -> JunitCase:
+    name, outcome, seconds, text = told
+    return JunitCase(group=group, name=name or "case", outcome=_OUTCOMES[outcome], seconds=seconds, text=text)
 
 
 def _case(report: pytest.TestReport, name: str) -> JunitCase:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import httpx
 import msgspec
 
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.core.model import Issue, Outcome
+from pytest_dispatch.core.model import Issue, Outcome, Report, Run
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.server.wire import (
     Opened,
     OpenSession,
     RunChange,
+    RunReport,
     RunView,
     SessionView,
     Verdict,
     Wanted,
+    joined,
 )
 from pytest_dispatch.shapes import decode
 
@@ -66,35 +70,51 @@ class LabClient:
         """Close the session; what it still waits for is cancelled. If it is `kept`, it may yet be resumed."""
         self._call("DELETE", f"/sessions/{session}", query={"kept": str(int(kept))})
 
-    def run(self, run_id: str, after: int = -1, wait: float = 0.0) -> RunView:
-        """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed."""
-        query = {"after": str(after), "wait": str(wait)}
-        return self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
+    def run(self, run_id: str, after: int = -1, wait: float = 0.0, seen: RunView | None = None) -> RunView:
+        """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed.
+
+        The reports that it had when it was `seen` are not sent again: they are taken from there.
+        """
+        known = [str(len(attempt.reports)) for attempt in seen.run.attempts] if seen is not None else []
+        query: dict[str, str | list[str]] = {"after": str(after), "wait": str(wait), "known": known}
+        view = self._ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
+        return view if seen is None else replace(view, run=joined(view.run, seen.run), whole=seen.whole)
 
     def runs(self, session: str) -> list[RunView]:
-        """All runs of a session, without the long texts of their reports and without consoles."""
+        """All runs of a session, without their reports and consoles."""
         return self._ask(list[RunView], "GET", f"/sessions/{session}/runs")
 
-    def follow(self, run_id: str, after: int = -1) -> Iterator[RunView]:
-        """The run once it has moved past version `after`, and again whenever it moves; now and then when it has not."""
+    def follow(self, run_id: str, seen: RunView | None = None) -> Iterator[RunView]:
+        """The run once it has moved since it was `seen`, and again whenever it moves; now and then when it has not."""
         while True:
-            view = self.run(run_id, after, WAIT if after >= 0 else 0.0)
-            yield view
-            after = view.version
+            seen = self.run(run_id) if seen is None else self.run(run_id, seen.version, WAIT, seen)
+            yield seen
 
     def cancel(self, run_id: str) -> None:
         """Nobody waits for this run any more."""
         self._call("DELETE", f"/runs/{run_id}")
 
-    def decide(self, run_id: str, outcome: Outcome | None, reason: str, issues: tuple[Issue, ...] | None) -> None:
-        """The session's own verdict on the latest attempt."""
-        verdict = Verdict(outcome=outcome, reason=reason, issues=issues)
+    def decide(
+        self,
+        run_id: str,
+        outcome: Outcome | None,
+        reason: str,
+        issues: tuple[Issue, ...] | None,
+        *,
+        final: bool = False,
+    ) -> None:
+        """The session's own verdict on the latest attempt; if it is `final`, there is no further one."""
+        verdict = Verdict(outcome=outcome, reason=reason, issues=issues, final=final)
         self._call("POST", f"/runs/{run_id}/verdict", verdict)
 
-    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | dict[str, int]]]:
-        """Changes as they come, each with its number; a dict is the download progress in bytes by run."""
+    def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | Notice | dict[str, int]]]:
+        """Changes as they come, each with its number; a dict is the download progress in bytes by run.
+
+        The reports of a change's run are without their long texts. Notices are told from the first one on, each once.
+        """
         from httpx_sse import connect_sse
 
+        reports: dict[tuple[str, int], tuple[Report, ...]] = {}
         headers = {"Last-Event-ID": str(after)}
         path = f"/sessions/{session}/events"
         try:
@@ -105,9 +125,16 @@ class LabClient:
                 for event in stream.iter_sse():
                     if not event.data:
                         continue  # such an event is none (WHATWG HTML, 9.2.6), yet httpx-sse hands it over
-                    if event.event == "change":
+                    if event.event == "report":
+                        said = decode(event.data, RunReport)
+                        before = reports.get((said.run, said.attempt), ())
+                        reports[said.run, said.attempt] = (*before[: said.number - 1], said.report)
+                    elif event.event == "change":
                         after = int(event.id)
-                        yield after, decode(event.data, RunChange)
+                        change = decode(event.data, RunChange)
+                        yield after, replace(change, run=_with_reports(change.run, reports))
+                    elif event.event == "notice":
+                        yield after, decode(event.data, Notice)
                     else:
                         yield after, decode(event.data, dict[str, int])
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -119,7 +146,7 @@ class LabClient:
         method: str,
         path: str,
         body: object = None,
-        query: dict[str, str] | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
         wait: float = 0.0,
     ) -> T:
         answer = self._call(method, path, body, query, wait)
@@ -129,7 +156,12 @@ class LabClient:
             raise LabError(f"expected a lab at {self.url}, got an answer of something else: {error}") from error
 
     def _call(
-        self, method: str, path: str, body: object = None, query: dict[str, str] | None = None, wait: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Mapping[str, str | list[str]] | None = None,
+        wait: float = 0.0,
     ) -> bytes:
         """The answer's body; an answer may take `wait` seconds longer than usual."""
         content = None if body is None else msgspec.json.encode(body)
@@ -143,6 +175,12 @@ class LabClient:
         if answer.is_error:
             raise LabError(_problem(answer))
         return answer.content
+
+
+def _with_reports(run: Run, told: dict[tuple[str, int], tuple[Report, ...]]) -> Run:
+    """The run with what was told of its reports."""
+    attempts = tuple(replace(a, reports=told.get((run.id, a.number), ())) for a in run.attempts)
+    return replace(run, attempts=attempts)
 
 
 def _unreachable(url: str, error: Exception) -> LabError:

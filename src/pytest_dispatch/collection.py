@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError
-from pytest_dispatch.desk import Desk
-from pytest_dispatch.items import DispatchCollector, DispatchItem, may_be_left_out, named_workload, wanted_by
+from pytest_dispatch.desk import Desk, names
+from pytest_dispatch.items import DispatchCollector, DispatchItem
+from pytest_dispatch.marks import may_be_left_out, named_workload, wanted_by
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.server.wire import Wanted
 
 
 #: Hooks on which depends what the lab is asked for, which it is before pytest has seen every conftest.py.
@@ -43,8 +45,7 @@ class DispatchCollection:
         """Put our collector beside those that pytest found."""
         report = yield
         if isinstance(collector, pytest.Session) and report.passed and self._desk.wanted != frozenset():
-            name = self._desk.listing.name
-            report.result.append(DispatchCollector.from_parent(collector, name=name, nodeid=name))
+            report.result.append(DispatchCollector.of(collector))
         return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -54,25 +55,36 @@ class DispatchCollection:
         for name, where in _early_hooks(session.config):
             if (name, where) not in self._hooks:
                 raise pytest.UsageError(f"{name} is found too late, in {where}: {_MOVE_IT}")
-        wanted = []
-        for item in session.items:
-            workload = self._workload_of(item)
-            if workload is not None and not may_be_left_out(item):
-                with suppress(ConfigError):  # its mark is wrong, as the item itself will say
-                    wanted.append(wanted_by(item, workload))
+        wanted = self._wanted(session.items)
         if self._desk.client is not None and wanted:
             try:
                 self._desk.submit(wanted)
             except DispatchError as error:
                 raise pytest.UsageError(str(error)) from error
 
+    def _wanted(self, items: Iterable[pytest.Item]) -> list[Wanted]:
+        wanted: dict[str, Wanted] = {}
+        for item in items:
+            with suppress(ConfigError):  # its mark is wrong, as the item itself will say
+                workload = self._workload_of(item)
+                if workload is None or may_be_left_out(item):
+                    continue
+                if item.nodeid in wanted:
+                    raise pytest.UsageError(f"{item.nodeid} {_TWICE}")
+                wanted[item.nodeid] = wanted_by(item, workload)
+        return [*wanted.values()]
+
     def _workload_of(self, item: pytest.Item) -> Workload | None:
         if isinstance(item, DispatchItem):
             return item.workload
-        uses = "dispatch_workload" in getattr(item, "fixturenames", ())
+        uses = "dispatch_workload" in getattr(item, "fixturenames", ())  # as every test with the mark does by now
         return self._desk.workload(named_workload(item)) if uses else None
 
 
+_TWICE = (
+    "comes more than once: expected each item once, or several passes would come of one boot; leave out the option that"
+    " repeats it, or repeat with pytest-repeat"
+)
 _MOVE_IT = "expected it in a plugin, or in the conftest.py of the root directory or of a path on the command line"
 
 
@@ -122,6 +134,9 @@ def check_names(desk: Desk) -> None:
     Raises:
         pytest.UsageError: Names the first of them, and what there is.
     """
-    known = {workload.name for workload in desk.listing.workloads}
-    for name in sorted((desk.wanted or frozenset()) - known):
-        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} (it has: {desk.known})")
+    for name in sorted(desk.wanted or ()):
+        if any(names(name, workload) for workload in desk.listing.workloads):
+            continue
+        why = dict(desk.listing.left_out).get(name)
+        told = f"it was left out: {why}" if why else f"it has: {desk.known}"
+        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} ({told})")

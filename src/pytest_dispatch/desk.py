@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.plain import node_name, plain_line
 from pytest_dispatch.outcomes import LabFault
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Desk:
     """One per pytest process that collects.
 
     Attributes:
-        wanted: Names to collect, where the command line gave node ids; None for all.
+        wanted: What the command line gave behind the source in node ids: names of workloads, as they are or as node ids
+            have them, perhaps with parameters; None for all.
         client: None before the lab is started (never with --collect-only) and after it has stopped.
         waiting: Entered while the main thread waits for a machine; draws the live table.
         submitted: Told of the runs that were asked for.
@@ -78,6 +79,10 @@ class Desk:
         """The workload of that name."""
         return next((w for w in self.listing.workloads if w.name == name), None)
 
+    def wants(self, workload: Workload) -> bool:
+        """Say whether any item of a workload may be among those that the command line names."""
+        return self.wanted is None or any(names(given, workload) for given in self.wanted)
+
     @property
     def known(self) -> str:
         """The names of all workloads, for messages."""
@@ -107,19 +112,20 @@ class Desk:
             return seen
         try:
             with self.faults(), self.waiting():
-                views = self._views(self.runs[key], seen.version if seen else -1)
+                views = self._views(self.runs[key], seen)
                 return self._note(key, next(view for view in views if until(view)))
         except KeyboardInterrupt:
             # pytest reads the source of every frame on the way: let there be none of an HTTP library's
             raise KeyboardInterrupt from None
 
-    def _views(self, run_id: str, after: int) -> Iterator[RunView]:
-        """The run whenever it has moved past version `after`, and now and then when it has not."""
+    def _views(self, run_id: str, seen: RunView | None) -> Iterator[RunView]:
+        """The run whenever it has moved since it was `seen`, and now and then when it has not."""
+        after = seen.version if seen else -1
         while self.mirror is not None:
             view = self.mirror.next(run_id, after, LOOK) or self.lab.run(run_id)
             yield view
             after = view.version
-        yield from self.lab.follow(run_id, after)
+        yield from self.lab.follow(run_id, seen)
 
     def look(self, key: str) -> RunView:
         """The run as it stands.
@@ -141,7 +147,7 @@ class Desk:
             view = self.look(key)
         with self.faults():
             while view.filing and self.patience > 0:
-                view = self._note(key, self.lab.run(view.run.id, view.version, POLL))
+                view = self._note(key, self.lab.run(view.run.id, view.version, POLL, view))
                 self.patience -= POLL * view.filing
         return view
 
@@ -176,7 +182,7 @@ class Desk:
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """What goes wrong with the lab inside is the lab's fault.
+        """What goes wrong with the lab inside, or cannot be asked of it, is no fault of the workload's.
 
         Raises:
             LabFault: In place of every DispatchError.
@@ -184,8 +190,14 @@ class Desk:
         try:
             yield
         except DispatchError as error:
-            self.gone = True
-            raise LabFault(str(error), pytrace=False) from None
+            self.gone = self.gone or not isinstance(error, ConfigError)
+            raise LabFault(str(error)) from None
+
+
+def names(given: str, workload: Workload) -> bool:
+    """Say whether what stands behind the source in a node id means a workload, or some parameters of it."""
+    name = node_name(workload.name)
+    return given in (workload.name, name) or given.startswith(f"{name}[")
 
 
 def _is_over(view: RunView) -> bool:

@@ -7,7 +7,7 @@ import errno
 import secrets
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import count
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 START = 30.0  # seconds that a start may take
 STOP = 2.0  # seconds that a stop may take
+GOODBYE = 1.0  # seconds in which a lab is no longer announced
 
 GROUP = "pytest_dispatch.machines"
 
@@ -55,6 +56,7 @@ class EmbeddedLab:
         self._plan = plan
         self._loop = LoopThread()
         self._parts = ExitStack()
+        self._server: LabServer | None = None
         self.token = secrets.token_urlsafe(24)
         self.url = ""
         self.damage = ""
@@ -90,6 +92,15 @@ class EmbeddedLab:
             LabError: Something did not end in time.
         """
         self._parts.close()
+
+    def say_goodbye(self) -> None:
+        """Take the announcement back, as far as there is time for it.
+
+        For a lab that ends without a stop; may be called from any thread, whatever the others do.
+        """
+        if self._server is not None:
+            with suppress(Exception):  # nobody is left who could be told
+                self._loop.call(self._server.say_goodbye, GOODBYE)
 
     async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine], source: str) -> None:
         plan = self._plan
@@ -142,9 +153,13 @@ class EmbeddedLab:
 
     async def _serve(self, lab: Lab, port: int) -> LabServer:
         plan = self._plan
-        where = Address(host=plan.host, port=port, path=plan.path, allow=plan.allow, announce=plan.announce)
+        allow = plan.allow or (() if plan.machines else None)  # our own have tokens, and no other was asked for
+        where = Address(
+            host=plan.host, port=port, path=plan.path, allow=allow, tools=plan.boot_tools, announce=plan.announce
+        )
         server = LabServer(lab, where, self.token)
         await server.start()
+        self._server = server
         return server
 
     def _addressed(self, letter: Letter) -> Letter:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.model import Outcome, Run
+from pytest_dispatch.core.model import Outcome, Refusal, Run
 from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.verdict import told_refusal
+from pytest_dispatch.report.timeline import late_reports
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 FIRST_POLL = 0.02  # seconds before the second look; each further pause is twice as long
 LONGEST_POLL = 0.2
-FLUSH = 60.0  # seconds that filing the last issues may take
+SHOWN = 20  # refused reports that the summary names
+FLUSH = 90.0  # seconds that filing the last issues may take: GitHub lets who was too fast wait for 60
 
 
 class Ending:
@@ -54,6 +57,9 @@ class Ending:
         views = client.runs(self._session)
         self._watcher.catch_up({view.run.id: view.version for view in views})
         session = client.session(self._session)
+        for notice in session.notices:
+            self._display.noticed(notice)
+        self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
         self.facts += [plain_line(line, 400) for line in summary_lines(views, session)]
         self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
         client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again
@@ -83,11 +89,19 @@ def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
     """The summary section: flaky runs, issues, machines; empty when there is nothing to say."""
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
+    lines += [f"late report: {view.run.workload.name}: {late}" for view in views for late in late_reports(view.run)]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
+    lines += [f"refused: a report of {run.workload.name}: {told_refusal(told)}" for run, told in _refused(views)]
     for machine in session.machines:
         ran = plain_line(", ".join(machine.ran), 120) or "nothing"
         lines.append(f"machine {machine.name}: {len(machine.ran)} ({ran})")
     return lines
+
+
+def _refused(views: Sequence[RunView]) -> list[tuple[Run, Refusal]]:
+    """Reports that were refused and of which no failure tells: they changed nothing, as they came too late."""
+    runs = [view.run for view in views if view.run.outcome is not Outcome.FAILED]
+    return [(run, refusal) for run in runs for attempt in run.attempts for refusal in attempt.refused][:SHOWN]
 
 
 def _before(run: Run) -> str:

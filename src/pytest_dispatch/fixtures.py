@@ -46,16 +46,19 @@ def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorklo
 
 
 def _asked_for(desk: Desk, item: pytest.Item) -> str:
-    """The workload of the item's mark, asked for; usually it has been since the session began."""
-    from pytest_dispatch.items import ask_for, named_workload
+    """Ask for the workload of the item's mark; usually that was done when the session began."""
+    from pytest_dispatch.core.errors import ConfigError
+    from pytest_dispatch.items import ask_for
+    from pytest_dispatch.marks import named_workload
 
-    name = named_workload(item)
-    if not name:
-        pytest.fail('dispatch_workload needs a workload: @pytest.mark.dispatch("NAME")', pytrace=False)
-    workload = desk.workload(name)
-    if workload is None:
-        pytest.fail(f"no workload {name!r} in {desk.listing.name}; it has: {desk.known}", pytrace=False)
-    ask_for(desk, item, workload)
+    with desk.faults():
+        name = named_workload(item)
+        if not name:
+            raise ConfigError('dispatch_workload needs a workload: @pytest.mark.dispatch("NAME")')
+        workload = desk.workload(name)
+        if workload is None:
+            raise ConfigError(f"no workload {name!r} in {desk.listing.name}; it has: {desk.known}")
+        ask_for(desk, item, workload)
     return name
 
 

@@ -1,41 +1,41 @@
 """GitHub's REST API as the rest of the package sees it: a path in, checked values out, one kind of error.
 
-PyGithub speaks: signing in, connections, repeating reads, pausing between writes. Its object layer is
-not used, because it follows whatever URL an answer names and takes an answer's shape on trust; here an
-answer is decoded into a declared type, or refused, and a redirect is followed on the same server alone.
+An answer is bounded, decoded into a declared type or refused, and what it names (a redirect, the next page) is asked
+for on the same server alone. PyGithub does none of that: it unpacks what comes, follows what it is told, and trusts
+other certificates than the downloads do.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http.client import responses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 import msgspec
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.token import PUBLIC_API
-from pytest_dispatch.daemon import in_daemon
-from pytest_dispatch.network import Origin, is_web_url, limit_wait, reason_of
+from pytest_dispatch.exchange import Answer, Exchange, NoAnswerError, UnusableError
+from pytest_dispatch.network import Origin, is_safe_url, is_web_url, limit_wait
+from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
-    from urllib3.util.retry import Retry
-
     from pytest_dispatch.core.token import Token
 
-USER_AGENT = "pytest-dispatch"
 PAGE = 100  # entries; the most that GitHub gives at once
+PAGES = 1000  # of one list
 REDIRECTS = 5
-WHOLE = 4  # timeouts that a request may take as a whole, however busily its answer trickles in
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
@@ -49,7 +49,9 @@ class Trouble(StrEnum):
     SERVER = "server"  # 5xx: likewise
     LIMIT = "limit"  # a rate limit: not carried out
     TOKEN = "token"  # 401  # noqa: S105 - the name of a trouble, no secret
-    FORBIDDEN = "forbidden"  # 403 that is no rate limit
+    FORBIDDEN = "forbidden"  # 403 for any other reason than those that have a name here
+    ARCHIVED = "archived"  # 403: the repository is read-only
+    BLOCKED = "blocked"  # 403 or 451: GitHub lets nobody at the repository any more
     MISSING = "missing"  # 404, also for what the token may not see
     GONE = "gone"  # 410: switched off
     REFUSED = "refused"  # any other status: asking again will not help
@@ -63,6 +65,12 @@ _TROUBLES = {
     403: Trouble.FORBIDDEN,
     404: Trouble.MISSING,
     410: Trouble.GONE,
+}
+
+#: What GitHub says in a refusal that no right of a token changes.
+_SAID = {
+    "archived": Trouble.ARCHIVED,  # "Repository was archived so is read-only."
+    "access blocked": Trouble.BLOCKED,  # "Repository access blocked"
 }
 
 
@@ -125,9 +133,9 @@ class GitHubApi:
         self._base = checked_api_url(api_url)
         self._origin = Origin.of(self._base)
         self._token = token
-        self._timeout = timeout
-        self._github = _connect(self._base, token, pause)
-        self._line = _line(self._base, timeout)
+        self._exchange = Exchange(self._base, timeout)
+        self._pause = pause
+        self._wrote = -math.inf
 
     def get(self, path: str, shape: type[T], **parameters: str) -> T:
         """Read one thing.
@@ -135,7 +143,8 @@ class GitHubApi:
         Raises:
             GitHubError: See `Trouble`.
         """
-        return self._decode(f"GET {path}", self._request("GET", path, parameters)[1], shape)
+        call = f"GET {path}"
+        return self._decode(call, self._request(call, self._url(path, parameters)).data, shape)
 
     def pages(self, path: str, shape: type[T], **parameters: str) -> Iterator[T]:
         """Read a list, page after page as it is consumed.
@@ -143,12 +152,16 @@ class GitHubApi:
         Raises:
             GitHubError: See `Trouble`.
         """
-        there: str | None = path
-        asked = {"per_page": str(PAGE), **parameters}
-        while there is not None:
-            headers, data = self._request("GET", there, asked)
-            yield from self._decode(f"GET {path}", data, list[shape])  # type: ignore[valid-type] # known at run time
-            there, asked = self._next(headers), {}
+        call, asked = f"GET {path}", set[str]()
+        url: str | None = self._url(path, {"per_page": str(PAGE), **parameters})
+        while url is not None:
+            if url in asked or len(asked) == PAGES:
+                text = f"{self._origin.host} answered {call} with pages that come to no end"
+                raise GitHubError(text, Trouble.STRANGE)
+            asked.add(url)
+            answer = self._request(call, url)
+            yield from self._decode(call, answer.data, list[shape])  # type: ignore[valid-type] # known at run time
+            url = self._on_this_server(url, answer.next_page)
 
     def post(self, path: str, body: Mapping[str, object], shape: type[T]) -> T:
         """Write one thing, once.
@@ -156,12 +169,16 @@ class GitHubApi:
         Raises:
             GitHubError: See `Trouble`.
         """
-        return self._decode(f"POST {path}", self._request("POST", path, {}, body)[1], shape)
+        time.sleep(max(0.0, self._wrote + self._pause - time.monotonic()))
+        call = f"POST {path}"
+        try:
+            return self._decode(call, self._request(call, self._url(path), body).data, shape)
+        finally:
+            self._wrote = time.monotonic()
 
     def close(self) -> None:
         """Drop the connections."""
-        self._line.close()
-        self._github.close()
+        self._exchange.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,50 +188,62 @@ class GitHubApi:
     ) -> None:
         self.close()
 
-    def _request(
-        self, verb: str, path: str, parameters: dict[str, str], body: Mapping[str, object] | None = None
-    ) -> tuple[Mapping[str, str], object]:
-        there = path
+    def _url(self, path: str, parameters: Mapping[str, str] = MappingProxyType({})) -> str:
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        return f"{self._base}{path}{query}"
+
+    def _request(self, call: str, url: str, body: Mapping[str, object] | None = None) -> Answer:
+        there = url
         for _ in range(REDIRECTS + 1):
-            status, headers, text = self._asked(verb, there, parameters, body)
-            if status not in _MOVED or "location" not in headers:
-                data = _parsed(text)
-                if status >= 300:
-                    raise self._failed(f"{verb} {path}", status, headers, data)
-                return headers, data
-            there = self._moved(there, headers["location"])
+            answer = self._asked(call.partition(" ")[0], there, body)
+            if answer.status not in _MOVED or "location" not in answer.headers:
+                if answer.status >= 300:
+                    raise self._failed(call, answer)
+                return answer
+            there = self._moved(there, answer.headers["location"])
         text = f"{self._origin.host}: expected an answer after at most {REDIRECTS} redirects, got another one"
         raise GitHubError(text, Trouble.REFUSED)
 
-    def _asked(
-        self, verb: str, there: str, parameters: dict[str, str], body: Mapping[str, object] | None
-    ) -> tuple[int, Mapping[str, str], str]:
-        ask: Callable[..., tuple[int, Mapping[str, str], str]] = self._github.requester.requestJson
-        longest = WHOLE * self._timeout
+    def _asked(self, verb: str, url: str, body: Mapping[str, object] | None) -> Answer:
         try:
-            request = in_daemon(lambda: ask(verb, there, parameters=parameters, input=body, cnx=self._line), "github")
-            return request.result(longest)
-        except TimeoutError:
-            text = f"{self._origin.host} cannot be reached: no whole answer within {format_duration(longest)}"
-            raise GitHubError(text, Trouble.NETWORK) from None
-        except OSError as error:  # which every error of `requests` is
-            # Not chained: the library's error holds the request, and the request holds the token.
-            raise self._unreachable(error) from None
+            return self._exchange.ask(verb, url, self._signed(), body)
+        except NoAnswerError as error:
+            raise GitHubError(f"{self._origin.host} cannot be reached: {error}", Trouble.NETWORK) from None
+        except UnusableError as error:
+            raise GitHubError(f"{self._origin.host}: {error}", Trouble.STRANGE) from None
 
-    def _moved(self, path: str, location: str) -> str:
-        url = urljoin(path if "://" in path else f"{self._base}{path}", location)
+    def _signed(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
+
+    def _moved(self, here: str, location: str) -> str:
+        try:
+            url = urljoin(here, location)
+        except ValueError:  # as of `http://[`
+            url = location
         if not is_web_url(url) or Origin.of(url) != self._origin:
-            text = f"{self._origin.host} redirects to another server, {self._own(url)}: the token is not for that one"
+            shown = self._own(url.partition("?")[0])  # what comes behind may be a signature
+            text = f"{self._origin.host} redirects to another server, {shown}: the token is not for that one"
             raise GitHubError(text, Trouble.REFUSED)
         return url
 
-    def _unreachable(self, error: Exception) -> GitHubError:
-        reason = reason_of(error, self._timeout)
-        return GitHubError(f"{self._origin.host} cannot be reached: {reason}", Trouble.NETWORK)
+    def _on_this_server(self, here: str, link: str | None) -> str | None:
+        """Where the next page is, whatever scheme and port the server believes that it is asked by."""
+        if link is None:
+            return None
+        try:
+            url = urljoin(here, link)
+        except ValueError:
+            url = link
+        if not is_web_url(url) or Origin.of(url).host.rstrip(".") != self._origin.host:
+            text = f"{self._origin.host} says that its next page is elsewhere: {self._own(url.partition('?')[0])}"
+            raise GitHubError(text, Trouble.STRANGE)
+        home, page = urlsplit(self._base), urlsplit(url)
+        return urlunsplit((home.scheme, home.netloc, page.path, page.query, ""))
 
-    def _failed(self, call: str, status: int, headers: Mapping[str, str], data: object) -> GitHubError:
-        answer = _refusal(data)
-        wait = limit_wait(status, headers, answer.message if answer else "")
+    def _failed(self, call: str, response: Answer) -> GitHubError:
+        status, headers, answer = response.status, response.headers, _refusal(response.data)
+        words = [answer.message, *(each.message or "" for each in answer.errors)] if answer else []
+        wait = limit_wait(status, headers, " ".join(words))
         if wait is not None and status < 500:
             return GitHubError(self._limited(wait), Trouble.LIMIT, status=status, wait=wait)
         said = f"{self._origin.host} answered {call} with {status} {responses.get(status, '')}"
@@ -225,8 +254,7 @@ class GitHubApi:
             return GitHubError(text, Trouble.STRANGE, status=status)
         details = [self._own(words) for words in (answer.message, *map(_spoken, answer.errors))]
         text = ": ".join([said, *filter(None, details)])
-        trouble = _TROUBLES.get(status, Trouble.REFUSED)
-        return GitHubError(text, trouble, status=status, complaints=tuple(answer.errors))
+        return GitHubError(text, trouble_of(status, answer.message), status=status, complaints=tuple(answer.errors))
 
     def _limited(self, wait: float) -> str:
         until = (datetime.now(UTC) + timedelta(seconds=wait)).astimezone()
@@ -235,23 +263,10 @@ class GitHubApi:
         )
         return text if self._token else f"{text}; a token has a limit of its own, which is far higher"
 
-    def _next(self, headers: Mapping[str, str]) -> str | None:
-        for link in headers.get("link", "").split(","):
-            target, _, kind = link.partition(";")
-            if 'rel="next"' in kind:
-                url = target.strip().strip("<>")
-                if not url.startswith(f"{self._base}/"):
-                    raise GitHubError(
-                        f"{self._origin.host} says that its next page is elsewhere: {self._own(url)}",
-                        Trouble.STRANGE,
-                    )
-                return url.removeprefix(self._base)
-        return None
-
-    def _decode(self, call: str, data: object, shape: type[T]) -> T:
+    def _decode(self, call: str, data: bytes, shape: type[T]) -> T:
         try:
-            return msgspec.convert(data, shape)
-        except msgspec.ValidationError as error:
+            return decode(data, shape)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise GitHubError(
                 f"{self._origin.host} answered {call} with something that is not GitHub's ({error});"
                 f" is {self._base} the address of its API?",
@@ -265,18 +280,28 @@ class GitHubApi:
         return scrubbed if len(scrubbed) <= 300 else f"{scrubbed[:297]}..."
 
 
-class _Refusal(msgspec.Struct):
+class _Said(msgspec.Struct):
     message: str
+
+
+class _Refusal(_Said):
     errors: list[Complaint] = []
 
 
-def _refusal(data: object) -> _Refusal | None:
+def _refusal(data: bytes) -> _Refusal | None:
     """GitHub's own way of saying no, or `None` where somebody else said it."""
-    for shape in (data, {"message": data.get("message")} if isinstance(data, dict) else None):
+    try:
+        refusal = decode(data, dict[str, Any])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    errors = refusal.get("errors")
+    told = errors if isinstance(errors, list) else [errors]  # at times a text, or several
+    spoken = [{"message": each} if isinstance(each, str) else each for each in told]
+    for said in (spoken, []):
         try:
-            return msgspec.convert(shape, _Refusal)
+            return msgspec.convert({"message": refusal.get("message"), "errors": said}, _Refusal)
         except msgspec.ValidationError:
-            continue  # `errors` is at times a text, or absent
+            continue
     return None
 
 
@@ -285,11 +310,28 @@ def _spoken(complaint: Complaint) -> str:
     return " ".join(word for word in words if word)
 
 
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None  # no shape fits it, so that it is reported where it was expected to be something
+def trouble_of(status: int, message: str) -> Trouble:
+    """What a refusal below 500 that is no rate limit means, by its status and GitHub's words."""
+    if status in (403, 451):
+        for words, trouble in _SAID.items():
+            if words in message.lower():
+                return trouble
+    return _TROUBLES.get(status, Trouble.REFUSED)
+
+
+def message_of(data: bytes) -> str:
+    """GitHub's words in a refusal; empty where there are none."""
+    answer = _refusal(data)
+    return answer.message if answer else ""
+
+
+def no_right_helps(trouble: Trouble) -> str:
+    """What to do where no right of a token would help, to be put behind an error's text; empty where one may."""
+    hints = {
+        Trouble.ARCHIVED: "; it is archived, which no token changes: let its owner unarchive it, or name another one",
+        Trouble.BLOCKED: "; GitHub has blocked it, which no token changes: ask its owner, or name another one",
+    }
+    return hints.get(trouble, "")
 
 
 def is_repo(text: str) -> bool:
@@ -301,54 +343,13 @@ def checked_api_url(text: str) -> str:
     """The base URL of an API, without a slash at its end.
 
     Raises:
-        ConfigError: It is not an http(s) URL with a host and without a user, query or fragment.
+        ConfigError: It is not an http(s) URL with a host and without a user, query or fragment; or not https, and on
+            another computer.
     """
     parts = urlsplit(text) if is_web_url(text) else None
     if parts is None or parts.username is not None or parts.query or parts.fragment:
         shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # its password is nobody's business
         raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {shown!r}")
+    if not is_safe_url(text):
+        raise ConfigError(f"expected https://, as all can read along where a token goes by http://, got {text!r}")
     return text.rstrip("/")
-
-
-def _connect(base: str, token: Token | None, pause: float) -> Any:
-    from github import Auth, Github
-
-    return Github(
-        auth=Auth.Token(token.reveal()) if token else None,
-        base_url=base,
-        user_agent=USER_AGENT,
-        seconds_between_requests=0,
-        seconds_between_writes=pause,
-    )
-
-
-def _reads_again() -> Retry:
-    from urllib3.util.retry import Retry
-
-    return Retry(
-        total=2,
-        connect=0,
-        read=1,
-        other=0,
-        allowed_methods={"GET", "HEAD"},
-        status_forcelist={500, 502, 503, 504},
-        backoff_factor=0.5,
-        raise_on_status=False,
-        respect_retry_after_header=False,
-    )
-
-
-def _line(base: str, timeout: float) -> Any:
-    """A connection that leaves it to us to follow redirects: the library forgets the query, and never gives up."""
-    from github.Requester import HTTPRequestsConnectionClass, HTTPSRequestsConnectionClass
-
-    parts = urlsplit(base)
-    kind: Any = HTTPSRequestsConnectionClass if parts.scheme == "https" else HTTPRequestsConnectionClass
-
-    class Line(kind):  # type: ignore[misc] # one of the two, which are alike and not related
-        def getresponse(self) -> Any:
-            answer = super().getresponse()
-            answer.status = 308 if answer.status == 301 else answer.status
-            return answer
-
-    return Line(parts.hostname, parts.port, retry=_reads_again(), timeout=timeout)

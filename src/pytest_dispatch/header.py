@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.base import Listing
 
 ANNOUNCING = 4.0  # seconds that the line waits for the name under which the lab is announced
+LEFT_OUT = 8  # of those that are no workloads although they look so, that are named
 SHOWN = 3  # addresses that the line names at most
 
 
@@ -37,9 +38,17 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
         facts += ["resumed" if resumed else "nothing to resume"] * settings.plan.resume
         if settings.plan.announce:
             facts.append(f"mDNS {_announced(client, session)}")
-    if settings.issues and settings.plan.token is None:
-        facts.append("no token: issues are not filed")
+    if settings.issues:
+        filed = settings.plan.token is not None
+        facts.append(f"issues to {settings.plan.issues_repo}" if filed else "no token: issues are not filed")
     return f"dispatch: {plain_line('; '.join(facts), 400)}"
+
+
+def left_out(listing: Listing) -> list[str]:
+    """A line for each of those that look like workloads and are none, as far as there are not too many."""
+    lines = [f"dispatch: left out: {plain_line(f'{name}: {why}', 400)}" for name, why in listing.left_out]
+    more = len(lines) - LEFT_OUT
+    return lines if more <= 0 else [*lines[:LEFT_OUT], f"dispatch: left out: … and {more} more"]
 
 
 def _kinds(listing: Listing) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def pytest_dispatch_workloads(config: pytest.Config, workloads: list[Workload]) -> None:
     """Add, change, remove or reorder workloads in place, before items are made of them.
 
+    To return another list is refused.
+
     Called once, where the source is listed (with pytest-xdist: on the controller).
 
     Args:

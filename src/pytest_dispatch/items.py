@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.model import Case, Outcome, Workload
-from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Workload
+from pytest_dispatch.core.plain import node_name, plain_line, shown, shown_wrapped
 from pytest_dispatch.desk import DESK, Desk, has_booted
-from pytest_dispatch.kinds import Expect, mark_of
+from pytest_dispatch.kinds import mark_of
+from pytest_dispatch.marks import wanted_by
 from pytest_dispatch.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.report.markdown import durations
-from pytest_dispatch.server.wire import Wanted
+from pytest_dispatch.report.timeline import late_reports
+from pytest_dispatch.unprinted import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.wire import RunView
 
+LATE = "dispatch_late_report"  # the fact that says so
+
 _BAD = {Outcome.FAILED, Outcome.ERROR}
-_MARK_TAKES = {"expect", "workload"}
+
+
+@dataclass(slots=True)
+class _Cases:
+    """What an item has shown of its workload's cases.
+
+    Attributes:
+        subtests: How many were shown as sub-tests.
+        failed: How many of those failed.
+        further: Those beyond.
+        shown: The one that is shown at the moment.
+    """
+
+    subtests: int = 0
+    failed: int = 0
+    further: list[Told] = field(default_factory=list)
+    shown: Told | None = None
 
 
 class DispatchItem(pytest.Function):
     """One workload."""
 
     workload: Workload
-    duration_of_case: float | None = None
+    cases: _Cases
+    seen_to_the_end: bool = False
 
     def setup(self) -> None:
         """Set the fixtures up, then wait until the workload runs."""
@@ -43,6 +63,17 @@ class DispatchItem(pytest.Function):
         view = desk.wait(self.nodeid, has_booted)
         if never_booted(view.run):
             raise_outcome(desk.settled(self.nodeid))
+
+    def runtest(self) -> None:
+        """Have pytest call the body, and let it pass only if that saw the workload's outcome.
+
+        Raises:
+            LabFault: The body was left early, as by the end of a debugger's input, or never called.
+        """
+        self.seen_to_the_end = False
+        super().runtest()
+        if not self.seen_to_the_end:
+            raise LabFault("its test ended before the workload had an outcome: a debugger or another plugin ended it")
 
     def teardown(self) -> None:
         """Wait until the machine is let go, or let it go, and note the facts for reports."""
@@ -56,7 +87,7 @@ class DispatchItem(pytest.Function):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where the item comes from, and how it is called above a failure; pytest shows both."""
         # the last must not end the node id: pytest would take it for a Python name, and show its dots as colons
-        source = self.nodeid.partition("::")[0]
+        source = desk_of(self).listing.name
         return self.config.rootpath / source, 0, f"{source}: {self.name}"
 
 
@@ -65,25 +96,60 @@ def dispatch(request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
     _call(request.node, subtests)
 
 
-# pytest asks for it for each item anew, and finds it here: of ten thousand items, that takes a tenth of the time
-dispatch.__signature__ = inspect.signature(dispatch)  # type: ignore[attr-defined]
+class DispatchCollector(pytest.Module):
+    """The workloads of one source, as the tests of a module.
 
+    To pytest they are functions of a module: so fixtures of all scopes, parameters, and plugins that look at an item's
+    module or repeat tests work as with every other test.
+    """
 
-class DispatchCollector(pytest.Collector):
-    """The workloads of one source."""
+    @classmethod
+    def of(cls, session: pytest.Session) -> DispatchCollector:
+        """Return the collector of the source that the session's desk lists."""
+        # its path is where the conftest.py files are whose hooks hold for workloads; a release has no path of its own
+        name, path = desk_of(session).listing.name, session.config.rootpath
+        collector: DispatchCollector = cls.from_parent(session, path=path, name=name, nodeid=name)
+        module = ModuleType(name, cls.__doc__)
+        module.__file__ = str(path / name)
+        collector.obj = module
+        return collector
+
+    def istestfunction(self, obj: object, name: str) -> bool:  # noqa: ARG002 - pytest's signature
+        """Say that the body of all items is one, whatever names the ini file wants tests to have."""
+        return obj is dispatch
 
     def collect(self) -> Iterable[pytest.Item]:
-        """An item for each workload that the command line wants."""
-        desk = desk_of(self)
-        for workload in desk.listing.workloads:
-            if desk.wanted is None or workload.name in desk.wanted:
-                yield self._item(workload)
+        """Return an item for each workload that the command line wants, and for each parameter set of one.
 
-    def _item(self, workload: Workload) -> DispatchItem:
-        item: DispatchItem = DispatchItem.from_parent(self, name=workload.name, callobj=dispatch)
-        item.workload = workload
+        Raises:
+            pytest.Collector.CollectError: The command line names a parameter set that there is not, or another plugin
+                makes items of its own.
+        """
+        desk = desk_of(self)
+        items = [item for workload in desk.listing.workloads if desk.wants(workload) for item in self._items(workload)]
+        if desk.wanted is None:
+            return items
+        chosen = [item for item in items if desk.wanted & {item.workload.name, item.originalname, item.name}]
+        found = {name for item in chosen for name in (item.workload.name, item.originalname, item.name)}
+        for name in sorted(desk.wanted - found):
+            raise self.CollectError(f"not found: {self.nodeid}::{name} (it has: {', '.join(i.name for i in items)})")
+        return chosen
+
+    def _items(self, workload: Workload) -> list[DispatchItem]:
+        """Have pytest make items as of any function, with the parameters that plugins and fixtures give it."""
+        name = node_name(workload.name)
+        setattr(self.obj, name, dispatch)
+        made = self.ihook.pytest_pycollect_makeitem(collector=self, name=name, obj=dispatch)
+        return [self._own(item, workload) for item in made or ()]
+
+    def _own(self, made: pytest.Item, workload: Workload) -> DispatchItem:
+        if type(made) is not pytest.Function:
+            raise self.CollectError(f"{workload.name}: expected an item of pytest's own, got another plugin's {made!r}")
+        made.__class__ = DispatchItem  # pytest cannot be told which class to make
+        item = cast("DispatchItem", made)
+        item.workload, item.cases = workload, _Cases()
         item.add_marker(f"dispatch_{mark_of(workload)}")
-        item.extra_keyword_matches.update(workload.labels)
+        item.extra_keyword_matches.update({workload.name, *workload.labels})
         return item
 
 
@@ -98,16 +164,15 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
     Bad cases are shown last: a verdict hook or a further attempt may yet turn the run into a pass, and pytest fails
     every item that has a failed sub-test.
     """
-    desk, seen, bad = desk_of(item), 0, []
+    desk, seen, bad = desk_of(item), dict[int, int](), list[Case]()
+    item.cases = _Cases()
     while True:
-        view = desk.wait(item.nodeid, _news_since(seen))
-        cases = _cases(view)
-        for case in cases[seen:]:
+        view = desk.wait(item.nodeid, _news_since(sum(seen.values())))
+        for case in _fresh(view, seen):
             if case.outcome in _BAD:
                 bad.append(case)
             else:
                 _show(item, subtests, case)
-        seen = len(cases)
         if view.run.outcome is not None:
             break
     with suppress(WorkloadFailed):  # with -x a failed sub-test ends the item, before its whole story is told
@@ -115,31 +180,60 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
             _show(item, subtests, case, view.run.outcome)
     if view.run.outcome is not Outcome.PASSED:
         raise_outcome(desk.settled(item.nodeid))
+    item.seen_to_the_end = True
 
 
 def _news_since(seen: int) -> Callable[[RunView], bool]:
-    return lambda view: view.run.outcome is not None or len(_cases(view)) > seen
+    """Whether more reports have come than were seen, or no more can."""
+    return lambda view: view.run.outcome is not None or sum(len(_in_time(a)) for a in view.run.attempts) > seen
 
 
-def _cases(view: RunView) -> list[Case]:
-    """Cases of all attempts: what an earlier attempt said is not taken back by a later one."""
-    return [case for a in view.run.attempts for r in a.reports if not r.late for case in r.cases]
+def _fresh(view: RunView, seen: dict[int, int]) -> Iterator[Case]:
+    """The cases of reports beyond those `seen`, by attempt, which is moved on.
+
+    Cases of all attempts: what an earlier attempt said is not taken back by a later one.
+    """
+    for attempt in view.run.attempts:
+        reports = _in_time(attempt)
+        for report in reports[seen.get(attempt.number, 0) :]:
+            yield from report.cases
+        seen[attempt.number] = len(reports)
+
+
+def _in_time(attempt: Attempt) -> list[Report]:
+    return [report for report in attempt.reports if not report.late]
 
 
 def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Outcome = Outcome.FAILED) -> None:
     """Show a case as a sub-test; a bad one is skipped where the run, as `decided`, has not failed."""
-    item.duration_of_case = case.duration
+    told, cases = _told(case, decided), item.cases
+    if cases.subtests == SUBTESTS:
+        cases.further.append(told)
+        return
+    name, outcome, _, text = cases.shown = told
+    cases.subtests += 1
+    cases.failed += outcome == "failed"
     try:
-        with subtests.test(plain_line(case.name)):
-            message = plain(case.message).strip()
-            if case.outcome in _BAD and decided is not Outcome.FAILED:
-                pytest.skip(f"{case.outcome}, but the run is {decided}{f': {message}' if message else ''}")
-            if case.outcome is Outcome.SKIPPED:
-                pytest.skip(message or "the workload skipped it")
-            if case.outcome in _BAD:
-                raise WorkloadFailed(message or f"the case {case.outcome}", pytrace=False)
+        with subtests.test(name):
+            if outcome == "skipped":
+                pytest.skip(beginning(text))
+            if outcome == "failed":
+                raise WorkloadFailed(beginning(text), pytrace=False)
     finally:
-        item.duration_of_case = None
+        cases.shown = None
+
+
+def _told(case: Case, decided: Outcome) -> Told:
+    """A case as pytest tells it, for a run that was decided like this."""
+    name, message = plain_line(case.name), shown(case.message).strip()
+    if case.outcome in _BAD and decided is not Outcome.FAILED:
+        why = f": {shown_wrapped(message)}" if message else ""
+        return name, "skipped", case.duration, f"{case.outcome}, but the run is {decided}{why}"
+    if case.outcome is Outcome.SKIPPED:
+        return name, "skipped", case.duration, shown_wrapped(message) or "the workload skipped it"
+    if case.outcome in _BAD:
+        return name, "failed", case.duration, message or f"the case {case.outcome}"
+    return name, "passed", case.duration, ""
 
 
 def note_facts(item: pytest.Item, view: RunView) -> None:
@@ -155,6 +249,7 @@ def note_facts(item: pytest.Item, view: RunView) -> None:
     ]
     facts += [(f"dispatch_seconds_{state}", round(seconds, 3)) for state, seconds in durations(run)]
     facts += [("dispatch_issue", url) for url in view.issues]
+    facts += [(LATE, late) for late in late_reports(run)]
     others = [fact for fact in item.user_properties if not fact[0].startswith("dispatch_")]
     item.user_properties[:] = others + [fact for fact in facts if fact[1] != ""]
 
@@ -166,19 +261,38 @@ class DispatchReports:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A lab fault found during the call is an error, as one found during setup is."""
+        """Make a lab fault an error in whichever phase it was found, also where a failure is expected (`xfail`)."""
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None
-        if call.when == "call" and isinstance(error, LabFault):
-            report.when = "setup"
+        if call.excinfo is not None and isinstance(error, LabFault):
+            if call.when == "call":
+                report.when = "setup"
+            report.longrepr = call.excinfo.getrepr(style="value", chain=False)
+            report.outcome = "failed"
+            vars(report).pop("wasxfail", None)
         if isinstance(error, LabFault | WorkloadFailed):
             _locate(report, item, str(error))
         if isinstance(item, DispatchItem):
             if isinstance(report.longrepr, tuple):
                 report.longrepr = (item.nodeid, 1, report.longrepr[2])  # a skip
-            if item.duration_of_case is not None:
-                report.duration = item.duration_of_case
+            _measure(report, item.cases)
         return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Count failed cases that are not printed."""
+        return (FURTHER, "", "") if is_quiet(report) else None
+
+
+def _measure(report: pytest.TestReport, cases: _Cases) -> None:
+    """Give a sub-test's report the duration of its case, and let what is not printed go with the reports."""
+    if cases.shown is None:
+        attach(report, Unprinted(cases=cases.further))
+        cases.further = []
+        return
+    _, outcome, report.duration, text = cases.shown
+    whole = text if beginning(text) != text else ""
+    attach(report, Unprinted(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
 
 
 def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
@@ -188,54 +302,28 @@ def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
         crash.path, crash.lineno, crash.message = item.nodeid, 1, text.partition("\n")[0]
 
 
-def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
-    """What an item asks the lab for.
-
-    Raises:
-        ConfigError: Its `dispatch` mark says or expects what there is not.
-    """
-    mark = item.get_closest_marker("dispatch")
-    for strange in sorted(mark.kwargs.keys() - _MARK_TAKES) if mark else ():
-        raise ConfigError(f"mark dispatch: expected {' or '.join(sorted(_MARK_TAKES))}, got {strange}=")
-    given = mark.kwargs.get("expect") if mark else None
-    if given is None:
-        return Wanted(key=item.nodeid, workload=workload)
-    if given not in list(Expect):
-        raise ConfigError(f"mark dispatch: expected expect= one of {', '.join(Expect)}, got {given!r}")
-    return Wanted(key=item.nodeid, workload=replace(workload, expect=Expect(given)))
-
-
-def may_be_left_out(item: pytest.Item) -> bool:
-    """Whether marks may keep pytest from running the item; if it is run after all, it asks for its workload itself."""
-    unrun = [mark for mark in item.iter_markers("xfail") if mark.kwargs.get("run") is False]
-    return any(map(_may_apply, [*item.iter_markers("skip"), *item.iter_markers("skipif"), *unrun]))
-
-
-def _may_apply(mark: pytest.Mark) -> bool:
-    """Whether one of its conditions may hold: those that are text are pytest's to judge."""
-    conditions = (mark.kwargs["condition"],) if "condition" in mark.kwargs else mark.args
-    return mark.name == "skip" or not conditions or any(condition is not False for condition in conditions)
-
-
 def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
     """Ask for an item's workload, unless that was done when all items were collected.
 
     Raises:
-        pytest.fail.Exception: It cannot be asked for.
+        LabFault: It cannot be asked for.
     """
     if not any(name == "dispatch_workload" for name, _ in item.user_properties):  # not so where it is run again
         item.user_properties.append(("dispatch_workload", workload.name))  # also where the lab can tell nothing
     if item.nodeid in desk.runs:
         return
-    try:
-        wanted = wanted_by(item, workload)
-    except ConfigError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None  # or pytest shows it twice
     with desk.faults():
-        desk.submit([wanted])
+        desk.submit([wanted_by(item, workload)])
 
 
-def named_workload(item: pytest.Item) -> str:
-    """Name of the workload that the item's `dispatch` mark names, empty where it names none."""
-    mark = item.get_closest_marker("dispatch")
-    return str((mark.args or [mark.kwargs.get("workload", "")])[0]) if mark else ""
+def use_fixture(item: pytest.Item) -> None:
+    """Have a marked test use `dispatch_workload`, unless it does or is a workload itself.
+
+    Raises:
+        pytest.UsageError: It takes no fixtures.
+    """
+    fixtures = getattr(item, "fixturenames", None)
+    if fixtures is None:
+        raise pytest.UsageError(f"{item.nodeid}: mark dispatch: expected a test that takes fixtures; remove the mark")
+    if not isinstance(item, DispatchItem) and "dispatch_workload" not in fixtures:
+        fixtures.append("dispatch_workload")

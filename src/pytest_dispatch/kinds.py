@@ -156,7 +156,13 @@ def kind_of(content_type: str) -> str | None:
 
 def kind_by_suffix(suffix: str) -> str | None:
     """The kind of a file whose name ends so, in any case, or `None`: for sources that know no content types."""
-    return next((media.kind for media in known().values() if media.suffix == suffix.lower()), None)
+    media = media_by_suffix(suffix)
+    return media.kind if media is not None else None
+
+
+def media_by_suffix(suffix: str) -> Media | None:
+    """What a file whose name ends so is meant to be, in any case."""
+    return next((media for media in known().values() if media.suffix == suffix.lower()), None)
 
 
 def served_as(kind: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 SECONDARY_WAIT = 60.0  # seconds; what GitHub asks for where a secondary limit names no time
+
+#: How GitHub says, in its own words, that somebody was too fast; the last is that of older servers.
+_LIMITED = ("rate limit", "submitted too quickly", "blocked from content creation", "abuse detection")
 
 _LONGEST_WAIT = 7 * 86400.0  # seconds; whoever asks for more means nothing by it
 
@@ -54,6 +58,19 @@ class Origin(NamedTuple):
         return cls(parts.scheme, parts.hostname or "", port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a name or an address, is this computer and no other (RFC 6761, section 6.3)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def is_safe_url(text: str) -> bool:
+    """Whether it can be asked for without anybody else reading along: by https, or on this computer."""
+    return is_web_url(text) and (Origin.of(text).scheme == "https" or is_loopback(Origin.of(text).host))
+
+
 def is_web_url(text: str) -> bool:
     """Whether it is an http(s) URL that can be asked for: with a host, and no impossible port."""
     try:
@@ -81,7 +98,7 @@ def reason_of(error: BaseException, timeout: float) -> str:
 
 def _is_wrapper(error: BaseException) -> bool:
     """Whether an error is a library's, made of a plain `OSError` that says more."""
-    return type(error).__module__.partition(".")[0] in ("requests", "urllib3", "httpcore", "httpx")
+    return type(error).__module__.partition(".")[0] in ("httpcore", "httpx")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -101,9 +118,10 @@ def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> fl
 
     See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api: after an exceeded
     limit comes 403 or 429, with `retry-after`, else with `x-ratelimit-remaining: 0` and the time of the
-    reset, else only in words.
+    reset, else only in words. What was written too fast may also be refused as if it were wrong: 422, in words.
     """
-    if status not in (403, 429) and status < 500:
+    limited = status == 429 or any(words in message.lower() for words in _LIMITED)
+    if status < 500 and not (status in (403, 429) or (status == 422 and limited)):
         return None
     after = headers.get("retry-after", "")
     if after.isdecimal():
@@ -114,7 +132,6 @@ def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> fl
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
         # One second more, as it is not said when in that second it lifts.
         return min(max(0.0, float(reset) - _server_time(headers)) + 1.0, _LONGEST_WAIT)
-    limited = status == 429 or "rate limit" in message.lower()
     return SECONDARY_WAIT if limited else None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_dispatch.core.model import Outcome, Run
-from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.core.plain import plain_line, shown, shown_wrapped
 from pytest_dispatch.report.timeline import explain
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ class WorkloadFailed(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     __module__ = "builtins"  # as pytest's own outcomes do: shown by its bare name
 
 
-class LabFault(pytest.fail.Exception):  # type: ignore[misc, name-defined]
-    """The lab's fault: an error, in whichever phase it was found."""
+class LabFault(pytest.fail.Exception.__mro__[1]):  # type: ignore[misc, name-defined]
+    """The lab's fault, or the test's: an error, in whichever phase it was found.
+
+    No `pytest.fail.Exception`, by which other plugins tell failures from errors. As that, and unlike an `Exception`, no
+    test catches it by chance: both have the same base.
+    """
 
     __module__ = "builtins"
 
@@ -38,12 +42,12 @@ def raise_outcome(view: RunView) -> None:
     """
     run = view.run
     if run.outcome is Outcome.SKIPPED:
-        pytest.skip(plain_line(run.reason) or "the workload skipped itself")
+        pytest.skip(shown_wrapped(plain_line(run.reason)) or "the workload skipped itself")
     text = told(view)
     if run.outcome is Outcome.FAILED:
         raise WorkloadFailed(text, pytrace=False)
     if run.outcome is Outcome.ERROR:
-        raise LabFault(text, pytrace=False)
+        raise LabFault(text)
 
 
 def told(view: RunView, why: str = "") -> str:
@@ -54,7 +58,7 @@ def told(view: RunView, why: str = "") -> str:
         why: In place of the lab's reason.
     """
     run = replace(view.run, reason=why) if why else view.run
-    return plain(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
+    return shown(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
 
 
 def never_booted(run: Run) -> bool:

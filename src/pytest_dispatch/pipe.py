@@ -26,7 +26,8 @@ class Blueprint:
         api_url: Address of its API.
         issues_repo: Where this session's issues are filed; empty for nowhere.
         host: Where it listens, with `port` (0 for a free one) and `path`.
-        allow: Networks whose machines may ask; empty for all.
+        allow: Networks whose machines may ask; empty for all, or for none but its own where it has some.
+        boot_tools: Tools that machines boot by, and not only people look with.
         announce: By mDNS.
         db: The journal's file, or the URL of a database.
         cache_limit: In bytes.
@@ -45,6 +46,7 @@ class Blueprint:
     db: str = field(repr=False)  # a database's URL may hold a password
     cache: Path
     cache_limit: int
+    boot_tools: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,15 @@ OPTIONS = (
     Option(
         "--dispatch-allow",
         "CIDR",
-        "Only machines of this network may boot or report; may be given again (default: all)",
+        "Only machines of this network may boot or report; may be given again (default: all, or with --dispatch-machine"
+        " none but those)",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-boot-tool",
+        "TOOL",
+        "Machines boot by this tool here, and not only people look with it: curl, wget; may be given again (default:"
+        " none, what such tools ask for takes no workload)",
         "linelist",
     ),
     Option(
@@ -187,6 +195,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         hide_secrets(early_config, args)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """See to reports before other plugins register what looks at them, as allure-pytest does when it is configured."""
+    if asked_for(config):
+        from pytest_dispatch.items import DispatchReports
+
+        config.pluginmanager.register(DispatchReports(), "dispatch-reports")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, and come to life if a repository or a folder was asked for."""
     for mark in MARKS:
@@ -197,6 +214,20 @@ def pytest_configure(config: pytest.Config) -> None:
         activate(config)
     elif not config.getoption("help", False):
         _refuse_unused(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each test with the mark use the fixture, so that none passes whose workload was not booted.
+
+    Raises:
+        pytest.UsageError: A marked item takes no fixtures.
+    """
+    for item in items:
+        if item.get_closest_marker("dispatch") is not None:
+            from pytest_dispatch.items import use_fixture
+
+            use_fixture(item)
 
 
 def asked_for(config: pytest.Config) -> bool:

@@ -2,7 +2,8 @@
 
 A process of its own, so that machines are served whatever Python tests, plugins and pytest itself do meanwhile with
 their interpreter; and so that both have a processor. One thread hears what pytest says, and whether it is there: if it
-is not, the process ends at once, whatever else it is doing. Whoever goes on with the session need not wait for it.
+is not, the process says goodbye to the network and ends, within a second or so and whatever else it is doing. Whoever
+goes on with the session need not wait for it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -68,6 +70,7 @@ def main(handle: int, parent: int, state: str, path: list[str]) -> NoReturn:
 def _serve(pipe: _Pipe) -> None:
     order = pipe.order()
     lab = EmbeddedLab(order.plan)
+    pipe.orphaned = lab.say_goodbye
     try:
         lab.start(order.source)
     except DispatchError as error:
@@ -89,7 +92,11 @@ def _kind_of(error: DispatchError) -> str:
 
 
 class _Pipe:
-    """The lab's end; may be written to from any thread, and keeps none waiting that has only something to log."""
+    """The lab's end; may be written to from any thread, and keeps none waiting that has only something to log.
+
+    Attributes:
+        orphaned: Called when pytest is gone, before the process ends; has to return.
+    """
 
     def __init__(self, connection: Connection, parent: int, state: str) -> None:
         self._connection = connection
@@ -99,6 +106,7 @@ class _Pipe:
         # Its `put` may be interrupted by another one: garbage that is collected in it may have something to log.
         self._unsaid: SimpleQueue[object] = SimpleQueue()
         self._left_out = 0
+        self.orphaned: Callable[[], None] = lambda: None
         threading.Thread(target=self._listen, name="dispatch-listener", daemon=True).start()
         threading.Thread(target=self._speak, name="dispatch-speaker", daemon=True).start()
 
@@ -149,6 +157,7 @@ class _Pipe:
             while os.getppid() == self._parent:
                 if self._connection.poll(LOOK):
                     self._said.put(self._connection.recv())
+        self.orphaned()
         shutil.rmtree(self._state, ignore_errors=True)
         os._exit(1)
 

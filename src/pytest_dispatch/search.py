@@ -1,15 +1,18 @@
 """Where a booted workload finds its server: in the EFI variables that it was booted by, else on the local network.
 
-Standard library alone, so that `beacon` starts fast; zeroconf is imported when the network is searched.
+Standard library alone, so that `beacon` starts fast; zeroconf is imported when the network is searched. Which server
+took the boot message is noted until the machine is reset, so that the report goes there too.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import queue
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -31,6 +34,8 @@ _MOST = 65536  # bytes of a variable; firmware keeps them far smaller
 _MAC, _URI = (0x03, 0x0B), (0x03, 0x18)  # messaging device path nodes, UEFI 2.10, sections 10.3.4.11 and .23
 _END = 0x7F
 _RESOLVE = 3.0  # seconds for the addresses of a server that was announced
+_NAMES = 32  # servers of which the addresses are asked for in one search
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each reset
 
 
 def is_url(text: str) -> bool:
@@ -45,6 +50,41 @@ def is_url(text: str) -> bool:
 def without_query(url: str) -> str:
     """The URL as it may be shown: its query holds the machine's token."""
     return url.partition("?")[0]
+
+
+def remember(url: str) -> None:
+    """Note which server took the boot message; where nothing can be written, each search begins anew."""
+    with suppress(OSError):
+        note = _note_file()
+        note.touch(0o600)  # the URL may hold the machine's token
+        note.write_text(url)
+
+
+def remembered() -> str:
+    """The server that took the boot message, if that is noted."""
+    with suppress(OSError, UnicodeError):
+        url = _note_file().read_text()
+        return url if is_url(url) else ""
+    return ""
+
+
+def forget() -> None:
+    """Drop the note: a workload that says anew that it runs may have found another server."""
+    with suppress(OSError):
+        _note_file().unlink()
+
+
+def _note_file() -> Path:
+    """In a folder that nobody else may write to; named for this run of the system, so that an old note counts no more.
+
+    Raises:
+        OSError: There is none.
+    """
+    folder = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
+    folder = os.environ.get("DISPATCH_RUN") or folder  # the former for tests
+    if not folder:
+        raise FileNotFoundError
+    return Path(folder, f"dispatch-beacon-{_BOOT_ID.read_text().strip()}")
 
 
 def boot_urls(folder: Path, note: Note) -> list[str]:
@@ -145,22 +185,27 @@ def announced_urls(seconds: float, note: Note, interfaces: Sequence[str] | None 
 
 def _services(network: Zeroconf, deadline: float, note: Note) -> Iterator[ServiceInfo]:
     """Services as they are announced, each with its addresses."""
-    from zeroconf import Error, ServiceBrowser, ServiceStateChange
+    from zeroconf import DNSQuestionType, Error, ServiceBrowser, ServiceStateChange
 
     names: queue.SimpleQueue[str] = queue.SimpleQueue()
+    # By multicast, as RFC 6762, section 15.1, has it: another program on this computer may share the port, and only one
+    # of the two gets what is answered to the computer alone.
+    how = DNSQuestionType.QM
 
     def changed(name: str, state_change: ServiceStateChange, **_: object) -> None:
         if state_change is not ServiceStateChange.Removed:
             names.put(name)
 
-    ServiceBrowser(network, SERVICE, handlers=[changed])
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            name = names.get(timeout=left)
+    ServiceBrowser(network, SERVICE, handlers=[changed], question_type=how)
+    heard: set[str] = set()
+    while len(heard) < _NAMES:
+        try:  # what was heard in time has its turn also if one before it took long
+            name = names.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return
+        heard.add(name)
         try:
-            info = network.get_service_info(SERVICE, name, timeout=round(1000 * min(left, _RESOLVE)))
+            info = network.get_service_info(SERVICE, name, round(1000 * _RESOLVE), how)
         except Error as error:  # anybody on the network may announce a name that is none
             note(f"mDNS: {error}")
             continue
@@ -172,14 +217,14 @@ def urls_of(info: ServiceInfo, *, everywhere: bool) -> Iterator[str]:
     """Where a server that was announced can be reached.
 
     Args:
-        info: What was announced; `path` in its TXT record is the path.
+        info: What was announced; `path` in its TXT record is the path. Link-local addresses are taken where it has no
+            other, as on a cable from one computer to another.
         everywhere: Take loopback addresses too.
     """
     path = (info.properties.get(b"path") or PATH.encode()).decode("utf-8", "replace")
     path = quote(path if path.startswith("/") else f"/{path}", safe="/%?=&")
-    for text in info.parsed_addresses():
-        address = ipaddress.ip_address(text)
-        if (address.is_loopback and not everywhere) or address.is_link_local or address.is_unspecified:
-            continue
+    found = [ipaddress.ip_address(text) for text in info.parsed_scoped_addresses()]
+    usable = [each for each in found if not each.is_unspecified and (everywhere or not each.is_loopback)]
+    for address in [each for each in usable if not each.is_link_local] or usable:
         host = f"[{address}]" if address.version == 6 else str(address)
         yield f"http://{host}:{info.port}{path}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,22 +14,24 @@ from pytest_dispatch.caselog import CaseLog
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Run, Workload
-from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.plain import LONGEST_NAME, is_name, node_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
-from pytest_dispatch.header import header
+from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.items import DispatchReports
 from pytest_dispatch.kinds import BUILT_IN, known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.terminal import TerminalDisplay
-from pytest_dispatch.watcher import Watcher
+from pytest_dispatch.unprinted import take_off
+from pytest_dispatch.watcher import Watcher, what_hook_raised
 from pytest_dispatch.xdist import DispatchNodes, DispatchWorker
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_dispatch.embedded import EmbeddedLab
     from pytest_dispatch.pipe import Stopped
     from pytest_dispatch.process import LabProcess
@@ -46,7 +47,6 @@ def activate(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: An option or an ini key cannot be used.
     """
-    config.pluginmanager.register(DispatchReports(), "dispatch-reports")
     with _usage_errors():
         for kind in sorted(known().keys() - {media.kind for media in BUILT_IN}):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
@@ -79,6 +79,7 @@ class DispatchSession:
         self._cut_off = False
         self._end: Stopped | None = None
         self._cases = CaseLog()
+        self._further: list[str] = []
 
     # Beginning
 
@@ -108,10 +109,14 @@ class DispatchSession:
 
             listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
         workloads = list(listing.workloads)
-        with _hook_errors("pytest_dispatch_workloads"):
-            self._config.hook.pytest_dispatch_workloads(config=self._config, workloads=workloads)
-        _check_workloads(workloads)
-        return Listing(name=settings.folder_name or listing.name, workloads=tuple(workloads))
+        hook = self._config.hook.pytest_dispatch_workloads
+        with _hook_errors(hook):
+            answers = hook(config=self._config, workloads=workloads)
+        _check_workloads(workloads, answers)
+        names = {workload.name for workload in workloads}  # of which a hook may have added some
+        left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
+        name = settings.folder_name or node_name(listing.name)
+        return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
         from pytest_dispatch.client import LabClient  # and with it an HTTP client: not for those who only look
@@ -137,7 +142,9 @@ class DispatchSession:
         desk.mirror = Mirror()
         self._watcher = Watcher(self._config, client, opened.id, request, self._display, desk.mirror)
         self._watcher.start()
-        self._config.pluginmanager.register(DispatchNodes(desk, lab.token), "dispatch-nodes")
+        nodes = DispatchNodes(desk, lab.token)
+        self._config.pluginmanager.register(nodes, "dispatch-nodes")
+        self._config.add_cleanup(nodes.close)
 
     def pytest_report_header(self) -> list[str]:
         """One line: source, how many of each kind, where machines boot from; another if the journal was damaged."""
@@ -146,7 +153,7 @@ class DispatchSession:
             return []
         with _usage_errors(), _explained(self._lab):
             line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
-        return [line, *filter(None, [self._damage])]
+        return [line, *left_out(desk.listing), *filter(None, [self._damage])]
 
     # Under way
 
@@ -157,8 +164,11 @@ class DispatchSession:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather what the JUnit file of sub-tests needs."""
+        rest = take_off(report)
+        if rest.cases:
+            self._further.append(f"{report.nodeid}: {len(rest.cases):,} further cases: see --dispatch-junit")
         if self._settings.junit:
-            self._cases.add(report)
+            self._cases.add(report, rest)
 
     # End
 
@@ -199,7 +209,7 @@ class DispatchSession:
 
     def _write_cases(self, path: Path) -> None:
         try:
-            self._facts.append(self._cases.write(path))
+            self._facts.append(self._cases.write(path, self._display.runs()))
         except LabError as error:
             self._troubles.append(str(error))
 
@@ -212,8 +222,12 @@ class DispatchSession:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say; with `-q` only what should not have been."""
-        troubles = [*filter(None, [self._damage]), *self._troubles, *(self._watcher.troubles if self._watcher else [])]
-        lines = [*self._facts, *troubles] if self._config.get_verbosity() >= 0 else troubles
+        of_hooks = self._watcher.troubles if self._watcher else []
+        troubles = [*filter(None, [self._damage]), *self._display.notices(), *self._troubles, *of_hooks]
+        if self._config.get_verbosity() >= 0:
+            lines = [*self._facts, *self._further, *troubles]
+        else:  # there was no header to tell what was left out
+            lines = [*(left_out(self._desk.listing) if self._desk is not None else ()), *troubles]
         if lines:
             terminalreporter.section("dispatch")
             for line in lines:
@@ -290,7 +304,7 @@ def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
 
 
 @contextmanager
-def _hook_errors(hook: str) -> Iterator[None]:
+def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
     """What a user's hook raises is told in one line that says where; but those who want pytest to end have their way.
 
     Raises:
@@ -301,17 +315,21 @@ def _hook_errors(hook: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, pytest.exit.Exception, pytest.UsageError, DispatchError):
         raise
     except BaseException as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        what = plain_line(f"{type(error).__name__}: {error}", 400)
-        raise ConfigError(f"{hook} raised {what} ({place.filename}, line {place.lineno})") from error
+        raise ConfigError(what_hook_raised(hook, error)) from error
 
 
-def _check_workloads(workloads: Iterable[object]) -> None:
-    """Refuse what no items can be made of, which a release or a hook may have brought.
+def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> None:
+    """Refuse what no items can be made of, which a release or a hook may have brought, and what a hook says in vain.
 
     Raises:
         ConfigError: Names it, and what was expected.
     """
+    for answer in answers:
+        if answer is not workloads:
+            raise ConfigError(
+                f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
+                " write workloads[:] = …"
+            )
     names = set()
     for workload in workloads:
         if not isinstance(workload, Workload):

@@ -131,7 +131,7 @@ def read_settings(config: pytest.Config) -> Settings:
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
     issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
     _refuse_unused(values, folder)
-    api_url = _api_url(values)
+    api_url = _api_url(values, os.environ.get("GITHUB_API_URL", "") if repo or issues else "")
     host, port = _bind(values.text("dispatch_bind", "0.0.0.0:8080"))
     return Settings(
         repo=repo,
@@ -153,6 +153,7 @@ def read_settings(config: pytest.Config) -> Settings:
             port=port,
             path=_path(values.text("dispatch_path", "/dispatch")),
             allow=tuple(_network(text) for text in values.lines("dispatch_allow")),
+            boot_tools=frozenset(_boot_tool(text) for text in values.lines("dispatch_boot_tool")),
             announce=not values.flag("dispatch_no_mdns"),
             machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
             resume=values.flag("dispatch_resume"),
@@ -203,9 +204,9 @@ def _refuse_unused(values: _Values, folder: str) -> None:
             )
 
 
-def _api_url(values: _Values) -> str:
+def _api_url(values: _Values, surroundings: str) -> str:
     try:
-        return checked_api_url(values.text("dispatch_api_url", os.environ.get("GITHUB_API_URL") or PUBLIC_API))
+        return checked_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
     except ConfigError as error:
         raise ConfigError(f"--dispatch-api-url: {error}") from None
 
@@ -333,6 +334,17 @@ def _network(text: str) -> Network:
         raise ConfigError(
             f"--dispatch-allow: expected a network such as 192.168.1.0/24 or fd00::/8, got {text!r}"
         ) from None
+
+
+def _boot_tool(text: str) -> str:
+    from pytest_dispatch.server.people import TOOLS
+
+    if (name := text.strip().lower()) not in TOOLS:
+        raise ConfigError(
+            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; what is no"
+            " tool of people boots without this"
+        )
+    return name
 
 
 def _gigabytes(text: str) -> int:

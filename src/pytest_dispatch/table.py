@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ROWS = 16  # workloads that the table shows at once
+NOTICES = 3  # of what befell machines, that stand below it
 OTHER_LINES = 5  # of the screen: what pytest wrote last, and what is above and below the rows
 
 LEAST_NAME = 8  # columns that a name keeps, however narrow the screen
@@ -25,20 +26,25 @@ _NAME = 1  # the column of the workloads' names
 _ORDER = [Phase.SETTLING, Phase.RUNNING, Phase.STARTING, Phase.QUEUED, Phase.OVER]
 
 
-def table_lines(runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int]) -> list[str]:
-    """The table, a blank line above it, and below it how many workloads stand how.
+def table_lines(
+    runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int], notices: Sequence[str] = ()
+) -> list[str]:
+    """The table, a blank line above it, and below it how many workloads stand how, and what befell machines.
 
     Args:
         runs: All of the session.
         sent: Bytes sent so far, by run, of the downloads under way.
         now: Epoch seconds.
         size: Columns and lines of the screen.
+        notices: What befell machines; the latest are shown.
     """
     columns, lines = size
-    rows = max(1, min(ROWS, lines - OTHER_LINES))
+    latest = notices[max(0, len(notices) - max(0, min(NOTICES, lines - OTHER_LINES - 1))) :]
+    rows = max(1, min(ROWS, lines - OTHER_LINES - len(latest)))
     ordered = sorted(runs, key=lambda run: (_ORDER.index(run.attempt.phase), run.position))
     table = _table([tuple(_row(run, sent.get(run.id), now)) for run in ordered[:rows]], columns)
-    return ["", *_rendered(table, f"  {_below(runs, hidden=len(ordered[rows:]))}", columns)]
+    below = [_below(runs, hidden=len(ordered[rows:])), *latest]
+    return ["", *_rendered(table, [f"  {line}" for line in below], columns)]
 
 
 def _table(rows: Sequence[Sequence[str]], columns: int) -> Table:
@@ -90,7 +96,7 @@ def _below(runs: Collection[Run], *, hidden: int) -> str:
     return "  ".join(facts)
 
 
-def _rendered(table: Table, below: str, columns: int) -> list[str]:
+def _rendered(table: Table, below: Sequence[str], columns: int) -> list[str]:
     """As lines that are shorter than the screen is wide, where many a character takes two columns."""
     from rich.console import Console
 
@@ -98,5 +104,6 @@ def _rendered(table: Table, below: str, columns: int) -> list[str]:
     # names come from outside: nothing in them is markup, or an emoji's name
     console = Console(file=page, width=columns - 1, color_system=None, markup=False, emoji=False, highlight=False)
     console.print(table)
-    console.print(below, no_wrap=True, overflow="ellipsis")
+    for text in below:
+        console.print(text, no_wrap=True, overflow="ellipsis")
     return [line.rstrip() for line in page.getvalue().splitlines()]

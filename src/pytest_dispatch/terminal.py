@@ -12,9 +12,12 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.report.timeline import outcome_beside, sign_of
+from pytest_dispatch.core.verdict import told_refusal
+from pytest_dispatch.report.timeline import clock, outcome_beside, sign_of
 from pytest_dispatch.screen import Screen
 from pytest_dispatch.table import table_lines
 
@@ -33,6 +36,7 @@ class TerminalDisplay:
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._sent: dict[str, int] = {}
+        self._notices: dict[tuple[str, str, str], Notice] = {}
         self._steady_until = 0.0  # a wait that begins before then shows the table at once: it was there just now
         self._output = _output() if config.pluginmanager.has_plugin("terminal") else None
         self._screen = Screen(self._output) if self._output is not None and _is_live(config, self._output) else None
@@ -57,6 +61,14 @@ class TerminalDisplay:
             self._runs[change.run.id] = change.run
         self.say(_line(change))
 
+    def noticed(self, notice: Notice) -> None:
+        """Something befell a machine: said the first time, unless pytest is to be quiet."""
+        with self._lock:
+            known = notice.key in self._notices
+            self._notices[notice.key] = notice
+        if not known:
+            self.say(_told(notice), least=0)
+
     def progressed(self, sent: dict[str, int]) -> None:
         """Bytes sent so far, by run."""
         with self._lock:
@@ -74,6 +86,11 @@ class TerminalDisplay:
         """Every run heard of, in the order of the queue."""
         with self._lock:
             return sorted(self._runs.values(), key=lambda run: run.position)
+
+    def notices(self) -> list[str]:
+        """What befell machines, a line each."""
+        with self._lock:
+            return [_told(notice) for notice in self._notices.values()]
 
     # In place
 
@@ -98,7 +115,7 @@ class TerminalDisplay:
             if done.wait(0.0 if time.monotonic() < self._steady_until else BEFORE_TABLE):
                 return
             while not done.is_set():
-                screen.draw(table_lines(self.runs(), self._sent, time.time(), screen.size))
+                screen.draw(table_lines(self.runs(), self._sent, time.time(), screen.size, self.notices()))
                 done.wait(REDRAW)
             screen.draw([])
             self._steady_until = time.monotonic() + BEFORE_TABLE
@@ -126,9 +143,14 @@ class TerminalDisplay:
 
     # Lines
 
-    def say(self, text: str) -> None:
-        """With -v and without a table: write a line, past pytest's capture, as soon as pytest writes none itself."""
-        if self._screen is not None or self._output is None or self._config.get_verbosity() <= 0:
+    def say(self, text: str, least: int = 1) -> None:
+        """Without a table: write a line, past pytest's capture, as soon as pytest writes none itself.
+
+        Args:
+            text: The line.
+            least: How verbose pytest has to be: 1 is -v, 0 neither that nor -q.
+        """
+        if self._screen is not None or self._output is None or self._config.get_verbosity() < least:
             return
         with self._lock:
             self._unsaid.append(text)
@@ -153,10 +175,11 @@ class TerminalDisplay:
             return
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         begin = "" if reporter is None or reporter.currentfspath is None else "\n"
+        dots = self._config.get_verbosity() <= 0  # then pytest goes on with the next one wherever it is
         with suppress(OSError):
-            self._output.write(begin + "\n".join(lines))
+            self._output.write(begin + "\n".join(lines) + "\n" * dots)
             self._output.flush()
-        if reporter is not None:
+        if reporter is not None and not dots:
             reporter.currentfspath = -2  # as after each result of its own: it goes on in a new line
 
 
@@ -164,9 +187,17 @@ def _line(change: RunChange) -> str:
     attempt = change.run.attempts[change.attempt - 1]
     where = f" on {attempt.machine}" if attempt.machine else ""
     again = f", attempt {change.attempt}" if change.attempt > 1 else ""
-    why = f": {attempt.reason}" if attempt.reason else ""
+    said = f"a report was refused: {told_refusal(attempt.refused[-1])}" if change.event == CoreEvent.REFUSE else ""
+    why = f": {said or attempt.reason}" if said or attempt.reason else ""
     text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome_beside(attempt)}{why}"
+    if change.event == CoreEvent.REPORT and attempt.ended:
+        text = f"{change.run.workload.name}: a report came too late{where}{again}: {attempt.reports[-1].title}"
     return f"{sign_of(attempt.phase, attempt.outcome)} {plain_line(text, 400)}"
+
+
+def _told(notice: Notice) -> str:
+    times = f" ({notice.times} times, the last at {clock(notice.last)})" if notice.times > 1 else ""
+    return f"{notice.what}: {plain_line(notice.machine)} at {clock(notice.at)}: {plain_line(notice.why, 500)}{times}"
 
 
 def _is_live(config: pytest.Config, output: IO[str]) -> bool:

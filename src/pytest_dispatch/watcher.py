@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,15 +13,20 @@ from pytest_dispatch.core.attempts import may_retry
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Outcome, Run
-from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.notices import Notice
+from pytest_dispatch.core.plain import plain_line, what_was_raised
 from pytest_dispatch.report.markdown import issues_for
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_dispatch.client import LabClient
     from pytest_dispatch.mirror import Mirror
     from pytest_dispatch.server.wire import OpenSession, RunChange
 
 PAUSE = 0.5  # seconds before a broken stream is taken up again
+TROUBLE = 600  # characters of what a hook raised, its place included
+TROUBLES = 20  # of them that are told
 CATCH_UP = 10.0  # seconds that hooks get for what has happened when the session ends
 
 
@@ -30,6 +35,10 @@ class Display(Protocol):
 
     def changed(self, change: RunChange) -> None:
         """A run moved."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """Something befell a machine."""
         ...
 
     def progressed(self, sent: dict[str, int]) -> None:
@@ -102,7 +111,9 @@ class Watcher:
     @property
     def troubles(self) -> list[str]:
         """What hooks have raised or said that cannot be, each thing once."""
-        return list(self._troubles)
+        troubles = list(self._troubles)
+        more = len(troubles) - TROUBLES
+        return troubles if more <= 0 else [*troubles[:TROUBLES], f"… and {more} more of hooks"]
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -114,9 +125,13 @@ class Watcher:
 
     def _follow(self) -> None:
         for number, news in self._client.changes(self._session, self._after):
+            if number > self._after + 1 and self._config.hook.pytest_dispatch_event.get_hookimpls():
+                self._note("pytest_dispatch_event fell far behind: of some runs it was told the latest changes only")
             self._after = number
             if isinstance(news, dict):
                 self._display.progressed(news)
+            elif isinstance(news, Notice):
+                self._display.noticed(news)
             else:
                 self._take(news)
             if self._stopping.is_set():
@@ -126,7 +141,7 @@ class Watcher:
         self._mirror.changed(change)
         self._display.changed(change)
         hook = self._config.hook.pytest_dispatch_event
-        self._asked(lambda: hook(run=change.run, event=change.event, attempt=change.attempt), "event")
+        self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)
         attempt = change.run.attempt
         if self._request.policy.judged and attempt.proposed is not None and attempt.outcome is None:
             self._judge(change.run.id)
@@ -137,29 +152,31 @@ class Watcher:
     def _judge(self, run_id: str) -> None:
         view = self._client.run(run_id)
         run = view.run
-        outcome, reason = self._verdict(run) if run.attempt.reports else (None, "")
-        final = outcome or run.attempt.proposed or Outcome.ERROR
+        outcome, reason, broke = self._verdict(run) if run.attempt.reports else (None, "", False)
+        ends = outcome or run.attempt.proposed or Outcome.ERROR
         drafts: tuple[Issue, ...] | None = None
-        if final in self._request.issues and not may_retry(run, final, CoreEvent.COMPLETE, self._request.policy):
-            settled = replace(run, outcome=final, reason=reason or run.attempt.reason)
+        last = broke or not may_retry(run, ends, CoreEvent.COMPLETE, self._request.policy)
+        if ends in self._request.issues and last:
+            settled = replace(run, outcome=ends, reason=reason or run.attempt.reason)
             usual = issues_for(settled, self._request.source, view.digest, raw=self._request.issues_raw)
             drafts = tuple(found for draft in usual if (found := self._issue(settled, draft)) is not None)
-        self._client.decide(run_id, outcome, reason, drafts)
+        self._client.decide(run_id, outcome, reason, drafts, final=broke)
 
-    def _verdict(self, run: Run) -> tuple[Outcome | None, str]:
+    def _verdict(self, run: Run) -> tuple[Outcome | None, str, bool]:
+        """The users' verdict, why, and whether their hook broke, as it would after another boot."""
         hook = self._config.hook.pytest_dispatch_verdict
-        said, trouble = self._asked(lambda: hook(run=run), "verdict")
+        said, trouble = self._asked(hook, run=run)
         if said is not None and said not in list(Outcome):
             trouble = f"pytest_dispatch_verdict: expected one of {', '.join(Outcome)}, got {said!r}"
         if trouble:
-            return Outcome.ERROR, plain_line(trouble)
+            return Outcome.ERROR, plain_line(trouble, TROUBLE), True
         if said is None:
-            return None, ""
-        return Outcome(said), "" if said == run.attempt.proposed else f"the verdict hook says {said}"
+            return None, "", False
+        return Outcome(said), "" if said == run.attempt.proposed else f"the verdict hook says {said}", False
 
     def _issue(self, run: Run, draft: Issue) -> Issue | None:
         hook = self._config.hook.pytest_dispatch_issue
-        said, trouble = self._asked(lambda: hook(run=run, issue=draft), "issue")
+        said, trouble = self._asked(hook, run=run, issue=draft)
         if trouble or said is None or said is True:
             return draft
         if said is False:
@@ -170,13 +187,19 @@ class Watcher:
         return replace(said, marker=draft.marker)
 
     def _note(self, trouble: str) -> None:
-        self._troubles[plain_line(trouble, 400)] = None
+        self._troubles[plain_line(trouble, TROUBLE)] = None
 
-    def _asked(self, call: Callable[[], object], name: str) -> tuple[Any, str]:
+    def _asked(self, hook: pluggy.HookCaller, **given: object) -> tuple[Any, str]:
         """What a user's hook says; what it raises is the user's to see, and never stops the session."""
         try:
-            return call(), ""
+            return hook(**given), ""
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, pytest.fail included
-            trouble = f"pytest_dispatch_{name} raised {type(error).__name__}: {error}"
+            trouble = what_hook_raised(hook, error)
             self._note(trouble)
             return None, trouble
+
+
+def what_hook_raised(hook: pluggy.HookCaller, error: BaseException) -> str:
+    """Which hook it was, what it raised, and where in the file that implements it."""
+    codes = [getattr(impl.function, "__code__", None) for impl in hook.get_hookimpls()]
+    return f"{hook.name} raised {what_was_raised(error, [code.co_filename for code in codes if code])}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -10,19 +12,28 @@ import pytest
 
 from pytest_dispatch.collection import DispatchCollection, take_node_ids
 from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.plain import node_name
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.sources.base import Listing
 
 
 class _Handover(msgspec.Struct, kw_only=True):
-    """What a worker gets from its controller."""
+    """What a worker gets from its controller, in a file: whoever shows what xdist hands over shows a path.
+
+    Attributes:
+        token: Of the lab's API.
+    """
 
     source: str
     workloads: tuple[Workload, ...]
     url: str
     token: str
     session: str
+
+    def __repr__(self) -> str:
+        """Be short, and without the token: pytest may show it in a traceback."""
+        return f"<_Handover {self.url}>"
 
 
 class DispatchNodes:
@@ -32,18 +43,28 @@ class DispatchNodes:
         self._desk = desk
         self._token = token
         self._crashed: set[str] = set()
+        self._folder: TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Remove the file with the token; may be called again."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Before a worker starts, also one that takes the place of another."""
-        handover = _Handover(
-            source=self._desk.listing.name,
-            workloads=self._desk.listing.workloads,
-            url=self._desk.lab.url,
-            token=self._token,
-            session=self._desk.session,
-        )
-        node.workerinput["dispatch"] = msgspec.json.encode(handover).decode()
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="pytest-dispatch-")  # which nobody else may enter
+            handover = _Handover(
+                source=self._desk.listing.name,
+                workloads=self._desk.listing.workloads,
+                url=self._desk.lab.url,
+                token=self._token,
+                session=self._desk.session,
+            )
+            Path(self._folder.name, "handover.json").write_bytes(msgspec.json.encode(handover))
+        node.workerinput["dispatch"] = str(Path(self._folder.name, "handover.json"))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Any) -> bool | None:
@@ -52,8 +73,8 @@ class DispatchNodes:
         So another worker waits for the same run. If that one dies too, or pytest-xdist does not hand items over as it
         distributes them (`--dist=loadscope` and the like), the item ends as an error.
         """
-        source, colons, name = crashitem.partition("::")
-        if source != self._desk.listing.name or not colons:
+        name = crashitem.removeprefix(f"{self._desk.listing.name}::")
+        if name == crashitem:
             return None
         if crashitem not in self._crashed:
             self._crashed.add(crashitem)
@@ -62,7 +83,9 @@ class DispatchNodes:
                 report.outcome, report.when = "passed", "teardown"  # which pytest does not count, nor show
                 return True
         report.when = "setup"
-        report.user_properties.append(("dispatch_workload", name))
+        ours = name.partition("[")[0]  # without parameters
+        told = next((w.name for w in self._desk.listing.workloads if node_name(w.name) == ours), name)
+        report.user_properties.append(("dispatch_workload", told))
         return True
 
 
@@ -72,7 +95,7 @@ class DispatchWorker:
     def __init__(self, config: pytest.Config, given: str) -> None:
         from pytest_dispatch.client import LabClient
 
-        handover = decode(given, _Handover)
+        handover = decode(Path(given).read_bytes(), _Handover)
         self._desk = desk = Desk(
             listing=Listing(name=handover.source, workloads=handover.workloads),
             wanted=take_node_ids(config, handover.source),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from bake import RULES, loaf
 
+from bake import RULES, loaf
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, Lease, LeaseKind
 from pytest_dispatch.core.lifecycle import CoreEvent

@@ -39,7 +39,7 @@ def test_a_release(bench: Bench, github: FakeGitHub) -> None:
     assert ids[2:] == [f"me/lab@v1::w-{number:03}.efi" for number in range(105)]
     listings = [call for call in github.requests if call.endswith("/assets")]
     assert [github.requests[call] for call in listings] == [2]  # two pages, once
-    assert not github.downloads
+    assert not github.counts.get("sent", 0)
     assert collected(bench, *args, "-m", "dispatch_iso") == ["me/lab@v1::b.iso"]
     assert collected(bench, *args, "-m", "not dispatch_efi") == ids[:2]
     assert collected(bench, *args, "-k", "w-007 or b.iso") == ["me/lab@v1::b.iso", "me/lab@v1::w-007.efi"]
@@ -143,6 +143,35 @@ def test_the_root_directory_itself(bench: Bench) -> None:
 def test_what_is_told_of_a_folder_names_it_as_it_was_given(bench: Bench) -> None:
     bench.path.joinpath("w").mkdir()
     assert bench.refused("--dispatch-dir=./w/").startswith("./w: no workload in this folder")
+
+
+def test_what_is_left_out_is_named_at_the_top_or_at_the_end_of_a_quiet_run(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    for number in range(10):
+        bench.path.joinpath("w", f"new-{number}.img").write_bytes(b"?")
+    lines = [f"dispatch: left out: new-{number}.img: dispatch.toml does not list it: *" for number in range(8)]
+    lines.append("dispatch: left out: … and 2 more")
+    for args in (["--collect-only"], ["--collect-only", "-q"], []):
+        bench.run(*args).stdout.fnmatch_lines(lines, consecutive=True)
+    line = bench.refused("--dispatch-dir=w", "w::new-1.img")
+    assert line.startswith("not found: w::new-1.img (it was left out: dispatch.toml does not list it: ")
+
+
+def test_a_hook_may_take_in_what_is_left_out(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.path.joinpath("w", "new.efi").write_bytes(b"MZ")
+    bench.pytester.makeconftest(
+        """
+        from dataclasses import replace
+
+        def pytest_dispatch_workloads(workloads):
+            a = workloads[0]
+            workloads.append(replace(a, name="new.efi", location=a.location.replace("a.efi", "new.efi"), size=2))
+        """
+    )
+    result = bench.run("--collect-only")
+    result.stdout.fnmatch_lines(["*2 efi*"])
+    result.stdout.no_fnmatch_line("*left out*")
 
 
 def test_ids_as_pytest_shows_them_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from pytest_dispatch.core.states import ENDINGS, UNRETURNED
 
 from drivers import offer_driver
 from forks import Forks, Run
 from outcome_table import ELSEWHERE, ERROR, FAILED, PASSED, ROWS, SKIPPED, Row, as_markdown
 from plugin_bench import HERE, IN_THREAD, WITHOUT
-from pytest_dispatch.core.states import ENDINGS, UNRETURNED
 from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 
 SUMMARY = {ERROR: "ERROR", FAILED: "FAILED", SKIPPED: "SKIPPED", PASSED: "PASSED"}
@@ -159,7 +159,7 @@ def _start(forks: Forks, folder: Path, given: list[str], token: str) -> Run:
     ]  # fmt: skip
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     path = f"{folder}:{tests}:{os.environ.get('PYTHONPATH', '')}"
-    surroundings |= {"PYTHONPATH": path, "COLUMNS": "300", "GITHUB_TOKEN": token}
+    surroundings |= {"PYTHONPATH": path, "COLUMNS": "300", "GH_ENTERPRISE_TOKEN": token}
     return forks.start(folder, *command, out=folder / OUTPUT, environ=surroundings)
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_dispatch
 from plugin_bench import WITHOUT, Bench
 
-HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf", "github")
+HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf")
 
 _LOADED = f"""
 import sys, pytest

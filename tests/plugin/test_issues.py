@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 from faults import fault
@@ -35,6 +37,41 @@ def test_every_outcome_becomes_an_issue(bench: Bench, github: FakeGitHub, filing
     story = text.partition("w: b.efi ")[2].partition("= dispatch =")[0]
     assert "issue: http" in story
     assert bench.path.joinpath("own.xml").read_text().count('name="dispatch_issue"') == 6
+
+
+def test_a_report_after_the_end_is_filed_and_shown_and_changes_nothing(
+    bench: Bench, github: FakeGitHub, filing: tuple[str, ...]
+) -> None:
+    github.add_repo("me/lab")
+    github.add_milestone("me/lab", "c1")
+    bench.workloads({"a": {"expect": "boot", "scenario": "pass"}})
+    said = {"title": "at last", "result": "failed", "labels": ["certificate"], "milestone": "c1"}
+    result = bench.spawn(*filing, "-v", "--dispatch-junit=cases.xml", machines=bench.saying(said))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*a.efi: a report came too late on bench-1: at last*"])
+    result.stdout.fnmatch_lines(["late report: a.efi: at last, result failed, *s after the end of attempt 1"])
+    by_title = {issue.title: issue for issue in github.issues("me/lab")}
+    assert sorted(by_title) == ["a.efi passed", "at last"]
+    late = by_title["at last"]
+    assert late.body.startswith("> This report came ")
+    assert (late.labels, late.milestone and late.milestone.title) == (["certificate"], "c1")
+    (case,) = ElementTree.parse(bench.path / "cases.xml").iter("testcase")
+    shown = [each.get("value", "") for each in case.iter("property") if each.get("name") == "dispatch_late_report"]
+    assert [text.partition(",")[0] for text in shown] == ["at last"]
+    assert not case.findall("failure")
+
+
+def test_what_github_drops_in_silence_is_said_once(bench: Bench, github: FakeGitHub, filing: tuple[str, ...]) -> None:
+    github.add_repo("me/lab", may_sort=False)
+    bench.workloads({"a": "pass"})
+    says = [{"title": title, "labels": ["certificate"]} for title in ("one", "two")]
+    result = bench.run(*filing, machines=bench.saying(*says))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["dispatch: w; *; issues to me/lab"])
+    why = "the token from --dispatch-token may not set them, which takes triage or write access"
+    said = f"not filed, labels of one, two: me/lab took the issue and dropped them: {why}"
+    assert [line for line in result.outlines if "dropped" in line] == [said]
+    assert len(github.issues("me/lab")) == 2
 
 
 @fault(

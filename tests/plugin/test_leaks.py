@@ -8,6 +8,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,8 @@ def test_nothing_is_left(
     if session is with_neighbours:
         [plugins] = re.findall(r"(?m)^plugins: (.*)$", result.stdout.str())
         active = {name.rpartition("-")[0] for name in plugins.split(", ")}
-        assert {name.removeprefix("pytest_") for name in NEIGHBOURS} <= active
+        packages = {point.name: point.dist.name for point in entry_points(group="pytest11") if point.dist}
+        assert {packages[name].removeprefix("pytest-") for name in NEIGHBOURS} <= active
         assert "xdist" not in active
     if session is not the_lab_breaks:
         with closing(sqlite3.connect(bench.path / "j.db")) as journal:

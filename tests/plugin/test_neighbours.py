@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from plugin_bench import BESIDE, HERE, NEIGHBOURS, SIMS, Bench
 
 #: As they are installed, each by itself.
 ALONE = ("-p", "no:hypothesispytest", "-p", "no:schemathesis")
+HTML = ("html", "html_fixtures", "metadata")
 ONE = "--dispatch-machine=sim?pace=0.001"
 
 #: What each does beside a session. The order is shuffled, coverage is measured, failures are looked at again.
@@ -100,6 +102,84 @@ def test_randomly(bench: Bench) -> None:
     text = result.stdout.str()
     items = re.findall(r"(?m)^w::(\S+) PASSED", text)
     assert sorted(re.findall(r"📌 (\S+) assigned on", text)) == sorted(items)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "options"),
+    [("repeat", ["--count=3"]), ("flakefinder", ["--flake-finder", "--flake-runs=3"])],
+    ids=["pytest-repeat", "pytest-flakefinder"],
+)
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+def test_each_repetition_boots(bench: Bench, plugin: str, options: list[str], workers: tuple[str, ...]) -> None:
+    bench.workloads({"a": "pass", "b": "pass"})
+    bench.pytester.makepyfile(
+        test_own="import pytest\n@pytest.mark.dispatch('b.efi')\ndef test_own(dispatch_workload): pass\n"
+    )
+    result = beside(bench, *only(plugin), *options, *workers, "-v", "--junitxml=j.xml")
+    result.assert_outcomes(passed=9)
+    assigned = re.findall(r"📌 (\S+) assigned on", result.stdout.str())
+    assert sorted(assigned) == ["a.efi"] * 3 + ["b.efi"] * 6
+    assert len(wrong(bench.path / "j.xml")) == 9
+
+
+def test_whose_fault_it_was_in_the_reports_of_others(bench: Bench) -> None:
+    """One fault of the lab found while it is set up, one while it runs; a failure of the workload; a test's mistake."""
+    bench.workloads({"a": "fail", "b": "no-boot", "c": "pass", "d": "pass"})
+    bench.pytester.makeconftest(
+        "def pytest_dispatch_verdict(run): return 'error' if run.workload.name == 'c.efi' else None"
+    )
+    bench.pytester.makepyfile(test_own="import pytest\n@pytest.mark.dispatch('z.efi')\ndef test_own(): pass\n")
+    files = ("--alluredir=allure", "--json-report", "--html=report.html", "--junitxml=j.xml")
+    others = only("allure_pytest", *HTML, "pytest_jsonreport")
+    beside(bench, *others, *files, "--dispatch-retries=0").assert_outcomes(passed=1, failed=2, errors=3)
+    allure = [json.loads(path.read_text()) for path in bench.path.glob("allure/*-result.json")]
+    expected = {"a.efi": "failed", "b.efi": "broken", "c.efi": "broken", "d.efi": "passed", "test_own": "broken"}
+    assert {result["name"]: result["status"] for result in allure} == expected
+    told = json.loads(bench.path.joinpath(".report.json").read_text())["tests"]
+    assert {test["nodeid"].rpartition("::")[2]: "setup" in test and test["setup"]["outcome"] for test in told} == {
+        "a.efi": "passed", "b.efi": "failed", "c.efi": "failed", "d.efi": "passed", "test_own": "failed"
+    }  # fmt: skip
+    assert wrong(bench.path / "j.xml") == {
+        "a.efi": ["failure"], "b.efi": ["error"], "c.efi": ["error"], "d.efi": [], "test_own": ["error"]
+    }  # fmt: skip
+    html = bench.path.joinpath("report.html").read_text()
+    shown = {name: re.search(rf"col-result[^>]*&gt;(\w+)&lt;.{{0,80}}{name}", html) for name in ("b.efi", "c.efi")}
+    assert {name: found and found[1] for name, found in shown.items()} == {"b.efi": "Error", "c.efi": "Error"}
+
+
+def test_names_are_no_markup_to_pytest_html(bench: Bench) -> None:
+    folder = bench.path / "w"
+    folder.mkdir()
+    (folder / "<img src=x onerror=alert(1)>.efi").write_bytes(b"MZ")
+    result = beside(bench, *only(*HTML), "--html=report.html")
+    assert result.ret == 0
+    html = bench.path.joinpath("report.html").read_text()
+    assert "w::%3Cimg src=x onerror=alert(1)%3E.efi" in html
+    assert "<img src=x" not in html
+    assert "&lt;img src=x" not in html  # which its script makes elements of
+
+
+def test_order_and_dependency(bench: Bench) -> None:
+    bench.workloads({"a": "fail", "b": "pass", "c": "pass"})
+    bench.pytester.makeconftest(
+        """
+        import pytest
+
+        MARKS = {
+            "a.efi": [pytest.mark.order(2), pytest.mark.dependency()],
+            "b.efi": [pytest.mark.order(3), pytest.mark.dependency(depends=["a.efi"])],
+            "c.efi": [pytest.mark.order(1)],
+        }
+
+        def pytest_itemcollected(item):
+            for mark in MARKS[item.name]:
+                item.add_marker(mark)
+        """
+    )
+    result = beside(bench, *only("dependency", "pytest_order"), "-v")
+    assert re.findall(r"(?m)^w::(\S+) (PASSED|FAILED|SKIPPED)", result.stdout.str()) == [
+        ("c.efi", "PASSED"), ("a.efi", "FAILED"), ("b.efi", "SKIPPED")
+    ]  # fmt: skip
 
 
 def test_forked_is_not_installed(bench: Bench) -> None:

@@ -248,7 +248,11 @@ def test_an_error_that_the_workload_reports(bench: Bench) -> None:
 
 def test_cases_that_fail_without_a_word(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
-    cases = [{"name": "x", "outcome": "failed"}, {"name": "y", "outcome": "error", "message": "broken"}, {"name": "z"}]
+    cases = [
+        {"name": "x", "outcome": "failed"},
+        {"name": "y", "outcome": "error", "message": "broken"},
+        {"name": "z", "outcome": "passed"},
+    ]
     result = bench.run("-v", machines=bench.saying({"title": "t", "cases": cases}))
     result.stdout.fnmatch_lines(
         ["*SUBPASSED[[]z[]]*", "*SUBFAILED[[]x[]]*", "*SUBFAILED[[]y[]]*", "the case failed", "broken"]
@@ -256,12 +260,24 @@ def test_cases_that_fail_without_a_word(bench: Bench) -> None:
     result.stdout.fnmatch_lines(["2 of 3 cases did not pass: x, y"])
 
 
-def test_a_result_overrules_its_cases(bench: Bench) -> None:
+def test_a_result_that_its_cases_contradict_is_no_pass(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
-    cases = [{"name": "x", "outcome": "failed", "message": "known"}]
+    cases = [{"name": "x", "outcome": "failed", "message": "3 of 4"}]
     result = bench.run("-v", machines=bench.saying({"title": "t", "result": "passed", "cases": cases}))
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["*SUBSKIPPED[[]x[]] *failed, but the run is passed: known*", "w::a.efi PASSED*"])
+    result.stdout.fnmatch_lines(["*SUBFAILED[[]x[]]*", "w::a.efi FAILED*"])
+    result.stdout.fnmatch_lines(["it reported passed, but 1 of 1 cases did not pass: x: 3 of 4"])
+
+
+def test_results_that_break_off_are_told_wherever_results_are(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    machines = bench.saying({"title": "t", "body": "TAP version 13\n1..5\nok 1 - a\nok 2 - b\nSegmentation fault\n"})
+    result = bench.run("-v", "--junitxml=own.xml", "--dispatch-junit=cases.xml", machines=machines)
+    result.stdout.fnmatch_lines(["*SUBPASSED[[]b[]]*", "*SUBFAILED[[]TAP[]]*", "w::a.efi FAILED*"])
+    result.stdout.fnmatch_lines(["1 of 3 cases did not pass: TAP: 2 of 5 planned tests ran"])
+    result.stdout.fnmatch_lines(["  failed case TAP: 2 of 5 planned tests ran"])
+    for name in ("own.xml", "cases.xml"):
+        assert "2 of 5 planned tests ran" in bench.path.joinpath(name).read_text()
+    assert ("TAP", ("failure",)) in Suite(bench.path / "cases.xml").outcomes()
 
 
 def test_nothing_hostile_reaches_a_terminal_or_xml(bench: Bench) -> None:

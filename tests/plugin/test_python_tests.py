@@ -194,7 +194,7 @@ def test_a_mark_that_expects_what_there_is_not(bench: Bench, distributed: tuple[
     result.assert_outcomes(errors=2)
     text = result.stdout.str().partition("short test summary")[0]
     assert text.count("mark dispatch: expected expect= one of report, boot, return, got 'luck'") == 1
-    assert text.count("mark dispatch: expected expect or workload, got exspect=") == 1
+    assert text.count("got ('a.efi', exspect='boot'): got an unexpected keyword argument 'exspect'") == 1
     assert "During handling" not in text
 
 

@@ -23,6 +23,7 @@ GIVEN = {
     "--dispatch-path": "/boot",
     "--dispatch-machine": "sim:3?pace=0.5",
     "--dispatch-allow": "10.0.0.0/8",
+    "--dispatch-boot-tool": "Wget",
     "--dispatch-issues": "failed",
     "--dispatch-issues-repo": "me/issues",
     "--dispatch-issues-text": "raw",
@@ -127,6 +128,15 @@ def test_labels_count_in_any_case(bench: Bench) -> None:
 def test_the_environment_names_an_enterprise_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_API_URL", "https://git.example/api/v3/")
     assert read(bench, "--dispatch-repo=me/lab").plan.api_url == "https://git.example/api/v3"
+
+
+def test_the_environment_s_server_is_not_looked_at_where_nobody_asks_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_API_URL", "http://git.example/api/v3/")
+    assert read(bench, "--dispatch-dir=w").plan.api_url == "https://api.github.com"
+    line = bench.refused("--dispatch-repo=me/lab")
+    assert line.startswith("--dispatch-api-url: expected https://, as all can read along")
 
 
 def test_issues_of_a_folder(bench: Bench) -> None:

@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_dispatch.core.model import Attempt, Expect, Kind, Limits, Moment, Outcome, Run, State, Workload
+from pytest_dispatch.core.model import Attempt, Moment, Outcome, Run, Workload
 from pytest_dispatch.table import table_lines
+from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 
 def run(
     number: int, state: State, since: float = 0.0, machine: str = "sim-1", name: str = "", size: int = 2**21
 ) -> Run:
-    workload = Workload(name=name or f"w-{number}.efi", kind=Kind.EFI, location="/w", size=size)
+    workload = Workload(name=name or f"w-{number}.efi", kind="efi", location="/w", size=size)
     attempt = Attempt(number=1, machine=machine, history=(Moment(state=state, at=since),))
     return Run(
-        id=f"r{number}", session="s", key=f"k{number}", position=number, workload=workload, limits=Limits(),
+        id=f"r{number}", session="s", key=f"k{number}", position=number, workload=workload, limits={},
         expect=Expect.REPORT, attempts=(attempt,),
     )  # fmt: skip
 
@@ -63,6 +64,17 @@ def test_it_is_never_higher_than_the_screen(lines: int, rows: int) -> None:
     shown = table_lines(runs, {}, 0.0, (80, lines))
     assert len([line for line in shown if ".efi" in line]) == rows
     assert shown[-1] == f"  ⏳ 40 unassigned  ({40 - rows} not shown)  no machine has asked for one yet"
+
+
+@pytest.mark.parametrize(("lines", "rows", "told"), [(30, 16, 3), (15, 7, 3), (8, 1, 2), (6, 1, 0), (2, 1, 0)])
+def test_the_latest_of_what_befell_machines_stands_below_it(lines: int, rows: int, told: int) -> None:
+    runs = [run(number, State.UNASSIGNED, machine="") for number in range(40)]
+    notices = [f"refused: m-{number}: {'x' * 100}" for number in range(5)]
+    shown = table_lines(runs, {}, 0.0, (80, lines), notices)
+    assert len([line for line in shown if ".efi" in line]) == rows
+    latest = shown[len(shown) - told :]
+    assert [line.split()[1] for line in latest] == ["m-2:", "m-3:", "m-4:"][3 - told :]
+    assert {len(line) for line in latest} <= {79}
 
 
 def test_it_is_never_wider_than_the_screen() -> None:

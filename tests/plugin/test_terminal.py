@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from ipv6 import needs_ipv6
 from plugin_bench import SIMS, WITHOUT, Bench
 from vt100 import OnTerminal, Vt100
 
@@ -70,6 +73,22 @@ def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: lis
     assert rest.startswith("\n\n====")  # as without a table
     assert "unassigned  " not in screen.text.partition("FAILURES")[0]
     assert len(shown.seen) > 10
+
+
+def test_a_machine_that_is_refused_stands_below_the_table(bench: Bench, terminals: list[OnTerminal]) -> None:
+    bench.workloads({"a": "pass"})
+    shown = on_terminal(bench, terminals, machines=bench.gated("1?pace=0.01"))
+    assert shown.until(lambda screen: "⏳ 1 unassigned" in screen.text)
+    [port] = re.findall(r"http://127\.0\.0\.1:(\d+)/", shown.screen.text)
+    with closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)) as stranger:
+        stranger.request("GET", "/dispach")
+        assert stranger.getresponse().status == 404
+    refused = re.compile(r"refused: 127\.0\.0\.1 at [0-9:]{8}: 404, machines boot from /dispatch")
+    assert shown.until(lambda screen: "unassigned" in screen.text and refused.search(screen.text) is not None)
+    bench.path.joinpath("go").touch()
+    assert shown.end() == pytest.ExitCode.OK
+    assert refused.search(shown.screen.text.partition("= dispatch =")[2])
+    assert len(refused.findall(shown.screen.text)) == 1  # the table leaves no trace
 
 
 def test_progress_while_winding_up(bench: Bench, terminals: list[OnTerminal]) -> None:
@@ -151,6 +170,11 @@ def test_the_boot_url_is_one_that_machines_can_use(bench: Bench) -> None:
     result = bench.run("--dispatch-bind=0.0.0.0:0", "--dispatch-path=/boot")
     [line] = [line for line in result.outlines if line.startswith("dispatch: ")]
     assert re.search(r"boot URL http://[0-9.]+:\d+/boot", line)
+
+
+@needs_ipv6
+def test_an_ipv6_address_stands_in_brackets_in_the_boot_url(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
     result = bench.run("--dispatch-bind=[::1]:0")
     result.stdout.fnmatch_lines(["dispatch: w; 1 efi; boot URL http://[[]::1[]]:*/dispatch; *"])
     result.assert_outcomes(passed=1)

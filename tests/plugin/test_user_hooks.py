@@ -68,7 +68,7 @@ def test_the_hook_for_workloads_raises(bench: Bench, raised: str) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makeconftest(f"def pytest_dispatch_workloads(workloads):\n    raise {raised}\n")
     line = bench.refused("--dispatch-dir=w")
-    assert re.search(r"^pytest_dispatch_workloads raised (ValueError|Failed): no lab \(.*, line \d+\)$", line)
+    assert re.search(r"^pytest_dispatch_workloads raised (ValueError|Failed): no lab \(.*conftest\.py, line 2\)$", line)
 
 
 def test_the_hook_for_workloads_ends_pytest(bench: Bench) -> None:
@@ -88,8 +88,8 @@ def test_all_workloads_removed(bench: Bench) -> None:
 @fault(
     "pytest",
     "`pytest_dispatch_verdict` raises, or gives what is no outcome",
-    outcome="the workload's item is an error; all others go on",
-    told="the hook and the exception, or what was expected",
+    outcome="the workload's item is an error, and is not tried again; all others go on",
+    told="the hook, the exception and its place, or what was expected",
 )
 def test_a_verdict_of_ones_own(bench: Bench) -> None:
     verdicts = ["passed", "failed", "error", "skipped", "luck", "raise", "fail", "none"]
@@ -120,18 +120,51 @@ def test_a_verdict_of_ones_own(bench: Bench) -> None:
             "the verdict hook says error",
             "w::skipped.efi SKIPPED (the verdict hook says skipped)*",
             "pytest_dispatch_verdict: expected one of passed, failed, error, skipped, got 'luck'",
-            "pytest_dispatch_verdict raised LookupError: no such lab",
-            "pytest_dispatch_verdict raised Failed: not like this",
+            "pytest_dispatch_verdict raised LookupError: no such lab (*conftest.py, line 8)",
+            "pytest_dispatch_verdict raised Failed: not like this (*conftest.py, line 10)",
         ]
     )
     assert "\x1b" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("what", ["raise LookupError('no such lab')", "return 'luck'"])
+def test_a_verdict_hook_that_breaks_has_nothing_booted_again(bench: Bench, github: FakeGitHub, what: str) -> None:
+    github.add_repo("me/lab")
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest(LOG + f"def pytest_dispatch_verdict(run):\n    note(run.workload.name)\n    {what}\n")
+    result = bench.run(
+        "--dispatch-retries=3", "--dispatch-issues=all", "--dispatch-issues-repo=me/lab",
+        f"--dispatch-api-url={github.url}", f"--dispatch-token={github.token}",
+    )  # fmt: skip
+    result.assert_outcomes(errors=1)
+    assert logged(bench) == [["main", "a.efi"]]
+    [issue] = github.issues("me/lab")
+    assert "- outcome: error, attempt 1 of 1" in issue.body
+
+
+def test_a_verdict_of_error_is_tried_again(bench: Bench) -> None:
+    """It may be that of a lab that has a bad day, which a hook sees in a report."""
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest(
+        "def pytest_dispatch_verdict(run): return 'error' if len(run.attempts) == 1 else 'passed'\n"
+    )
+    bench.run("--dispatch-retries=1").assert_outcomes(passed=1)
+
+
+def test_hooks_that_raise_without_end_are_told_of_in_some_lines(bench: Bench) -> None:
+    bench.workloads({f"w{number}": "pass" for number in range(8)})
+    bench.pytester.makeconftest("def pytest_dispatch_event(run, event): raise LookupError(run.workload.name + event)\n")
+    result = bench.run()
+    result.assert_outcomes(passed=8)
+    assert result.stdout.str().count("pytest_dispatch_event raised LookupError: w") == 20
+    result.stdout.fnmatch_lines(["… and * more of hooks"])
 
 
 @fault(
     "pytest",
     "`pytest_dispatch_issue` raises, or gives what is no issue",
     outcome="the issue is filed as it would be without the hook",
-    told="the hook and the exception, or what was expected, at the end of the session",
+    told="the hook, the exception and its place, or what was expected, at the end of the session",
 )
 def test_issues_may_be_changed(bench: Bench, github: FakeGitHub) -> None:
     github.add_repo("me/lab")
@@ -164,7 +197,7 @@ def pytest_dispatch_issue(run, issue):
         [
             "issue: http*/me/lab/issues/*",
             "issue: change.efi: http*",
-            "pytest_dispatch_issue raised ValueError: no",
+            "pytest_dispatch_issue raised ValueError: no (*conftest.py, line *)",
             "pytest_dispatch_issue: expected an Issue, False or None, got 7",
         ]
     )
@@ -181,17 +214,17 @@ def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
     result.assert_outcomes(passed=1)
     assert not github.issues("me/lab")
     assert not bench.path.joinpath("log.txt").exists()
-    assert github.downloads == {"a.efi": 1}
+    assert github.counts.get("sent", 0) == {"a.efi": 1}
     without = bench.pytester.runpytest_inprocess(*args, *bench.command()[1:], "--dispatch-cache=assets")
     without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed"])
-    assert github.downloads == {"a.efi": 1}
+    assert github.counts.get("sent", 0) == {"a.efi": 1}
 
 
 @fault(
     "pytest",
     "`pytest_dispatch_event` raises",
     outcome="nothing changes; the hook is called for later events all the same",
-    told="the hook and the exception, once, at the end of the session",
+    told="the hook, the exception and its place, once, at the end of the session",
 )
 @pytest.mark.parametrize("distributed", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_everything_that_happens_is_told_once_and_in_order(bench: Bench, distributed: tuple[str, ...]) -> None:

@@ -47,6 +47,10 @@ OPTIONS = {
     ),
     "spec-value": (["--dispatch-machine=sim?pace=fast"], "behind pace=, got 'fast'"),
     "allow": (["--dispatch-allow=10.0.0.0/33"], "--dispatch-allow: expected a network such as 192.168.1.0/24"),
+    "boot-tool": (
+        ["--dispatch-boot-tool=Go-http-client"],
+        "--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got 'Go-http-client'",
+    ),
     "issues": (["--dispatch-issues=some"], "--dispatch-issues: expected all, failed or none, got 'some'"),
     "issues-where": (["--dispatch-issues=all"], "a folder has no repository; name one with --dispatch-issues-repo"),
     "issues-text": (["--dispatch-issues-text=nice"], "--dispatch-issues-text: expected safe or raw, got 'nice'"),
@@ -218,7 +222,7 @@ def test_unknown_repository(bench: Bench, github: FakeGitHub) -> None:
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
     line = bench.refused(*args)
     assert "there is no repository me/lab" in line
-    assert "needs a token (--dispatch-token, GITHUB_TOKEN" in line
+    assert "needs a token (--dispatch-token, GH_ENTERPRISE_TOKEN or `gh auth login --hostname 127.0.0.1`;" in line
     line = bench.refused(*args, f"--dispatch-token={github.token}")
     assert "the token from --dispatch-token may not read it" in line
     assert github.token not in line
@@ -231,12 +235,21 @@ def test_unknown_release(bench: Bench, github: FakeGitHub) -> None:
     assert bench.refused(*args, "--dispatch-tag=v9") == "me/lab has no release with the tag 'v9'"
 
 
+def test_a_tag_that_terminals_act_on(bench: Bench, github: FakeGitHub) -> None:
+    github.add_release("me/lab", "v\u202e1\x9b2J", {"a.efi": (EFI, b"MZ")})
+    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
+    assert line.startswith(
+        "me/lab: expected a release's tag of at most 255 characters, printable and without '::', got"
+    )
+    assert line.isprintable()
+
+
 def test_token_that_is_not_accepted(bench: Bench, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
     assert "is the token from --dispatch-token expired" in bench.refused(*args, "--dispatch-token=stale")
-    monkeypatch.setenv("GITHUB_TOKEN", "stale")
-    assert "is the token from GITHUB_TOKEN expired" in bench.refused(*args)
+    monkeypatch.setenv("GH_ENTERPRISE_TOKEN", "stale")
+    assert "is the token from GH_ENTERPRISE_TOKEN expired" in bench.refused(*args)
     line = bench.refused(*args, "--dispatch-token=two words")
     assert line.startswith("the token from --dispatch-token is not one")
     assert "words" not in line
@@ -258,9 +271,10 @@ def test_release_without_workloads(bench: Bench, github: FakeGitHub) -> None:
 
 
 def test_no_network(bench: Bench) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url=http://127.0.0.1:{port}")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else can, either
+        port = closed.getsockname()[1]
+        line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url=http://127.0.0.1:{port}")
     assert "connection refused" in line
 
 
@@ -278,7 +292,7 @@ def test_node_ids_are_looked_at_before_anything_starts(bench: Bench, github: Fak
     github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
     line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}", "me/lab@v1::z.efi")
     assert line == "not found: me/lab@v1::z.efi (it has: a.efi)"
-    assert not github.downloads
+    assert not github.counts.get("sent", 0)
 
 
 def test_a_missing_driver_of_a_database(bench: Bench, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from pytest_dispatch.machines.savedstate import SavedState
 from pytest_dispatch.testing.boot_server import POWEROFF, RESET, BootServer, Offer
 from pytest_dispatch.testing.efi import assemble
 from pytest_dispatch.testing.machine_contract import reading
-from qemu_bench import RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
+from qemu_bench import PATIENCE, RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.qemu, pytest.mark.usefixtures("x86_64")]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -129,8 +130,11 @@ async def test_a_url_that_firmware_cannot_take_is_refused_at_once(tmp_path: Path
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     async with bench(tmp_path, POWEROFF) as here:
-        await here.machine.start(lambda: f"http://127.0.0.1:1/dispatch?machine={TOKEN}")
-        sign = await here.fault()
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else can, either
+            url = f"http://127.0.0.1:{closed.getsockname()[1]}/dispatch?machine={TOKEN}"
+            await here.machine.start(lambda: url)
+            sign = await here.fault()
     assert sign.fault.startswith("firmware got no answer that it can use (Could not retrieve NBP file size")
 
 
@@ -174,7 +178,7 @@ async def test_stop_leaves_no_process_whenever_it_comes(tmp_path: Path, moment: 
             await until(lambda: bool(here.texts))
         if moment == "when it hangs":
             await until(lambda: "Hello" in here.texts)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await here.machine.stop()
         assert not here.machine.alive
         assert emulators() == []
@@ -233,7 +237,7 @@ async def test_a_firmware_that_qemu_does_not_take_is_told_in_its_words(tmp_path:
         (tmp_path / name).write_bytes(b"too small")
     options = {"code": str(tmp_path / "code.fd"), "vars": str(tmp_path / "vars.fd")}
     async with bench(tmp_path, POWEROFF, **options) as here:
-        with pytest.raises(MachineError, match=r"QEMU ended by itself with status 1 \(.*(size|bytes)"):
+        with pytest.raises(MachineError, match=r"QEMU ended by itself with status 1; it said .*(size|bytes)"):
             await here.start()
         assert not here.machine.alive
 
@@ -260,7 +264,7 @@ async def test_a_qemu_that_does_not_start_again_after_a_reset_is_a_fault_of_the_
         await machine.start(lambda: server.url(TOKEN))
         await until(lambda: not machine.alive)
         await asyncio.sleep(0.002)
-    assert signs[-1].fault == "qemu-1: QEMU ended by itself with status 1 (no memory left)"
+    assert signs[-1].fault == "qemu-1: QEMU ended by itself with status 1; it said 'no memory left'"
     assert signs[-1].lab
 
 
@@ -360,7 +364,7 @@ async def test_firmware_that_cannot_be_saved_boots_all_the_same(tmp_path: Path) 
         await until(lambda: not machine.alive)
         await asyncio.sleep(0.002)
     [told] = [sign.text for sign in signs if sign.text.startswith("Firmware is not saved")]
-    assert told.endswith("expected 'migrate' to complete, but QEMU says 'failed'")
+    assert "expected 'migrate' to complete, but QEMU says 'failed'; it said " in told
     assert signs[-1].text == "The machine powered itself off"
     assert not [sign for sign in signs if sign.fault]
     assert images(tmp_path / "states") == []

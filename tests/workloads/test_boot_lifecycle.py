@@ -15,15 +15,15 @@ USUAL = LIFECYCLES[Expect.REPORT]
 # A column for each event in the order of the first line, a row for each state; a dot where the event means nothing.
 # U unassigned, A assigned, D downloading, L downloaded, B booting, R reported, F finished, X failed
 GRID = """
-   assign ask send break sent boot report return complete timeout silence fault cancel
-U  A      .   .    .     .    .    .      .      .        X       .       X     X
-A  .      A   D    .     .    .    .      .      .        X       X       X     X
-D  .      D   D    D     L    B    .      .      .        X       X       X     X
-L  .      L   L    L     L    B    .      X      F        X       .       X     X
-B  .      .   .    .     .    B    R      X      F        X       .       X     X
-R  .      .   .    .     .    R    R      F      .        F       .       F     F
-F  .      .   .    .     .    .    F      .      .        .       .       .     .
-X  .      .   .    .     .    .    X      .      .        .       .       .     .
+   assign ask send break sent boot report refuse return complete timeout silence fault cancel
+U  A      .   .    .     .    .    .      .      .      .        X       .       X     X
+A  .      A   D    .     .    .    .      .      .      .        X       X       X     X
+D  .      D   D    D     L    B    .      .      .      .        X       X       X     X
+L  .      L   L    L     L    B    .      .      X      F        X       .       X     X
+B  .      .   .    .     .    B    R      B      X      F        X       .       X     X
+R  .      .   .    .     .    R    R      R      F      .        F       .       F     F
+F  .      .   .    .     .    .    F      F      .      .        .       .       .     .
+X  .      .   .    .     .    .    X      X      .      .        .       .       .     .
 """
 LETTERS = dict(zip("UADLBRFX", State, strict=True))
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
+from pytest_dispatch.core.lifecycle import CoreEvent, Ending, Lifecycle
 from pytest_dispatch.core.model import (
     Attempt,
     Idle,
@@ -15,15 +15,18 @@ from pytest_dispatch.core.model import (
     Phase,
     Placement,
     Policy,
+    Refusal,
     Report,
     Run,
 )
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.runs import Cause
-from pytest_dispatch.core.verdict import judge, summary_of
+from pytest_dispatch.core.verdict import judge, refused_report, summary_of
 
 REPORTS = 1000  # that an attempt may have
-TEXT = 64 * 2**20  # characters that all of them may have
+VOLUME = 64 * 2**20  # bytes that all of them may take
+DETAIL = 500  # characters of what broke, such as the last words of an emulator
+REFUSALS = 20  # reports that the lab did not take, of which an attempt is to tell
 
 _TAKEN = {Phase.STARTING, Phase.RUNNING, Phase.SETTLING}
 
@@ -93,6 +96,15 @@ def with_late_report(run: Run, number: int, report: Report) -> Run:
     return with_attempt(run, replace(attempt, reports=(*attempt.reports, replace(report, late=True))))
 
 
+def with_refusal(run: Run, number: int, refusal: Refusal) -> Run | None:
+    """Return the run with a report that was not taken; None if it has that already, or enough of them."""
+    attempt = run.attempts[number - 1]
+    known = any(replace(refusal, at=old.at) == old for old in attempt.refused)
+    if known or len(attempt.refused) >= REFUSALS:
+        return None
+    return with_attempt(run, replace(attempt, refused=(*attempt.refused, refusal)))
+
+
 def knows(attempt: Attempt, report: Report) -> bool:
     """Tell whether the attempt has this very report already."""
     alike = (old for old in attempt.reports if old.title == report.title)
@@ -108,6 +120,7 @@ def not_after(run: Run, now: float) -> Run:
             history=tuple(replace(moment, at=min(moment.at, now)) for moment in attempt.history),
             placements=tuple(replace(placement, at=min(placement.at, now)) for placement in attempt.placements),
             reports=tuple(replace(report, at=min(report.at, now)) for report in attempt.reports),
+            refused=tuple(replace(refusal, at=min(refusal.at, now)) for refusal in attempt.refused),
             heard=min(attempt.heard, now),
         )
 
@@ -118,8 +131,7 @@ def has_room(attempt: Attempt, report: Report) -> bool:
     """Tell whether the attempt may have this report too."""
     if len(attempt.reports) >= REPORTS:
         return False
-    kept = [*attempt.reports, report]
-    return sum(len(r.title) + len(r.body) + len(r.junit) + len(r.tap) for r in kept) <= TEXT
+    return report.size + sum(kept.size for kept in attempt.reports) <= VOLUME
 
 
 def began_to_run(attempt: Attempt) -> float:
@@ -143,6 +155,8 @@ def verdict_on(
 ) -> tuple[Outcome, str]:
     """Return outcome and reason of an attempt that has ended; where there are reports, they decide in any case.
 
+    A report that was refused is never a pass: nobody knows what it was to say.
+
     Args:
         lifecycle: Of the run.
         run: Its latest attempt has ended.
@@ -151,10 +165,11 @@ def verdict_on(
         policy: Of its session.
         cause: What there is to say of the event.
     """
-    ending = lifecycle.ending(was, event)
+    ending, refused = _ending(lifecycle, run.attempt, was, event), refused_report(run.attempt)
     if ending.outcome is None:
         reports = run.attempt.reports
-        return judge(reports, policy), summary_of(reports, policy)
+        outcome = Outcome.FAILED if refused else judge(reports, policy)
+        return outcome, "; ".join(filter(None, (refused, summary_of(reports, policy))))
     reason = ending.text.format_map(
         {
             **{name: format_duration(seconds) for name, seconds in run.limits.items()},
@@ -162,10 +177,22 @@ def verdict_on(
             **run.attempt.counts,
             "machine": run.attempt.machine,
             "state": was,
-            "detail": plain_line(cause.detail),
+            "detail": plain_line(cause.detail, DETAIL),
         }
     )
+    if refused:
+        reason = refused if ending.unreported else f"{reason}; {refused}"
     return cause.blame or ending.outcome, reason
+
+
+def _ending(lifecycle: Lifecycle, attempt: Attempt, was: str, event: str) -> Ending:
+    """Return how an attempt ends; one whose reports do not come to an end has an ending of its own."""
+    rule = lifecycle.states[was]
+    if rule.endless is not None and rule.wait is not None and event == CoreEvent.TIMEOUT:
+        latest = max(report.at for report in attempt.reports)
+        if attempt.since < latest + rule.wait.seconds:
+            return rule.endless
+    return rule.endings[event]
 
 
 def may_retry(run: Run, outcome: Outcome, event: str, policy: Policy) -> bool:

@@ -13,11 +13,12 @@ from pytest_dispatch.core.attempts import (
     keeps_idle_machines,
     placed,
     with_late_report,
+    with_refusal,
 )
 from pytest_dispatch.core.deadlines import Deadlines
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine_table import MachineTable
-from pytest_dispatch.core.model import KnownBy, Placement, Policy, Report, Run
+from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
 
@@ -197,6 +198,13 @@ class Engine:
             self.note(record, with_late_report(record.run, number, report), CoreEvent.REPORT, number, now)
             return False
         return self.move(run_id, CoreEvent.REPORT, now, Cause(report=report))
+
+    def refuse(self, run_id: str, number: int, refusal: Refusal, now: float) -> None:
+        """Note that an attempt sent a report that cannot be taken."""
+        record = self.runs.record(run_id)
+        changed = with_refusal(record.run, number, refusal)
+        if changed is not None:
+            self.note(record, changed, CoreEvent.REFUSE, number, now)
 
     # Machines
 

@@ -10,7 +10,7 @@ from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import Policy, Workload
 
 
-def _none(_workload: Workload) -> Mapping[str, float]:
+def _none(_workload: Workload, _limits: Mapping[str, float]) -> Mapping[str, float]:
     return {}
 
 
@@ -22,13 +22,13 @@ class KindRules:
         name: Of the kind.
         lifecycles: How attempts live, by what makes a workload complete; the first is the usual one.
         needs: What the lab has to have before a run is offered to machines, in words; empty if nothing.
-        limits: Limits in seconds that follow from a workload itself, such as from its size.
+        derived: Limits in seconds that follow from a workload, such as from its size, and from its other limits.
     """
 
     name: str
     lifecycles: Mapping[str, Lifecycle]
     needs: str = ""
-    limits: Callable[[Workload], Mapping[str, float]] = _none
+    derived: Callable[[Workload, Mapping[str, float]], Mapping[str, float]] = _none
 
     def expected(self, workload: Workload, policy: Policy) -> str:
         """Return what makes this workload complete: its own word, the session's if the kind knows it, or the usual."""
@@ -38,9 +38,9 @@ class KindRules:
     def limits_of(self, workload: Workload, policy: Policy) -> dict[str, float]:
         """Return the limits of this workload: its own, else the session's, else the kind's."""
         usual = next(iter(self.lifecycles.values())).limits
-        return {
-            name: {**self.limits(workload), **policy.limits, **workload.limits}.get(name, usual[name]) for name in usual
-        }
+        said = {name: seconds for name, seconds in {**policy.limits, **workload.limits}.items() if name in usual}
+        limits = {**usual, **said}
+        return {**limits, **self.derived(workload, limits)}
 
 
 Kinds = Mapping[str, KindRules]

@@ -24,6 +24,7 @@ class CoreEvent(StrEnum):
     ASSIGN = "assign"  # the queue gives it to a machine
     BIND = "bind"  # it is seen to run on a machine
     REPORT = "report"  # the workload reports
+    REFUSE = "refuse"  # the workload sent a report that cannot be taken
     COMPLETE = "complete"  # what the workload promised has happened
     TIMEOUT = "timeout"  # the state's deadline passed
     SILENCE = "silence"  # its machine went silent, and another one asks
@@ -69,10 +70,12 @@ class Ending:
         outcome: Whose fault it is; None where its reports decide.
         text: What to say of it. In braces: `machine`, `detail` (what broke), `state`, a limit's name for the time that
             passed, an event's name for how often it happened.
+        unreported: All that is wrong is that no report was taken.
     """
 
     outcome: Outcome | None
     text: str = ""
+    unreported: bool = False
 
 
 JUDGED = Ending(None)  # by its reports
@@ -89,6 +92,7 @@ class StateRule:
         on: The state that follows, by event.
         endings: By the event that ends the attempt here.
         wait: How long it may last; None only where it is over.
+        endless: How the attempt ends where `Wait.at_most` passes while reports still come.
         then: The event that follows as soon as the attempt comes here, if any: the workload has kept its promise.
         anew: Events that keep the state, and begin its wait anew.
         revocable: A machine that goes silent here may lose the attempt to another one that asks.
@@ -98,6 +102,7 @@ class StateRule:
     on: Mapping[str, str] = field(default_factory=dict)
     endings: Mapping[str, Ending] = field(default_factory=dict)
     wait: Wait | None = None
+    endless: Ending | None = None
     then: str = ""
     anew: frozenset[str] = frozenset()
     revocable: bool = False
@@ -124,7 +129,7 @@ class Lifecycle:
     initial: str
     limits: Mapping[str, float] = field(default_factory=dict)
     counted: frozenset[str] = frozenset({CoreEvent.REPORT})
-    told: frozenset[str] = frozenset({CoreEvent.REPORT})
+    told: frozenset[str] = frozenset({CoreEvent.REPORT, CoreEvent.REFUSE})
 
     def __post_init__(self) -> None:
         """Hold it to what is said above."""
@@ -191,7 +196,7 @@ def _faults_under_way(lifecycle: Lifecycle, name: str, rule: StateRule) -> Itera
     if rule.then and rule.then not in rule.on:
         yield f"{where}: then: expected one of its events, got {rule.then!r}"
     known = {"machine", "detail", "state"} | lifecycle.limits.keys() | lifecycle.counted
-    for event, ending in rule.endings.items():
+    for event, ending in {**rule.endings, **({"endless": rule.endless} if rule.endless else {})}.items():
         if strange := {part for _, part, _, _ in string.Formatter().parse(ending.text) if part} - known:
             yield f"{where}: {event}: unknown in its words: {', '.join(sorted(strange))}"
     wait = rule.wait or Wait()

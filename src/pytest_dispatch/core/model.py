@@ -130,6 +130,7 @@ class Report:
 
     `cases` holds those sent as such and those read out of `junit`, `tap` or the body.
     `late` marks a report that came after its attempt had ended: kept, without effect.
+    `size` is in bytes, as it lies in memory or in the journal.
     """
 
     title: str
@@ -143,6 +144,23 @@ class Report:
     tap: str = ""
     at: float = 0.0
     late: bool = False
+    size: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A report that the lab did not take.
+
+    Attributes:
+        why: What was expected of it, and what came.
+        begins: The first line of what came, as far as it is worth showing; empty if nothing did.
+        whole: All of it came; else it may be sent again, and what comes then counts.
+    """
+
+    why: str
+    begins: str = ""
+    whole: bool = True
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +197,7 @@ class Attempt:
         counts: How often events happened whose number matters, by event.
         reason: Why it ended, where it did not end as meant to: the step that did not happen.
         proposed: The outcome that the lab would give it, while the session is asked for its own verdict.
+        refused: Reports that the lab did not take, the first of each kind.
     """
 
     number: int
@@ -190,6 +209,7 @@ class Attempt:
     outcome: Outcome | None = None
     reason: str = ""
     proposed: Outcome | None = None
+    refused: tuple[Refusal, ...] = ()
 
     @property
     def machine(self) -> str:
@@ -271,7 +291,8 @@ class Run:
 
 def _moved(attempt: Attempt) -> int:
     """Count everything that ever happened to an attempt."""
-    return len(attempt.history) + len(attempt.placements) + len(attempt.reports) + sum(attempt.counts.values())
+    told = (attempt.history, attempt.placements, attempt.reports, attempt.refused)
+    return sum(map(len, told)) + sum(attempt.counts.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
 
 from pytest_dispatch.core.errors import ConfigError
 
@@ -16,11 +17,38 @@ PUBLIC_API = "https://api.github.com"
 #: Names of environment variables that may hold a secret; pytest's own options may have a token among them.
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$", re.IGNORECASE)
 
+#: Names of those that may hold one without looking like it: `me:secret@proxy:3128` has no scheme.
+_PROXY = re.compile("_PROXY$", re.IGNORECASE)
+
 HIDDEN = "***"
 #: A user's password in a URL; it may have slashes in it.
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 #: What a URL's query says of them: `?user=me&password=…`.
 _QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
+
+
+def gh_host(url: str) -> str:
+    """The host of an API as `gh` names it: `github.com`, or that of a GitHub Enterprise Server."""
+    host = urlsplit(url).hostname or ""
+    # GitHub Enterprise Cloud with data residency: https://api.SUBDOMAIN.ghe.com
+    own_api_host = host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
+    return host.removeprefix("api.") if own_api_host else host
+
+
+def is_github_s_own(url: str) -> bool:
+    """Whether GitHub runs the server of an API: not so a GitHub Enterprise Server, whose tokens are its own."""
+    host = gh_host(url)
+    return host == "github.com" or host.endswith(".ghe.com")
+
+
+def ways_to_sign_in(url: str) -> str:
+    """Where a token for the server of an API can be put, for people."""
+    if is_github_s_own(url):
+        return "--dispatch-token, GITHUB_TOKEN or `gh auth login`"
+    return (
+        f"--dispatch-token, GH_ENTERPRISE_TOKEN or `gh auth login --hostname {gh_host(url)}`; GITHUB_TOKEN is for"
+        " github.com, unless GITHUB_API_URL names this server"
+    )
 
 
 def without_passwords(text: str) -> str:
@@ -29,8 +57,12 @@ def without_passwords(text: str) -> str:
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a program of ours that needs none of the user's secrets."""
-    return {name: value for name, value in environ.items() if not _SECRET.search(name)}
+    """The environment for a program of ours that needs none of the user's secrets; URLs may hold some too."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not _SECRET.search(name) and value == without_passwords(value) and not _PROXY.search(name)
+    }
 
 
 class Token:

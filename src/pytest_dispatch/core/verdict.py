@@ -1,13 +1,18 @@
-"""From reports to an outcome: the first part of a report that speaks decides, the worst report wins."""
+"""From reports to an outcome: the first part of a report that speaks decides, the worst report wins.
+
+A report that contradicts itself is no pass: where one of its cases failed, a result cannot say that all is well.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
-from pytest_dispatch.core.model import WORST_FIRST, Case, Outcome, Policy, Report
+from pytest_dispatch.core.model import WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
 from pytest_dispatch.core.plain import plain_line
 
 NAMED = 3  # cases that a summary names
+WHY = 400  # characters of the reason for which a report was refused
 
 _BAD = (Outcome.FAILED, Outcome.ERROR)
 
@@ -19,7 +24,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def _by_result(report: Report, _policy: Policy) -> Outcome | None:
-    return report.result
+    return Outcome.FAILED if _contradicts_itself(report) else report.result
 
 
 def _by_cases(report: Report, _policy: Policy) -> Outcome | None:
@@ -32,6 +37,11 @@ def _by_labels(report: Report, policy: Policy) -> Outcome | None:
     if _labels_among(report, policy.fail_labels):
         return Outcome.FAILED
     return Outcome.SKIPPED if _labels_among(report, policy.skip_labels) else None
+
+
+def _contradicts_itself(report: Report) -> bool:
+    good = (Outcome.PASSED, Outcome.SKIPPED)
+    return report.result in good and any(case.outcome in _BAD for case in report.cases)
 
 
 _DECIDERS: tuple[Callable[[Report, Policy], Outcome | None], ...] = (
@@ -65,17 +75,37 @@ def summary_of(reports: Iterable[Report], policy: Policy) -> str:
     if report.result is None and report.cases:
         return _about_cases(report.cases)
     title = plain_line(report.title)
+    if _contradicts_itself(report):
+        return f"it reported {report.result}, but {_about_cases(report.cases)}"
     if report.result is not None:
         return f"it reported {report.result.value}: {title}"
     label = (_labels_among(report, policy.fail_labels) or _labels_among(report, policy.skip_labels))[0]
     return f"it reported with the label {plain_line(label)}: {title}"
 
 
+def refused_report(attempt: Attempt) -> str:
+    """One sentence on the reports that were refused and keep an attempt from passing; empty if there are none."""
+    latest = max((report.at for report in attempt.reports), default=-math.inf)
+    standing = [refusal for refusal in attempt.refused if refusal.whole or latest < refusal.at]
+    if not standing:
+        return ""
+    more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
+    return f"its report was refused: {told_refusal(standing[0])}{more}"
+
+
+def told_refusal(refusal: Refusal) -> str:
+    """Why a report was refused, and how it began."""
+    begins = f"; it began with {plain_line(refusal.begins)!r}" if refusal.begins else ""
+    return f"{plain_line(refusal.why, WHY)}{begins}"
+
+
 def _about_cases(cases: tuple[Case, ...]) -> str:
-    bad = [case.name for case in cases if case.outcome in _BAD]
+    bad = [case for case in cases if case.outcome in _BAD]
     if not bad:
         return f"all of its {len(cases)} cases were skipped"
-    names = ", ".join(plain_line(name, 80) for name in bad[:NAMED])
+    names = ", ".join(plain_line(case.name, 80) for case in bad[:NAMED])
+    if len(bad) == 1 and bad[0].message:
+        names += f": {plain_line(bad[0].message)}"
     return f"{len(bad)} of {len(cases)} cases did not pass: {names}{', …' if len(bad) > NAMED else ''}"
 
 

@@ -58,8 +58,8 @@ class Verdicts:
         if not self._is_attended(moved.session):
             self.accept(moved.id, now)
 
-    def amend(self, run_id: str, outcome: Outcome | None, reason: str, now: float) -> bool:
-        """Take the session's own verdict on the latest attempt; None takes the proposed one.
+    def amend(self, run_id: str, outcome: Outcome | None, reason: str, now: float, *, final: bool = False) -> bool:
+        """Take the session's own verdict on the latest attempt; None takes the proposed one, `final` rules out a retry.
 
         Returns:
             Whether it was still to be had.
@@ -70,7 +70,7 @@ class Verdicts:
             return False
         if outcome in (None, attempt.proposed):
             reason = reason or attempt.reason
-        self._settle(record, outcome or attempt.proposed, reason, CoreEvent.COMPLETE, now)
+        self._settle(record, outcome or attempt.proposed, reason, CoreEvent.COMPLETE, now, again=not final)
         return True
 
     def accept(self, run_id: str, now: float) -> None:

@@ -13,10 +13,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Identity
 from pytest_dispatch.core.model import KnownBy, Run
+from pytest_dispatch.core.notices import Notices
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.lab.fleet import Fleet
 from pytest_dispatch.lab.orders import Orders
@@ -74,6 +76,7 @@ class Lab:
         self.writer = Writer(clock, journal, rules, self._changed, self._became_due)
         self.queue = self.writer.queue
         self.orders = Orders(self.writer, self._want, self._recall, api)
+        self.notices = Notices()
         resources = Resources(self.writer, cache)
         self._services = {kind.rules.name: kind.service(resources) for kind in kinds}
         self._tokens = Tokens()
@@ -143,6 +146,11 @@ class Lab:
         held = [a for a in run.attempts if a.machine]
         return self._tail.of(run.id, held[-1].number) if held else []
 
+    def notice(self, machine: str, what: str, kind: str, why: str) -> None:
+        """Note what befell a machine, for whoever waits at a terminal."""
+        if self.notices.note(machine, what, kind, why, self.writer.clock.now()):
+            self.writer.wake()
+
     def post(self) -> Post:
         """How the outbox stands."""
         return self._outbox.post()
@@ -162,6 +170,7 @@ class Lab:
             held = self.queue.scheduler.fault(machine, sign.fault, now, lab=sign.lab)
             self.writer.commit()
             if not held:
+                self.notice(machine, "broke down", "fault", f"{sign.fault}; it had no workload, and boots anew")
                 self._fleet.cycle(machine)
 
     def refused(self, bearer: Bearer, error: UsedError) -> None:
@@ -175,6 +184,7 @@ class Lab:
 
     def out_of_order(self, machine: str, why: str) -> None:
         """A machine of ours cannot be brought up."""
+        self.notice(machine, "out of order", "", why)
         self.queue.scheduler.fault(machine, why, self.writer.clock.now(), lab=True)
         self.writer.commit()
 
@@ -296,6 +306,7 @@ class Lab:
             return
         self._fleet.wake()
         for name in late:
+            self.notice(name, "late", "", f"it did not ask what to boot for {format_duration(patience)}")
             self._fleet.prod(name, patience)
         strangers = any(not seen.machine.driven for seen in self.queue.machines.values())
         if self._fleet.lost and not strangers:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.report.markdown import issues_for
+from pytest_dispatch.report.markdown import issues_for, late_issues
 from pytest_dispatch.store.journal import Letter, SessionRecord
 
-#: Changes that may show a run with its outcome, and yet make no issue due: nobody waits for it, or it had one before.
-_NOT_DUE = {CoreEvent.CANCEL, CoreEvent.REPORT}
+BACKLOG = 10_000  # changes of a session that are kept for readers that are behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,50 @@ class IssueRule:
     repo: str = ""
     outcomes: frozenset[Outcome] = frozenset()
     raw: bool = False
+
+
+class Feed:
+    """The changes of a session's runs, numbered from 1: the latest of them, and of what is older each run's last.
+
+    So it grows with the runs, and not with what happens to them. A reader that is not far behind gets every change; one
+    that is further behind gets how each run stood, and goes on from there.
+
+    Args:
+        most: Changes that are kept, whatever runs they are of.
+    """
+
+    def __init__(self, most: int = BACKLOG) -> None:
+        self._most = most
+        self._count = 0
+        self._recent: deque[Change] = deque()
+        self._last: dict[str, int] = {}  # number of each run's last change
+        self._older: dict[int, Change] = {}  # those that are the last of their runs, in order
+
+    def note(self, change: Change) -> None:
+        """Add a change."""
+        self._count += 1
+        self._older.pop(self._last.get(change.run.id, 0), None)
+        self._last[change.run.id] = self._count
+        self._recent.append(change)
+        if len(self._recent) > self._most:
+            number, oldest = self._count - self._most, self._recent.popleft()
+            if self._last[oldest.run.id] == number:
+                self._older[number] = oldest
+
+    def after(self, number: int) -> Iterator[tuple[int, Change]]:
+        """The changes with higher numbers, also those that are noted meanwhile.
+
+        All that are kept for a number that the feed never had.
+        """
+        number = number if number <= self._count else 0
+        while number < self._count:
+            left_out = self._count - len(self._recent)
+            if number < left_out:
+                yield from [found for found in self._older.items() if found[0] > number]
+                number = left_out
+            else:
+                number += 1
+                yield number, self._recent[number - left_out - 1]
 
 
 class Ledger:
@@ -41,33 +85,33 @@ class Ledger:
         self._rule = rule
         self._api = api
         self._urls = urls or {}
-        self._feed: list[Change] = []
+        self.feed = Feed()
         self._drafts: dict[str, list[Issue]] = {}
-
-    def note(self, change: Change) -> None:
-        """Put a change into the feed."""
-        self._feed.append(change)
-
-    def after(self, number: int) -> Iterator[tuple[int, Change]]:
-        """The changes with higher numbers, counted from 1; all of them for a number that the feed never had."""
-        known = number if number <= len(self._feed) else 0
-        for index in range(known, len(self._feed)):
-            yield index + 1, self._feed[index]
 
     def draft(self, run_id: str, issues: list[Issue]) -> None:
         """The session's own hook wants these issues for the run instead of the usual ones."""
         self._drafts[run_id] = issues
 
     def due(self, change: Change, digest: str) -> list[Letter]:
-        """The issues that a change makes due: those of a run that has just got its outcome."""
-        run = change.run
-        if change.event in _NOT_DUE or run.outcome not in self._rule.outcomes:
+        """The issues that a change makes due: those of a run that has just got its outcome, or of a later report."""
+        run, about, raw = change.run, (self.record.source, digest), self._rule.raw
+        if run.outcome not in self._rule.outcomes:
             return []
-        issues = self._drafts.pop(run.id, None)
-        if issues is None:
-            issues = issues_for(run, self.record.source, digest, raw=self._rule.raw)
+        if change.event == CoreEvent.REPORT:  # it had its outcome before
+            known = sum(report.late for attempt in run.attempts for report in attempt.reports) - 1
+            issues = late_issues(run, *about, raw=raw, known=known)
+        else:
+            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=raw)]
         repo, api = self._rule.repo, self._api
         return [Letter(session=run.session, run=run.id, repo=repo, api=api, issue=issue) for issue in issues]
+
+    def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
+        """What the session's hook wants, else the usual; of a run that nobody waits for, what it has said."""
+        drafts = self._drafts.pop(run.id, None)
+        if drafts is not None:
+            return drafts
+        silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
+        return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self._rule.raw)
 
     def filed(self, letter: Letter) -> None:
         """An issue was filed."""

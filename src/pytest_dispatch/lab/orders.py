@@ -86,7 +86,7 @@ class Orders:
             if run.outcome is not None or run.attempt.proposed is None:
                 continue
             if self._queue.table.policy(session).judged:
-                self._writer.ledger(session).note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
+                self._writer.ledger(session).feed.note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
             else:
                 self._queue.verdicts.amend(run.id, None, "", self._now())
 
@@ -168,8 +168,10 @@ class Orders:
         self._queue.verdicts.cancel(self.run(run_id).id, self._now())
         self._writer.commit()
 
-    def decide(self, run_id: str, outcome: Outcome | None, reason: str, drafts: list[Issue] | None) -> None:
-        """The session's own verdict, and the issues that it wants filed (None: the usual ones).
+    def decide(
+        self, run_id: str, outcome: Outcome | None, reason: str, drafts: list[Issue] | None, *, final: bool = False
+    ) -> None:
+        """The session's own verdict, and the issues that it wants filed (None: the usual ones); `final`: no retry.
 
         Raises:
             UnknownError: There is no such run.
@@ -177,21 +179,23 @@ class Orders:
         run = self.run(run_id)
         if drafts is not None:
             self._writer.ledger(run.session).draft(run_id, drafts)
-        self._queue.verdicts.amend(run_id, outcome, reason, self._now())
+        self._queue.verdicts.amend(run_id, outcome, reason, self._now(), final=final)
         self._writer.commit()
 
     async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:
-        """The session's changes with numbers above `after`, as they come; now and then None, also when nothing does.
+        """The session's changes with numbers above `after`, as they come; None when there are no more so far.
+
+        One that is far behind does not get all of them (`Feed`).
 
         Ends when the lab stops or breaks.
 
         Raises:
             UnknownError: There is no such session.
         """
-        ledger = self._writer.ledger(session)
+        feed = self._writer.ledger(session).feed
         while not (self._writer.stopping or self._writer.broken):
             news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
-            for number, change in ledger.after(after):
+            for number, change in feed.after(after):
                 after = number
                 yield number, change
             yield None

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from textwrap import shorten
 
 from pytest_dispatch.daemon import in_daemon
-from pytest_dispatch.report.filing import Filer, FilingError
+from pytest_dispatch.report.filing import Filed, Filer, FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
 
-__all__ = ["Filer", "FilingError", "Outbox", "Post"]
+__all__ = ["Filed", "Filer", "FilingError", "Outbox", "Post"]
 
 FIRST_PAUSE = 1.0  # seconds before the next try after one that failed; doubled for each further failure in a row
 LONGEST_PAUSE = 300.0
@@ -30,7 +30,7 @@ class Post:
 
     pending: int  # may be filed any moment
     filed: int
-    unfiled: tuple[str, ...] = ()  # a line for each reason for which some are not filed, and what becomes of them
+    unfiled: tuple[str, ...] = ()  # a line for each reason for which some, or parts of them, are not filed
 
 
 class Outbox:
@@ -61,6 +61,7 @@ class Outbox:
         self._letters: deque[Letter] = deque()
         self._elsewhere: list[Letter] = []  # for another GitHub
         self._done: list[Letter] = []
+        self._dropped: dict[str, list[str]] = {}  # titles of what was filed without a part, by what and why
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
         self._held = ""  # why nothing is tried for long
         self._wake = asyncio.Event()
@@ -87,7 +88,7 @@ class Outbox:
 
     def post(self) -> Post:
         """How it stands."""
-        lines: dict[str, list[str]] = {}
+        lines = {why: list(titles) for why, titles in self._dropped.items()}
         for letter in (*self._done, *self._letters):
             if why := letter.failed or (self._held if not letter.url else ""):
                 fate = "given up" if letter.given_up else "kept for the next session"
@@ -118,12 +119,14 @@ class Outbox:
         try:
             # when all is to stop at once, GitHub may be slow
             filing = in_daemon(lambda: filer.file(letter.issue, letter.tries > 0), "dispatch-outbox")
-            url = await asyncio.wrap_future(filing)
+            done = await asyncio.wrap_future(filing)
         except FilingError as error:
             await self._failed(replace(begun, failed=str(error), given_up=error.refused), error)
         else:
             self._backed_off = 0.0
-            filed = replace(begun, url=url, failed="")
+            if done.lacks:
+                self._dropped.setdefault(f"{', '.join(done.lacks)} of {{}}: {done.why}", []).append(letter.issue.title)
+            filed = replace(begun, url=done.url, failed="")
             await self._keep(filed)
             self._finish(filed)
 

@@ -122,7 +122,7 @@ class Writer:
         self.write([*rows, *map(letter_row, letters)])
         self._batch.runs |= {change.run.id: change.run for change in changes}
         for change in changes:
-            self.ledger(change.run.session).note(change)
+            self.ledger(change.run.session).feed.note(change)
             self._on_change(change)
         if letters:
             self.hand_over()  # what the outbox writes of a letter comes after it

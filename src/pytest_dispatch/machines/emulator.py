@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import without_secrets
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.qmp import LinkError, Qmp
@@ -52,8 +54,27 @@ _GUEST_ENDINGS = {
 }
 
 
+_SIGNALS = {int(number): number.name for number in signal.Signals}
+
+#: What a process does to itself, or the kernel to it for what it did.
+_CRASHES = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
+
+#: A line that tells what went wrong, among those of a dump of registers, which may follow.
+_TELLING = re.compile(r"qemu|error|fatal|assert|abort", re.IGNORECASE)
+_LOG = 65536  # bytes of a log's end in which the last words are looked for
+
+
 class EndedError(MachineError):
     """QEMU, or the guest in it, ended while something else was expected of it; `Emulator.ended` says how."""
+
+
+def last_words(log: Path) -> str:
+    """What a program said last on its standard output and error that tells of its end, for a message."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG))
+        lines = [line for line in file.read().decode(errors="replace").split("\n") if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)] or lines
+    return repr(plain_line(telling[-1], 400)) if telling else "nothing"
 
 
 def leashed(command: Sequence[str], setpriv: str | None) -> list[str]:
@@ -137,7 +158,7 @@ class Emulator:
         await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if what.done():
             return what.result()
-        raise EndedError("QEMU ended too early") if self.ended.done() else TimeoutError
+        raise EndedError(self.ended.result().sign.text) if self.ended.done() else TimeoutError
 
     async def load(self, image: Path) -> None:
         """Take over a saved state; the guest stays paused as it was.
@@ -210,22 +231,23 @@ class Emulator:
         await self._qmp.execute(command, uri=uri)
         status = await self.until(self._moved)
         if status != "completed":
-            raise MachineError(f"expected {command!r} to complete, but QEMU says {status!r}")
+            said = last_words(self._log)
+            raise MachineError(f"expected {command!r} to complete, but QEMU says {status!r}; it said {said}")
 
     async def _watch(self) -> None:
         """Tell of a QEMU that ends without having been asked to."""
         status = await self._process.wait()
-        if status < 0:
-            self._failed(f"QEMU was killed from outside ({signal.Signals(-status).name})")
+        name = _SIGNALS.get(-status, f"signal {-status}")
+        if status >= 0:
+            self._failed(f"QEMU ended by itself with status {status}")
+        elif name in _CRASHES:
+            self._failed(f"QEMU crashed ({name})")
         else:
-            self._failed(f"QEMU ended by itself with status {status} ({self._last_words()})")
+            self._failed(f"QEMU was killed from outside ({name})")
 
     def _failed(self, why: str) -> None:
-        self._end(Ending(sign=Sign(text=why, fault=why, lab=True)))
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        text = f"{why}; it said {last_words(self._log)}"
+        self._end(Ending(sign=Sign(text=text, fault=text, lab=True)))
 
     def _end(self, ending: Ending) -> None:
         if not self.ended.done():

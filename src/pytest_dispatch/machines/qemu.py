@@ -7,7 +7,6 @@ To its firmware such a machine is a new computer without a single setting, so no
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import platform
 import re
@@ -24,13 +23,16 @@ from urllib.parse import urlsplit, urlunsplit
 from platformdirs import user_cache_path
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import without_secrets
+from pytest_dispatch.filestamp import FileStamp
 from pytest_dispatch.machines.base import Machine, Sign, Spec
 from pytest_dispatch.machines.board import AARCH64, LAB, X86_64, Board, Build, find_firmware
 from pytest_dispatch.machines.boot import Boot
 from pytest_dispatch.machines.console import Console
 from pytest_dispatch.machines.proxydhcp import LONGEST_URL
-from pytest_dispatch.machines.savedstate import SavedStates, key_of, stamp
+from pytest_dispatch.machines.savedstate import SavedStates, key_of
+from pytest_dispatch.network import is_loopback
 
 OLDEST = (6, 0)  # the first QEMU with `-action` and `pvpanic-pci`
 STOP = 1.5  # seconds in which a killed QEMU is gone
@@ -239,7 +241,7 @@ def build_for(board: Board, options: Options, environ: Mapping[str, str] = os.en
 
 def _version(board: Board, binary: Path) -> str:
     try:
-        said = subprocess.run(  # noqa: S603 - a fixed list of arguments, and no shell
+        answer = subprocess.run(  # noqa: S603 - a fixed list of arguments, and no shell
             [binary, "--version"],
             env=without_secrets(os.environ),
             capture_output=True,
@@ -249,11 +251,12 @@ def _version(board: Board, binary: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MachineError(f"expected {binary} --version to answer, got {error}: {board.qemu}") from error
-    line = said.stdout.partition("\n")[0]
+    line = answer.stdout.partition("\n")[0]
     number = re.search(r"version (\d+)\.(\d+)", line)
     if number is None or (int(number[1]), int(number[2])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
-        raise MachineError(f"expected QEMU {wanted} or later as {binary}, got {line or 'no answer'!r}: {board.qemu}")
+        said = line or plain_line(answer.stderr) or "no answer"
+        raise MachineError(f"expected QEMU {wanted} or later as {binary}, got {said!r}: {board.qemu}")
     return line
 
 
@@ -267,7 +270,7 @@ def url_for(board: Board, url: str) -> str:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host):
+    if is_loopback(host):
         parts = parts._replace(netloc=LAB if parts.port is None else f"{LAB}:{parts.port}")
     if board.arch:
         parts = parts._replace(query="&".join(filter(None, [parts.query, f"arch={board.arch}"])))
@@ -280,14 +283,7 @@ def url_for(board: Board, url: str) -> str:
     return target
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _key(build: Build) -> str:
     """What a saved state of this machine depends on."""
     files = (build.binary, build.firmware.code, build.firmware.vars)
-    return key_of(_FORMAT, build.version, [stamp(path) for path in files], build.hardware())
+    return key_of(_FORMAT, build.version, [(path, FileStamp.of(path)) for path in files], build.hardware())

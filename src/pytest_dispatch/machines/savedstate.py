@@ -50,12 +50,6 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 
-def stamp(path: Path) -> tuple[str, int, int]:
-    """What tells one version of a file from another without reading it: path, bytes, time of change."""
-    facts = path.stat()
-    return str(path), facts.st_size, facts.st_mtime_ns
-
-
 class Draft:
     """A state that is being saved: its image goes to `path`, and counts only once it is published."""
 

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.model import Idle
+from pytest_dispatch.core.plain import what_was_raised
 from pytest_dispatch.machines.base import Sign, Spec
 from pytest_dispatch.machines.scenarios import SCENARIOS, Download, Scenario
 from pytest_dispatch.machines.uefi_http import (
@@ -149,7 +150,7 @@ class SimMachine:
         """Name what ended a machine's life against the rules: a scenario of somebody's own that raised."""
         error = None if life.cancelled() else life.exception()
         if error is not None:
-            self.show("the scenario broke down", f"the scenario of {self.name} raised {error!r}")
+            self.show("the scenario broke down", f"the scenario of {self.name} raised {what_was_raised(error)}")
 
     async def _live(self, targets: Iterator[Target]) -> None:
         """Boot again and again until it powers off, or nothing works any more."""

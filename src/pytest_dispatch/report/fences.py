@@ -1,4 +1,4 @@
-"""Fenced code in Markdown: whether one is open where a text ends, and how to cut a text without leaving one open."""
+"""Fenced code and folds in Markdown: which are open where a text ends, and how to cut a text that leaves none open."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import re
 ZERO_WIDTH = "\N{ZERO WIDTH SPACE}"
 LONGEST = 32  # characters of a fence that counts as one
 
+FOLD, UNFOLD = "<details>", "</details>"
+DEEPEST = 4  # folds within one another
+_FOLDS = re.compile(rf"^(?:{FOLD}|{UNFOLD}$)", re.MULTILINE)
+
 _OPENS = re.compile(rf"^ {{0,3}}(`{{3,{LONGEST}}}(?=[^`\n]*$)|~{{3,{LONGEST}}}(?!~))", re.MULTILINE)
 
-_NOT_CUT = re.compile(r"(?:&#?[A-Za-z0-9]{0,32}|[A-Za-z0-9]@)\Z")
+_NOT_CUT = re.compile(r"(?:&#?[A-Za-z0-9]{0,32}|[A-Za-z0-9]@|<[^\s<>]{0,36}>?)\Z")
+_TURN = LONGEST + 2 + DEEPEST * len(f"\n\n{UNFOLD}")  # characters that it takes to close all that may be open
 
 
 def closing(fence: str, margin: str = "") -> re.Pattern[str]:
@@ -25,37 +30,49 @@ def closing(fence: str, margin: str = "") -> re.Pattern[str]:
 
 def open_fence(text: str) -> str:
     """The fence of code that is still open where the text ends; empty if none is."""
-    at = 0
-    while opened := _OPENS.search(text, at):
+    return _open(text)[0]
+
+
+def _open(text: str) -> tuple[str, int]:
+    """What is still open where the text ends: the fence of code, and how many folds."""
+    at, folds, fence = 0, 0, ""
+    while not fence:
+        opened = _OPENS.search(text, at)
+        for tag in _FOLDS.finditer(text, at, opened.start() if opened else len(text)):
+            folds = min(folds + 1, DEEPEST) if tag[0] == FOLD else max(folds - 1, 0)
+        if opened is None:
+            break
         closed = closing(opened[1]).search(text, opened.end())
-        if closed is None:
-            return opened[1]
-        at = closed.end()
-    return ""
+        at, fence = (closed.end(), "") if closed else (len(text), opened[1])
+    return fence, folds
 
 
 def cut(text: str, limit: int) -> list[str]:
     """The text in pieces of at most so many characters, cut at line ends where there are any.
 
-    Each piece is a document of its own: code that a cut runs through is closed before it and goes on behind it, and
-    the rest of a line that is cut is nothing that only the beginning of a line can be.
+    Each piece is a document of its own: code and folds that a cut runs through are closed before it and go on behind
+    it, and the rest of a line that is cut is nothing that only the beginning of a line can be.
+
+    Args:
+        text: Markdown, of which a fold's tags count where they begin a line.
+        limit: At least 300.
     """
-    pieces, fence = [], ""
-    while len(text) > limit:
-        room = limit - LONGEST - 1
-        begin = len(fence) + 1  # behind what was put there, so that each piece takes something away
-        at = text.rfind("\n", begin, room) + 1 or _within_line(text, begin, room)
-        piece, text = text[:at], text[at:]
+    pieces, begun = [], ""
+    while len(begun) + len(text) > limit:
+        room = limit - len(begun) - _TURN
+        at = text.rfind("\n", 0, room) + 1 or _within_line(text, 1, room)
+        piece, text = f"{begun}{text[:at]}", text[at:]
         whole_lines = piece.endswith("\n")
-        fence = left_open = open_fence(piece)
+        left_open, folds = _open(piece)
+        fence = left_open
         if not whole_lines:  # what is cut may look like a fence that it is not, or the other way round
-            fence = open_fence(piece + text.partition("\n")[0])
+            fence, _ = _open(piece + text.partition("\n")[0])
+            text = f"{ZERO_WIDTH}{text}"
         if left_open:
             piece = f"{piece}{left_open}" if whole_lines else f"{piece}\n{left_open}"
-        pieces.append(piece)
-        text = text if whole_lines else f"{ZERO_WIDTH}{text}"
-        text = f"{fence}\n{text}" if fence else text
-    return [*pieces, text]
+        pieces.append(piece + f"\n\n{UNFOLD}" * folds)
+        begun = f"{FOLD}\n\n" * folds + (f"{fence}\n" if fence else "")
+    return [*pieces, f"{begun}{text}"]
 
 
 def _within_line(text: str, begin: int, room: int) -> int:

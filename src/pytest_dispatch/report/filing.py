@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_dispatch.core.errors import DispatchError
@@ -28,11 +29,26 @@ class FilingError(DispatchError):
         self.refused = refused
 
 
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """An issue that was filed.
+
+    Attributes:
+        url: Where a browser finds it.
+        lacks: What it should have had and was taken without, although nobody refused it; empty if nothing.
+        why: The reason, if it lacks something, as a clause.
+    """
+
+    url: str
+    lacks: tuple[str, ...] = ()
+    why: str = ""
+
+
 class Filer(Protocol):
     """Whatever can file an issue; called from a worker thread, by one at a time."""
 
-    def file(self, issue: Issue, may_exist: bool) -> str:
-        """File it and return its URL.
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
+        """File it.
 
         Args:
             issue: What to file.

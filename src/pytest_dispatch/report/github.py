@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.token import PUBLIC_API
-from pytest_dispatch.github_api import Complaint, GitHubApi, GitHubError, Trouble, is_repo
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.token import PUBLIC_API, ways_to_sign_in
+from pytest_dispatch.github_api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
 from pytest_dispatch.report.fences import cut
-from pytest_dispatch.report.filing import FilingError
+from pytest_dispatch.report.filing import Filed, FilingError
 from pytest_dispatch.report.words import harmless_line, plain
 
 if TYPE_CHECKING:
@@ -32,7 +33,18 @@ LOOK_BACK = timedelta(days=14)  # how far back an issue that may exist is looked
 _REFUSED = "which GitHub refused"
 
 #: What the token's or the repository's owner can change, after which the issue may still be filed.
-_UNTIL_CHANGED = {Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.MISSING, Trouble.GONE, Trouble.REFUSED}
+_UNTIL_CHANGED = {
+    *(Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.ARCHIVED, Trouble.BLOCKED),
+    *(Trouble.MISSING, Trouble.GONE, Trouble.REFUSED),
+}
+
+
+class _Label(msgspec.Struct):
+    name: str
+
+
+class _User(msgspec.Struct):
+    login: str
 
 
 class _Filed(msgspec.Struct):
@@ -41,6 +53,9 @@ class _Filed(msgspec.Struct):
     created_at: datetime
     body: str | None = None
     pull_request: Any = None
+    labels: list[_Label | str] = []
+    assignees: list[_User] = []
+    milestone: Any = None
 
 
 class _Comment(msgspec.Struct):
@@ -72,21 +87,24 @@ class GitHubFiler:
             raise ConfigError(f"expected a repository as OWNER/REPO, such as AMDEPYC/dispatch, got {repo!r}")
         self._repo = repo
         self._token = token
+        self._api_url = api_url
         self._api = GitHubApi(api_url, token, pause=pause)
 
-    def file(self, issue: Issue, may_exist: bool) -> str:
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
         """File an issue with its comments.
 
         What GitHub does not know or refuses (a milestone, an assignee, a label, at last the text or the title) is
-        left out, and the body says so. After an error the same issue may be given again with `may_exist`: what was
-        filed before is recognised by its marker, and the rest is added.
+        left out, and the body says so. What GitHub drops without a word, as it does with the labels, assignees and
+        milestone of whoever may not write to the repository, is told by what is
+        returned. After an error the same issue may be given again with `may_exist`: what was filed before is recognised
+        by its marker, and the rest is added.
 
         Args:
             issue: What to file.
             may_exist: An earlier call for this issue failed, or its end was not seen.
 
         Returns:
-            Where a browser finds the issue.
+            Where a browser finds the issue, and what was dropped of one that was filed just now.
 
         Raises:
             FilingError: GitHub did not take it, or did not say that it did.
@@ -94,11 +112,11 @@ class GitHubFiler:
         body, *comments = _pages(issue)
         try:
             found = self._find(_mark(issue.marker)) if may_exist else None
-            filed = found or self._create(issue, body)
+            filed, lacks = (found, ()) if found else self._create(issue, body)
             self._comment(filed, comments, fresh=found is None)
         except GitHubError as error:
             raise self._failed(error) from None
-        return filed.html_url
+        return Filed(plain_line(filed.html_url), lacks, self._why_dropped() if lacks else "")
 
     def close(self) -> None:
         """Drop the connections."""
@@ -122,7 +140,12 @@ class GitHubFiler:
                 return each
         return None
 
-    def _create(self, issue: Issue, body: str) -> _Filed:
+    def _why_dropped(self) -> str:
+        whose = f"the token from {self._token.source}" if self._token else "who has no token"
+        takes = f"{whose} may not set them, which takes triage or write access"
+        return f"{self._repo} took the issue and dropped them: {takes}"
+
+    def _create(self, issue: Issue, body: str) -> tuple[_Filed, tuple[str, ...]]:
         extras = _Extras.of(issue, body)
         if issue.milestone:
             extras.milestone = self._milestone(issue.milestone)
@@ -130,10 +153,12 @@ class GitHubFiler:
                 extras.left_out.append(f"the milestone {issue.milestone!r}, which {self._repo} does not have")
         while True:
             try:
-                return self._api.post(f"/repos/{self._repo}/issues", extras.fields(_mark(issue.marker)), _Filed)
+                filed = self._api.post(f"/repos/{self._repo}/issues", extras.fields(_mark(issue.marker)), _Filed)
             except GitHubError as error:
-                if error.status != 422 or not extras.drop(error.complaints):
+                if not _is_about_content(error) or not extras.drop(error.complaints):
                     raise
+            else:
+                return filed, extras.missing_in(filed)
 
     def _milestone(self, title: str) -> int | None:
         known = self._api.pages(f"/repos/{self._repo}/milestones", _Milestone, state="all")
@@ -153,7 +178,7 @@ class GitHubFiler:
         try:
             self._api.post(path, {"body": comment}, _Comment)
         except GitHubError as error:
-            if error.status != 422:
+            if not _is_about_content(error):
                 raise
             self._api.post(path, {"body": f"> A part of the report is missing here, {_REFUSED}.\n\n{mark}"}, _Comment)
 
@@ -161,11 +186,14 @@ class GitHubFiler:
         # A write whose answer was lost or garbled may have been carried out; a refused one was not.
         text = f"{self._repo}: {error}{self._advice(error.trouble)}"
         refused = error.trouble is Trouble.REFUSED and error.status >= 400
+        refused &= error.status != 422 or _is_about_content(error)
         return FilingError(text, retry_after=error.wait, permanent=error.trouble in _UNTIL_CHANGED, refused=refused)
 
     def _advice(self, trouble: Trouble) -> str:
+        if beyond := no_right_helps(trouble):
+            return beyond
         if self._token is None:
-            hint = "; filing issues needs a token (--dispatch-token, GITHUB_TOKEN or `gh auth login`)"
+            hint = f"; filing issues needs a token ({ways_to_sign_in(self._api_url)})"
             return hint if trouble in (Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.MISSING) else ""
         whose = f"the token from {self._token.source}"
         hints = {
@@ -203,14 +231,22 @@ class _Extras:
         return {"title": self.title, "body": body, "labels": self.labels, "assignees": self.assignees, **milestone}
 
     def drop(self, complaints: Sequence[Complaint]) -> bool:
-        """Leave out what GitHub complains of, or everything if it does not say; whether that was anything."""
+        """Leave out what GitHub complains of; whether that was anything."""
         before = len(self.left_out)
         for complaint in complaints:
             self._drop_one(_subject(complaint), complaint.value)
-        if len(self.left_out) == before and not any(map(_essential, complaints)):
-            for subject in ("label", "assignee", "milestone"):
-                self._drop_one(subject, None)
         return len(self.left_out) > before
+
+    def missing_in(self, filed: _Filed) -> tuple[str, ...]:
+        """What of it an issue that was filed lacks: GitHub drops what somebody may not set, and says nothing."""
+        labels = {(each if isinstance(each, str) else each.name).casefold() for each in filed.labels}
+        people = {each.login.casefold() for each in filed.assignees}
+        dropped = {
+            "labels": any(label.casefold() not in labels for label in self.labels),
+            "assignees": any(who.casefold() not in people for who in self.assignees),
+            "milestone": self.milestone is not None and filed.milestone is None,
+        }
+        return tuple(what for what, is_so in dropped.items() if is_so)
 
     def _drop_one(self, subject: str, value: Any) -> None:
         if subject == "milestone" and self.milestone is not None:
@@ -243,8 +279,9 @@ def _subject(complaint: Complaint) -> str:
     return name if name in ("label", "assignee", "milestone", "title", "body") else ""
 
 
-def _essential(complaint: Complaint) -> bool:
-    return _subject(complaint) in ("title", "body")
+def _is_about_content(error: GitHubError) -> bool:
+    """Whether GitHub refuses a part of what it was sent, without which it may take the rest."""
+    return error.trouble is Trouble.REFUSED and error.status == 422 and any(map(_subject, error.complaints))
 
 
 def _mark(marker: str) -> str:

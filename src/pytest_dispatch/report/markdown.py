@@ -9,17 +9,22 @@ from itertools import pairwise
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
+from pytest_dispatch.core.verdict import told_refusal
 from pytest_dispatch.report.fences import cut
-from pytest_dispatch.report.words import harmless, harmless_line, plain
+from pytest_dispatch.report.timeline import how_late
+from pytest_dispatch.report.words import LAB_SAYS, harmless, harmless_line, plain
 
 LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
 PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
+ISSUES = 100  # of a run; what it reports beyond is listed in the last of them
 TITLE_LIMIT = 256  # characters that GitHub takes in a title
 
+LATE = "> This report came {} the attempt had ended. The outcome stays as it was.\n\n"
+NO_MORE = "> Further late reports of this run are not filed. The journal of the lab has them.\n\n"
 TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
 
-#: Begins what the lab says. No workload can write this: its HTML is shown as text.
-_FOOTER = ("---", "<details open><summary>Recorded by the lab</summary>", "")
+#: Begins what the lab says. No workload can write this: its folds are closed at first, and have other titles.
+_FOOTER = ("---", f"<details open><summary>{LAB_SAYS}</summary>", "")
 
 _HEADLINE = {
     Outcome.PASSED: "passed",
@@ -30,7 +35,9 @@ _HEADLINE = {
 
 
 def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list[Issue]:
-    """The issues that a run becomes: one for each report, or one that says that there is none.
+    """The issues that a run becomes: one for each report in time, or one that says that there is none.
+
+    At most `ISSUES` of them: the last one lists the titles of what does not fit.
 
     Args:
         run: Has its outcome.
@@ -43,14 +50,48 @@ def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list
         outcome = run.outcome or Outcome.ERROR
         silent = Report(title=f"{run.workload.name} {_HEADLINE[outcome]}", body=_sentence(run.reason))
         said = [(run.attempt, silent)]
+    if len(said) > ISSUES:
+        said[ISSUES - 1 :] = [(run.attempt, _listed(run, [report for _, report in said[ISSUES - 1 :]]))]
     return [
         _issue(run, number, report, _footer(run, attempt, source, digest), raw=raw)
         for number, (attempt, report) in enumerate(said)
     ]
 
 
-def _issue(run: Run, number: int, report: Report, footer: str, *, raw: bool) -> Issue:
-    first, *rest = _pages(_text(report, raw=raw), footer)
+def _listed(run: Run, reports: list[Report]) -> Report:
+    """A report that has only the titles of others."""
+    titles = [f"- {_clip(' '.join(report.title.split()))}" for report in reports]
+    why = f"A run becomes at most {ISSUES} issues. The journal of the lab has these {len(reports)} reports:"
+    return Report(title=f"{run.workload.name}: {len(reports)} further reports", body="\n".join([why, "", *titles]))
+
+
+def late_issues(run: Run, source: str, digest: str, *, raw: bool = False, known: int = 0) -> list[Issue]:
+    """The issues that reports become which came when their attempts had ended, a line in each of which says so.
+
+    At most `ISSUES` of them: the last one says that no more are filed.
+
+    Args:
+        run: Has its outcome, which they do not change.
+        source: As in `issues_for`.
+        digest: Likewise.
+        raw: Likewise.
+        known: How many late reports were issues before.
+    """
+    late = [(a, r) for a in run.attempts for r in a.reports if r.late]
+    numbered = list(enumerate(sorted(late, key=lambda said: said[1].at)))[known:ISSUES]
+    return [
+        _issue(run, f"late-{number}", report, _footer(run, a, source, digest), raw=raw, note=_note(a, report, number))
+        for number, (a, report) in numbered
+    ]
+
+
+def _note(attempt: Attempt, report: Report, number: int) -> str:
+    last = NO_MORE if number == ISSUES - 1 else ""
+    return f"{LATE.format(how_late(attempt, report))}{last}"
+
+
+def _issue(run: Run, number: int | str, report: Report, footer: str, *, raw: bool, note: str = "") -> Issue:
+    first, *rest = _pages(f"{note}{_text(report, raw=raw)}".rstrip(), footer)
     title = " ".join(report.title.split()) or run.workload.name
     return Issue(
         title=_clip(title if raw else harmless_line(title)),
@@ -120,6 +161,7 @@ def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
         "ended": stamp,
     }
     lines = [f"- {name}: {value}" for name, value in facts.items() if value]
+    lines += [f"- report refused: {_code(told_refusal(refusal))}" for refusal in attempt.refused]
     return "\n".join([*_FOOTER, *lines, "", "</details>"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from pytest_dispatch.core.model import Outcome
@@ -14,12 +15,31 @@ _NAME = 200  # characters of a test's own name
 LOG_PREFIX = r"(?:<[0-9]{1,3}>)?\[[ ]{0,8}[0-9]{1,9}\.[0-9]{1,9}\](?:\[[ ]{0,8}[TC][0-9]{1,9}\])? ?"
 
 VERSION = re.compile(r"K?TAP version [0-9]{1,3}")
-PLAN = re.compile(r"1\.\.([0-9]{1,9})[ \t]*(?:#[ \t]*(?:SKIP\w*)?[ \t:]*(.*))?", re.IGNORECASE)
-RESULT = re.compile(r"(not )?ok(?=[ \t]|$)(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*)")
+PLAN = re.compile(r"1\.\.([0-9]{1,9})[ \t]*(?:#[ \t]*(SKIP\w*)?[ \t:]*(.*))?", re.IGNORECASE)
+RESULT = re.compile(
+    r"(not )?ok(?=[ \t]|$)(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
+)
+OPENED = re.compile(r"\{")  # node-tap: the results of a subtest follow its own, between these
+CLOSED = re.compile(r"\}")
 BAIL = re.compile(r"Bail out![ \t]*(.*)", re.IGNORECASE)
 SUBTEST = re.compile(r"#[ \t]*Subtest:?[ \t]*(.*)")
 DURATION = re.compile(r"duration_ms:[ ]*([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 FAILED_TEST = re.compile(r"#[ \t]+Failed (?:\(TODO\) )?test")  # Test::More explains behind the result
+#: What producers say at their end of a run that went wrong, also where each result is ok.
+WENT_WRONG = re.compile(
+    r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|fail[ \t]+[1-9][0-9]*"
+    r"|Totals:.*\b(?:fail|error):[1-9].*)"
+)
+
+_VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*\r?$", re.MULTILINE)
+_PLAN_LINE = re.compile(r"^1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_NUMBERED = re.compile(r"^(?:not )?ok [0-9]{1,9}(?=\s)", re.MULTILINE)
+_BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\r?\n|\Z)))")
+_TOKENS = re.compile(r"\w+|[ \t]+|.")
+_NEXT_LINE = re.compile(r"\s*^(.{0,400})", re.MULTILINE)
+_PREFIX = 200  # characters that a log puts before a line
+_PREFIXES = 8  # shapes of them in one text
+_VERSIONS = 500  # lines at which they are looked for
 
 _LOG = re.compile(LOG_PREFIX)
 _DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)\w*[ \t:]*(.*)", re.IGNORECASE)
@@ -46,8 +66,10 @@ class Line(NamedTuple):
     hashed: bool = False
 
     @classmethod
-    def of(cls, raw: str) -> Line:
-        """A line as it came, without what the kernel's log puts before it."""
+    def of(cls, raw: str, prefix: re.Pattern[str] | None = None) -> Line:
+        """A line as it came, without what a log puts before it: the kernel's, or one of this shape."""
+        if prefix is not None and (found := prefix.match(raw)):
+            raw = raw[found.end() :]
         return cls(*_indented(_LOG.sub("", raw, count=1) if raw[:1] in ("[", "<") else raw))
 
     @property
@@ -80,6 +102,67 @@ class Result(NamedTuple):
             remark,
             float(took[1]) * _UNITS[took[2]] if took else 0.0,
         )
+
+
+class Found(NamedTuple):
+    """Where in a text TAP begins, None if there is none, and the shape of what a log puts before its lines."""
+
+    start: int | None
+    prefix: re.Pattern[str] | None
+
+
+def find_tap(text: str) -> Found:
+    """Find TAP: by its version line, also behind a log's prefix; or it begins the text; or has a plan and a result."""
+    start: int | None = None
+    shapes: list[str] = []
+    for found in islice(_VERSION_END.finditer(text), _VERSIONS):
+        at = text.rfind("\n", 0, found.start()) + 1
+        shape = _shape(text, at, found, shapes)
+        if shape is None:
+            continue
+        start = at if start is None else start
+        if shape and len(shapes) < _PREFIXES:
+            shapes.append(shape)
+    end = len(text) if start is None else start
+    if _BEGUN.match(text, 0, end) or (_PLAN_LINE.search(text, 0, end) and _NUMBERED.search(text, 0, end)):
+        start = 0
+    return Found(start, re.compile("|".join(shapes)) if shapes else None)
+
+
+def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str | None:
+    """The shape of what stands before a version line, empty if that is known; None if it is a sentence.
+
+    What does not end with a time or the like has to stand before the next line too.
+    """
+    before = text[max(at, version.start() - _PREFIX - 1) : version.start()]
+    for shape in (LOG_PREFIX, *known):
+        found = re.match(shape, before)
+        if not before[found.end() if found else 0 :].strip("# \t"):
+            return ""  # what is left is an indentation
+    if len(before) > _PREFIX or before[-1].isalnum() or not re.search(r"[^\w \t]", before):
+        return None
+    shape = _shape_of(before)
+    if len(re.findall("[0-9]", before)) >= 4 and not before.split()[-1].isalpha():
+        return shape
+    following = _NEXT_LINE.match(text, version.end())
+    return shape if following and re.match(shape, following[1]) else None
+
+
+def _shape_of(prefix: str) -> str:
+    """A pattern of all prefixes like this one.
+
+    Words and numbers may be any others, and so may be the space between them, which often fills up a column.
+    """
+    tokens = _TOKENS.findall(prefix)
+    parts = []
+    for last, token, following in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
+        if re.match(r"\w", token):
+            parts.append(r"\w++")
+        elif token.isspace() and following:
+            parts.append(r"[ \t]++" if re.match(r"\w", last) and re.match(r"\w", following) else r"[ \t]*+")
+        else:
+            parts.append(re.escape(token))
+    return "".join(parts)
 
 
 def described(text: str) -> str:

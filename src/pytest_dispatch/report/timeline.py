@@ -6,19 +6,23 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Outcome, Phase, Report, Run
 from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.core.verdict import told_refusal
 from pytest_dispatch.kinds import NOBODY_CAME
 
 BODY_LINES = 20
 CONSOLE_LINES = 12
 CASES = 20
+REPORTS = 10
+ISSUES = 10
 REASON = 500  # characters
 
 _WHERE_FROM = """\
 machines boot from the boot URL in the line `dispatch: …` at the top (not shown with -q)
-  from another computer, `curl -I` with that URL must answer 200: if it does not, a firewall is in the way, or the
-  address is wrong; if it does, no machine was told to boot from there"""
+  from another computer, `curl -i` with that URL and /look behind it must answer 200: if it does not, a firewall is in
+  the way, or the address is wrong; if it does, no machine was told to boot from there"""
 
 _PERCENT = re.compile(r"(?<! ) *+[0-9]{1,3}(?:\.[0-9]++)? ?%")
 
@@ -59,6 +63,19 @@ def outcome_beside(attempt: Attempt) -> str:
     return f" ({attempt.outcome})" if attempt.outcome and attempt.outcome.value != attempt.state else ""
 
 
+def late_reports(run: Run) -> list[str]:
+    """A line for each report that came when its attempt had ended: what it said, and how late."""
+    late = [(attempt, report) for attempt in run.attempts for report in attempt.reports if report.late]
+    return [
+        f"{_said(report)}, {how_late(attempt, report)} the end of attempt {attempt.number}" for attempt, report in late
+    ]
+
+
+def how_late(attempt: Attempt, report: Report) -> str:
+    """How long after the end of its attempt a report came, as in "5m after"."""
+    return f"{format_duration(max(0.0, report.at - attempt.since))} after"
+
+
 def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues: Sequence[str]) -> str:
     """Why a run ended as it did, for a person: the reason first, then the evidence.
 
@@ -75,14 +92,29 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
         if attempt.reason and attempt is not last:
             parts[-1] += f"\n  {attempt.outcome}: {plain_line(attempt.reason, REASON)}"
     reports = [report for attempt in run.attempts for report in attempt.reports]
-    parts += [_report(report) for report in reports]
+    parts += [_report(report) for report in _telling(reports)]
+    parts += [f"… {len(reports) - REPORTS:,} more reports"] if len(reports) > REPORTS else []
+    parts += [
+        f"report refused at {clock(refusal.at)}: {told_refusal(refusal)}" for a in run.attempts for refusal in a.refused
+    ]
     if console:
         tail = [f"{clock(at)} {plain_line(text)}" for at, text in last_lines(console)]
         parts.append("\n".join(["last console lines", *_indent(tail)]))
     if last.reason.startswith(NOBODY_CAME) and not any(attempt.machine for attempt in run.attempts):
         parts.append(_WHERE_FROM)
-    parts += [f"issue: {url}" for url in issues]
+    parts += [f"issue: {url}" for url in issues[:ISSUES]]
+    parts += [f"… {len(issues) - ISSUES:,} more issues"] if len(issues) > ISSUES else []
     return "\n\n".join(parts)
+
+
+def _telling(reports: Sequence[Report]) -> list[Report]:
+    """As many reports as are shown, in order: first of all those with something bad in them."""
+    places = sorted(range(len(reports)), key=lambda place: not _is_bad(reports[place]))
+    return [reports[place] for place in sorted(places[:REPORTS])]
+
+
+def _is_bad(report: Report) -> bool:
+    return report.result in _BAD or any(case.outcome in _BAD for case in report.cases)
 
 
 def last_lines(console: Sequence[tuple[float, str]], most: int = CONSOLE_LINES) -> list[tuple[float, str]]:
@@ -112,12 +144,15 @@ def _title(run: Run, attempt: Attempt, digest: str) -> str:
     return f"{plain_line(run.workload.name)}{short} {where}, attempt {attempt.number} of {len(run.attempts)}"
 
 
+def _said(report: Report) -> str:
+    return plain_line(report.title) + (f", result {report.result}" if report.result else "")
+
+
 def _report(report: Report) -> str:
-    said = f", result {report.result}" if report.result else ""
     late = ", too late" if report.late else ""
     lines = plain(report.body).strip().splitlines()
     more = [f"… {len(lines) - BODY_LINES} more lines"] if len(lines) > BODY_LINES else []
-    text = [f"report: {plain_line(report.title)}{said}{late}"]
+    text = [f"report: {_said(report)}{late}"]
     text += _indent([line[:200] for line in lines[:BODY_LINES]] + more)
     bad = [case for case in report.cases if case.outcome in _BAD]
     text += _indent([_case(case) for case in bad[:CASES]])

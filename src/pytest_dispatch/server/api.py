@@ -8,8 +8,8 @@ from __future__ import annotations
 import hmac
 import math
 import re
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,7 @@ from aiohttp import web
 from pytest_dispatch.core.errors import DispatchError
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
+from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.server.events import event_stream
 from pytest_dispatch.server.host import foreign_page, stranger
 from pytest_dispatch.server.wire import (
@@ -26,10 +27,13 @@ from pytest_dispatch.server.wire import (
     OpenSession,
     Problem,
     RunChange,
+    RunReport,
     RunView,
     SessionView,
     Verdict,
     Wanted,
+    bare,
+    beyond,
     console_lines,
     slim,
 )
@@ -65,8 +69,9 @@ class Route:
 
     Attributes:
         takes: Type of the request's JSON body, None where there is none.
-        gives: Type of the answer's JSON body, None where there is none.
+        gives: Type of the answer's JSON body, or those of its events; None where there is none.
         query: Names of query parameters, all numbers and optional.
+        repeated: Likewise, of those that may be given several times.
         status: Of the answer when all is well.
         saved: It has an answer even when the lab is broken, if the journal has one.
     """
@@ -78,6 +83,7 @@ class Route:
     takes: Any = None
     gives: Any = None
     query: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
     status: int = 200
     saved: bool = False
 
@@ -144,6 +150,8 @@ def _may_enter(door: Door, request: web.Request) -> bool:
 async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamResponse:
     if door.lab.broken is not None and not route.saved:
         return _json(Problem(error=str(door.lab.broken)), 503)
+    if route.takes and (packed := packing(request.headers)):
+        return _json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
     body = decode(await request.read(), route.takes) if route.takes else None
     result = await route.handler(door, request, body)
     if isinstance(result, web.StreamResponse):
@@ -167,21 +175,26 @@ def _json(value: object, status: int, headers: dict[str, str] | None = None) -> 
 
 
 def _number(request: web.Request, name: str, default: float) -> float:
-    given = request.query.get(name, str(default))
-    try:
-        number = float(given)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
-    return number
+    return next(_numbers(request, name), default)
 
 
-def _view(door: Door, run: Run, *, whole: bool) -> RunView:
-    """How a run stands; if not `whole`, without the console and the long texts of reports."""
+def _numbers(request: web.Request, name: str) -> Iterator[float]:
+    for given in request.query.getall(name, []):
+        try:
+            number = float(given)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
+        yield number
+
+
+def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView:
+    """How a run stands; if not `whole`, without the console and the long texts of reports, or without `reports`."""
     lab = door.lab
+    told = run if whole else slim(run) if reports else bare(run)
     return RunView(
-        run=run if whole else slim(run),
+        run=told,
         version=run.version,
         digest=lab.writer.digest_of(run),
         console=console_lines(lab.console(run)) if whole else (),
@@ -221,6 +234,8 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
         issues_filed=post.filed,
         unfiled=post.unfiled,
         mdns=door.mdns(),
+        notices=door.lab.notices.all(),
+        more_notices=door.lab.notices.more,
     )
 
 
@@ -238,20 +253,26 @@ async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[
 
 
 async def _runs(door: Door, request: web.Request, _body: None) -> list[RunView]:
-    return [_view(door, run, whole=False) for run in door.lab.orders.runs(request.match_info["session"])]
+    runs = door.lab.orders.runs(request.match_info["session"])
+    return [_view(door, run, whole=False, reports=False) for run in runs]
 
 
 async def _run(door: Door, request: web.Request, _body: None) -> RunView:
-    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is."""
+    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is.
+
+    A caller that follows the run says how many reports of each attempt are known to it, and gets those beyond.
+    """
     orders, writer = door.lab.orders, door.lab.writer
     run_id = request.match_info["run"]
     after, wait = _number(request, "after", -1), min(_number(request, "wait", 0), LONGEST_WAIT)
+    known = [max(0, int(count)) for count in _numbers(request, "known")]
     give_up = writer.clock.now() + wait
     while orders.run(run_id).version <= after and (left := give_up - writer.clock.now()) > 0:
         if writer.stopping or writer.broken is not None:
             break
         await writer.moved(left)
-    return _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id), whole=True)
+    view = _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id), whole=True)
+    return replace(view, run=beyond(view.run, known)) if known else view
 
 
 async def _cancel(door: Door, request: web.Request, _body: None) -> None:
@@ -260,7 +281,7 @@ async def _cancel(door: Door, request: web.Request, _body: None) -> None:
 
 async def _decide(door: Door, request: web.Request, body: Verdict) -> None:
     drafts = None if body.issues is None else list(body.issues)
-    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, drafts)
+    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, drafts, final=body.final)
 
 
 async def _events(door: Door, request: web.Request, _body: None) -> web.StreamResponse:
@@ -311,24 +332,27 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/runs",
         handler=_runs,
-        summary="All runs of a session, without the long texts of their reports and without consoles",
+        summary="All runs of a session, without their reports and consoles",
         gives=list[RunView],
     ),
     Route(
         method="GET",
         path="/sessions/{session}/events",
         handler=_events,
-        summary="Changes as server-sent events",
-        gives=RunChange,
+        summary="Server-sent events: `report` (a `RunReport`), each once; `change` (a `RunChange`), with fewer of them"
+        " for a reader that is far behind; `progress` (bytes taken, by run)",
+        gives=tuple[RunReport, RunChange],
         query=("after",),
     ),
     Route(
         method="GET",
         path="/runs/{run}",
         handler=_run,
-        summary="A run; with `after` and `wait`, its next change",
+        summary="A run; with `after` and `wait`, its next change; with `known`, once for each attempt, without so many"
+        " of its first reports",
         gives=RunView,
         query=("after", "wait"),
+        repeated=("known",),
         saved=True,
     ),
     Route(

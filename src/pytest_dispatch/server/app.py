@@ -17,14 +17,17 @@ from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.plain import what_was_raised
 from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.lab.tokens import Bearer, UsedError
+from pytest_dispatch.report.apart import Readers
 from pytest_dispatch.server import api, beacon, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
-from pytest_dispatch.server.host import foreign_page, is_browsing, names_of
+from pytest_dispatch.server.host import names_of
 from pytest_dispatch.server.listener import Listener
 from pytest_dispatch.server.mdns import Announcement
+from pytest_dispatch.server.people import LOOK, browsers_mark, tool_of
 from pytest_dispatch.server.pump import Pump
 from pytest_dispatch.server.rates import Rates
 from pytest_dispatch.server.turns import Turns
@@ -45,6 +48,12 @@ METHODS: dict[str, MachineHandler] = {
     "HEAD": boot.head,
     "PUT": beacon.put,
 }
+#: Statuses by which a machine is refused, and those of them that no run is told of.
+_REFUSED = frozenset({400, 403, 404, 405, 408, 413, 417, 429})
+_TOLD = {"PUT": _REFUSED - {400, 408, 413}}
+
+#: What may be done where it is only looked at.
+LOOKS = ("GET", "HEAD")
 #: Addresses that mean all of this computer's, and the one by which it reaches itself.
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
 
@@ -57,14 +66,16 @@ class Address:
         host: An address, or a name of this computer.
         port: 0 picks a free one.
         path: Of the boot URL, with its leading slash.
-        allow: Networks whose machines may boot and report; empty allows all.
+        allow: Networks whose machines may boot and report; None allows all. Machines with a token may always.
+        tools: Of `people.TOOLS`, those by which machines boot here.
         announce: Tell the local network over mDNS.
     """
 
     host: str
     port: int
     path: str = "/dispatch"
-    allow: tuple[Network, ...] = ()
+    allow: tuple[Network, ...] | None = None
+    tools: frozenset[str] = frozenset()
     announce: bool = True
 
 
@@ -92,7 +103,8 @@ class LabServer:
         app.add_routes(api.routes(door))
         app.router.add_route("*", "/{path:.*}", self._machine_request)
         app[boot.PUMP] = self._pump = Pump()
-        self._listener = Listener(app, self._bounds)
+        self._listener = Listener(app, self._bounds, self._turned_away)
+        app[beacon.READERS] = Readers()
         self._announcement = Announcement()
         self._announcing: asyncio.Task[str] | None = None
         self._mdns = ""
@@ -114,11 +126,15 @@ class LabServer:
 
     async def stop(self) -> None:
         """Take the announcement back and close all connections."""
+        await asyncio.gather(self.say_goodbye(), self._listener.stop())
+        self._pump.stop()
+
+    async def say_goodbye(self) -> None:
+        """Take the announcement back."""
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
-        await asyncio.gather(self._announcement.stop(), self._listener.stop())
-        self._pump.stop()
+        await self._announcement.stop()
 
     @property
     def port(self) -> int:
@@ -178,19 +194,39 @@ class LabServer:
         return seconds is None
 
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
-        bearer, began = self._identify(request), self._lab.writer.clock.now()
+        bearer = self._identify(request)
+        answer = await self._answer_machine(request, bearer)
+        if answer.status in _TOLD.get(request.method, _REFUSED) and not browsers_mark(
+            request
+        ):  # its user sees the answer
+            machine = bearer.machine if bearer is not None else str(machine_address(request.remote or ""))
+            self._tell(machine, answer.status, getattr(answer, "text", None) or "")
+        return answer
+
+    def _tell(self, machine: str, status: int, why: str) -> None:
+        """Let whoever waits at a terminal know why a machine was refused."""
+        self._lab.notice(machine, "refused", str(status), f"{status}, {why.strip().removeprefix(f'{machine} ')}")
+
+    def _turned_away(self, address: str, status: int, why: str) -> None:
+        self._tell(str(machine_address(address)) if address else "somebody", status, why)
+
+    async def _answer_machine(self, request: web.Request, bearer: Bearer | None) -> web.StreamResponse:
+        began = self._lab.writer.clock.now()
         caller = _caller(request, bearer)
         refused = await self._refused(request, caller)
         if refused is not None or bearer is None:
-            return refused or web.Response(status=403, text="this machine may not boot here\n")
+            return refused or self._stranger(request)
+        if _path(request) != self._address.path:
+            return boot.look(self._boot, bearer.machine)
         if self._asking[caller] >= self._bounds.requests:
             return _too_much()
         self._asking[caller] += 1
         try:
             return await self._answer(request, bearer, began)
         except Exception as error:  # a defect of ours, which must not end as a failure of the workload
+            self._tell(bearer.machine, 500, what_was_raised(error))
             if not bearer.replaced:  # else it was about what ran before
-                why = f"the lab broke down over it: {type(error).__name__}: {error}"
+                why = f"the lab broke down over it: {what_was_raised(error)}"
                 self._boot.broke_down(bearer.machine, why)
             raise
         finally:
@@ -216,26 +252,33 @@ class LabServer:
 
     async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
         """A report belongs to what ran when its request began, or when its token was replaced."""
-        began = min(began, bearer.until)
+        began, data = min(began, bearer.until), bytearray()
         try:
             async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
-                return await beacon.put(request, self._boot, bearer, began)
+                return await beacon.put(request, self._boot, bearer, began, data)
         except TimeoutError:
-            return web.Response(status=408, text=f"expected all of it within {format_duration(self._bounds.body)}\n")
+            why = f"expected all of it within {format_duration(self._bounds.body)}"
+            if request.content.at_eof():  # it is the lab that is slow, and may have taken it
+                return web.Response(status=408, text=f"{why}\n")
+            return beacon.refuse(self._boot, bearer, began, data, beacon.RefusedError(408, why, whole=False))
 
     async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
         """Why this request is none that a machine makes."""
         if await self._too_fast(caller):
             return _too_much()
-        if foreign_page(request) is not None or is_browsing(request):
-            return web.Response(status=403, text="this is for machines to boot from, not for browsers\n")
-        path, ours = request.path, self._address.path
-        if path != ours and re.sub("/+", "/", path) != ours:
+        path, ours = _path(request), self._address.path
+        looks, mark = path == ours + LOOK, browsers_mark(request)
+        # A script with a token is the machine that it was given to, and its URL takes no more than one attempt.
+        tool = "" if looks or "machine" in request.query else tool_of(request)
+        if mark:
+            text = f"this is for machines to boot from, not for browsers, and no machine sends {mark}\n"
+            return web.Response(status=403, text=text)
+        if path != ours and not looks:
             return web.Response(status=404, text=f"machines boot from {ours}\n")
-        if request.method not in METHODS:
-            allowed = ", ".join(METHODS)
+        if request.method not in (LOOKS if looks else METHODS):
+            allowed = ", ".join(LOOKS if looks else METHODS)
             return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
-        return None
+        return _no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
 
     def _identify(self, request: web.Request) -> Bearer | None:
         """The machine: by the token in its boot URL, else by its address; None if it may not boot here.
@@ -246,9 +289,18 @@ class LabServer:
         if token is not None:
             return self._lab.bearer(token)
         address = machine_address(request.remote or "")
-        if self._address.allow and not any(address in network for network in self._address.allow):
+        if self._address.allow is not None and not any(address in network for network in self._address.allow):
             return None
         return Bearer(str(address))
+
+    def _stranger(self, request: web.Request) -> web.Response:
+        """403 for whom `_identify` does not know."""
+        why = "the lab brings machines of its own up, and takes others only with --dispatch-allow"
+        if "machine" in request.query:
+            why = "the token in its boot URL is of another lab, an earlier session, or a boot long past"
+        elif self._address.allow:
+            why = "--dispatch-allow does not name its address"
+        return web.Response(status=403, text=f"this machine may not boot here: {why}\n")
 
 
 @lru_cache(maxsize=4096)
@@ -264,6 +316,17 @@ def _caller(request: web.Request, bearer: Bearer | None) -> str:
     if bearer is None:
         return request.remote or ""
     return request.query.get("machine", bearer.machine)
+
+
+def _path(request: web.Request) -> str:
+    """Its path; firmware may double slashes."""
+    return re.sub("/+", "/", request.path)
+
+
+def _no_machine(tool: str, where: str) -> web.Response:
+    """403 for who would take a workload and never boot it; the status line says why too: some tools show only that."""
+    text = f"{tool} is taken for a person's tool and gets no workload: look at {where}, or see --dispatch-boot-tool"
+    return web.Response(status=403, reason=text, text=f"{text}\n")
 
 
 def _too_much() -> web.Response:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
 from aiohttp import web
 
-from pytest_dispatch.core.attempts import REPORTS, TEXT
-from pytest_dispatch.core.model import Case, Outcome, Report
-from pytest_dispatch.report.cases import CasesError, cases_in_body, parse_junit, parse_tap
-from pytest_dispatch.report.tap import MOST_CASES
-from pytest_dispatch.shapes import decode
+from pytest_dispatch.core.attempts import REPORTS, VOLUME
+from pytest_dispatch.core.model import Refusal, Report
+from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.report.apart import Readers
+from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.workloads.boot.protocol import Taken
 
 if TYPE_CHECKING:
@@ -21,73 +19,17 @@ if TYPE_CHECKING:
     from pytest_dispatch.workloads.boot.service import BootService
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
-LONG = 2**16  # bytes from which on a report is read in a thread
+FIRST = 2**12  # bytes in which the first line of what is refused is looked for
+READERS: web.AppKey[Readers] = web.AppKey("readers", Readers)
 
 
-class Reported(msgspec.Struct, kw_only=True):
-    """The body of a PUT; everything from `result` on goes beyond what `beacon` 1.1.0 sends."""
+class RefusedError(Exception):
+    """A report is not taken: the status that says so to the workload, why, and whether all of it came."""
 
-    title: str
-    body: str | None = None
-    labels: list[str] | None = None
-    assignees: list[str] | None = None
-    milestone: str | None = None
-    result: Outcome | None = None
-    cases: Annotated[list[ReportedCase], msgspec.Meta(max_length=MOST_CASES)] | None = None
-    junit: str | None = None
-    tap: str | None = None
-
-
-class ReportedCase(msgspec.Struct, kw_only=True):
-    """One test inside the workload; the duration is in seconds."""
-
-    name: str
-    outcome: Outcome = Outcome.PASSED
-    duration: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    message: str = ""
-
-
-class TooLongError(ValueError):
-    """A report is longer than the lab takes."""
-
-
-def read_report(data: bytes) -> Report:
-    """A PUT's body as a report.
-
-    Raises:
-        ValueError: It is none; the text says what is wrong with it.
-    """
-    try:
-        data.decode()  # also what the decoder would skip
-        said = decode(data, Reported)
-        cases = _cases(said)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected JSON in UTF-8: {error.reason} at byte {error.start}") from error
-    except RecursionError as error:
-        raise ValueError("expected a report: too many brackets within brackets") from error
-    except msgspec.DecodeError as error:  # its subclass ValidationError names the field
-        raise ValueError(f"expected a report: {error}") from error
-    except CasesError as error:
-        raise ValueError(f"expected test results: {error}") from error
-    return Report(
-        title=said.title,
-        body=said.body or "",
-        labels=tuple(said.labels or ()),
-        assignees=tuple(said.assignees or ()),
-        milestone=said.milestone or "",
-        result=said.result,
-        cases=cases,
-        junit=said.junit or "",
-        tap=said.tap or "",
-    )
-
-
-def _cases(said: Reported) -> tuple[Case, ...]:
-    """The cases that were sent as such, in JUnit and in TAP; only where there are none, those in the body."""
-    sent = tuple(Case(name=c.name, outcome=c.outcome, duration=c.duration, message=c.message) for c in said.cases or ())
-    junit = parse_junit(said.junit) if said.junit else ()
-    tap = parse_tap(said.tap) if said.tap else ()
-    return sent + junit + tap or cases_in_body(said.body or "")
+    def __init__(self, status: int, why: object, *, whole: bool = True) -> None:
+        super().__init__(str(why))
+        self.status = status
+        self.whole = whole
 
 
 async def post(_request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
@@ -98,43 +40,69 @@ async def post(_request: web.Request, service: BootService, bearer: Bearer) -> w
 
 
 async def put(
-    request: web.Request, service: BootService, bearer: Bearer, began: float = math.inf
+    request: web.Request, service: BootService, bearer: Bearer, began: float = math.inf, data: bytearray | None = None
 ) -> web.StreamResponse:
-    """The workload reports, and had booted when it `began` to do so."""
-    machine = bearer.machine
+    """The workload reports, and had booted when it `began` to do so; what has come of it so far is in `data`."""
+    machine, data = bearer.machine, bytearray() if data is None else data
     if not service.may_report(machine):  # nobody else may have the lab read anything
         return _not_mine(bearer, "has booted")
     try:
-        data = await _read(request)
-        # A long report takes a while to read, in which other machines are to be served.
-        report = read_report(data) if len(data) < LONG else await asyncio.to_thread(read_report, data)
-    except TooLongError as error:
-        return web.Response(status=413, text=f"{error}\n")
-    except ValueError as error:
-        return web.Response(status=400, text=f"{error}\n")
+        report = await _received(request, data)
+    except RefusedError as error:
+        return refuse(service, bearer, began, data, error)
     taken = await service.report(machine, report, began)
-    if taken is Taken.REFUSED:
-        return _not_mine(bearer, "has booted")
     if taken is Taken.FULL:
-        text = f"expected at most {REPORTS} reports of one boot, and {TEXT // 2**20} MiB of text in them\n"
-        return web.Response(status=413, text=text)
-    return web.Response()
+        most = f"{REPORTS} reports of one boot, and {VOLUME // 2**20} MiB in all of them"
+        return refuse(service, bearer, began, data, RefusedError(413, f"expected at most {most}"))
+    return _not_mine(bearer, "has booted") if taken is Taken.REFUSED else web.Response()
 
 
-async def _read(request: web.Request) -> bytes:
+def refuse(
+    service: BootService, bearer: Bearer, began: float, data: bytes | bytearray, error: RefusedError
+) -> web.Response:
+    """Tell the workload, and whoever waits for its run, why a report that began with this data is not taken."""
+    refusal = Refusal(why=str(error), begins=_first_line(data), whole=error.whole)
+    if not service.refuse(bearer.machine, refusal, began):
+        return _not_mine(bearer, "has booted")
+    return web.Response(status=error.status, text=f"{error}\n")
+
+
+async def _received(request: web.Request, data: bytearray) -> Report:
+    """The report that comes with a PUT, whose body is gathered in `data`.
+
+    Raises:
+        RefusedError: It cannot be taken.
+    """
+    try:
+        await _read(request, data)
+        return await request.app[READERS].read(bytes(data))
+    except (ConnectionError, web.RequestPayloadError) as error:
+        whole = not isinstance(error, ConnectionError)
+        raise RefusedError(400, f"expected a whole request: {error}", whole=whole) from error
+    except ValueError as error:
+        raise RefusedError(400, error) from error
+
+
+def _first_line(data: bytes | bytearray) -> str:
+    """The first line of what came that says anything; the rest of a line that is long is left out."""
+    text = plain(bytes(data[:FIRST]).decode("utf-8", "replace"))
+    return plain_line(next((line for line in text.splitlines() if line.strip()), ""))
+
+
+async def _read(request: web.Request, data: bytearray) -> None:
     """The body of a PUT, without waiting for the end of one that is too long.
 
     Raises:
-        TooLongError: It is.
+        RefusedError: It is.
     """
+    if packed := packing(request.headers):
+        raise RefusedError(415, f"expected a report as it is, got one with Content-Encoding: {packed}")
     size = request.content_length or 0
-    data = bytearray()
     while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
         data += chunk
         size = len(data)
     if size > REPORT_LIMIT:
-        raise TooLongError(f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
-    return bytes(data)
+        raise RefusedError(413, f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
 
 
 def _not_mine(bearer: Bearer, what: str) -> web.Response:

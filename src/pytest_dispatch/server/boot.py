@@ -17,6 +17,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from pytest_dispatch.core.model import Idle, Run
+from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.kinds import BootPayload, served_as
 from pytest_dispatch.server.promised import Promised, SpoiledError
 from pytest_dispatch.server.pump import Pump
@@ -78,6 +79,18 @@ async def get(request: web.Request, service: BootService, bearer: Bearer) -> web
     return await _send(request, _Download(service, bearer.machine, offer, span), told)
 
 
+def look(service: BootService, machine: str) -> web.Response:
+    """Tell how the lab stands with the machine that asks, and let it stay so."""
+    broken, queue = service.writer.broken, service.writer.queue
+    if broken is not None:
+        return web.Response(status=503, text=f"{broken}\n")
+    seen, waiting = queue.machines.get(machine), len(queue.engine.ready)
+    run = queue.runs[seen.holds] if seen and seen.holds else None
+    holds = f"holds {plain_line(run.workload.name)} ({run.attempt.state})" if run else "holds no workload"
+    work = f"{waiting} workload{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for a machine"
+    return web.Response(text=f"nothing was taken: {machine} may boot here and {holds}; {work}\n")
+
+
 def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     if answer.run is None:
         return _idle_program(answer.idle, request.query.get("arch", ""))
@@ -86,7 +99,7 @@ def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     headers = {"Content-Type": served_as(payload.media), "Dispatch-Workload": quote(run.workload.name)}
     if payload.scenario:
         headers["Dispatch-Scenario"] = quote(payload.scenario, safe=_PLAIN)
-    file = Promised(path=asset.path, size=asset.size, mtime_ns=asset.mtime_ns)
+    file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
     return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
 
 

@@ -7,7 +7,7 @@ The defaults are far beyond what a lab needs. What is too fast is held back befo
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -44,6 +44,12 @@ class Bounds:
     rate: float = 2000.0
     burst: int = 10_000
     patience: float = 5.0
+
+
+def packing(headers: Mapping[str, str]) -> str:
+    """How a request's body is packed, as ASCII; empty if it is not. None is unpacked: what comes out has no bound."""
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    return "" if encoding in ("", "identity") else ascii(encoding[:40])
 
 
 @contextmanager

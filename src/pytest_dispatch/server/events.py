@@ -1,17 +1,22 @@
-"""A session's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""A session's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+Events are `change` (a `RunChange`), before it a `report` (a `RunReport`) for each report of its run that was not told
+on the stream yet, and `progress` (bytes taken so far, by run, of the downloads under way). So each case is told once,
+and what a change costs does not grow with what was reported before.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
-from pytest_dispatch.server.wire import RunChange, slim
+from pytest_dispatch.server.wire import RunChange, RunReport, bare, brief
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 GATHER = 0.02  # seconds between two writes: what moves meanwhile is told at once, which is less work for both sides
 QUIET = 10.0  # seconds without an event after which a comment says that the stream is still there
+PIECE = 2**16  # bytes that are written at once when there is more to tell; the reader takes them before more are made
 
 
 async def event_stream(lab: Lab, request: web.Request, session: str, after: int) -> web.StreamResponse:
@@ -38,7 +44,6 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
         async with aclosing(_texts(lab, session, after)) as texts:
             async for text in texts:
                 await response.write(text)
-                await asyncio.sleep(GATHER)
     except ConnectionError:
         pass  # the reader has gone, as readers do
     return response
@@ -47,32 +52,56 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
 async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, None]:
     """The texts of the events, and a comment where there are none for a while: a reader that has left is noticed so."""
     clock = lab.writer.clock
-    told: dict[str, int] = {}
+    sent: dict[str, int] = {}
+    told: dict[tuple[str, int], int] = {}
+    noticed = 0
     texts: list[bytes] = []
     spoke = clock.now()
     async with aclosing(lab.orders.changes(session, after)) as changes:
         async for item in changes:
             if item is not None:
-                number, change = item
-                texts.append(b"id: %d\n" % number + _event("change", _seen(lab, change)))
+                for text in _news(lab, *item, told):
+                    texts.append(text)
+                    if sum(map(len, texts)) >= PIECE:
+                        yield b"".join(texts)
+                        texts.clear()
                 continue
-            if told != (progress := lab.progress):
-                told = progress
-                texts.append(_event("progress", told))
+            fresh = lab.notices.all()[noticed:]
+            noticed += len(fresh)
+            texts += [_event("notice", notice) for notice in fresh]
+            if sent != (progress := lab.progress):
+                sent = progress
+                texts.append(_event("progress", sent))
             elif not texts and clock.now() - spoke >= QUIET:
                 texts.append(b":\n\n")
             if texts:
                 spoke = clock.now()
                 yield b"".join(texts)
                 texts.clear()
+                await asyncio.sleep(GATHER)
 
 
-def _seen(lab: Lab, change: Change) -> RunChange:
+def _news(lab: Lab, number: int, change: Change, told: dict[tuple[str, int], int]) -> Iterator[bytes]:
+    """The events of a change: reports that come with it, then itself.
+
+    Args:
+        lab: Knows the rest.
+        number: Of the change.
+        change: What happened.
+        told: How many reports of each attempt were told before; moved on.
+    """
     run = change.run
+    for attempt in run.attempts:
+        known = told.get((run.id, attempt.number), 0)
+        for place, report in enumerate(attempt.reports[known:], known + 1):
+            said = RunReport(run=run.id, attempt=attempt.number, number=place, report=brief(report))
+            yield _event("report", said)
+            told[run.id, attempt.number] = place
     digest, filing = lab.writer.digest_of(run), lab.filing(run)
-    return RunChange(
-        event=change.event, attempt=change.attempt, at=change.at, run=slim(run), digest=digest, filing=filing
+    seen = RunChange(
+        event=change.event, attempt=change.attempt, at=change.at, run=bare(run), digest=digest, filing=filing
     )
+    yield b"id: %d\n" % number + _event("change", seen)
 
 
 def _event(name: str, value: object) -> bytes:

@@ -2,7 +2,8 @@
 
 A page in somebody's browser may have a name of its own point at the lab's address (DNS rebinding) and then speak with
 the lab as with its own server; or send requests to the lab's address whose answers it cannot read. The first is told by
-the header Host, the second by Origin. No program that is not a browser sends an Origin.
+the header Host, the second by Origin. No program that is not a browser sends an Origin. That is how the API tells them;
+on the boot path, where any Host will do, `people` does.
 """
 
 from __future__ import annotations
@@ -47,11 +48,6 @@ def is_ours(authority: str, names: Collection[str]) -> bool:
 def stranger(request: web.Request, names: Collection[str]) -> str | None:
     """The Host that the request was meant for, if that is not the lab; one without is of no browser's."""
     return next((given for given in request.headers.getall("Host", []) if given and not is_ours(given, names)), None)
-
-
-def is_browsing(request: web.Request) -> bool:
-    """Whether a person looks at it in a browser: it would get a workload as a machine does, and never boot it."""
-    return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", "")
 
 
 def foreign_page(request: web.Request) -> str | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -13,11 +15,17 @@ from aiohttp.http import HttpProcessingError
 
 from pytest_dispatch.server.bounds import Bounds, room
 from pytest_dispatch.server.connections import Connections
+from pytest_dispatch.server.heads import Heads
 
 BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers on at once
 HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer
 TURNS = 5  # of the loop, after which a connection that was being accepted is there, and one that was aborted is gone
 GRACE = 0.2  # seconds that requests under way get to end, twice, when all is to stop
+
+#: A machine's token in a boot URL, wherever it ends.
+_TOKEN = re.compile(r"(machine=)[\w%.~-]+")
+
+Tell = Callable[[str, int, str], None]
 
 _NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -42,12 +50,15 @@ def _is_theirs(record: logging.LogRecord) -> bool:
 class Connection(web.RequestHandler):
     """Answers also a client that has closed its half of the connection once its request was out.
 
-    `busybox nc` does so, and is all that some workloads have to report with. One for which there is no room gets a 503.
+    `busybox nc` does so, and is all that some workloads have to report with. Nor does it insist on `Host`. A connection
+    for which there is no room gets a 503.
     """
 
-    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
+    def __init__(self, connections: Connections, tell: Tell, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._connections = connections
+        self._tell = tell
+        self._heads = Heads()
         self._wire: asyncio.Transport | None = None  # aiohttp forgets its own before it is closed
         self._told_off = False
 
@@ -60,14 +71,34 @@ class Connection(web.RequestHandler):
             super().connection_made(transport)
             return
         self._told_off = True
+        self._tell(peer[0], 503, why)
         self._wire.write(_NO_ROOM % (len(why) + 1, why.encode()))
         self._wire.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes."""
+        super().data_received(self._heads.completed(data))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
         self._connections.left(self)
         if not self._told_off:
             super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request, and tell whoever waits for a machine that sends it."""
+        if isinstance(exc, HttpProcessingError):
+            tls = "HTTPS" in exc.message or "x16\\x03" in exc.message  # how a TLS record begins (RFC 8446, 5.1)
+            hint = ": a boot URL begins with http://, not with https://" if tls else ""
+            what = _TOKEN.sub(r"\1***", exc.message.partition("\n")[0].rstrip(":"))  # what follows is what came
+            self._tell(request.remote or "", status, f"expected HTTP, got what is none ({what}){hint}")
+        return super().handle_error(request, status, exc, message)
 
     def abort(self) -> None:
         """Close it, whatever is still to be sent."""
@@ -98,6 +129,7 @@ class Listener:
     Args:
         app: Answers.
         bounds: What callers may take.
+        tell: Told of those who are turned away before the application sees them: address, status, and why.
 
     Attributes:
         connections: Those that are open.
@@ -105,8 +137,9 @@ class Listener:
         port: The port.
     """
 
-    def __init__(self, app: web.Application, bounds: Bounds) -> None:
+    def __init__(self, app: web.Application, bounds: Bounds, tell: Tell) -> None:
         self._bounds = bounds
+        self._tell = tell
         self._parts = ExitStack()
         self.connections = Connections(bounds.connections, bounds.share)
         self._runner = web.AppRunner(app, shutdown_timeout=GRACE, **_OPTIONS)
@@ -132,6 +165,7 @@ class Listener:
 
         options = {
             **_OPTIONS,
+            "auto_decompress": False,  # a small body may be as large as it likes unpacked, and nobody has to pack one
             "keepalive_timeout": self._bounds.head,
             "max_line_size": self._bounds.line,
             "max_field_size": self._bounds.line,
@@ -139,7 +173,7 @@ class Listener:
         }
 
         def connection() -> Connection:
-            return Connection(self.connections, server, loop=loop, **options)
+            return Connection(self.connections, self._tell, server, loop=loop, **options)
 
         self._server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
 

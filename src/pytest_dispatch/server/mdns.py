@@ -1,4 +1,8 @@
-"""Tells the local network where the lab is (mDNS, RFC 6762; DNS-SD, RFC 6763), so that workloads find it."""
+"""Tells the local network where the lab is (mDNS, RFC 6762; DNS-SD, RFC 6763), so that workloads find it.
+
+On each network interface by itself, with the addresses that this computer has there: those of others, such as a bridge
+for containers or a VPN, mean nothing to who is asked to use them, or another computer.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo
@@ -22,6 +26,20 @@ TRIES = 8  # names tried; that many labs with the same four digits are no chance
 STOP = 0.8  # seconds to say goodbye
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Card = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class Link(NamedTuple):
+    """A network interface.
+
+    Attributes:
+        addresses: What is announced on it, IPv4 first.
+        networks: Whose computers are reached over it without a router.
+    """
+
+    addresses: list[Address]
+    networks: list[Network]
 
 
 def four_digits() -> str:
@@ -42,7 +60,7 @@ class Announcement:
     def __init__(self, digits: Callable[[], str] = four_digits) -> None:
         self.name = ""
         self._digits = digits
-        self._zeroconf: AsyncZeroconf | None = None
+        self._open: list[tuple[AsyncZeroconf, Link]] = []
 
     async def start(self, port: int, addresses: Sequence[str] | None, path: str) -> str:
         """Announce; takes about two seconds, so run it beside the server. It may be cancelled.
@@ -58,11 +76,11 @@ class Announcement:
         """
         zeroconf = await asyncio.to_thread(import_module, "zeroconf")  # a tenth of a second, not on the loop
         try:
-            where = await _addresses(addresses)
-            if not where:
+            links = await _links(addresses)
+            if not links:
                 return "not announced: no network interface beside loopback has an address"
-            self._zeroconf = _open(where)
-            await self._register(self._zeroconf, port, where, path)
+            await self._listen(links)
+            await self._register(port, path)
         except (OSError, ValueError, zeroconf.Error) as error:  # ValueError: a host name that can be none
             await self.stop()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -71,37 +89,112 @@ class Announcement:
 
     async def stop(self, within: float = STOP) -> None:
         """Say goodbye to the network, within so many seconds; does nothing if nothing was announced."""
-        zeroconf, self._zeroconf, self.name = self._zeroconf, None, ""
-        if zeroconf is None:
-            return
+        networks, self._open, self.name = [network for network, _ in self._open], [], ""
         try:
             async with asyncio.timeout(within):
-                await zeroconf.async_close()
+                await asyncio.gather(*(network.async_close() for network in networks))
         except TimeoutError:
-            zeroconf.zeroconf.close()
+            for network in networks:
+                network.zeroconf.close()
 
-    async def _register(self, zeroconf: AsyncZeroconf, port: int, where: Sequence[Address], path: str) -> None:
+    async def _listen(self, links: Sequence[Link]) -> None:
+        """Have sockets on each of these interfaces; those on which there is no multicast are left out.
+
+        Raises:
+            OSError: There is none on any.
+        """
+        for link in links:
+            try:
+                network = _sockets(link.addresses)
+            except OSError as error:
+                refused = error
+                continue
+            self._open.append((network, link))
+            await network.zeroconf.async_wait_for_start()
+            _hear_no_other(network, link, links)
+        if not self._open:
+            raise refused
+
+    async def _register(self, port: int, path: str) -> None:
         from zeroconf import NonUniqueNameException
 
+        networks = [network for network, _ in self._open]
         for _ in range(TRIES):
             self.name = name = f"dispatch-{self._digits()}"
-            try:
-                announced = await zeroconf.async_register_service(_info(name, port, where, path))
-            except NonUniqueNameException:
+            infos = [_info(name, port, link.addresses, path) for _, link in self._open]
+            # Asked for everywhere before it is told anywhere: two interfaces may be on the same network.
+            found = await asyncio.gather(*map(_is_taken, networks, infos))
+            if any(found):
                 continue
-            await announced
+            told = [
+                await network.async_register_service(info, cooperating_responders=True)
+                for network, info in zip(networks, infos, strict=True)
+            ]
+            await asyncio.gather(*told)
             return
         raise NonUniqueNameException(f"{TRIES} names in a row were taken")
 
 
-def _open(where: Sequence[Address]) -> AsyncZeroconf:
-    """Sockets on the interfaces of these addresses: the IPv4 ones if there are any, which all networks speak."""
+async def _is_taken(network: AsyncZeroconf, info: ServiceInfo) -> bool:
+    """Whether somebody else on this network has the name."""
+    from zeroconf import NonUniqueNameException
+
+    try:
+        await network.zeroconf.async_check_service(info, allow_name_change=False)
+    except NonUniqueNameException:
+        return True
+    return False
+
+
+def _sockets(addresses: Sequence[Address]) -> AsyncZeroconf:
+    """Sockets on the interface of these addresses: the IPv4 ones if there are any, which all networks speak.
+
+    Raises:
+        OSError: There is no multicast on it.
+    """
     from zeroconf.asyncio import AsyncZeroconf
 
-    chosen = [address for address in where if address.version == 4] or where
+    chosen = [address for address in addresses if address.version == 4] or addresses[:1]
     for address in chosen:
         _check(address)
     return AsyncZeroconf(interfaces=[str(address) for address in chosen])
+
+
+def _hear_no_other(network: AsyncZeroconf, link: Link, links: Sequence[Link]) -> None:
+    """Leave what is asked on other interfaces to who answers there.
+
+    Linux hands it to the sockets of all interfaces. Told not to (IP_MULTICAST_ALL), it hands it to one of them, from
+    version 6.6 on perhaps to a wrong one: which of those that share a port gets it is drawn from a hash.
+    """
+    elsewhere = [each for other in links if other is not link for each in other.networks]
+    for reader in network.zeroconf.engine.readers:
+        transport = reader.transport
+        transport.set_protocol(
+            _Gate(cast("asyncio.DatagramProtocol", transport.get_protocol()), link.networks, elsewhere)
+        )
+
+
+class _Gate(asyncio.DatagramProtocol):
+    """Hands on all but what comes from computers on other networks."""
+
+    def __init__(self, inner: asyncio.DatagramProtocol, here: Sequence[Network], elsewhere: Sequence[Network]) -> None:
+        self._inner = inner
+        self._here = here
+        self._elsewhere = elsewhere
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Called with what a socket received, and its sender's address and port."""
+        sender = ipaddress.ip_address(addr[0].partition("%")[0])
+        if any(sender in each for each in self._here) or not any(sender in each for each in self._elsewhere):
+            self._inner.datagram_received(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        """Called with what a socket could not do."""
+        self._inner.error_received(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when a socket is closed."""
+        self._inner.connection_lost(exc)
 
 
 def _check(address: Address) -> None:
@@ -128,22 +221,60 @@ def _info(name: str, port: int, where: Iterable[Address], path: str) -> ServiceI
     )
 
 
-async def _addresses(given: Sequence[str] | None) -> list[Address]:
-    """The given names and addresses as addresses; else all that others on the network can reach."""
+async def _links(given: Sequence[str] | None) -> list[Link]:
+    """The interfaces of the given names and addresses, with these; else all that others can reach."""
+    cards = _cards()
     if given is None:
-        return own_addresses()
+        return announceable(cards)
     loop = asyncio.get_running_loop()
     found = [await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM) for name in given]
     texts = [str(entry[4][0]).partition("%")[0] for entries in found for entry in entries]
-    return list(dict.fromkeys(ipaddress.ip_address(text) for text in texts))
+    asked = list(dict.fromkeys(ipaddress.ip_address(text) for text in texts))
+    links = [_link(card, [address for address in asked if address in _addresses(card)]) for card in cards]
+    known = [address for link in links for address in link.addresses]
+    links += [Link([address], []) for address in asked if address not in known]  # on no interface of this computer
+    return [link for link in links if link.addresses]
 
 
-def own_addresses() -> list[Address]:
-    """This computer's addresses that others on the network can reach, IPv4 first."""
+def _cards() -> list[list[Card]]:
+    """The addresses of each network interface, with the networks that they are in."""
     import ifaddr  # zeroconf asks it too
 
-    ips = [ip.ip for card in ifaddr.get_adapters() for ip in card.ips]
-    return reachable(ipaddress.ip_address(ip if isinstance(ip, str) else ip[0]) for ip in ips)
+    return [
+        [
+            ipaddress.ip_interface(f"{ip.ip if isinstance(ip.ip, str) else ip.ip[0]}/{ip.network_prefix}")
+            for ip in card.ips
+        ]
+        for card in ifaddr.get_adapters()
+    ]
+
+
+def announceable(cards: Sequence[Sequence[Card]]) -> list[Link]:
+    """What to announce on each interface.
+
+    Args:
+        cards: The addresses of each interface.
+
+    Returns:
+        For each interface that has some, those that are not link-local; else its IPv4 link-local ones. Where no
+        interface has either, the IPv6 link-local ones: every interface has these, also one inside this computer alone.
+    """
+    links = [_link(card, reachable(_addresses(card)) or _link_local(card, 4)) for card in cards]
+    if not any(link.addresses for link in links):
+        links = [_link(card, _link_local(card, 6)) for card in cards]
+    return [link for link in links if link.addresses]
+
+
+def _link(card: Iterable[Card], addresses: list[Address]) -> Link:
+    return Link(addresses, [each.network for each in card])
+
+
+def _addresses(card: Iterable[Card]) -> list[Address]:
+    return [each.ip for each in card]
+
+
+def _link_local(card: Iterable[Card], version: int) -> list[Address]:
+    return [each for each in _addresses(card) if each.is_link_local and each.version == version]
 
 
 def reachable(addresses: Iterable[Address]) -> list[Address]:

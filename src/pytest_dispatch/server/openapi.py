@@ -68,6 +68,7 @@ def _refusals(route: Route) -> Iterator[tuple[int, str]]:
         yield 400, "Malformed"
     if route.takes is not None:
         yield 413, "Too long"
+        yield 415, "Packed: it has a Content-Encoding"
     if "{" in route.path:
         yield 404, "No such session or run"
 
@@ -78,7 +79,9 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
-    return [{"name": n, "in": "query", "schema": {"type": "number"}} for n in route.query]
+    number = {"type": "number"}
+    once = [{"name": n, "in": "query", "schema": number} for n in route.query]
+    return once + [{"name": n, "in": "query", "schema": {"type": "array", "items": number}} for n in route.repeated]
 
 
 def _headers(route: Route) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.filestamp import FileStamp, open_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -21,12 +23,12 @@ class Promised:
     """A file as it was when its size and digest were told.
 
     Attributes:
-        mtime_ns: When it was last changed; 0 where that does not matter.
+        stamp: The file's at that time; `None` where only its size matters.
     """
 
     path: Path
     size: int
-    mtime_ns: int = 0
+    stamp: FileStamp | None = None
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -36,7 +38,7 @@ class Promised:
             SpoiledError: It is gone, or was changed.
         """
         try:
-            file = os.open(self.path, os.O_RDONLY)
+            file = open_file(self.path)
         except OSError as error:
             raise SpoiledError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
         try:
@@ -64,6 +66,6 @@ class Promised:
         Raises:
             SpoiledError: It was changed.
         """
-        now = os.fstat(file)
-        if now.st_size != self.size or self.mtime_ns not in (0, now.st_mtime_ns):
+        now = FileStamp.of(file)
+        if now.size != self.size or self.stamp not in (None, now):
             raise SpoiledError(f"{self.path.name} was changed while in use")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
-from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
+from pytest_dispatch.core.notices import Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +96,11 @@ class SessionView:
     """How a session stands.
 
     Attributes:
-        unfiled: A line for each reason for which issues are not filed so far: `kept for the next session: …` or
-            `given up: …`.
+        unfiled: A line for each reason for which issues, or parts of them, are not filed so far: `kept for the next
+            session: …`, `given up: …`, `labels of …`.
         mdns: The name under which the lab is announced, or why it is not.
+        notices: What befell machines that no run tells of.
+        more_notices: How many more of these there would be.
     """
 
     id: str
@@ -105,22 +109,26 @@ class SessionView:
     issues_filed: int = 0
     unfiled: tuple[str, ...] = ()
     mdns: str = ""
+    notices: tuple[Notice, ...] = ()
+    more_notices: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The session's own verdict; None leaves the outcome, or the issues, to the lab."""
+    """The session's own verdict; None leaves the outcome, or the issues, to the lab; `final` rules out a retry."""
 
     outcome: Outcome | None = None
     reason: str = ""
     issues: tuple[Issue, ...] | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunChange:
-    """One change, as the event stream tells it. The reports' long texts are left out.
+    """One change, as the event stream tells it (`change`).
 
     Attributes:
+        run: Without reports, which were told before; the client puts them in again.
         digest: Of the bytes served, once they are known.
         filing: Issues are on their way, and GitHub has not yet said yes or no.
     """
@@ -134,6 +142,21 @@ class RunChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A report, as the event stream tells it (`report`): once, before the first change of a run that has it.
+
+    Attributes:
+        number: Counts the attempt's reports, from 1.
+        report: Without its long texts.
+    """
+
+    run: str
+    attempt: int
+    number: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """Why a request was refused."""
 
@@ -144,9 +167,30 @@ def slim(run: Run) -> Run:
     """The run without the long texts of its reports."""
     if not any(r.body or r.junit or r.tap for a in run.attempts for r in a.reports):
         return run
-    attempts = tuple(
-        replace(a, reports=tuple(replace(r, body="", junit="", tap="") for r in a.reports)) for a in run.attempts
-    )
+    return replace(run, attempts=tuple(replace(a, reports=tuple(map(brief, a.reports))) for a in run.attempts))
+
+
+def brief(report: Report) -> Report:
+    """The report without its long texts."""
+    return replace(report, body="", junit="", tap="")
+
+
+def bare(run: Run) -> Run:
+    """The run without its reports."""
+    return replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
+
+
+def beyond(run: Run, known: Sequence[int]) -> Run:
+    """The run without the first reports of each attempt, as many as are known."""
+    counts = chain(known, repeat(0))
+    attempts = tuple(replace(a, reports=a.reports[n:]) for a, n in zip(run.attempts, counts, strict=False))
+    return replace(run, attempts=attempts)
+
+
+def joined(run: Run, before: Run) -> Run:
+    """The run with its reports beyond those that it had before."""
+    had = chain((a.reports for a in before.attempts), repeat(()))
+    attempts = tuple(replace(a, reports=(*r, *a.reports)) for a, r in zip(run.attempts, had, strict=False))
     return replace(run, attempts=attempts)
 
 

@@ -32,7 +32,9 @@ class Listing:
     Attributes:
         name: What their node ids begin with: `AMDEPYC/dispatch@example`, or a folder as the user gave it.
         workloads: Ordered by name; no name comes twice.
+        left_out: What looks like a workload by its name and is none: that name, and why.
     """
 
     name: str
     workloads: tuple[Workload, ...]
+    left_out: tuple[tuple[str, str], ...] = ()

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, FetchError
+from pytest_dispatch.filestamp import FileStamp
 from pytest_dispatch.sources.blocking import held, in_thread
 from pytest_dispatch.sources.partial import Wanted
-from pytest_dispatch.sources.shelf import Looks, Shelf
+from pytest_dispatch.sources.shelf import Shelf
 
 if TYPE_CHECKING:
     import threading
@@ -33,13 +34,13 @@ class Asset:
         path: A file that nobody changes or removes while the cache is open; for a workload from a folder,
             the user's own file.
         digest: `sha256:` and 64 hex digits.
-        mtime_ns: When the file was last changed, as it was when it was checked.
+        stamp: The file's, as it was when it was checked.
     """
 
     path: Path
     size: int
     digest: str
-    mtime_ns: int
+    stamp: FileStamp
 
 
 @dataclass(slots=True)
@@ -146,11 +147,11 @@ class AssetCache:
     def _look_at(self, stop: threading.Event, workload: Bytes) -> Asset:
         self._shelf.open(stop)
         path = Path(workload.location)
-        digest, looks = self._shelf.digest_of_file(stop, path)
-        asset = _asset(path, digest, looks)
-        if looks.size != workload.size:
+        digest, stamp = self._shelf.digest_of_file(stop, path)
+        asset = _asset(path, digest, stamp)
+        if stamp.size != workload.size:
             raise FetchError(
-                f"{workload.name}: the file has changed: expected {workload.size} bytes, there are {looks.size}"
+                f"{workload.name}: the file has changed: expected {workload.size} bytes, there are {stamp.size}"
             )
         if workload.digest and workload.digest != asset.digest:
             raise FetchError(f"{workload.name}: expected {workload.digest}, got {asset.digest}")
@@ -168,7 +169,7 @@ class AssetCache:
             return found or await self._download(workload, key, digest[1] if digest else "")
 
     async def _download(self, workload: Bytes, key: str, digest: str) -> Asset:
-        await in_thread(self._shelf.make_room, workload.size)
+        await in_thread(self._shelf.refuse_what_no_disk_holds, workload.name, workload.size)
         partial = self._shelf.partial_of(key)
         wanted = Wanted(name=workload.name, url=workload.location, size=workload.size, digest=digest)
         got = await self._client().fetch(wanted, partial, lambda done: self._on_progress(workload, done))
@@ -179,14 +180,14 @@ class AssetCache:
         if self._downloader is None:
             from pytest_dispatch.sources.download import Downloader, Patience
 
-            self._downloader = Downloader(self._token, self._patience or Patience())
+            self._downloader = Downloader(self._token, self._patience or Patience(), self._shelf.make_room)
         return self._downloader
 
     def _keep(self, stop: threading.Event, partial: Path, digest: str, key: str) -> Asset:
         path = self._shelf.put(stop, partial, digest)
         if key:
             self._shelf.name(key, digest)
-        return _asset(path, digest, Looks.of(path))
+        return _asset(path, digest, FileStamp.of(path))
 
     def _take(self, stop: threading.Event, workload: Bytes, key: str, *, named: bool) -> Asset | None:
         self._shelf.open(stop)
@@ -194,23 +195,22 @@ class AssetCache:
         path = self._shelf.take(stop, digest) if digest is not None else None
         if path is None or digest is None:
             return None
-        looks = Looks.of(path)
-        if looks.size != workload.size:
-            raise FetchError(f"{workload.name}: expected {workload.size} bytes, but sha256:{digest} has {looks.size}")
-        return _asset(path, digest, looks)
+        stamp = FileStamp.of(path)
+        if stamp.size != workload.size:
+            raise FetchError(f"{workload.name}: expected {workload.size} bytes, but sha256:{digest} has {stamp.size}")
+        return _asset(path, digest, stamp)
 
 
-def _asset(path: Path, digest: str, looks: Looks) -> Asset:
-    return Asset(path=path, size=looks.size, digest=f"sha256:{digest}", mtime_ns=looks.mtime_ns)
+def _asset(path: Path, digest: str, stamp: FileStamp) -> Asset:
+    return Asset(path=path, size=stamp.size, digest=f"sha256:{digest}", stamp=stamp)
 
 
 def _still(asset: Asset) -> bool:
     """Whether the file is as it was when it was checked."""
     try:
-        looks = Looks.of(asset.path)
+        return FileStamp.of(asset.path) == asset.stamp
     except OSError:
         return False
-    return (looks.size, looks.mtime_ns) == (asset.size, asset.mtime_ns)
 
 
 async def _end(task: asyncio.Task[Asset]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from http.client import responses
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -15,27 +15,32 @@ from urllib.parse import urljoin
 import httpx
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.network import Origin, is_web_url, limit_wait, reason_of
+from pytest_dispatch.core.errors import ConfigError, FetchError
+from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.token import ways_to_sign_in
+from pytest_dispatch.github_api import message_of, no_right_helps, trouble_of
+from pytest_dispatch.network import Origin, is_safe_url, limit_wait
 from pytest_dispatch.sources.blocking import in_thread
 from pytest_dispatch.sources.partial import CHANGED, Partial, PassingError, StartOverError, Wanted
 from pytest_dispatch.sources.shelf import CHUNK
+from pytest_dispatch.transport import Proxy, client_options, proxy_for, why_unreachable
 
 if TYPE_CHECKING:
-    import ssl
+    import threading
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
     from pytest_dispatch.core.token import Token
 
 REDIRECTS = 5
+REFUSAL = 65_536  # bytes of a refusal that are looked at
 _HEADERS = {
     "Accept": "application/octet-stream",
     # Bytes are counted and hashed as they come, so they have to come as they are.
     "Accept-Encoding": "identity",
     "User-Agent": "pytest-dispatch",
 }
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19})")  # as many digits as a disk has bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +66,17 @@ class Downloader:
     Args:
         token: Sent to its own API alone: not to where that redirects to, be it only another port.
         patience: For tests, mostly.
+        make_room: Called in a thread before so many more bytes are written.
     """
 
-    def __init__(self, token: Token | None, patience: Patience) -> None:
+    def __init__(
+        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], None]
+    ) -> None:
+        self._make_room = make_room
         self._token = token
         self._home = Origin.of(token.api_url) if token else None
         self._patience = patience
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[tuple[str, Proxy | None], httpx.AsyncClient] = {}
         self._opening = asyncio.Lock()
 
     async def fetch(self, wanted: Wanted, partial: Path, on_progress: Callable[[int], None]) -> str:
@@ -80,7 +89,7 @@ class Downloader:
             FetchError: They cannot be had, or are not what was promised.
             OSError: `partial` cannot be written.
         """
-        file = Partial(partial, wanted)
+        file = Partial(partial, wanted, self._make_room)
         pauses = iter(self._patience.pauses)
         gained, limited = 0, self._patience.limited
         while True:
@@ -101,8 +110,8 @@ class Downloader:
 
     async def aclose(self) -> None:
         """Drop the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
     async def _try(self, wanted: Wanted, file: Partial, on_progress: Callable[[int], None]) -> str:
         await in_thread(file.open)
@@ -117,21 +126,21 @@ class Downloader:
                             on_progress(file.size)
             return await in_thread(file.finish)
         except httpx.TransportError as error:
-            reason = reason_of(error, self._patience.timeout)
-            host = error.request.url.host
+            url = error.request.url
+            reason = why_unreachable(error, self._patience.timeout, proxy_for(str(url), os.environ))
             have = f" after {file.size} of {wanted.size} bytes" if file.size else ""
-            raise PassingError(f"{host}{have}: {reason}") from error
+            raise PassingError(f"{url.host}{have}: {reason}") from error
 
     @asynccontextmanager
     async def _answer(self, wanted: Wanted, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
-        client = await self._opened()
         url = _url(wanted, wanted.url)
         for _ in range(REDIRECTS + 1):
+            client = await self._leading_to(url)
             request = client.build_request("GET", url, headers={**headers, **self._signed(str(url))})
             answer = await self._send(client, request)
             try:
                 if not answer.has_redirect_location:
-                    self._refuse(wanted, answer)
+                    await self._refuse(wanted, answer)
                     yield answer
                     return
             finally:
@@ -147,19 +156,24 @@ class Downloader:
         except TimeoutError:
             raise PassingError(f"{request.url.host}: no answer within {format_duration(longest)}") from None
 
-    async def _opened(self) -> httpx.AsyncClient:
-        async with self._opening:
-            if self._client is None:
-                trusted = await asyncio.to_thread(_certificates)
-                self._client = httpx.AsyncClient(verify=trusted, timeout=self._patience.timeout)
-            return self._client
+    async def _leading_to(self, url: httpx.URL) -> httpx.AsyncClient:
+        """The client whose way leads there: storage may be behind another proxy than the API is, or none."""
+        try:
+            way = url.scheme, proxy_for(str(url), os.environ)
+            async with self._opening:
+                if way not in self._clients:
+                    options = await asyncio.to_thread(client_options, str(url), os.environ)  # which reads certificates
+                    self._clients[way] = httpx.AsyncClient(timeout=self._patience.timeout, **options)
+                return self._clients[way]
+        except ConfigError as error:
+            raise FetchError(str(error)) from None  # whose frames hold the environment
 
     def _signed(self, url: str) -> dict[str, str]:
         if self._token is None or Origin.of(url) != self._home:
             return _HEADERS
         return {**_HEADERS, "Authorization": f"Bearer {self._token.reveal()}"}
 
-    def _refuse(self, wanted: Wanted, answer: httpx.Response) -> None:
+    async def _refuse(self, wanted: Wanted, answer: httpx.Response) -> None:
         """Raise unless the answer has the bytes."""
         status = answer.status_code
         if status in (200, 206):
@@ -172,45 +186,58 @@ class Downloader:
         elsewhere = Origin.of(str(answer.url)) != Origin.of(wanted.url)
         if status >= 500 or status == 408 or (elsewhere and status == 403):
             raise PassingError(said)
-        wait = limit_wait(status, answer.headers)
+        message = message_of(await self._begun(answer))
+        wait = limit_wait(status, answer.headers, message)
         if wait is not None:
             hint = "" if self._token else "; a token has a limit of its own, which is far higher"
             raise PassingError(f"the rate limit of {host} is used up for {format_duration(wait)}{hint}", wait)
-        raise FetchError(f"{wanted.name}: {said}{self._advice(status)}")
+        beyond = no_right_helps(trouble_of(status, message))
+        raise FetchError(f"{wanted.name}: {said}{beyond or self._advice(status, wanted.url)}")
 
-    def _advice(self, status: int) -> str:
+    async def _begun(self, answer: httpx.Response) -> bytes:
+        """The beginning of an answer, as much as a refusal has; what came of it in time."""
+        data = bytearray()
+        with suppress(httpx.TransportError, TimeoutError):
+            async with asyncio.timeout(self._patience.timeout):
+                async for piece in answer.aiter_raw():
+                    data += piece
+                    if len(data) > REFUSAL:
+                        break
+        return bytes(data)
+
+    def _advice(self, status: int, url: str) -> str:
         if status == 401 and self._token is not None:
             return f"; is the token from {self._token.source} expired, revoked or mistyped?"
         if status not in (401, 403, 404):
             return ""
         gone = "it was deleted or replaced after the release was listed, or " if status == 404 else ""
         if self._token is None:
-            return f"; {gone}it is private and needs a token (--dispatch-token or GITHUB_TOKEN)"
+            return f"; {gone}it is private and needs a token ({ways_to_sign_in(url)})"
         return f"; {gone}the token from {self._token.source} may not read it (Contents: read)"
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust; read once, as it takes a tenth of a second."""
-    return httpx.create_ssl_context()
 
 
 def _start(wanted: Wanted, answer: httpx.Response, have: int) -> int:
     """From which byte on the answer has them."""
-    encoding = answer.headers.get("content-encoding", "identity")
+    host = answer.url.host
+    encoding = _header(answer, "content-encoding") or "identity"
     if encoding != "identity":
-        raise FetchError(f"{wanted.name}: expected the bytes as they are, {answer.url.host} sent them as {encoding}")
+        raise FetchError(f"{wanted.name}: expected the bytes as they are, {host} sent them as {encoding}")
     if answer.status_code == 206:
-        told = answer.headers.get("content-range", "")
+        told = _header(answer, "content-range")
         match = _CONTENT_RANGE.fullmatch(told)
         if match is None or (int(match[1]), int(match[2])) != (have, wanted.size):
             expected = f"bytes {have}-{wanted.size - 1}/{wanted.size}"
-            raise StartOverError(f"{answer.url.host}: expected {expected}, got {told or 'no Content-Range'}")
+            raise StartOverError(f"{host}: expected {expected}, got {told or 'no Content-Range'}")
         return have
-    length = answer.headers.get("content-length", str(wanted.size))
+    length = _header(answer, "content-length") or str(wanted.size)
     if length != str(wanted.size):
-        raise FetchError(f"{wanted.name}: expected {wanted.size} bytes, {answer.url.host} has {length}: {CHANGED}")
+        raise FetchError(f"{wanted.name}: expected {wanted.size} bytes, {host} has {length}: {CHANGED}")
     return 0
+
+
+def _header(answer: httpx.Response, name: str) -> str:
+    """A header, fit for a message; empty where there is none."""
+    return plain_line(answer.headers.get(name, ""), 80)
 
 
 async def _chunks(answer: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
@@ -269,8 +296,8 @@ def redirected(wanted: Wanted, answer: httpx.Response) -> httpx.URL:
 
 def _url(wanted: Wanted, text: str) -> httpx.URL:
     try:
-        if is_web_url(text):
+        if is_safe_url(text):
             return httpx.URL(text)
     except httpx.InvalidURL:
         pass  # too long, or with characters that no URL has
-    raise FetchError(f"{wanted.name}: expected an absolute path or an asset's URL, got {text[:60]!r}")
+    raise FetchError(f"{wanted.name}: expected an absolute path or an asset's https:// URL, got {text[:60]!r}")

@@ -36,6 +36,9 @@ _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 #: What may be in the place of a file, beside devices.
 _SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
+_NO_FILE = "expected a file, got a folder, something special, or a link that leads nowhere"
+_UNLISTED = f"{MANIFEST} does not list it: add a [[workload]] table with its name"
+
 #: What a `sim` machine can play when it boots a workload.
 SCENARIOS = (
     "pass",
@@ -54,7 +57,8 @@ def list_folder(path: Path, shown_as: str) -> Listing:
     """List a folder's workloads.
 
     Without a `dispatch.toml` these are its files that end in `.efi`, `.iso` or `.img` (in any case), but
-    not hidden ones; with one, they are what it lists. Symbolic links are followed.
+    not hidden ones; with one, they are what it lists. Symbolic links are followed within the folder; one that leads
+    out of it is refused, since whoever made it decides which file of this computer is handed out.
 
     Args:
         path: The folder.
@@ -68,10 +72,14 @@ def list_folder(path: Path, shown_as: str) -> Listing:
         if not path.is_dir():
             raise ConfigError(_no_folder(path, shown_as))
         folder = path.absolute()
-        listed = _manifest(folder, shown_as) if (folder / MANIFEST).exists() else _files(folder, shown_as)
+        named = _named_as_workloads(folder)
+        by_manifest = (folder / MANIFEST).exists()
+        listed = _manifest(folder, shown_as) if by_manifest else _files(folder, shown_as, named)
+        left_out = _left_out(folder, named, listed, _UNLISTED if by_manifest else _NO_FILE)
     except OSError as error:
         raise ConfigError(f"{shown_as}: cannot be read: {error.strerror}: {error.filename}") from error
-    return Listing(name=shown_as, workloads=tuple(sorted(listed, key=lambda workload: workload.name)))
+    workloads = tuple(sorted(listed, key=lambda workload: workload.name))
+    return Listing(name=shown_as, workloads=workloads, left_out=left_out)
 
 
 def _no_folder(path: Path, shown_as: str) -> str:
@@ -82,19 +90,32 @@ def _no_folder(path: Path, shown_as: str) -> str:
     return f"{told}: there is nothing at {there}; name a folder that exists"
 
 
-def _files(folder: Path, shown_as: str) -> list[Workload]:
-    found = []
+def _named_as_workloads(folder: Path) -> list[os.DirEntry[str]]:
+    """What is named as workloads are, and is not hidden."""
     with os.scandir(folder) as entries:  # knows what is a file without asking for each
-        named = [(entry, kind_by_suffix(_suffix(entry.name))) for entry in entries]
-        files = [(entry.name, kind) for entry, kind in named if kind is not None and _is_file(entry)]
+        return [each for each in entries if kind_by_suffix(_suffix(each.name)) and not each.name.startswith(".")]
+
+
+def _files(folder: Path, shown_as: str, named: Iterable[os.DirEntry[str]]) -> list[Workload]:
+    found = []
+    files = [(entry.name, kind_by_suffix(_suffix(entry.name))) for entry in named if _is_file(entry)]
     for name, kind in files:
-        if not name.startswith("."):
+        if kind is not None:
             with _at(f"{shown_as}: {name!r}"):
                 found.append(_workload(folder, _path(name), kind, {}))
     if not found:
         expected = ", ".join(f"*{media.suffix}" for media in known().values())
         raise ConfigError(f"{shown_as}: no workload in this folder: expected {expected}, or a {MANIFEST}")
     return found
+
+
+def _left_out(
+    folder: Path, named: Iterable[os.DirEntry[str]], listed: Iterable[Workload], why: str
+) -> tuple[tuple[str, str], ...]:
+    """What is named as workloads are and is none of them, and why."""
+    taken = {workload.payload["location"] for workload in listed}
+    names = sorted(entry.name for entry in named if f"{folder}/{entry.name}" not in taken)
+    return tuple((plain_line(name, LONGEST_NAME), why) for name in names)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -109,7 +130,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _manifest(folder: Path, shown_as: str) -> list[Workload]:
     with _at(f"{shown_as}/{MANIFEST}"):
-        tables = _tables(folder / MANIFEST)
+        tables = _tables(folder, folder / MANIFEST)
         workloads = []
         for number, table in enumerate(tables, start=1):
             with _at(f"workload {number}"):
@@ -118,10 +139,11 @@ def _manifest(folder: Path, shown_as: str) -> list[Workload]:
         return workloads
 
 
-def _tables(path: Path) -> list[Any]:
+def _tables(folder: Path, path: Path) -> list[Any]:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would have us wait for whoever writes into it
         raise ConfigError(f"expected a file, got {_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a device')}")
+    _followed(folder, str(path))
     if (size := status.st_size) > LARGEST:
         raise ConfigError(f"expected at most {LARGEST} bytes, got {size}")
     try:
@@ -179,9 +201,25 @@ def _workload(folder: Path, file: PurePosixPath, media: str, read: dict[str, Any
         raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
     if not status.st_size:
         raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
-    payload = BootPayload(media=media, location=path, size=status.st_size, scenario=read.pop("scenario", ""))
+    location = _followed(folder, path) if len(file.parts) > 1 or os.path.islink(path) else path  # noqa: PTH114 - as above
+    payload = BootPayload(media=media, location=location, size=status.st_size, scenario=read.pop("scenario", ""))
     limits = {name: read.pop(key) for key, name in _LIMITS.items() if key in read}
     return Workload(**{"name": str(file), **read}, kind=BOOT, payload=payload.as_json(), limits=limits)
+
+
+def _followed(folder: Path, path: str) -> str:
+    """Where a path leads, through all links in it.
+
+    Raises:
+        ConfigError: Out of the folder.
+    """
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    if os.path.commonpath((real, root)) != root:
+        there = plain_line(real, LONGEST_NAME)
+        raise ConfigError(
+            f"expected a file in this folder, got a link that leads out of it, to {there!r}; put the file itself here"
+        )
+    return real
 
 
 def _suffix(name: str) -> str:

@@ -12,9 +12,11 @@ from pytest_dispatch.sources.shelf import feed
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from pathlib import Path
 
 SYNC_EVERY = 32 << 20  # bytes
+ROOM = 64 << 20  # bytes for which room is made at once
 SHOWN = 12  # hex digits of a digest, so that the line still has room for what it means
 
 
@@ -52,9 +54,15 @@ class Wanted:
 
 
 class Partial:
-    """The bytes that are there so far; its methods but `resume_headers` block."""
+    """The bytes that are there so far; its methods but `resume_headers` block.
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    Args:
+        path: Where they are.
+        wanted: What they are to become.
+        make_room: Called before so many more bytes are written. Room is made for what comes, not for what is announced.
+    """
+
+    def __init__(self, path: Path, wanted: Wanted, make_room: Callable[[threading.Event, int], None]) -> None:
         self.size = 0
         self._path = path
         self._tag_path = path.with_suffix(".etag")
@@ -63,6 +71,8 @@ class Partial:
         self._digest = hashlib.sha256()
         self._etag = ""
         self._resumed = False
+        self._make_room = make_room
+        self._room = 0
 
     def open(self, stop: threading.Event) -> None:
         """Read what is there, and decide whether to go on from there."""
@@ -70,7 +80,7 @@ class Partial:
         self._file = self._path.open("r+b")
         self._digest = hashlib.sha256()
         feed(self._digest.update, self._file, stop)
-        self.size = self._file.tell()
+        self.size = self._room = self._file.tell()
         self._etag = self._tag_path.read_text("latin-1") if self._tag_path.exists() else ""
         # Without a digest nothing but the tag says that old bytes and new ones belong together.
         known = bool(self._wanted.digest) or (bool(self._etag) and self.size < self._wanted.size)
@@ -94,7 +104,7 @@ class Partial:
             self._etag = strong
             self._tag_path.write_text(strong, "latin-1")
 
-    def write(self, _stop: threading.Event, chunk: bytes) -> None:
+    def write(self, stop: threading.Event, chunk: bytes) -> None:
         """Take the next bytes.
 
         Raises:
@@ -104,6 +114,10 @@ class Partial:
             raise FetchError(f"{self._wanted.name}: expected {self._wanted.size} bytes, got more: {CHANGED}")
         if self._file is None:
             raise ValueError("the file is not open")
+        if self.size + len(chunk) > self._room:
+            more = max(len(chunk), min(ROOM, self._wanted.size - self.size))
+            self._make_room(stop, more)
+            self._room = self.size + more
         self._file.write(chunk)
         self._digest.update(chunk)
         # Now and then, so that the last time does not take long.

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import msgspec
 
 from pytest_dispatch.core.errors import SourceError
 from pytest_dispatch.core.model import Workload
-from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.token import PUBLIC_API
-from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo
-from pytest_dispatch.kinds import BOOT, BootPayload, kind_of, known
+from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.token import PUBLIC_API, ways_to_sign_in
+from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo, no_right_helps
+from pytest_dispatch.kinds import BOOT, BootPayload, kind_of, known, media_by_suffix
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_dispatch.core.token import Token
 
 LOOKED_AT = 20  # releases that are asked for where one is not found: among them may be drafts, which do not count
-SHOWN = 5  # tags that a message names at most
+SHOWN = 5  # tags or content types that a message names at most
 LONGEST_TAG = 60  # characters of each
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
@@ -36,13 +37,13 @@ class _Repo(msgspec.Struct):
 class _Release(msgspec.Struct):
     id: int
     tag_name: str
-    draft: bool = False
+    draft: bool = False  # only who may write sees one, in the list alone
 
 
 class _Asset(msgspec.Struct):
     id: int
     name: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # bytes, more than any disk has
     content_type: str
     state: str = "uploaded"
     digest: str | None = None  # null on assets older than June 2025
@@ -71,15 +72,17 @@ def list_release(
     base = checked_api_url(api_url)
     with GitHubApi(base, token, timeout=timeout) as api:
         try:
-            release = _find(api, repo, tag, token)
+            release = _find(api, repo, tag, _hidden(token, base))
+            _refuse_strange(repo, release.tag_name)
             assets = list(api.pages(f"/repos/{repo}/releases/{release.id}/assets", _Asset))
         except GitHubError as error:
             raise SourceError(f"{repo}: {error}{_advice(error, token)}") from None
     name = f"{repo}@{release.tag_name}"
-    return Listing(name=name, workloads=_workloads(name, assets, f"{base}/repos/{repo}/releases/assets"))
+    workloads = _workloads(name, assets, f"{base}/repos/{repo}/releases/assets")
+    return Listing(name=name, workloads=workloads, left_out=tuple(_left_out(assets)))
 
 
-def _find(api: GitHubApi, repo: str, tag: str | None, token: Token | None) -> _Release:
+def _find(api: GitHubApi, repo: str, tag: str | None, hidden: str) -> _Release:
     which = "latest" if tag is None else f"tags/{quote(tag, safe='')}"
     try:
         return api.get(f"/repos/{repo}/releases/{which}", _Release)
@@ -87,7 +90,10 @@ def _find(api: GitHubApi, repo: str, tag: str | None, token: Token | None) -> _R
         if error.trouble is not Trouble.MISSING:
             raise
     # The same 404 for an unknown repository, a hidden one, and an unknown tag: ask what there is.
-    tags = _tags(api, repo, token)
+    newest = _newest(api, repo, hidden)
+    if any(each.draft and each.tag_name == tag for each in newest):
+        raise SourceError(f"{repo} has a draft with the tag {tag!r}, and no release; publish it")
+    tags = [each.tag_name for each in newest if not each.draft]
     if tag is None:
         such = f", such as {_some(tags)}" if tags else ""
         raise SourceError(f"{repo} has no release (drafts and pre-releases do not count); name one by its tag{such}")
@@ -95,25 +101,31 @@ def _find(api: GitHubApi, repo: str, tag: str | None, token: Token | None) -> _R
     raise SourceError(f"{repo} has no release with the tag {tag!r}{there}")
 
 
-def _tags(api: GitHubApi, repo: str, token: Token | None) -> list[str]:
-    """Tags of the newest releases, for a message; empty where there are none, or they are not told."""
+def _refuse_strange(repo: str, tag: str) -> None:
+    """Refuse a tag that node ids cannot have, as assets of such names are."""
+    if not is_name(tag) or "::" in tag:
+        text = f"expected a release's tag of at most {LONGEST_NAME} characters, printable and without '::'"
+        raise SourceError(f"{repo}: {text}, got {plain_line(tag, LONGEST_TAG)!r}")
+
+
+def _newest(api: GitHubApi, repo: str, hidden: str) -> list[_Release]:
+    """The newest releases and drafts, for a message; empty where there are none, or they are not told."""
     try:
-        newest = api.get(f"/repos/{repo}/releases", list[_Release], per_page=str(LOOKED_AT))
+        return api.get(f"/repos/{repo}/releases", list[_Release], per_page=str(LOOKED_AT))
     except GitHubError as error:
         if error.trouble is not Trouble.MISSING:
             raise
-        _refuse_missing(api, repo, token)
+        _refuse_missing(api, repo, hidden)
         return []
-    return [release.tag_name for release in newest if not release.draft]
 
 
-def _refuse_missing(api: GitHubApi, repo: str, token: Token | None) -> None:
+def _refuse_missing(api: GitHubApi, repo: str, hidden: str) -> None:
     try:
         api.get(f"/repos/{repo}", _Repo)
     except GitHubError as error:
         if error.trouble is not Trouble.MISSING:
             raise
-        raise SourceError(f"there is no repository {repo}, {_hidden(token)}") from None
+        raise SourceError(f"there is no repository {repo}, {hidden}") from None
 
 
 def _some(tags: Sequence[str]) -> str:
@@ -122,16 +134,17 @@ def _some(tags: Sequence[str]) -> str:
     return f"{shown}, …" if len(tags) > SHOWN else shown
 
 
-def _hidden(token: Token | None) -> str:
+def _hidden(token: Token | None, base: str) -> str:
+    """Why a repository may be there and not be seen."""
     if token is None:
-        return "or it is private: then it needs a token (--dispatch-token, GITHUB_TOKEN or `gh auth login`)"
+        return f"or it is private: then it needs a token ({ways_to_sign_in(base)})"
     return f"or the token from {token.source} may not read it (it needs the permission Contents: read)"
 
 
 def _advice(error: GitHubError, token: Token | None) -> str:
     if error.trouble is Trouble.TOKEN and token is not None:
         return f"; is the token from {token.source} expired or mistyped?"
-    return ""
+    return no_right_helps(error.trouble)
 
 
 def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workload, ...]:
@@ -149,7 +162,21 @@ def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workloa
     ]
     if not found:
         counts = Counter(asset.content_type for asset in complete)
-        has = ", ".join(f"{kind} ({count})" for kind, count in sorted(counts.items())) or "no asset at all"
+        told = [f"{plain_line(kind, LONGEST_TAG)} ({count})" for kind, count in sorted(counts.items())]
+        has = ", ".join(told[:SHOWN] + ["…"] * (len(told) > SHOWN)) or "no asset at all"
         types = " or ".join(media.content_type for media in known().values())
         raise SourceError(f"{name} has nothing to boot: expected assets of {types}, it has {has}")
     return tuple(sorted(found, key=lambda workload: workload.name))
+
+
+def _left_out(assets: Iterable[_Asset]) -> Iterator[tuple[str, str]]:
+    """Assets that are meant to boot, by their names or content types, and do not take part; and what to do."""
+    for asset in sorted(assets, key=lambda asset: asset.name):
+        media = media_by_suffix(PurePosixPath(asset.name).suffix)
+        kind = kind_of(asset.content_type)
+        if asset.state != "uploaded" and (kind or media):
+            yield asset.name, f"its upload is not complete (state {asset.state!r}): delete it and upload it again"
+        elif kind is None and media is not None:
+            got = plain_line(asset.content_type) or "none"
+            what = f"expected the content type {media.content_type}, got {got}"
+            yield asset.name, f"{what}: delete it and upload it again with that one"

@@ -1,9 +1,9 @@
 """The cache on disk: what lies where, who uses it, and what has to go when it gets too much.
 
     sha256/HEX      an asset's bytes, named by their digest, read-only
-    records/HEX     what the bytes looked like when they were checked; its own time is their last use
+    records/HEX     the stamp of the file when its bytes were checked; its own time is their last use
     names/KEY       the digest of an asset whose source tells none, by its address and size
-    files/KEY       the digest of a file elsewhere that is not small, by its path, with what the file looked like
+    files/KEY       the digest of a file elsewhere that is not small, by its path, with its stamp
     partial/KEY     bytes on their way here, with KEY.etag beside them
     locks/NNN       held while such bytes are being fetched
     users/ID.lock   held as long as a session lives; ID.pins lists the digests that it uses
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.filestamp import FileStamp, open_file
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.sources.blocking import StoppedError, held_here, try_lock
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 CHUNK = 1 << 20  # bytes read at once
-RECENT = 2_000_000_000  # ns; a file younger than this may change again without looking different
+RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
 NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
@@ -47,27 +49,9 @@ T = TypeVar("T")
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
-class Looks(msgspec.Struct, frozen=True):
-    """What tells, without reading it, that a file is the one that was checked."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> Looks:
-        """Of the file at that path.
-
-        Raises:
-            OSError: There is none.
-        """
-        found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
-
-
 class _Note(msgspec.Struct, frozen=True):
     path: str
-    looks: Looks
+    stamp: FileStamp
     digest: str
 
 
@@ -141,14 +125,14 @@ class Shelf:
         path = self._folder / "sha256" / digest
         with self._guard(stop):
             self._pin(digest)
-            looks = _looks(path)
-            if looks is None:
+            stamp = _stamp(path)
+            if stamp is None:
                 return None
-            record = _read(self._folder / "records" / digest, Looks)
+            record = self._recorded(digest)
         # Somebody touched it, or a crash came between the bytes and their record: read it again.
-        if record != looks and digest_of(path, stop) != digest:
+        if record != stamp and digest_of(path, stop) != digest:
             return None
-        self._record(digest, looks)
+        self._record(digest, stamp)
         return path
 
     def put(self, stop: threading.Event, partial: Path, digest: str) -> Path:
@@ -157,10 +141,29 @@ class Shelf:
         partial.chmod(0o444)
         with self._guard(stop):
             self._pin(digest)
-            # The record goes first: what has none is never removed.
-            self._record(digest, Looks.of(partial))
+            stamp = _stamp(path)
+            if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
+                partial.unlink()
+                return path
+            # The record goes first: what has none is never removed. Moving the file changes its stamp.
+            self._record(digest, FileStamp.of(partial))
             partial.replace(path)
+            self._record(digest, FileStamp.of(path))
         return path
+
+    def refuse_what_no_disk_holds(self, stop: threading.Event, name: str, size: int) -> None:
+        """Look whether so many more bytes can fit at all, before anything is removed for them.
+
+        Raises:
+            FetchError: They cannot, however much was removed.
+        """
+        with self._guard(stop):
+            room = shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
+        if size > room:
+            raise FetchError(
+                f"{name}: expected an asset that fits on the disk of {self._folder}, got one of {size} bytes, and at"
+                f" most {room} can be had; name a folder on another disk (--dispatch-cache)"
+            )
 
     def make_room(self, stop: threading.Event, size: int) -> None:
         """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left."""
@@ -174,25 +177,25 @@ class Shelf:
                 if self._remove(each, pinned):
                     excess -= each.size
 
-    def digest_of_file(self, stop: threading.Event, path: Path) -> tuple[str, Looks]:
-        """The digest of a file elsewhere; read once as long as it looks the same, unless that takes less than a note.
+    def digest_of_file(self, stop: threading.Event, path: Path) -> tuple[str, FileStamp]:
+        """The digest of a file elsewhere; read once while its stamp is the same, unless that takes less than a note.
 
         Raises:
             OSError: It cannot be read.
             FetchError: It was written to while it was read.
         """
-        looks = Looks.of(path)
-        if looks.size < NOTED:
-            return _settled_digest_of(path, looks, stop), looks
+        stamp = FileStamp.of(path)
+        if stamp.size < NOTED:
+            return _settled_digest_of(path, stamp, stop), stamp
         note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
         known = _read(note, _Note)
-        if known is not None and known.path == str(path) and known.looks == looks:
-            return known.digest, looks
-        digest = _settled_digest_of(path, looks, stop)
-        # A file this young could still change within the same tick of its clock, and look the same.
-        if abs(time.time_ns() - looks.mtime_ns) > RECENT:
-            _write(note, msgspec.json.encode(_Note(str(path), looks, digest)))
-        return digest, looks
+        if known is not None and known.path == str(path) and known.stamp == stamp:
+            return known.digest, stamp
+        digest = _settled_digest_of(path, stamp, stop)
+        # A file this young could still change within the same tick of its clock, and have the same stamp.
+        if abs(time.time_ns() - stamp.ctime_ns) > RECENT:
+            _write(note, msgspec.json.encode(_Note(str(path), stamp, digest)))
+        return digest, stamp
 
     def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
         return held_here(self._folder / "lock", stop)
@@ -221,18 +224,21 @@ class Shelf:
     def _user(self, session: str, suffix: str) -> Path:
         return self._folder / "users" / f"{session}.{suffix}"
 
-    def _record(self, digest: str, looks: Looks) -> None:
-        _write(self._folder / "records" / digest, msgspec.json.encode(looks))
+    def _recorded(self, digest: str) -> FileStamp | None:
+        return _read(self._folder / "records" / digest, FileStamp)
+
+    def _record(self, digest: str, stamp: FileStamp) -> None:
+        _write(self._folder / "records" / digest, msgspec.json.encode(stamp))
 
     def _stored(self) -> Iterator[_Stored]:
         """What this cache made and may remove: bytes that have a record, and those on their way here."""
         for record in _keys(self._folder / "records"):
             path = self._folder / "sha256" / record.name
-            looks = _looks(path)
-            yield _Stored(record.stat().st_mtime_ns, looks.size if looks else 0, (path, record))
+            stamp = _stamp(path)
+            yield _Stored(record.stat().st_mtime_ns, stamp.size if stamp else 0, (path, record))
         for partial in _keys(self._folder / "partial"):
-            looks = Looks.of(partial)
-            yield _Stored(looks.mtime_ns, looks.size, (partial, partial.with_suffix(".etag")))
+            stamp = FileStamp.of(partial)
+            yield _Stored(stamp.mtime_ns, stamp.size, (partial, partial.with_suffix(".etag")))
 
     def _remove(self, stored: _Stored, pinned: set[str]) -> bool:
         first = stored.paths[0]
@@ -255,15 +261,15 @@ def digest_of(path: Path, stop: threading.Event) -> str:
         StoppedError: `stop` was set meanwhile.
     """
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_file(path), "rb", buffering=0) as file:
         feed(digest.update, file, stop)
     return digest.hexdigest()
 
 
-def _settled_digest_of(path: Path, looks: Looks, stop: threading.Event) -> str:
-    """The sha256 of a file that still looks like that when it was read."""
+def _settled_digest_of(path: Path, stamp: FileStamp, stop: threading.Event) -> str:
+    """The sha256 of a file that still had this stamp when it was read."""
     digest = digest_of(path, stop)
-    if Looks.of(path) != looks:
+    if FileStamp.of(path) != stamp:
         raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
     return digest
 
@@ -285,9 +291,9 @@ def _keys(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if _HEX.fullmatch(path.name))
 
 
-def _looks(path: Path) -> Looks | None:
+def _stamp(path: Path) -> FileStamp | None:
     try:
-        return Looks.of(path)
+        return FileStamp.of(path)
     except FileNotFoundError:
         return None
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from pytest_dispatch.core.token import PUBLIC_API, Token
+from pytest_dispatch.core.token import PUBLIC_API, Token, gh_host, is_github_s_own
+from pytest_dispatch.network import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Token", "find_token", "gh_host"]
+__all__ = ["Token", "find_token"]
 
 GH_TIMEOUT = 5.0  # seconds; it may ask a keyring that waits for its owner
 
@@ -20,7 +20,11 @@ GH_TIMEOUT = 5.0  # seconds; it may ask a keyring that waits for its owner
 def find_token(
     option: str | None, environ: Mapping[str, str], api_url: str = PUBLIC_API, *, patience: float = GH_TIMEOUT
 ) -> Token | None:
-    """The first token of: the option, `GITHUB_TOKEN`, `GH_TOKEN`, `gh auth token`.
+    """The first token of: the option, the variables for the server of `api_url`, `gh auth token`.
+
+    The variables are those of `gh` (https://cli.github.com/manual/gh_help_environment): `GITHUB_TOKEN` and `GH_TOKEN`
+    for github.com and what is below ghe.com, `GH_ENTERPRISE_TOKEN` and `GITHUB_ENTERPRISE_TOKEN` for any other server.
+    There `GITHUB_TOKEN` counts too where `GITHUB_API_URL` says that it is from there, as in GitHub Actions.
 
     Empty values count as absent. `gh` is asked for the host of `api_url`, so that a token of one
     host is never sent to another; where `gh` is missing, not signed in or does not answer in time,
@@ -35,24 +39,21 @@ def find_token(
     Raises:
         ConfigError: What was found cannot be a token.
     """
-    given = {
-        "--dispatch-token": option or "",
-        "GITHUB_TOKEN": environ.get("GITHUB_TOKEN", ""),
-        "GH_TOKEN": environ.get("GH_TOKEN", ""),
-    }
-    for source, value in given.items():
+    given = {name: environ.get(name, "") for name in _variables(environ, api_url)}
+    for source, value in {"--dispatch-token": option or "", **given}.items():
         if value.strip():
             return Token(value, source, api_url)
     value = _ask_gh(environ, gh_host(api_url), patience)
     return Token(value, "gh auth token", api_url) if value.strip() else None
 
 
-def gh_host(api_url: str) -> str:
-    """The host as `gh` names it: `github.com`, or that of a GitHub Enterprise Server."""
-    host = urlsplit(api_url).hostname or ""
-    # GitHub Enterprise Cloud with data residency: https://api.SUBDOMAIN.ghe.com
-    own_api_host = host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
-    return host.removeprefix("api.") if own_api_host else host
+def _variables(environ: Mapping[str, str], api_url: str) -> tuple[str, ...]:
+    """Those whose tokens are for the server of `api_url`."""
+    if is_github_s_own(api_url):
+        return "GITHUB_TOKEN", "GH_TOKEN"
+    own = "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN"
+    named = environ.get("GITHUB_API_URL", "")
+    return (*own, "GITHUB_TOKEN") if named and Origin.of(named) == Origin.of(api_url) else own
 
 
 def _ask_gh(environ: Mapping[str, str], host: str, patience: float) -> str:

@@ -12,7 +12,9 @@ from filelock import FileLock, Timeout
 #: Of PostgreSQL's advisory lock: the letters of "dispatch".
 _KEY = int.from_bytes(b"dispatch")
 
-PATIENCE = 2.0  # seconds in which a server notices that a client has gone, and a lab that its pytest was killed
+PATIENCE = (
+    4.0  # seconds in which a server notices that a client has gone, and a lab that its pytest was killed, and ends
+)
 PAUSE = 0.05
 
 Release = Callable[[], None]

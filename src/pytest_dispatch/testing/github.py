@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from aiohttp import web
 
-from pytest_dispatch.testing.github_faults import Fault, FaultOptions, Faults, Gate, rate_limit
+from pytest_dispatch.testing.github_faults import Fault, FaultOptions, Faults, Gate, rate_limit, too_quickly
 from pytest_dispatch.testing.github_routes import Routes, handled
 from pytest_dispatch.testing.github_server import Servers
 from pytest_dispatch.testing.github_shapes import Shapes
@@ -26,6 +26,7 @@ from pytest_dispatch.testing.github_storage import Storage, hang_up, trickled
 from pytest_dispatch.testing.github_tally import Exchange, Tally
 
 if TYPE_CHECKING:
+    import ssl
     from collections import Counter
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
@@ -46,6 +47,7 @@ class FakeGitHub:
         prefix: `/api/v3` for what GitHub Enterprise Server looks like.
         observer: Called in the server's thread with each exchange of the API, for instance to hold it against
             GitHub's OpenAPI description.
+        tls: Serve by https, with this context's certificate, which has to be for 127.0.0.1 and 127.0.0.2.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class FakeGitHub:
         token: str = "fake-token",  # noqa: S107 - opens nothing but this
         prefix: str = "",
         observer: Callable[[Exchange], None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.token = token
         self.tokens = {token}
@@ -62,7 +65,7 @@ class FakeGitHub:
         self._state = FakeState()
         self._faults = Faults()
         self._tally = Tally()
-        self._servers = Servers(self._apps)
+        self._servers = Servers(self._apps, tls)
 
     @property
     def url(self) -> str:
@@ -89,11 +92,33 @@ class FakeGitHub:
         """How many bytes of assets storage has handed out."""
         return self._tally.bytes_served
 
-    def add_repo(self, repo: str, *, private: bool = False, has_issues: bool = True) -> FakeRepo:
-        """A repository `OWNER/REPO`, made where there is none."""
+    def add_repo(
+        self,
+        repo: str,
+        *,
+        private: bool = False,
+        has_issues: bool = True,
+        may_sort: bool = True,
+        archived: bool = False,
+        blocked: str = "",
+    ) -> FakeRepo:
+        """A repository `OWNER/REPO`, made where there is none.
+
+        Args:
+            repo: Its name.
+            private: Whether only a token sees it.
+            has_issues: Whether issues are switched on.
+            may_sort: Whether tokens may set labels, assignees and milestones of issues; else GitHub takes an issue
+                and drops them, without a word.
+            archived: Whether it is read-only.
+            blocked: Why GitHub let nobody at it any more: `tos`, `dmca`, …; empty where it does.
+        """
         found = self._state.repo(repo)
+        found.may_sort = may_sort
         found.private = private
         found.has_issues = has_issues
+        found.archived = archived
+        found.blocked = blocked
         return found
 
     def rename_repo(self, old: str, new: str) -> FakeRepo:
@@ -117,6 +142,7 @@ class FakeGitHub:
         private: bool = False,
         latest: bool = True,
         digests: bool = True,
+        draft: bool = False,
     ) -> FakeRepo:
         """Publish a release.
 
@@ -127,12 +153,14 @@ class FakeGitHub:
             private: Whether only a token sees the repository.
             latest: Whether it becomes the latest release.
             digests: Whether the API tells the assets' digests, as it does for those younger than June 2025.
+            draft: Whether it is not published yet: it is in the list that a token sees, and cannot be had by its tag.
         """
         found = self._state.repo(repo)
         found.private = private
         release = self._state.new_release(tag, assets, digests=digests)
+        release.draft = draft
         found.releases[tag] = release
-        if latest:
+        if latest and not draft:
             found.latest = release
         return found
 
@@ -216,7 +244,13 @@ class FakeGitHub:
         self._faults.add(Fault(call=call, **options))
 
     def limit_next(
-        self, call: str = "*", *, secondary: bool = False, seconds: float | None = None, times: int = 1
+        self,
+        call: str = "*",
+        *,
+        secondary: bool = False,
+        seconds: float | None = None,
+        times: int = 1,
+        quickly: bool = False,
     ) -> None:
         """Let the next request run into a rate limit.
 
@@ -225,8 +259,10 @@ class FakeGitHub:
             secondary: Asked too fast, instead of too much in this hour.
             seconds: When it lifts; by default in an hour, and a secondary limit does not say.
             times: How many requests it refuses.
+            quickly: What was written too fast is refused as if something were wrong with it: 422.
         """
-        self._faults.add(rate_limit(call, secondary=secondary, seconds=seconds, times=times))
+        limit = too_quickly(call, times) if quickly else rate_limit(call, secondary, seconds, times)
+        self._faults.add(limit)
 
     def cut_download(self, name: str, after: int, *, times: int = 1) -> None:
         """Let the next download of an asset break off after so many bytes."""

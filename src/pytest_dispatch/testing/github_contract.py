@@ -13,9 +13,9 @@ Nothing is written, and what is read is public, so that anybody may run it again
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,16 +24,15 @@ from pytest_dispatch.core.token import PUBLIC_API, Token
 from pytest_dispatch.kinds import kind_of
 from pytest_dispatch.network import Origin
 from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.transport import client_options
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
 
 
-@cache
-def _trusted() -> ssl.SSLContext:
-    """The usual certificates, read once, as that takes a tenth of a second."""
-    return httpx.create_ssl_context()
+def _asked(url: str, **more: Any) -> httpx.Response:
+    """Ask for a URL as the package does it, without following redirects."""
+    return httpx.get(url, **more, **client_options(url, os.environ))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class Target:
         signed = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
         accepted = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
         wanted = {**accepted, **signed, **(headers or {})}
-        return httpx.get(url, headers=wanted, params=parameters or None, verify=_trusted())
+        return _asked(url, headers=wanted, params=parameters or None)
 
     def release(self) -> dict[str, Any]:
         """The release, as the API tells of it."""
@@ -120,7 +119,7 @@ class GitHubContract:
         assert answer.status_code == 302
         place = answer.headers["location"]
         assert Origin.of(place) != Origin.of(target.api_url)
-        content = httpx.get(place, headers={"Accept-Encoding": "identity"}, verify=_trusted())
+        content = _asked(place, headers={"Accept-Encoding": "identity"})
         assert len(content.content) == asset["size"]
         if asset["digest"] is not None:
             assert asset["digest"] == f"sha256:{hashlib.sha256(content.content).hexdigest()}"
@@ -130,7 +129,7 @@ class GitHubContract:
         asset = target.bootable()
         answer = target.get(f"/releases/assets/{asset['id']}", {"Accept": "application/octet-stream"})
         wanted = {"Accept-Encoding": "identity", "Range": "bytes=1-"}
-        rest = httpx.get(answer.headers["location"], headers=wanted, verify=_trusted())
+        rest = _asked(answer.headers["location"], headers=wanted)
         assert rest.status_code == 206
         size = asset["size"]
         assert rest.headers["content-range"] == f"bytes 1-{size - 1}/{size}"

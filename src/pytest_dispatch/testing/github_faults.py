@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from aiohttp import web
 
-from pytest_dispatch.testing.github_routes import refusal
+from pytest_dispatch.testing.github_routes import DOCS, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,14 @@ class Faults:
         return None
 
 
-def rate_limit(call: str, *, secondary: bool, seconds: float | None, times: int) -> Fault:
+def too_quickly(call: str, times: int) -> Fault:
+    """A refusal of what was written too fast, as GitHub's issues and comments get it: it names no part of them."""
+    error = {"resource": "Issue", "code": "custom", "field": "base", "message": "was submitted too quickly"}
+    data = {"message": "Validation Failed", "documentation_url": DOCS, "errors": [error]}
+    return Fault(call=call, status=422, data=data, times=times)
+
+
+def rate_limit(call: str, secondary: bool, seconds: float | None, times: int) -> Fault:
     """A refusal for asking too much (https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api).
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -28,17 +29,31 @@ T = TypeVar("T")
 class RefusalError(Exception):
     """An answer that is no success."""
 
-    def __init__(self, status: int, message: str, errors: Sequence[Mapping[str, Any]] = (), location: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        errors: Sequence[Mapping[str, Any]] = (),
+        location: str = "",
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.errors = errors
         self.location = location
+        self.more = more
 
 
-def refusal(status: int, message: str, errors: Sequence[Mapping[str, Any]] = (), location: str = "") -> web.Response:
+def refusal(
+    status: int,
+    message: str,
+    errors: Sequence[Mapping[str, Any]] = (),
+    location: str = "",
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> web.Response:
     """GitHub's form of an answer that is no success."""
-    body: dict[str, Any] = {"message": message, "documentation_url": DOCS, "status": str(status)}
+    body: dict[str, Any] = {"message": message, "documentation_url": DOCS, "status": str(status), **more}
     if errors:
         body["errors"] = list(errors)
     headers = {"Location": location} if location else {}
@@ -52,7 +67,7 @@ async def handled(
     try:
         response = await handler(request)
     except RefusalError as error:
-        return refusal(error.status, error.message, error.errors, error.location)
+        return refusal(error.status, error.message, error.errors, error.location, error.more)
     except web.HTTPException as error:  # no such route, or not with this method
         return refusal(error.status, error.reason)
     if not isinstance(response, web.Response):
@@ -112,7 +127,8 @@ class Routes:
 
     async def _releases(self, request: web.Request) -> web.Response:
         repo = self._seen(request)
-        newest = sorted(repo.releases.values(), key=lambda release: (release.created, release.id), reverse=True)
+        shown = [each for each in repo.releases.values() if self._signed_in(request) or not each.draft]
+        newest = sorted(shown, key=lambda release: (release.created, release.id), reverse=True)
         return self._page(request, [self._shapes.release(repo, release) for release in newest])
 
     async def _latest(self, request: web.Request) -> web.Response:
@@ -122,6 +138,7 @@ class Routes:
     async def _tagged(self, request: web.Request) -> web.Response:
         repo = self._seen(request)
         release = _found(repo.releases.get(request.match_info["tag"]))
+        _found(None if release.draft else release)
         return web.json_response(self._shapes.release(repo, release))
 
     async def _assets(self, request: web.Request) -> web.Response:
@@ -160,6 +177,8 @@ class Routes:
         repo = self._with_issues(request, write=True)
         body = await _json(request)
         milestone = _checked(repo, body)
+        if not repo.may_sort:
+            body, milestone = {**body, "labels": (), "assignees": ()}, None
         issue = FakeIssue(
             number=len(repo.issues) + 1,
             title=body["title"],
@@ -202,8 +221,14 @@ class Routes:
         if known is None and name.lower() in self._state.moved:
             self._redirect(request, name)
         repo = _found(known if known is not None and (signed_in or not known.private) else None)
+        if repo.blocked:
+            block = {"reason": repo.blocked, "created_at": "2024-01-01T00:00:00Z", "html_url": "https://github.com/tos"}
+            status = 451 if repo.blocked == "dmca" else 403
+            raise RefusalError(status, "Repository access blocked", more={"block": block})
         if write and not signed_in:
             raise RefusalError(401, "Requires authentication")
+        if write and repo.archived:
+            raise RefusalError(403, "Repository was archived so is read-only.")
         return repo
 
     def _redirect(self, request: web.Request, old: str) -> NoReturn:

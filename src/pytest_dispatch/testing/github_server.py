@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Sequence
 
 _PATIENCE = 10.0  # seconds for starting and for stopping
@@ -22,9 +23,13 @@ class Servers:
 
     Args:
         apps: Makes the API's and storage's application, given their URLs.
+        tls: Serve by https, with this context's certificate.
     """
 
-    def __init__(self, apps: Callable[[str, str], Sequence[web.Application]]) -> None:
+    def __init__(
+        self, apps: Callable[[str, str], Sequence[web.Application]], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.urls: tuple[str, str] = ("", "")
         self._apps = apps
         self._thread: threading.Thread | None = None
@@ -39,7 +44,8 @@ class Servers:
         """
         sockets = [socket.create_server((_API_HOST, 0)), _storage_socket()]
         hosts = [each.getsockname() for each in sockets]
-        api, storage = (f"http://{host}:{port}" for host, port in hosts)
+        scheme = "http" if self._tls is None else "https"
+        api, storage = (f"{scheme}://{host}:{port}" for host, port in hosts)
         self.urls = (api, storage)
         ready = threading.Event()
         serving = self._serve(sockets, self._apps(api, storage), ready)
@@ -65,7 +71,7 @@ class Servers:
         try:
             for runner, listening in zip(runners, sockets, strict=True):
                 await runner.setup()
-                await web.SockSite(runner, listening).start()
+                await web.SockSite(runner, listening, ssl_context=self._tls).start()
             ready.set()
             await self._stopping.wait()
         finally:

@@ -162,6 +162,7 @@ class Shapes:
             "ssh_url": f"git@fake:{repo.name}.git",
             "svn_url": html,
             "has_issues": repo.has_issues,
+            "archived": repo.archived,
             "open_issues": still_open,
             "open_issues_count": still_open,
         }
@@ -182,10 +183,10 @@ class Shapes:
             "target_commitish": "main",
             "name": release.tag,
             "body": "",
-            "draft": False,
+            "draft": release.draft,
             "prerelease": False,
             "created_at": moment(release.created),
-            "published_at": moment(release.created),
+            "published_at": None if release.draft else moment(release.created),
             "author": self.user(_WHO),
             "assets": [self.asset(repo, release, asset) for asset in release.assets],
         }

@@ -60,10 +60,11 @@ class FakeAsset:
 
 @dataclass(slots=True, kw_only=True)
 class FakeRelease:
-    """A published release."""
+    """A release; a draft is not published yet."""
 
     id: int
     tag: str
+    draft: bool = False
     assets: list[FakeAsset] = field(default_factory=list)
     created: datetime = field(default_factory=_now)
 
@@ -119,6 +120,10 @@ class FakeRepo:
         name: `OWNER/REPO`.
         private: Only a token sees it; to anybody else it does not exist.
         has_issues: Whether issues are switched on.
+        may_sort: Whether tokens may set labels, assignees and a milestone; else those of new issues are dropped, and
+            nothing is said.
+        archived: It is read-only.
+        blocked: Why GitHub let nobody at it any more; empty where it does.
         assignable: Who an issue can be assigned to; anybody else is refused.
         latest: The release that counts as the latest.
     """
@@ -127,6 +132,9 @@ class FakeRepo:
     name: str
     private: bool = False
     has_issues: bool = True
+    may_sort: bool = True
+    archived: bool = False
+    blocked: str = ""
     assignable: set[str] = field(default_factory=lambda: {"octocat", "hubot"})
     releases: dict[str, FakeRelease] = field(default_factory=dict)
     latest: FakeRelease | None = None

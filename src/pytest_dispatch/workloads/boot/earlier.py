@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.kinds import BOOT, BootPayload, Expect
-from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, SLOWEST, Event, State
+from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, REPORTING, SLOWEST, Event, State
 
 _LIMITS = {"assign_timeout": "assign", "boot_timeout": "boot", "report_timeout": "report"}
 _KEPT = ("name", "digest", "labels", "expect")
@@ -24,11 +24,12 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
     payload = BootPayload(
         media=workload["kind"], location=workload["location"], size=size, scenario=workload.get("scenario", "")
     )
+    own = record["limits"]
     kept = {name: workload[name] for name in _KEPT if name in workload}
     return {
         **record,
         "workload": {**kept, "kind": BOOT, "payload": payload.as_json(), "limits": limits},
-        "limits": {**record["limits"], "download": size / SLOWEST},
+        "limits": {**own, "download": size / SLOWEST, "reporting": max(own["report"], REPORTING)},
         "attempts": [_attempt(attempt) for attempt in record["attempts"]],
     }
 

@@ -15,6 +15,7 @@ from pytest_dispatch.core.model import Outcome, Phase
 from pytest_dispatch.kinds import NOBODY_CAME, Expect
 
 GRACE = 60.0  # seconds after a report in which more of them may follow
+REPORTING = 3600.0  # seconds after the first report in which they may in any case
 SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
 
 
@@ -41,6 +42,7 @@ class Event(StrEnum):
     SENT = "sent"  # the last byte was taken
     BOOT = "boot"  # the workload says that it runs (POST)
     REPORT = CoreEvent.REPORT.value  # the workload reports (PUT)
+    REFUSE = CoreEvent.REFUSE.value  # the workload sent a report that cannot be taken (PUT)
     RETURN = "return"  # its machine came for the next workload
     COMPLETE = CoreEvent.COMPLETE.value  # what the workload promised has happened
     TIMEOUT = CoreEvent.TIMEOUT.value  # the state's deadline passed
@@ -60,6 +62,10 @@ def _lab(text: str) -> Ending:
 
 def _workload(text: str) -> Ending:
     return Ending(Outcome.FAILED, text)
+
+
+def _unreported(text: str) -> Ending:
+    return Ending(Outcome.FAILED, text, unreported=True)
 
 
 _CANCELLED = _lab("cancelled while {state}")
@@ -142,6 +148,7 @@ _STATES: Mapping[str, StateRule] = {
         on={
             _E.BOOT: _S.BOOTING,
             _E.REPORT: _S.REPORTED,
+            _E.REFUSE: _S.BOOTING,
             _E.COMPLETE: _S.FINISHED,
             _E.RETURN: _S.FAILED,
             **_BREAKS,
@@ -149,8 +156,8 @@ _STATES: Mapping[str, StateRule] = {
         wait=Wait(limits=("report",)),
         endings={
             _E.COMPLETE: JUDGED,
-            _E.RETURN: _workload("{machine} came back without reporting"),
-            _E.TIMEOUT: _workload("no report {report} after it booted on {machine}"),
+            _E.RETURN: _unreported("{machine} came back without reporting"),
+            _E.TIMEOUT: _unreported("no report {report} after it booted on {machine}"),
             _E.FAULT: _workload("{machine}: {detail} after it booted"),
             _E.CANCEL: _CANCELLED,
         },
@@ -160,16 +167,18 @@ _STATES: Mapping[str, StateRule] = {
         on={
             _E.BOOT: _S.REPORTED,
             _E.REPORT: _S.REPORTED,
+            _E.REFUSE: _S.REPORTED,
             _E.RETURN: _S.FINISHED,
             _E.TIMEOUT: _S.FINISHED,
             _E.FAULT: _S.FINISHED,
             _E.CANCEL: _S.FINISHED,
         },
-        wait=Wait(seconds=GRACE, since=Since.REPORT, at_most="report"),
+        wait=Wait(seconds=GRACE, since=Since.REPORT, at_most="reporting"),
+        endless=_workload("it was still reporting {reporting} after its first report on {machine}"),
         endings={_E.RETURN: JUDGED, _E.TIMEOUT: JUDGED, _E.FAULT: JUDGED, _E.CANCEL: JUDGED},
     ),
-    _S.FINISHED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FINISHED}),
-    _S.FAILED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FAILED}),
+    _S.FINISHED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FINISHED, _E.REFUSE: _S.FINISHED}),
+    _S.FAILED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FAILED, _E.REFUSE: _S.FAILED}),
 }
 
 
@@ -178,9 +187,9 @@ def _varied(changes: Mapping[str, StateRule]) -> Lifecycle:
         kind="boot",
         states={**_STATES, **changes},
         initial=_S.UNASSIGNED,
-        limits={"assign": 1800.0, "boot": 900.0, "report": 3600.0, "download": 0.0},
+        limits={"assign": 1800.0, "boot": 900.0, "report": 3600.0, "download": 0.0, "reporting": REPORTING},
         counted=frozenset({_E.SENT, _E.BREAK, _E.REPORT}),
-        told=frozenset({_E.REPORT, _E.BREAK}),
+        told=frozenset({_E.REPORT, _E.REFUSE, _E.BREAK}),
     )
 
 

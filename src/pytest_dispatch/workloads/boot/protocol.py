@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pytest_dispatch.core.attempts import began_to_run, knows, ran_on
 from pytest_dispatch.core.engine import Engine
-from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Report, Run
+from pytest_dispatch.core.machine_table import MachineRecord
+from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, Run
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
@@ -29,6 +31,10 @@ class Taken(StrEnum):
     LATE = "late"
     REFUSED = "refused"
     FULL = "full"
+
+
+#: By whether a report came in time; None where there was no room for it.
+_TAKEN = {True: Taken.NEW, False: Taken.LATE, None: Taken.FULL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,26 +162,37 @@ class BootProtocol:
         seen = self._machines.speaks(machine, now)
         if seen is None:
             return Taken.REFUSED, None
-        began, report = min(began, now), replace(report, at=now)
-        held = self._held(machine)
-        if held is not None and began_to_run(held.attempt) <= began:
-            return self._report_to(held, held.attempt, report, now)
-        for run_id in dict.fromkeys(reversed(seen.ran[-2:])):
-            run = self._engine.runs[run_id]
-            attempt = ran_on(machine, run, began)
-            if attempt is not None and knows(attempt, report):
+        report = replace(report, at=now)
+        for run, attempt, may_speak in self._may_speak_of(seen, min(began, now)):
+            if knows(attempt, report):
                 return Taken.REPEATED, run
-            # once it downloads something else, what it ran before cannot be speaking
-            if attempt is not None and (held is None or began < _began_to_download(held.attempt)):
-                return self._report_to(run, attempt, report, now)
+            if may_speak:
+                taken = _TAKEN[self._engine.report(run.id, attempt.number, report, now)]
+                return taken, self._engine.runs[run.id]
         return Taken.REFUSED, None
 
-    def _report_to(self, run: Run, attempt: Attempt, report: Report, now: float) -> tuple[Taken, Run]:
-        if knows(attempt, report):
-            return Taken.REPEATED, run
-        in_time = self._engine.report(run.id, attempt.number, report, now)
-        taken = {True: Taken.NEW, False: Taken.LATE, None: Taken.FULL}[in_time]
-        return taken, self._engine.runs[run.id]
+    def refuse(self, machine: str, refusal: Refusal, now: float, began: float = math.inf) -> bool:
+        """Note that a workload sent what is no report; returns whether there is one that it can have come from."""
+        seen = self._machines.speaks(machine, now)
+        attempts = self._may_speak_of(seen, min(began, now)) if seen is not None else ()
+        for run, attempt, may_speak in attempts:
+            if may_speak:
+                self._engine.refuse(run.id, attempt.number, replace(refusal, at=now), now)
+                return True
+        return False
+
+    def _may_speak_of(self, seen: MachineRecord, began: float) -> Iterator[tuple[Run, Attempt, bool]]:
+        """Yield attempts of which a machine can have begun to report then, the likeliest first; and if it still can."""
+        held = self._held(seen.id)
+        if held is not None and began_to_run(held.attempt) <= began:
+            yield held, held.attempt, True
+            return
+        for run_id in dict.fromkeys(reversed(seen.ran[-2:])):
+            run = self._engine.runs[run_id]
+            attempt = ran_on(seen.id, run, began)
+            if attempt is not None:
+                # once it downloads something else, what it ran before cannot be speaking
+                yield run, attempt, held is None or began < _began_to_download(held.attempt)
 
     def _unknown(self, machine: str, what: str, now: float) -> None:
         """Note who speaks and runs nothing here, unless it is a machine of our own."""

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.kinds import BOOT, BootPayload
-from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, SLOWEST
+from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, REPORTING, SLOWEST
 
 
-def _limits(workload: Workload) -> Mapping[str, float]:
-    """Return how long a download may go on that is as slow as one may be."""
-    return {"download": BootPayload.of(workload).size / SLOWEST}
+def _derived(workload: Workload, limits: Mapping[str, float]) -> Mapping[str, float]:
+    """Return how long a download may go on that is as slow as one may be, and how long reports may follow the first."""
+    download = BootPayload.of(workload).size / SLOWEST
+    return {"download": download, "reporting": max(limits["report"], REPORTING)}
 
 
-RULES = KindRules(name=BOOT, lifecycles=LIFECYCLES, needs="its bytes were still being fetched", limits=_limits)
+RULES = KindRules(name=BOOT, lifecycles=LIFECYCLES, needs="its bytes were still being fetched", derived=_derived)

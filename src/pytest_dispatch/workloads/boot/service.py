@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.model import KnownBy
+from pytest_dispatch.filestamp import UNKNOWN
 from pytest_dispatch.kinds import BootPayload
 from pytest_dispatch.lab.services import Kind, Resources, Service
 from pytest_dispatch.lab.tokens import Bearer, UsedError
@@ -20,7 +21,7 @@ from pytest_dispatch.workloads.boot.rules import RULES
 from pytest_dispatch.workloads.boot.supply import Supply
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Report, Run
+    from pytest_dispatch.core.model import Refusal, Report, Run
     from pytest_dispatch.core.runs import Change
 
 POLL = 0.1  # seconds between two looks at bytes that are on the way
@@ -28,8 +29,6 @@ OPENING = 4.0  # seconds that a machine waits for a lab to open its session; fir
 
 #: An attempt in these has taken none of its bytes, or not all.
 _NOTHING_TAKEN = {State.UNASSIGNED, State.ASSIGNED, State.DOWNLOADING}
-
-_GONE = -1  # when a file was last changed of which the digest alone is known: none is like that, so it is never served
 
 
 class BootService(Service):
@@ -84,7 +83,7 @@ class BootService(Service):
                 run = self._queue.runs[run_id]
                 payload = BootPayload.of(run.workload)
                 path = Path(payload.location)
-                self._give(run, Asset(path=path, size=payload.size, digest=digest, mtime_ns=_GONE))
+                self._give(run, Asset(path=path, size=payload.size, digest=digest, stamp=UNKNOWN))
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that run the wait program."""
@@ -211,6 +210,12 @@ class BootService(Service):
         self.writer.commit()
         await self.writer.on_disk()
         return taken
+
+    def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
+        """Note what a workload sent that is no report, in a request that began then; tells whether a run is told."""
+        told = self._protocol.refuse(machine, refusal, self._now(), began)
+        self.writer.commit()
+        return told
 
     # Inside
 

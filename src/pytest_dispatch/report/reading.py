@@ -1,0 +1,167 @@
+"""Reads the body of a PUT: JSON in whatever state it arrives, as a report with its cases.
+
+What can be read is read: a byte-order mark, UTF-16, a NUL at the end, raw control characters and halves of characters
+in strings, NaN for a number. What cannot is refused with the field, or with the line, the column and what stands there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import msgspec
+
+from pytest_dispatch.core.model import Case, Outcome, Report
+from pytest_dispatch.core.verdict import worst
+from pytest_dispatch.report.cases import find_cases
+from pytest_dispatch.report.places import place
+from pytest_dispatch.report.spellings import outcome_of
+from pytest_dispatch.report.tap import MOST_CASES
+from pytest_dispatch.report.volume import measured
+from pytest_dispatch.shapes import decode
+
+LATIN = "(This report is not in UTF-8, as JSON has to be: the bytes that are not were read as Latin-1.)"
+
+_ESCAPED = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # how Python's decoder keeps stray bytes
+
+
+class ReportedCase(msgspec.Struct, kw_only=True):
+    """One test inside the workload; the duration is in seconds."""
+
+    name: str
+    outcome: str | bool | None = None
+    result: str | bool | None = None
+    status: str | bool | None = None
+    duration: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    message: str | None = None
+
+
+class Reported(msgspec.Struct, kw_only=True):
+    """The body of a PUT; everything from `result` on goes beyond what `beacon` 1.1.0 sends."""
+
+    title: str
+    body: str | None = None
+    labels: list[str] | None = None
+    assignees: list[str] | None = None
+    milestone: str | None = None
+    result: str | bool | None = None
+    outcome: str | bool | None = None
+    status: str | bool | None = None
+    cases: Annotated[list[ReportedCase], msgspec.Meta(max_length=MOST_CASES)] | None = None
+    junit: str | None = None
+    tap: str | None = None
+
+
+def read_report(data: bytes, *, unread: str = "") -> Report:
+    """Return a PUT's body as a report.
+
+    Args:
+        data: All of it.
+        unread: Why the results in it are not to be read; this is then its one case, which has failed.
+
+    Raises:
+        ValueError: It is none; the text says in one line what is wrong with it.
+    """
+    text, latin = _text(data)
+    try:
+        said = decode(text, Reported) if unread else _said(text)  # what takes too much is not tried another way
+    except RecursionError as error:
+        raise ValueError("expected a report: too many brackets within brackets") from error
+    except msgspec.DecodeError as error:  # its subclass ValidationError names the field
+        raise ValueError(f"expected a report: {error}") from error
+    result = _outcome(said, "$")
+    body = said.body or ""
+    report = Report(
+        title=said.title,
+        body="\n\n".join(filter(None, (body, LATIN))) if latin else body,
+        labels=tuple(said.labels or ()),
+        assignees=tuple(said.assignees or ()),
+        milestone=said.milestone or "",
+        result=result,
+        cases=_failed("results", unread) if unread else _cases(said, result),
+        junit=said.junit or "",
+        tap=said.tap or "",
+    )
+    return measured(report)
+
+
+def _text(data: bytes) -> tuple[str, bool]:
+    """JSON as text without half characters, and whether some of it had to be taken for Latin-1."""
+    encoding = json.detect_encoding(data)
+    latin = False
+    try:
+        text = data.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError as error:
+        if not encoding.startswith("utf-8"):
+            raise ValueError(f"expected JSON in UTF-8: {error.reason} at byte {error.start} of {encoding}") from error
+        text, latin = data.decode(encoding, "surrogateescape").translate(_ESCAPED), True
+    return _whole(text).rstrip("\0 \t\r\n"), latin
+
+
+def _whole(text: str) -> str:
+    """The text with halves of characters joined where both stand side by side, and replaced elsewhere."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _said(text: str) -> Reported:
+    """What JSON says, also where it is not quite JSON.
+
+    Raises:
+        ValueError: It says no report; where it is no JSON, with the place.
+        RecursionError: It is nested too deep.
+    """
+    try:
+        return decode(text, Reported)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        pass
+    try:
+        said = json.loads(text, strict=False, parse_constant=lambda _: None)
+        return decode(_whole(json.dumps(said, ensure_ascii=False, allow_nan=False)), Reported)
+    except json.JSONDecodeError as error:
+        what = "it breaks off" if error.pos >= len(text) else error.msg
+        raise ValueError(f"expected a report as JSON: {what}: {place(text, error.lineno, error.colno)}") from error
+    except msgspec.DecodeError:
+        raise
+    except ValueError as error:  # a number that has no end
+        raise ValueError(f"expected a report: {error}") from error
+
+
+def _outcome(said: Reported | ReportedCase, where: str) -> Outcome | None:
+    """The outcome that is told, by whatever name; the worst where several are, for one of them is then wrong."""
+    told = []
+    for field, word in (("outcome", said.outcome), ("result", said.result), ("status", said.status)):
+        if word is None or word == "":
+            continue
+        outcome = outcome_of(word)
+        if outcome is None:
+            raise _no_outcome(repr(str(word)[:40]), f"{where}.{field}")
+        told.append(outcome)
+    return worst(told) if told else None
+
+
+def _no_outcome(got: str, where: str) -> ValueError:
+    return ValueError(f"expected a report: expected passed, failed, error or skipped, got {got} - at `{where}`")
+
+
+def _cases(said: Reported, result: Outcome | None) -> tuple[Case, ...]:
+    """The cases that were sent as such, in JUnit and in TAP; only where there are none, those in the body."""
+    sent = tuple(_case(case, f"$.cases[{at}]") for at, case in enumerate(said.cases or ()))
+    junit, tap = said.junit, said.tap
+    if result is Outcome.SKIPPED:  # then there need not be any
+        junit, tap = junit or None, tap or None
+    found = find_cases(cases=sent, junit=junit, tap=tap, body=said.body or "")
+    nothing = not found and said.cases is not None and result is None
+    return _failed("cases", "ran no test") if nothing else found
+
+
+def _case(said: ReportedCase, where: str) -> Case:
+    outcome = _outcome(said, where)
+    if outcome is None:
+        raise _no_outcome("none", f"{where}.outcome")
+    return Case(name=said.name, outcome=outcome, duration=said.duration or 0.0, message=said.message or "")
+
+
+def _failed(name: str, message: str) -> tuple[Case, ...]:
+    return (Case(name=name, outcome=Outcome.FAILED, message=message),)
