@@ -6,6 +6,8 @@ is needed for something else, and has something to say when it is done.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, StateRule, Wait
 from pytest_dispatch.core.model import Outcome, Phase, Workload
@@ -67,5 +69,5 @@ BAKE = Lifecycle(
 RULES = KindRules(name="bake", lifecycles={"": BAKE})
 
 
-def loaf(name: str, **said: object) -> Workload:
+def loaf(name: str, **said: Any) -> Workload:
     return Workload(**{"name": name, "kind": "bake", "payload": {"flour": "rye"}, **said})

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from boots import wanted
 from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.token import Token
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache
@@ -43,7 +45,7 @@ def sha256(content: bytes) -> str:
 def publish(github: FakeGitHub, contents: dict[str, Any], **options: Any) -> dict[str, Bytes]:
     github.add_release(REPO, "v1", {name: (EFI, content) for name, content in contents.items()}, **options)
     listing = list_release(REPO, "v1", token_of(github), github.url)
-    return {workload.name: workload for workload in listing.workloads}
+    return {workload.name: wanted(workload) for workload in listing.workloads}
 
 
 def token_of(github: FakeGitHub) -> Token:
@@ -54,15 +56,15 @@ def cache_in(folder: Path, token: Token | None = None, *, limit: int = ENDLESS, 
     return AssetCache(folder / "cache", limit, token, **{"patience": AT_ONCE, **options})
 
 
-async def fetch(folder: Path, workload: Bytes, token: Token | None = None, **options: Any) -> Asset:
+async def fetch(folder: Path, asked: Workload | Bytes, token: Token | None = None, **options: Any) -> Asset:
     """What one session fetches that asks for nothing else."""
     async with aclosing(cache_in(folder, token, **options)) as cache:
-        return await cache.fetch(workload)
+        return await cache.fetch(asked if isinstance(asked, Bytes) else wanted(asked))
 
 
-async def complaint(folder: Path, workload: Bytes, token: Token | None = None, **options: Any) -> str:
+async def complaint(folder: Path, asked: Workload | Bytes, token: Token | None = None, **options: Any) -> str:
     with pytest.raises(FetchError) as caught:
-        await fetch(folder, workload, token, **options)
+        await fetch(folder, asked, token, **options)
     text = str(caught.value)
     assert "\n" not in text
     assert "fake-token" not in text

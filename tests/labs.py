@@ -263,7 +263,7 @@ def workload(path: Path, size: int = 3000, **fields: Any) -> Workload:
     """A workload with a file of random bytes, and some other name where the test gives one."""
     path.write_bytes(secrets.token_bytes(size))
     own = {name: fields.pop(name) for name in ("location", "size", "scenario") if name in fields}
-    payload = BootPayload(**{"media": path.suffix[1:], "location": str(path), "size": size, **own})
+    payload = replace(BootPayload(media=path.suffix[1:], location=str(path), size=size), **own)
     return Workload(**{"name": path.name, "kind": BOOT, "payload": payload.as_json(), **fields})
 
 

@@ -9,9 +9,10 @@ from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import Attempt, Idle, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Queue as CoreQueue
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 from pytest_dispatch.workloads.boot.protocol import Answer, BootProtocol, Taken
-from pytest_dispatch.workloads.boot.rules import BOOT, RULES, BootPayload
+from pytest_dispatch.workloads.boot.rules import RULES
 
 KINDS = {BOOT: RULES}
 LIMITS = {"assign": 1800.0, "boot": 900.0, "report": 3600.0}

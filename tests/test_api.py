@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
+from boots import boots
 from labs import TOKEN, Bench, Reply, Wire, running_lab, until
-from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.ledger import Feed, IssueRule
 from pytest_dispatch.server.api import PREFIX, ROUTES, Route
@@ -391,7 +392,7 @@ def change(run: str, attempt: int) -> Change:
         session="s",
         key=run,
         position=0,
-        workload=Workload(name=run, kind="efi", location="", size=0),
+        workload=boots(run, size=0),
         limits={},
         expect=Expect.REPORT,
         attempts=(),

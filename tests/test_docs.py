@@ -19,14 +19,15 @@ import pytest
 from docs_examples import PACKAGE, PAGES, ROOT, Block, anchors, blocks, prose
 from pytest_dispatch import hookspecs, plugin
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.machines import qemu, sim
 from pytest_dispatch.machines.base import Factory, Spec
 from pytest_dispatch.machines.scenarios import SCENARIOS
 from pytest_dispatch.report.reading import read_report
-from pytest_dispatch.report.timeline import EMOJI
+from pytest_dispatch.report.timeline import sign_of
 from pytest_dispatch.server.api import PREFIX, ROUTES
 from pytest_dispatch.sources.folder import list_folder
-from pytest_dispatch.workloads.boot.lifecycle import Event
+from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.language]
 TEXTS = {page: page.read_text("utf-8") for page in PAGES}
@@ -231,8 +232,9 @@ def test_the_generated_parts_of_the_states_page_are_up_to_date() -> None:
 
 def test_every_state_and_event_is_explained() -> None:
     text = page("docs/states.md")
-    for state, emoji in EMOJI.items():
-        assert f"\n| {state} | {emoji} |" in text
+    for state, rule in LIFECYCLES[Expect.REPORT].states.items():
+        sign = sign_of(rule.phase, Outcome.FAILED if state == "failed" else None)
+        assert f"\n| {state} | {sign} {rule.phase} |" in text
     for event in Event:
         assert f"\n| {event} | " in text
 

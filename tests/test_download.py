@@ -36,7 +36,7 @@ async def test_a_cut_download_goes_on_where_it_was_cut(github: FakeGitHub, tmp_p
     github.cut_download("w.efi", after=2_000_000)
     github.cut_download("w.efi", after=1)
     assert (await fetch(tmp_path, wanted)).path.read_bytes() == content
-    assert github.counts.get("sent", 0) == {"w.efi": 3}
+    assert github.downloads == {"w.efi": 3}
     assert github.bytes_served == len(content)
 
 
@@ -60,7 +60,7 @@ async def test_a_download_that_does_not_get_on_is_given_up(github: FakeGitHub, t
     wanted = publish(github, {"w.efi": bytes_of(9 * MIB)})["w.efi"]
     github.cut_download("w.efi", after=1, times=100)
     assert (await complaint(tmp_path, wanted)).endswith("after 4 of 9437184 bytes: the connection was cut")
-    assert github.counts.get("sent", 0)["w.efi"] == 4
+    assert github.downloads["w.efi"] == 4
 
 
 async def test_cancelling_the_last_one_who_waits_ends_the_download(github: FakeGitHub, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_cancelling_the_last_one_who_waits_ends_the_download(github: FakeG
         assert all(each.cancelled() for each in waiting)
         await until(lambda: asyncio.all_tasks() == before)  # what closes its generators comes and goes
         assert (await cache.fetch(wanted)).digest == wanted.digest
-    assert github.counts.get("sent", 0) == {"w.efi": 2}
+    assert github.downloads == {"w.efi": 2}
     gate.open()
 
 

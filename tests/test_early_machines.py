@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from boots import but
 from faults import fault
 from labs import PATIENCE, Reply, call, embedded, workload
 from pytest_dispatch.client import LabClient
@@ -80,8 +80,8 @@ async def test_it_gets_what_is_then_asked_for(lab: EmbeddedLab, tmp_path: Path, 
 async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab, tmp_path: Path) -> None:
     """It waits already when they are asked for, and the first takes longest to look up."""
     first, second = workload(tmp_path / "a.efi"), workload(tmp_path / "b.efi")
-    os.truncate(first.location, LONG_TO_READ)
-    wanted = [Wanted(key="a", workload=replace(first, size=LONG_TO_READ)), Wanted(key="b", workload=second)]
+    os.truncate(first.payload["location"], LONG_TO_READ)
+    wanted = [Wanted(key="a", workload=but(first, size=LONG_TO_READ)), Wanted(key="b", workload=second)]
     with Client(lab) as client:
         session = opened(client)
         machine = await early(lab, "HEAD")

@@ -14,8 +14,9 @@ import pytest
 
 # Loaded once, here: `pytester` makes each run forget what it imported.
 import pytest_dispatch.session  # noqa: F401
+from boots import boots
 from plugin_bench import WITHOUT
-from pytest_dispatch import Attempt, Expect, Outcome, Report, Run, Workload, plugin
+from pytest_dispatch import Attempt, Expect, Outcome, Report, Run, plugin
 from pytest_dispatch.report.junit import JunitCase, write_junit
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -74,7 +75,7 @@ def certified(*reports: Report) -> Run:
         session="s",
         key="AMDEPYC/sev-certify@devel::host-ubuntu-25.04.efi",
         position=0,
-        workload=Workload(name="host-ubuntu-25.04.efi", kind="efi", location="/host.efi", size=1),
+        workload=boots("host-ubuntu-25.04.efi"),
         limits={},
         expect=Expect.REPORT,
         attempts=(Attempt(number=1, reports=reports),),

@@ -68,13 +68,13 @@ def test_storage_is_another_host_and_counts(github: FakeGitHub, place: str) -> N
     assert place.startswith(f"{github.storage_url}/storage/")
     assert httpx.URL(place).host == "127.0.0.2"
     assert get(place).content == b"MZ workload-7.efi"
-    assert (github.counts.get("sent", 0), github.bytes_served) == ({"workload-7.efi": 1}, 17)
+    assert (github.downloads, github.bytes_served) == ({"workload-7.efi": 1}, 17)
 
 
 def test_storage_refuses_who_carries_a_token(github: FakeGitHub, place: str) -> None:
     answer = get(place, Authorization=f"Bearer {github.token}")
     assert (answer.status_code, answer.text) == (400, "Only one auth mechanism allowed")
-    assert not github.counts.get("sent", 0)
+    assert not github.downloads
 
 
 def test_storage_refuses_an_address_that_nobody_signed(place: str) -> None:

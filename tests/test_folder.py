@@ -53,7 +53,7 @@ def test_the_three_kinds_are_listed_by_name(tmp_path: Path) -> None:
         ("c.img", "img"),
     ]
     first = listing.workloads[0]
-    assert (first.location, first.size, first.digest) == (str(tmp_path / "a.efi"), 7, "")
+    assert (first.payload["location"], first.payload["size"], first.digest) == (str(tmp_path / "a.efi"), 7, "")
 
 
 def test_firmware_s_own_spelling_is_fine(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_firmware_s_own_spelling_is_fine(tmp_path: Path) -> None:
 def test_locations_are_absolute_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, "a.efi")
     monkeypatch.chdir(tmp_path)
-    assert list_folder(Path(), ".").workloads[0].location == str(tmp_path / "a.efi")
+    assert list_folder(Path(), ".").workloads[0].payload["location"] == str(tmp_path / "a.efi")
 
 
 def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "lab" / "a.efi").symlink_to("images/built")
     (tmp_path / "link").symlink_to("lab")
     (workload,) = list_folder(tmp_path / "link", "lab").workloads
-    assert (workload.name, workload.size) == ("a.efi", 14)
-    assert workload.location == str(tmp_path / "lab" / "images" / "built")
+    assert (workload.name, workload.payload["size"]) == ("a.efi", 14)
+    assert workload.payload["location"] == str(tmp_path / "lab" / "images" / "built")
 
 
 @pytest.mark.parametrize("name", ["a.efi", "sub/a.efi"])
@@ -142,7 +142,7 @@ def test_listing_reads_no_workload(tmp_path: Path) -> None:
     """A terabyte that is not there is listed as fast as a kilobyte that is."""
     fill(tmp_path, "huge.img")
     os.truncate(tmp_path / "huge.img", 1 << 40)
-    assert list_folder(tmp_path, "lab").workloads[0].size == 1 << 40
+    assert list_folder(tmp_path, "lab").workloads[0].payload["size"] == 1 << 40
 
 
 def test_a_manifest_says_everything(tmp_path: Path) -> None:
@@ -168,10 +168,14 @@ def test_a_manifest_says_everything(tmp_path: Path) -> None:
         """,
     )
     plain, linux = list_folder(tmp_path, "lab").workloads
-    assert (plain.name, plain.kind, plain.expect, plain.boot_timeout) == ("a.efi", "efi", None, None)
-    assert (linux.name, linux.kind, linux.location) == ("linux", "efi", str(tmp_path / "images/vmlinuz"))
-    assert (linux.labels, linux.expect, linux.scenario) == (("smoke", "x86"), Expect.BOOT, "no-boot")
-    assert (linux.assign_timeout, linux.boot_timeout, linux.report_timeout) == (3600.0, 90.0, 5400.0)
+    assert (plain.name, plain.payload["media"], plain.expect, plain.limits) == ("a.efi", "efi", None, {})
+    assert (linux.name, linux.payload["media"], linux.payload["location"]) == (
+        "linux",
+        "efi",
+        str(tmp_path / "images/vmlinuz"),
+    )
+    assert (linux.labels, linux.expect, linux.payload["scenario"]) == (("smoke", "x86"), Expect.BOOT, "no-boot")
+    assert linux.limits == {"assign": 3600.0, "boot": 90.0, "report": 5400.0}
     assert linux.digest == ""
 
 
@@ -183,7 +187,7 @@ def test_one_file_may_be_several_workloads(tmp_path: Path) -> None:
 
 def test_a_name_alone_is_the_file_s_too(tmp_path: Path) -> None:
     fill(tmp_path, "a.efi", manifest='[[workload]]\nname = "a.efi"')
-    assert list_folder(tmp_path, "lab").workloads[0].location == str(tmp_path / "a.efi")
+    assert list_folder(tmp_path, "lab").workloads[0].payload["location"] == str(tmp_path / "a.efi")
 
 
 def test_every_scenario_that_sim_plays_can_be_named() -> None:

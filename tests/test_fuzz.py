@@ -574,9 +574,8 @@ def test_any_manifest_is_used_or_refused(tmp_path: Path) -> None:
         for each in listing.workloads:
             assert is_name(each.name)
             assert "::" not in each.name
-            assert Path(each.location).resolve().is_relative_to(tmp_path)
-            limits = (each.assign_timeout, each.boot_timeout, each.report_timeout)
-            assert all(limit is None or 0 < limit < math.inf for limit in limits)
+            assert Path(each.payload["location"]).resolve().is_relative_to(tmp_path)
+            assert all(0 < limit < math.inf for limit in each.limits.values())
 
     fuzz("dispatch.toml", 300, check, MANIFESTS)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from boots import but
 from faults import fault
 from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
@@ -327,7 +328,7 @@ async def test_the_first_reason_stays(bench: Bench) -> None:
 
 
 async def test_bytes_that_cannot_be_had_are_a_fault_of_the_lab(bench: Bench) -> None:
-    wanted = replace(bench.workload(), location=str(bench.folder / "b.efi"))
+    wanted = but(bench.workload(), location=str(bench.folder / "b.efi"))
     (run,) = await bench.submit(wanted, ready=False)
     await until(lambda: bench.now(run).outcome is not None)
     assert bench.now(run).outcome is Outcome.ERROR
@@ -766,7 +767,7 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
     journal = LateJournal(tmp_path / "journal.db")
 
     async def write() -> Writer:
-        writer = Writer(Clock(), journal, lambda _change: None, lambda _letter: None)
+        writer = Writer(Clock(), journal, {}, lambda _change: None, lambda _letter: None)
         writer.write([console_row("r", 1, 0.0, "x")])
         with suppress(TimeoutError):
             await asyncio.wait_for(writer.on_disk(), 0.01)

@@ -183,7 +183,7 @@ class TestSubmitting:
         bench.decide("a", FAILED, "no")
         bench.cancel("a")
         changes = bench.queue.take_changes()
-        assert [change.event.value for change in changes] == [
+        assert [change.event for change in changes] == [
             *("assign", "send", "break", "sent", "boot", "report"),
             *("fault", "report", "complete", "cancel"),
         ]

@@ -61,10 +61,10 @@ def test_assets_of_the_three_types_are_listed_by_name(github: FakeGitHub) -> Non
     listing = list_release(REPO, "example", None, github.url)
     assert listing.name == "AMDEPYC/dispatch@example"
     disk, seven = listing.workloads
-    assert (disk.name, disk.kind, disk.size) == ("disk.iso", "iso", 5)
+    assert (disk.name, disk.kind, disk.payload["media"], disk.payload["size"]) == ("disk.iso", "boot", "iso", 5)
     asset = github.asset(REPO, "example", "workload-7.efi")
-    assert (seven.name, seven.kind, seven.size, seven.digest) == ("workload-7.efi", "efi", 8, asset.digest)
-    assert seven.location == f"{github.url}/repos/{REPO}/releases/assets/{asset.id}"
+    assert (seven.name, seven.payload["size"], seven.digest) == ("workload-7.efi", 8, asset.digest)
+    assert seven.payload["location"] == f"{github.url}/repos/{REPO}/releases/assets/{asset.id}"
 
 
 def test_the_latest_release_is_named_by_its_tag(github: FakeGitHub) -> None:
@@ -90,15 +90,15 @@ def test_a_private_repository_with_a_token(github: FakeGitHub, token: Token) -> 
 def test_listing_downloads_nothing(github: FakeGitHub) -> None:
     publish(github)
     list_release(REPO, None, None, github.url)
-    assert not github.counts.get("sent", 0)
+    assert not github.downloads
 
 
 def test_an_enterprise_server_behind_a_path() -> None:
     with FakeGitHub(prefix="/api/v3") as github:
         publish(github)
         (_, seven) = list_release(REPO, "example", None, f"{github.url}/").workloads
-        assert seven.location.startswith(f"{github.url}/repos/")
-        assert "/api/v3/repos/" in seven.location
+        assert seven.payload["location"].startswith(f"{github.url}/repos/")
+        assert "/api/v3/repos/" in seven.payload["location"]
 
 
 def test_an_old_asset_has_no_digest_and_a_strange_one_does_not_count(github: FakeGitHub) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from boots import wanted as wanted_bytes
 from faults import fault
 from forks import Forks
 from plugin_bench import IN_THREAD, WITHOUT, Bench
@@ -511,7 +512,7 @@ async def test_private_workloads_are_the_users_alone(github: FakeGitHub, tmp_pat
     token = Token(OPTION, "a test", github.url)
     [wanted] = list_release("me/lab", None, token, github.url).workloads
     async with aclosing(AssetCache(tmp_path / "cache", 10**9, token)) as cache:
-        await cache.fetch(wanted)
+        await cache.fetch(wanted_bytes(wanted))
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from boots import but
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.core.model import Run, Workload
+from pytest_dispatch.core.model import Run
 from pytest_dispatch.filestamp import UNKNOWN
+from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache
 from pytest_dispatch.workloads.boot.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
 from queue_bench import Bench, workload
@@ -31,7 +32,7 @@ class SlowCache(AssetCache):
         self.moved = asyncio.Condition()
         self._answers: dict[str, Exception | None] = {}
 
-    async def fetch(self, workload: Workload) -> Asset:
+    async def fetch(self, workload: Bytes) -> Asset:
         async with self.moved:
             self.asked.append(workload.name)
             self.under_way.append(workload.name)
@@ -71,7 +72,7 @@ class Told:
         self.failed.append((run.workload.name, why))
 
     def want(self, *names: str, size: int = 4096) -> None:
-        wanted = [replace(workload(name), size=size) for name in names]
+        wanted = [but(workload(name), size=size) for name in names]
         self.supply.want([self.bench.submit(each, ready=False) for each in wanted])
 
     def taken(self, *names: str) -> None:

@@ -8,21 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_dispatch.core.model import Attempt, Moment, Outcome, Policy
-from pytest_dispatch.core.queue import Queue
+from boots import moment
+from pytest_dispatch.core.model import Attempt, Outcome, Phase, Policy
 from pytest_dispatch.report.timeline import (
     BODY_LINES,
     CASES,
     CONSOLE_LINES,
-    EMOJI,
     ISSUES,
     REPORTS,
     clock,
     explain,
     last_lines,
+    sign_of,
     timeline,
 )
 from pytest_dispatch.workloads.boot.lifecycle import State
+from queue_bench import Queue
 from told_runs import DIGEST, NEVER_BOOTED, NOON, attempt, case, report, run
 
 PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
@@ -54,8 +55,9 @@ def test_a_line_for_each_state() -> None:
     ]
 
 
-def test_every_state_has_an_emoji() -> None:
-    assert set(EMOJI) == set(State)
+def test_every_phase_has_a_sign_and_a_bad_end_another() -> None:
+    assert len({*map(sign_of, Phase), sign_of(Phase.OVER, FAILED)}) == len(Phase) + 1
+    assert sign_of(Phase.OVER, PASSED) == sign_of(Phase.OVER, Outcome.SKIPPED) == "🏁"
 
 
 def test_the_clock_is_the_local_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +108,7 @@ def test_everything_about_a_failure() -> None:
 
 
 def test_only_what_there_is() -> None:
-    nobody = Attempt(number=1, history=(Moment(state=State.UNASSIGNED, at=NOON),))
+    nobody = Attempt(number=1, history=(moment(State.UNASSIGNED, NOON),))
     assert explain(run(nobody, outcome=ERROR), "", [], []) == (
         "it ended with error\n\nsnp.efi on no machine, attempt 1 of 1\n  ⏳ unassigned   12:00:00"
     )

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import trustme
 
+from boots import boots
 from fetching import bytes_of, complaint, fetch
 from proxies import proxy
 from pytest_dispatch.core.errors import ConfigError, SourceError
@@ -200,7 +201,7 @@ async def test_calls_and_downloads_go_through_one_proxy(
         workload = listed(hidden, url)
         asset_call = f"GET /repos/{REPO}/releases/assets/*"
         place = hidden.storage_url.replace("127.0.0.2", "storage.test")
-        stored = f"{place}/storage/{workload.location.rpartition('/')[2]}/w.efi"
+        stored = f"{place}/storage/{workload.payload['location'].rpartition('/')[2]}/w.efi"
         hidden.fail_next(asset_call, status=302, headers={"Location": f"{stored}?sig={signature(hidden)}"})
         asset = await fetch(tmp_path, workload, signed(hidden, url))
     assert asset.path.read_bytes() == bytes_of(1000)
@@ -236,7 +237,7 @@ async def test_a_proxy_that_does_not_let_us_in(
         told = f"through the proxy {through.address} (HTTPS_PROXY): it answered 407 Proxy Authentication Required"
         assert refused(hidden, beyond(hidden)) == f"{REPO}: github.test cannot be reached: {told}"
         location = f"{beyond(hidden)}/repos/{REPO}/releases/assets/1"
-        wanted = Workload(name="w.efi", kind="efi", location=location, size=2)
+        wanted = boots("w.efi", location=location, size=2)
         assert await complaint(tmp_path, wanted) == f"w.efi: github.test: {told}"
     assert not hidden.requests
 

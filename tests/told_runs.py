@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_dispatch.core.model import Attempt, Case, Moment, Outcome, Report, Run, Workload
+from boots import boots, moment, on
+from pytest_dispatch.core.model import Attempt, Case, Moment, Outcome, Report, Run
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
@@ -13,7 +14,7 @@ DIGEST = "sha256:" + "ab12" * 16
 
 def moments(*steps: tuple[State, float]) -> tuple[Moment, ...]:
     """States with the seconds after noon at which they were entered."""
-    return tuple(Moment(state=state, at=NOON + seconds) for state, seconds in steps)
+    return tuple(moment(state, NOON + seconds) for state, seconds in steps)
 
 
 WELL = moments(
@@ -51,7 +52,9 @@ def attempt(
     outcome: Outcome | None = Outcome.PASSED,
     reason: str = "",
 ) -> Attempt:
-    return Attempt(number=number, machine=machine, history=history, reports=reports, outcome=outcome, reason=reason)
+    return Attempt(
+        number=number, placements=on(machine), history=history, reports=reports, outcome=outcome, reason=reason
+    )
 
 
 def run(*attempts: Attempt, name: str = "snp.efi", reason: str | None = None, outcome: Outcome | None = None) -> Run:
@@ -61,7 +64,7 @@ def run(*attempts: Attempt, name: str = "snp.efi", reason: str | None = None, ou
         session="c0ffee",
         key=f"dir::{name}",
         position=4,
-        workload=Workload(name=name, kind="efi", location=f"/w/{name}", size=3),
+        workload=boots(name),
         limits={},
         expect=Expect.REPORT,
         attempts=attempts,

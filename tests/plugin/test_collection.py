@@ -39,7 +39,7 @@ def test_a_release(bench: Bench, github: FakeGitHub) -> None:
     assert ids[2:] == [f"me/lab@v1::w-{number:03}.efi" for number in range(105)]
     listings = [call for call in github.requests if call.endswith("/assets")]
     assert [github.requests[call] for call in listings] == [2]  # two pages, once
-    assert not github.counts.get("sent", 0)
+    assert not github.downloads
     assert collected(bench, *args, "-m", "dispatch_iso") == ["me/lab@v1::b.iso"]
     assert collected(bench, *args, "-m", "not dispatch_efi") == ids[:2]
     assert collected(bench, *args, "-k", "w-007 or b.iso") == ["me/lab@v1::b.iso", "me/lab@v1::w-007.efi"]

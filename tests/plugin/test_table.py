@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_dispatch.core.model import Attempt, Moment, Outcome, Run, Workload
+from boots import boots, but, moment, on
+from pytest_dispatch.core.model import Attempt, Outcome, Run
 from pytest_dispatch.table import table_lines
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
@@ -15,8 +16,8 @@ from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 def run(
     number: int, state: State, since: float = 0.0, machine: str = "sim-1", name: str = "", size: int = 2**21
 ) -> Run:
-    workload = Workload(name=name or f"w-{number}.efi", kind="efi", location="/w", size=size)
-    attempt = Attempt(number=1, machine=machine, history=(Moment(state=state, at=since),))
+    workload = boots(name or f"w-{number}.efi", size=size)
+    attempt = Attempt(number=1, placements=on(machine), history=(moment(state, since),))
     return Run(
         id=f"r{number}", session="s", key=f"k{number}", position=number, workload=workload, limits={},
         expect=Expect.REPORT, attempts=(attempt,),
@@ -103,5 +104,5 @@ def test_names_are_text_and_nothing_else() -> None:
 
 def test_more_bytes_than_there_are_is_all_of_them() -> None:
     assert "100 % of 2.0 MiB" in table_lines([run(1, State.DOWNLOADING)], {"r1": 2**22}, 0.0, (80, 30))[1]
-    empty = replace(run(1, State.DOWNLOADING), workload=replace(run(1, State.DOWNLOADING).workload, size=0))
+    empty = replace(run(1, State.DOWNLOADING), workload=but(run(1, State.DOWNLOADING).workload, size=0))
     assert "%" not in table_lines([empty], {"r1": 0}, 0.0, (80, 30))[1]

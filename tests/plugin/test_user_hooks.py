@@ -214,10 +214,10 @@ def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
     result.assert_outcomes(passed=1)
     assert not github.issues("me/lab")
     assert not bench.path.joinpath("log.txt").exists()
-    assert github.counts.get("sent", 0) == {"a.efi": 1}
+    assert github.downloads == {"a.efi": 1}
     without = bench.pytester.runpytest_inprocess(*args, *bench.command()[1:], "--dispatch-cache=assets")
     without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed"])
-    assert github.counts.get("sent", 0) == {"a.efi": 1}
+    assert github.downloads == {"a.efi": 1}
 
 
 @fault(

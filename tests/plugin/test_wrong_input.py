@@ -292,7 +292,7 @@ def test_node_ids_are_looked_at_before_anything_starts(bench: Bench, github: Fak
     github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
     line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}", "me/lab@v1::z.efi")
     assert line == "not found: me/lab@v1::z.efi (it has: a.efi)"
-    assert not github.counts.get("sent", 0)
+    assert not github.downloads
 
 
 def test_a_missing_driver_of_a_database(bench: Bench, tmp_path: Path) -> None:

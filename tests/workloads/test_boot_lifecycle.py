@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from pytest_dispatch.core.lifecycle import JUDGED, Ending, Phase
-from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.lifecycle import JUDGED, Ending
+from pytest_dispatch.core.model import Outcome, Phase
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect, State
 
 USUAL = LIFECYCLES[Expect.REPORT]
