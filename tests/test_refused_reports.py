@@ -74,7 +74,7 @@ async def test_a_run_of_which_only_a_refused_report_came_has_an_issue_that_says_
     [issue] = issues_for(await ended(bench, run), "w", "")
     assert issue.title == "a.efi failed"
     said = issue.body.partition("---")[0]
-    assert said.startswith("Its report was refused: expected a report: ")
+    assert said.startswith("Its report was refused: expected a report as JSON: ")
     assert "<b>" not in said
     assert "@octocat" not in said
 
