@@ -443,7 +443,7 @@ class TestPatience:
         bench = Bench()
         bench.submit(workload("a", limits={"assign": 0.0}))
         bench.submit(workload("b", limits={"boot": 1.0, "report": 2.0}))
-        assert bench.run("b").limits == {"assign": 1800.0, "boot": 1.0, "report": 2.0, "download": 2**14}
+        assert bench.run("b").limits == {"assign": 1800.0, "boot": 1.0, "report": 2.0, "download": 2**14, "reporting": 3600.0}
         bench.queue.expire(bench.now)
         assert (bench.run("a").outcome, bench.run("b").outcome) == (ERROR, None)
 

@@ -172,9 +172,9 @@ def verdict_on(
         return outcome, "; ".join(filter(None, (refused, summary_of(reports, policy))))
     reason = ending.text.format_map(
         {
-            **{name: format_duration(seconds) for name, seconds in run.limits.items()},
             **dict.fromkeys(lifecycle.counted, 0),
             **run.attempt.counts,
+            **{name: format_duration(seconds) for name, seconds in run.limits.items()},
             "machine": run.attempt.machine,
             "state": was,
             "detail": plain_line(cause.detail, DETAIL),

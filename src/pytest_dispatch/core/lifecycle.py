@@ -69,7 +69,7 @@ class Ending:
     Attributes:
         outcome: Whose fault it is; None where its reports decide.
         text: What to say of it. In braces: `machine`, `detail` (what broke), `state`, a limit's name for the time that
-            passed, an event's name for how often it happened.
+            passed, else an event's name for how often it happened.
         unreported: All that is wrong is that no report was taken.
     """
 
