@@ -47,7 +47,7 @@ def test_the_three_kinds_are_listed_by_name(tmp_path: Path) -> None:
     (tmp_path / "folder.efi").mkdir()
     listing = list_folder(tmp_path, "./lab")
     assert listing.name == "./lab"
-    assert [(each.name, each.kind) for each in listing.workloads] == [
+    assert [(each.name, each.payload["media"]) for each in listing.workloads] == [
         ("a.efi", "efi"),
         ("b.iso", "iso"),
         ("c.img", "img"),
@@ -58,7 +58,7 @@ def test_the_three_kinds_are_listed_by_name(tmp_path: Path) -> None:
 
 def test_firmware_s_own_spelling_is_fine(tmp_path: Path) -> None:
     fill(tmp_path, "BOOTX64.EFI")
-    assert list_folder(tmp_path, "lab").workloads[0].kind == "efi"
+    assert list_folder(tmp_path, "lab").workloads[0].payload["media"] == "efi"
 
 
 def test_locations_are_absolute_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

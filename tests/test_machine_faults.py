@@ -445,7 +445,7 @@ async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None
 async def test_a_machine_of_our_own_that_never_asks_is_given_up(tmp_path: Path) -> None:
     tower = Tower("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
-        run = await bench.one(assign_timeout=86400.0)
+        run = await bench.one(limits={"assign": 86400.0})
         await on(tower)
         for starts in range(2, STARTS + 1):
             bench.clock.ahead += 901
@@ -482,7 +482,7 @@ async def test_what_was_complete_when_it_booted_may_run_on(tmp_path: Path, reset
         await on(*towers)
         await _says_that_it_runs(bench, running.target(), first)
         assert bench.now(first).outcome is Outcome.PASSED
-        await bench.one(name="second.efi", assign_timeout=86400.0)
+        await bench.one(name="second.efi", limits={"assign": 86400.0})
         bench.clock.ahead += 800
         if resets:
             running.boot()

@@ -166,7 +166,8 @@ def test_a_hook_may_take_in_what_is_left_out(bench: Bench) -> None:
 
         def pytest_dispatch_workloads(workloads):
             a = workloads[0]
-            workloads.append(replace(a, name="new.efi", location=a.location.replace("a.efi", "new.efi"), size=2))
+            payload = {**a.payload, "location": a.payload["location"].replace("a.efi", "new.efi"), "size": 2}
+            workloads.append(replace(a, name="new.efi", payload=payload))
         """
     )
     result = bench.run("--collect-only")

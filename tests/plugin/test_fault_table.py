@@ -49,7 +49,7 @@ def pytest_dispatch_event(run, attempt):
 def pytest_dispatch_workloads(workloads):
     for workload in workloads:
         if workload.name == "gone.efi":
-            Path(workload.location).unlink()
+            Path(workload.payload["location"]).unlink()
 """
 
 

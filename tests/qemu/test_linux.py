@@ -61,7 +61,7 @@ def test_each_form_boots_says_so_and_reports(built: Path, pytester: pytest.Pytes
         for form in FORMS:
             image = built / f"linux.{form}"
             run = runs[image.name]
-            assert run.workload.kind == form
+            assert run.workload.payload["media"] == form
             assert run.outcome is Outcome.PASSED
             assert [attempt.counts.get("sent", 0) for attempt in run.attempts] == [1], (
                 "firmware took the first that it got"
