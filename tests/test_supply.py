@@ -45,7 +45,7 @@ class SlowCache(AssetCache):
             error = self._answers[workload.name]
         if error is not None:
             raise error
-        return Asset(path=Path(workload.payload["location"]), size=workload.payload["size"], digest="sha256:0", stamp=UNKNOWN)
+        return Asset(path=Path(workload.location), size=workload.size, digest="sha256:0", stamp=UNKNOWN)
 
     async def answer(self, *names: str, error: Exception | None = None) -> None:
         async with self.moved:
