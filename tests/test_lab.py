@@ -496,11 +496,11 @@ async def test_the_first_goes_first_though_others_are_found_before_it(tmp_path: 
 
 async def test_a_kind_that_is_no_longer_installed_is_the_labs_fault_and_named(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
-        run = await bench.one(kind="uki")
+        run = await bench.one(name="a.uki")
         assert (await bench.call("HEAD")).status == 500
         first = bench.now(run).attempts[0]
         assert first.outcome is Outcome.ERROR
-        assert "kind 'uki': expected an installed package that adds it (pytest_dispatch.kinds)" in first.reason
+        assert "kind 'uki': expected an installed package that adds it (pytest_dispatch.media)" in first.reason
 
 
 async def test_an_issue_of_an_earlier_session_is_filed_too(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_line_for_each_state() -> None:
     assert timeline(attempt()) == [
         "⏳ unassigned   12:00:00      2.0 s",
-        "📌 assigned     12:00:02      0.5 s",
+        "📥 assigned     12:00:02      0.5 s",
         "📥 downloading  12:00:02     10.0 s",
         "📥 downloaded   12:00:12     27.5 s",
         "⚡ booting      12:00:40     60.0 s",
@@ -76,7 +76,7 @@ def test_everything_about_a_failure() -> None:
         "\n"
         "snp.efi (sha256:ab12ab12ab12…) on 10.0.0.1, attempt 1 of 2\n"
         "  ⏳ unassigned   12:00:00      2.0 s\n"
-        "  📌 assigned     12:00:02      0.5 s\n"
+        "  📥 assigned     12:00:02      0.5 s\n"
         "  📥 downloading  12:00:02     10.0 s\n"
         "  📥 downloaded   12:00:12    100.0 s\n"
         "  📥 downloaded   12:01:52    800.0 s\n"
@@ -85,12 +85,12 @@ def test_everything_about_a_failure() -> None:
         "\n"
         "snp.efi (sha256:ab12ab12ab12…) on 10.0.0.7, attempt 2 of 2\n"
         "  ⏳ unassigned   12:00:00      2.0 s\n"
-        "  📌 assigned     12:00:02      0.5 s\n"
+        "  📥 assigned     12:00:02      0.5 s\n"
         "  📥 downloading  12:00:02     10.0 s\n"
         "  📥 downloaded   12:00:12     27.5 s\n"
         "  ⚡ booting      12:00:40     60.0 s\n"
         "  📝 reported     12:01:40     60.0 s\n"
-        "  🏁 finished     12:02:40\n"
+        "  ❌ finished     12:02:40\n"
         "\n"
         "report: no SNP, result failed\n"
         "  line 1\n"

@@ -57,7 +57,7 @@ def test_all_of_them_together(bench: Bench, workers: tuple[str, ...]) -> None:
     told = wrong(bench.path / "cases.xml")
     assert {name: told[name] for name in VERDICTS} == VERDICTS
     assert told["test_async"] == []
-    assigned = re.findall(r"📌 (\S+) assigned on", text)
+    assigned = re.findall(r"📥 (\S+) assigned on", text)
     assert sorted(assigned) == ["a.efi", "a.efi", "b.efi", "c.efi", "d.efi", "e.efi"]  # `a` is wanted twice
     assert re.search(r"covered\.py +2 +1 +50%", text)
 
@@ -101,7 +101,7 @@ def test_randomly(bench: Bench) -> None:
     result.assert_outcomes(passed=8)
     text = result.stdout.str()
     items = re.findall(r"(?m)^w::(\S+) PASSED", text)
-    assert sorted(re.findall(r"📌 (\S+) assigned on", text)) == sorted(items)
+    assert sorted(re.findall(r"📥 (\S+) assigned on", text)) == sorted(items)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_each_repetition_boots(bench: Bench, plugin: str, options: list[str], wo
     )
     result = beside(bench, *only(plugin), *options, *workers, "-v", "--junitxml=j.xml")
     result.assert_outcomes(passed=9)
-    assigned = re.findall(r"📌 (\S+) assigned on", result.stdout.str())
+    assigned = re.findall(r"📥 (\S+) assigned on", result.stdout.str())
     assert sorted(assigned) == ["a.efi"] * 3 + ["b.efi"] * 6
     assert len(wrong(bench.path / "j.xml")) == 9
 

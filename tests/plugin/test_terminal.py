@@ -139,8 +139,9 @@ def test_a_line_per_change_with_v(bench: Bench) -> None:
     result = bench.spawn("-v", machines=bench.gated("1?pace=0.001"))
     lines = result.outlines
     start = lines.index("w::a.efi ")
-    assert [line for line in lines[start:] if re.match("[📌📥⚡📝🏁❌] a.efi", line)] == [
-        "📌 a.efi assigned on sim-1",
+    assert [line for line in lines[start:] if re.match("[📥⚡📝🏁❌] a.efi", line)] == [
+        "📥 a.efi assigned on sim-1",
+        "📥 a.efi downloading on sim-1",
         "📥 a.efi downloaded on sim-1",
         "⚡ a.efi booting on sim-1",
         "📝 a.efi reported on sim-1",
@@ -149,7 +150,7 @@ def test_a_line_per_change_with_v(bench: Bench) -> None:
     text = result.stdout.str()
     assert re.search(r"(?m)^❌ b\.efi failed on sim-1, attempt 2 \(error\): sim-1 never booted it", text)
     # each in a line of its own, and pytest's after them too
-    assert all(re.match("[📌📥⚡📝🏁❌]", line) for line in lines if re.search("[📌📥⚡📝🏁❌] [ab].efi", line))
+    assert all(re.match("[📥⚡📝🏁❌]", line) for line in lines if re.search("[📥⚡📝🏁❌] [ab].efi", line))
     assert [line for line in lines if re.fullmatch(r"w::[ab]\.efi (PASSED|ERROR) +\[ *\d+%\]", line)]
 
 

@@ -33,7 +33,7 @@ def test_workloads_may_be_changed(bench: Bench) -> None:
 
         def pytest_dispatch_workloads(config, workloads):
             a, b, c = workloads
-            workloads[:] = [replace(c, name="z", scenario="fail"), replace(a, expect=Expect.RETURN)]
+            workloads[:] = [replace(c, name="z", payload={**c.payload, "scenario": "fail"}), replace(a, expect=Expect.RETURN)]
         """
     )
     result = bench.run("-v")

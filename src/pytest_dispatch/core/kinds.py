@@ -42,6 +42,12 @@ class KindRules:
         limits = {**usual, **said}
         return {**limits, **self.derived(workload, limits)}
 
+    def patience(self, policy: Policy) -> float:
+        """Return how long a session lets workloads of this kind wait for a machine, in seconds; 0 if for ever."""
+        usual = next(iter(self.lifecycles.values()))
+        wait = usual.states[usual.initial].wait
+        return wait.seconds + sum(policy.limits.get(name, usual.limits[name]) for name in wait.limits) if wait else 0.0
+
 
 Kinds = Mapping[str, KindRules]
 

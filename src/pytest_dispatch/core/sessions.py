@@ -105,8 +105,6 @@ class Sessions:
         self._asked = now
         record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
         self._take_in(record)
-        session_record = self._table[session]
-        session_record.patience = max(session_record.patience, self._engine.deadlines.patience(record))
         self._engine.deadlines.watch(record)
         self._engine.offer(record, now)
         return record.run
@@ -115,6 +113,7 @@ class Sessions:
         """Let a run be known, as one of its session and of its chain."""
         run, session = record.run, self._table[record.run.session]
         session.runs[run.key] = run.id
+        session.patience = max(session.patience, self._kinds[run.workload.kind].patience(session.policy))
         self._engine.runs.add(record)
         if run.chain:
             record.chain = session.chains.setdefault(run.chain, Chain())
