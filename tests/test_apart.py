@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,7 +113,9 @@ async def test_what_is_no_report_is_refused_with_the_same_words() -> None:
     outcome="failed; the report is kept, its results are not read",
     told="`unreadable: to read … takes more than …`",
 )
-async def test_results_that_take_too_much_have_failed_and_the_report_is_kept(limits: dict[str, int], which: str) -> None:
+async def test_results_that_take_too_much_have_failed_and_the_report_is_kept(
+    limits: dict[str, Any], which: str
+) -> None:
     cases = "<testcase name='a'><failure>x</failure></testcase>" * 100_000
     data = body(body="a log", result="passed", junit=f"<testsuite {ATTRIBUTES}>{cases}</testsuite>")
     report = await Readers(Limits(**limits)).read(data)

@@ -443,7 +443,8 @@ class TestPatience:
         bench = Bench()
         bench.submit(workload("a", limits={"assign": 0.0}))
         bench.submit(workload("b", limits={"boot": 1.0, "report": 2.0}))
-        assert bench.run("b").limits == {"assign": 1800.0, "boot": 1.0, "report": 2.0, "download": 2**14, "reporting": 3600.0}
+        limits = {"assign": 1800.0, "boot": 1.0, "report": 2.0, "download": 2**14, "reporting": 3600.0}
+        assert bench.run("b").limits == limits
         bench.queue.expire(bench.now)
         assert (bench.run("a").outcome, bench.run("b").outcome) == (ERROR, None)
 

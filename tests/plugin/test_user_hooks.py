@@ -33,7 +33,8 @@ def test_workloads_may_be_changed(bench: Bench) -> None:
 
         def pytest_dispatch_workloads(config, workloads):
             a, b, c = workloads
-            workloads[:] = [replace(c, name="z", payload={**c.payload, "scenario": "fail"}), replace(a, expect=Expect.RETURN)]
+            z = replace(c, name="z", payload={**c.payload, "scenario": "fail"})
+            workloads[:] = [z, replace(a, expect=Expect.RETURN)]
         """
     )
     result = bench.run("-v")
