@@ -18,11 +18,13 @@ from pathlib import Path
 from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy, Workload
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
+from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 STARTING = 30.0  # seconds that a server may take until it listens
 
@@ -109,14 +111,15 @@ def until_it_listens(port: int) -> None:
 
 
 def _workload(path: Path, number: int) -> Workload:
-    return Workload(name=f"w{number}.efi", kind="efi", location=str(path), size=path.stat().st_size)
+    payload = BootPayload(media="efi", location=str(path), size=path.stat().st_size)
+    return Workload(name=f"w{number}.efi", kind=BOOT, payload=payload.as_json())
 
 
 async def _serve(folder: Path) -> None:
     journal = Journal(folder / "journal.db")
     journal.open()
     cache = AssetCache(folder / "assets", 10**12, None)
-    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache)
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, kinds=[BOOT_KIND])
     token = secrets.token_urlsafe(24)
     server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), token)
     await server.start()

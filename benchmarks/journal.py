@@ -11,7 +11,10 @@ from bench_lab import Measure
 
 from pytest_dispatch.core.model import Policy, Report, Workload
 from pytest_dispatch.core.queue import Queue
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.store.journal import Journal, change_rows
+from pytest_dispatch.workloads.boot.protocol import BootProtocol
+from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 COUNT = 2000
 AT_ONCE = 32  # machines that report at the same time, as they do in a lab
@@ -19,23 +22,25 @@ BODY = "x" * 500
 
 
 def _ours(folder: Path) -> float:
-    journal, queue = Journal(folder / "journal.db"), Queue()
+    journal, queue = Journal(folder / "journal.db"), Queue({BOOT: BOOT_KIND.rules})
+    boots = BootProtocol(queue)
     journal.open()
-    queue.open("s", Policy())
+    queue.table.open("s", Policy())
     for n in range(COUNT):
-        workload = Workload(name=f"w{n}", kind="efi", location="/w", size=1)
-        queue.ready(queue.submit("s", str(n), workload, 0.0).id)
-        run = queue.send(f"m{n}", 0.0).run
-        queue.sent(f"m{n}", run.id, 0.0)
-        queue.boot(f"m{n}", 0.0)
-    queue.take_changes()
+        payload = BootPayload(media="efi", location="/w", size=1)
+        workload = Workload(name=f"w{n}", kind=BOOT, payload=payload.as_json())
+        queue.engine.has_what_it_needs(queue.sessions.submit("s", str(n), workload, 0.0).id, 0.0)
+        run = boots.send(f"m{n}", 0.0).run
+        boots.sent(f"m{n}", run.id, 0.0)
+        boots.boot(f"m{n}", 0.0)
+    queue.engine.take_changes()
     began = time.perf_counter()
     for start in range(0, COUNT, AT_ONCE):
         writes = []
         for n in range(start, min(start + AT_ONCE, COUNT)):
             report = Report(title="t", body=BODY, at=1.0)
-            queue.report(f"m{n}", report, 1.0)
-            writes += [journal.write(change_rows(change, report)) for change in queue.take_changes()]
+            boots.report(f"m{n}", report, 1.0)
+            writes += [journal.write(change_rows(change, report)) for change in queue.engine.take_changes()]
         for write in writes:
             write.result()
     seconds = time.perf_counter() - began

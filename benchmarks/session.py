@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from bench_lab import Measure
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy, Workload
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import create
@@ -23,6 +25,7 @@ from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.settings import read_spec
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
+from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 COUNT = 1000
 ROUNDS = 3
@@ -116,13 +119,14 @@ async def _lab(files: list[Path]) -> float:
     folder = files[0].parent.parent
     journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**12, None)
     journal.open()
-    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, machines=create(read_spec(MACHINES), folder))
+    machines = create(read_spec(MACHINES), folder)
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, kinds=[BOOT_KIND], machines=machines)
     server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), secrets.token_urlsafe(24))
     await server.start()
     await lab.start(server.machine_url, [])
     began = time.perf_counter()
     session = await lab.orders.open("bench", Policy(), IssueRule(), server.port)
-    wanted = [Workload(name=file.name, kind="efi", location=str(file), size=file.stat().st_size) for file in files]
+    wanted = [Workload(name=file.name, kind=BOOT, payload=_payload(file)) for file in files]
     runs = await lab.orders.submit(session, [(workload.name, workload) for workload in wanted])
     for run in runs:
         while lab.orders.run(run.id).outcome is None:
@@ -133,6 +137,10 @@ async def _lab(files: list[Path]) -> float:
     await cache.aclose()
     journal.close()
     return took
+
+
+def _payload(file: Path) -> dict[str, Any]:
+    return BootPayload(media="efi", location=str(file), size=file.stat().st_size).as_json()
 
 
 def _round(folder: Path, files: list[Path]) -> tuple[float, float, float, float]:
