@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from docs_examples import PACKAGE, ROOT
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.workloads.boot.lifecycle import State
 
 TOP_LEVEL = {
     *("pyproject.toml", "Makefile", "conftest.py", "LICENSE", ".gitignore"),
@@ -90,6 +93,19 @@ def test_the_files_that_the_architecture_names_exist() -> None:
     named = set(re.findall(r"`((?:\w+/)?\w+\.py)`", page))
     assert len(named) > 15
     assert {name for name in named if not (PACKAGE / name).exists()} == set()
+
+
+def test_only_the_boot_workloads_know_the_states_of_boot_workloads() -> None:
+    """Kinds are told apart by what their lifecycles say of them; nobody else names a state of one."""
+    own = {str(state) for state in State} - {str(outcome) for outcome in Outcome}
+    found = {
+        f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
+        for path in PACKAGE.rglob("*.py")
+        if not path.is_relative_to(PACKAGE / "workloads" / "boot")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in own
+    }
+    assert found == set()
 
 
 def test_the_changelog_is_kept() -> None:
