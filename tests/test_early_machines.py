@@ -18,7 +18,7 @@ from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.server.wire import OpenSession, Wanted
 
 EARLY = 0.3  # seconds that a machine is ahead
-LONG_TO_READ = 2**27  # bytes: a tenth of a second or more
+LONG_TO_READ = 2**25  # bytes: far longer than the other, and far less than the lab lets others wait for it
 
 pytestmark = pytest.mark.anyio
 
