@@ -772,6 +772,11 @@ def test_twice_the_text_takes_twice_the_work(kind: str) -> None:
         "\r" * 4_000_000,
         "not" + " " * 4_000_000 + "ok 1",
         "a9999: <?xml \n" * 300_000,
+        "<?xml-\n" * 500_000,
+        "<!--\n" * 800_000,
+        "<!-- -->" * 500_000,
+        "<!DOCTYPE\n" * 400_000,
+        "<!-- --><a:" * 400_000,
     ],
     ids=lambda text: text[:12],
 )

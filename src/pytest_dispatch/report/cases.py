@@ -15,8 +15,9 @@ from pytest_dispatch.report.junit_results import CasesError, parse_junit
 from pytest_dispatch.report.tap import read_tap
 from pytest_dispatch.report.tap_lines import without_prefixes
 
+_ASIDE = r"(?:<!--(?:(?!-->)[^\n])*+-->|<\?xml-[^\n>]*+>|<!DOCTYPE[^\n>\[]*+(?:\[[^\n\]]*+\])?>)[ \t]*+"
 _XML = re.compile(
-    r"^[ \t]*+(?:(?P<declared><\?xml(?=[\s?]))|<\?xml-|<!(?=--|DOCTYPE)|(?=<(?:[\w.-]+:)?testsuites?(?:[\s/>]|\Z)))",
+    rf"^[ \t]*+(?:(?P<declared><\?xml(?=[\s?]))|(?:{_ASIDE})*+(?=<(?:[\w.-]++:)?testsuites?(?:[\s/>]|\Z)))",
     re.MULTILINE,
 )
 _BEGUN = re.compile(r"<\?xml(?=[\s?])|<testsuites?(?=[\s/>])")
