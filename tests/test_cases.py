@@ -584,6 +584,7 @@ def test_a_body_is_not_read_as_results_lightly(body: str) -> None:
         "\x1b[0mTAP version 13\n1..1\n\x1b[31mnot\x1b[0m ok 1 - a\n",
         "tap version 13\n1..1\nnot ok 1 - a\n",
         "TAP version 13\n1..1\nnot ok 1 a\n".encode("utf-16-le").decode("latin-1"),
+        "<testsuite><testcase name='a'><error/></testcase></testsuite>".encode("utf-16").decode("utf-8", "replace"),
         "10%\r\x1b[1m<testsuite><testcase name='a'><error/></testcase></testsuite>\x1b[0m",
         "<!-- written by x --><testsuite><testcase name='a'><error/></testcase></testsuite>",
         "<?xml-stylesheet href='x'?><testsuite><testcase name='a'><error/></testcase></testsuite>",
