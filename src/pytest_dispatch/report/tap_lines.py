@@ -14,10 +14,11 @@ _NAME = 200  # characters of a test's own name
 #: `<6>[   12.345678] `, with or without level and caller: how a line of the kernel's log begins.
 LOG_PREFIX = r"(?:<[0-9]{1,3}>)?\[[ ]{0,8}[0-9]{1,9}\.[0-9]{1,9}\](?:\[[ ]{0,8}[TC][0-9]{1,9}\])? ?"
 
-VERSION = re.compile(r"K?TAP version [0-9]{1,3}")
+VERSION = re.compile(r"K?TAP version [0-9]{1,3}", re.IGNORECASE)
 PLAN = re.compile(r"1\.\.([0-9]{1,9})[ \t]*(?:#[ \t]*(SKIP\w*)?[ \t:]*(.*))?", re.IGNORECASE)
 RESULT = re.compile(
-    r"(not )?ok(?=[ \t]|$)(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
+    r"(not (?=ok)|(?i:not[ \t]++(?=ok[ \t]++[0-9])))?(?(1)(?i:ok)|ok)(?=[ \t]|$)"
+    r"(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
 )
 OPENED = re.compile(r"\{")  # node-tap: the results of a subtest follow its own, between these
 CLOSED = re.compile(r"\}")
@@ -27,22 +28,24 @@ DURATION = re.compile(r"duration_ms:[ ]*([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 FAILED_TEST = re.compile(r"#[ \t]+Failed (?:\(TODO\) )?test")  # Test::More explains behind the result
 #: What producers say at their end of a run that went wrong, also where each result is ok.
 WENT_WRONG = re.compile(
-    r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|fail[ \t]+[1-9][0-9]*"
-    r"|Totals:.*\b(?:fail|error):[1-9].*)"
+    r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|(?:fail|cancelled)[ \t]+[1-9][0-9]*"
+    r"|Totals:.*\b(?:fail|error):[1-9].*|FAILED: [0-9]+ / [0-9]+ tests passed\b.*)"
 )
 
-_VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*\r?$", re.MULTILINE)
-_PLAN_LINE = re.compile(r"^1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
-_NUMBERED = re.compile(r"^(?:not )?ok [0-9]{1,9}(?=\s)", re.MULTILINE)
-_BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\r?\n|\Z)))")
+_VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_LEAD = rf"^(?:{LOG_PREFIX})?[ \t]*+"
+_PLAN_LINE = re.compile(_LEAD + r"1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$", re.MULTILINE)
+_RESULT_LINE = re.compile(_LEAD + r"(?:not )?ok(?=\s)", re.MULTILINE)
+_BAD_RESULT = re.compile(_LEAD + r"not ok [0-9]{1,9}(?=\s)", re.MULTILINE)  # nothing but TAP has such lines
+_BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\n|\Z)))")
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
-_NEXT_LINE = re.compile(r"\s*^(.{0,400})", re.MULTILINE)
+_NEXT_LINE = re.compile(r"[^\n]*+\s*^(.{0,400})", re.MULTILINE)
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
 _VERSIONS = 500  # lines at which they are looked for
 
 _LOG = re.compile(LOG_PREFIX)
-_DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)\w*[ \t:]*(.*)", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)(?:P?ED|PING|S)?(?!\w)[ \t:]*(.*)", re.IGNORECASE)
 _REMARK = re.compile(r"(?:^|(?<=[ \t]))#[ \t]+(.*)")
 _TIME = re.compile(r"#[ \t]*time=([0-9]{1,9}(?:\.[0-9]{1,9})?)[ ]?(ms|s|m)?\b")
 _ESCAPED = re.compile(r"\\([\\#])")
@@ -112,7 +115,10 @@ class Found(NamedTuple):
 
 
 def find_tap(text: str) -> Found:
-    """Find TAP: by its version line, also behind a log's prefix; or it begins the text; or has a plan and a result."""
+    """Find TAP: by its version line, also behind a log's prefix; by a plan and a result; or by a bad one.
+
+    A plan, or the first result, may also begin the text.
+    """
     start: int | None = None
     shapes: list[str] = []
     for found in islice(_VERSION_END.finditer(text), _VERSIONS):
@@ -124,9 +130,26 @@ def find_tap(text: str) -> Found:
         if shape and len(shapes) < _PREFIXES:
             shapes.append(shape)
     end = len(text) if start is None else start
-    if _BEGUN.match(text, 0, end) or (_PLAN_LINE.search(text, 0, end) and _NUMBERED.search(text, 0, end)):
+    planned = _PLAN_LINE.search(text, 0, end) and _RESULT_LINE.search(text, 0, end)
+    if planned or _BEGUN.match(text, 0, end) or _BAD_RESULT.search(text, 0, end):
         start = 0
     return Found(start, re.compile("|".join(shapes)) if shapes else None)
+
+
+def without_prefixes(text: str, what: re.Pattern[str]) -> str:
+    """Return the text without what a log puts before its lines, if it stands before a match of `what`."""
+    shapes: list[str] = []
+    prefixed = False
+    for found in islice(what.finditer(text), _VERSIONS):
+        at = text.rfind("\n", 0, found.start()) + 1
+        before = text[max(at, found.start() - _PREFIX - 1) : found.start()]
+        if not re.search(r"\w", before) or re.search("<[A-Za-z/?!]", before):
+            continue  # it begins its line, or that is a list, a quotation, or XML as well
+        shape = _shape(text, at, found, shapes)
+        prefixed = prefixed or shape is not None
+        if shape and len(shapes) < _PREFIXES:
+            shapes.append(shape)
+    return re.sub(f"^(?:{'|'.join([LOG_PREFIX, *shapes])})", "", text, flags=re.MULTILINE) if prefixed else text
 
 
 def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str | None:
