@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from boots import wanted
 from fetching import (
     MIB,
     bytes_of,
@@ -82,9 +83,9 @@ async def test_what_has_become_a_link_since_it_was_listed_is_not_followed(tmp_pa
         folder.mkdir(parents=True)
         (folder / "a.efi").write_bytes(content)
     (tmp_path / "lab" / "dispatch.toml").write_text(f"[[workload]]\nname = '{name}'\n")
-    [wanted] = list_folder(tmp_path / "lab", "lab").workloads
+    [listed] = list_folder(tmp_path / "lab", "lab").workloads
     async with aclosing(cache_in(tmp_path)) as cache:
-        await cache.fetch(wanted(wanted))
+        await cache.fetch(wanted(listed))
         (link / "a.efi").unlink()
         if name == "a.efi":
             (link / "a.efi").symlink_to(tmp_path / "outside" / "a.efi")
@@ -92,7 +93,7 @@ async def test_what_has_become_a_link_since_it_was_listed_is_not_followed(tmp_pa
             link.rmdir()
             link.symlink_to(tmp_path / "outside")
         with pytest.raises(FetchError, match="expected a file, a link has taken its place"):
-            await cache.fetch(wanted(wanted))
+            await cache.fetch(wanted(listed))
     with pytest.raises(OSError, match="symbolic links"):
         open_file(tmp_path / "lab" / "a.efi" if name == "a.efi" else link)
 

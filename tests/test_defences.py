@@ -316,7 +316,7 @@ async def test_turns_are_taken_one_after_the_other() -> None:
 @pytest.mark.parametrize("sent", ["", "HEAD /disp", HEAD[:-2], HEAD, HEAD + HEAD[:-2]])
 @hostile("a machine sends a request byte by byte, or none at all (slowloris)", "the connection is closed after 75 s")
 async def test_a_request_that_does_not_come_ends_the_connection(tmp_path: Path, sent: str) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(head=1.0)) as bench:
+    async with running_lab(tmp_path, bounds=Bounds(head=3.0)) as bench:
         wire = await bench.wire()
         await wire.send(sent)
         trickle = asyncio.create_task(_trickle(wire)) if sent and not sent.endswith("\r\n\r\n") else None

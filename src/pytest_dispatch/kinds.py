@@ -7,12 +7,14 @@ add one by an entry point in the group `pytest_dispatch.kinds` whose object is a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from pytest_dispatch.core.errors import ConfigError
@@ -77,6 +79,31 @@ class BootPayload:
     def of(cls, workload: Workload) -> BootPayload:
         """Return the payload of a boot workload."""
         return cls(**workload.payload)
+
+    @classmethod
+    def read(cls, workload: Workload) -> BootPayload:
+        """Return the payload of a boot workload that a hook wrote, with links on the way to its file followed.
+
+        Raises:
+            ConfigError: It is none.
+        """
+        where = f"pytest_dispatch_workloads: {workload.name}: payload"
+        try:
+            payload: Any = cls(**workload.payload)  # whose values may be of any type
+        except TypeError as error:
+            what = (
+                f"expected media, location, size and perhaps scenario, got {', '.join(workload.payload) or 'nothing'}"
+            )
+            raise ConfigError(f"{where}: {what}") from error
+        if payload.media not in known():
+            raise ConfigError(f"{where}: media: expected one of {', '.join(known())}, got {payload.media!r}")
+        if not isinstance(payload.size, int) or payload.size <= 0:
+            raise ConfigError(f"{where}: size: expected a number of bytes, got {payload.size!r}")
+        if str(payload.location).startswith(("http://", "https://")):
+            return payload
+        if not Path(payload.location).is_absolute():
+            raise ConfigError(f"{where}: location: expected an absolute path or a URL, got {payload.location!r}")
+        return replace(payload, location=os.path.realpath(payload.location))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a workload's payload, without what is empty."""

@@ -19,7 +19,7 @@ from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.kinds import BUILT_IN, known
+from pytest_dispatch.kinds import BOOT, BUILT_IN, BootPayload, known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
@@ -113,6 +113,8 @@ class DispatchSession:
         with _hook_errors(hook):
             answers = hook(config=self._config, workloads=workloads)
         _check_workloads(workloads, answers)
+        listed = set(map(id, listing.workloads))
+        workloads = [each if id(each) in listed else _as_booted(each) for each in workloads]
         names = {workload.name for workload in workloads}  # of which a hook may have added some
         left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
         name = settings.folder_name or node_name(listing.name)
@@ -316,6 +318,11 @@ def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
         raise
     except BaseException as error:
         raise ConfigError(what_hook_raised(hook, error)) from error
+
+
+def _as_booted(workload: Workload) -> Workload:
+    """Return a workload of a hook as one that was listed would be."""
+    return replace(workload, payload=BootPayload.read(workload).as_json()) if workload.kind == BOOT else workload
 
 
 def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> None:

@@ -42,12 +42,24 @@ def test_workloads_may_be_changed(bench: Bench) -> None:
     result.stdout.fnmatch_lines(["w::z FAILED*", "w::a.efi PASSED*"])
 
 
+def changed(payload: str) -> str:
+    """What has another payload in the place of the first."""
+    return f"workloads[0] = replace(workloads[0], payload=dict(workloads[0].payload, {payload}))"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ("workloads.append('b.efi')", "pytest_dispatch_workloads: expected pytest_dispatch.Workload, got 'b.efi'"),
         ("workloads.append(workloads[0])", "expected the names of workloads to differ, 'a.efi' comes twice"),
         ("workloads[0] = replace(workloads[0], name='a::b')", "printable and without '::', got 'a::b'"),
+        (
+            "workloads[0] = replace(workloads[0], payload={'media': 'efi'})",
+            "pytest_dispatch_workloads: a.efi: payload: expected media, location, size and perhaps scenario, got media",
+        ),
+        (changed("media='exe'"), "a.efi: payload: media: expected one of efi, iso, img, got 'exe'"),
+        (changed("size=0"), "a.efi: payload: size: expected a number of bytes, got 0"),
+        (changed("location='a.efi'"), "a.efi: payload: location: expected an absolute path or a URL, got 'a.efi'"),
     ],
 )
 def test_workloads_that_cannot_be(bench: Bench, change: str, expected: str) -> None:
