@@ -89,7 +89,7 @@ class BootPayload:
         """
         where = f"pytest_dispatch_workloads: {workload.name}: payload"
         try:
-            payload: Any = cls(**workload.payload)  # whose values may be of any type
+            payload = cls(**workload.payload)
         except TypeError as error:
             what = (
                 f"expected media, location, size and perhaps scenario, got {', '.join(workload.payload) or 'nothing'}"
@@ -97,8 +97,9 @@ class BootPayload:
             raise ConfigError(f"{where}: {what}") from error
         if payload.media not in known():
             raise ConfigError(f"{where}: media: expected one of {', '.join(known())}, got {payload.media!r}")
-        if not isinstance(payload.size, int) or payload.size <= 0:
-            raise ConfigError(f"{where}: size: expected a number of bytes, got {payload.size!r}")
+        size: object = payload.size
+        if not isinstance(size, int) or size <= 0:
+            raise ConfigError(f"{where}: size: expected a number of bytes, got {size!r}")
         if str(payload.location).startswith(("http://", "https://")):
             return payload
         if not Path(payload.location).is_absolute():
