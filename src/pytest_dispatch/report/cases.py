@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import islice
 
 from pytest_dispatch.core.model import Case, Outcome
 from pytest_dispatch.report.junit_results import CasesError, parse_junit
 from pytest_dispatch.report.tap import read_tap
+from pytest_dispatch.report.tap_lines import LOG_PREFIX, stands_in_log
 
 _XML = re.compile(r"^[ \t\ufeff]*(?:<\?xml(?=[\s?])|(?=<testsuites?(?:[\s/>]|\Z)))", re.MULTILINE)
 _PROLOG = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*+(?:\[.*?\]\s*+)?>)*+", re.DOTALL)
 _ROOT = re.compile(r"<((?:[^\s/><:]*+:)?testsuites?)(?=[\s/>]|\Z)")
 _CUT = re.compile(r"\Z|<[?!]|<t?e?s?t?s?u?i?t?e?s?\Z")
+_LOGGED = re.compile(r"<\?xml(?=[\s?])|<testsuites?(?=[\s/>]|\Z)")
+_LOGGED_MOST = 500  # places at which it is looked for what a log puts there
 _BEGINNINGS = ("<?xml", "<testsuites")
 
 
@@ -34,10 +38,12 @@ def cases_in_body(text: str) -> tuple[Case, ...]:
     """Return the cases in a report's body.
 
     They are looked for where a line begins with an XML declaration or `<testsuite>`, or says `TAP version 13` or the
-    like, also behind what a log puts before each line; or where the body begins with a plan or the first result of TAP,
-    or has both. Anything else is a body without cases.
+    like; where the body begins with a plan or the first result of TAP; and where it has results that no prose has. All
+    that also behind what a log puts before each line. Anything else is a body without cases.
     """
     junit, rest = _junit_within(text)
+    if junit is None:
+        junit, _ = _junit_within(_without_log(text))
     found = () if junit is None else _read("JUnit", parse_junit, junit)
     return found + (read_tap(rest, whole=False) or ())
 
@@ -84,6 +90,15 @@ def _junit_within(text: str) -> tuple[str | None, str]:
             lines = "\n" * text.count("\n", 0, found.start())  # so that a line has its number
             return lines + text[found.start() : stop], text[: found.start()] + text[stop:]
     return None, text
+
+
+def _without_log(text: str) -> str:
+    """The text without what a log puts before each line, if it does so before JUnit XML; else nothing."""
+    shapes: list[str] = []
+    for found in islice(_LOGGED.finditer(text), _LOGGED_MOST):
+        if stands_in_log(text, found, shapes):
+            return re.sub("|".join(f"^(?:{shape})" for shape in (*shapes, LOG_PREFIX)), "", text, flags=re.MULTILINE)
+    return ""
 
 
 def _end(pattern: re.Pattern[str], text: str, start: int) -> int:

@@ -215,6 +215,7 @@ class _Reader:
         level = self._level(line, opens=opens)
         self._settle(level)
         level.ran += 1
+        level.numbers.add(int(match[2] or level.ran))
         level.announced = ""
         result = Result.of(match, level.ran)
         remarks = [result.remark, *(self._before if result.outcome is Outcome.FAILED else ())]

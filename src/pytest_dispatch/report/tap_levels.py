@@ -23,6 +23,7 @@ class Subtest:
     planned: int | None = None
     skipped: str | None = None  # why nothing was planned; None if that was not to be so
     ran: int = 0
+    numbers: set[int] = field(default_factory=set)  # of the tests that ran
     held: Point | None = None  # its last result, while it is not known whether a subtest follows in braces
     first: int = 0  # place of its first point
     hashed: bool = False  # its lines stand behind `# ` of the level around it
@@ -56,9 +57,10 @@ class Subtest:
             return f"{ran} of {planned} planned tests ran"
         if ran > planned:
             return f"{ran} tests ran, and {planned} were planned"
-        if any(one.ran for one in self.closed):
-            return "a subtest ran whose own result is missing"
-        return ""
+        missing = planned - len(self.numbers & set(range(1, planned + 1)))
+        if missing:
+            return f"{missing} of {planned} planned tests did not run, others ran twice or were not planned"
+        return "a subtest ran whose own result is missing" if any(one.ran for one in self.closed) else ""
 
 
 @dataclass(slots=True, eq=False)

@@ -32,14 +32,15 @@ WENT_WRONG = re.compile(
 )
 
 _VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*\r?$", re.MULTILINE)
-_PLAN_LINE = re.compile(r"^1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
-_NUMBERED = re.compile(r"^(?:not )?ok [0-9]{1,9}(?=\s)", re.MULTILINE)
+_TOLD = re.compile(r"\b(?:(not )?ok ([0-9]{1,9})(?=\s|\Z)|1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$)", re.MULTILINE)
 _BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\r?\n|\Z)))")
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
-_NEXT_LINE = re.compile(r"\s*^(.{0,400})", re.MULTILINE)
+_FIRST_LINE = re.compile(r"\s*+[^\n]*+")
+_NEXT_LINE = re.compile(r"[^\n]*+\s*^(.{0,400})", re.MULTILINE)
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
 _VERSIONS = 500  # lines at which they are looked for
+_RESULTS = 5000  # where there is no version: results and plans at which they are looked for
 
 _LOG = re.compile(LOG_PREFIX)
 _DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)\w*[ \t:]*(.*)", re.IGNORECASE)
@@ -112,29 +113,49 @@ class Found(NamedTuple):
 
 
 def find_tap(text: str) -> Found:
-    """Find TAP: by its version line, also behind a log's prefix; or it begins the text; or has a plan and a result."""
+    """Find TAP: by its version line; or it begins the text; or by its results. Each also behind a log's prefix."""
     start: int | None = None
     shapes: list[str] = []
     for found in islice(_VERSION_END.finditer(text), _VERSIONS):
-        at = text.rfind("\n", 0, found.start()) + 1
-        shape = _shape(text, at, found, shapes)
-        if shape is None:
-            continue
-        start = at if start is None else start
-        if shape and len(shapes) < _PREFIXES:
-            shapes.append(shape)
+        if stands_in_log(text, found, shapes) and start is None:
+            start = text.rfind("\n", 0, found.start()) + 1
     end = len(text) if start is None else start
-    if _BEGUN.match(text, 0, end) or (_PLAN_LINE.search(text, 0, end) and _NUMBERED.search(text, 0, end)):
+    if _BEGUN.match(text, 0, end) or _has_results(text, end, shapes):
         start = 0
     return Found(start, re.compile("|".join(shapes)) if shapes else None)
 
 
-def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str | None:
-    """The shape of what stands before a version line, empty if that is known; None if it is a sentence.
+def _has_results(text: str, end: int, shapes: list[str]) -> bool:
+    """Whether there are results that no prose has: one that is not ok; the first two; a plan, and one of them.
+
+    The plan, or the first of them, is enough on the text's first line.
+    """
+    told = set()
+    line = _FIRST_LINE.match(text, 0, end)
+    for found in islice(_TOLD.finditer(text, 0, end), _RESULTS):
+        if not stands_in_log(text, found, shapes):
+            continue
+        told.add(found[1] or found[2] or "plan")
+        first = line is not None and found.start() < line.end() and told & {"1", "plan"}
+        if first or "not " in told or {"1", "2"} <= told or ("plan" in told and len(told) > 1):
+            return True
+    return False
+
+
+def stands_in_log(text: str, found: re.Match[str], shapes: list[str]) -> bool:
+    """Whether nothing stands before it on its line but what a log puts there; a new shape of that is added."""
+    before = text[max(0, found.start() - _PREFIX - 1) : found.start()].rpartition("\n")[2]
+    shape = _shape(text, before, found, shapes)
+    if shape and len(shapes) < _PREFIXES:
+        shapes.append(shape)
+    return shape is not None
+
+
+def _shape(text: str, before: str, told: re.Match[str], known: list[str]) -> str | None:
+    """The shape of what stands before a line of TAP, empty if that is known; None if it is a sentence.
 
     What does not end with a time or the like has to stand before the next line too.
     """
-    before = text[max(at, version.start() - _PREFIX - 1) : version.start()]
     for shape in (LOG_PREFIX, *known):
         found = re.match(shape, before)
         if not before[found.end() if found else 0 :].strip("# \t"):
@@ -142,9 +163,9 @@ def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str 
     if len(before) > _PREFIX or before[-1].isalnum() or not re.search(r"[^\w \t]", before):
         return None
     shape = _shape_of(before)
-    if len(re.findall("[0-9]", before)) >= 4 and not before.split()[-1].isalpha():
+    if len(re.findall("[0-9]", before)) >= 4 and not before.rsplit(maxsplit=1)[-1].isalpha():
         return shape
-    following = _NEXT_LINE.match(text, version.end())
+    following = _NEXT_LINE.match(text, told.end())
     return shape if following and re.match(shape, following[1]) else None
 
 
