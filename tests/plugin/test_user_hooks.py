@@ -46,7 +46,7 @@ def test_workloads_may_be_changed(bench: Bench) -> None:
     [
         ("workloads.append('b.efi')", "pytest_dispatch_workloads: expected pytest_dispatch.Workload, got 'b.efi'"),
         ("workloads.append(workloads[0])", "expected the names of workloads to differ, 'a.efi' comes twice"),
-        ("workloads[0] = replace(workloads[0], name='a::b')", "printable and without '::', got 'a::b'"),
+        ("workloads[0] = replace(workloads[0], name='a\\nb')", "at most 255 characters, all printable, got 'a\\nb'"),
     ],
 )
 def test_workloads_that_cannot_be(bench: Bench, change: str, expected: str) -> None:
