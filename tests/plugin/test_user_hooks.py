@@ -216,7 +216,8 @@ def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
     assert not bench.path.joinpath("log.txt").exists()
     assert github.downloads == {"a.efi": 1}
     without = bench.pytester.runpytest_inprocess(*args, *bench.command()[1:], "--dispatch-cache=assets")
-    without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed"])
+    without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed (it comes by *)"])
+    assert "GITHUB_TOKEN is for github.com, unless GITHUB_API_URL names this server" in without.stdout.str()
     assert github.downloads == {"a.efi": 1}
 
 
