@@ -587,7 +587,8 @@ async def test_an_unknown_machine_token_is_refused(bench: Bench, method: str, to
     await bench.one()
     reply = await bench.call(method, f"/dispatch?machine={token}", body=b'{"title": "x"}' if method == "PUT" else b"")
     assert reply.status == 403
-    told = "this machine may not boot here: the token in its boot URL is none that the lab knows\n"
+    why = "the token in its boot URL is of another lab, an earlier session, or a boot long past"
+    told = f"this machine may not boot here: {why}\n"
     assert method == "HEAD" or reply.text == told
     assert not bench.lab.queue.machines
 

@@ -6,7 +6,9 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,35 @@ async def test_a_qemu_that_speaks_no_qmp_is_told_and_killed(tmp_path: Path) -> N
     with pytest.raises(MachineError, match="expected a JSON object from QEMU's control socket, got b'hello'"):
         async with running(command, NOBODY, tmp_path / "log"):
             pytest.fail("it did start")
+
+
+SPEAKER = f"""#!{sys.executable}
+import os, pathlib, sys
+[path] = [word.rpartition("path=")[2] for word in sys.argv if "id=serial" in word]
+line = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+try:
+    for _ in range(20_000):
+        os.write(line, b"x")
+finally:
+    pathlib.Path(sys.argv[0] + ".said").touch()
+"""
+
+
+@pytest.mark.anyio
+async def test_what_a_machine_shows_is_kept_while_this_computer_has_no_time_for_it(tmp_path: Path) -> None:
+    """QEMU writes a byte at a time, and drops what does not go out at once."""
+    command = [program(tmp_path, SPEAKER)]
+    shown: list[bytes] = []
+
+    def heard(data: bytes) -> None:
+        shown.append(data)
+        while not Path(f"{command[0]}.said").exists():
+            time.sleep(0.005)  # what else this process may have to do
+
+    with pytest.raises(MachineError, match=r"with status 0 "):
+        async with running(command, replace(NOBODY, heard=heard), tmp_path / "log"):
+            pytest.fail("it speaks no QMP")
+    assert len(b"".join(shown)) == 20_000
 
 
 SETPRIV = shutil.which("setpriv")

@@ -144,7 +144,9 @@ def test_what_one_boot_may_fill_is_bounded(tmp_path: Path) -> None:
     try:
         session = client.open(OpenSession(source="w", policy=Policy())).id
         [view] = client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
-        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=60) as machine:
+        agent = {"User-Agent": "UefiHttpBoot/1.0"}
+        wire = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(transport=wire, headers=agent, timeout=60) as machine:
             machine.get(f"{lab.url}/dispatch").raise_for_status()
             machine.post(f"{lab.url}/dispatch").raise_for_status()
             reader = Reader(client, lab, session)

@@ -60,7 +60,7 @@ class Ending:
         for notice in session.notices:
             self._display.noticed(notice)
         self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
-        self.facts += [plain_line(line, 400) for line in summary_lines(views, session)]
+        self.facts += [plain_line(line, 400) for line in summary_lines(views, session, self._display.runs())]
         self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
         client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again
 
@@ -85,11 +85,17 @@ def _not_off(view: SessionView) -> list[str]:
     return [machine.name for machine in view.machines if not machine.off]
 
 
-def summary_lines(views: Sequence[RunView], session: SessionView) -> list[str]:
-    """The summary section: flaky runs, issues, machines; empty when there is nothing to say."""
+def summary_lines(views: Sequence[RunView], session: SessionView, runs: Sequence[Run]) -> list[str]:
+    """The summary section: flaky runs, issues, machines; empty when there is nothing to say.
+
+    Args:
+        views: All runs of the session, without their reports.
+        session: How it stands.
+        runs: Its runs as the event stream told them, with their reports.
+    """
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
-    lines += [f"late report: {view.run.workload.name}: {late}" for view in views for late in late_reports(view.run)]
+    lines += [f"late report: {run.workload.name}: {late}" for run in runs for late in late_reports(run)]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
     lines += [f"refused: a report of {run.workload.name}: {told_refusal(told)}" for run, told in _refused(views)]
     for machine in session.machines:

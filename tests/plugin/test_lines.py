@@ -42,6 +42,7 @@ def pytest_runtest_setup(item):
         assert lab.getresponse().status == 417
         lab.close()
 """
+STRANGERS_TOO = "--dispatch-allow=127.0.0.0/8"
 REFUSED = "refused: 127.0.0.9 at [0-9:]{8}: 417, has no workload here that was downloading; .*boot\\?"
 
 
@@ -49,7 +50,7 @@ REFUSED = "refused: 127.0.0.9 at [0-9:]{8}: 417, has no workload here that was d
 def test_a_machine_that_is_refused_is_said_at_once_and_at_the_end(bench: Bench, args: list[str], at_once: int) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makeconftest(STRANGER)
-    result = bench.spawn(*args)
+    result = bench.spawn(*args, STRANGERS_TOO)
     result.assert_outcomes(passed=1)
     said, told = result.stdout.str().split("== dispatch ==")
     assert len(re.findall(f"(?m)^{REFUSED}$", said)) == at_once
@@ -65,7 +66,7 @@ def pytest_dispatch_event(run, event):
         _thread.interrupt_main()
 """
     bench.pytester.makeconftest(STRANGER + interrupt)
-    result = bench.spawn(machines="--dispatch-machine=sim:1?pace=0.1")
+    result = bench.spawn(STRANGERS_TOO, machines="--dispatch-machine=sim:1?pace=0.1")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert re.search(f"(?m)^{REFUSED}", result.stdout.str().split("== dispatch ==")[1])
 

@@ -1,8 +1,9 @@
-"""One QEMU process from its start to its end, linked to us by socket pairs: no ports, no paths, nothing to clean up."""
+"""One QEMU process from its start to its end, linked to us by socket pairs and a pipe: no ports, nothing to clean."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import shlex
@@ -25,7 +26,8 @@ from pytest_dispatch.machines.qmp import LinkError, Qmp
 T = TypeVar("T")
 
 CLOSE = 1.0  # seconds in which a killed QEMU's links end
-_LINKS = (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)  # control, serial, wire
+_LINKS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)  # control, wire
+_SERIAL = 1 << 20  # bytes of the serial line that may wait for us, as far as the system allows
 _MOVED = ("completed", "failed", "cancelled")
 _MOMENT = 0.002  # seconds
 _FRAME = 65536  # bytes that an Ethernet frame on the wire may have
@@ -198,14 +200,14 @@ class Emulator:
         """Take our wire off the guest's network, so that its downloads do not come by here too."""
         await self._qmp.execute("set_link", name="port1", up=False)
 
-    async def link(self, control: socket.socket, serial: socket.socket) -> None:
+    async def link(self, control: socket.socket, serial: BinaryIO) -> None:
         """Take up the links.
 
         Raises:
             MachineError: QEMU ended at once; says what it said.
         """
         self._loop.add_reader(self._wire, self._read_wire)
-        await self._loop.create_unix_connection(lambda: self._serial, sock=serial)
+        await self._loop.connect_read_pipe(lambda: self._serial, serial)
         await self._loop.create_unix_connection(lambda: self._qmp, sock=control)
         events = {"capability": "events", "state": True}
         try:
@@ -298,16 +300,30 @@ async def running(command: Sequence[str], listener: Listener, log: Path) -> Asyn
             ours.setblocking(False)
             sockets.enter_context(ours)
             sockets.enter_context(theirs)
-        process = await _spawn(command, [theirs.fileno() for _, theirs in pairs], log)
+        serial, spoken = (sockets.enter_context(end) for end in _serial_line())
+        process = await _spawn(command, [*(theirs.fileno() for _, theirs in pairs), spoken.fileno()], log)
         for _, theirs in pairs:
             theirs.close()
-        (control, _), (serial, _), (wire, _) = pairs
+        spoken.close()
+        (control, _), (wire, _) = pairs
         emulator = Emulator(process, wire, listener, log)
         try:
             await emulator.link(control, serial)
             yield emulator
         finally:
             await _to_its_end(emulator.close())
+
+
+def _serial_line() -> tuple[BinaryIO, BinaryIO]:
+    """Our end of the serial line, and QEMU's.
+
+    A pipe: QEMU writes byte by byte, and drops what there is no room for. A socket is full after fewer than 300 of
+    these, which a busy computer does not read in time; a pipe joins them.
+    """
+    ours, theirs = os.pipe()
+    with suppress(OSError, AttributeError):  # not on Linux, or this user has enough pipes: 64 KiB have to do
+        fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _SERIAL)
+    return os.fdopen(ours, "rb", 0), os.fdopen(theirs, "wb", 0)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
@@ -321,10 +337,10 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _spawn(command: Sequence[str], links: list[int], log: Path) -> asyncio.subprocess.Process:
-    control, serial, wire = links
+    control, wire, serial = links
     arguments = (
         *("-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"),
-        *("-chardev", f"socket,id=serial,fd={serial}", "-serial", "chardev:serial"),
+        *("-chardev", f"file,id=serial,path=/dev/fd/{serial}", "-serial", "chardev:serial"),
         *("-netdev", f"socket,id=wire,fd={wire}"),
         *command[1:],
     )

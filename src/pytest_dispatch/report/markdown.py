@@ -48,7 +48,9 @@ def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list
     said = [(a, report) for a in run.attempts for report in a.reports if not report.late]
     if not said:
         outcome = run.outcome or Outcome.ERROR
-        silent = Report(title=f"{run.workload.name} {_HEADLINE[outcome]}", body=_sentence(run.reason))
+        why = _sentence(run.reason)  # may quote the workload, whose HTML is no part of a sentence of the lab's
+        title = f"{run.workload.name} {_HEADLINE[outcome]}"
+        silent = Report(title=title, body=why if raw else why.replace("<", "&lt;"))
         said = [(run.attempt, silent)]
     if len(said) > ISSUES:
         said[ISSUES - 1 :] = [(run.attempt, _listed(run, [report for _, report in said[ISSUES - 1 :]]))]
