@@ -21,7 +21,10 @@ from fetching import (
     sha256,
     swap,
 )
+from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Kind, Workload
+from pytest_dispatch.filestamp import open_file
+from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.sources.shelf import NOTED
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +72,29 @@ async def test_what_has_become_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.efi")
     wanted = Workload(name="w.efi", kind=Kind.EFI, location=str(tmp_path / "w.efi"), size=2)
     assert await complaint(tmp_path, wanted) == f"w.efi: expected a file, it is none: {wanted.location}"
+
+
+@pytest.mark.parametrize("name", ["a.efi", "images/a.efi"])
+async def test_what_has_become_a_link_since_it_was_listed_is_not_followed(tmp_path: Path, name: str) -> None:
+    """Whoever may write into the folder could have a file of this computer handed out that is as long."""
+    link = (tmp_path / "lab" / name).parent
+    for folder, content in ((link, b"MZ one"), (tmp_path / "outside", b"secret")):
+        folder.mkdir(parents=True)
+        (folder / "a.efi").write_bytes(content)
+    (tmp_path / "lab" / "dispatch.toml").write_text(f"[[workload]]\nname = '{name}'\n")
+    [wanted] = list_folder(tmp_path / "lab", "lab").workloads
+    async with aclosing(cache_in(tmp_path)) as cache:
+        await cache.fetch(wanted)
+        (link / "a.efi").unlink()
+        if name == "a.efi":
+            (link / "a.efi").symlink_to(tmp_path / "outside" / "a.efi")
+        else:
+            link.rmdir()
+            link.symlink_to(tmp_path / "outside")
+        with pytest.raises(FetchError, match="expected a file, a link has taken its place"):
+            await cache.fetch(wanted)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_file(tmp_path / "lab" / "a.efi" if name == "a.efi" else link)
 
 
 async def test_a_small_file_is_read_by_each_session(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_the_nested_example_of_the_ktap_specification() -> None:
     ("line", "expected"),
     [
         ("ok", ("test 1", "passed")),
-        ("ok 7", ("test 7", "passed")),
+        ("ok 1", ("test 1", "passed")),
         ("not ok", ("test 1", "failed")),
         ("ok 1 name", ("name", "passed")),
         ("ok - name", ("name", "passed")),
@@ -260,7 +260,7 @@ def test_a_result_line(line: str, expected: tuple[str, str]) -> None:
     assert told(parse_tap(f"TAP version 14\n{line}\n1..1\n"))[0] == expected
 
 
-@pytest.mark.parametrize("line", ["okay", "ok, then", "not okay", "not  ok 1", "1..", "1..x", "TAP version x"])
+@pytest.mark.parametrize("line", ["okay", "ok, then", "not okay", "Not ok", "1..", "1..x", "TAP version x"])
 def test_what_only_looks_like_tap(line: str) -> None:
     assert told(parse_tap(f"{line}\n1..0 # SKIP no device\n")) == [("1..0", "skipped")]
 
@@ -557,6 +557,10 @@ def test_a_doctype_in_a_message_is_no_declaration() -> None:
         "<?xml version='1.0'?><!-- <testsuite> -->\n<plist>",
         "<?xml version='1.0'?> is how it begins.",
         "<!-- <testsuite> -->",
+        "All is well.\n<!-- this is hidden -->",
+        "- <testsuite>\n- <testcase>\n",
+        "1. not ok 1 is what a failure says\n",
+        "OK\nNot OK to proceed\n",
     ],
 )
 def test_a_body_is_not_read_as_results_lightly(body: str) -> None:
@@ -573,10 +577,42 @@ def test_a_body_is_not_read_as_results_lightly(body: str) -> None:
         "    TAP version 13\n    1..1\n    not ok 1 - a\n",
         "\ufeff<testsuite><testcase name='a'><error/></testcase></testsuite>",
         "\n <?xml version='1.0'?>\n<testsuite><testcase name='a'><error/></testcase></testsuite>",
+        "It crashed.\nnot ok 1 - a\n1..1\n",
+        "It ran.\nnot ok - a\n1..1\n",
+        "It ran.\n  1..1\n  not ok 1 a\n",
+        "[    1.000000] 1..1\n[    1.000001] not ok 1 a\n",
+        "10%\r99%\r1..1\rnot ok 1 - a\r",
+        "\0KTAP version 1\n1..1\n\u200bnot ok 1 a\n",
+        "\x1b[0mTAP version 13\n1..1\n\x1b[31mnot\x1b[0m ok 1 - a\n",
+        "tap version 13\n1..1\nnot ok 1 - a\n",
+        "TAP version 13\n1..1\nnot ok 1 a\n".encode("utf-16-le").decode("latin-1"),
+        "<testsuite><testcase name='a'><error/></testcase></testsuite>".encode("utf-16").decode("utf-8", "replace"),
+        "10%\r\x1b[1m<testsuite><testcase name='a'><error/></testcase></testsuite>\x1b[0m",
+        "<!-- written by x --><testsuite><testcase name='a'><error/></testcase></testsuite>",
+        "<?xml-stylesheet href='x'?><testsuite><testcase name='a'><error/></testcase></testsuite>",
+        "<j:testsuite xmlns:j='u'><j:testcase name='a'><j:error/></j:testcase></j:testsuite>",
+        "[    1.000000] <testsuite>\n[    1.000001] <testcase name='a'><error/></testcase>\n[    1.2] </testsuite>",
+        "vm-1 | <testsuite>\nvm-1 | <testcase name='a'><error/></testcase>\nvm-1 | </testsuite>\n",
+        "Jan 02 12:00:00 host t[1]: <testsuite><testcase name='a'><error/></testcase></testsuite>\n",
     ],
 )
 def test_results_in_a_body_are_found(body: str) -> None:
     assert told(cases_in_body(body)) == [("a", "failed")]
+
+
+def test_several_documents_in_a_body_are_all_read() -> None:
+    good = "<testsuite><testcase name='a'/></testsuite>"
+    bad = "<testsuite><testcase name='b'><error/></testcase></testsuite>"
+    both = [("a", "passed"), ("b", "failed")]
+    assert told(cases_in_body(f"<testsuites>{good}</testsuites>\n{bad}")) == both
+    behind = "TAP version 13\n1..1\nnot ok 1 c"
+    assert told(cases_in_body(f"<testsuites>{good}</testsuites>\nand\n{bad}\n{behind}")) == [*both, ("c", "failed")]
+    assert told(cases_in_body(f"{good}\n{bad}")) == [("JUnit", "failed")], "where the first ends cannot be told"
+    for cut in ("<testsuites><testsuite><testcase name='b'", "<testsuites>", "<?xml version='1.0'?>"):
+        cases = cases_in_body(f"<testsuites>{good}</testsuites>\nonce more\n{cut}")
+        assert told(cases) == [("a", "passed"), ("JUnit", "failed")]
+    many = "".join(f"<a{n}:testsuite xmlns:a{n}='u'><testcase name='a'/></a{n}:testsuite>\n" for n in range(150))
+    assert [case.outcome for case in cases_in_body(many)] == [PASSED] * 100 + [FAILED]
 
 
 def test_a_reports_results_go_before_its_body() -> None:
@@ -701,6 +737,9 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "braces that stay open": lambda n: "ok 1 - x {\n    ok 1 {\n" * n,
     "plans": lambda n: "1..1\n" * n,
     "prefixes": lambda n: "".join(f"{'a:' * (at % 90)} TAP version 13\n" for at in range(n)),
+    "numbers": lambda n: "".join(f"ok {at}\n" for at in range(n)),
+    "documents of JUnit": lambda n: "".join(f"<a{at}:testsuite></a{at}:testsuite>\n" for at in range(n)),
+    "beginnings of XML": lambda n: "<?xml-\n<!--\n" * n,
     "the log": lambda n: "[    1.000000] [    1.000000] ok\n" * n,
 }
 
@@ -731,6 +770,16 @@ def test_twice_the_text_takes_twice_the_work(kind: str) -> None:
         "<!--" * 1_000_000,
         "# \n" * 1_000_000,
         "a: TAP version 13\n" + " " * 4_000_000,
+        "a: <testsuite \n" + " " * 4_000_000,
+        "a: <testsuite " * 300_000,
+        "\r" * 4_000_000,
+        "not" + " " * 4_000_000 + "ok 1",
+        "a9999: <?xml \n" * 300_000,
+        "<?xml-\n" * 500_000,
+        "<!--\n" * 800_000,
+        "<!-- -->" * 500_000,
+        "<!DOCTYPE\n" * 400_000,
+        "<!-- --><a:" * 400_000,
     ],
     ids=lambda text: text[:12],
 )

@@ -549,6 +549,8 @@ OF_BROWSERS = [
     ("Accept-Language", "de,en;q=0.5"),
     ("User-Agent", CHROME),
     ("User-Agent", "Mozilla/4.0 (compatible; MSIE 6.0)"),
+    ("User-Agent", "AppleCoreMedia/1.0.0.20E247 (Macintosh; U; Intel Mac OS X 13_3; en_us)"),  # what <video> sends
+    ("User-Agent", "stagefright/1.2 (Linux;Android 4.4.2)"),
     ("User-Agent", "Mozilla/5.0 (compatible; Nmap Scripting Engine; https://nmap.org/book/nse.html)"),
     ("User-Agent", "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)"),
     ("User-Agent", "Opera/9.80 (X11; Linux x86_64) Presto/2.12.388 Version/12.16"),

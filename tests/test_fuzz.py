@@ -616,11 +616,18 @@ def test_any_proxy_is_used_or_refused() -> None:
     fuzz("proxies", 300, check, schemes, TEXT | st.sampled_from(["/", "@", "#", "?", ":1", "%", "[", "]"]), TEXT)
 
 
+#: Dates as HTTP has them, of any year and zone.
+DATES = st.tuples(st.integers(1, 40), st.integers(0), st.integers(0)).map(
+    lambda parts: f"Mon, {parts[0]} Jan {parts[1]} 00:00:00 +{parts[2]}"
+)
+
+
 def test_any_answer_of_github_is_one_or_is_none() -> None:
     """Whatever it says and wherever its links lead, there is one line about it."""
 
-    def check(answer: object, link: str) -> None:
-        github.fail_next("GET *", status=200, data=answer, headers={"Link": link})
+    def check(answer: object, link: str, status: int, date: str) -> None:
+        limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1", "Date": date}
+        github.fail_next("GET *", status=status, data=answer, headers={"Link": link, **limit})
         told = ""
         with GitHubApi(github.url, None) as api:
             try:
@@ -634,9 +641,8 @@ def test_any_answer_of_github_is_one_or_is_none() -> None:
     links = st.tuples(lines, lines).map(lambda pair: f'<{pair[0]}>; rel="next"; {pair[1]}')
     rows = st.lists(st.dictionaries(TEXT, st.integers() | TEXT, max_size=2), max_size=2)
     with FakeGitHub() as github:
-        fuzz(
-            "GitHub's answers", 100, check, rows | rows.map(lambda rows: rows[:1]) | TEXT | st.integers(), links | lines
-        )
+        data, statuses = rows | rows.map(lambda rows: rows[:1]) | TEXT | st.integers(), st.sampled_from([200, 403, 422])
+        fuzz("GitHub's answers", 100, check, data, links | lines, statuses, DATES | lines)
 
 
 def test_any_text_can_be_shown() -> None:

@@ -94,6 +94,10 @@ def test_reasons_in_a_few_words(cause: Exception, words: str) -> None:
             91.0,
         ),
         (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1", "date": "no date"}, "", 1.0),
+        *(
+            (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1", "date": date}, "", 1.0)
+            for date in (f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}")
+        ),
         (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}, "", 1.0),
         (403, {"x-ratelimit-remaining": "7", "x-ratelimit-reset": "1"}, "", None),
     ],

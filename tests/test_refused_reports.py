@@ -138,6 +138,30 @@ async def test_what_breaks_off_for_good_is_no_pass(bench: Bench) -> None:
     assert told.reason.startswith("its report was refused: expected a whole request: ")
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"zz\r\n",
+        b"-5\r\nhello\r\n",
+        b"5\r\nhelloXX",
+        b"5\nhello\n",
+        b"f" * 20 + b"\r\n",
+        b"0\r\nA\0: b\r\n\r\n",
+        b"0\r\n" + b"A: b\r\n" * 10_000,
+    ],
+)
+async def test_a_body_that_is_broken_in_the_middle_is_refused_at_once(bench: Bench, rest: bytes) -> None:
+    run = await bench.booted(policy=ONCE)
+    wire = await bench.wire()
+    await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Transfer-Encoding: chunked\r\n\r\n5\r\n{{ 'x'\r\n")
+    await until(lambda: bench.server.connections.in_use)
+    await wire.send(rest)
+    reply = await wire.reply()
+    assert (reply.status, reply.text.partition(": ")[0]) == (400, "expected a whole request")
+    assert bench.attempt(run).refused[0].begins.startswith("{ 'x'")
+    assert (await ended(bench, run)).outcome is Outcome.FAILED
+
+
 async def test_the_deadline_and_the_fault_that_end_the_run(bench: Bench) -> None:
     late = await bench.booted(policy=ONCE)
     why = await refused(bench)

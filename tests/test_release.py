@@ -118,6 +118,17 @@ def test_an_asset_that_is_still_being_uploaded_is_left_out(github: FakeGitHub) -
     assert listing.left_out == (("disk.iso", why),)
 
 
+def test_a_state_of_any_length_is_told_in_a_few_words(github: FakeGitHub) -> None:
+    publish(github)
+    asset = {"id": 1, "name": "a.efi", "size": 1, "content_type": EFI}
+    states = ["uploaded", "\u202eo" + "x" * 10_000]
+    assets = [{**asset, "name": f"{at}.efi", "state": state} for at, state in enumerate(states)]
+    github.fail_next("GET */assets", status=200, data=assets)
+    [(_, told)] = list_release(REPO, None, None, github.url).left_out
+    assert told.isprintable()
+    assert len(told) < 200
+
+
 def test_an_asset_that_is_named_as_a_workload_and_has_another_type_is_told(github: FakeGitHub) -> None:
     other = "application/octet-stream"
     assets = {"a.efi": (EFI, b"MZ"), "odd": (ISO, b"MZ"), "d.IMG": (other, b"?"), "b.iso": ("", b"?")}

@@ -44,12 +44,12 @@ UNKNOWN = FileStamp(-1, -1, -1, -1)
 
 
 def open_file(path: Path) -> int:
-    """Open a file for reading, and return its descriptor. What has become a pipe is refused, not waited for.
+    """Open a file for reading, and return its descriptor. What has become a link or a pipe is refused, not waited for.
 
     Raises:
         OSError: It cannot be read, or is no regular file.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "expected a file, it is none", str(path))

@@ -139,5 +139,5 @@ def _server_time(headers: Mapping[str, str]) -> float:
     """Epoch seconds by the server's clock, which is the one that counts for its limits."""
     try:
         return parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):  # the last of a year, or a zone, of twenty digits
         return datetime.now(UTC).timestamp()

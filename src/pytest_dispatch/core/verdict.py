@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from pytest_dispatch.core.model import WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
-from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.plain import plain, plain_line
 
 NAMED = 3  # cases that a summary names
 WHY = 400  # characters of the reason for which a report was refused
@@ -110,6 +110,10 @@ def _about_cases(cases: tuple[Case, ...]) -> str:
 
 
 def _labels_among(report: Report, wanted: tuple[str, ...]) -> list[str]:
-    """The report's labels that are among these, in whatever case."""
-    known = {label.casefold() for label in wanted}
-    return [label for label in report.labels if label.casefold() in known]
+    """The report's labels that are among these, in whatever case, and whatever white space is around them."""
+    known = {_label(label) for label in wanted}
+    return [label for label in report.labels if _label(label) in known]
+
+
+def _label(text: str) -> str:
+    return " ".join(plain(text).split()).casefold()

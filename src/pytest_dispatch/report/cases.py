@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import islice
 
 from pytest_dispatch.core.model import Case, Outcome
+from pytest_dispatch.report.console_text import console_text
 from pytest_dispatch.report.junit_results import CasesError, parse_junit
 from pytest_dispatch.report.tap import read_tap
-from pytest_dispatch.report.tap_lines import LOG_PREFIX, stands_in_log
+from pytest_dispatch.report.tap_lines import without_prefixes
 
-_XML = re.compile(r"^[ \t\ufeff]*(?:<\?xml(?=[\s?])|(?=<testsuites?(?:[\s/>]|\Z)))", re.MULTILINE)
+_ASIDE = r"(?:<!--(?:(?!-->)[^\n])*+-->|<\?xml-[^\n>]*+>|<!DOCTYPE[^\n>\[]*+(?:\[[^\n\]]*+\])?>)[ \t]*+"
+_XML = re.compile(
+    rf"^[ \t]*+(?:(?P<declared><\?xml(?=[\s?]))|(?:{_ASIDE})*+(?=<(?:[\w.-]++:)?testsuites?(?:[\s/>]|\Z)))",
+    re.MULTILINE,
+)
+_BEGUN = re.compile(r"<\?xml(?=[\s?])|<testsuites?(?=[\s/>])")
 _PROLOG = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*+(?:\[.*?\]\s*+)?>)*+", re.DOTALL)
 _ROOT = re.compile(r"<((?:[^\s/><:]*+:)?testsuites?)(?=[\s/>]|\Z)")
 _CUT = re.compile(r"\Z|<[?!]|<t?e?s?t?s?u?i?t?e?s?\Z")
-_LOGGED = re.compile(r"<\?xml(?=[\s?])|<testsuites?(?=[\s/>]|\Z)")
-_LOGGED_MOST = 500  # places at which it is looked for what a log puts there
 _BEGINNINGS = ("<?xml", "<testsuites")
+_DOCUMENTS = 100  # of JUnit in one body; in more, the rest is read as one
 
 
 def find_cases(
@@ -41,10 +45,8 @@ def cases_in_body(text: str) -> tuple[Case, ...]:
     like; where the body begins with a plan or the first result of TAP; and where it has results that no prose has. All
     that also behind what a log puts before each line. Anything else is a body without cases.
     """
-    junit, rest = _junit_within(text)
-    if junit is None:
-        junit, _ = _junit_within(_without_log(text))
-    found = () if junit is None else _read("JUnit", parse_junit, junit)
+    documents, rest = _junit_within(without_prefixes(console_text(text), _BEGUN))
+    found = tuple(case for junit in documents for case in _read("JUnit", parse_junit, junit))
     return found + (read_tap(rest, whole=False) or ())
 
 
@@ -72,33 +74,38 @@ def _read(what: str, parse: Callable[[str], tuple[Case, ...]], text: str) -> tup
         return (Case(name=what, outcome=Outcome.FAILED, message=f"unreadable: {error}"),)
 
 
-def _junit_within(text: str) -> tuple[str | None, str]:
-    """JUnit XML as it stands in a text, if there is some, and what of the text is none.
+def _junit_within(text: str) -> tuple[list[str], str]:
+    """The documents of JUnit XML as they stand in a text, and what of the text is none.
 
     What is cut off before its root can be told from another XML's may be JUnit, and is taken for it.
     """
-    whole = text.strip("\ufeff \t\r\n")
+    whole = text.strip()
     if whole and any(beginning.startswith(whole) for beginning in _BEGINNINGS):
-        return whole, ""
+        return [whole], ""
+    documents: list[str] = []
+    rest: list[str] = []
     at = 0
+    while span := _document(text, at):
+        start, stop = span if len(documents) < _DOCUMENTS else (span[0], len(text))
+        lines = "\n" * text.count("\n", 0, start)  # so that a line has its number
+        documents.append(lines + text[start:stop])
+        rest.append(text[at:start])
+        at = stop
+    return documents, "".join([*rest, text[at:]])
+
+
+def _document(text: str, at: int) -> tuple[int, int] | None:
+    """Where the next document begins and ends."""
     while found := _XML.search(text, at):
-        begin = _end(_PROLOG, text, found.end() - len(found[0].lstrip("\ufeff \t")))
-        at = max(begin, found.end() + 1)
+        start = found.end() - len(found[0].lstrip(" \t"))
+        begin = _end(_PROLOG, text, start)
         root = _ROOT.match(text, begin)
-        if root or _CUT.match(text, begin):
-            stop = _end_of(text, root) if root else len(text)
-            lines = "\n" * text.count("\n", 0, found.start())  # so that a line has its number
-            return lines + text[found.start() : stop], text[: found.start()] + text[stop:]
-    return None, text
-
-
-def _without_log(text: str) -> str:
-    """The text without what a log puts before each line, if it does so before JUnit XML; else nothing."""
-    shapes: list[str] = []
-    for found in islice(_LOGGED.finditer(text), _LOGGED_MOST):
-        if stands_in_log(text, found, shapes):
-            return re.sub("|".join(f"^(?:{shape})" for shape in (*shapes, LOG_PREFIX)), "", text, flags=re.MULTILINE)
-    return ""
+        if root:
+            return start, _end_of(text, root)
+        if found["declared"] and _CUT.match(text, begin):
+            return start, len(text)
+        at = max(begin, found.end() + 1)
+    return None
 
 
 def _end(pattern: re.Pattern[str], text: str, start: int) -> int:

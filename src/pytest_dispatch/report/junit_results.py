@@ -32,6 +32,10 @@ _OUTCOMES = {
     "ignored": Outcome.SKIPPED,
     "disabled": Outcome.SKIPPED,
 }
+_BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
+#: Attributes by which test runners state an outcome, and headers of suites count bad ones.
+_STATES = ("status", "result", "outcome", "state", "success", "passed")
+_BAD_COUNTS = ("failures", "failure", "failed", "errors", "error")
 _TEXTS = ("system-out", "system-err", "properties")
 #: What CTest says of a test that it could not run, and counts as failed, in spite of its `<skipped>`.
 _NOT_RUN = "Unable to find executable"
@@ -105,7 +109,7 @@ class _Guard:
     def _start(self, name: str, _: object) -> None:
         self._depth += 1
         self._elements += 1
-        self._cases += name.rpartition("}")[2] == "testcase"
+        self._cases += name.rpartition("}")[2].lower() == "testcase"
         if self._depth > _DEPTH or self._elements > _MOST_ELEMENTS:
             raise CasesError(
                 f"expected JUnit XML with at most {_MOST_ELEMENTS} elements, {_DEPTH} within each other, got more"
@@ -151,11 +155,14 @@ class _Reader:
         """What the header counts above what the cases show; nothing where a failure is shown, which decides."""
         if shown[Outcome.FAILED]:
             return ""
-        bounds = {"failures": 0, "errors": 0}
+        header = {name.lower(): value for name, value in suite.attrib.items()}
+        bounds = dict.fromkeys(_BAD_COUNTS, 0)
         if self._counts_tests:
             skipped = shown[Outcome.SKIPPED]
             bounds |= {"tests": shown.total(), "skipped": skipped, "disabled": skipped}
-        counted = {what: _count(suite.get(what, "")) for what in bounds}
+        counted = {what: _count(header.get(what, "")) for what in bounds}
+        if not any(counted[what] for what in _BAD_COUNTS) and _BAD.intersection(_stated(suite)):
+            return "its header says that it failed, and none of its cases did"
         return ", ".join(
             f"its header counts {counted[what]} {what}, its cases show {most}"
             for what, most in bounds.items()
@@ -173,15 +180,16 @@ def _title(suite: ET.Element) -> str:
 
 
 def _tag(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2]
+    return element.tag.rpartition("}")[2].lower()
 
 
 def _case(found: ET.Element) -> Case:
     results = list(_results(found))
     said = [_OUTCOMES[_tag(result)] for result in results]
-    said += [outcome for word in (found.get("status"), found.get("result")) if word and (outcome := outcome_of(word))]
+    said += _stated(found)
+    said += [outcome for each in _within(found) for outcome in _stated(each) if outcome in _BAD]
     outcome = Outcome.PASSED
-    if Outcome.FAILED in said or Outcome.ERROR in said:
+    if _BAD.intersection(said):
         outcome = Outcome.FAILED
     elif Outcome.SKIPPED in said:
         outcome = Outcome.SKIPPED
@@ -197,12 +205,27 @@ def _case(found: ET.Element) -> Case:
 
 def _results(element: ET.Element) -> Iterator[ET.Element]:
     """What tells a test's outcome, also where it stands in a step of the test."""
+    return (each for each in _within(element) if _tag(each) in _OUTCOMES)
+
+
+def _within(element: ET.Element) -> Iterator[ET.Element]:
+    """The elements within it that may tell outcomes."""
     for child in element:
-        tag = _tag(child)
-        if tag in _OUTCOMES:
+        if _tag(child) not in _TEXTS:
             yield child
-        elif tag not in _TEXTS:
-            yield from _results(child)
+        if _tag(child) not in (*_TEXTS, *_OUTCOMES):
+            yield from _within(child)
+
+
+def _stated(element: ET.Element) -> Iterator[Outcome]:
+    """The outcomes that its attributes state; of several words, such as `FAILED (3)`, the first counts if it is bad."""
+    for name, words in element.attrib.items():
+        if name.lower() not in _STATES:
+            continue
+        outcome = outcome_of(words)
+        first = outcome_of((re.findall("[a-z]+", words.lower()) or [""])[0])
+        if outcome or first in _BAD:
+            yield outcome or Outcome.FAILED
 
 
 def _said(result: ET.Element) -> Iterator[str]:
@@ -216,8 +239,8 @@ def _said(result: ET.Element) -> Iterator[str]:
 
 def _count(text: str) -> int:
     """A number of a header; some writers have none there, and some put other things."""
-    digits = text.strip().replace(",", "")
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else 0
+    found = re.fullmatch(r"\+?(\d+)(?:\.0*)?", text.strip().replace(",", ""))
+    return int(found[1][:18]) if found else 0
 
 
 def _duration(text: str) -> float:

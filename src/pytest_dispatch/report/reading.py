@@ -1,7 +1,8 @@
 """Reads the body of a PUT: JSON in whatever state it arrives, as a report with its cases.
 
 What can be read is read: a byte-order mark, UTF-16, a NUL at the end, raw control characters and halves of characters
-in strings, NaN for a number. What cannot is refused with the field, or with the line, the column and what stands there.
+in strings, NaN for a number. What cannot, or says two things, is refused with the field, or with the line, the column
+and what stands there.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Reported(msgspec.Struct, kw_only=True):
     cases: Annotated[list[ReportedCase], msgspec.Meta(max_length=MOST_CASES)] | None = None
     junit: str | None = None
     tap: str | None = None
+
+
+#: Fields and, within `cases`, fields of a case; and what a writer of JSON may have made of their names.
+_MEANT = {name.casefold(): name for name in (*ReportedCase.__struct_fields__, *Reported.__struct_fields__)}
 
 
 def read_report(data: bytes, *, unread: str = "") -> Report:
@@ -111,21 +116,47 @@ def _said(text: str) -> Reported:
         RecursionError: It is nested too deep.
     """
     try:
-        return decode(text, Reported)
+        reported = decode(text, Reported)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        pass
+        reported = None
     try:
-        said = json.loads(text, strict=False, parse_constant=lambda _: None)
-        return decode(_whole(json.dumps(said, ensure_ascii=False, allow_nan=False)), Reported)
+        said = _parsed(text)
+        return reported or decode(_whole(json.dumps(said, ensure_ascii=False, allow_nan=False)), Reported)
     except json.JSONDecodeError as error:
         what = "it breaks off" if error.pos >= len(text) else error.msg
         raise ValueError(f"expected a report as JSON: {what}: {place(text, error.lineno, error.colno)}") from error
     except msgspec.DecodeError:
         raise
-    except ValueError as error:  # a number that has no end
+    except ValueError as error:  # also of a number that has no end
         raise ValueError(f"expected a report: {error}") from error
+
+
+def _parsed(text: str) -> object:
+    """JSON that may be not quite so; a constant that JSON has no word for, as NaN, is no time at all.
+
+    Raises:
+        ValueError: A field stands there twice, and says two things, or it has a name that only looks like a field's.
+    """
+    said = json.loads(text, strict=False, parse_constant=lambda _: 0.0, object_pairs_hook=_once)
+    cases = said.get("cases") if isinstance(said, dict) else None
+    for each in (said, *(cases if isinstance(cases, list) else ())):
+        for name in each if isinstance(each, dict) else ():
+            meant = _MEANT.get(name.casefold(), name)
+            if meant != name:
+                raise ValueError(f"expected the field {meant!r}, got {name[:40]!r}")
+    return said
+
+
+def _once(fields: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, in which the last one of two fields would hold, as elsewhere it is the first."""
+    said = dict(fields)
+    if len(said) < len(fields):
+        for name, value in fields:
+            if said[name] != value:
+                raise ValueError(f"the field {name[:40]!r} stands there twice, and says two things")
+    return said
 
 
 def _outcome(said: Reported | ReportedCase, where: str) -> Outcome | None:

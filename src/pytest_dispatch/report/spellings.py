@@ -8,7 +8,7 @@ from pytest_dispatch.core.model import Outcome
 _SPELLINGS = {
     Outcome.PASSED: ("pass", "passed", "passing", "ok", "success", "successful", "succeeded", "true"),
     Outcome.FAILED: (
-        *("fail", "failed", "failing", "failure", "not ok", "ko", "false", "broken", "unsuccessful"),
+        *("fail", "failed", "failing", "failure", "not ok", "ko", "false", "broken", "unsuccessful", "regression"),
         *("crash", "crashed", "timeout", "timed out", "abort", "aborted", "incomplete", "killed"),
     ),
     Outcome.ERROR: ("error", "errored"),

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from pytest_dispatch.core.model import Case, Outcome
-from pytest_dispatch.core.plain import plain
+from pytest_dispatch.report.console_text import console_text
 from pytest_dispatch.report.tap_levels import Block, Point, Subtest
 from pytest_dispatch.report.tap_lines import (
     BAIL,
@@ -49,8 +49,7 @@ def read_tap(text: str, *, whole: bool = True) -> tuple[Case, ...] | None:
     Returns:
         The cases; None if there is no version, no result, no plan and no bail-out, so that it is no TAP.
     """
-    text = plain(text) if "\x1b" in text else text
-    text = text.replace("\ufeff", "")
+    text = console_text(text)
     start, prefix = find_tap(text)
     if start is None and not whole:
         return None
@@ -61,7 +60,7 @@ def read_tap(text: str, *, whole: bool = True) -> tuple[Case, ...] | None:
         if reader.done:
             break
         at = match.start()
-        reader.read(text[at : min(match.end(), at + LINE)].strip("\r").rstrip())
+        reader.read(text[at : min(match.end(), at + LINE)].rstrip())
     reader.finish()
     return tuple(point.case() for point in reader.points) if reader.found else None
 
@@ -214,8 +213,7 @@ class _Reader:
             return False  # an indented sentence that begins with "ok"
         level = self._level(line, opens=opens)
         self._settle(level)
-        level.ran += 1
-        level.numbers.add(int(match[2] or level.ran))
+        level.count(match[2])
         level.announced = ""
         result = Result.of(match, level.ran)
         remarks = [result.remark, *(self._before if result.outcome is Outcome.FAILED else ())]

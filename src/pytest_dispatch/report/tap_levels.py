@@ -23,7 +23,8 @@ class Subtest:
     planned: int | None = None
     skipped: str | None = None  # why nothing was planned; None if that was not to be so
     ran: int = 0
-    numbers: set[int] = field(default_factory=set)  # of the tests that ran
+    numbers: set[int] = field(default_factory=set)  # of the results that tell theirs
+    twice: int | None = None  # the first of them that came again
     held: Point | None = None  # its last result, while it is not known whether a subtest follows in braces
     first: int = 0  # place of its first point
     hashed: bool = False  # its lines stand behind `# ` of the level around it
@@ -33,6 +34,13 @@ class Subtest:
     def begun(self) -> bool:
         """Whether there was a result or a plan."""
         return self.ran > 0 or self.planned is not None
+
+    def count(self, number: str | None) -> None:
+        """A result came, with this number if it told any."""
+        self.ran += 1
+        if number is not None and self.twice is None:
+            self.twice = int(number) if int(number) in self.numbers else None
+            self.numbers.add(int(number))
 
     @property
     def full_name(self) -> str:
@@ -57,10 +65,16 @@ class Subtest:
             return f"{ran} of {planned} planned tests ran"
         if ran > planned:
             return f"{ran} tests ran, and {planned} were planned"
-        missing = planned - len(self.numbers & set(range(1, planned + 1)))
-        if missing:
-            return f"{missing} of {planned} planned tests did not run, others ran twice or were not planned"
-        return "a subtest ran whose own result is missing" if any(one.ran for one in self.closed) else ""
+        return self._wrong_number(planned) or (
+            "a subtest ran whose own result is missing" if any(one.ran for one in self.closed) else ""
+        )
+
+    def _wrong_number(self, planned: int) -> str:
+        """Where as many results came as were planned: what shows that one of them stands in another's place."""
+        if self.twice is not None:
+            return f"two results are of test {self.twice}"
+        strays = [number for number in self.numbers if not 0 < number <= planned]
+        return f"a result is of test {strays[0]}, and {planned} were planned" if strays else ""
 
 
 @dataclass(slots=True, eq=False)

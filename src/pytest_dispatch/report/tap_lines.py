@@ -14,10 +14,11 @@ _NAME = 200  # characters of a test's own name
 #: `<6>[   12.345678] `, with or without level and caller: how a line of the kernel's log begins.
 LOG_PREFIX = r"(?:<[0-9]{1,3}>)?\[[ ]{0,8}[0-9]{1,9}\.[0-9]{1,9}\](?:\[[ ]{0,8}[TC][0-9]{1,9}\])? ?"
 
-VERSION = re.compile(r"K?TAP version [0-9]{1,3}")
+VERSION = re.compile(r"K?TAP version [0-9]{1,3}", re.IGNORECASE)
 PLAN = re.compile(r"1\.\.([0-9]{1,9})[ \t]*(?:#[ \t]*(SKIP\w*)?[ \t:]*(.*))?", re.IGNORECASE)
 RESULT = re.compile(
-    r"(not )?ok(?=[ \t]|$)(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
+    r"(not (?=ok)|(?i:not[ \t]++(?=ok[ \t]++[0-9])))?(?(1)(?i:ok)|ok)(?=[ \t]|$)"
+    r"(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
 )
 OPENED = re.compile(r"\{")  # node-tap: the results of a subtest follow its own, between these
 CLOSED = re.compile(r"\}")
@@ -27,23 +28,28 @@ DURATION = re.compile(r"duration_ms:[ ]*([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 FAILED_TEST = re.compile(r"#[ \t]+Failed (?:\(TODO\) )?test")  # Test::More explains behind the result
 #: What producers say at their end of a run that went wrong, also where each result is ok.
 WENT_WRONG = re.compile(
-    r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|fail[ \t]+[1-9][0-9]*"
-    r"|Totals:.*\b(?:fail|error):[1-9].*)"
+    r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|(?:fail|cancelled)[ \t]+[1-9][0-9]*"
+    r"|Totals:.*\b(?:fail|error):[1-9].*|FAILED: [0-9]+ / [0-9]+ tests passed\b.*)"
 )
 
-_VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*\r?$", re.MULTILINE)
-_TOLD = re.compile(r"\b(?:(not )?ok ([0-9]{1,9})(?=\s|\Z)|1\.\.[0-9]{1,9}[ \t]*(?:#.*)?\r?$)", re.MULTILINE)
-_BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\r?\n|\Z)))")
-_TOKENS = re.compile(r"\w+|[ \t]+|.")
+_VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_LEAD = rf"^(?:{LOG_PREFIX})?[ \t]*+"
+_PLAN_LINE = re.compile(_LEAD + r"1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$", re.MULTILINE)
+_RESULT_LINE = re.compile(_LEAD + r"(?:not )?ok(?=\s)", re.MULTILINE)
+_BAD_RESULT = re.compile(_LEAD + r"not ok [0-9]{1,9}(?=\s)", re.MULTILINE)  # nothing but TAP has such lines
+_BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\n|\Z)))")
+_TOLD = re.compile(r"\b(?:(not )?ok ([0-9]{1,9})(?=\s|\Z)|1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$)", re.MULTILINE)
 _FIRST_LINE = re.compile(r"\s*+[^\n]*+")
-_NEXT_LINE = re.compile(r"[^\n]*+\s*^(.{0,400})", re.MULTILINE)
+_TOKENS = re.compile(r"\w+|[ \t]+|.")
+_NEIGHBOUR = 400  # characters of a line beside another one that are looked at
+_NEXT_LINE = re.compile(rf"[^\n]*+\s*^(.{{0,{_NEIGHBOUR}}})", re.MULTILINE)
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
 _VERSIONS = 500  # lines at which they are looked for
 _RESULTS = 5000  # where there is no version: results and plans at which they are looked for
 
 _LOG = re.compile(LOG_PREFIX)
-_DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)\w*[ \t:]*(.*)", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)(?:P?ED|PING|S)?(?!\w)[ \t:]*(.*)", re.IGNORECASE)
 _REMARK = re.compile(r"(?:^|(?<=[ \t]))#[ \t]+(.*)")
 _TIME = re.compile(r"#[ \t]*time=([0-9]{1,9}(?:\.[0-9]{1,9})?)[ ]?(ms|s|m)?\b")
 _ESCAPED = re.compile(r"\\([\\#])")
@@ -117,10 +123,12 @@ def find_tap(text: str) -> Found:
     start: int | None = None
     shapes: list[str] = []
     for found in islice(_VERSION_END.finditer(text), _VERSIONS):
-        if stands_in_log(text, found, shapes) and start is None:
+        if _stands_in_log(text, found, shapes) and start is None:
             start = text.rfind("\n", 0, found.start()) + 1
     end = len(text) if start is None else start
-    if _BEGUN.match(text, 0, end) or _has_results(text, end, shapes):
+    planned = _PLAN_LINE.search(text, 0, end) and _RESULT_LINE.search(text, 0, end)
+    bad = _BAD_RESULT.search(text, 0, end)
+    if planned or bad or _BEGUN.match(text, 0, end) or _has_results(text, end, shapes):
         start = 0
     return Found(start, re.compile("|".join(shapes)) if shapes else None)
 
@@ -133,7 +141,7 @@ def _has_results(text: str, end: int, shapes: list[str]) -> bool:
     told = set()
     line = _FIRST_LINE.match(text, 0, end)
     for found in islice(_TOLD.finditer(text, 0, end), _RESULTS):
-        if not stands_in_log(text, found, shapes):
+        if not _stands_in_log(text, found, shapes):
             continue
         told.add(found[1] or found[2] or "plan")
         first = line is not None and found.start() < line.end() and told & {"1", "plan"}
@@ -142,19 +150,35 @@ def _has_results(text: str, end: int, shapes: list[str]) -> bool:
     return False
 
 
-def stands_in_log(text: str, found: re.Match[str], shapes: list[str]) -> bool:
-    """Whether nothing stands before it on its line but what a log puts there; a new shape of that is added."""
-    before = text[max(0, found.start() - _PREFIX - 1) : found.start()].rpartition("\n")[2]
-    shape = _shape(text, before, found, shapes)
+def without_prefixes(text: str, what: re.Pattern[str]) -> str:
+    """Return the text without what a log puts before its lines, if it stands before a match of `what`."""
+    shapes: list[str] = []
+    prefixed = False
+    for found in islice(what.finditer(text), _VERSIONS):
+        before = _before(text, found)
+        if not re.search(r"\w", before) or re.search("<[A-Za-z/?!]", before):
+            continue  # it begins its line, or that is a list, a quotation, or XML as well
+        prefixed = _stands_in_log(text, found, shapes) or prefixed
+    return re.sub(f"^(?:{'|'.join([LOG_PREFIX, *shapes])})", "", text, flags=re.MULTILINE) if prefixed else text
+
+
+def _before(text: str, found: re.Match[str]) -> str:
+    """What stands before it on its line; of that, no more than has to be seen to be too much."""
+    return text[max(0, found.start() - _PREFIX - 1) : found.start()].rpartition("\n")[2]
+
+
+def _stands_in_log(text: str, found: re.Match[str], shapes: list[str]) -> bool:
+    """Whether nothing stands before it but what a log puts there; a new shape of that is added."""
+    shape = _shape(text, _before(text, found), found, shapes)
     if shape and len(shapes) < _PREFIXES:
         shapes.append(shape)
     return shape is not None
 
 
 def _shape(text: str, before: str, told: re.Match[str], known: list[str]) -> str | None:
-    """The shape of what stands before a line of TAP, empty if that is known; None if it is a sentence.
+    """The shape of what stands before a line of results, empty if that is known; None if it is a sentence.
 
-    What does not end with a time or the like has to stand before the next line too.
+    What does not end with a time or the like has to stand before one of the lines beside it too.
     """
     for shape in (LOG_PREFIX, *known):
         found = re.match(shape, before)
@@ -165,8 +189,10 @@ def _shape(text: str, before: str, told: re.Match[str], known: list[str]) -> str
     shape = _shape_of(before)
     if len(re.findall("[0-9]", before)) >= 4 and not before.rsplit(maxsplit=1)[-1].isalpha():
         return shape
-    following = _NEXT_LINE.match(text, told.end())
-    return shape if following and re.match(shape, following[1]) else None
+    begin = told.start() - len(before)
+    above = text[max(0, begin - _NEIGHBOUR) : max(0, begin - 1)].rpartition("\n")[2]
+    below = _NEXT_LINE.match(text, told.end())
+    return shape if re.match(shape, above) or (below and re.match(shape, below[1])) else None
 
 
 def _shape_of(prefix: str) -> str:

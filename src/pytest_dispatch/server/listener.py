@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.web_protocol import _ErrInfo as _Broken
 
 from pytest_dispatch.server.bounds import Bounds, room
 from pytest_dispatch.server.connections import Connections
@@ -47,6 +48,11 @@ def _is_theirs(record: logging.LogRecord) -> bool:
     return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError)
 
 
+def _what_came(message: str) -> str:
+    """The parser's words without what it shows of the bytes, which may have a token in it."""
+    return _TOKEN.sub(r"\1***", message.partition("\n")[0].rstrip(":"))
+
+
 class Connection(web.RequestHandler):
     """Answers also a client that has closed its half of the connection once its request was out.
 
@@ -76,8 +82,19 @@ class Connection(web.RequestHandler):
         self._wire.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes; a request whose body they break has come to its end."""
         super().data_received(self._heads.completed(data))
+        if self._messages and isinstance(self._messages[-1][0], _Broken):
+            self._break_off(_what_came(self._messages[-1][0].message))
+
+    def _break_off(self, what: str) -> None:
+        """Tell who waits for the rest of a body that it will not come: aiohttp's parser in C does not."""
+        bodies = [body for _, body in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        for body in bodies:
+            if not body.is_eof():
+                body.set_exception(web.RequestPayloadError(what))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
@@ -96,8 +113,8 @@ class Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError):
             tls = "HTTPS" in exc.message or "x16\\x03" in exc.message  # how a TLS record begins (RFC 8446, 5.1)
             hint = ": a boot URL begins with http://, not with https://" if tls else ""
-            what = _TOKEN.sub(r"\1***", exc.message.partition("\n")[0].rstrip(":"))  # what follows is what came
-            self._tell(request.remote or "", status, f"expected HTTP, got what is none ({what}){hint}")
+            why = f"expected HTTP, got what is none ({_what_came(exc.message)}){hint}"
+            self._tell(request.remote or "", status, why)
         return super().handle_error(request, status, exc, message)
 
     def abort(self) -> None:

@@ -33,7 +33,8 @@ TOOLS = frozenset(
 _NAMES = "|".join(sorted(map(re.escape, TOOLS), reverse=True))
 #: aiohttp names Python first, as PowerShell does with a browser.
 _TOOL = re.compile(rf"(?:python/\S+ |mozilla/.* (?:windows)?(?=powershell/))?({_NAMES})(?![\w.-])", re.IGNORECASE)
-_BROWSER = re.compile(r"(?:mozilla|opera)/(?!.*powershell/)", re.IGNORECASE)
+#: Some have another program of the system fetch sound and films, by whatever address a page names.
+_BROWSER = re.compile(r"(?:mozilla|opera|applecoremedia|stagefright)/(?!.*powershell/)", re.IGNORECASE)
 _CONTENT = re.compile(r"(?:^|[,\s])((?:image|audio|video)/|text/html|text/css)", re.IGNORECASE)
 
 #: Headers of pages. A page can leave out its Referer, and in some browsers change its User-Agent; the others it cannot.

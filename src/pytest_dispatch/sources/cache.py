@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,10 @@ class AssetCache:
     def _look_at(self, stop: threading.Event, workload: Workload) -> Asset:
         self._shelf.open(stop)
         path = Path(workload.location)
+        if os.path.realpath(path) != str(path):  # it was none when the folder was listed
+            raise FetchError(
+                f"{workload.name}: expected a file, a link has taken its place or that of a folder above it"
+            )
         digest, stamp = self._shelf.digest_of_file(stop, path)
         asset = _asset(path, digest, stamp)
         if stamp.size != workload.size:

@@ -70,7 +70,7 @@ def list_folder(path: Path, shown_as: str) -> Listing:
     try:
         if not path.is_dir():
             raise ConfigError(_no_folder(path, shown_as))
-        folder = path.absolute()
+        folder = Path(os.path.realpath(path))  # so that no link is followed later, which may lead elsewhere by then
         named = _named_as_workloads(folder)
         by_manifest = (folder / MANIFEST).exists()
         listed = _manifest(folder, shown_as) if by_manifest else _files(folder, shown_as, named)

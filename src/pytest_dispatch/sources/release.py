@@ -176,7 +176,8 @@ def _left_out(assets: Iterable[_Asset]) -> Iterator[tuple[str, str]]:
         media = media_by_suffix(PurePosixPath(asset.name).suffix)
         kind = kind_of(asset.content_type)
         if asset.state != "uploaded" and (kind or media):
-            yield asset.name, f"its upload is not complete (state {asset.state!r}): delete it and upload it again"
+            state = plain_line(asset.state, LONGEST_TAG)
+            yield asset.name, f"its upload is not complete (state {state!r}): delete it and upload it again"
         elif kind is None and media is not None:
             got = plain_line(asset.content_type) or "none"
             what = f"expected the content type {media.content_type}, got {got}"
