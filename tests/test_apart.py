@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,14 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def readers() -> list[int]:
-    """Processes of this one that read a report."""
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [int(pid) for pid in children if b"report.apart" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Processes of this one that read a report; threads and processes may end while they are looked at."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (task / "children").read_text().split():
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    found += [int(pid)] * (b"report.apart" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return found
 
 
 def body(**fields: object) -> bytes:
