@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from pytest_dispatch.github_api import GitHubApi, checked_api_url
 from pytest_dispatch.settings import read_settings
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.sources.shelf import Shelf
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
 EFI = "application/vnd.dispatch+efi"
@@ -513,6 +515,32 @@ async def test_private_workloads_are_the_users_alone(github: FakeGitHub, tmp_pat
     async with aclosing(AssetCache(tmp_path / "cache", 10**9, token)) as cache:
         await cache.fetch(wanted)
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+def test_private_workloads_are_the_users_alone_in_a_folder_for_all_too(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o755)
+    Shelf(tmp_path / "cache", 10**9).open(threading.Event())
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "cache").iterdir() if each.is_dir()}
+    assert set(modes.values()) == {0o700}
+    assert {"sha256", "partial"} <= modes.keys()
+
+
+HANDOVER = """
+import stat
+from pathlib import Path
+
+def test_it(request):
+    path = Path(request.config.workerinput["dispatch"])
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    Path("handed-over").write_text(str(path))
+"""
+
+
+def test_what_pytest_xdist_hands_over_is_the_users_alone_and_gone_at_the_end(bench: Bench) -> None:
+    bench.path.joinpath("test_handover.py").write_text(HANDOVER)
+    run(bench, "--dispatch-dir=w", *QUICK, *HERE, "-n1", "-k", "test_it").assert_outcomes(passed=1)
+    assert not Path((bench.path / "handed-over").read_text()).parent.exists()
 
 
 # Child processes

@@ -95,7 +95,7 @@ class Shelf:
                 return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("sha256", "records", "names", "files", "partial", "locks", "users"):
-                (self._folder / name).mkdir(exist_ok=True)
+                (self._folder / name).mkdir(mode=0o700, exist_ok=True)  # whoever may look into the folder itself
             _write(self._folder / "CACHEDIR.TAG", TAG.encode())
             with self._guard(stop):
                 self._lock = try_lock(self._user(self._id, "lock"))
