@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from children import TASKS, children
 from faults import fault
 from labs import Bench, running_lab, until
 from pytest_dispatch.core.errors import LabError
@@ -22,7 +22,7 @@ from pytest_dispatch.report.reading import read_report
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at /proc, as Linux has it"),
+    pytest.mark.skipif(not TASKS.exists(), reason="looks at /proc, as Linux has it"),
 ]
 
 ATTRIBUTES = " ".join(f"a{n}='1'" for n in range(900_000))
@@ -37,14 +37,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def readers() -> list[int]:
-    """Processes of this one that read a report; threads and processes may end while they are looked at."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):
-            for pid in (task / "children").read_text().split():
-                with suppress(FileNotFoundError, ProcessLookupError):
-                    found += [int(pid)] * (b"report.apart" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    return found
+    """Processes of this one that read a report."""
+    return children(b"report.apart")
 
 
 def body(**fields: object) -> bytes:
