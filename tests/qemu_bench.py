@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from children import children
 from pytest_dispatch.machines.base import Machine, Sign, Spec
 from pytest_dispatch.machines.qemu import create, create_aarch64
 from pytest_dispatch.testing.boot_server import BootServer, Offer
@@ -82,12 +83,4 @@ async def bench(state: Path, *plan: Offer, arch: str = "x64", **options: str) ->
 
 def emulators() -> list[int]:
     """This process's QEMUs (Linux)."""
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [int(pid) for pid in children if _name_of(pid).startswith("qemu-system")]
-
-
-def _name_of(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text()
-    except OSError:
-        return ""  # it has just ended
+    return children(b"qemu-system")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from children import TASKS, children
 from faults import fault
 from labs import Bench, running_lab, until
 from pytest_dispatch.core.errors import LabError
@@ -23,7 +24,7 @@ from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at /proc, as Linux has it"),
+    pytest.mark.skipif(not TASKS.exists(), reason="looks at /proc, as Linux has it"),
 ]
 
 ATTRIBUTES = " ".join(f"a{n}='1'" for n in range(900_000))
@@ -39,8 +40,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 def readers() -> list[int]:
     """Processes of this one that read a report."""
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [int(pid) for pid in children if b"report.apart" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return children(b"report.apart")
 
 
 def body(**fields: object) -> bytes:

@@ -257,7 +257,7 @@ def test_the_nested_example_of_the_ktap_specification() -> None:
     ],
 )
 def test_a_result_line(line: str, expected: tuple[str, str]) -> None:
-    assert told(parse_tap(f"TAP version 14\n{line}\n1..1\n")) == [expected]
+    assert told(parse_tap(f"TAP version 14\n{line}\n1..1\n"))[0] == expected
 
 
 @pytest.mark.parametrize("line", ["okay", "ok, then", "not okay", "Not ok", "1..", "1..x", "TAP version x"])
@@ -544,6 +544,8 @@ def test_a_doctype_in_a_message_is_no_declaration() -> None:
         "ok\nnot ok\n",
         "ok 12 of them\n",
         "see 1..3\n",
+        "see: not ok 1 - a",
+        "It is\nok 1 - a\n",
         "1..3 are planned\n",
         "The log says TAP version 13\nok 1 - a\n",
         "Note: TAP version 13\nok 1 - a\n",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from children import TASKS, children
 from drivers import offer_driver
 from faults import fault
 from labs import PATIENCE, open_sockets, plan, sims, workload
@@ -30,7 +31,7 @@ from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts by /proc, as Linux has it")
+pytestmark = pytest.mark.skipif(not TASKS.exists(), reason="counts by /proc, as Linux has it")
 
 DRIVER = """
 import logging, os, signal, subprocess, sys, threading, time, warnings
@@ -99,17 +100,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert not set(threading.enumerate()) - threads
     assert open_sockets() == sockets
     assert list(folder.iterdir()) == []
-    assert children() == set()
+    assert labs() == []
 
 
-def children() -> set[int]:
-    """Of this process, but for those of the test run's own."""
-    return {
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-        if b"pytest_dispatch.program" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    }
+def labs() -> list[int]:
+    """Processes of this one that are labs."""
+    return children(b"pytest_dispatch.program")
 
 
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> LabProcess:
@@ -125,7 +121,7 @@ def test_a_session_and_its_end(tmp_path: Path) -> None:
     lab = LabProcess(plan(tmp_path, machines=sims(2)))
     lab.start("w")
     try:
-        assert len(children()) == 1
+        assert len(labs()) == 1
         client = LabClient(lab.url, lab.token)
         session = client.open(OpenSession(source="w", policy=Policy())).id
         [view] = client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
@@ -197,7 +193,7 @@ def test_one_that_is_interrupted_while_it_starts_is_stopped_in_order(
 def test_what_a_driver_leaves_behind_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = odd(tmp_path, monkeypatch, "leaves-a-child")
     lab.start("w")
-    [child] = children()
+    [child] = labs()
     left = Path(f"/proc/{child}/task/{child}/children").read_text().split()
     try:
         lab.stop()
@@ -210,7 +206,7 @@ def test_it_is_stopped_by_nobody_but_us(tmp_path: Path) -> None:
     """Whoever ends a job signals all of its processes; pytest then ends tidily, for which it needs its lab."""
     lab = LabProcess(plan(tmp_path))
     lab.start("w")
-    [child] = children()
+    [child] = labs()
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(child, number)
     client = LabClient(lab.url, lab.token)
@@ -253,7 +249,7 @@ def test_one_that_does_not_end_as_it_should(
 def test_one_that_is_stopped_by_a_signal_is_killed(tmp_path: Path) -> None:
     lab = LabProcess(plan(tmp_path), patience=0.2)
     lab.start("w")
-    [child] = children()
+    [child] = labs()
     os.kill(child, signal.SIGSTOP)
     with pytest.raises(LabError, match=r"did not end within 0\.2 s, and was killed"):
         lab.stop()
@@ -263,7 +259,7 @@ def test_one_that_is_not_started_is_stopped_all_the_same(tmp_path: Path) -> None
     """It had begun to load."""
     lab = LabProcess(plan(tmp_path))
     give_up = time.monotonic() + PATIENCE
-    while not (begun := children()) and time.monotonic() < give_up:
+    while not (begun := labs()) and time.monotonic() < give_up:
         time.sleep(0.001)  # it has no command line yet
     lab.stop()
     assert len(begun) == 1
@@ -307,7 +303,7 @@ def test_a_token_reaches_it_and_shows_nowhere(tmp_path: Path) -> None:
         lab = LabProcess(plan(tmp_path, token=token, api_url=github.url, machines=sims(1)))
         lab.start("w")
         try:
-            [child] = children()
+            [child] = labs()
             seen = Path(f"/proc/{child}/cmdline").read_bytes() + Path(f"/proc/{child}/environ").read_bytes()
             assert not any(secret.encode() in seen for secret in (github.token, lab.token))
             assert github.token not in repr(vars(lab))

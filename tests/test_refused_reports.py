@@ -100,6 +100,20 @@ async def test_what_the_others_say_is_told_too(bench: Bench) -> None:
     assert told.reason.endswith(" (and 1 more); it reported failed: fan")
 
 
+@pytest.mark.parametrize("announced", [True, False])
+async def test_the_first_line_of_what_is_too_long_is_told_too(bench: Bench, announced: bool) -> None:
+    run = await bench.booted(policy=ONCE)
+    wire = await bench.wire()
+    size = REPORT_LIMIT + 1
+    length = f"Content-Length: {size}" if announced else "Transfer-Encoding: chunked"
+    await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}{length}\r\n\r\n")
+    await until(lambda: bench.server.connections.in_use)
+    beginning = b"first\nsecond\n"
+    await wire.send(beginning if announced else b"%x\r\n%s%s" % (size, beginning, b"x" * (size - len(beginning))))
+    assert (await wire.reply()).status == 413
+    assert (await ended(bench, run)).reason.endswith("; it began with 'first'")
+
+
 async def test_what_breaks_off_and_comes_again_counts(bench: Bench) -> None:
     run = await bench.booted(policy=ONCE)
     wire = await bench.wire()

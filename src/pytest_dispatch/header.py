@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.token import ways_to_sign_in
 from pytest_dispatch.kinds import mark_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
             facts.append(f"mDNS {_announced(client, session)}")
     if settings.issues:
         filed = settings.plan.token is not None
-        facts.append(f"issues to {settings.plan.issues_repo}" if filed else "no token: issues are not filed")
+        how = f"no token: issues are not filed (it comes by {ways_to_sign_in(settings.plan.api_url)})"
+        facts.append(f"issues to {settings.plan.issues_repo}" if filed else how)
     return f"dispatch: {plain_line('; '.join(facts), 400)}"
 
 

@@ -342,8 +342,8 @@ def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> 
         if not isinstance(workload, Workload):
             raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")
         name = workload.name
-        if not is_name(name) or "::" in name:
-            text = f"expected a workload's name of at most {LONGEST_NAME} characters, printable and without '::'"
+        if not is_name(name):
+            text = f"expected a workload's name of at most {LONGEST_NAME} characters, all printable"
             raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
         if name in names:
             raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")

@@ -10,7 +10,7 @@ import pytest
 
 from plugin_bench import WITHOUT, Bench
 
-ODD = ("br[1]-x", "[a]", "x]y", "<i>&'\"", "50%5B", "back\\slash", "wi th ünïcödé", ":colon:")
+ODD = ("br[1]-x", "[a]", "x]y", "<i>&'\"", "50%5B", "back\\slash", "wi th ünïcödé", ":colon:", "a::b:::c")
 
 
 def ids(result: pytest.RunResult, outcome: str = "PASSED") -> list[str]:

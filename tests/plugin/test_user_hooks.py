@@ -52,7 +52,7 @@ def changed(payload: str) -> str:
     [
         ("workloads.append('b.efi')", "pytest_dispatch_workloads: expected pytest_dispatch.Workload, got 'b.efi'"),
         ("workloads.append(workloads[0])", "expected the names of workloads to differ, 'a.efi' comes twice"),
-        ("workloads[0] = replace(workloads[0], name='a::b')", "printable and without '::', got 'a::b'"),
+        ("workloads[0] = replace(workloads[0], name='a\\nb')", "at most 255 characters, all printable, got 'a\\nb'"),
         (
             "workloads[0] = replace(workloads[0], payload={'media': 'efi'})",
             "pytest_dispatch_workloads: a.efi: payload: expected media, location, size and perhaps scenario, got media",
@@ -229,7 +229,8 @@ def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
     assert not bench.path.joinpath("log.txt").exists()
     assert github.downloads == {"a.efi": 1}
     without = bench.pytester.runpytest_inprocess(*args, *bench.command()[1:], "--dispatch-cache=assets")
-    without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed"])
+    without.stdout.fnmatch_lines(["dispatch: me/lab@v1; 1 efi; *; no token: issues are not filed (it comes by *)"])
+    assert "GITHUB_TOKEN is for github.com, unless GITHUB_API_URL names this server" in without.stdout.str()
     assert github.downloads == {"a.efi": 1}
 
 

@@ -281,7 +281,7 @@ def test_no_network(bench: Bench) -> None:
 def test_a_name_that_no_item_can_have(bench: Bench, github: FakeGitHub) -> None:
     github.add_release("me/lab", "v1", {"a\x1b[2J.efi": (EFI, b"MZ")})
     line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
-    assert "expected a workload's name of at most 255 characters, printable" in line
+    assert "expected a workload's name of at most 255 characters, all printable" in line
     assert "\x1b" not in line
 
 

@@ -22,9 +22,9 @@ _HASHES = re.compile(r"#(?=#\w{0,16}\[)")
 _COLONS = re.compile(r":(?=:)")
 _COLONS_AHEAD = re.compile(r"(?<!\S)::+")
 
-# What a node id does not hold as it is: a bracket begins parameters, a colon at the start joins the separator, and some
-# plugins put node ids into HTML or take them apart at a backslash.
-_IN_NODE_ID = re.compile(r"""[\[\]<>&"'\\]|^:|%(?=[0-9A-Fa-f]{2})""")
+# What a node id does not hold as it is: a bracket begins parameters, colons at the start or side by side are taken for
+# the separator, and some plugins put node ids into HTML or take them apart at a backslash.
+_IN_NODE_ID = re.compile(r"""[\[\]<>&"'\\]|^:|:(?=:)|(?<=:):|%(?=[0-9A-Fa-f]{2})""")
 
 LONGEST_NAME = 255  # characters of a workload's name, as of a file's
 

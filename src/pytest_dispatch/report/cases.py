@@ -42,8 +42,8 @@ def cases_in_body(text: str) -> tuple[Case, ...]:
     """Return the cases in a report's body.
 
     They are looked for where a line begins with an XML declaration or `<testsuite>`, or says `TAP version 13` or the
-    like, also behind what a log puts before each line; or where the body begins with a plan or the first result of TAP,
-    or has both. Anything else is a body without cases.
+    like; where the body begins with a plan or the first result of TAP; and where it has results that no prose has. All
+    that also behind what a log puts before each line. Anything else is a body without cases.
     """
     documents, rest = _junit_within(without_prefixes(console_text(text), _BEGUN))
     found = tuple(case for junit in documents for case in _read("JUnit", parse_junit, junit))

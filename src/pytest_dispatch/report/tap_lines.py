@@ -38,11 +38,15 @@ _PLAN_LINE = re.compile(_LEAD + r"1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$", re.MULTILINE)
 _RESULT_LINE = re.compile(_LEAD + r"(?:not )?ok(?=\s)", re.MULTILINE)
 _BAD_RESULT = re.compile(_LEAD + r"not ok [0-9]{1,9}(?=\s)", re.MULTILINE)  # nothing but TAP has such lines
 _BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\n|\Z)))")
+_TOLD = re.compile(r"\b(?:(not )?ok ([0-9]{1,9})(?=\s|\Z)|1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$)", re.MULTILINE)
+_FIRST_LINE = re.compile(r"\s*+[^\n]*+")
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
-_NEXT_LINE = re.compile(r"[^\n]*+\s*^(.{0,400})", re.MULTILINE)
+_NEIGHBOUR = 400  # characters of a line beside another one that are looked at
+_NEXT_LINE = re.compile(rf"[^\n]*+\s*^(.{{0,{_NEIGHBOUR}}})", re.MULTILINE)
 _PREFIX = 200  # characters that a log puts before a line
 _PREFIXES = 8  # shapes of them in one text
 _VERSIONS = 500  # lines at which they are looked for
+_RESULTS = 5000  # where there is no version: results and plans at which they are looked for
 
 _LOG = re.compile(LOG_PREFIX)
 _DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)(?:P?ED|PING|S)?(?!\w)[ \t:]*(.*)", re.IGNORECASE)
@@ -115,25 +119,35 @@ class Found(NamedTuple):
 
 
 def find_tap(text: str) -> Found:
-    """Find TAP: by its version line, also behind a log's prefix; by a plan and a result; or by a bad one.
-
-    A plan, or the first result, may also begin the text.
-    """
+    """Find TAP: by its version line; or it begins the text; or by its results. Each also behind a log's prefix."""
     start: int | None = None
     shapes: list[str] = []
     for found in islice(_VERSION_END.finditer(text), _VERSIONS):
-        at = text.rfind("\n", 0, found.start()) + 1
-        shape = _shape(text, at, found, shapes)
-        if shape is None:
-            continue
-        start = at if start is None else start
-        if shape and len(shapes) < _PREFIXES:
-            shapes.append(shape)
+        if _stands_in_log(text, found, shapes) and start is None:
+            start = text.rfind("\n", 0, found.start()) + 1
     end = len(text) if start is None else start
     planned = _PLAN_LINE.search(text, 0, end) and _RESULT_LINE.search(text, 0, end)
-    if planned or _BEGUN.match(text, 0, end) or _BAD_RESULT.search(text, 0, end):
+    bad = _BAD_RESULT.search(text, 0, end)
+    if planned or bad or _BEGUN.match(text, 0, end) or _has_results(text, end, shapes):
         start = 0
     return Found(start, re.compile("|".join(shapes)) if shapes else None)
+
+
+def _has_results(text: str, end: int, shapes: list[str]) -> bool:
+    """Whether there are results that no prose has: one that is not ok; the first two; a plan, and one of them.
+
+    The plan, or the first of them, is enough on the text's first line.
+    """
+    told = set()
+    line = _FIRST_LINE.match(text, 0, end)
+    for found in islice(_TOLD.finditer(text, 0, end), _RESULTS):
+        if not _stands_in_log(text, found, shapes):
+            continue
+        told.add(found[1] or found[2] or "plan")
+        first = line is not None and found.start() < line.end() and told & {"1", "plan"}
+        if first or "not " in told or {"1", "2"} <= told or ("plan" in told and len(told) > 1):
+            return True
+    return False
 
 
 def without_prefixes(text: str, what: re.Pattern[str]) -> str:
@@ -141,23 +155,31 @@ def without_prefixes(text: str, what: re.Pattern[str]) -> str:
     shapes: list[str] = []
     prefixed = False
     for found in islice(what.finditer(text), _VERSIONS):
-        at = text.rfind("\n", 0, found.start()) + 1
-        before = text[max(at, found.start() - _PREFIX - 1) : found.start()]
+        before = _before(text, found)
         if not re.search(r"\w", before) or re.search("<[A-Za-z/?!]", before):
             continue  # it begins its line, or that is a list, a quotation, or XML as well
-        shape = _shape(text, at, found, shapes)
-        prefixed = prefixed or shape is not None
-        if shape and len(shapes) < _PREFIXES:
-            shapes.append(shape)
+        prefixed = _stands_in_log(text, found, shapes) or prefixed
     return re.sub(f"^(?:{'|'.join([LOG_PREFIX, *shapes])})", "", text, flags=re.MULTILINE) if prefixed else text
 
 
-def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str | None:
-    """The shape of what stands before a version line, empty if that is known; None if it is a sentence.
+def _before(text: str, found: re.Match[str]) -> str:
+    """What stands before it on its line; of that, no more than has to be seen to be too much."""
+    return text[max(0, found.start() - _PREFIX - 1) : found.start()].rpartition("\n")[2]
 
-    What does not end with a time or the like has to stand before the next line too.
+
+def _stands_in_log(text: str, found: re.Match[str], shapes: list[str]) -> bool:
+    """Whether nothing stands before it but what a log puts there; a new shape of that is added."""
+    shape = _shape(text, _before(text, found), found, shapes)
+    if shape and len(shapes) < _PREFIXES:
+        shapes.append(shape)
+    return shape is not None
+
+
+def _shape(text: str, before: str, told: re.Match[str], known: list[str]) -> str | None:
+    """The shape of what stands before a line of results, empty if that is known; None if it is a sentence.
+
+    What does not end with a time or the like has to stand before one of the lines beside it too.
     """
-    before = text[max(at, version.start() - _PREFIX - 1) : version.start()]
     for shape in (LOG_PREFIX, *known):
         found = re.match(shape, before)
         if not before[found.end() if found else 0 :].strip("# \t"):
@@ -165,10 +187,12 @@ def _shape(text: str, at: int, version: re.Match[str], known: list[str]) -> str 
     if len(before) > _PREFIX or before[-1].isalnum() or not re.search(r"[^\w \t]", before):
         return None
     shape = _shape_of(before)
-    if len(re.findall("[0-9]", before)) >= 4 and not before.split()[-1].isalpha():
+    if len(re.findall("[0-9]", before)) >= 4 and not before.rsplit(maxsplit=1)[-1].isalpha():
         return shape
-    following = _NEXT_LINE.match(text, version.end())
-    return shape if following and re.match(shape, following[1]) else None
+    begin = told.start() - len(before)
+    above = text[max(0, begin - _NEIGHBOUR) : max(0, begin - 1)].rpartition("\n")[2]
+    below = _NEXT_LINE.match(text, told.end())
+    return shape if re.match(shape, above) or (below and re.match(shape, below[1])) else None
 
 
 def _shape_of(prefix: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
 FIRST = 2**12  # bytes in which the first line of what is refused is looked for
+FIRST_WAIT = 1.0  # seconds that the beginning of what is announced as too long may take
 READERS: web.AppKey[Readers] = web.AppKey("readers", Readers)
 
 
@@ -102,6 +105,9 @@ async def _read(request: web.Request, data: bytearray) -> None:
         data += chunk
         size = len(data)
     if size > REPORT_LIMIT:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if data else FIRST_WAIT):
+                data += await request.content.readany()
         raise RefusedError(413, f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
 
 

@@ -250,8 +250,6 @@ def _text(value: object) -> str:
 
 def _name(value: object) -> str:
     name = _text(value)
-    if "::" in name:
-        raise ConfigError(f"expected a name without '::' (it divides node ids), got {name!r}")
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
         raise ConfigError(f"expected a name that does not lead out of this folder, got {name!r}")
     return name
