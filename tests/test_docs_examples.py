@@ -63,7 +63,8 @@ def set_up(example: Example, folder: Path) -> None:
     for name, scenario in example.workloads.items():
         (folder / "workloads" / name).write_bytes(name.encode() * 100)
         tables.append(f'[[workload]]\nname = "{name}"\nscenario = "{scenario}"\n')
-    (folder / "workloads" / "dispatch.toml").write_text("\n".join(tables))
+    if "workloads/dispatch.toml" not in example.files:
+        (folder / "workloads" / "dispatch.toml").write_text("\n".join(tables))
 
 
 def install(project: dict[str, Any], folder: Path) -> None:

@@ -23,6 +23,7 @@ KEYS = (
     "boot-timeout",
     "report-timeout",
     "scenario",
+    "requires",
 )
 
 
@@ -211,6 +212,14 @@ def test_every_scenario_that_sim_plays_can_be_named() -> None:
             f"scenario: expected {', '.join(SCENARIOS[:-1])} or {SCENARIOS[-1]}, got 'explode'",
         ),
         ('file = "a.efi"\nlabels = "smoke"', "labels: expected a list of labels such as [\"smoke\"], got 'smoke'"),
+        (
+            'file = "a.efi"\nrequires = "gpu"',
+            'requires: expected a list of requirements such as ["arch=x86_64", "gpu"], got \'gpu\'',
+        ),
+        (
+            'file = "a.efi"\nrequires = ["gpu>1"]',
+            "requires: expected a requirement such as key=value, key in (a, b), key>=number, key, !key, got 'gpu>1'",
+        ),
         ('file = "a.efi"\nlabels = [1]', "labels: expected printable text, got 1"),
         ('file = "a.efi"\nname = ""', "name: expected printable text, got ''"),
         ('file = "a.efi"\nname = "a\\u202Eb"', "name: expected printable text, got 'a\\u202eb'"),

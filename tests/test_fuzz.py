@@ -531,7 +531,10 @@ def test_a_bomb_goes_off_in_bounded_time_and_memory(text: str) -> None:
 
 VALUES = TEXT | st.integers() | st.booleans() | st.lists(TEXT, max_size=3) | NUMBERS
 KEYS = st.sampled_from(
-    ["name", "file", "type", "labels", "expect", "assign-timeout", "boot-timeout", "report-timeout", "scenario"]
+    [
+        *("name", "file", "type", "labels", "requires", "expect", "scenario"),
+        *("assign-timeout", "boot-timeout", "report-timeout"),
+    ]
 )
 TABLES = st.lists(st.dictionaries(KEYS | TEXT, VALUES, max_size=6) | st.just({"name": "a.efi"}), max_size=4)
 

@@ -28,6 +28,9 @@ from pytest_dispatch.workloads.boot.earlier import upgraded
 from pytest_dispatch.workloads.known import known_kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine, Spec
     from pytest_dispatch.report.github import GitHubFiler
@@ -74,15 +77,17 @@ class EmbeddedLab:
         with ExitStack() as parts:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
-            machines = [m for spec in self._plan.machines for m in make_machines(spec, state)]
+            made = [(machine, spec) for spec in self._plan.machines for machine in make_machines(spec, state)]
+            machines = [machine for machine, _ in made]
             tell_apart(machines)
+            labels = {machine.name: spec.labels for machine, spec in made}
             journal = Journal(self._plan.db, upgraded)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage
             self._loop.start()
             parts.callback(self._loop.stop)
-            self._loop.call(lambda: self._start(parts, journal, machines, source), START)
+            self._loop.call(lambda: self._start(parts, journal, machines, labels, source), START)
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -102,7 +107,14 @@ class EmbeddedLab:
             with suppress(Exception):  # nobody is left who could be told
                 self._loop.call(self._server.say_goodbye, GOODBYE)
 
-    async def _start(self, parts: ExitStack, journal: Journal, machines: list[Machine], source: str) -> None:
+    async def _start(
+        self,
+        parts: ExitStack,
+        journal: Journal,
+        machines: list[Machine],
+        labels: Mapping[str, Labels],
+        source: str,
+    ) -> None:
         plan = self._plan
         bytes_cache = AssetCache(plan.cache, plan.cache_limit, plan.token)
         filers = _Filers(plan)
@@ -113,6 +125,7 @@ class EmbeddedLab:
             cache=bytes_cache,
             kinds=known_kinds(),
             machines=machines,
+            labels=labels,
             filers=filers,
             api=plan.api_url,
         )

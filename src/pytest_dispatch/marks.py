@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.requirements import Requirements, read_requirements
 from pytest_dispatch.kinds import Expect
 from pytest_dispatch.server.wire import Wanted
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def _takes(workload: str = "", expect: str | None = None) -> None:
+def _takes(workload: str = "", expect: str | None = None, requires: Iterable[str] = ()) -> None:
     """Stand for what the mark takes, by position or by name."""
 
 
@@ -38,7 +39,15 @@ def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
         if expect not in list(Expect):
             raise ConfigError(f"mark dispatch: expected expect= one of {', '.join(Expect)}, got {expect!r}")
         workload = replace(workload, expect=Expect(str(expect)))
+    if "requires" in said:
+        workload = replace(workload, requires=_requirements(said["requires"]))
     return Wanted(key=item.nodeid, workload=workload)
+
+
+def _requirements(given: object) -> Requirements:
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise ConfigError(f'mark dispatch: expected requires=["gpu", "memory>=64"] or the like, got {given!r}')
+    return read_requirements(given, "mark dispatch: requires")
 
 
 def named_workload(item: pytest.Item) -> str:
@@ -73,7 +82,9 @@ def _arguments(mark: pytest.Mark) -> dict[str, object]:
         return dict(_SIGNATURE.bind(*mark.args, **mark.kwargs).arguments)
     except TypeError as error:
         got = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
-        raise ConfigError(f'mark dispatch: expected ("NAME", expect=…), got ({plain_line(got)}): {error}') from None
+        raise ConfigError(
+            f'mark dispatch: expected ("NAME", expect=…, requires=…), got ({plain_line(got)}): {error}'
+        ) from None
 
 
 def may_be_left_out(item: pytest.Item) -> bool:

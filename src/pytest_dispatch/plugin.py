@@ -153,7 +153,7 @@ INI = (
 )
 
 MARKS = (
-    "dispatch(workload, expect=None): boot this workload for the test, which gets it from dispatch_workload.",
+    "dispatch(workload, expect=None, requires=()): boot this workload for the test; dispatch_workload gives it.",
     "dispatch_efi: an item whose workload is an EFI program.",
     "dispatch_iso: an item whose workload is an ISO image.",
     "dispatch_img: an item whose workload is a disk image.",

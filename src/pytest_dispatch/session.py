@@ -15,6 +15,7 @@ from pytest_dispatch.collection import DispatchCollection, check_names, take_nod
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.model import Run, Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, node_name, plain_line
+from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
@@ -321,7 +322,13 @@ def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
 
 
 def _as_booted(workload: Workload) -> Workload:
-    """Return a workload of a hook as one that was listed would be."""
+    """Return a workload of a hook as one that was listed would be.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    requires = read_requirements(map(str, workload.requires), f"pytest_dispatch_workloads: {workload.name}: requires")
+    workload = replace(workload, requires=requires)
     return replace(workload, payload=BootPayload.read(workload).as_json()) if workload.kind == BOOT else workload
 
 

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Idle, Outcome, Policy
+from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import checked_api_url, is_repo
 from pytest_dispatch.kinds import Expect
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.token import Token
 
 MOST_MACHINES = 10_000
+LABELS = "labels"  # the option of a SPEC that is the same for all drivers
 MOST_TRIES = 1000
 
 _ISSUES: dict[str, tuple[Outcome, ...]] = {
@@ -235,8 +237,10 @@ def read_spec(text: str) -> Spec:
     if match is None or count is None or not 1 <= count <= MOST_MACHINES:
         raise ConfigError(f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or qemu:2, got {text!r}")
     pairs = [pair.partition("=") for pair in (match["options"] or "").split("&") if pair]
-    options = tuple((key, value) for key, _, value in pairs)
-    return Spec(scheme=match["scheme"], count=count, options=options, text=text)
+    options = tuple((key, value) for key, _, value in pairs if key != LABELS)
+    said = [label for key, _, value in pairs if key == LABELS for label in value.split(",")]
+    labels = read_labels([f"driver={match['scheme']}", *said], f"--dispatch-machine {text}: {LABELS}")
+    return Spec(scheme=match["scheme"], count=count, options=options, labels=labels, text=text)
 
 
 def _policy(values: _Values) -> Policy:

@@ -74,7 +74,7 @@ class Cut:
             time.sleep(pause)
             os.kill(self.process.pid, number)
         code = self.process.wait(60)
-        if code == -signal.SIGINT and len(signals) > 1 and re.search(r" in [0-9.]+s =+\n\Z", self.output):
+        if code == -signal.SIGINT and len(signals) > 1 and re.search(r" in [0-9.]+s =+\n", self.output):
             return pytest.ExitCode.INTERRUPTED  # pytest had said so; the second one found Python about to end
         return code
 

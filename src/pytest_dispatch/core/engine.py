@@ -20,6 +20,7 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
+from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
 
 _NO_CAUSE = Cause()
@@ -89,8 +90,21 @@ class Engine:
             if chain is not None and chain.placements:
                 self._follow_on(record, chain.placements, now)
             else:
-                self.ready.put(_waiting(run))
+                self.ready.put(self._waiting(run))
         self.regard(record)
+
+    def _waiting(self, run: Run) -> Waiting:
+        required, last = run.workload.requires, run.attempts[-2].machine if len(run.attempts) > 1 else ""
+        others = (seen for name, seen in self.machines.items() if name != last) if last and required else ()
+        alone = bool(required) and not any(suits(required, seen.machine.labels) for seen in others)
+        return Waiting(
+            run=run.id,
+            session=run.session,
+            place=run.position,
+            priority=run.workload.priority,
+            requirements=required,
+            avoid="" if alone else last,
+        )
 
     def _follow_on(self, record: RunRecord, placements: tuple[Placement, ...], now: float) -> None:
         """Let a run go on where the one before it in its chain ran."""
@@ -227,14 +241,3 @@ class Engine:
             self.deadlines.active = now
         for placement in run.attempt.placements:
             self.machines.release(placement.machine, run.id, now)
-
-
-def _waiting(run: Run) -> Waiting:
-    return Waiting(
-        run=run.id,
-        session=run.session,
-        place=run.position,
-        priority=run.workload.priority,
-        requirements=run.workload.requires,
-        avoid=run.attempts[-2].machine if len(run.attempts) > 1 else "",
-    )

@@ -73,7 +73,8 @@ class Queue:
         elif slow := deadlines.is_too_slow(record, now):
             move(record.run.id, CoreEvent.FAULT, now, Cause(detail=slow))
         else:
-            remark = self._unknown_callers(record.run.attempt)
+            lacking = self.scheduler.lacking(record.run) if record.is_waiting else ""
+            remark = f"; {lacking}" if lacking else self._unknown_callers(record.run.attempt)
             move(record.run.id, CoreEvent.TIMEOUT, now, Cause(remark=remark))
 
     def _unknown_callers(self, attempt: Attempt) -> str:

@@ -101,14 +101,15 @@ def read_requirements(texts: Iterable[str], where: str) -> Requirements:
 
     Args:
         texts: One requirement each.
-        where: What they are read from, for messages.
+        where: What they are read from, for messages; empty where the caller adds it.
 
     Raises:
         ConfigError: One of them is no requirement, or there are too many.
     """
-    found = tuple(sorted({_requirement(text, where) for text in texts}))
+    before = f"{where}: " if where else ""
+    found = tuple(sorted({_requirement(text, before) for text in texts}))
     if len(found) > MOST:
-        raise ConfigError(f"{where}: expected at most {MOST} requirements, got {len(found)}")
+        raise ConfigError(f"{before}expected at most {MOST} requirements, got {len(found)}")
     return found
 
 
@@ -161,12 +162,12 @@ def _lack(requirement: Requirement, labels: Labels) -> str:
     return f"it has {has}, wanted is {requirement}"
 
 
-def _requirement(text: str, where: str) -> Requirement:
+def _requirement(text: str, before: str) -> Requirement:
     for pattern, operator in _GRAMMAR:
         if match := pattern.fullmatch(text.strip()):
             values = sorted({value.strip() for value in match[2].split(",")}) if match[2] else ()
             return Requirement(match[1], operator, tuple(values))
-    raise ConfigError(f"{where}: expected a requirement such as {', '.join(_FORMS)}, got {text!r}")
+    raise ConfigError(f"{before}expected a requirement such as {', '.join(_FORMS)}, got {text!r}")
 
 
 def _number(text: str) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import KnownBy, Outcome, Run
-from pytest_dispatch.core.requirements import Labels
+from pytest_dispatch.core.requirements import Labels, nearest_miss, suits
 from pytest_dispatch.core.runs import Cause
 
 
@@ -47,6 +47,14 @@ class Scheduler:
         cause = Cause(machine=capacity.machine, known_by=capacity.known_by)
         self._engine.move(run_id, CoreEvent.ASSIGN, now, cause)
         return self._engine.runs[run_id]
+
+    def lacking(self, run: Run) -> str:
+        """Say what the nearest of the machines that are known lacks to run it; empty if one has all it requires."""
+        required = run.workload.requires
+        has = {machine: seen.machine.labels for machine, seen in self._engine.machines.items()}
+        if not required or any(suits(required, labels) for labels in has.values()):
+            return ""
+        return f"it requires {', '.join(map(str, required))}; {nearest_miss(required, has)}"
 
     def fault(self, machine: str, detail: str, now: float, *, lab: bool = False) -> bool:
         """End what a machine holds because it broke; the lab's fault wherever the lifecycle says so, or if `lab`."""

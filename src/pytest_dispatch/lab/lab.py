@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
@@ -32,6 +32,7 @@ from pytest_dispatch.store.journal import Journal, Letter, console_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
+    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.machines.base import Machine
     from pytest_dispatch.sources.cache import AssetCache
@@ -55,6 +56,7 @@ class Lab:
         cache: Has the bytes.
         kinds: The kinds of workloads that it runs.
         machines: Those that the lab brings up itself.
+        labels: What these have, by the machine's name.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
     """
@@ -67,6 +69,7 @@ class Lab:
         cache: AssetCache,
         kinds: Iterable[Kind],
         machines: Iterable[Machine] = (),
+        labels: Mapping[str, Labels] | None = None,
         filers: Callable[[str], Filer | None] = lambda _repo: None,
         api: str = PUBLIC_API,
     ) -> None:
@@ -87,7 +90,8 @@ class Lab:
         self._tail = Tail()
         self._tasks: set[asyncio.Task[None]] = set()
         for machine in machines:
-            self.queue.machines.declare(machine.name, Identity(KnownBy.TOKEN, machine.name), driven=True)
+            has = (labels or {}).get(machine.name)
+            self.queue.machines.declare(machine.name, Identity(KnownBy.TOKEN, machine.name), labels=has, driven=True)
 
     async def start(self, machine_url: Callable[[str], str], letters: list[Letter]) -> None:
         """Begin to work.
@@ -268,10 +272,21 @@ class Lab:
     # What kinds do for their runs
 
     async def _want(self, runs: list[Run]) -> None:
+        runs = [run for run in runs if not self._refuse(run)]
         for kind, service in self._services.items():
             if wanted := [run for run in runs if run.workload.kind == kind]:
                 service.wanted(wanted)
         self._rouse()
+
+    def _refuse(self, run: Run) -> bool:
+        """Give a run up at once that none of our machines can ever run; others may yet come where we have none."""
+        if not any(seen.machine.driven for seen in self.queue.machines.values()):
+            return False
+        lacking = self.queue.scheduler.lacking(run)
+        if lacking:
+            self.queue.engine.lacks(run.id, f"no machine can run it: {lacking}", self.writer.clock.now())
+            self.writer.commit()
+        return bool(lacking)
 
     def _recall(self, session: str) -> None:
         """Take back what the journal has of a session's attempts: what they ran, and their consoles."""

@@ -6,11 +6,11 @@ A driver is a factory registered in the entry-point group `pytest_dispatch.machi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 
@@ -21,13 +21,15 @@ class Spec:
     Attributes:
         scheme: Which driver.
         count: How many machines.
-        options: What stands behind the `?`.
+        options: What stands behind the `?`, but for the labels.
+        labels: What the machines have, for requirements: what stands there as `labels=`, and their driver.
         text: The value as it was given, for messages.
     """
 
     scheme: str
     count: int = 1
     options: tuple[tuple[str, str], ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
 
 

@@ -18,6 +18,7 @@ from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.requirements import Requirements, read_requirements
 from pytest_dispatch.kinds import BOOT, BootPayload, Expect, kind_by_suffix, known
 from pytest_dispatch.sources.base import Listing
 
@@ -285,6 +286,12 @@ def _one_of(choices: type[StrEnum] | tuple[str, ...]) -> Callable[[object], str]
     return read
 
 
+def _requires(value: object) -> Requirements:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f'expected a list of requirements such as ["arch=x86_64", "gpu"], got {_shown(value)}')
+    return read_requirements(value, "")
+
+
 def _kind(value: object) -> str:
     return _one_of(tuple(known()))(value)
 
@@ -300,6 +307,7 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "boot-timeout": _seconds,
     "report-timeout": _seconds,
     "scenario": _one_of(SCENARIOS),
+    "requires": _requires,
 }
 #: Those of them that limit how long a workload may wait and run, and what the limit is called.
 _LIMITS = {"assign-timeout": "assign", "boot-timeout": "boot", "report-timeout": "report"}
