@@ -209,6 +209,10 @@ DEEP = b'{"title": "x", "y": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         (b'{"title": "x", "labels": "a"}', "expected a report: Expected `array | null`, got `str` - at `$.labels`"),
         (b'{"title": "x", "labels": [1]}', "expected a report: Expected `str`, got `int` - at `$.labels["),
         (
+            b'{"title": "x", "result": ""}',
+            "expected a report: expected passed, failed, error or skipped, got '' - at `$.result`",
+        ),
+        (
             b'{"title": "x", "result": "fine"}',
             "expected a report: expected passed, failed, error or skipped, got 'fine' - at `$.result`",
         ),

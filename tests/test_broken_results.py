@@ -254,6 +254,8 @@ def test_seconds_as_they_are_written_in_the_world(time: str, seconds: float) -> 
         ({"cases": [], "junit": "", "tap": "", "result": "skipped"}, SKIPPED),
         ({"cases": [], "body": "TAP version 13\n1..1\nok 1 - a\n"}, PASSED),
         ({"result": "pass"}, PASSED),
+        ({"result": "pass", "status": ""}, PASSED),
+        ({"result": False, "status": ""}, FAILED),
         ({"status": "FAILURE"}, FAILED),
         ({"outcome": "error"}, Outcome.ERROR),
         ({"result": "passed", "junit": "<testsuite"}, FAILED),

@@ -160,10 +160,15 @@ def _once(fields: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _outcome(said: Reported | ReportedCase, where: str) -> Outcome | None:
-    """The outcome that is told, by whatever name; the worst where several are, for one of them is then wrong."""
+    """The outcome that is told, by whatever name; the worst where several are, for one of them is then wrong.
+
+    An empty one tells nothing beside another, and alone is no outcome: a script's variable that was never set.
+    """
+    words = {"outcome": said.outcome, "result": said.result, "status": said.status}
+    given = {field: word for field, word in words.items() if word is not None}
     told = []
-    for field, word in (("outcome", said.outcome), ("result", said.result), ("status", said.status)):
-        if word is None or word == "":
+    for field, word in given.items():
+        if word == "" and any(other != "" for other in given.values()):
             continue
         outcome = outcome_of(word)
         if outcome is None:
