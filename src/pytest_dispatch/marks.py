@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def _takes(workload: str = "", expect: str | None = None, requires: Iterable[str] = ()) -> None:
+def _takes(workload: str = "", expect: str | None = None, *, requires: Iterable[str] = ()) -> None:
     """Stand for what the mark takes, by position or by name."""
 
 
