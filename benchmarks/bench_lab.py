@@ -87,7 +87,7 @@ def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
             client = LabClient(told["url"], told["token"])
             policy = Policy(limits={"assign": 600, "boot": 600, "report": 600})
             session = client.open(OpenSession(source="bench", policy=policy)).id
-            wanted = [Wanted(key=str(n), workload=_workload(files[n % len(files)], n)) for n in range(count)]
+            wanted = [Wanted(key=str(n), workload=workload(files[n % len(files)], f"w{n}.efi")) for n in range(count)]
             for start in range(0, count, 5000):
                 client.submit(session, wanted[start : start + 5000])
             yield RunningLab(client, session, told["url"], process.pid)
@@ -110,9 +110,10 @@ def until_it_listens(port: int) -> None:
     raise TimeoutError(f"nothing listens on port {port}")
 
 
-def _workload(path: Path, number: int) -> Workload:
+def workload(path: Path, name: str) -> Workload:
+    """Return a workload whose bytes are in a file."""
     payload = BootPayload(media="efi", location=str(path), size=path.stat().st_size)
-    return Workload(name=f"w{number}.efi", kind=BOOT, payload=payload.as_json())
+    return Workload(name=name, kind=BOOT, payload=payload.as_json())
 
 
 async def _serve(folder: Path) -> None:

@@ -10,14 +10,12 @@ import tempfile
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
-from bench_lab import Measure
+from bench_lab import Measure, workload
 
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.model import Policy, Workload
-from pytest_dispatch.kinds import BOOT, BootPayload
+from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import create
@@ -126,8 +124,8 @@ async def _lab(files: list[Path]) -> float:
     await lab.start(server.machine_url, [])
     began = time.perf_counter()
     session = await lab.orders.open("bench", Policy(), IssueRule(), server.port)
-    wanted = [Workload(name=file.name, kind=BOOT, payload=_payload(file)) for file in files]
-    runs = await lab.orders.submit(session, [(workload.name, workload) for workload in wanted])
+    wanted = [workload(file, file.name) for file in files]
+    runs = await lab.orders.submit(session, [(each.name, each) for each in wanted])
     for run in runs:
         while lab.orders.run(run.id).outcome is None:
             await lab.writer.moved(1.0)
@@ -137,10 +135,6 @@ async def _lab(files: list[Path]) -> float:
     await cache.aclose()
     journal.close()
     return took
-
-
-def _payload(file: Path) -> dict[str, Any]:
-    return BootPayload(media="efi", location=str(file), size=file.stat().st_size).as_json()
 
 
 def _round(folder: Path, files: list[Path]) -> tuple[float, float, float, float]:

@@ -16,10 +16,11 @@ from typing import Any, Self
 
 import msgspec
 
+from boots import boots
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
 from pytest_dispatch.embedded import EmbeddedLab
-from pytest_dispatch.kinds import BOOT, BootPayload
+from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
@@ -262,9 +263,7 @@ class Bench:
 def workload(path: Path, size: int = 3000, **fields: Any) -> Workload:
     """A workload with a file of random bytes, and some other name where the test gives one."""
     path.write_bytes(secrets.token_bytes(size))
-    own = {name: fields.pop(name) for name in ("location", "size", "scenario") if name in fields}
-    payload = replace(BootPayload(media=path.suffix[1:], location=str(path), size=size), **own)
-    return Workload(**{"name": path.name, "kind": BOOT, "payload": payload.as_json(), **fields})
+    return boots(**{"name": path.name, "media": path.suffix[1:], "location": str(path), "size": size, **fields})
 
 
 async def until(holds: Callable[[], object]) -> None:

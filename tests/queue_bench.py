@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from boots import boots
 from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import Attempt, Idle, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Queue as CoreQueue
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.kinds import BOOT, BootPayload
+from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 from pytest_dispatch.workloads.boot.protocol import Answer, BootProtocol, Taken
 from pytest_dispatch.workloads.boot.rules import RULES
@@ -35,8 +36,7 @@ def policy(
 def workload(
     name: str, expect: Expect | None = None, *, size: int = 2**30, limits: Mapping[str, float] | None = None
 ) -> Workload:
-    payload = BootPayload(media="efi", location=f"/workloads/{name}", size=size)
-    return Workload(name=name, kind=BOOT, payload=payload.as_json(), expect=expect, limits=limits or {})
+    return boots(name, location=f"/workloads/{name}", size=size, expect=expect, limits=limits or {})
 
 
 class Queue(BootProtocol):

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Workload
+
+T = TypeVar("T")
 
 GROUP = "pytest_dispatch.media"
 KINDS = "pytest_dispatch.kinds"  # has whole kinds of workloads; media are found there too
@@ -161,16 +163,35 @@ def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
 
 
 def _load(point: EntryPoint) -> Media | None:
+    whole_kinds_too = point.group == KINDS
+    return loaded(point, Media, beside=lambda found: whole_kinds_too and hasattr(found, "rules"))
+
+
+def loaded(point: EntryPoint, wanted: type[T], beside: Callable[[object], bool]) -> T | None:
+    """Load what an entry point names.
+
+    Args:
+        point: The entry point.
+        wanted: What is looked for.
+        beside: Tells what else may stand there, which others look for.
+
+    Returns:
+        What is looked for; None if it is something else that may stand there.
+
+    Raises:
+        ConfigError: It cannot be loaded, or is neither.
+    """
     where = f"the entry point {point.name} = {point.value} in {point.group}"
     try:
-        media = point.load()
+        found = point.load()
     except (ImportError, AttributeError, ConfigError) as error:
-        raise ConfigError(f"{where}: expected a Media there, got {type(error).__name__}: {error}") from error
-    if point.group == KINDS and hasattr(media, "rules"):
+        got = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{where}: expected a {wanted.__name__} there, got {got}") from error
+    if isinstance(found, wanted):
+        return found
+    if beside(found):
         return None
-    if not isinstance(media, Media):
-        raise ConfigError(f"{where}: expected a Media, got {media!r}")
-    return media
+    raise ConfigError(f"{where}: expected a {wanted.__name__}, got {found!r}")
 
 
 def kind_of(content_type: str) -> str | None:

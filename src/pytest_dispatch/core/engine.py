@@ -94,16 +94,17 @@ class Engine:
         self.regard(record)
 
     def _waiting(self, run: Run) -> Waiting:
-        required, last = run.workload.requires, run.attempts[-2].machine if len(run.attempts) > 1 else ""
-        others = (seen for name, seen in self.machines.items() if name != last) if last and required else ()
-        alone = bool(required) and not any(suits(required, seen.machine.labels) for seen in others)
+        required, avoid = run.workload.requires, run.attempts[-2].machine if len(run.attempts) > 1 else ""
+        if avoid and required:
+            others = (seen.machine.labels for name, seen in self.machines.items() if name != avoid)
+            avoid = avoid if any(suits(required, labels) for labels in others) else ""
         return Waiting(
             run=run.id,
             session=run.session,
             place=run.position,
             priority=run.workload.priority,
             requirements=required,
-            avoid="" if alone else last,
+            avoid=avoid,
         )
 
     def _follow_on(self, record: RunRecord, placements: tuple[Placement, ...], now: float) -> None:

@@ -51,8 +51,10 @@ class Scheduler:
     def lacking(self, run: Run) -> str:
         """Say what the nearest of the machines that are known lacks to run it; empty if one has all it requires."""
         required = run.workload.requires
+        if not required:
+            return ""
         has = {machine: seen.machine.labels for machine, seen in self._engine.machines.items()}
-        if not required or any(suits(required, labels) for labels in has.values()):
+        if any(suits(required, labels) for labels in has.values()):
             return ""
         return f"it requires {', '.join(map(str, required))}; {nearest_miss(required, has)}"
 

@@ -272,16 +272,15 @@ class Lab:
     # What kinds do for their runs
 
     async def _want(self, runs: list[Run]) -> None:
-        runs = [run for run in runs if not self._refuse(run)]
+        if any(seen.machine.driven for seen in self.queue.machines.values()):  # else others may yet come
+            runs = [run for run in runs if not self._refuse(run)]
         for kind, service in self._services.items():
             if wanted := [run for run in runs if run.workload.kind == kind]:
                 service.wanted(wanted)
         self._rouse()
 
     def _refuse(self, run: Run) -> bool:
-        """Give a run up at once that none of our machines can ever run; others may yet come where we have none."""
-        if not any(seen.machine.driven for seen in self.queue.machines.values()):
-            return False
+        """Give a run up at once that none of our machines can ever run; tells whether that is so."""
         lacking = self.queue.scheduler.lacking(run)
         if lacking:
             self.queue.engine.lacks(run.id, f"no machine can run it: {lacking}", self.writer.clock.now())
