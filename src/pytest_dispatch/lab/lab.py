@@ -274,6 +274,7 @@ class Lab:
     async def _want(self, runs: list[Run]) -> None:
         if any(seen.machine.driven for seen in self.queue.machines.values()):  # else others may yet come
             runs = [run for run in runs if not self._refuse(run)]
+            self.writer.commit()
         for kind, service in self._services.items():
             if wanted := [run for run in runs if run.workload.kind == kind]:
                 service.wanted(wanted)
@@ -284,7 +285,6 @@ class Lab:
         lacking = self.queue.scheduler.lacking(run)
         if lacking:
             self.queue.engine.lacks(run.id, f"no machine can run it: {lacking}", self.writer.clock.now())
-            self.writer.commit()
         return bool(lacking)
 
     def _recall(self, session: str) -> None:

@@ -196,9 +196,8 @@ class LabServer:
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
         bearer = self._identify(request)
         answer = await self._answer_machine(request, bearer)
-        if answer.status in _TOLD.get(request.method, _REFUSED) and not browsers_mark(
-            request
-        ):  # its user sees the answer
+        is_told = answer.status in _TOLD.get(request.method, _REFUSED)
+        if is_told and not browsers_mark(request):  # who looks with one sees the answer
             machine = bearer.machine if bearer is not None else str(machine_address(request.remote or ""))
             self._tell(machine, answer.status, getattr(answer, "text", None) or "")
         return answer
