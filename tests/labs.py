@@ -210,7 +210,7 @@ class Bench:
     async def api(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """One request to the API."""
         content = b"" if body is None else msgspec.json.encode(body)
-        given = {"Authorization": f"Bearer {TOKEN}", **headers}
+        given = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": "1", **headers}
         return await self.call(method, f"/api/v1{path}", source="127.0.0.1", headers=given, body=content)
 
     async def report(self, source: str = "127.0.0.2", **fields: object) -> Reply:
@@ -287,6 +287,7 @@ async def running_lab(
     cache: Callable[[Path], AssetCache] = lambda path: AssetCache(path, 10**9, None),
     clock: Clock | None = None,
     bounds: Bounds | None = None,
+    private: bool = True,
 ) -> AsyncIterator[Bench]:
     """A lab whose journal is `journal.db` in this folder, where workloads are too."""
     opened = journal(folder / "journal.db")
@@ -296,7 +297,15 @@ async def running_lab(
         store = cache(folder / "cache")
         stack.push_async_callback(store.aclose)
         clock = clock or Clock()
-        lab = Lab(clock=clock, journal=opened, cache=store, kinds=[BOOT_KIND], machines=machines, filers=filers)
+        lab = Lab(
+            clock=clock,
+            journal=opened,
+            cache=store,
+            kinds=[BOOT_KIND],
+            machines=machines,
+            filers=filers,
+            private=private,
+        )
         server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)

@@ -196,7 +196,7 @@ class TestRetries:
         bench = Bench("a", policy=policy(idle=Idle.POWEROFF))
         bench.head(A)
         assert bench.download(B) == "poweroff"
-        bench.queue.powered_off(B)
+        bench.queue.powered_off(B, bench.now)
         bench.fault(A)
         assert bench.head(A) == "a"
         assert bench.queue.machines[B].off

@@ -179,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert answer == expected
         if answer == Idle.POWEROFF:
             self.model.powered_off(machine)
-            self.queue.powered_off(machine)
+            self.queue.powered_off(machine, self.now)
 
     @rule(machine=machines)
     def progress(self, machine: str) -> None:

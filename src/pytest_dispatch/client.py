@@ -14,6 +14,7 @@ from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Report, Run
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.server.wire import (
+    EPOCH,
     Opened,
     OpenSession,
     RunChange,
@@ -38,10 +39,12 @@ class LabClient:
     Args:
         url: `http://HOST:PORT` of the lab.
         token: Opens its API.
+        epoch: Of the lease of the session that is asked about; `open` sets it.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, epoch: int = 1) -> None:
         self.url = url
+        self.epoch = epoch
         headers = {"Authorization": f"Bearer {token}"}
         # The lab is on this computer or in the lab's own network: no proxy of the environment is for it, and none of
         # the world's certificates, which take longer to load than a lab to start.
@@ -56,7 +59,15 @@ class LabClient:
 
     def open(self, request: OpenSession) -> Opened:
         """Open a session, or resume one."""
-        return self._ask(Opened, "POST", "/sessions", request)
+        opened = self._ask(Opened, "POST", "/sessions", request)
+        self.epoch = opened.epoch
+        return opened
+
+    def take_over(self, session: str, request: OpenSession) -> Opened:
+        """Be the session's holder from now on; whoever was it before is refused."""
+        opened = self._ask(Opened, "POST", f"/sessions/{session}/lease", request)
+        self.epoch = opened.epoch
+        return opened
 
     def submit(self, session: str, wanted: Sequence[Wanted]) -> list[RunView]:
         """Ask for workloads, by key."""
@@ -115,7 +126,7 @@ class LabClient:
         from httpx_sse import connect_sse
 
         reports: dict[tuple[str, int], tuple[Report, ...]] = {}
-        headers = {"Last-Event-ID": str(after)}
+        headers = {"Last-Event-ID": str(after), EPOCH: str(self.epoch)}
         path = f"/sessions/{session}/events"
         try:
             with connect_sse(self._http, "GET", path, headers=headers) as stream:
@@ -165,7 +176,7 @@ class LabClient:
     ) -> bytes:
         """The answer's body; an answer may take `wait` seconds longer than usual."""
         content = None if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json"} if content else {}
+        headers = {EPOCH: str(self.epoch)} | ({"Content-Type": "application/json"} if content else {})
         try:
             answer = self._http.request(
                 method, path, content=content, headers=headers, params=query, timeout=TIMEOUT + wait

@@ -52,7 +52,7 @@ class Ending:
         client = self._client
         client.end(self._session, kept=True)
         if drain:
-            self._wait("to power off", "machine", drain, _not_off)
+            self._wait("to power off", "machine", drain, _awaited)
         self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
         views = client.runs(self._session)
         self._watcher.catch_up({view.run.id: view.version for view in views})
@@ -81,8 +81,8 @@ class Ending:
                 pause = min(2 * pause, LONGEST_POLL)
 
 
-def _not_off(view: SessionView) -> list[str]:
-    return [machine.name for machine in view.machines if not machine.off]
+def _awaited(view: SessionView) -> list[str]:
+    return [machine.name for machine in view.machines if machine.awaited]
 
 
 def summary_lines(views: Sequence[RunView], session: SessionView, runs: Sequence[Run]) -> list[str]:

@@ -23,6 +23,7 @@ class _Handover(msgspec.Struct, kw_only=True):
 
     Attributes:
         token: Of the lab's API.
+        epoch: Of the session's lease.
     """
 
     source: str
@@ -30,6 +31,7 @@ class _Handover(msgspec.Struct, kw_only=True):
     url: str
     token: str
     session: str
+    epoch: int
 
     def __repr__(self) -> str:
         """Be short, and without the token: pytest may show it in a traceback."""
@@ -62,6 +64,7 @@ class DispatchNodes:
                 url=self._desk.lab.url,
                 token=self._token,
                 session=self._desk.session,
+                epoch=self._desk.lab.epoch,
             )
             Path(self._folder.name, "handover.json").write_bytes(msgspec.json.encode(handover))
         node.workerinput["dispatch"] = str(Path(self._folder.name, "handover.json"))
@@ -99,7 +102,7 @@ class DispatchWorker:
         self._desk = desk = Desk(
             listing=Listing(name=handover.source, workloads=handover.workloads),
             wanted=take_node_ids(config, handover.source),
-            client=LabClient(handover.url, handover.token),
+            client=LabClient(handover.url, handover.token, handover.epoch),
             session=handover.session,
         )
         config.stash[DESK] = desk

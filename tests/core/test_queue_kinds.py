@@ -6,7 +6,7 @@ import pytest
 
 from bake import RULES, loaf
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
-from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, Lease, LeaseKind
+from pytest_dispatch.core.leases import CONNECTIONS_GONE, PRIVATE, UNHEARD, Lease, LeaseKind
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Priority, Report, Run
@@ -27,7 +27,7 @@ class Bakery:
     def __init__(self, policy: Policy | None = None, lease: Lease | None = None) -> None:
         self.queue = Queue({**KINDS, "bake": RULES})
         self.now = 1000.0
-        self.queue.table.open("s", policy or Policy(), lease)
+        self.queue.table.open("s", policy or Policy(), lease or PRIVATE)
 
     def submit(self, name: str, *, session: str = "s", chain: str = "", **said: object) -> str:
         return self.queue.sessions.submit(session, name, loaf(name, **said), self.now, chain=chain).id
@@ -61,8 +61,8 @@ class Bakery:
 
     def oven(self, name: str) -> MachineState:
         record = self.queue.machines[name]
-        phase = self.run(record.holds).attempt.phase if record.holds else None
-        return self.queue.machines.as_of(record, phase, self.now).state
+        attempt = self.run(record.holds).attempt if record.holds else None
+        return self.queue.machines.as_of(record, attempt, self.now).state
 
 
 class TestPlacements:

@@ -134,15 +134,10 @@ def has_room(attempt: Attempt, report: Report) -> bool:
     return report.size + sum(kept.size for kept in attempt.reports) <= VOLUME
 
 
-def began_to_run(attempt: Attempt) -> float:
-    """Return when the workload first ran; infinity if it never did."""
-    return next((moment.at for moment in attempt.history if moment.phase is Phase.RUNNING), math.inf)
-
-
 def ran_on(machine: str, run: Run, by: float = math.inf) -> Attempt | None:
     """Return the latest attempt in which this machine ran the run's workload at that time."""
     mine = (a for a in reversed(run.attempts) if any(each.machine == machine for each in a.placements))
-    return next((a for a in mine if a.ran and began_to_run(a) <= by), None)
+    return next((a for a in mine if a.ran and a.began <= by), None)
 
 
 def was_taken(attempt: Attempt) -> bool:

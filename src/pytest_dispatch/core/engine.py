@@ -231,7 +231,7 @@ class Engine:
             self.ready.discard(run.id)
             self.ready.began(run.session)
         for placement in run.attempt.placements:
-            self.machines.hold(placement.machine, run.id, revocable=record.revocable)
+            self.machines.hold(placement.machine, run.id, placement.at, revocable=record.revocable)
         self.regard(record)
 
     def release(self, run: Run, now: float) -> None:

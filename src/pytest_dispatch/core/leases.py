@@ -32,7 +32,7 @@ class Lease:
         owner: Who holds it, for people.
         epoch: Grows when it is taken over.
         heard: When its holder last asked something.
-        connections: That its holder has open.
+        connections: That its holder has open: streams of the session's changes.
         lasts: Seconds that a durable one goes on without being heard of.
     """
 
@@ -72,8 +72,11 @@ class Lease:
         Raises:
             StaleLeaseError: Another one took the session over since.
         """
-        if epoch < self.epoch:
+        if epoch != self.epoch:
             raise StaleLeaseError(
                 f"this session was taken over by {self.owner or 'another holder'}: expected epoch {self.epoch}, got"
                 f" {epoch}; open a session of your own, or take it over again"
             )
+
+
+PRIVATE = Lease(kind=LeaseKind.DURABLE)  # in a lab that ends with its only holder

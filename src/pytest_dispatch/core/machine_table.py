@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
-from pytest_dispatch.core.model import KnownBy, Phase
+from pytest_dispatch.core.model import Attempt, KnownBy, Phase
 from pytest_dispatch.core.unknown_callers import UnknownCallers
 
 SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
+
+#: Of an attempt whose machine is said to run.
+_RUNS = {Phase.RUNNING, Phase.SETTLING}
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +30,8 @@ class MachineRecord:
         holds: Id of the run whose attempt it is busy with, or reserved for.
         hold: Why it is kept out of scheduling, if it is.
         off: It is known to be off.
+        changed: When it last took something up, let go of it, or went on or off.
+        broken: Why it cannot be brought up; empty if it can, as far as is known.
         ran: Ids of runs whose attempts it held, in order; once for several attempts in a row.
     """
 
@@ -34,6 +41,8 @@ class MachineRecord:
     holds: str = ""
     hold: Hold | None = None
     off: bool = False
+    changed: float = 0.0
+    broken: str = ""
     ran: list[str] = field(default_factory=list)
 
     @property
@@ -92,7 +101,7 @@ class MachineTable(Mapping[str, MachineRecord]):
         if record is None:
             identity = Identity(known_by, machine)
             record = self.declare(machine, identity, driven=known_by is KnownBy.TOKEN)
-            record.heard, record.off = now, True
+            record.heard, record.off, record.changed = now, True, now
         record.runs(run_id)
 
     # What they do
@@ -100,7 +109,7 @@ class MachineTable(Mapping[str, MachineRecord]):
     def asks(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
         """Note that it asks for work, and so is on; one that nobody knew is known from now on."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
-        record.off = False
+        self._is_on(record, now)
         self._present[machine] = None
         self._hear(record, now)
         self._expect(record, now)
@@ -116,22 +125,33 @@ class MachineTable(Mapping[str, MachineRecord]):
     def speaks_as(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
         """Note a sign of life of a machine that others assign work to; one that nobody knew is known from now on."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
-        record.off = False
+        self._is_on(record, now)
         self._hear(record, now)
         return record
 
-    def powered_off(self, machine: str) -> None:
+    def powered_off(self, machine: str, now: float) -> None:
         """Mark the machine as powered off."""
-        self._records[machine].off = True
+        record = self._records[machine]
+        record.off, record.changed = True, now
         self._present.pop(machine, None)
+
+    def broke(self, machine: str, why: str, now: float) -> None:
+        """Note that it cannot be brought up, until it asks after all."""
+        record = self._records[machine]
+        record.broken, record.changed = why, now
+        self._present.pop(machine, None)
+
+    def _is_on(self, record: MachineRecord, now: float) -> None:
+        if record.off or record.broken or not record.changed:
+            record.off, record.broken, record.changed = False, "", now
 
     # What they hold
 
-    def hold(self, machine: str, run_id: str, *, revocable: bool) -> None:
+    def hold(self, machine: str, run_id: str, now: float, *, revocable: bool) -> None:
         """Let it be busy with this run, which it may lose by silence if `revocable`."""
         record = self._records[machine]
         if record.holds != run_id:
-            record.holds = run_id
+            record.holds, record.changed = run_id, now
             self.busy += 1
             record.runs(run_id)
         if revocable:
@@ -144,7 +164,7 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Let it be free, if this run is what it holds."""
         record = self._records[machine]
         if record.holds == run_id:
-            record.holds = ""
+            record.holds, record.changed = "", now
             self._revocable.pop(machine, None)
             self._expect(record, now)
             self.busy -= 1
@@ -168,18 +188,16 @@ class MachineTable(Mapping[str, MachineRecord]):
 
     # How they stand
 
-    def as_of(self, record: MachineRecord, phase: Phase | None, now: float) -> Machine:
+    def as_of(self, record: MachineRecord, attempt: Attempt | None, now: float) -> Machine:
         """Return a machine with its state.
 
         Args:
             record: Of the machine.
-            phase: Of the attempt that it holds, if it holds one.
+            attempt: That it holds, if it holds one.
             now: The time.
         """
-        state, reason = _standing(record, phase, now)
-        if (state, reason) != (record.machine.state, record.machine.reason):
-            record.machine = replace(record.machine, state=state, reason=reason, since=now)
-        return record.machine
+        state, reason, since = _standing(record, attempt, now)
+        return replace(record.machine, state=state, reason=reason, since=since)
 
     def _hear(self, record: MachineRecord, now: float) -> None:
         record.heard = now
@@ -192,17 +210,19 @@ class MachineTable(Mapping[str, MachineRecord]):
             self._present.move_to_end(record.id)
 
 
-def _standing(record: MachineRecord, phase: Phase | None, now: float) -> tuple[MachineState, str]:
-    """Return how a machine stands, and why."""
-    if record.hold is not None:
-        return MachineState.HELD, record.hold.reason
-    if record.holds:
-        running = phase in (Phase.RUNNING, Phase.SETTLING)
-        return (MachineState.RUNNING if running else MachineState.RESERVED), record.holds
-    if record.off:
-        return MachineState.OFF, ""
-    if not record.heard:
-        return MachineState.UNKNOWN, ""
-    if now - record.heard >= SILENCE:
-        return MachineState.OFFLINE, "not heard of for 5m"
-    return MachineState.IDLE, ""
+def _standing(record: MachineRecord, attempt: Attempt | None, now: float) -> tuple[MachineState, str, float]:
+    """Return how a machine stands, why, and since when."""
+    hold, changed, silent = record.hold, record.changed, record.heard + SILENCE
+    began = attempt.began if attempt is not None and attempt.phase in _RUNS else math.inf
+    unheard = f"not heard of for {format_duration(SILENCE)}"
+    rows = (
+        (hold is not None, MachineState.HELD, hold.reason if hold else "", hold.since if hold else 0.0),
+        (began < math.inf, MachineState.RUNNING, record.holds, max(began, changed)),
+        (attempt is not None, MachineState.RESERVED, record.holds, changed),
+        (bool(record.broken), MachineState.BROKEN, record.broken, changed),
+        (record.off, MachineState.OFF, "", changed),
+        (not record.heard, MachineState.UNKNOWN, "", 0.0),
+        (now >= silent, MachineState.OFFLINE, unheard, silent),
+        (True, MachineState.IDLE, "", changed),
+    )
+    return next((state, reason, since) for holds, state, reason, since in rows if holds)

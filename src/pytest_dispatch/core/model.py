@@ -6,6 +6,7 @@ can never change under it. Times are epoch seconds of a `Clock`, durations are s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -237,9 +238,14 @@ class Attempt:
         return self.phase is Phase.OVER
 
     @property
+    def began(self) -> float:
+        """Return when the workload first ran, as far as the lab knows; infinity if it never did."""
+        return next((moment.at for moment in self.history if moment.phase is Phase.RUNNING), math.inf)
+
+    @property
     def ran(self) -> bool:
         """Tell whether the workload ever ran, as far as the lab knows."""
-        return any(moment.phase is Phase.RUNNING for moment in self.history)
+        return self.began < math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

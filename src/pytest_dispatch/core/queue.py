@@ -14,6 +14,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds
 from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.machine import Machine
 from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import Attempt, KnownBy, Run
 from pytest_dispatch.core.runs import Cause, RunRecord
@@ -46,6 +47,11 @@ class Queue:
     def machines(self) -> MachineTable:
         """Return every machine by its id."""
         return self.engine.machines
+
+    def machine(self, machine: str, now: float) -> Machine:
+        """Return how a machine stands."""
+        record = self.machines[machine]
+        return self.machines.as_of(record, self.runs[record.holds].attempt if record.holds else None, now)
 
     def expire(self, now: float) -> None:
         """Pass every deadline that has come, and end every lease.

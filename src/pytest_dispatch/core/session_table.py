@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pytest_dispatch.core.chains import Chain
-from pytest_dispatch.core.leases import Lease
+from pytest_dispatch.core.errors import StaleLeaseError
+from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.model import Policy
 
 
@@ -16,7 +17,7 @@ class Session:
     """One that holds runs.
 
     Attributes:
-        lease: Who holds it; None in a lab that ends with its only holder.
+        lease: Who holds it.
         runs: Ids of what it asked for, by key.
         chains: By name.
         patience: Seconds that its runs wait for a machine at most.
@@ -24,7 +25,7 @@ class Session:
     """
 
     policy: Policy
-    lease: Lease | None = None
+    lease: Lease
     runs: dict[str, str] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
     patience: float = 0.0
@@ -43,9 +44,18 @@ class SessionTable:
     def __contains__(self, session: object) -> bool:
         return session in self._sessions
 
-    def open(self, session: str, policy: Policy, lease: Lease | None = None) -> None:
+    def open(self, session: str, policy: Policy, lease: Lease = PRIVATE) -> None:
         """Take up a session."""
         self._sessions[session] = Session(policy, lease)
+
+    def epoch(self, session: str) -> int:
+        """Return the epoch of the session's lease."""
+        return self._sessions[session].lease.epoch
+
+    def is_held(self, session: str) -> bool:
+        """Tell whether a holder has connections open, and its lease has not ended."""
+        found = self._sessions[session]
+        return bool(found.lease.connections) and not found.ended
 
     def policy(self, session: str) -> Policy:
         """Return how the session wants its workloads run."""
@@ -66,30 +76,30 @@ class SessionTable:
         """Note that a holder asks something.
 
         Raises:
-            StaleLeaseError: Another one took the session over since.
+            StaleLeaseError: Another one took the session over since, or it ended.
         """
         found = self._sessions[session]
-        if found.lease is not None:
-            found.lease.check(epoch)
-            found.lease = found.lease.renewed(now)
+        found.lease.check(epoch)
+        if found.ended:
+            raise StaleLeaseError("this session has ended: its holder was not heard of for too long; resume it")
+        found.lease = found.lease.renewed(now)
 
     def connected(self, session: str, epoch: int, more: int, now: float) -> None:
         """Note that a holder opened so many connections, or closed them; those of an earlier one do not count."""
         found = self._sessions[session]
-        if found.lease is not None and found.lease.epoch == epoch:
+        if found.lease.epoch == epoch:
             found.lease = found.lease.connected(more, now)
 
     def take_over(self, session: str, owner: str, now: float) -> int:
         """Let another holder have a session; returns its epoch."""
         found = self._sessions[session]
-        found.lease = (found.lease or Lease()).taken_over(owner, now)
+        found.lease = found.lease.taken_over(owner, now)
         found.ended = False
         return found.lease.epoch
 
     def lapsed(self, now: float) -> Iterator[str]:
         """Yield the sessions whose lease has just ended."""
         for name, session in self._sessions.items():
-            ends = session.lease.ends if session.lease is not None else math.inf
-            if not session.ended and ends <= now:
+            if not session.ended and session.lease.ends <= now:
                 session.ended = True
                 yield name

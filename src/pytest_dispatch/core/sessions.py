@@ -10,6 +10,7 @@ from pytest_dispatch.core.attempts import first_attempt, not_after
 from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds, rules_of
+from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.model import Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
@@ -72,6 +73,7 @@ class Sessions:
         self.expecting = False
         for record in self._records(session):
             self._verdicts.cancel(record.run.id, now)
+        self._free_chains(session, now)
 
     def lapse(self, session: str, now: float) -> None:
         """End a session whose holder is gone: what has not started is cancelled, what runs goes on to its outcome."""
@@ -79,6 +81,14 @@ class Sessions:
             if record.is_waiting:
                 self._verdicts.cancel(record.run.id, now)
             self._verdicts.accept(record.run.id, now)
+        self._free_chains(session, now)
+
+    def _free_chains(self, session: str, now: float) -> None:
+        """Let go of machines that are kept for a next run that may never be asked for again."""
+        for chain in self._table[session].chains.values():
+            if chain.held_by and not (chain.first and chain.first in self._engine.under_way):
+                self._engine.release(self._engine.runs[chain.held_by], now)
+                chain.held_by = ""
 
     def is_lining_up(self, now: float) -> bool:
         """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
@@ -116,12 +126,16 @@ class Sessions:
         session.patience = max(session.patience, self._kinds[run.workload.kind].patience(session.policy))
         self._engine.runs.add(record)
         if run.chain:
-            record.chain = session.chains.setdefault(run.chain, Chain())
-            if run.outcome is None:
-                record.chain.left.append(run.id)
-            else:
-                record.chain.ended(run.id, run.workload.name, run.outcome, run.reason)
-                record.chain.placements = run.attempt.placements or record.chain.placements
+            self._link(record, session.chains.setdefault(run.chain, Chain()))
+
+    def _link(self, record: RunRecord, chain: Chain) -> None:
+        """Make a run the last one of a chain so far."""
+        run, record.chain = record.run, chain
+        if run.outcome is None:
+            chain.left.append(run.id)
+        else:
+            chain.ended(run.id, run.workload.name, run.outcome, run.reason)
+            chain.placements = run.attempt.placements or chain.placements
 
     def _renew(self, record: RunRecord, workload: Workload, now: float) -> None:
         """Let a run that was taken back be what is asked for now."""
@@ -145,13 +159,12 @@ class Sessions:
 
     # Taking back
 
-    def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float) -> None:
+    def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float, lease: Lease = PRIVATE) -> None:
         """Take a session back from the journal; its deadlines start anew, machines keep what they held.
 
         Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
         """
-        if session not in self._table:
-            self._table.open(session, policy)
+        self._table.open(session, policy, lease)
         restored = []
         for run in sorted(runs, key=lambda run: run.position):
             self._position = max(self._position, run.position + 1)
@@ -194,6 +207,17 @@ class Sessions:
         for placement in attempt.placements:
             self._engine.machines.asks(placement.machine, placement.known_by, now)
         self._engine.hold(record)
+
+    def take_over(self, session: str, policy: Policy, now: float) -> None:
+        """Let a session that the lab never lost have another holder: it asks again for what it wants."""
+        found = self._table[session]
+        found.policy = policy
+        found.runs = {key: run for key, run in found.runs.items() if not self._engine.runs[run].cancelled}
+        found.chains = {name: Chain(held_by=chain.held_by) for name, chain in found.chains.items()}
+        for record in self._records(session):
+            if record.run.chain:
+                self._link(record, found.chains[record.run.chain])
+        self.hold_back(session, now)
 
     def hold_back(self, session: str, now: float) -> None:
         """Let what was taken back of this session wait to be asked for again, but for what machines hold."""

@@ -59,9 +59,10 @@ class Lab:
         labels: What these have, by the machine's name.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
+        private: It is of one pytest, and ends with it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a whole lab, by name
         self,
         *,
         clock: Clock,
@@ -72,13 +73,15 @@ class Lab:
         labels: Mapping[str, Labels] | None = None,
         filers: Callable[[str], Filer | None] = lambda _repo: None,
         api: str = PUBLIC_API,
+        private: bool = True,
     ) -> None:
         machines = list(machines)
         kinds = list(kinds)
         rules = {kind.rules.name: kind.rules for kind in kinds}
         self.writer = Writer(clock, journal, rules, self._changed, self._became_due)
         self.queue = self.writer.queue
-        self.orders = Orders(self.writer, self._want, self._recall, api)
+        self.orders = Orders(self.writer, self._want, self._recall, api, private=private)
+        self.private = private
         self.notices = Notices()
         resources = Resources(self.writer, cache)
         self._services = {kind.rules.name: kind.service(resources) for kind in kinds}
@@ -155,9 +158,9 @@ class Lab:
         if self.notices.note(machine, what, kind, why, self.writer.clock.now()):
             self.writer.wake()
 
-    def post(self) -> Post:
-        """How the outbox stands."""
-        return self._outbox.post()
+    def post(self, session: str = "") -> Post:
+        """How the outbox stands, for one session alone if one is given."""
+        return self._outbox.post(session)
 
     # As the fleet's witness
 

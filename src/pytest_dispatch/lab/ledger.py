@@ -113,6 +113,10 @@ class Ledger:
         silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
         return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self._rule.raw)
 
+    def handed_over(self, record: SessionRecord, rule: IssueRule) -> Ledger:
+        """Return the ledger of the session's next holder, which is told nothing of what was."""
+        return Ledger(record, rule, self._api, self._urls)
+
     def filed(self, letter: Letter) -> None:
         """An issue was filed."""
         self._urls.setdefault(letter.run, []).append(letter.url)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.ledger import IssueRule, Ledger
@@ -28,6 +30,7 @@ class Orders:
         want: Has the bytes of these runs fetched.
         recall: Takes back what the journal has of a session beside its runs.
         api: Address of the API of the GitHub that issues are for.
+        private: The lab is of one pytest and ends with it: no session ends by silence.
     """
 
     def __init__(
@@ -36,8 +39,11 @@ class Orders:
         want: Callable[[list[Run]], Awaitable[None]],
         recall: Callable[[str], None],
         api: str,
+        *,
+        private: bool,
     ) -> None:
         self._writer = writer
+        self._private = private
         self._queue = writer.queue
         self._want = want
         self._recall = recall
@@ -45,29 +51,70 @@ class Orders:
         self._saved: dict[str, dict[str, Run]] = {}  # by session and run
         self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
 
-    async def open(self, source: str, policy: Policy, issues: IssueRule, port: int) -> str:
+    async def open(self, source: str, policy: Policy, issues: IssueRule, port: int, lease: Lease = PRIVATE) -> str:
         """Let a session submit runs; returns its id."""
         opened = self._writer.journal.opening(self._now())
-        record = SessionRecord(id=secrets.token_hex(6), source=source, opened=opened, policy=policy, port=port)
-        self._queue.table.open(record.id, policy)
+        record = SessionRecord(
+            id=secrets.token_hex(6), source=source, opened=opened, policy=policy, port=port, owner=lease.owner
+        )
+        self._queue.table.open(record.id, policy, self._granted(lease))
         self._writer.ledgers[record.id] = Ledger(record, issues, self._api)
         self._writer.write([session_row(record)])
         await self._writer.on_disk()
         return record.id
 
-    async def resume(self, source: str, policy: Policy, issues: IssueRule) -> str | None:
-        """Take up the newest session of this source if it was interrupted; None where it was not, or there is none.
+    def _granted(self, lease: Lease) -> Lease:
+        """Return the lease that a holder gets who asks for this one now."""
+        kind = PRIVATE if self._private else lease
+        return replace(lease, kind=kind.kind, lasts=kind.lasts, heard=self._now())
 
-        Machines go on with what they hold, everything else waits to be asked for again. Attempts on machines that the
-        earlier lab had brought up are faults of the lab: they ended with it. So are all others if the journal was
-        damaged: what machines run now may have been in the part that was lost.
+    async def resume(self, source: str, policy: Policy, issues: IssueRule, lease: Lease = PRIVATE) -> str | None:
+        """Take up its owner's newest session of this source if it was interrupted; None where there is none such.
+
+        Machines go on with what they hold, everything else waits to be asked for again.
+        """
+        record = self._writer.journal.last_unfinished(source, lease.owner)
+        if record is None:
+            return None
+        if record.id not in self._writer.ledgers:
+            await self._restore(record, policy, issues, lease)
+        elif self._queue.table.is_held(record.id) or self._private:
+            return None
+        else:
+            await self.take_over(record.id, lease.owner, policy, issues)
+        return record.id
+
+    async def take_over(self, session: str, owner: str, policy: Policy, issues: IssueRule) -> None:
+        """Let another holder have a session of this lab; it asks again for what it wants of what has not begun.
+
+        Raises:
+            UnknownError: There is no such session.
+        """
+        ledger = self._writer.ledger(session)
+        epoch = self._queue.table.take_over(session, owner, self._now())
+        self._queue.sessions.take_over(session, policy, self._now())
+        record = replace(ledger.record, owner=owner, epoch=epoch, policy=policy)
+        self._writer.commit()
+        self._writer.ledgers[session] = ledger.handed_over(record, issues)
+        self._have_judged(session)
+        self._cut_off.discard(session)
+        self._writer.write([session_row(record)])
+        self._writer.commit()
+        self._writer.wake()
+        await self._writer.on_disk()
+
+    async def _restore(self, record: SessionRecord, policy: Policy, issues: IssueRule, lease: Lease) -> None:
+        """Take a session back that an earlier lab had.
+
+        Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
+        others if the journal was damaged: what machines run now may have been in the part that was lost.
         """
         journal = self._writer.journal
-        record = journal.last_unfinished(source)
-        if record is None or record.id in self._writer.ledgers:
-            return None
-        self._queue.sessions.restore(record.id, policy, journal.runs(record.id), self._now())
+        record = replace(record, epoch=record.epoch + 1)
+        granted = self._granted(replace(lease, epoch=record.epoch))
+        self._queue.sessions.restore(record.id, policy, journal.runs(record.id), self._now(), granted)
         self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.filed(record.id))
+        self._writer.write([session_row(record)])
         self._recall(record.id)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
         for name, seen in list(self._queue.machines.items()):
@@ -78,7 +125,6 @@ class Orders:
         self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
         await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.alive])
-        return record.id
 
     def _have_judged(self, session: str) -> None:
         """What the earlier lab had asked its session to judge: ask again, or take it as it is if nobody judges now."""
@@ -123,6 +169,16 @@ class Orders:
         if not (kept or unfinished or session in self._cut_off):
             self._writer.write([session_row(self._writer.ledger(session).record, self._now())])
             await self._writer.on_disk()
+
+    def heard(self, session: str, epoch: int) -> None:
+        """Note that a session's holder asks something.
+
+        Raises:
+            UnknownError: There is no such session.
+            StaleLeaseError: Another one holds it since, or it has ended.
+        """
+        self._writer.ledger(session)
+        self._queue.table.heard(session, epoch, self._now())
 
     def runs(self, session: str) -> list[Run]:
         """The session's runs.
@@ -185,21 +241,26 @@ class Orders:
     async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:
         """The session's changes with numbers above `after`, as they come; None when there are no more so far.
 
-        One that is far behind does not get all of them (`Feed`).
+        One that is far behind does not get all of them (`Feed`). Whoever follows them shows that the holder is there.
 
-        Ends when the lab stops or breaks.
+        Ends when the lab stops or breaks, or another holder takes the session over.
 
         Raises:
             UnknownError: There is no such session.
         """
-        feed = self._writer.ledger(session).feed
-        while not (self._writer.stopping or self._writer.broken):
-            news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
-            for number, change in feed.after(after):
-                after = number
-                yield number, change
-            yield None
-            await self._writer.moved(HEARTBEAT, news)
+        feed, table = self._writer.ledger(session).feed, self._queue.table
+        epoch = table.epoch(session)
+        table.connected(session, epoch, +1, self._now())
+        try:
+            while not (self._writer.stopping or self._writer.broken) and table.epoch(session) == epoch:
+                news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
+                for number, change in feed.after(after):
+                    after = number
+                    yield number, change
+                yield None
+                await self._writer.moved(HEARTBEAT, news)
+        finally:
+            table.connected(session, epoch, -1, self._now())
 
     def _now(self) -> float:
         return self._writer.clock.now()

@@ -61,7 +61,7 @@ class Outbox:
         self._letters: deque[Letter] = deque()
         self._elsewhere: list[Letter] = []  # for another GitHub
         self._done: list[Letter] = []
-        self._dropped: dict[str, list[str]] = {}  # titles of what was filed without a part, by what and why
+        self._dropped: list[tuple[str, Letter]] = []  # filed without a part: which one, and why
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
         self._held = ""  # why nothing is tried for long
         self._wake = asyncio.Event()
@@ -86,18 +86,25 @@ class Outbox:
         self._letters.append(letter)
         self._wake.set()
 
-    def post(self) -> Post:
-        """How it stands."""
-        lines = {why: list(titles) for why, titles in self._dropped.items()}
-        for letter in (*self._done, *self._letters):
+    def post(self, session: str = "") -> Post:
+        """How it stands, for one session alone if one is given."""
+        lines: dict[str, list[str]] = {}
+        for why, letter in self._dropped:
+            if session in ("", letter.session):
+                lines.setdefault(why, []).append(letter.issue.title)
+        done, letters, elsewhere = (
+            [letter for letter in some if session in ("", letter.session)]
+            for some in (self._done, self._letters, self._elsewhere)
+        )
+        for letter in (*done, *letters):
             if why := letter.failed or (self._held if not letter.url else ""):
                 fate = "given up" if letter.given_up else "kept for the next session"
                 lines.setdefault(f"{fate}: {{}}: {why}", []).append(letter.issue.title)
-        for letter in self._elsewhere:
+        for letter in elsewhere:
             lines.setdefault(f"kept for a session with {_options(letter)}: {{}}", []).append(letter.issue.title)
         return Post(
-            pending=0 if self._held else len(self._letters),
-            filed=sum(bool(letter.url) for letter in self._done),
+            pending=0 if self._held else len(letters),
+            filed=sum(bool(letter.url) for letter in done),
             unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),
         )
 
@@ -125,7 +132,7 @@ class Outbox:
         else:
             self._backed_off = 0.0
             if done.lacks:
-                self._dropped.setdefault(f"{', '.join(done.lacks)} of {{}}: {done.why}", []).append(letter.issue.title)
+                self._dropped.append((f"{', '.join(done.lacks)} of {{}}: {done.why}", letter))
             filed = replace(begun, url=done.url, failed="")
             await self._keep(filed)
             self._finish(filed)

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from pytest_dispatch.core.errors import DispatchError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, StaleLeaseError
+from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.server.events import event_stream
 from pytest_dispatch.server.host import foreign_page, stranger
 from pytest_dispatch.server.wire import (
+    EPOCH,
     MachineView,
     Opened,
     OpenSession,
@@ -40,6 +42,7 @@ from pytest_dispatch.server.wire import (
 from pytest_dispatch.shapes import decode
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.machine_table import MachineRecord
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.lab import Lab
 
@@ -74,6 +77,7 @@ class Route:
         repeated: Likewise, of those that may be given several times.
         status: Of the answer when all is well.
         saved: It has an answer even when the lab is broken, if the journal has one.
+        checked: Only who holds the session may ask, if a session is in the path at all.
     """
 
     method: str
@@ -86,6 +90,17 @@ class Route:
     repeated: tuple[str, ...] = ()
     status: int = 200
     saved: bool = False
+    checked: bool = True
+
+    @property
+    def of_session(self) -> bool:
+        """Tell whether it is about one session, or a run of one."""
+        return "{session}" in self.path or "{run}" in self.path
+
+    @property
+    def changes(self) -> bool:
+        """Tell whether it changes something of a session: then its holder has to say that it is that."""
+        return self.of_session and self.checked and self.method != "GET"
 
 
 def routes(door: Door) -> list[web.RouteDef]:
@@ -93,6 +108,10 @@ def routes(door: Door) -> list[web.RouteDef]:
     known = [web.route(r.method, PREFIX + r.path, _guarded(door, r)) for r in ROUTES]
     others = [Route(method="*", path=path, handler=_unknown, summary="") for path in ("", "/{rest:.*}")]
     return [*known, *(web.route(r.method, PREFIX + r.path, _guarded(door, r)) for r in others)]
+
+
+class _NoEpochError(DispatchError):
+    """Who wants to change a session does not say which of its holders it is."""
 
 
 #: What a handler may raise, and the status that it becomes; the first row that fits.
@@ -103,7 +122,10 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ConnectionError, 400),
     (web.RequestPayloadError, 400),
     (UnknownError, 404),
+    (StaleLeaseError, 409),
+    (_NoEpochError, 428),
     (web.HTTPRequestEntityTooLarge, 413),
+    (ConfigError, 400),
     (DispatchError, 503),
 )
 _EXPECTED = tuple(kind for kind, _ in _STATUS)
@@ -152,11 +174,33 @@ async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamR
         return _json(Problem(error=str(door.lab.broken)), 503)
     if route.takes and (packed := packing(request.headers)):
         return _json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
+    if route.of_session and door.lab.broken is None:
+        _note_holder(door, route, request)
     body = decode(await request.read(), route.takes) if route.takes else None
     result = await route.handler(door, request, body)
     if isinstance(result, web.StreamResponse):
         return result
     return web.Response(status=204) if route.gives is None else _json(result, route.status)
+
+
+def _note_holder(door: Door, route: Route, request: web.Request) -> None:
+    """Hear of a session's holder; refuse who was the holder once, and who changes something without saying who it is.
+
+    Raises:
+        UnknownError: There is no such session or run.
+        StaleLeaseError: Another one holds it since, or it has ended.
+    """
+    orders, where = door.lab.orders, request.match_info
+    session = where["session"] if "session" in where else orders.run(where["run"]).session
+    given = request.headers.get(EPOCH)
+    if given is None and route.changes:
+        door.lab.writer.ledger(session)
+        raise _NoEpochError(f"expected the epoch of the session, as it was opened, in the header {EPOCH}, got none")
+    if given is None or not route.checked:
+        return
+    if not re.fullmatch("[0-9]{1,18}", given):
+        raise msgspec.ValidationError(f"header {EPOCH}: expected a whole number, got {given!r}")
+    orders.heard(session, int(given))
 
 
 async def _unknown(_door: Door, request: web.Request, _body: None) -> web.Response:
@@ -206,30 +250,31 @@ def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView
 
 async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
     rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues), raw=body.issues_raw)
+    orders, wanted = door.lab.orders, body.lease
+    lease = Lease(kind=wanted.kind, owner=wanted.owner, lasts=wanted.lasts)
     if body.resume:
-        found = await door.lab.orders.resume(body.source, body.policy, rule)
+        found = await orders.resume(body.source, body.policy, rule, lease)
         if found is not None:
-            return Opened(id=found, resumed=True)
-    return Opened(id=await door.lab.orders.open(body.source, body.policy, rule, door.port()))
+            return Opened(id=found, resumed=True, epoch=door.lab.queue.table.epoch(found))
+    return Opened(id=await orders.open(body.source, body.policy, rule, door.port(), lease))
+
+
+async def _take_over(door: Door, request: web.Request, body: OpenSession) -> Opened:
+    session = request.match_info["session"]
+    rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues), raw=body.issues_raw)
+    await door.lab.orders.take_over(session, body.lease.owner, body.policy, rule)
+    return Opened(id=session, resumed=True, epoch=door.lab.queue.table.epoch(session))
 
 
 async def _session(door: Door, request: web.Request, _body: None) -> SessionView:
     session = request.match_info["session"]
     door.lab.writer.ledger(session)
-    post = door.lab.post()
-    queue = door.lab.queue
-    machines = tuple(
-        MachineView(
-            name=seen.id,
-            heard=seen.heard,
-            off=door.lab.is_off(seen.id),
-            ran=tuple(queue.runs[run_id].workload.name for run_id in seen.ran),
-        )
-        for seen in queue.machines.values()
-    )
+    private = door.lab.private
+    post = door.lab.post("" if private else session)
+    views = [(seen, _machine_view(door, seen, session)) for seen in door.lab.queue.machines.values()]
     return SessionView(
         id=session,
-        machines=machines,
+        machines=tuple(view for _, view in views if private or view.ran),
         issues_pending=post.pending,
         issues_filed=post.filed,
         unfiled=post.unfiled,
@@ -239,14 +284,30 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
     )
 
 
+def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
+    """Return how a machine stands, as this session may know it."""
+    lab, queue = door.lab, door.lab.queue
+    machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.is_off(seen.id)
+    ran = [queue.runs[run_id] for run_id in seen.ran]
+    return MachineView(
+        name=seen.id,
+        heard=seen.heard,
+        off=off,
+        ran=tuple(run.workload.name for run in ran if run.session == session),
+        awaited=not off if lab.private else bool(seen.holds) and queue.runs[seen.holds].session == session,
+        labels=machine.labels,
+        state=machine.state,
+        reason=machine.reason,
+        since=machine.since,
+    )
+
+
 async def _close(door: Door, request: web.Request, _body: None) -> None:
     await door.lab.orders.close(request.match_info["session"], kept=_number(request, "kept", 0) > 0)
     await door.lab.dismiss()
 
 
 async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:
-    for strange in {item.workload.kind for item in body} - door.lab.kinds:
-        raise msgspec.ValidationError(f"kind: expected one of {', '.join(sorted(door.lab.kinds))}, got {strange!r}")
     wanted = [(item.key, item.workload) for item in body]
     runs = await door.lab.orders.submit(request.match_info["session"], wanted)
     return [_view(door, run, whole=False) for run in runs]
@@ -319,6 +380,16 @@ ROUTES = (
         summary="Close a session: cancel what it still waits for; with `kept`, it may yet be resumed",
         query=("kept",),
         status=204,
+    ),
+    Route(
+        method="POST",
+        path="/sessions/{session}/lease",
+        handler=_take_over,
+        summary="Take a session over from its holder, whose calls are refused from then on; what has not begun waits"
+        " to be asked for again",
+        takes=OpenSession,
+        gives=Opened,
+        checked=False,
     ),
     Route(
         method="POST",

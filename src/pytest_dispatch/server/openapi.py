@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pytest_dispatch.server.wire import Problem
+from pytest_dispatch.server.wire import EPOCH, Problem
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.api import Route
@@ -64,13 +64,17 @@ def _refusals(route: Route) -> Iterator[tuple[int, str]]:
     yield 421, "Meant for somebody else: the header Host is neither an address nor the lab's name"
     yield 429, "Too many requests without the token"
     yield 503, "The lab is broken: why"
-    if route.takes is not None or route.query:
+    if route.takes is not None or route.query or route.of_session:
         yield 400, "Malformed"
     if route.takes is not None:
         yield 413, "Too long"
         yield 415, "Packed: it has a Content-Encoding"
-    if "{" in route.path:
+    if route.of_session:
         yield 404, "No such session or run"
+        if route.checked:
+            yield 409, "Another holder took the session over since, or it has ended"
+    if route.changes:
+        yield 428, "Without the epoch of the session's lease"
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -85,5 +89,6 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _headers(route: Route) -> list[dict[str, Any]]:
-    given = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
-    return [given] if route.path in _STREAMS else []
+    last = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
+    epoch = {"name": EPOCH, "in": "header", "schema": {"type": "integer"}, "required": route.changes}
+    return [last] * (route.path in _STREAMS) + [epoch] * (route.of_session and route.checked)

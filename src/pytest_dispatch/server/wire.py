@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 
+from pytest_dispatch.core.leases import LeaseKind
+from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.notices import Notice
+
+EPOCH = "Dispatch-Epoch"  # the header by which a session's holder says which one it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseWanted:
+    """For how long a session's holder may be away.
+
+    Attributes:
+        kind: An attached one ends soon after its event streams, a durable one `lasts`, a detached one does not end. In
+            a lab of one pytest none of them does.
+        owner: Who holds it; who says the same may resume it.
+        lasts: Seconds that a durable one goes on without being heard of.
+    """
+
+    kind: LeaseKind = LeaseKind.ATTACHED
+    owner: str = ""
+    lasts: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +39,7 @@ class OpenSession:
         issues: Outcomes that become GitHub issues.
         issues_repo: Where they are filed.
         issues_raw: Whether what workloads write is filed as it is, mentions and all.
-        resume: Take up the newest session of this source that was interrupted, if there is one.
+        resume: Take up the owner's newest session of this source that was interrupted, if there is one.
     """
 
     source: str
@@ -28,14 +48,20 @@ class OpenSession:
     issues_repo: str = ""
     issues_raw: bool = False
     resume: bool = False
+    lease: LeaseWanted = field(default_factory=LeaseWanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The session."""
+    """The session.
+
+    Attributes:
+        epoch: Of its lease: goes with what its holder asks, in the header `Dispatch-Epoch`.
+    """
 
     id: str
     resumed: bool = False
+    epoch: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +104,28 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineView:
-    """A machine that was seen.
+    """A machine, as far as it is of this session's concern.
 
     Attributes:
-        ran: Names of the workloads whose attempts it held, in order.
+        heard: When it was last heard of, in seconds since 1970; 0 if never.
+        ran: Names of this session's workloads whose attempts it held, in order.
         off: It took the power-off program since it last asked for work.
+        awaited: The session's end is to wait for it: until it is off, or has let go of what is this session's.
+        labels: What it has, for requirements.
+        state: How it stands.
+        reason: Why, in words; empty where the state says it all.
+        since: When that began, in seconds since 1970; 0 where nobody knows.
     """
 
     name: str
     heard: float
     ran: tuple[str, ...] = ()
     off: bool = False
+    awaited: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    state: MachineState = MachineState.UNKNOWN
+    reason: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +133,7 @@ class SessionView:
     """How a session stands.
 
     Attributes:
+        machines: Those that ran something of this session; in a lab of one pytest, all.
         unfiled: A line for each reason for which issues, or parts of them, are not filed so far: `kept for the next
             session: …`, `given up: …`, `labels of …`.
         mdns: The name under which the lab is announced, or why it is not.

@@ -24,16 +24,17 @@ class Reader:
         self._database = database
         self._upgrade = upgrade
 
-    def last_unfinished(self, source: str) -> SessionRecord | None:
-        """The newest session of this source, if it was not closed; one that asked for nothing does not count."""
+    def last_unfinished(self, source: str, owner: str = "") -> SessionRecord | None:
+        """The owner's newest session of this source, if it was not closed; one without any run does not count."""
         own = schema.sessions.c
         query = (
             sa.select(own.record, own.closed)
             .where(own.source == source, sa.exists().where(schema.runs.c.session == own.id))
             .order_by(own.opened.desc(), own.id)
-            .limit(1)
         )
-        return next((self._decoded(record, SessionRecord) for record, closed in self._all(query) if not closed), None)
+        found = ((self._decoded(record, SessionRecord), closed) for record, closed in self._all(query))
+        newest = next(((record, closed) for record, closed in found if record.owner == owner), (None, None))
+        return None if newest[1] else newest[0]
 
     def runs(self, session: str) -> list[Run]:
         """The session's runs with their reports, in the order in which they were asked for."""

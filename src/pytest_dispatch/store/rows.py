@@ -22,13 +22,20 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """What is kept of a session beside its runs."""
+    """What is kept of a session beside its runs.
+
+    Attributes:
+        owner: Who holds it.
+        epoch: Of its lease.
+    """
 
     id: str
     source: str
     opened: float
     policy: Policy
     port: int = 0
+    owner: str = ""
+    epoch: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

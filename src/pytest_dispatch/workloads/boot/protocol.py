@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_dispatch.core.attempts import began_to_run, knows, ran_on
+from pytest_dispatch.core.attempts import knows, ran_on
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.machine_table import MachineRecord
 from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, Run
@@ -184,7 +184,7 @@ class BootProtocol:
     def _may_speak_of(self, seen: MachineRecord, began: float) -> Iterator[tuple[Run, Attempt, bool]]:
         """Yield attempts of which a machine can have begun to report then, the likeliest first; and if it still can."""
         held = self._held(seen.id)
-        if held is not None and began_to_run(held.attempt) <= began:
+        if held is not None and held.attempt.began <= began:
             yield held, held.attempt, True
             return
         for run_id in dict.fromkeys(reversed(seen.ran[-2:])):

@@ -177,7 +177,7 @@ class BootService(Service):
 
     def powered_off(self, machine: str) -> None:
         """Mark the machine as powered off."""
-        self._queue.machines.powered_off(machine)
+        self._queue.machines.powered_off(machine, self._now())
         self.writer.wake()
 
     # What workloads say
