@@ -134,8 +134,8 @@ class EmbeddedLab:
         server = await self._listening(lab, journal, interrupted)
 
         async def stop() -> None:
-            post = lab.post()
-            self.end = Stopped(pending=post.pending, unfiled=post.unfiled)
+            outbox = lab.issues.status()
+            self.end = Stopped(pending=outbox.pending, unfiled=outbox.unfiled)
             ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
             await bytes_cache.aclose()
             for end in ends:

@@ -16,7 +16,7 @@ from pytest_dispatch.daemon import in_daemon
 from pytest_dispatch.report.filing import Filed, Filer, FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
 
-__all__ = ["Filed", "Filer", "FilingError", "Outbox", "Post"]
+__all__ = ["Filed", "Filer", "FilingError", "Outbox", "OutboxStatus"]
 
 FIRST_PAUSE = 1.0  # seconds before the next try after one that failed; doubled for each further failure in a row
 LONGEST_PAUSE = 300.0
@@ -25,7 +25,7 @@ NAMED = 3  # titles in a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
+class OutboxStatus:
     """How the outbox stands."""
 
     pending: int  # may be filed any moment
@@ -86,8 +86,8 @@ class Outbox:
         self._letters.append(letter)
         self._wake.set()
 
-    def post(self) -> Post:
-        """How it stands."""
+    def status(self) -> OutboxStatus:
+        """Return how it stands."""
         lines = {why: list(titles) for why, titles in self._dropped.items()}
         for letter in (*self._done, *self._letters):
             if why := letter.failed or (self._held if not letter.url else ""):
@@ -95,7 +95,7 @@ class Outbox:
                 lines.setdefault(f"{fate}: {{}}: {why}", []).append(letter.issue.title)
         for letter in self._elsewhere:
             lines.setdefault(f"kept for a session with {_options(letter)}: {{}}", []).append(letter.issue.title)
-        return Post(
+        return OutboxStatus(
             pending=0 if self._held else len(self._letters),
             filed=sum(bool(letter.url) for letter in self._done),
             unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),

@@ -197,9 +197,9 @@ def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView
         run=told,
         version=run.version,
         digest=lab.writer.digest_of(run),
-        console=console_lines(lab.console(run)) if whole else (),
+        console=console_lines(lab.console.of(run)) if whole else (),
         issues=tuple(lab.writer.ledger(run.session).urls(run)),
-        filing=lab.filing(run),
+        filing=lab.issues.filing(run),
         whole=whole,
     )
 
@@ -216,13 +216,13 @@ async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
 async def _session(door: Door, request: web.Request, _body: None) -> SessionView:
     session = request.match_info["session"]
     door.lab.writer.ledger(session)
-    post = door.lab.post()
+    outbox = door.lab.issues.status()
     queue = door.lab.queue
     machines = tuple(
         MachineView(
             name=seen.id,
             heard=seen.heard,
-            off=door.lab.is_off(seen.id),
+            off=door.lab.machines.is_off(seen.id),
             ran=tuple(queue.runs[run_id].workload.name for run_id in seen.ran),
         )
         for seen in queue.machines.values()
@@ -230,9 +230,9 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
     return SessionView(
         id=session,
         machines=machines,
-        issues_pending=post.pending,
-        issues_filed=post.filed,
-        unfiled=post.unfiled,
+        issues_pending=outbox.pending,
+        issues_filed=outbox.filed,
+        unfiled=outbox.unfiled,
         mdns=door.mdns(),
         notices=door.lab.notices.all(),
         more_notices=door.lab.notices.more,
@@ -241,7 +241,7 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
 
 async def _close(door: Door, request: web.Request, _body: None) -> None:
     await door.lab.orders.close(request.match_info["session"], kept=_number(request, "kept", 0) > 0)
-    await door.lab.dismiss()
+    await door.lab.machines.dismiss()
 
 
 async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:
