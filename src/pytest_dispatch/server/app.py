@@ -226,7 +226,7 @@ class LabServer:
             self._tell(bearer.machine, 500, what_was_raised(error))
             if not bearer.replaced:  # else it was about what ran before
                 why = f"the lab broke down over it: {what_was_raised(error)}"
-                self._boot.broke_down(bearer.machine, why)
+                self._boot.requests.broke_down(bearer.machine, why)
             raise
         finally:
             self._asking[caller] -= 1
@@ -237,7 +237,7 @@ class LabServer:
         try:
             if self._lab.broken is not None:
                 raise self._lab.broken
-            await self._boot.opened()
+            await self._boot.requests.opened()
             if request.method != "PUT":
                 return await METHODS[request.method](request, self._boot, bearer)
             return await self._take_report(request, bearer, began)
