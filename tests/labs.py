@@ -300,7 +300,7 @@ async def running_lab(
         server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
-        await lab.start(server.machine_url, opened.letters())
+        await lab.start(server.machine_url, opened.reader.letters())
         stack.push_async_callback(lab.stop)
         bench = Bench(lab, server, opened, clock, folder)
         yield bench

@@ -188,9 +188,9 @@ async def test_a_session_from_open_to_end(bench: Bench) -> None:
     assert (await bench.api("GET", f"/runs/{first}")).json["run"]["outcome"] == "passed"
     second = (await bench.api("GET", f"/runs/{views[1]['run']['id']}")).json["run"]
     assert (second["outcome"], second["reason"], second["cancelled"]) == ("error", "cancelled while assigned", True)
-    assert bench.journal.last_unfinished("w") is not None  # something was cut off: it may be resumed
+    assert bench.journal.reader.last_unfinished("w") is not None  # something was cut off: it may be resumed
     assert (await bench.api("DELETE", path)).status == 204
-    assert bench.journal.last_unfinished("w") is None
+    assert bench.journal.reader.last_unfinished("w") is None
 
 
 async def test_a_run_is_cancelled(bench: Bench) -> None:
@@ -229,7 +229,7 @@ async def test_a_session_says_which_issues_it_wants(
     await bench.api("POST", f"/runs/{run.id}/verdict", Verdict(issues=given))
     assert bench.now(run).outcome is Outcome.PASSED
     await bench.lab.writer.on_disk()
-    assert [letter.issue.title for letter in bench.journal.letters()] == titles
+    assert [letter.issue.title for letter in bench.journal.reader.letters()] == titles
 
 
 # Waiting

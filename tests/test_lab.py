@@ -645,7 +645,7 @@ async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Pa
         bench.lab.queue.scheduler.fault("127.0.0.2", "the link went down", bench.clock.now())
         bench.lab.writer.commit()
         await bench.lab.orders.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
-        [kept] = bench.journal.runs(session)
+        [kept] = bench.journal.reader.runs(session)
         assert (kept.expect, kept.attempts[0].outcome) == (Expect.BOOT, Outcome.ERROR)
 
 
@@ -890,7 +890,7 @@ async def test_a_console_that_is_flooded_does_not_fill_the_disk(tmp_path: Path, 
     journal = Journal(tmp_path / "journal.db")
     journal.open()
     try:
-        lines = [text for *_, text in journal.console(run.session, 10**6)]
+        lines = [text for *_, text in journal.reader.console(run.session, 10**6)]
     finally:
         journal.close()
     last = [*FLOOD, "panic"] if ends == "by a fault" else FLOOD

@@ -75,7 +75,7 @@ class Desk:
         await asyncio.sleep(0)
 
     def start(self) -> asyncio.Task[None]:
-        return self.outbox.start(self.journal.letters())
+        return self.outbox.start(self.journal.reader.letters())
 
     async def put(self, *titles: str) -> None:
         """A run becomes an issue: written down, then handed over, as the lab does."""
@@ -139,8 +139,8 @@ async def test_files_in_order_and_remembers_where(journal: Journal) -> None:
         ("b", "https://gh/2", 1),
         ("c", "https://gh/3", 1),
     ]
-    assert journal.letters() == []
-    assert journal.filed("s") == {"s.a": ["https://gh/1"], "s.b": ["https://gh/2"], "s.c": ["https://gh/3"]}
+    assert journal.reader.letters() == []
+    assert journal.reader.filed("s") == {"s.a": ["https://gh/1"], "s.b": ["https://gh/2"], "s.c": ["https://gh/3"]}
 
 
 async def test_what_earlier_sessions_left_comes_first(journal: Journal) -> None:
@@ -203,7 +203,7 @@ async def test_what_was_dropped_in_silence_is_said_once(journal: Journal) -> Non
         status = await it.done()
     line = "labels, milestone of a, b: o/r took the issue and dropped them"
     assert status == OutboxStatus(pending=0, filed=2, unfiled=(line,))
-    assert journal.letters() == []
+    assert journal.reader.letters() == []
 
 
 async def test_what_cannot_be_filed_at_all_is_given_up_and_said(journal: Journal) -> None:
@@ -215,7 +215,7 @@ async def test_what_cannot_be_filed_at_all_is_given_up_and_said(journal: Journal
     assert github.calls == [("a", False), ("b", False)]
     assert it.pauses == []
     assert [(told.issue.title, told.given_up) for told in it.told] == [("a", True), ("b", False)]
-    assert journal.letters() == []
+    assert journal.reader.letters() == []
 
 
 async def test_what_somebody_has_to_change_first_is_left_to_the_next_session(journal: Journal) -> None:
@@ -268,7 +268,7 @@ async def test_one_that_fails_does_not_hold_up_the_others(journal: Journal) -> N
         status = await it.until(lambda status: status.filed == 2)
     line = "kept for the next session: bad: GitHub answered 502"
     assert status == OutboxStatus(pending=1, filed=2, unfiled=(line,))
-    assert [(kept.issue.title, kept.failed, kept.given_up) for kept in journal.letters()] == [
+    assert [(kept.issue.title, kept.failed, kept.given_up) for kept in journal.reader.letters()] == [
         ("bad", "GitHub answered 502", False)
     ]
 
@@ -304,7 +304,10 @@ async def test_stopped_in_the_middle_it_stays_for_the_next_session(journal: Jour
     assert (it.told, it.outbox.status()) == ([], OutboxStatus(pending=2, filed=0))
     go_on.set()
     assert ended.wait(SOON)
-    assert [(kept.issue.title, kept.tries, kept.url) for kept in journal.letters()] == [("a", 1, ""), ("b", 0, "")]
+    assert [(kept.issue.title, kept.tries, kept.url) for kept in journal.reader.letters()] == [
+        ("a", 1, ""),
+        ("b", 0, ""),
+    ]
     async with desk(journal, github) as it:
         await it.done()
     assert github.calls == [("a", True), ("b", False)]
@@ -320,14 +323,14 @@ async def test_without_a_token_it_is_kept_and_said(journal: Journal) -> None:
         pending=0, filed=0, unfiled=("kept for the next session: a: there is no GitHub token",)
     )
     assert [told.failed for told in it.told] == ["there is no GitHub token"]
-    assert [(kept.tries, kept.failed) for kept in journal.letters()] == [(0, "")]
+    assert [(kept.tries, kept.failed) for kept in journal.reader.letters()] == [(0, "")]
 
 
 async def test_without_a_token_what_earlier_sessions_left_is_left_alone(journal: Journal) -> None:
     journal.write([letter_row(letter("old"))]).result(SOON)
     async with desk(journal, None) as it:
         assert it.outbox.status() == OutboxStatus(pending=0, filed=0)
-    assert len(journal.letters()) == 1
+    assert len(journal.reader.letters()) == 1
 
 
 async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> None:
@@ -344,7 +347,7 @@ async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> 
         "kept for a session with --dispatch-issues-repo o/r: nobody's",
         "kept for a session with --dispatch-api-url https://b: theirs",
     )
-    assert {kept.issue.title for kept in journal.letters()} == {"theirs", "nobody's"}
+    assert {kept.issue.title for kept in journal.reader.letters()} == {"theirs", "nobody's"}
 
 
 @pytest.mark.parametrize(("repo", "titles"), [("o/r", ["old"]), ("o/other", [])])

@@ -48,7 +48,7 @@ class ConsoleLog:
 
     def recalled(self, session: str) -> None:
         """Take back what the journal has of the consoles of a session."""
-        for run, attempt, at, text in self._writer.journal.console(session, RECALLED):
+        for run, attempt, at, text in self._writer.journal.reader.console(session, RECALLED):
             if run in self._writer.queue.runs:
                 self._lines.recall(run, attempt, at, text)
 

@@ -63,11 +63,11 @@ class Orders:
         damaged: what machines run now may have been in the part that was lost.
         """
         journal = self._writer.journal
-        record = journal.last_unfinished(source)
+        record = journal.reader.last_unfinished(source)
         if record is None or record.id in self._writer.ledgers:
             return None
-        self._queue.sessions.restore(record.id, policy, journal.runs(record.id), self._now())
-        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.filed(record.id))
+        self._queue.sessions.restore(record.id, policy, journal.reader.runs(record.id), self._now())
+        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.reader.filed(record.id))
         self._recall(record.id)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
         for name, seen in list(self._queue.machines.items()):
@@ -154,7 +154,7 @@ class Orders:
         if session not in self._saved:
             self._saved[session] = {}
             with suppress(JournalError):
-                self._saved[session] = {run.id: run for run in self._writer.journal.runs(session) if run.outcome}
+                self._saved[session] = {run.id: run for run in self._writer.journal.reader.runs(session) if run.outcome}
         if run_id not in self._saved[session]:
             raise self._writer.broken or UnknownError(f"no run {run_id!r} in the journal")
         return self._saved[session][run_id]

@@ -72,7 +72,7 @@ class BootService(Service):
 
     def recalled(self, session: str) -> None:
         """Take back the digests of what a session's attempts ran."""
-        for run_id, digest in self.writer.journal.served(session).items():
+        for run_id, digest in self.writer.journal.reader.served(session).items():
             if run_id in self._queue.runs:
                 run = self._queue.runs[run_id]
                 payload = BootPayload.of(run.workload)
