@@ -60,16 +60,16 @@ class ConsoleLines:
         self._shares: dict[tuple[str, int], _Share] = {}
 
     def before(self, machine: str, at: float, text: str) -> None:
-        """A line of a machine that holds nothing."""
+        """Keep a line of a machine that holds nothing."""
         self._before.setdefault(machine, deque(maxlen=LINES_BEFORE)).append((at, text[:WIDEST]))
 
     def take(self, machine: str, run: str, attempt: int) -> list[Line]:
-        """The machine takes an attempt: its lines so far are that attempt's; returns those for the journal."""
+        """Give an attempt the lines that its machine showed before; returns those for the journal."""
         lines = self._before.pop(machine, ())
         return [line for at, text in lines for line in self.add(run, attempt, at, text)]
 
     def add(self, run: str, attempt: int, at: float, text: str) -> list[Line]:
-        """A line shown during an attempt; returns what the journal is to have for it."""
+        """Add a line shown during an attempt; returns what the journal is to have for it."""
         text = text[:WIDEST]
         self.recall(run, attempt, at, text)
         share = self._shares.setdefault((run, attempt), _Share())
@@ -81,18 +81,18 @@ class ConsoleLines:
         return [(run, attempt, at, LEFT_OUT)] if share.left_out == 1 else []
 
     def end(self, run: str, attempt: int) -> list[Line]:
-        """The attempt is over; returns its last lines, if the journal does not have them."""
+        """End an attempt; returns its last lines, if the journal does not have them."""
         share = self._shares.pop((run, attempt), None)
         if share is None or not share.left_out:
             return []
         return [(run, attempt, at, text) for at, text in self.of(run, attempt)[-share.left_out :]]
 
     def end_all(self) -> list[Line]:
-        """Nothing more will be shown; returns likewise, of all attempts that are not over."""
+        """End all attempts that are not over; returns likewise of them."""
         return [line for run, attempt in list(self._shares) for line in self.end(run, attempt)]
 
     def recall(self, run: str, attempt: int, at: float, text: str) -> None:
-        """A line that the journal has, or is given elsewhere."""
+        """Add a line that the journal has already, or is given elsewhere."""
         console = self._consoles.setdefault((run, attempt), _Console())
         before = console.size
         console.lines.append((at, text))
@@ -104,7 +104,7 @@ class ConsoleLines:
             self._size -= self._consoles.pop(next(iter(self._consoles))).size
 
     def of(self, run: str, attempt: int) -> list[tuple[float, str]]:
-        """The last lines of an attempt, with their times."""
+        """Return the last lines of an attempt, with their times."""
         console = self._consoles.get((run, attempt))
         return list(console.lines) if console else []
 

@@ -20,15 +20,15 @@ class MachineListener(Protocol):
     """Who is told what machines show."""
 
     def shown(self, machine: str, sign: Sign) -> None:
-        """A machine showed something."""
+        """Note what a machine showed."""
         ...
 
     def out_of_order(self, machine: str, why: str) -> None:
-        """A machine cannot be brought up."""
+        """Note that a machine cannot be brought up."""
         ...
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        """A task began that must not die unnoticed."""
+        """Watch a task that must not die unnoticed."""
         ...
 
 

@@ -95,8 +95,8 @@ class Lab:
             to_changes=[
                 Feeds(writer.ledgers),  # first: whatever those below change in turn comes later in the feed too
                 self.console,  # before the run's kind moves on: lines shown so far are this attempt's
-                services,  # its kind, which gives up what an attempt that ended had of it
-                self.machines,  # last: a machine is not booted for the next attempt before the last one is dealt with
+                services,  # before machines are booted for the next attempt: its kind has done with this one
+                self.machines,  # last: boots those anew that hang, and wakes those that a run may need
             ],
             to_issues=[self.issues],
         )
