@@ -208,9 +208,11 @@ class Bench:
         return await wire.reply(body=method != "HEAD")
 
     async def api(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
-        """One request to the API."""
+        """One request to the API, from who holds the newest session."""
         content = b"" if body is None else msgspec.json.encode(body)
-        given = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": "1", **headers}
+        sessions = [*self.lab.writer.ledgers]
+        epoch = self.lab.queue.table.epoch(sessions[-1]) if sessions else 1
+        given = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": str(epoch), **headers}
         return await self.call(method, f"/api/v1{path}", source="127.0.0.1", headers=given, body=content)
 
     async def report(self, source: str = "127.0.0.2", **fields: object) -> Reply:
@@ -309,7 +311,7 @@ async def running_lab(
         server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
-        await lab.start(server.machine_url, opened.letters())
+        await lab.start(server.machine_url, opened.reader.letters())
         stack.push_async_callback(lab.stop)
         bench = Bench(lab, server, opened, clock, folder)
         yield bench

@@ -87,6 +87,7 @@ async def test_an_unknown_method_says_which_there_are(bench: Bench, method: str,
 
 
 BODIES: dict[tuple[str, str], object] = {
+    ("POST", "/sessions/{session}/lease"): OpenSession(source="w", policy=Policy()),
     ("POST", "/sessions/{session}/runs"): [],
     ("POST", "/runs/{run}/verdict"): Verdict(),
 }
@@ -183,14 +184,19 @@ async def test_a_session_from_open_to_end(bench: Bench) -> None:
         "heard": 0,
         "ran": ["0.efi", "1.efi"],
         "off": False,
+        "awaited": True,
+        "labels": {},
+        "state": "reserved",
+        "reason": "1.efi",
+        "since": seen["machines"][0]["since"],
     }
     assert (await bench.api("DELETE", path)).status == 204
     assert (await bench.api("GET", f"/runs/{first}")).json["run"]["outcome"] == "passed"
     second = (await bench.api("GET", f"/runs/{views[1]['run']['id']}")).json["run"]
     assert (second["outcome"], second["reason"], second["cancelled"]) == ("error", "cancelled while assigned", True)
-    assert bench.journal.last_unfinished("w") is not None  # something was cut off: it may be resumed
+    assert bench.journal.reader.last_unfinished("w") is not None  # something was cut off: it may be resumed
     assert (await bench.api("DELETE", path)).status == 204
-    assert bench.journal.last_unfinished("w") is None
+    assert bench.journal.reader.last_unfinished("w") is None
 
 
 async def test_a_run_is_cancelled(bench: Bench) -> None:
@@ -229,7 +235,7 @@ async def test_a_session_says_which_issues_it_wants(
     await bench.api("POST", f"/runs/{run.id}/verdict", Verdict(issues=given))
     assert bench.now(run).outcome is Outcome.PASSED
     await bench.lab.writer.on_disk()
-    assert [letter.issue.title for letter in bench.journal.letters()] == titles
+    assert [letter.issue.title for letter in bench.journal.reader.letters()] == titles
 
 
 # Waiting

@@ -146,7 +146,7 @@ async def test_each_report_is_kept_as_it_came(bench: Bench) -> None:
     run = await bench.booted()
     titles = {f"report {n}" for n in range(10)}
     await gathered(*(bench.report(title=title) for title in titles))
-    kept = [found for found in bench.journal.runs(run.session) if found.id == run.id]
+    kept = [found for found in bench.journal.reader.runs(run.session) if found.id == run.id]
     assert {report.title for report in kept[0].attempt.reports} == titles
 
 
@@ -158,7 +158,7 @@ async def test_a_report_after_its_attempt_ended_is_kept_and_changes_nothing(benc
     assert (await bench.report(title="late")).status == 200
     assert bench.now(run).outcome is Outcome.FAILED
     assert bench.attempt(run).reports[0].late
-    assert bench.journal.runs(run.session)[0].attempt.reports[0].late
+    assert bench.journal.reader.runs(run.session)[0].attempt.reports[0].late
 
 
 # What is refused
@@ -342,7 +342,7 @@ async def test_sixteen_mebibytes_are_taken(bench: Bench) -> None:
     assert len(body) == REPORT_LIMIT
     assert (await bench.call("PUT", body=body)).status == 200
     assert len(bench.attempt(run).reports[0].body) == REPORT_LIMIT - 26
-    assert len(bench.journal.runs(run.session)[0].attempt.reports[0].body) == REPORT_LIMIT - 26
+    assert len(bench.journal.reader.runs(run.session)[0].attempt.reports[0].body) == REPORT_LIMIT - 26
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -443,7 +443,7 @@ async def test_nothing_is_acknowledged_before_it_is_on_disk(tmp_path: Path) -> N
 
 def _record(journal: Journal, run_id: str) -> bytes:
     (session,) = {run_id.partition(".")[0]}
-    return next(msgspec.json.encode(run) for run in journal.runs(session) if run.id == run_id)
+    return next(msgspec.json.encode(run) for run in journal.reader.runs(session) if run.id == run_id)
 
 
 def test_a_report_is_what_beacon_sends() -> None:

@@ -244,7 +244,7 @@ def test_rows_that_are_written_again_are_replaced_by_the_last(journal: Journal, 
     write(journal, session_row(record), run_row(runs[0]), run_row(runs[1]))
     write(journal, session_row(record, 9.0), run_row(runs[2]))
     assert where.all("SELECT id, closed FROM dispatch_sessions") == [("s", 9.0)]
-    assert [run.reason for run in journal.runs("s")] == ["three"]
+    assert [run.reason for run in journal.reader.runs("s")] == ["three"]
 
 
 @pytest.mark.parametrize(("text", "kept"), [("nul \0!", "nul \ufffd!"), ("half \ud83d!", "half ?!"), ("漢字 😀", None)])
@@ -271,7 +271,7 @@ def test_a_journal_that_is_opened_again_gives_the_same_runs(open_journal: Callab
     bench.broke(A)
     bench.cancel("d")
     keep(open_journal(), bench)
-    runs = open_journal().runs("s")
+    runs = open_journal().reader.runs("s")
     assert settled(runs) == settled(bench.queue.of_session("s"))
     assert [report.late for report in runs[1].attempts[0].reports] == [True]
 
@@ -284,7 +284,7 @@ def test_a_lab_goes_on_from_its_journal(open_journal: Callable[[], Journal]) -> 
     keep(open_journal(), bench)
     after = Bench(policy=bench.policy)
     after.now, after.ids = bench.now, bench.ids
-    after.queue.restore("s", bench.policy, open_journal().runs("s"), after.now)
+    after.queue.restore("s", bench.policy, open_journal().reader.runs("s"), after.now)
     after.fetched()
     after.put(A, "two")
     after.after(60)
@@ -309,7 +309,7 @@ def test_a_report_comes_back_whole(open_journal: Callable[[], Journal]) -> None:
     )
     bench.queue.report(A, said, bench.now)
     keep(open_journal(), bench)
-    (run,) = open_journal().runs("s")
+    (run,) = open_journal().reader.runs("s")
     assert run.attempt.reports == (replace(said, at=bench.now),)
 
 
@@ -344,21 +344,21 @@ def begin(journal: Journal, record: SessionRecord) -> None:
 
 
 def test_the_newest_session_if_it_was_not_closed(journal: Journal) -> None:
-    assert journal.last_unfinished("dir") is None
+    assert journal.reader.last_unfinished("dir") is None
     for number, name in enumerate(("old", "new", "newest")):
         begin(journal, session(name, opened=float(number)))
     begin(journal, session("elsewhere", opened=9.0, source="other"))
-    assert journal.last_unfinished("dir") == session("newest", opened=2.0)
+    assert journal.reader.last_unfinished("dir") == session("newest", opened=2.0)
     write(journal, session_row(session("newest", opened=2.0), 5.0))
-    assert journal.last_unfinished("dir") is None, "what it did is newer than what was left before"
-    assert journal.last_unfinished("nowhere") is None
+    assert journal.reader.last_unfinished("dir") is None, "what it did is newer than what was left before"
+    assert journal.reader.last_unfinished("nowhere") is None
 
 
 @pytest.mark.parametrize("closed", [None, 3.0])
 def test_a_session_that_asked_for_nothing_does_not_count(journal: Journal, closed: float | None) -> None:
     begin(journal, session("s", opened=1.0))
     write(journal, session_row(session("empty", opened=2.0), closed))
-    assert journal.last_unfinished("dir") == session("s", opened=1.0)
+    assert journal.reader.last_unfinished("dir") == session("s", opened=1.0)
 
 
 def test_sessions_are_told_in_the_order_in_which_they_were_opened(open_journal: Callable[[], Journal]) -> None:
@@ -377,33 +377,33 @@ def test_consoles_and_digests_come_back(open_journal: Callable[[], Journal]) -> 
         rows = [served_row(f"{name}.0", attempt, f"sha256:{name}{attempt}") for attempt in (1, 2)]
         write(journal, *rows, *(console_row(f"{name}.0", 1, float(n), f"{name} {n}") for n in range(5)))
     journal = open_journal()
-    assert journal.served("s") == {"s.0": "sha256:s2"}
-    assert journal.console("t", 2) == [("t.0", 1, 3.0, "t 3"), ("t.0", 1, 4.0, "t 4")]
+    assert journal.reader.served("s") == {"s.0": "sha256:s2"}
+    assert journal.reader.console("t", 2) == [("t.0", 1, 3.0, "t 3"), ("t.0", 1, 4.0, "t 4")]
 
 
 def test_one_of_an_earlier_make_gets_what_it_lacks(open_journal: Callable[[], Journal], where: Place) -> None:
     begin(open_journal(), session("s"))
     open_journal().close()
     where.do("DROP TABLE dispatch_served")
-    assert open_journal().served("s") == {}
+    assert open_journal().reader.served("s") == {}
 
 
 def test_a_letter_of_an_earlier_make_has_no_address(journal: Journal, where: Place) -> None:
     write(journal, letter_row(replace(letter("s.0"), api="https://ghe/api/v3")))
-    assert [kept.api for kept in journal.letters()] == ["https://ghe/api/v3"]
+    assert [kept.api for kept in journal.reader.letters()] == ["https://ghe/api/v3"]
     with where.engine.begin() as db:
         record = db.scalar(sa.select(schema.outbox.c.record))
         assert record is not None
         old = record.replace(b',"api":"https://ghe/api/v3"', b"")
         assert old != record
         db.execute(sa.update(schema.outbox).values(record=old))
-    assert [(kept.repo, kept.api) for kept in journal.letters()] == [("o/r", "")]
+    assert [(kept.repo, kept.api) for kept in journal.reader.letters()] == [("o/r", "")]
 
 
 def test_a_session_keeps_its_policy(open_journal: Callable[[], Journal]) -> None:
     own = Policy(limits={"boot": 1.5}, retries=3, idle=Idle.POWEROFF, judged=True, fail_labels=("bad",))
     begin(open_journal(), replace(session("s"), policy=own))
-    found = open_journal().last_unfinished("dir")
+    found = open_journal().reader.last_unfinished("dir")
     assert found is not None
     assert found.policy == own
 
@@ -414,9 +414,9 @@ def test_letters_that_are_still_to_be_filed(journal: Journal) -> None:
     tried = replace(letters[1], tries=3, failed="502")
     filed = [replace(letters[n], url=f"https://gh/{n}") for n in (2, 0)]
     write(journal, letter_row(tried), *map(letter_row, filed), letter_row(replace(letters[3], given_up=True)))
-    assert journal.letters() == [tried]
-    assert journal.filed("s") == {"s.0": ["https://gh/0", "https://gh/2"]}
-    assert journal.filed("t") == {}
+    assert journal.reader.letters() == [tried]
+    assert journal.reader.filed("s") == {"s.0": ["https://gh/0", "https://gh/2"]}
+    assert journal.reader.filed("t") == {}
 
 
 def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
@@ -442,7 +442,7 @@ def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
         assert kept == [f"s{number:02}" for number in range(3, KEPT_SESSIONS + 3)]
     for table in ("reports", "events", "console"):
         assert where.all(f"SELECT count(*), min(run) FROM dispatch_{table}") == [(KEPT_SESSIONS, "s03.0")]
-    assert len(journal.letters()) == KEPT_SESSIONS + 3
+    assert len(journal.reader.letters()) == KEPT_SESSIONS + 3
     assert where.all("SELECT count(*) FROM dispatch_outbox") == [(3 * KEPT_SESSIONS + 3,)]
 
 
@@ -547,7 +547,7 @@ def test_one_that_cannot_be_read(journal: Journal, where: Place) -> None:
     write(journal, letter_row(letter("s.0")))
     where.do("DROP TABLE dispatch_runs")
     with pytest.raises(JournalError, match="cannot read it"):
-        journal.runs("s")
+        journal.reader.runs("s")
 
 
 def test_a_record_of_another_make(journal: Journal, where: Place) -> None:
@@ -557,9 +557,9 @@ def test_a_record_of_another_make(journal: Journal, where: Place) -> None:
         db.execute(sa.update(schema.outbox).values(record=b'{"tries": "many"}'))
         db.execute(sa.update(schema.sessions).values(record=b"garbage"))
     with pytest.raises(JournalError, match=r"cannot read it \(Expected `int`, got `str` - at `\$.tries`\)"):
-        journal.letters()
+        journal.reader.letters()
     with pytest.raises(JournalError, match=r"cannot read it \(JSON is malformed"):
-        journal.last_unfinished("dir")
+        journal.reader.last_unfinished("dir")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -25,9 +25,10 @@ from faults import fault
 from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
+from pytest_dispatch.core.runs import Change
+from pytest_dispatch.lab.console_lines import FIRST, LAST, LEFT_OUT, LINE, WIDEST, ConsoleLines
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filed, FilingError
-from pytest_dispatch.lab.tail import FIRST, LAST, LEFT_OUT, LINE, WIDEST, Tail
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim import SimMachine
@@ -129,7 +130,7 @@ async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path
         await until(puppet.signs.empty)
         await bench.call("GET", puppet.target)
         puppet.signs.put_nowait(Sign(text="loading"))
-        await until(lambda: len(bench.lab.console(bench.now(run))) == 2)
+        await until(lambda: len(bench.lab.console.of(bench.now(run))) == 2)
         view = (await bench.api("GET", f"/runs/{run.id}")).json
         assert [line["text"] for line in view["console"]] == ["BdsDxe", "loading"]
 
@@ -306,7 +307,7 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
         assert ((await polling).status, (await polling).json) == (503, {"error": text})
         reply = await bench.call("GET")
         assert (reply.status, reply.text) == (503, f"{text}\n")
-    records = [record for record in caplog.records if record.name == "pytest_dispatch.lab.lab"]
+    records = [record for record in caplog.records if record.name == "pytest_dispatch.lab.background"]
     assert records
     assert all(record.exc_info for record in records)
 
@@ -376,7 +377,7 @@ async def test_an_issue_is_filed_for_a_run_and_its_link_is_told(tmp_path: Path) 
         assert (view["filing"], view["issues"]) == (True, [])
         assert (await bench.api("GET", f"/sessions/{bad.session}")).json["issues_pending"] == 1
         secretary.may.set()
-        await until(lambda: not bench.lab.filing(bad))
+        await until(lambda: not bench.lab.issues.filing(bad))
         view = (await bench.api("GET", f"/runs/{bad.id}")).json
         assert (view["filing"], view["issues"]) == (False, ["https://github.com/o/r/issues/a report"])
         assert not (await bench.api("GET", f"/runs/{good.id}")).json["issues"]
@@ -402,11 +403,11 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
             await bench.report(title=title)
         await bench.call("HEAD")
         turns.release()
-        await until(lambda: bench.lab.post().filed == 1)
-        assert bench.lab.filing(run)
+        await until(lambda: bench.lab.issues.status().filed == 1)
+        assert bench.lab.issues.filing(run)
         turns.release()
-        await until(lambda: bench.lab.post().filed == 2)
-        assert not bench.lab.filing(run)
+        await until(lambda: bench.lab.issues.status().filed == 2)
+        assert not bench.lab.issues.filing(run)
         view = (await bench.api("GET", f"/runs/{run.id}")).json
         assert (view["filing"], len(view["issues"])) == (False, 2)
 
@@ -416,7 +417,7 @@ ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
 
 async def filed(bench: Bench, run: Run) -> list[str]:
     """Titles of its issues, once all that are due are filed."""
-    await until(lambda: not bench.lab.post().pending)
+    await until(lambda: not bench.lab.issues.status().pending)
     return [url.rpartition("/")[2] for url in bench.lab.writer.ledger(run.session).urls(run)]
 
 
@@ -512,12 +513,12 @@ async def test_an_issue_of_an_earlier_session_is_filed_too(tmp_path: Path) -> No
         await bench.call("POST")
         await bench.report()
         await bench.call("HEAD")
-        await until(lambda: not bench.lab.post().pending)
-        assert bench.lab.post().unfiled == ("kept for the next session: a report: there is no GitHub token",)
+        await until(lambda: not bench.lab.issues.status().pending)
+        assert bench.lab.issues.status().unfiled == ("kept for the next session: a report: there is no GitHub token",)
     secretary.may.set()
     async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        await until(lambda: bench.lab.post().filed)
-        assert not bench.lab.filing(run)
+        await until(lambda: bench.lab.issues.status().filed)
+        assert not bench.lab.issues.filing(run)
 
 
 # Resuming
@@ -644,7 +645,7 @@ async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Pa
         bench.lab.queue.scheduler.fault("127.0.0.2", "the link went down", bench.clock.now())
         bench.lab.writer.commit()
         await bench.lab.orders.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
-        [kept] = bench.journal.runs(session)
+        [kept] = bench.journal.reader.runs(session)
         assert (kept.expect, kept.attempts[0].outcome) == (Expect.BOOT, Outcome.ERROR)
 
 
@@ -767,7 +768,7 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
     journal = LateJournal(tmp_path / "journal.db")
 
     async def write() -> Writer:
-        writer = Writer(Clock(), journal, {}, lambda _change: None, lambda _letter: None)
+        writer = Writer(Clock(), journal, {})
         writer.write([console_row("r", 1, 0.0, "x")])
         with suppress(TimeoutError):
             await asyncio.wait_for(writer.on_disk(), 0.01)
@@ -782,6 +783,25 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
     journal.close()
 
 
+@dataclass
+class Subscriber:
+    """Notes which run it is told of, in a list that it shares with others."""
+
+    name: str
+    told: list[tuple[str, str]]
+
+    def changed(self, change: Change) -> None:
+        self.told.append((change.run.workload.name, self.name))
+
+
+async def test_subscribers_are_told_in_their_order_and_all_of_them_of_one_change_before_the_next(bench: Bench) -> None:
+    runs = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
+    told: list[tuple[str, str]] = []
+    bench.lab.writer.subscribe(to_changes=[Subscriber("1st", told), Subscriber("2nd", told)], to_issues=[])
+    await bench.lab.orders.close(runs[0].session)  # which cancels both at once
+    assert told == [("a.efi", "1st"), ("a.efi", "2nd"), ("b.efi", "1st"), ("b.efi", "2nd")]
+
+
 # Consoles
 
 
@@ -789,59 +809,59 @@ SIX = LINE + 6  # bytes of a line of six characters
 
 
 def test_a_console_keeps_its_last_lines() -> None:
-    tail = Tail(last=3 * SIX)
+    lines = ConsoleLines(last=3 * SIX)
     for n in range(5):
-        tail.add("r1", 1, float(n), f"line {n}")
-    assert [text for _, text in tail.of("r1", 1)] == ["line 2", "line 3", "line 4"]
-    assert tail.of("r1", 2) == []
+        lines.add("r1", 1, float(n), f"line {n}")
+    assert [text for _, text in lines.of("r1", 1)] == ["line 2", "line 3", "line 4"]
+    assert lines.of("r1", 2) == []
 
 
 def test_consoles_do_not_grow_with_the_number_of_runs() -> None:
-    tail = Tail(last=3 * SIX, together=6 * SIX)
+    lines = ConsoleLines(last=3 * SIX, together=6 * SIX)
     for run in ("r1", "r2", "r3"):
         for _ in range(3):
-            tail.add(run, 1, 0.0, "a line")
-    assert not tail.of("r1", 1)
-    assert len(tail.of("r2", 1)) == len(tail.of("r3", 1)) == 3
-    only = Tail(last=9 * SIX, together=2 * SIX)
+            lines.add(run, 1, 0.0, "a line")
+    assert not lines.of("r1", 1)
+    assert len(lines.of("r2", 1)) == len(lines.of("r3", 1)) == 3
+    only = ConsoleLines(last=9 * SIX, together=2 * SIX)
     for _ in range(4):
         only.add("r", 1, 0.0, "a line")
     assert len(only.of("r", 1)) == 4
 
 
 def test_lines_before_a_workload_go_to_the_attempt_that_takes_it() -> None:
-    tail = Tail()
-    tail.before("m", 1.0, "BdsDxe")
-    assert tail.take("m", "r", 1) == [("r", 1, 1.0, "BdsDxe")]
-    assert tail.take("m", "r", 2) == []
-    assert tail.of("r", 1) == [(1.0, "BdsDxe")]
+    lines = ConsoleLines()
+    lines.before("m", 1.0, "BdsDxe")
+    assert lines.take("m", "r", 1) == [("r", 1, 1.0, "BdsDxe")]
+    assert lines.take("m", "r", 2) == []
+    assert lines.of("r", 1) == [(1.0, "BdsDxe")]
 
 
 def test_the_journal_gets_the_beginning_of_an_attempt_and_at_its_end_the_last_lines() -> None:
-    tail = Tail(first=3 * SIX, last=2 * SIX)
-    shown = [[text for *_, text in tail.add("r", 1, float(n), f"line {n}")] for n in range(7)]
+    lines = ConsoleLines(first=3 * SIX, last=2 * SIX)
+    shown = [[text for *_, text in lines.add("r", 1, float(n), f"line {n}")] for n in range(7)]
     assert shown == [["line 0"], ["line 1"], ["line 2"], [LEFT_OUT], [], [], []]
-    assert tail.end("r", 1) == [("r", 1, 5.0, "line 5"), ("r", 1, 6.0, "line 6")]
-    assert tail.end("r", 1) == []
-    assert tail.of("r", 1) == [(5.0, "line 5"), (6.0, "line 6")]
+    assert lines.end("r", 1) == [("r", 1, 5.0, "line 5"), ("r", 1, 6.0, "line 6")]
+    assert lines.end("r", 1) == []
+    assert lines.of("r", 1) == [(5.0, "line 5"), (6.0, "line 6")]
 
 
 def test_the_journal_gets_no_line_twice() -> None:
-    tail = Tail(first=3 * SIX, last=9 * SIX)
+    lines = ConsoleLines(first=3 * SIX, last=9 * SIX)
     for n in range(3):
-        tail.add("whole", 1, float(n), f"line {n}")
+        lines.add("whole", 1, float(n), f"line {n}")
     for n in range(5):
-        tail.add("more", 1, float(n), f"line {n}")
-    assert tail.end_all() == [("more", 1, 3.0, "line 3"), ("more", 1, 4.0, "line 4")]
-    assert tail.end_all() == []
+        lines.add("more", 1, float(n), f"line {n}")
+    assert lines.end_all() == [("more", 1, 3.0, "line 3"), ("more", 1, 4.0, "line 4")]
+    assert lines.end_all() == []
 
 
 def test_a_line_is_cut_where_it_never_ends() -> None:
-    tail = Tail()
-    tail.before("m", 0.0, "x" * 10**6)
-    tail.take("m", "r", 1)
-    assert tail.add("r", 1, 0.0, "y" * 10**6) == [("r", 1, 0.0, "y" * WIDEST)]
-    assert [len(text) for _, text in tail.of("r", 1)] == [WIDEST, WIDEST]
+    lines = ConsoleLines()
+    lines.before("m", 0.0, "x" * 10**6)
+    lines.take("m", "r", 1)
+    assert lines.add("r", 1, 0.0, "y" * 10**6) == [("r", 1, 0.0, "y" * WIDEST)]
+    assert [len(text) for _, text in lines.of("r", 1)] == [WIDEST, WIDEST]
 
 
 FLOOD = [f"{n:06} " + "x" * 900 for n in range(4000)]
@@ -863,14 +883,14 @@ async def test_a_console_that_is_flooded_does_not_fill_the_disk(tmp_path: Path, 
         await bench.call("POST", puppet.target)
         for line in FLOOD:
             puppet.signs.put_nowait(Sign(text=line))
-        await until(lambda: [text for _, text in bench.lab.console(bench.now(run))[-1:]] == FLOOD[-1:])
+        await until(lambda: [text for _, text in bench.lab.console.of(bench.now(run))[-1:]] == FLOOD[-1:])
         if ends == "by a fault":
             puppet.signs.put_nowait(Sign(text="panic", fault="kernel panic"))
             await until(lambda: bench.now(run).outcome is Outcome.FAILED)
     journal = Journal(tmp_path / "journal.db")
     journal.open()
     try:
-        lines = [text for *_, text in journal.console(run.session, 10**6)]
+        lines = [text for *_, text in journal.reader.console(run.session, 10**6)]
     finally:
         journal.close()
     last = [*FLOOD, "panic"] if ends == "by a fault" else FLOOD

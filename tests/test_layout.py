@@ -23,6 +23,12 @@ TOP_LEVEL = {
 #: Split, so that this file does not hold them.
 LEFT_OVERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")
 
+MOST_METHODS = 25
+#: Classes that have more, and why.
+LARGE_CLASSES = {
+    "FakeGitHub": "a double of GitHub: a method for each thing that a test looks up in it, or has it do",
+}
+
 
 @pytest.fixture(scope="module")
 def files() -> list[Path]:
@@ -106,6 +112,24 @@ def test_only_the_boot_workloads_know_the_states_of_boot_workloads() -> None:
         if isinstance(node, ast.Constant) and node.value in own
     }
     assert found == set()
+
+
+def test_no_class_has_so_many_methods_that_nobody_sees_what_it_is_for() -> None:
+    """Those count too that a class has from others of the package: to inherit them is no way to have fewer."""
+    classes = [
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    by_name = {node.name: node for node in classes if not node.name.startswith("_")}
+
+    def methods(node: ast.ClassDef) -> set[str]:
+        own = {each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        return own.union(*(methods(by_name[name]) for name in bases if by_name.get(name, node) is not node))
+
+    assert {node.name for node in classes if len(methods(node)) > MOST_METHODS} == set(LARGE_CLASSES)
 
 
 def test_the_changelog_is_kept() -> None:

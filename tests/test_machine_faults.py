@@ -437,7 +437,7 @@ async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None
         bench.clock.ahead += 901
         await until(lambda: len(tower.urls) == 2)
         await _says_that_it_runs(bench, tower.target(), run)
-        assert [text for _, text in bench.lab.console(bench.now(run))] == [f"{HANGS}, so it is powered off and on"]
+        assert [text for _, text in bench.lab.console.of(bench.now(run))] == [f"{HANGS}, so it is powered off and on"]
         assert [(n.machine, n.what, n.why) for n in bench.lab.notices.all()] == [("one", "late", HANGS)]
         await another_passes(bench)
 
@@ -731,7 +731,7 @@ async def test_a_workload_gets_no_other_one(
         await is_refused(bench, tower.target(), "HEAD", "GET")
         assert bench.now(first) == before
         if before.outcome is None:  # else it is the next attempt's story
-            assert [text for _, text in bench.lab.console(before)] == [f"refused: {SAID}"]  # once is enough
+            assert [text for _, text in bench.lab.console.of(before)] == [f"refused: {SAID}"]  # once is enough
         [notice] = bench.lab.notices.all()
         assert (notice.machine, notice.what, notice.why, notice.times) == ("one", "refused", f"403, {SAID}", 2)
         assert bench.attempt(second).state == State.UNASSIGNED

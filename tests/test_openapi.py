@@ -66,7 +66,7 @@ class Recorder:
             result = api.unmarshal_response(asked, answered)
             result.raise_for_errors()
             wellformed = api.unmarshal_request(asked)
-            if response.status_code not in (400, 401):
+            if response.status_code not in (400, 401, 428):
                 wellformed.raise_for_errors()
             template = request.url.path
             for value in wellformed.parameters.path.values():
@@ -161,6 +161,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     }
     client.end(opened.id)
     reader.join()
+    assert client.take_over(opened.id, OpenSession(source="w", policy=policy)).epoch == 2
     _ask_what_cannot_be(lab, client, opened.id)
     client.close()
 
@@ -174,7 +175,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     seen = recorder.judge(document_of(lab))
     good = {(method, path) for method, path, status in seen if status < 400}
     assert good >= {(r.method, PREFIX + r.path.replace("{session}", "*").replace("{run}", "*")) for r in ROUTES[:-1]}
-    assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 421}
+    assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 409, 421, 428}
 
 
 def _until_over(client: LabClient, session: str) -> Iterator[RunChange | Notice | dict[str, int]]:
@@ -193,8 +194,12 @@ def _ask_what_cannot_be(lab: EmbeddedLab, client: LabClient, session: str) -> No
         client.run("nothing")
     with pytest.raises(LabError, match="no session 'nothing'; open it first"):
         next(client.changes("nothing", 0))
-    bad = httpx.get(f"{lab.url}{PREFIX}/runs/x?wait=soon", headers={"Authorization": f"Bearer {lab.token}"})
-    assert bad.json() == {"error": "query parameter wait: expected a number, got 'soon'"}
+    bearer = {"Authorization": f"Bearer {lab.token}"}
+    path = f"{lab.url}{PREFIX}/sessions/{session}"
+    bad = httpx.delete(f"{path}?kept=soon", headers={**bearer, "Dispatch-Epoch": "2"})
+    assert bad.json() == {"error": "query parameter kept: expected a number, got 'soon'"}
+    assert httpx.delete(path, headers={**bearer, "Dispatch-Epoch": "1"}).status_code == 409
+    assert httpx.delete(path, headers=bearer).status_code == 428
     for header in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         given = {"Authorization": f"Bearer {lab.token}", **header}
         assert httpx.get(f"{lab.url}{PREFIX}/runs/x", headers=given).is_client_error

@@ -18,7 +18,7 @@ from pytest_dispatch.client import LabClient
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.token import Token
-from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, Post
+from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, OutboxStatus
 from pytest_dispatch.report.filing import Filed, FilingError
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
@@ -75,7 +75,7 @@ class Desk:
         await asyncio.sleep(0)
 
     def start(self) -> asyncio.Task[None]:
-        return self.outbox.start(self.journal.letters())
+        return self.outbox.start(self.journal.reader.letters())
 
     async def put(self, *titles: str) -> None:
         """A run becomes an issue: written down, then handed over, as the lab does."""
@@ -83,15 +83,15 @@ class Desk:
             await asyncio.wrap_future(self.journal.write([letter_row(letter(title))]))
             self.outbox.put(letter(title))
 
-    async def until(self, reached: Callable[[Post], bool]) -> Post:
+    async def until(self, reached: Callable[[OutboxStatus], bool]) -> OutboxStatus:
         async with asyncio.timeout(SOON):
-            while not reached(self.outbox.post()):
+            while not reached(self.outbox.status()):
                 self.moved.clear()
                 await self.moved.wait()
-        return self.outbox.post()
+        return self.outbox.status()
 
-    async def done(self) -> Post:
-        return await self.until(lambda post: not post.pending)
+    async def done(self) -> OutboxStatus:
+        return await self.until(lambda status: not status.pending)
 
 
 def letter(title: str, **fields: Any) -> Letter:
@@ -130,17 +130,17 @@ async def test_files_in_order_and_remembers_where(journal: Journal) -> None:
     github = GitHub()
     async with desk(journal, github) as it:
         await it.put("a", "b")
-        assert await it.done() == Post(pending=0, filed=2)
+        assert await it.done() == OutboxStatus(pending=0, filed=2)
         await it.put("c")
-        assert await it.done() == Post(pending=0, filed=3)
+        assert await it.done() == OutboxStatus(pending=0, filed=3)
     assert github.calls == [("a", False), ("b", False), ("c", False)]
     assert [(told.issue.title, told.url, told.tries) for told in it.told] == [
         ("a", "https://gh/1", 1),
         ("b", "https://gh/2", 1),
         ("c", "https://gh/3", 1),
     ]
-    assert journal.letters() == []
-    assert journal.filed("s") == {"s.a": ["https://gh/1"], "s.b": ["https://gh/2"], "s.c": ["https://gh/3"]}
+    assert journal.reader.letters() == []
+    assert journal.reader.filed("s") == {"s.a": ["https://gh/1"], "s.b": ["https://gh/2"], "s.c": ["https://gh/3"]}
 
 
 async def test_what_earlier_sessions_left_comes_first(journal: Journal) -> None:
@@ -156,7 +156,7 @@ async def test_tries_again_later_and_looks_whether_the_first_try_got_through(jou
     github = GitHub(stumble(), stumble(), stumble())
     async with desk(journal, github) as it:
         await it.put("a")
-        assert await it.done() == Post(pending=0, filed=1)
+        assert await it.done() == OutboxStatus(pending=0, filed=1)
     assert github.calls == [("a", False), ("a", True), ("a", True), ("a", True)]
     assert it.pauses == [1.0, 2.0, 4.0]
     assert [(told.failed, told.url) for told in it.told] == [("GitHub answered 502", "")] * 3 + [("", "https://gh/1")]
@@ -182,16 +182,16 @@ async def test_pauses_grow_to_a_limit_and_begin_anew_after_a_success(journal: Jo
     github = GitHub(*[stumble()] * 11, None, stumble())
     async with desk(journal, github) as it:
         await it.put("a")
-        await it.until(lambda post: post.filed == 1)
+        await it.until(lambda status: status.filed == 1)
         await it.put("b")
-        await it.until(lambda post: post.filed == 2)
+        await it.until(lambda status: status.filed == 2)
     assert it.pauses == [*(2.0**n for n in range(9)), LONGEST_PAUSE, LONGEST_PAUSE, 1.0]
 
 
 async def test_waits_as_long_as_github_asks(journal: Journal) -> None:
     async with desk(journal, GitHub(stumble(3600.0), stumble(0.0), stumble())) as it:
         await it.put("a")
-        await it.until(lambda post: post.filed == 1)
+        await it.until(lambda status: status.filed == 1)
     assert it.pauses == [3600.0, 0.0, 4.0]
 
 
@@ -200,22 +200,22 @@ async def test_what_was_dropped_in_silence_is_said_once(journal: Journal) -> Non
     github.lacks = (("labels", "milestone"), "o/r took the issue and dropped them")
     async with desk(journal, github) as it:
         await it.put("a", "b")
-        post = await it.done()
+        status = await it.done()
     line = "labels, milestone of a, b: o/r took the issue and dropped them"
-    assert post == Post(pending=0, filed=2, unfiled=(line,))
-    assert journal.letters() == []
+    assert status == OutboxStatus(pending=0, filed=2, unfiled=(line,))
+    assert journal.reader.letters() == []
 
 
 async def test_what_cannot_be_filed_at_all_is_given_up_and_said(journal: Journal) -> None:
     github = GitHub(FilingError("o/r: GitHub does not take it", refused=True))
     async with desk(journal, github) as it:
         await it.put("a", "b")
-        post = await it.done()
-    assert post == Post(pending=0, filed=1, unfiled=("given up: a: o/r: GitHub does not take it",))
+        status = await it.done()
+    assert status == OutboxStatus(pending=0, filed=1, unfiled=("given up: a: o/r: GitHub does not take it",))
     assert github.calls == [("a", False), ("b", False)]
     assert it.pauses == []
     assert [(told.issue.title, told.given_up) for told in it.told] == [("a", True), ("b", False)]
-    assert journal.letters() == []
+    assert journal.reader.letters() == []
 
 
 async def test_what_somebody_has_to_change_first_is_left_to_the_next_session(journal: Journal) -> None:
@@ -223,9 +223,9 @@ async def test_what_somebody_has_to_change_first_is_left_to_the_next_session(jou
     github = GitHub(*[stumble] * 5)
     async with desk(journal, github) as it:
         await it.put(*"abcde")
-        post = await it.done()
+        status = await it.done()
     line = "kept for the next session: a, b, c and 2 more: o/r: issues are switched off there"
-    assert post == Post(pending=0, filed=0, unfiled=(line,))
+    assert status == OutboxStatus(pending=0, filed=0, unfiled=(line,))
     assert [title for title, _ in github.calls] == [*"abcde"]
     assert it.pauses == []
     async with desk(journal, github) as it:
@@ -245,11 +245,13 @@ async def test_nobody_waits_for_a_limit_that_lasts(journal: Journal) -> None:
     it.start()
     try:
         await it.put("a", "b")
-        post = await it.until(lambda post: bool(post.unfiled))
-        assert post == Post(pending=0, filed=0, unfiled=("kept for the next session: b, a: GitHub answered 502",))
+        status = await it.until(lambda status: bool(status.unfiled))
+        assert status == OutboxStatus(
+            pending=0, filed=0, unfiled=("kept for the next session: b, a: GitHub answered 502",)
+        )
         assert it.pauses == [3600.0]
         lifted.set()
-        assert await it.until(lambda post: post.filed == 2) == Post(pending=0, filed=2)
+        assert await it.until(lambda status: status.filed == 2) == OutboxStatus(pending=0, filed=2)
     finally:
         await it.outbox.stop()
 
@@ -263,9 +265,10 @@ async def test_one_that_fails_does_not_hold_up_the_others(journal: Journal) -> N
 
     async with desk(journal, Stumbles()) as it:
         await it.put("bad", "a", "b")
-        post = await it.until(lambda post: post.filed == 2)
-    assert post == Post(pending=1, filed=2, unfiled=("kept for the next session: bad: GitHub answered 502",))
-    assert [(kept.issue.title, kept.failed, kept.given_up) for kept in journal.letters()] == [
+        status = await it.until(lambda status: status.filed == 2)
+    line = "kept for the next session: bad: GitHub answered 502"
+    assert status == OutboxStatus(pending=1, filed=2, unfiled=(line,))
+    assert [(kept.issue.title, kept.failed, kept.given_up) for kept in journal.reader.letters()] == [
         ("bad", "GitHub answered 502", False)
     ]
 
@@ -298,10 +301,13 @@ async def test_stopped_in_the_middle_it_stays_for_the_next_session(journal: Jour
         await it.put("a", "b")
         assert await asyncio.to_thread(reached.wait, SOON)
     assert not ended.is_set(), "to stop does not take as long as GitHub"
-    assert (it.told, it.outbox.post()) == ([], Post(pending=2, filed=0))
+    assert (it.told, it.outbox.status()) == ([], OutboxStatus(pending=2, filed=0))
     go_on.set()
     assert ended.wait(SOON)
-    assert [(kept.issue.title, kept.tries, kept.url) for kept in journal.letters()] == [("a", 1, ""), ("b", 0, "")]
+    assert [(kept.issue.title, kept.tries, kept.url) for kept in journal.reader.letters()] == [
+        ("a", 1, ""),
+        ("b", 0, ""),
+    ]
     async with desk(journal, github) as it:
         await it.done()
     assert github.calls == [("a", True), ("b", False)]
@@ -312,17 +318,19 @@ async def test_stopped_in_the_middle_it_stays_for_the_next_session(journal: Jour
 async def test_without_a_token_it_is_kept_and_said(journal: Journal) -> None:
     async with desk(journal, None) as it:
         await it.put("a")
-        post = await it.done()
-    assert post == Post(pending=0, filed=0, unfiled=("kept for the next session: a: there is no GitHub token",))
+        status = await it.done()
+    assert status == OutboxStatus(
+        pending=0, filed=0, unfiled=("kept for the next session: a: there is no GitHub token",)
+    )
     assert [told.failed for told in it.told] == ["there is no GitHub token"]
-    assert [(kept.tries, kept.failed) for kept in journal.letters()] == [(0, "")]
+    assert [(kept.tries, kept.failed) for kept in journal.reader.letters()] == [(0, "")]
 
 
 async def test_without_a_token_what_earlier_sessions_left_is_left_alone(journal: Journal) -> None:
     journal.write([letter_row(letter("old"))]).result(SOON)
     async with desk(journal, None) as it:
-        assert it.outbox.post() == Post(pending=0, filed=0)
-    assert len(journal.letters()) == 1
+        assert it.outbox.status() == OutboxStatus(pending=0, filed=0)
+    assert len(journal.reader.letters()) == 1
 
 
 async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> None:
@@ -332,14 +340,14 @@ async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> 
     it = Desk(journal, github)
     it.outbox = Outbox(journal, lambda _repo: github, it.tell, it.pause, api="https://a")
     it.start()
-    post = await it.done()
+    status = await it.done()
     await it.outbox.stop()
     assert github.calls == [("mine", False)]
-    assert post.unfiled == (
+    assert status.unfiled == (
         "kept for a session with --dispatch-issues-repo o/r: nobody's",
         "kept for a session with --dispatch-api-url https://b: theirs",
     )
-    assert {kept.issue.title for kept in journal.letters()} == {"theirs", "nobody's"}
+    assert {kept.issue.title for kept in journal.reader.letters()} == {"theirs", "nobody's"}
 
 
 @pytest.mark.parametrize(("repo", "titles"), [("o/r", ["old"]), ("o/other", [])])

@@ -50,7 +50,7 @@ async def test_the_reason_and_the_first_line_are_why_the_run_failed(bench: Bench
     assert told.outcome is Outcome.FAILED
     assert told.reason == f"its report was refused: {why}; it began with {BEGINS}"
     await bench.lab.writer.on_disk()
-    assert bench.journal.runs(run.session) == [told]
+    assert bench.journal.reader.runs(run.session) == [told]
     text = explain(told, "", [], [])
     assert text.startswith(told.reason)
     assert f": {why}; it began with {BEGINS}" in text.partition("report refused at ")[2]

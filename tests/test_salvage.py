@@ -52,9 +52,9 @@ def opened(path: Path) -> tuple[str, list[Run], int]:
     journal = Journal(path)
     journal.open()
     try:
-        found = journal.last_unfinished("dir")
-        runs = journal.runs(found.id) if found else []
-        letters = journal.letters()
+        found = journal.reader.last_unfinished("dir")
+        runs = journal.reader.runs(found.id) if found else []
+        letters = journal.reader.letters()
         journal.write([console_row("r", 1, 0.0, "x")]).result(SOON)
     finally:
         journal.close()

@@ -130,12 +130,12 @@ class EmbeddedLab:
             api=plan.api_url,
         )
         lab.queue.sessions.expecting = True
-        interrupted = journal.last_unfinished(source) if plan.resume else None
+        interrupted = journal.reader.last_unfinished(source) if plan.resume else None
         server = await self._listening(lab, journal, interrupted)
 
         async def stop() -> None:
-            post = lab.post()
-            self.end = Stopped(pending=post.pending, unfiled=post.unfiled)
+            outbox = lab.issues.status()
+            self.end = Stopped(pending=outbox.pending, unfiled=outbox.unfiled)
             ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
             await bytes_cache.aclose()
             for end in ends:
@@ -147,7 +147,7 @@ class EmbeddedLab:
             await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
         await bytes_cache.open()
         self.url = server.url
-        await lab.start(server.machine_url, [self._addressed(letter) for letter in journal.letters()])
+        await lab.start(server.machine_url, [self._addressed(letter) for letter in journal.reader.letters()])
 
     async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
         """The lab's server, up; where any port will do, at the one where machines of an interrupted session report."""
@@ -219,7 +219,7 @@ def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> 
     Raises:
         LabError: Some of them are yet to do so.
     """
-    last = [run.attempt for run in journal.runs(interrupted.id) if run.outcome is None]
+    last = [run.attempt for run in journal.reader.runs(interrupted.id) if run.outcome is None]
     placements = [placement for attempt in last for placement in attempt.placements]
     waited_for = sorted({each.machine for each in placements if each.known_by is KnownBy.ADDRESS})
     if waited_for and not journal.damage:  # else what they run does not count any more

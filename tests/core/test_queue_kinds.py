@@ -61,8 +61,8 @@ class Bakery:
 
     def oven(self, name: str) -> MachineState:
         record = self.queue.machines[name]
-        attempt = self.run(record.holds).attempt if record.holds else None
-        return self.queue.machines.as_of(record, attempt, self.now).state
+        held = self.run(record.holds) if record.holds else None
+        return self.queue.machines.as_of(record, held, self.now).state
 
 
 class TestPlacements:

@@ -10,7 +10,7 @@ from itertools import islice
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
-from pytest_dispatch.core.model import Attempt, KnownBy, Phase
+from pytest_dispatch.core.model import KnownBy, Phase, Run
 from pytest_dispatch.core.unknown_callers import UnknownCallers
 
 SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
@@ -188,15 +188,15 @@ class MachineTable(Mapping[str, MachineRecord]):
 
     # How they stand
 
-    def as_of(self, record: MachineRecord, attempt: Attempt | None, now: float) -> Machine:
+    def as_of(self, record: MachineRecord, run: Run | None, now: float) -> Machine:
         """Return a machine with its state.
 
         Args:
             record: Of the machine.
-            attempt: That it holds, if it holds one.
+            run: Whose attempt it holds, if it holds one.
             now: The time.
         """
-        state, reason, since = _standing(record, attempt, now)
+        state, reason, since = _standing(record, run, now)
         return replace(record.machine, state=state, reason=reason, since=since)
 
     def _hear(self, record: MachineRecord, now: float) -> None:
@@ -210,15 +210,16 @@ class MachineTable(Mapping[str, MachineRecord]):
             self._present.move_to_end(record.id)
 
 
-def _standing(record: MachineRecord, attempt: Attempt | None, now: float) -> tuple[MachineState, str, float]:
+def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[MachineState, str, float]:
     """Return how a machine stands, why, and since when."""
     hold, changed, silent = record.hold, record.changed, record.heard + SILENCE
-    began = attempt.began if attempt is not None and attempt.phase in _RUNS else math.inf
+    began = run.attempt.began if run is not None and run.attempt.phase in _RUNS else math.inf
+    name = run.workload.name if run is not None else ""
     unheard = f"not heard of for {format_duration(SILENCE)}"
     rows = (
         (hold is not None, MachineState.HELD, hold.reason if hold else "", hold.since if hold else 0.0),
-        (began < math.inf, MachineState.RUNNING, record.holds, max(began, changed)),
-        (attempt is not None, MachineState.RESERVED, record.holds, changed),
+        (began < math.inf, MachineState.RUNNING, name, max(began, changed)),
+        (run is not None, MachineState.RESERVED, name, changed),
         (bool(record.broken), MachineState.BROKEN, record.broken, changed),
         (record.off, MachineState.OFF, "", changed),
         (not record.heard, MachineState.UNKNOWN, "", 0.0),

@@ -51,7 +51,7 @@ class Queue:
     def machine(self, machine: str, now: float) -> Machine:
         """Return how a machine stands."""
         record = self.machines[machine]
-        return self.machines.as_of(record, self.runs[record.holds].attempt if record.holds else None, now)
+        return self.machines.as_of(record, self.runs[record.holds] if record.holds else None, now)
 
     def expire(self, now: float) -> None:
         """Pass every deadline that has come, and end every lease.

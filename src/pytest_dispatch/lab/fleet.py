@@ -16,19 +16,19 @@ from pytest_dispatch.machines.base import Machine, Sign
 STARTS = 3  # of a machine in a row that fail, or after which it never asks, before it is called broken
 
 
-class Witness(Protocol):
-    """Who is told what machines show; the lab."""
+class MachineListener(Protocol):
+    """Who is told what machines show."""
 
     def shown(self, machine: str, sign: Sign) -> None:
-        """A machine showed something."""
+        """Note what a machine showed."""
         ...
 
     def out_of_order(self, machine: str, why: str) -> None:
-        """A machine cannot be brought up."""
+        """Note that a machine cannot be brought up."""
         ...
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        """A task began that must not die unnoticed."""
+        """Watch a task that must not die unnoticed."""
         ...
 
 
@@ -52,7 +52,7 @@ class Fleet:
     Args:
         machines: All of them.
         url_of: Makes a new boot URL for a machine, which replaces the one before.
-        witness: Is told what they show.
+        listener: Is told what they show.
         now: Tells the time.
         expected: Since when a machine may ask any moment; infinity while it has something else to do.
     """
@@ -61,13 +61,13 @@ class Fleet:
         self,
         machines: list[Machine],
         url_of: Callable[[str], str],
-        witness: Witness,
+        listener: MachineListener,
         now: Callable[[], float],
         expected: Callable[[str], float],
     ) -> None:
         self._machines = {machine.name: machine for machine in machines}
         self._url_of = url_of
-        self._witness = witness
+        self._listener = listener
         self._now = now
         self._expected = expected
         self._cycling: dict[str, _Cycle] = {}
@@ -141,7 +141,7 @@ class Fleet:
         self._prodded[name] = expected, times
         why = f"it did not ask what to boot for {format_duration(patience)}"
         if times < STARTS:
-            self._witness.shown(name, Sign(text=f"{why}, so it is powered off and on"))
+            self._listener.shown(name, Sign(text=f"{why}, so it is powered off and on"))
             self.call(name)
         else:
             self._begin(name, partial(self._retire, f"{why}, {STARTS} times in a row"))
@@ -160,7 +160,7 @@ class Fleet:
             return
         cycle = self._cycling[name] = _Cycle()
         cycle.task = asyncio.create_task(self._through(name, work), name=f"the power cycle of {name}")
-        self._witness.watch(cycle.task)
+        self._listener.watch(cycle.task)
 
     async def _through(self, name: str, work: Callable[[Machine, _Cycle], Awaitable[None]]) -> None:
         try:
@@ -196,8 +196,8 @@ class Fleet:
 
     def _out_of_order(self, machine: Machine, why: str) -> None:
         self._broken[machine.name] = why
-        self._witness.out_of_order(machine.name, why)
+        self._listener.out_of_order(machine.name, why)
 
     async def _read(self, machine: Machine) -> None:
         async for sign in machine.console():
-            self._witness.shown(machine.name, sign)
+            self._listener.shown(machine.name, sign)

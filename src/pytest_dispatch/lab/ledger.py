@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_dispatch.core.lifecycle import CoreEvent
@@ -124,3 +124,18 @@ class Ledger:
     def urls(self, run: Run) -> list[str]:
         """Issues filed for a run."""
         return self._urls.get(run.id, [])
+
+
+class Feeds:
+    """Adds each change to the feed of its session.
+
+    Args:
+        ledgers: Of all sessions, by id.
+    """
+
+    def __init__(self, ledgers: Mapping[str, Ledger]) -> None:
+        self._ledgers = ledgers
+
+    def changed(self, change: Change) -> None:
+        """Tell those who follow the session."""
+        self._ledgers[change.run.session].feed.note(change)

@@ -73,7 +73,7 @@ class Orders:
 
         Machines go on with what they hold, everything else waits to be asked for again.
         """
-        record = self._writer.journal.last_unfinished(source, lease.owner)
+        record = self._writer.journal.reader.last_unfinished(source, lease.owner)
         if record is None:
             return None
         if record.id not in self._writer.ledgers:
@@ -112,8 +112,8 @@ class Orders:
         journal = self._writer.journal
         record = replace(record, epoch=record.epoch + 1)
         granted = self._granted(replace(lease, epoch=record.epoch))
-        self._queue.sessions.restore(record.id, policy, journal.runs(record.id), self._now(), granted)
-        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.filed(record.id))
+        self._queue.sessions.restore(record.id, policy, journal.reader.runs(record.id), self._now(), granted)
+        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.reader.filed(record.id))
         self._writer.write([session_row(record)])
         self._recall(record.id)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
@@ -210,7 +210,7 @@ class Orders:
         if session not in self._saved:
             self._saved[session] = {}
             with suppress(JournalError):
-                self._saved[session] = {run.id: run for run in self._writer.journal.runs(session) if run.outcome}
+                self._saved[session] = {run.id: run for run in self._writer.journal.reader.runs(session) if run.outcome}
         if run_id not in self._saved[session]:
             raise self._writer.broken or UnknownError(f"no run {run_id!r} in the journal")
         return self._saved[session][run_id]

@@ -16,7 +16,7 @@ from pytest_dispatch.daemon import in_daemon
 from pytest_dispatch.report.filing import Filed, Filer, FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
 
-__all__ = ["Filed", "Filer", "FilingError", "Outbox", "Post"]
+__all__ = ["Filed", "Filer", "FilingError", "Outbox", "OutboxStatus"]
 
 FIRST_PAUSE = 1.0  # seconds before the next try after one that failed; doubled for each further failure in a row
 LONGEST_PAUSE = 300.0
@@ -25,7 +25,7 @@ NAMED = 3  # titles in a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
+class OutboxStatus:
     """How the outbox stands."""
 
     pending: int  # may be filed any moment
@@ -86,8 +86,8 @@ class Outbox:
         self._letters.append(letter)
         self._wake.set()
 
-    def post(self, session: str = "") -> Post:
-        """How it stands, for one session alone if one is given."""
+    def status(self, session: str = "") -> OutboxStatus:
+        """Return how it stands, for one session alone if one is given."""
         lines: dict[str, list[str]] = {}
         for why, letter in self._dropped:
             if session in ("", letter.session):
@@ -102,7 +102,7 @@ class Outbox:
                 lines.setdefault(f"{fate}: {{}}: {why}", []).append(letter.issue.title)
         for letter in elsewhere:
             lines.setdefault(f"kept for a session with {_options(letter)}: {{}}", []).append(letter.issue.title)
-        return Post(
+        return OutboxStatus(
             pending=0 if self._held else len(letters),
             filed=sum(bool(letter.url) for letter in done),
             unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,3 +75,53 @@ class Kind:
 
     rules: KindRules
     service: Callable[[Resources], Service] = Service
+
+
+class Services:
+    """Those of all kinds: each run is its own kind's.
+
+    Args:
+        kinds: All of them.
+        resources: What the lab has for their services.
+    """
+
+    def __init__(self, kinds: Iterable[Kind], resources: Resources) -> None:
+        self._services = {kind.rules.name: kind.service(resources) for kind in kinds}
+
+    def __getitem__(self, kind: str) -> Service:
+        return self._services[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._services)
+
+    @property
+    def progress(self) -> dict[str, int]:
+        """Return how far those runs are that show it, in bytes, by run."""
+        return {run: done for service in self._services.values() for run, done in service.progress.items()}
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin to work; returns tasks that must not die unnoticed."""
+        return [task for service in self._services.values() for task in service.start()]
+
+    async def stop(self) -> None:
+        """Give up what is being done."""
+        await asyncio.gather(*(service.stop() for service in self._services.values()))
+
+    def wanted(self, runs: list[Run]) -> None:
+        """Get ready what these runs need."""
+        for kind, service in self._services.items():
+            if wanted := [run for run in runs if run.workload.kind == kind]:
+                service.wanted(wanted)
+
+    def changed(self, change: Change) -> None:
+        """Have the run's kind do what follows from a change."""
+        self._services[change.run.workload.kind].changed(change)
+
+    def recalled(self, session: str) -> None:
+        """Take back what the journal has of a session beside its runs."""
+        for service in self._services.values():
+            service.recalled(session)
+
+    def waiting_machines(self) -> set[str]:
+        """Return the machines that are on, and were told to wait for work."""
+        return {machine for service in self._services.values() for machine in service.waiting_machines()}

@@ -10,11 +10,11 @@ answer nothing more but that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_dispatch.core.errors import DispatchError, JournalError, LabError
 from pytest_dispatch.core.kinds import Kinds
@@ -34,6 +34,22 @@ BEHIND = 0.02  # seconds that what nobody waits for may lie before it goes to th
 
 class UnknownError(LabError):
     """There is no session or run of that id."""
+
+
+class ChangeSubscriber(Protocol):
+    """Who follows the changes of runs."""
+
+    def changed(self, change: Change) -> None:
+        """Do what follows from a change; it is handed to the journal already."""
+        ...
+
+
+class IssueSubscriber(Protocol):
+    """Who follows the issues that become due."""
+
+    def issue_due(self, letter: Letter) -> None:
+        """Do what follows from an issue that became due; it is handed to the journal already."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -61,8 +77,6 @@ class Writer:
         clock: Tells the time.
         journal: Open.
         kinds: The kinds of workloads that there are.
-        on_change: Called with each change, once it is handed to the journal.
-        on_letter: Called with each issue that became due; it is handed to the journal too.
 
     Attributes:
         digests: Of what is really run, by run, where its service knows.
@@ -72,14 +86,7 @@ class Writer:
         news: Set when something moves; then there is another one.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        journal: Journal,
-        kinds: Kinds,
-        on_change: Callable[[Change], None],
-        on_letter: Callable[[Letter], None],
-    ) -> None:
+    def __init__(self, clock: Clock, journal: Journal, kinds: Kinds) -> None:
         self.queue = Queue(kinds)
         self.clock = clock
         self.journal = journal
@@ -87,12 +94,17 @@ class Writer:
         self.ledgers: dict[str, Ledger] = {}
         self.broken: DispatchError | None = None
         self.stopping = False
-        self._on_change = on_change
-        self._on_letter = on_letter
+        self._of_changes: Sequence[ChangeSubscriber] = ()
+        self._of_issues: Sequence[IssueSubscriber] = ()
         self.news = asyncio.Event()
         self._batch = _Batch()
         self._last = _Batch()  # what went to the journal last
         self._last.ended.set()
+
+    def subscribe(self, *, to_changes: Sequence[ChangeSubscriber], to_issues: Sequence[IssueSubscriber]) -> None:
+        """Tell these, in their order, from now on; called once, when all parts of the lab are there."""
+        self._of_changes = to_changes
+        self._of_issues = to_issues
 
     def ledger(self, session: str) -> Ledger:
         """What is kept of a session.
@@ -122,12 +134,13 @@ class Writer:
         self.write([*rows, *map(letter_row, letters)])
         self._batch.runs |= {change.run.id: change.run for change in changes}
         for change in changes:
-            self.ledger(change.run.session).feed.note(change)
-            self._on_change(change)
+            for subscriber in self._of_changes:
+                subscriber.changed(change)
         if letters:
             self.hand_over()  # what the outbox writes of a letter comes after it
         for letter in letters:
-            self._on_letter(letter)
+            for follower in self._of_issues:
+                follower.issue_due(letter)
         self.wake()
 
     def write(self, rows: Sequence[Row]) -> None:

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, StaleLeaseError
 from pytest_dispatch.core.leases import Lease
+from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.bounds import packing
@@ -174,9 +175,9 @@ async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamR
         return _json(Problem(error=str(door.lab.broken)), 503)
     if route.takes and (packed := packing(request.headers)):
         return _json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
+    body = decode(await request.read(), route.takes) if route.takes else None
     if route.of_session and door.lab.broken is None:
         _note_holder(door, route, request)
-    body = decode(await request.read(), route.takes) if route.takes else None
     result = await route.handler(door, request, body)
     if isinstance(result, web.StreamResponse):
         return result
@@ -241,9 +242,9 @@ def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView
         run=told,
         version=run.version,
         digest=lab.writer.digest_of(run),
-        console=console_lines(lab.console(run)) if whole else (),
+        console=console_lines(lab.console.of(run)) if whole else (),
         issues=tuple(lab.writer.ledger(run.session).urls(run)),
-        filing=lab.filing(run),
+        filing=lab.issues.filing(run),
         whole=whole,
     )
 
@@ -270,24 +271,28 @@ async def _session(door: Door, request: web.Request, _body: None) -> SessionView
     session = request.match_info["session"]
     door.lab.writer.ledger(session)
     private = door.lab.private
-    post = door.lab.post("" if private else session)
+    outbox = door.lab.issues.status("" if private else session)
     views = [(seen, _machine_view(door, seen, session)) for seen in door.lab.queue.machines.values()]
     return SessionView(
         id=session,
         machines=tuple(view for _, view in views if private or view.ran),
-        issues_pending=post.pending,
-        issues_filed=post.filed,
-        unfiled=post.unfiled,
+        issues_pending=outbox.pending,
+        issues_filed=outbox.filed,
+        unfiled=outbox.unfiled,
         mdns=door.mdns(),
         notices=door.lab.notices.all(),
         more_notices=door.lab.notices.more,
     )
 
 
+#: States of a machine that holds nothing: if its driver says that it is off, it is.
+_AWAY = {MachineState.IDLE, MachineState.OFFLINE}
+
+
 def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
     """Return how a machine stands, as this session may know it."""
     lab, queue = door.lab, door.lab.queue
-    machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.is_off(seen.id)
+    machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
     ran = [queue.runs[run_id] for run_id in seen.ran]
     return MachineView(
         name=seen.id,
@@ -296,7 +301,7 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
         ran=tuple(run.workload.name for run in ran if run.session == session),
         awaited=not off if lab.private else bool(seen.holds) and queue.runs[seen.holds].session == session,
         labels=machine.labels,
-        state=machine.state,
+        state=MachineState.OFF if off and machine.state in _AWAY else machine.state,
         reason=machine.reason,
         since=machine.since,
     )
@@ -304,7 +309,7 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
 
 async def _close(door: Door, request: web.Request, _body: None) -> None:
     await door.lab.orders.close(request.match_info["session"], kept=_number(request, "kept", 0) > 0)
-    await door.lab.dismiss()
+    await door.lab.machines.dismiss()
 
 
 async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:

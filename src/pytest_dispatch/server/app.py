@@ -204,7 +204,7 @@ class LabServer:
 
     def _tell(self, machine: str, status: int, why: str) -> None:
         """Let whoever waits at a terminal know why a machine was refused."""
-        self._lab.notice(machine, "refused", str(status), f"{status}, {why.strip().removeprefix(f'{machine} ')}")
+        self._lab.notices.note(machine, "refused", str(status), f"{status}, {why.strip().removeprefix(f'{machine} ')}")
 
     def _turned_away(self, address: str, status: int, why: str) -> None:
         self._tell(str(machine_address(address)) if address else "somebody", status, why)
@@ -226,7 +226,7 @@ class LabServer:
             self._tell(bearer.machine, 500, what_was_raised(error))
             if not bearer.replaced:  # else it was about what ran before
                 why = f"the lab broke down over it: {what_was_raised(error)}"
-                self._boot.broke_down(bearer.machine, why)
+                self._boot.requests.broke_down(bearer.machine, why)
             raise
         finally:
             self._asking[caller] -= 1
@@ -237,12 +237,12 @@ class LabServer:
         try:
             if self._lab.broken is not None:
                 raise self._lab.broken
-            await self._boot.opened()
+            await self._boot.requests.opened()
             if request.method != "PUT":
                 return await METHODS[request.method](request, self._boot, bearer)
             return await self._take_report(request, bearer, began)
         except UsedError as error:
-            self._lab.refused(bearer, error)
+            self._lab.machines.refused(bearer, error)
             return web.Response(status=403, text=f"{error}\n")
         except DispatchError as error:
             return web.Response(status=503, text=f"{error}\n")
@@ -286,7 +286,7 @@ class LabServer:
         """
         token = request.query.get("machine")
         if token is not None:
-            return self._lab.bearer(token)
+            return self._lab.machines.bearer(token)
         address = machine_address(request.remote or "")
         if self._address.allow is not None and not any(address in network for network in self._address.allow):
             return None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.lab.tokens import Bearer
     from pytest_dispatch.workloads.boot.protocol import Answer
+    from pytest_dispatch.workloads.boot.requests import BootRequests
     from pytest_dispatch.workloads.boot.service import BootService
 
 PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
@@ -54,29 +55,29 @@ class Offer:
 
 async def head(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
     """Reserve the next workload for this machine, and tell its size and type."""
-    offer = _offer(service, await service.ask(bearer, PATIENCE), request)
+    offer = _offer(service, await service.requests.ask(bearer, PATIENCE), request)
     try:
         with offer.file.opened():
             return _without_body(request, offer) or _response(200, offer, offer.file.size)
     except SpoiledError as error:
-        return _spoiled(service, bearer.machine, offer, error)
+        return _spoiled(service.requests, bearer.machine, offer, error)
 
 
 async def get(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
     """Hand the reserved workload over, or a part of it."""
-    offer = _offer(service, await service.send(bearer, PATIENCE), request)
+    offer = _offer(service, await service.requests.send(bearer, PATIENCE), request)
     size = offer.file.size
     early = _without_body(request, offer)
     if early is not None:
         return early
     span = _range(request, offer)
     if span is None:
-        return await _send(request, _Download(service, bearer.machine, offer, (0, size)), {})
+        return await _send(request, _Download(service.requests, bearer.machine, offer, (0, size)), {})
     start, end = span
     if start >= end:
         return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
     told = {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
-    return await _send(request, _Download(service, bearer.machine, offer, span), told)
+    return await _send(request, _Download(service.requests, bearer.machine, offer, span), told)
 
 
 def look(service: BootService, machine: str) -> web.Response:
@@ -134,7 +135,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
                 await _transfer(request, response, piece, download)
             return response
     except SpoiledError as error:
-        answer = _spoiled(download.service, download.machine, download.offer, error)
+        answer = _spoiled(download.requests, download.machine, download.offer, error)
         return answer if response is None or not response.prepared else response
 
 
@@ -154,8 +155,8 @@ async def _transfer(request: web.Request, response: web.StreamResponse, piece: P
 class _Download:
     """Tells the lab how one request for bytes goes."""
 
-    def __init__(self, service: BootService, machine: str, offer: Offer, span: tuple[int, int]) -> None:
-        self.service = service
+    def __init__(self, requests: BootRequests, machine: str, offer: Offer, span: tuple[int, int]) -> None:
+        self.requests = requests
         self.machine = machine
         self.offer = offer
         self.span = span
@@ -163,24 +164,24 @@ class _Download:
 
     def begins(self) -> None:
         if self.offer.run is not None:
-            self.service.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
+            self.requests.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
 
     def taken(self, offset: int) -> None:
         self._reached = offset
         if self.offer.run is not None:
-            self.service.sending(self.machine, self.offer.run, offset)
+            self.requests.sending(self.machine, self.offer.run, offset)
 
     def ended(self) -> None:
         (start, end), size = self.span, self.offer.file.size
         if self.offer.run is not None:
             part = Part(start=start, end=end, reached=self._reached, size=size)
-            self.service.received(self.machine, self.offer.run, part)
+            self.requests.received(self.machine, self.offer.run, part)
         elif self.offer.idle is Idle.POWEROFF and self._reached == size:
-            self.service.powered_off(self.machine)
+            self.requests.powered_off(self.machine)
 
 
-def _spoiled(service: BootService, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
-    service.spoiled(machine, offer.run, str(error))
+def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
+    requests.spoiled(machine, offer.run, str(error))
     return web.Response(status=503, text=f"{error}\n")
 
 

@@ -60,7 +60,7 @@ KEPT_SESSIONS = 20  # older ones are forgotten when a journal is opened
 _Batch = tuple[Sequence[Row], "Future[None]"]
 
 
-class Journal(Reader):
+class Journal:
     """One lab's journal. `open` before use, `close` after.
 
     Args:
@@ -68,6 +68,7 @@ class Journal(Reader):
         upgrade: Makes the JSON of a run of an earlier make one of today.
 
     Attributes:
+        reader: Tells what earlier sessions left in it.
         damage: What was found and mended when it was opened, in one line; empty if it was whole.
 
     Raises:
@@ -75,7 +76,9 @@ class Journal(Reader):
     """
 
     def __init__(self, path: Path | str, upgrade: Upgrade = lambda record: record) -> None:
-        super().__init__(Database(path), upgrade)
+        self._database = Database(path)
+        self._upgrade = upgrade
+        self.reader = Reader(self._database, upgrade)
         self._inserts = Inserts(self._database.engine)
         self._release: Release | None = None
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()

@@ -20,7 +20,7 @@ TOGETHER = 2**26  # bytes of all attempts that are kept here
 LEFT_OUT = "… from here on, only the last lines of this attempt are kept"
 
 #: A line as the journal has it: run, attempt, time, and text.
-Shown = tuple[str, int, float, str]
+Line = tuple[str, int, float, str]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class _Share:
     left_out: int = 0
 
 
-class Tail:
+class ConsoleLines:
     """The console lines of machines, sorted into attempts.
 
     What a machine shows before it takes a workload belongs to the attempt that it then takes.
@@ -60,16 +60,16 @@ class Tail:
         self._shares: dict[tuple[str, int], _Share] = {}
 
     def before(self, machine: str, at: float, text: str) -> None:
-        """A line of a machine that holds nothing."""
+        """Keep a line of a machine that holds nothing."""
         self._before.setdefault(machine, deque(maxlen=LINES_BEFORE)).append((at, text[:WIDEST]))
 
-    def take(self, machine: str, run: str, attempt: int) -> list[Shown]:
-        """The machine takes an attempt: its lines so far are that attempt's; returns those for the journal."""
+    def take(self, machine: str, run: str, attempt: int) -> list[Line]:
+        """Give an attempt the lines that its machine showed before; returns those for the journal."""
         lines = self._before.pop(machine, ())
-        return [shown for at, text in lines for shown in self.add(run, attempt, at, text)]
+        return [line for at, text in lines for line in self.add(run, attempt, at, text)]
 
-    def add(self, run: str, attempt: int, at: float, text: str) -> list[Shown]:
-        """A line shown during an attempt; returns what the journal is to have for it."""
+    def add(self, run: str, attempt: int, at: float, text: str) -> list[Line]:
+        """Add a line shown during an attempt; returns what the journal is to have for it."""
         text = text[:WIDEST]
         self.recall(run, attempt, at, text)
         share = self._shares.setdefault((run, attempt), _Share())
@@ -80,19 +80,19 @@ class Tail:
         share.left_out += 1
         return [(run, attempt, at, LEFT_OUT)] if share.left_out == 1 else []
 
-    def end(self, run: str, attempt: int) -> list[Shown]:
-        """The attempt is over; returns its last lines, if the journal does not have them."""
+    def end(self, run: str, attempt: int) -> list[Line]:
+        """End an attempt; returns its last lines, if the journal does not have them."""
         share = self._shares.pop((run, attempt), None)
         if share is None or not share.left_out:
             return []
         return [(run, attempt, at, text) for at, text in self.of(run, attempt)[-share.left_out :]]
 
-    def end_all(self) -> list[Shown]:
-        """Nothing more will be shown; returns likewise, of all attempts that are not over."""
-        return [shown for run, attempt in list(self._shares) for shown in self.end(run, attempt)]
+    def end_all(self) -> list[Line]:
+        """End all attempts that are not over; returns likewise of them."""
+        return [line for run, attempt in list(self._shares) for line in self.end(run, attempt)]
 
     def recall(self, run: str, attempt: int, at: float, text: str) -> None:
-        """A line that the journal has, or is given elsewhere."""
+        """Add a line that the journal has already, or is given elsewhere."""
         console = self._consoles.setdefault((run, attempt), _Console())
         before = console.size
         console.lines.append((at, text))
@@ -104,7 +104,7 @@ class Tail:
             self._size -= self._consoles.pop(next(iter(self._consoles))).size
 
     def of(self, run: str, attempt: int) -> list[tuple[float, str]]:
-        """The last lines of an attempt, with their times."""
+        """Return the last lines of an attempt, with their times."""
         console = self._consoles.get((run, attempt))
         return list(console.lines) if console else []
 

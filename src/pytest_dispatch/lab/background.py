@@ -1,0 +1,49 @@
+"""The lab's tasks in the background, none of which may die unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.errors import DispatchError, LabError
+
+if TYPE_CHECKING:
+    from pytest_dispatch.lab.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """Tasks that run until the lab stops.
+
+    Args:
+        writer: The lab's, which breaks when one of them dies.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Break the lab if this task dies: nobody would notice, and all would wait in vain."""
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """Cancel them all, and return when they have ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if not isinstance(error, DispatchError):  # which says all that there is to say
+            _log.error("%s ended", task.get_name(), exc_info=error)
+            what = f"{task.get_name()} ended with {type(error).__name__}: {error}"
+            error = LabError(f"the lab is broken: {what}; start it again, and report this with its traceback")
+        self._writer.fail(error)

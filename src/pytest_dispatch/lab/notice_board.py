@@ -1,0 +1,36 @@
+"""What befell machines, for whoever waits at a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.notices import Notice, Notices
+
+if TYPE_CHECKING:
+    from pytest_dispatch.lab.writer import Writer
+
+
+class NoticeBoard:
+    """The lab's notices; a new one wakes whoever waits for news.
+
+    Args:
+        writer: The lab's.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._notices = Notices()
+
+    def note(self, machine: str, what: str, kind: str, why: str) -> None:
+        """Note what befell a machine."""
+        if self._notices.note(machine, what, kind, why, self._writer.clock.now()):
+            self._writer.wake()
+
+    def all(self) -> tuple[Notice, ...]:
+        """Return the first of them, in their order."""
+        return self._notices.all()
+
+    @property
+    def more(self) -> int:
+        """Return how many there were beside these."""
+        return self._notices.more

@@ -1,0 +1,136 @@
+"""What machines ask of a lab (HEAD and GET): what to boot, and its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.model import KnownBy
+from pytest_dispatch.lab.tokens import Bearer, UsedError
+from pytest_dispatch.workloads.boot.downloads import Downloads, Part
+from pytest_dispatch.workloads.boot.protocol import Answer, BootProtocol
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.lab.writer import Writer
+
+POLL = 0.1  # seconds between two looks at bytes that are on the way
+OPENING = 4.0  # seconds that a machine waits for a lab to open its session; firmware gives up after 5
+
+
+class BootRequests:
+    """Answers machines that boot, and notes what they take.
+
+    Args:
+        writer: The lab's.
+        protocol: Knows what each of them is to get.
+
+    Attributes:
+        progress: Bytes that machines have taken so far, by run, of the downloads under way.
+    """
+
+    def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
+        self.progress: dict[str, int] = {}
+        self._writer = writer
+        self._queue = writer.queue
+        self._protocol = protocol
+        self._downloads = Downloads()
+        self._held: dict[str, tuple[str, int] | None] = {}  # what machines took last, as the journal has it
+
+    async def opened(self) -> None:
+        """Return when a session is open, if one is to come: it may be the one that a machine is in the middle of."""
+        give_up = self._now() + OPENING
+        while self._queue.sessions.expecting and not self._writer.ledgers and (left := give_up - self._now()) > 0:
+            await self._writer.moved(min(left, POLL))
+
+    async def ask(self, bearer: Bearer, patience: float) -> Answer:
+        """Answer a machine that asks (HEAD); waits up to `patience` seconds if bytes that it may get are on the way.
+
+        Raises:
+            UsedError: It has to boot anew for that.
+        """
+        return await self._answer(self._protocol.ask, bearer, patience)
+
+    async def send(self, bearer: Bearer, patience: float) -> Answer:
+        """Answer a machine that downloads (GET); waits likewise. On disk when this returns: nothing boots unknown.
+
+        Raises:
+            UsedError: It has to boot anew for that.
+            JournalError: It cannot be written.
+        """
+        answer = await self._answer(self._protocol.send, bearer, patience)
+        machine = bearer.machine
+        held = (answer.run.id, answer.run.attempt.number) if answer.run else None
+        if machine not in self._held or self._held[machine] != held:  # else the journal knows
+            await self._writer.on_disk()
+            self._held[machine] = held
+        return answer
+
+    def downloading(self, machine: str, run: Run, *, whole: bool) -> None:
+        """Note that a request for bytes begins; with `whole`, for all of them."""
+        self._downloads.begin(machine, run.id, run.attempt.number, whole=whole)
+
+    def sending(self, machine: str, run: Run, taken: int) -> None:
+        """Note that the machine has taken so many bytes."""
+        self.progress[run.id] = taken
+        self._protocol.heard(machine, self._now())
+
+    def received(self, machine: str, run: Run, part: Part) -> None:
+        """Note that a request for bytes has ended; several of them may make up a download."""
+        self.progress.pop(run.id, None)
+        whole = self._downloads.took(machine, run.id, run.attempt.number, part)
+        if self._queue.runs[run.id].attempt.number != run.attempt.number:
+            return  # a connection of an earlier boot says nothing of the next attempt
+        if whole:
+            self._protocol.sent(machine, run.id, self._now())
+        elif part.reached < part.end:
+            self._protocol.broke(machine, run.id, self._now())
+        self._writer.commit()
+
+    def spoiled(self, machine: str, run: Run | None, why: str) -> None:
+        """Fail the current attempt, if it is still this one: its file changed after it was advertised."""
+        if run is not None and run.id == self._queue.machines[machine].holds:
+            self.broke_down(machine, why)
+
+    def broke_down(self, machine: str, why: str) -> None:
+        """End what the machine holds, as the lab cannot do its part."""
+        self._queue.scheduler.fault(machine, why, self._now(), lab=True)
+        self._writer.commit()
+
+    def powered_off(self, machine: str) -> None:
+        """Mark the machine as powered off."""
+        self._queue.machines.powered_off(machine, self._now())
+        self._writer.wake()
+
+    async def _answer(self, step: Callable[[str, float, KnownBy], Answer], bearer: Bearer, patience: float) -> Answer:
+        """Return what the queue says, asked again for a while as long as it says that bytes are on the way."""
+        give_up = self._now() + patience
+        while True:
+            await self._lined_up(bearer.machine)  # each time: they may have been asked for only since the last look
+            if self._used(bearer):  # perhaps only since the last look
+                raise UsedError
+            answer = step(bearer.machine, self._now(), bearer.known_by)
+            if answer.run is not None:
+                bearer.got = (answer.run.id, answer.run.attempt.number)
+            left = give_up - self._now()
+            if not answer.soon or left <= 0 or self._writer.stopping:
+                self._writer.commit()
+                return answer
+            await self._writer.moved(min(left, POLL))
+
+    def _used(self, bearer: Bearer) -> bool:
+        """Tell whether the boot is over for which the machine has its URL, or would be with what it asks for."""
+        moves_on = bearer.got is not None and bearer.got != self._protocol.gets_again(bearer.machine)
+        return bearer.replaced or moves_on
+
+    async def _lined_up(self, machine: str) -> None:
+        """Return when workloads stand in line in their order, not in that in which their bytes were found."""
+        seen = self._queue.machines.get(machine)
+        while not (seen and seen.holds) and self._is_lining_up() and not self._writer.stopping:
+            await self._writer.moved(POLL)
+
+    def _is_lining_up(self) -> bool:
+        return self._queue.sessions.is_lining_up(self._now())
+
+    def _now(self) -> float:
+        return self._writer.clock.now()
