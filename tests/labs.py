@@ -18,6 +18,7 @@ import msgspec
 
 from boots import boots
 from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
 from pytest_dispatch.embedded import EmbeddedLab
 from pytest_dispatch.kinds import BOOT
@@ -225,10 +226,15 @@ class Bench:
         return Path(run.workload.payload["location"]).read_bytes()
 
     async def submit(
-        self, *workloads: Workload, policy: Policy | None = None, rule: IssueRule | None = None, ready: bool = True
+        self,
+        *workloads: Workload,
+        policy: Policy | None = None,
+        rule: IssueRule | None = None,
+        ready: bool = True,
+        lease: Lease = PRIVATE,
     ) -> list[Run]:
         """A session that wants these workloads; returns when their bytes are there."""
-        session = await self.lab.orders.open("w", policy or Policy(), rule or IssueRule(), self.port)
+        session = await self.lab.orders.open("w", policy or Policy(), rule or IssueRule(), self.port, lease)
         runs = await self.lab.orders.submit(session, [(w.name, w) for w in workloads])
         if ready:
             await until(lambda: all(run.id in self.boot.assets for run in runs))

@@ -413,8 +413,7 @@ class Reference:
         self._end(work, outcome, now, silence=silence)
 
     def _end(self, work: Work, outcome: Outcome, now: float, *, silence: bool) -> None:
-        again = self._budget(work, outcome, silence=silence)
-        if self.policy.judged and (work.last.reports or not again):
+        if self.policy.judged and work.last.reports:
             work.last.proposed = outcome
         else:
             self._settle(work, outcome, now, silence=silence)

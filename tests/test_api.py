@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from boots import boots
 from labs import TOKEN, Bench, Reply, Wire, running_lab, until
-from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
+from pytest_dispatch.core.model import Outcome, Policy, Run
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.lab.ledger import Feed, IssueRule
+from pytest_dispatch.lab.ledger import Feed
 from pytest_dispatch.server.api import PREFIX, ROUTES, Route
-from pytest_dispatch.server.wire import OpenSession, Verdict, Wanted
+from pytest_dispatch.server.wire import OpenSession, Review, Verdict, Wanted
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +90,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/sessions/{session}/lease"): OpenSession(source="w", policy=Policy()),
     ("POST", "/sessions/{session}/runs"): [],
     ("POST", "/runs/{run}/verdict"): Verdict(),
+    ("POST", "/runs/{run}/issues"): Review(issues={}),
 }
 
 
@@ -217,25 +218,6 @@ async def test_a_session_judges_for_itself(bench: Bench, again: bool) -> None:
         verdict = Verdict(outcome=Outcome.FAILED, reason="no milestone")
         assert (await bench.api("POST", f"/runs/{run.id}/verdict", verdict)).status == 204
     assert (bench.now(run).outcome, bench.now(run).reason) == (Outcome.FAILED, "no milestone")
-
-
-@pytest.mark.parametrize(
-    ("given", "titles"),
-    [(None, ["a report"]), ((), []), ((Issue(title="ours", body="b", marker="m"),), ["ours"])],
-)
-async def test_a_session_says_which_issues_it_wants(
-    bench: Bench, given: tuple[Issue, ...] | None, titles: list[str]
-) -> None:
-    rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
-    (run,) = await bench.submit(bench.workload(), policy=Policy(judged=True), rule=rule)
-    await bench.download(run)
-    await bench.call("POST")
-    await bench.report()
-    await bench.call("HEAD")
-    await bench.api("POST", f"/runs/{run.id}/verdict", Verdict(issues=given))
-    assert bench.now(run).outcome is Outcome.PASSED
-    await bench.lab.writer.on_disk()
-    assert [letter.issue.title for letter in bench.journal.reader.letters()] == titles
 
 
 # Waiting

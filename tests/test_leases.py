@@ -37,7 +37,8 @@ async def open_session(bench: Bench, request: OpenSession, *names: str) -> tuple
 
 
 async def ask_for(bench: Bench, session: str, *names: str, epoch: int = 1) -> list[str]:
-    wanted = [Wanted(key=name, workload=bench.workload(name)) for name in names]
+    patient = {"assign": 1e6}
+    wanted = [Wanted(key=name, workload=bench.workload(name, limits=patient)) for name in names]
     views = await bench.api("POST", f"/sessions/{session}/runs", wanted, **{"Dispatch-Epoch": str(epoch)})
     runs = [view["run"]["id"] for view in views.json]
     await until(lambda: all(run in bench.boot.assets for run in runs))

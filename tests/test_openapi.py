@@ -150,8 +150,8 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     assert {view.run.id for view in client.submit(opened.id, wanted)} == set(runs.values())
     for key in ("pass", "fail", "multi-report"):
         proposed = next(view for view in client.follow(runs[key]) if view.run.attempt.proposed is not None)
-        issue = Issue(title="t", body="b", marker=key)
-        client.decide(proposed.run.id, Outcome.SKIPPED if key == "pass" else None, "so it is", (issue,))
+        client.decide(proposed.run.id, Outcome.SKIPPED if key == "pass" else None, "so it is")
+        assert not client.review(proposed.run.id, {key: Issue(title="t", body="b", marker=key)})
     hung = next(view for view in client.follow(runs["hang"]) if view.run.attempt.ran)
     client.cancel(hung.run.id)
     assert {view.name for view in client.session(opened.id).machines} == {"sim-1", "sim-2"}

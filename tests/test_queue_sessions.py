@@ -52,12 +52,12 @@ class TestVerdictsOfTheSession:
         assert not bench.decide("a", FAILED)
         assert bench.state("a") == State.REPORTED
 
-    def test_are_not_asked_for_where_a_fault_is_retried_anyway(self) -> None:
+    def test_are_not_asked_for_where_nothing_was_reported(self) -> None:
         bench = Bench("a", policy=policy(judged=True))
         bench.fail_before_boot(A)
         assert bench.ends("a") == [ERROR, None]
         bench.fail_before_boot(A)
-        assert (bench.attempt("a").proposed, bench.run("a").outcome) == (ERROR, None)
+        assert (bench.attempt("a").proposed, bench.run("a").outcome) == (None, ERROR)
 
     def test_may_bring_a_retry(self) -> None:
         bench = self.judged()

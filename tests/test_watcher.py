@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 
 from pytest_dispatch.client import LabClient
-from pytest_dispatch.core.model import Outcome, Policy, Run
+from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.mirror import Mirror
-from pytest_dispatch.server.wire import OpenSession, RunChange
+from pytest_dispatch.server.wire import RunChange
 from pytest_dispatch.watcher import Watcher
 from pytest_dispatch.workloads.boot.lifecycle import Event
 from told_runs import attempt, report, run
@@ -72,9 +72,9 @@ def test_a_hook_that_is_far_behind_is_told_so(
         pytestconfig,
         cast("LabClient", client),
         "s",
-        OpenSession(source="w", policy=Policy()),
         Quiet(),
         mirror,
+        judges=False,
     )
     pytestconfig.pluginmanager.register(hooks)
     try:

@@ -17,6 +17,8 @@ from pytest_dispatch.server.wire import (
     EPOCH,
     Opened,
     OpenSession,
+    Review,
+    Reviewed,
     RunChange,
     RunReport,
     RunView,
@@ -105,18 +107,13 @@ class LabClient:
         """Nobody waits for this run any more."""
         self._call("DELETE", f"/runs/{run_id}")
 
-    def decide(
-        self,
-        run_id: str,
-        outcome: Outcome | None,
-        reason: str,
-        issues: tuple[Issue, ...] | None,
-        *,
-        final: bool = False,
-    ) -> None:
+    def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:
         """The session's own verdict on the latest attempt; if it is `final`, there is no further one."""
-        verdict = Verdict(outcome=outcome, reason=reason, issues=issues, final=final)
-        self._call("POST", f"/runs/{run_id}/verdict", verdict)
+        self._call("POST", f"/runs/{run_id}/verdict", Verdict(outcome=outcome, reason=reason, final=final))
+
+    def review(self, run_id: str, issues: Mapping[str, Issue | None]) -> bool:
+        """Have these filed in place of proposed issues, by marker, None for none; tells whether it was in time."""
+        return self._ask(Reviewed, "POST", f"/runs/{run_id}/issues", Review(issues=issues)).in_time
 
     def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | Notice | dict[str, int]]]:
         """Changes as they come, each with its number; a dict is the download progress in bytes by run.

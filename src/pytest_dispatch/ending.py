@@ -95,6 +95,7 @@ def summary_lines(views: Sequence[RunView], session: SessionView, runs: Sequence
     """
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
+    lines += [f"unreviewed: {_unreviewed(view.run)}" for view in views if view.run.unreviewed]
     lines += [f"late report: {run.workload.name}: {late}" for run in runs for late in late_reports(run)]
     lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
     lines += [f"refused: a report of {run.workload.name}: {told_refusal(told)}" for run, told in _refused(views)]
@@ -108,6 +109,10 @@ def _refused(views: Sequence[RunView]) -> list[tuple[Run, Refusal]]:
     """Reports that were refused and of which no failure tells: they changed nothing, as they came too late."""
     runs = [view.run for view in views if view.run.outcome is not Outcome.FAILED]
     return [(run, refusal) for run in runs for attempt in run.attempts for refusal in attempt.refused][:SHOWN]
+
+
+def _unreviewed(run: Run) -> str:
+    return f"{run.workload.name} {run.outcome}, as the lab proposed: nobody was there for pytest_dispatch_verdict"
 
 
 def _before(run: Run) -> str:

@@ -250,6 +250,7 @@ def note_facts(item: pytest.Item, view: RunView) -> None:
     facts += [(f"dispatch_seconds_{state}", round(seconds, 3)) for state, seconds in durations(run)]
     facts += [("dispatch_issue", url) for url in view.issues]
     facts += [(LATE, late) for late in late_reports(run)]
+    facts += [("dispatch_unreviewed", "true")] * run.unreviewed
     others = [fact for fact in item.user_properties if not fact[0].startswith("dispatch_")]
     item.user_properties[:] = others + [fact for fact in facts if fact[1] != ""]
 

@@ -127,13 +127,13 @@ class DispatchSession:
         settings, hook = self._settings, self._config.hook
         if settings.junit is not None:
             self._cases.check(settings.junit)
-        hooks = (hook.pytest_dispatch_verdict, hook.pytest_dispatch_issue)
         request = OpenSession(
             source=desk.listing.name,
-            policy=replace(settings.policy, judged=any(hook.get_hookimpls() for hook in hooks)),
+            policy=replace(settings.policy, judged=bool(hook.pytest_dispatch_verdict.get_hookimpls())),
             issues=settings.issues if settings.plan.token else (),
             issues_repo=settings.plan.issues_repo,
             issues_raw=settings.issues_raw,
+            issues_reviewed=bool(hook.pytest_dispatch_issue.get_hookimpls()),
             resume=settings.plan.resume,
         )
         lab.start(desk.listing.name)
@@ -143,7 +143,9 @@ class DispatchSession:
             opened = client.open(request)
         desk.session, self._resumed = opened.id, opened.resumed
         desk.mirror = Mirror()
-        self._watcher = Watcher(self._config, client, opened.id, request, self._display, desk.mirror)
+        self._watcher = Watcher(
+            self._config, client, opened.id, self._display, desk.mirror, judges=request.policy.judged
+        )
         self._watcher.start()
         nodes = DispatchNodes(desk, lab.token)
         self._config.pluginmanager.register(nodes, "dispatch-nodes")

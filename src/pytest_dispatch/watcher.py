@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from pytest_dispatch.core.attempts import may_retry
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.plain import plain_line, what_was_raised
-from pytest_dispatch.report.markdown import issues_for
 
 if TYPE_CHECKING:
     import pluggy
 
     from pytest_dispatch.client import LabClient
     from pytest_dispatch.mirror import Mirror
-    from pytest_dispatch.server.wire import OpenSession, RunChange
+    from pytest_dispatch.server.wire import RunChange
 
 PAUSE = 0.5  # seconds before a broken stream is taken up again
 TROUBLE = 600  # characters of what a hook raised, its place included
@@ -54,9 +51,10 @@ class Watcher:
         config: pytest.Config,
         client: LabClient,
         opened: str,
-        request: OpenSession,
         display: Display,
         mirror: Mirror,
+        *,
+        judges: bool,
     ) -> None:
         """A new watcher.
 
@@ -64,14 +62,15 @@ class Watcher:
             config: Whose hooks are called.
             client: Speaks with the lab.
             opened: Id of the session.
-            request: What the session was opened with; if it judges for itself, the lab waits for the watcher.
+            judges: The session judges for itself: the lab waits for the watcher.
             display: Told first.
             mirror: Likewise.
         """
         self._config = config
         self._client = client
         self._session = opened
-        self._request = request
+        self._judges = judges
+        self._reviewed: set[str] = set()  # markers of issues
         self._display = display
         self._mirror = mirror
         self._stopping = threading.Event()
@@ -143,24 +142,24 @@ class Watcher:
         hook = self._config.hook.pytest_dispatch_event
         self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)
         attempt = change.run.attempt
-        if self._request.policy.judged and attempt.proposed is not None and attempt.outcome is None:
+        if self._judges and attempt.proposed is not None and attempt.outcome is None:
             self._judge(change.run.id)
+        drafts = [draft for draft in change.drafts if draft.marker not in self._reviewed]
+        if drafts:
+            self._review(change.run.id, drafts)
         with self._moved:
             self._seen[change.run.id] = change.run.version
             self._moved.notify_all()
 
     def _judge(self, run_id: str) -> None:
-        view = self._client.run(run_id)
-        run = view.run
-        outcome, reason, broke = self._verdict(run) if run.attempt.reports else (None, "", False)
-        ends = outcome or run.attempt.proposed or Outcome.ERROR
-        drafts: tuple[Issue, ...] | None = None
-        last = broke or not may_retry(run, ends, CoreEvent.COMPLETE, self._request.policy)
-        if ends in self._request.issues and last:
-            settled = replace(run, outcome=ends, reason=reason or run.attempt.reason)
-            usual = issues_for(settled, self._request.source, view.digest, raw=self._request.issues_raw)
-            drafts = tuple(found for draft in usual if (found := self._issue(settled, draft)) is not None)
-        self._client.decide(run_id, outcome, reason, drafts, final=broke)
+        outcome, reason, broke = self._verdict(self._client.run(run_id).run)
+        self._client.decide(run_id, outcome, reason, final=broke)
+
+    def _review(self, run_id: str, drafts: list[Issue]) -> None:
+        run = self._client.run(run_id).run
+        self._reviewed |= {draft.marker for draft in drafts}
+        if not self._client.review(run_id, {draft.marker: self._issue(run, draft) for draft in drafts}):
+            self._note("pytest_dispatch_issue answered too late: an issue was filed as the lab proposed it")
 
     def _verdict(self, run: Run) -> tuple[Outcome | None, str, bool]:
         """The users' verdict, why, and whether their hook broke, as it would after another boot."""

@@ -10,9 +10,7 @@ import pytest
 
 from faults import fault
 from plugin_bench import Bench
-from pytest_dispatch.core.model import Policy
 from pytest_dispatch.mirror import Mirror
-from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.terminal import TerminalDisplay
 from pytest_dispatch.testing.github import FakeGitHub
 from pytest_dispatch.watcher import Watcher
@@ -63,8 +61,7 @@ def test_a_hook_that_takes_long_is_waited_for_once(pytestconfig: pytest.Config) 
             return iter(())
 
     display = TerminalDisplay(pytestconfig)
-    request = OpenSession(source="w", policy=Policy())
-    watcher = Watcher(pytestconfig, cast("LabClient", Slow()), "s", request, display, Mirror())
+    watcher = Watcher(pytestconfig, cast("LabClient", Slow()), "s", display, Mirror(), judges=False)
     watcher.start()
     watcher.stop(0.05)
     watcher.stop(3600)

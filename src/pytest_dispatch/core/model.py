@@ -99,8 +99,7 @@ class Policy:
         expect: What makes those complete that can be complete in this way.
         retries: Further attempts after faults of the lab.
         retry_failures: Further attempts after failures of the workload.
-        judged: The session's holder has hooks for its own verdict: it is asked about every attempt that reported,
-            and before a run ends.
+        judged: The session's holder has a verdict of its own: it is asked about every attempt that reported.
         fail_labels: A report with one of these labels failed, if nothing else in it speaks.
         skip_labels: Likewise, skipped.
     """

@@ -17,8 +17,7 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Cause, RunRecord
 
-#: What a session judges by, in the words that its users know.
-_JUDGES = "pytest_dispatch_verdict or pytest_dispatch_issue"
+_JUDGE = "pytest_dispatch_verdict"  # what a session judges by, in the words that its users know
 
 
 class Verdicts:
@@ -47,8 +46,7 @@ class Verdicts:
         reason += cause.remark if not moved.attempt.reports else ""
         reason += "; the lab was restarted while it ran, and may have missed its report" if missed else ""
         record.run = moved
-        asked = policy.judged and event != CoreEvent.CANCEL
-        if not asked or (not moved.attempt.reports and self._may_retry(record, outcome, event)):
+        if not (policy.judged and moved.attempt.reports) or event == CoreEvent.CANCEL:
             self._settle(record, outcome, reason, event, now)
             return
         proposed = replace(moved.attempt, proposed=outcome, reason=reason)
@@ -85,7 +83,7 @@ class Verdicts:
 
         Another machine would not help.
         """
-        silent = f"{_JUDGES} did not answer within {format_duration(JUDGING)}"
+        silent = f"{_JUDGE} did not answer within {format_duration(JUDGING)}"
         reason = "; ".join(filter(None, (silent, record.run.attempt.reason)))
         self._settle(record, Outcome.ERROR, reason, CoreEvent.COMPLETE, now, again=False)
 

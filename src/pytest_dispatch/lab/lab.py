@@ -78,7 +78,7 @@ class Lab:
         self.queue = writer.queue
         self.notices = NoticeBoard(writer)
         self.console = ConsoleLog(writer)
-        self.issues = PendingIssues(writer, filers, api)
+        self.issues = PendingIssues(writer, filers, api, private=private)
         self._background = Background(writer)
         self._services = services = Services(kinds, Resources(writer, cache))
         self.machines = DrivenMachines(
@@ -91,7 +91,7 @@ class Lab:
             background=self._background,
         )
         preparation = Preparation(writer, services, self.console, self.machines)
-        self.orders = Orders(writer, preparation.want, preparation.recall, api, private=private)
+        self.orders = Orders(writer, preparation.want, preparation.recall, self.issues, api, private=private)
         self.private = private
         # All of them are told of one change, from the top down, before any is told of the next.
         writer.subscribe(
@@ -148,4 +148,5 @@ class Lab:
             await asyncio.sleep(TICK)
             self.queue.expire(self.writer.clock.now())
             self.writer.commit()
+            self.issues.expire(self.writer.clock.now())
             self.machines.rouse()

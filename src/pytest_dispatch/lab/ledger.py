@@ -17,11 +17,17 @@ BACKLOG = 10_000  # changes of a session that are kept for readers that are behi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueRule:
-    """Which runs of a session become GitHub issues, and where; `raw` leaves what workloads write as it is."""
+    """Which runs of a session become GitHub issues, and where.
+
+    Attributes:
+        raw: What workloads write is left as it is.
+        reviewed: The session's holder has a look at each before it is filed.
+    """
 
     repo: str = ""
     outcomes: frozenset[Outcome] = frozenset()
     raw: bool = False
+    reviewed: bool = False
 
 
 class Feed:
@@ -86,11 +92,6 @@ class Ledger:
         self._api = api
         self._urls = urls or {}
         self.feed = Feed()
-        self._drafts: dict[str, list[Issue]] = {}
-
-    def draft(self, run_id: str, issues: list[Issue]) -> None:
-        """The session's own hook wants these issues for the run instead of the usual ones."""
-        self._drafts[run_id] = issues
 
     def due(self, change: Change, digest: str) -> list[Letter]:
         """The issues that a change makes due: those of a run that has just got its outcome, or of a later report."""
@@ -102,14 +103,14 @@ class Ledger:
             issues = late_issues(run, *about, raw=raw, known=known)
         else:
             issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=raw)]
-        repo, api = self._rule.repo, self._api
-        return [Letter(session=run.session, run=run.id, repo=repo, api=api, issue=issue) for issue in issues]
+        return [self._letter(run, issue) for issue in issues]
+
+    def _letter(self, run: Run, issue: Issue) -> Letter:
+        rule = self._rule
+        return Letter(session=run.session, run=run.id, repo=rule.repo, api=self._api, issue=issue, review=rule.reviewed)
 
     def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
-        """What the session's hook wants, else the usual; of a run that nobody waits for, what it has said."""
-        drafts = self._drafts.pop(run.id, None)
-        if drafts is not None:
-            return drafts
+        """Those of a run that has just ended; of one that nobody waits for, what it has said."""
         silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
         return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self._rule.raw)
 

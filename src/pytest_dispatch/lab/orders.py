@@ -17,7 +17,8 @@ from pytest_dispatch.lab.writer import UnknownError, Writer
 from pytest_dispatch.store.journal import SessionRecord, run_row, session_row
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Issue, Outcome, Policy, Run, Workload
+    from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
+    from pytest_dispatch.lab.pending_issues import PendingIssues
 
 HEARTBEAT = 1.0  # seconds without a change after which `changes` gives a sign of life
 
@@ -29,6 +30,7 @@ class Orders:
         writer: The lab's.
         want: Has the bytes of these runs fetched.
         recall: Takes back what the journal has of a session beside its runs.
+        issues: Those on their way to GitHub.
         api: Address of the API of the GitHub that issues are for.
         private: The lab is of one pytest and ends with it: no session ends by silence.
     """
@@ -38,6 +40,7 @@ class Orders:
         writer: Writer,
         want: Callable[[list[Run]], Awaitable[None]],
         recall: Callable[[str], None],
+        issues: PendingIssues,
         api: str,
         *,
         private: bool,
@@ -47,6 +50,7 @@ class Orders:
         self._queue = writer.queue
         self._want = want
         self._recall = recall
+        self._issues = issues
         self._api = api
         self._saved: dict[str, dict[str, Run]] = {}  # by session and run
         self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
@@ -127,14 +131,13 @@ class Orders:
         await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.alive])
 
     def _have_judged(self, session: str) -> None:
-        """What the earlier lab had asked its session to judge: ask again, or take it as it is if nobody judges now."""
+        """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""
         for run in self.runs(session):
-            if run.outcome is not None or run.attempt.proposed is None:
-                continue
-            if self._queue.table.policy(session).judged:
-                self._writer.ledger(session).feed.note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
-            else:
+            proposed = run.outcome is None and run.attempt.proposed is not None
+            if proposed and not self._queue.table.policy(session).judged:
                 self._queue.verdicts.amend(run.id, None, "", self._now())
+            elif proposed or self._issues.drafts(run):
+                self._writer.ledger(session).feed.note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
 
     async def submit(self, session: str, wanted: Iterable[tuple[str, Workload]]) -> list[Run]:
         """Ask for workloads by key; what was asked for before stays as it is, but for what a resumed session left.
@@ -224,18 +227,13 @@ class Orders:
         self._queue.verdicts.cancel(self.run(run_id).id, self._now())
         self._writer.commit()
 
-    def decide(
-        self, run_id: str, outcome: Outcome | None, reason: str, drafts: list[Issue] | None, *, final: bool = False
-    ) -> None:
-        """The session's own verdict, and the issues that it wants filed (None: the usual ones); `final`: no retry.
+    def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:
+        """Take the session's own verdict; None leaves it to the lab, `final` rules out a retry.
 
         Raises:
             UnknownError: There is no such run.
         """
-        run = self.run(run_id)
-        if drafts is not None:
-            self._writer.ledger(run.session).draft(run_id, drafts)
-        self._queue.verdicts.amend(run_id, outcome, reason, self._now(), final=final)
+        self._queue.verdicts.amend(self.run(run_id).id, outcome, reason, self._now(), final=final)
         self._writer.commit()
 
     async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:

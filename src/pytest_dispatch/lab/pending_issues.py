@@ -1,45 +1,78 @@
-"""Issues on their way to GitHub: which runs still wait for them, and what their sessions learn of them."""
+"""Issues on their way to GitHub: reviewed by their session's holder, filed, and told to whoever waits for them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.lab.outbox import Filer, Outbox, OutboxStatus
+from pytest_dispatch.store.journal import letter_row
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.model import Issue, Run
     from pytest_dispatch.lab.writer import Writer
     from pytest_dispatch.store.journal import Letter
 
+WITHDRAWN = "its session wants it not to be filed"
+UNREVIEWED = "Filed as the lab proposed it: nobody answered for `pytest_dispatch_issue`."
+
+
+@dataclass(slots=True, eq=False)
+class _Review:
+    """What the holder of a session is to look at, of one run.
+
+    Attributes:
+        until: Then it is filed as the lab proposed it.
+        letters: By marker.
+    """
+
+    session: str
+    until: float
+    letters: dict[str, Letter] = field(default_factory=dict)
+
 
 class PendingIssues:
-    """Has due issues filed, and notes for their runs what came of it.
+    """Has due issues reviewed and filed, and notes for their runs what came of it.
 
     Args:
         writer: The lab's.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
+        private: The lab has one session, so that of an earlier one nobody reviews what that left.
     """
 
-    def __init__(self, writer: Writer, filers: Callable[[str], Filer | None], api: str) -> None:
+    def __init__(self, writer: Writer, filers: Callable[[str], Filer | None], api: str, *, private: bool) -> None:
         self._writer = writer
+        self._filers = filers
+        self._api = api
+        self._private = private
         self._outbox = Outbox(writer.journal, filers, self._tried, api=api)
         self._untried: dict[str, set[str]] = {}  # markers of issues, by run
+        self._reviews: dict[str, _Review] = {}  # by run
 
     def start(self, letters: list[Letter]) -> asyncio.Task[None]:
         """Begin with what earlier sessions left; returns the task that files."""
-        return self._outbox.start(letters)
+        unreviewed = [each for each in letters if each.review and each.api == self._api and self._filers(each.repo)]
+        for letter in unreviewed:
+            self.issue_due(letter)
+        return self._outbox.start([letter for letter in letters if letter not in unreviewed])
 
     async def stop(self) -> None:
         """Stop where it stands; what is not known to be filed stays in the journal."""
         await self._outbox.stop()
 
     def issue_due(self, letter: Letter) -> None:
-        """File this too."""
+        """File this too, once it is reviewed."""
         self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
-        self._outbox.put(letter)
+        if letter.review:
+            until = self._writer.clock.now() + JUDGING
+            review = self._reviews.setdefault(letter.run, _Review(letter.session, until))
+            review.letters[letter.issue.marker] = letter
+        else:
+            self._outbox.put(letter)
 
     def filing(self, run: Run) -> bool:
         """Tell whether issues of this run are on their way and GitHub has not yet said yes or no."""
@@ -47,7 +80,50 @@ class PendingIssues:
 
     def status(self, session: str = "") -> OutboxStatus:
         """Return how the outbox stands, for one session alone if one is given."""
-        return self._outbox.status(session)
+        status = self._outbox.status(session)
+        reviewed = [len(each.letters) for each in self._reviews.values() if session in ("", each.session)]
+        return replace(status, pending=status.pending + sum(reviewed))
+
+    # Reviews
+
+    def drafts(self, run: Run) -> tuple[Issue, ...]:
+        """Return the issues of a run that its session's holder is to look at."""
+        review = self._reviews.get(run.id)
+        return tuple(letter.issue for letter in review.letters.values()) if review is not None else ()
+
+    def amend(self, run_id: str, wanted: Mapping[str, Issue | None]) -> bool:
+        """Take what the holder makes of proposed issues, by marker: another one, or None for none at all.
+
+        Returns:
+            Whether all of them were still to be had.
+        """
+        review = self._reviews.get(run_id)
+        letters = {} if review is None else {mark: review.letters.pop(mark, None) for mark in wanted}
+        amended = [_amended(letter, wanted[mark]) for mark, letter in letters.items() if letter is not None]
+        if review is not None and not review.letters:
+            del self._reviews[run_id]
+        self._reviewed(amended)
+        return len(amended) == len(wanted)
+
+    def expire(self, now: float) -> None:
+        """Let those stand as they are proposed that nobody reviews, or not in time."""
+        for run_id, review in list(self._reviews.items()):
+            if now >= review.until or not self._may_be_reviewed(review.session):
+                del self._reviews[run_id]
+                self._reviewed([_unreviewed(letter) for letter in review.letters.values()])
+
+    def _may_be_reviewed(self, session: str) -> bool:
+        known = self._writer.ledgers
+        return self._writer.queue.table.is_attended(session) if session in known else not (self._private and known)
+
+    def _reviewed(self, letters: Iterable[Letter]) -> None:
+        for letter in letters:
+            self._writer.write([letter_row(letter)])
+            self._writer.hand_over()  # what the outbox writes of it comes after it
+            if letter.given_up:
+                self._tried(letter)
+            else:
+                self._outbox.put(letter)
 
     def _tried(self, letter: Letter) -> None:
         untried = self._untried.get(letter.run, set())
@@ -57,3 +133,14 @@ class PendingIssues:
         if letter.url and letter.session in self._writer.ledgers:
             self._writer.ledgers[letter.session].filed(letter)
         self._writer.wake()
+
+
+def _amended(letter: Letter, issue: Issue | None) -> Letter:
+    if issue is None:
+        return replace(letter, review=False, given_up=True, failed=WITHDRAWN)
+    return replace(letter, review=False, issue=replace(issue, marker=letter.issue.marker))
+
+
+def _unreviewed(letter: Letter) -> Letter:
+    issue = replace(letter.issue, comments=(*letter.issue.comments, UNREVIEWED))
+    return replace(letter, review=False, issue=issue)

@@ -29,6 +29,8 @@ from pytest_dispatch.server.wire import (
     Opened,
     OpenSession,
     Problem,
+    Review,
+    Reviewed,
     RunChange,
     RunReport,
     RunView,
@@ -249,8 +251,13 @@ def _view(door: Door, run: Run, *, whole: bool, reports: bool = True) -> RunView
     )
 
 
+def _issue_rule(body: OpenSession) -> IssueRule:
+    outcomes = frozenset(body.issues)
+    return IssueRule(repo=body.issues_repo, outcomes=outcomes, raw=body.issues_raw, reviewed=body.issues_reviewed)
+
+
 async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
-    rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues), raw=body.issues_raw)
+    rule = _issue_rule(body)
     orders, wanted = door.lab.orders, body.lease
     lease = Lease(kind=wanted.kind, owner=wanted.owner, lasts=wanted.lasts)
     if body.resume:
@@ -262,7 +269,7 @@ async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
 
 async def _take_over(door: Door, request: web.Request, body: OpenSession) -> Opened:
     session = request.match_info["session"]
-    rule = IssueRule(repo=body.issues_repo, outcomes=frozenset(body.issues), raw=body.issues_raw)
+    rule = _issue_rule(body)
     await door.lab.orders.take_over(session, body.lease.owner, body.policy, rule)
     return Opened(id=session, resumed=True, epoch=door.lab.queue.table.epoch(session))
 
@@ -346,8 +353,12 @@ async def _cancel(door: Door, request: web.Request, _body: None) -> None:
 
 
 async def _decide(door: Door, request: web.Request, body: Verdict) -> None:
-    drafts = None if body.issues is None else list(body.issues)
-    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, drafts, final=body.final)
+    door.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, final=body.final)
+
+
+async def _review(door: Door, request: web.Request, body: Review) -> Reviewed:
+    run = door.lab.orders.run(request.match_info["run"])
+    return Reviewed(in_time=door.lab.issues.amend(run.id, body.issues))
 
 
 async def _events(door: Door, request: web.Request, _body: None) -> web.StreamResponse:
@@ -445,6 +456,14 @@ ROUTES = (
         summary="The session's own verdict on an attempt that reported",
         takes=Verdict,
         status=204,
+    ),
+    Route(
+        method="POST",
+        path="/runs/{run}/issues",
+        handler=_review,
+        summary="What is to be filed instead of the issues that the lab proposes",
+        takes=Review,
+        gives=Reviewed,
     ),
     Route(
         method="GET",

@@ -97,9 +97,14 @@ def _news(lab: Lab, number: int, change: Change, told: dict[tuple[str, int], int
             said = RunReport(run=run.id, attempt=attempt.number, number=place, report=brief(report))
             yield _event("report", said)
             told[run.id, attempt.number] = place
-    digest, filing = lab.writer.digest_of(run), lab.issues.filing(run)
     seen = RunChange(
-        event=change.event, attempt=change.attempt, at=change.at, run=bare(run), digest=digest, filing=filing
+        event=change.event,
+        attempt=change.attempt,
+        at=change.at,
+        run=bare(run),
+        digest=lab.writer.digest_of(run),
+        filing=lab.issues.filing(run),
+        drafts=lab.issues.drafts(run),
     )
     yield b"id: %d\n" % number + _event("change", seen)
 

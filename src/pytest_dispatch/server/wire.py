@@ -39,6 +39,7 @@ class OpenSession:
         issues: Outcomes that become GitHub issues.
         issues_repo: Where they are filed.
         issues_raw: Whether what workloads write is filed as it is, mentions and all.
+        issues_reviewed: Whether the holder looks at each before it is filed.
         resume: Take up the owner's newest session of this source that was interrupted, if there is one.
     """
 
@@ -47,6 +48,7 @@ class OpenSession:
     issues: tuple[Outcome, ...] = ()
     issues_repo: str = ""
     issues_raw: bool = False
+    issues_reviewed: bool = False
     resume: bool = False
     lease: LeaseWanted = field(default_factory=LeaseWanted)
 
@@ -153,12 +155,29 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The session's own verdict; None leaves the outcome, or the issues, to the lab; `final` rules out a retry."""
+    """The session's own verdict; None leaves the outcome to the lab; `final` rules out a retry."""
 
     outcome: Outcome | None = None
     reason: str = ""
-    issues: tuple[Issue, ...] | None = None
     final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """What a session's holder makes of the issues that the lab proposes for a run.
+
+    Attributes:
+        issues: By the marker of the proposed one: the one to be filed in its place, or None for none.
+    """
+
+    issues: Mapping[str, Issue | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """Whether the lab could still do what was asked for, or has filed something as it was proposed."""
+
+    in_time: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +188,7 @@ class RunChange:
         run: Without reports, which were told before; the client puts them in again.
         digest: Of the bytes served, once they are known.
         filing: Issues are on their way, and GitHub has not yet said yes or no.
+        drafts: Issues that the lab proposes, and files when the session's holder has looked at them.
     """
 
     event: str
@@ -177,6 +197,7 @@ class RunChange:
     run: Run
     digest: str = ""
     filing: bool = False
+    drafts: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

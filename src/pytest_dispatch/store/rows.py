@@ -48,6 +48,7 @@ class Letter:
         failed: Why the last try failed.
         given_up: No further try makes sense.
         url: Of the filed issue, empty until then.
+        review: Its session's holder is to have a look at it first.
     """
 
     session: str
@@ -59,6 +60,7 @@ class Letter:
     given_up: bool = False
     url: str = ""
     api: str = ""
+    review: bool = False
 
 
 def read_run(record: bytes, upgrade: Upgrade) -> Run:
