@@ -59,17 +59,14 @@ class Chain:
         """Tell whether a machine goes on to be reserved when this run has ended an attempt on it."""
         return run_id in self.left and (len(self.left) > 1 or bool(self.placements))
 
-    def went_on(self, run: Run) -> None:
-        """Note where a run of it has passed."""
-        if run.attempt.placements:
-            self.placements, self.passed = run.attempt.placements, run.id
-
     def ended(self, run: Run) -> list[str]:
         """Note that a run is over; returns the ids of those that are to be skipped for that."""
         place = self.left.index(run.id)
         rest = self.left[place + 1 :]
         del self.left[place]
         if run.outcome in _GOES_ON:
+            if run.attempt.placements:
+                self.placements, self.passed = run.attempt.placements, run.id
             return []
         del self.left[place:]
         told = "cancelled" if run.cancelled else run.outcome

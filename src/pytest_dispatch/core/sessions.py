@@ -10,7 +10,7 @@ from pytest_dispatch.core.attempts import first_attempt, not_after
 from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds, rules_of
-from pytest_dispatch.core.model import Outcome, Phase, Policy, Run, Workload
+from pytest_dispatch.core.model import Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.verdicts import Verdicts
@@ -122,8 +122,6 @@ class Sessions:
             return
         chain = record.chain = self._table[run.session].chains.setdefault(run.workload.chain, Chain())
         chain.join(run)
-        if run.outcome in (Outcome.PASSED, Outcome.SKIPPED):
-            chain.went_on(run)
         if run.outcome is not None:
             chain.ended(run)
         elif chain.cause and record.is_waiting:

@@ -145,7 +145,6 @@ class Verdicts:
             self._engine.release(run, now)
             self._engine.let_go(chain, now)
             return
-        chain.went_on(run)
         self._engine.keep(record, chain, now)
         self._engine.take_turn(self._engine.runs.record(chain.first), now)
 
