@@ -389,3 +389,18 @@ def test_a_hook_makes_a_chain(bench: Bench) -> None:
     result.assert_outcomes(passed=3)
     assert names(result) == ["c", "b", "a"]
     assert len({machine for _, machine in taken(result)}) == 1
+
+
+def test_a_verdict_hook_decides_before_the_next_stage_begins(bench: Bench) -> None:
+    chained(bench)
+    bench.pytester.makeconftest(
+        "def pytest_dispatch_verdict(run):\n"
+        "    return 'failed' if run.workload.name == 'boot.efi' and run.attempt.number == 1 else None\n"
+    )
+    result = bench.spawn("-v", "--dispatch-retry-failures=1")
+    result.assert_outcomes(passed=3)
+    assert names(result) == ["install", "boot", "boot", "check"]
+    assert len({machine for _, machine in taken(result)}) == 1
+    refused = bench.spawn("-v")
+    refused.assert_outcomes(passed=1, failed=1, skipped=1)
+    assert names(refused) == ["install", "boot"]

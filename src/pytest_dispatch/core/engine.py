@@ -184,7 +184,8 @@ class Engine:
         """Note how a run stands, for those who ask whether there are any that stand so."""
         run, policy = record.run, self._policy_of(record.run.session)
         alive = run.outcome is None and not record.is_held_back
-        keeps = alive and not record.lost and keeps_idle_machines(record.lifecycle, run, policy)
+        idle_may_help = not record.lost and not record.is_bound
+        keeps = alive and idle_may_help and keeps_idle_machines(record.lifecycle, run, policy)
         for noted, holds in (
             (self.alive, alive),
             (self.waiting, alive and record.calls_for_machines),

@@ -80,7 +80,7 @@ class RunRecord:
     @property
     def waits_its_turn(self) -> bool:
         """Tell whether others of its chain come first."""
-        return self.is_waiting and self.chain is not None and self.chain.first != self.run.id
+        return self.chain is not None and self.chain.first != self.run.id and self.is_waiting
 
     @property
     def is_bound(self) -> bool:
@@ -90,8 +90,8 @@ class RunRecord:
     @property
     def calls_for_machines(self) -> bool:
         """Tell whether it waits for a machine that is not known to be busy with something else."""
-        kept = self.chain is not None and bool(self.chain.held_by)
-        return self.is_waiting and not self.waits_its_turn and (kept or not self.is_bound)
+        kept = self.chain is None or bool(self.chain.held_by) or not self.chain.placements
+        return kept and self.is_waiting and not self.waits_its_turn
 
     @property
     def revocable(self) -> bool:
