@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from faults import fault
 from labs import running_lab, until
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.machines.scenarios import Scenario, Stage
@@ -51,6 +52,12 @@ async def test_a_machine_that_hangs_after_a_stage_is_cycled_once_and_goes_on_wit
         assert {name: machine.starts for name, machine in machines.items()} == {where: 2, other: 1}
 
 
+@fault(
+    "Machines",
+    "a machine does not come back between two stages of a chain",
+    outcome="the next stage is an error after `--dispatch-assign-timeout`, no other machine gets it",
+    told="`was given it and did not begin to download it within`, `no machine but MACHINE will do`, and what ran there",
+)
 async def test_a_stage_whose_machine_does_not_come_back_says_so(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         stages = [bench.workload(f"{name}.efi", chain="c") for name in "ab"]

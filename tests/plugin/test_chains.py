@@ -282,6 +282,21 @@ def test_a_resumed_session_goes_on_with_it_where_it_was(bench: Bench) -> None:
     assert {machine for _, machine in taken(again)} == {taken(first)[0][1]}
 
 
+@pytest.mark.parametrize("workers", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
+def test_a_prerequisite_that_failed_before_the_session_was_resumed_counts(
+    bench: Bench, workers: tuple[str, ...]
+) -> None:
+    chained(bench, STAGES, install="fail")
+    bench.path.joinpath("conftest.py").write_text(ENOUGH)
+    assert bench.spawn().ret == pytest.ExitCode.INTERRUPTED
+    bench.path.joinpath("conftest.py").unlink()
+    again = bench.spawn("-v", "--dispatch-resume", "-k", "check", *workers)
+    assert again.parseoutcomes()["skipped"] == 1
+    assert names(again) == []
+    assert again.ret == pytest.ExitCode.TESTS_FAILED
+    again.stdout.fnmatch_lines(["prerequisite install.efi failed: it reported failed: install.efi"])
+
+
 #: What is no stage fails once the second stage runs.
 FAILING = """
 import asyncio
