@@ -150,7 +150,7 @@ _STATES = (
         state=_S.ASSIGNED,
         event=_E.TIMEOUT,
         outcome=ERROR,
-        told="MACHINE asked for it and did not begin to download it within 5s",
+        told="MACHINE was given it and did not begin to download it within 5s",
         keys={"assign-timeout": "5s"},
     ),
     Row(

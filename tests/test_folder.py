@@ -24,6 +24,8 @@ KEYS = (
     "report-timeout",
     "scenario",
     "requires",
+    "chain",
+    "after",
 )
 
 
@@ -318,3 +320,34 @@ def test_an_empty_workload(tmp_path: Path) -> None:
 def test_a_file_name_that_cannot_be_shown(tmp_path: Path) -> None:
     fill(tmp_path, "a\x1b[2J.efi")
     assert complaint(tmp_path) == r"lab: 'a\x1b[2J.efi': expected printable text, got 'a\x1b[2J.efi'"
+
+
+def test_those_of_a_chain_stand_together_in_its_order_where_the_first_belongs(tmp_path: Path) -> None:
+    tables = [
+        f'[[workload]]\nname = "{name}.efi"\n' + (f'chain = "{chain}"\nafter = {after}\n' if chain else "")
+        for name, chain, after in (
+            ("z", "", []),
+            ("install", "disk", []),
+            ("c", "other", []),
+            ("check", "disk", ["install.efi"]),
+            ("d", "", []),
+            ("boot", "disk", []),
+            ("b", "other", ["c.efi"]),
+        )
+    ]
+    fill(
+        tmp_path,
+        *(f"{name}.efi" for name in ("z", "install", "c", "check", "d", "boot", "b")),
+        manifest="".join(tables),
+    )
+    listed = list_folder(tmp_path, "lab").workloads
+    assert [workload.name.removesuffix(".efi") for workload in listed] == [
+        "c",
+        "b",
+        "d",
+        "install",
+        "check",
+        "boot",
+        "z",
+    ]
+    assert [(each.chain, each.after) for each in listed[3:5]] == [("disk", ()), ("disk", ("install.efi",))]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -571,3 +572,17 @@ def test_nobody_waits_for_a_thread_that_died(journal: Journal) -> None:
         after.result(SOON)
     with pytest.raises(JournalError):
         journal.write([]).result(SOON)
+
+
+def test_a_run_of_an_earlier_make_says_nothing_of_chains_in_its_workload(journal: Journal, where: Place) -> None:
+    begin(journal, session("s"))
+    bench = Bench("a")
+    write(journal, run_row(bench.run("a")))
+    with where.engine.begin() as db:
+        record = db.scalar(sa.select(schema.runs.c.record))
+        assert record is not None
+        found = msgspec.json.decode(record)
+        del found["workload"]["chain"], found["workload"]["after"]
+        old = msgspec.json.encode({**found, "chain": ""})
+        db.execute(sa.update(schema.runs).values(record=old))
+    assert journal.reader.runs("s") == [bench.run("a")]

@@ -374,7 +374,7 @@ class TestPatience:
             bench.after(60)
         assert (bench.run("a").outcome, bench.run("a").reason) == (
             ERROR,
-            f"{A} asked for it and did not begin to download it within 30m",
+            f"{A} was given it and did not begin to download it within 30m",
         )
 
     def test_with_a_download_lasts_as_long_as_bytes_are_taken(self) -> None:

@@ -66,18 +66,20 @@ class CaseLog:
             case = replace(worse, seconds=seconds, properties=case.properties or before.properties)
         self._items[report.nodeid] = case
 
-    def write(self, path: Path, runs: Iterable[Run] = ()) -> str:
+    def write(self, path: Path, runs: Iterable[Run] = (), without_item: Iterable[Run] = ()) -> str:
         """Write those of dispatch's items; returns a line that says where.
 
         Args:
             path: Of the file.
             runs: As they stand at the end: reports may have come when their items were over.
+            without_item: Runs that no item shows, and that did not pass.
 
         Raises:
             LabError: They cannot be written.
         """
         late = {run.key: tuple((LATE, text) for text in late_reports(run)) for run in runs}
         ours = {key: _and_late(case, late.get(key, ())) for key, case in self._items.items() if case.properties}
+        ours |= {run.key: _alone(run) for run in without_item}
         cases = [*ours.values(), *(case for key in ours for case in self._subtests.get(key, ()))]
         try:
             _refuse_pipe(path)
@@ -90,6 +92,12 @@ class CaseLog:
 def _and_late(case: JunitCase, late: tuple[tuple[str, str], ...]) -> JunitCase:
     kept = tuple(fact for fact in case.properties if not late or fact[0] != LATE)
     return replace(case, properties=(*kept, *late))
+
+
+def _alone(run: Run) -> JunitCase:
+    facts = (("dispatch_workload", run.workload.name), ("dispatch_outcome", str(run.outcome)))
+    name, outcome = run.key.rpartition("::")[2], run.outcome or Outcome.ERROR
+    return JunitCase(group=run.key, name=name, outcome=outcome, seconds=0.0, text=run.reason, properties=facts)
 
 
 def _refuse_pipe(path: Path) -> None:

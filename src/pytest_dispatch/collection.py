@@ -13,6 +13,7 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.desk import Desk, names
 from pytest_dispatch.items import DispatchCollector, DispatchItem
 from pytest_dispatch.marks import may_be_left_out, named_workload, wanted_by
+from pytest_dispatch.prerequisites import with_prerequisites
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,15 +65,20 @@ class DispatchCollection:
 
     def _wanted(self, items: Iterable[pytest.Item]) -> list[Wanted]:
         wanted: dict[str, Wanted] = {}
+        left_out: dict[str, Wanted] = {}
         for item in items:
             with suppress(ConfigError):  # its mark is wrong, as the item itself will say
                 workload = self._workload_of(item)
-                if workload is None or may_be_left_out(item):
+                if workload is None:
+                    continue
+                if may_be_left_out(item):
+                    if isinstance(item, DispatchItem):
+                        left_out[workload.name] = wanted_by(item, workload)
                     continue
                 if item.nodeid in wanted:
                     raise pytest.UsageError(f"{item.nodeid} {_TWICE}")
                 wanted[item.nodeid] = wanted_by(item, workload)
-        return [*wanted.values()]
+        return with_prerequisites(wanted.values(), self._desk.listing, left_out=left_out)
 
     def _workload_of(self, item: pytest.Item) -> Workload | None:
         if isinstance(item, DispatchItem):

@@ -84,6 +84,11 @@ class Desk:
         return self.wanted is None or any(names(given, workload) for given in self.wanted)
 
     @property
+    def asked(self) -> set[str]:
+        """The names of the workloads that this process has asked for."""
+        return {view.run.workload.name for view in self._latest.values()}
+
+    @property
     def known(self) -> str:
         """The names of all workloads, for messages."""
         return plain_line(", ".join(workload.name for workload in self.listing.workloads))

@@ -30,6 +30,7 @@ class Ending:
     Attributes:
         facts: What there is to say about it.
         troubles: What should not have been; to be said in any case.
+        runs: Those of the session, without their reports, once nothing is waited for.
     """
 
     def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: Watcher) -> None:
@@ -39,6 +40,7 @@ class Ending:
         self._watcher = watcher
         self.facts: list[str] = []
         self.troubles: list[str] = []
+        self.runs: list[Run] = []
 
     def wind_up(self, drain: float) -> None:
         """End the session.
@@ -55,6 +57,7 @@ class Ending:
             self._wait("to power off", "machine", drain, _awaited)
         self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
         views = client.runs(self._session)
+        self.runs = [view.run for view in views]
         self._watcher.catch_up({view.run.id: view.version for view in views})
         session = client.session(self._session)
         for notice in session.notices:

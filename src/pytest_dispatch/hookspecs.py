@@ -19,7 +19,8 @@ def pytest_dispatch_workloads(config: pytest.Config, workloads: list[Workload]) 
 
     Args:
         config: The pytest configuration.
-        workloads: Of the source, ordered by name. A workload is frozen: use `dataclasses.replace`.
+        workloads: Of the source, ordered by name, those of a chain as it runs. A workload is frozen: use
+            `dataclasses.replace`.
     """
 
 

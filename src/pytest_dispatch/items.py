@@ -17,6 +17,7 @@ from pytest_dispatch.desk import DESK, Desk, has_booted
 from pytest_dispatch.kinds import mark_of
 from pytest_dispatch.marks import wanted_by
 from pytest_dispatch.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
+from pytest_dispatch.prerequisites import with_prerequisites
 from pytest_dispatch.report.markdown import durations
 from pytest_dispatch.report.timeline import late_reports
 from pytest_dispatch.unprinted import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
@@ -314,7 +315,7 @@ def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
     if item.nodeid in desk.runs:
         return
     with desk.faults():
-        desk.submit([wanted_by(item, workload)])
+        desk.submit(with_prerequisites([wanted_by(item, workload)], desk.listing, asked=desk.asked))
 
 
 def use_fixture(item: pytest.Item) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +13,16 @@ import pytest
 from pytest_dispatch.caselog import CaseLog
 from pytest_dispatch.collection import DispatchCollection, check_names, take_node_ids
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
-from pytest_dispatch.core.model import Run, Workload
-from pytest_dispatch.core.plain import LONGEST_NAME, is_name, node_name, plain_line
-from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.plain import node_name, plain_line
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.kinds import BOOT, BUILT_IN, BootPayload, known
+from pytest_dispatch.kinds import BUILT_IN, known
+from pytest_dispatch.listed import as_booted, check_answers, check_chains
 from pytest_dispatch.mirror import Mirror
+from pytest_dispatch.prerequisites import Told, told_broken
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import Listing
@@ -81,6 +82,8 @@ class DispatchSession:
         self._end: Stopped | None = None
         self._cases = CaseLog()
         self._further: list[str] = []
+        self._told = Told()
+        self._broken: list[Run] = []
 
     # Beginning
 
@@ -113,9 +116,10 @@ class DispatchSession:
         hook = self._config.hook.pytest_dispatch_workloads
         with _hook_errors(hook):
             answers = hook(config=self._config, workloads=workloads)
-        _check_workloads(workloads, answers)
+        check_answers(workloads, answers)
         listed = set(map(id, listing.workloads))
-        workloads = [each if id(each) in listed else _as_booted(each) for each in workloads]
+        workloads = [each if id(each) in listed else as_booted(each) for each in workloads]
+        check_chains(workloads)
         names = {workload.name for workload in workloads}  # of which a hook may have added some
         left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
         name = settings.folder_name or node_name(listing.name)
@@ -169,6 +173,7 @@ class DispatchSession:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather what the JUnit file of sub-tests needs."""
+        self._told.note(report)
         rest = take_off(report)
         if rest.cases:
             self._further.append(f"{report.nodeid}: {len(rest.cases):,} further cases: see --dispatch-junit")
@@ -198,7 +203,7 @@ class DispatchSession:
         """Power machines off, file the last issues, and stop the lab; at once if interrupted."""
         try:
             if not self._cut_off and exitstatus not in _BROKEN:
-                self._wind_up()
+                self._wind_up(session)
         except LabError as error:
             self._troubles.append(str(error))
         except KeyboardInterrupt:
@@ -214,16 +219,22 @@ class DispatchSession:
 
     def _write_cases(self, path: Path) -> None:
         try:
-            self._facts.append(self._cases.write(path, self._display.runs()))
+            self._facts.append(self._cases.write(path, self._display.runs(), self._broken))
         except LabError as error:
             self._troubles.append(str(error))
 
-    def _wind_up(self) -> None:
+    def _wind_up(self, session: pytest.Session) -> None:
         desk, watcher = self._desk, self._watcher
         if desk is not None and desk.client is not None and watcher is not None:
             ending = Ending(desk.client, desk.session, self._display, watcher)
             self._facts, self._troubles = ending.facts, ending.troubles
-            ending.wind_up(self._settings.drain)
+            try:
+                ending.wind_up(self._settings.drain)
+            finally:
+                self._broken = self._told.broken(ending.runs or self._display.runs())
+                self._troubles += map(told_broken, self._broken)
+                if self._broken and session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Our section, if there is anything to say; with `-q` only what should not have been."""
@@ -321,39 +332,3 @@ def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
         raise
     except BaseException as error:
         raise ConfigError(what_hook_raised(hook, error)) from error
-
-
-def _as_booted(workload: Workload) -> Workload:
-    """Return a workload of a hook as one that was listed would be.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    requires = read_requirements(map(str, workload.requires), f"pytest_dispatch_workloads: {workload.name}: requires")
-    workload = replace(workload, requires=requires)
-    return replace(workload, payload=BootPayload.read(workload).as_json()) if workload.kind == BOOT else workload
-
-
-def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> None:
-    """Refuse what no items can be made of, which a release or a hook may have brought, and what a hook says in vain.
-
-    Raises:
-        ConfigError: Names it, and what was expected.
-    """
-    for answer in answers:
-        if answer is not workloads:
-            raise ConfigError(
-                f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
-                " write workloads[:] = …"
-            )
-    names = set()
-    for workload in workloads:
-        if not isinstance(workload, Workload):
-            raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")
-        name = workload.name
-        if not is_name(name):
-            text = f"expected a workload's name of at most {LONGEST_NAME} characters, all printable"
-            raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
-        if name in names:
-            raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")
-        names.add(name)

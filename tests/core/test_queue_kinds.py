@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bake import RULES, loaf
@@ -14,7 +16,7 @@ from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
-from queue_bench import KINDS, workload
+from queue_bench import KINDS, Bench, policy, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 ANY = Capacity(labels={})
@@ -29,8 +31,8 @@ class Bakery:
         self.now = 1000.0
         self.queue.table.open("s", policy or Policy(), lease or PRIVATE)
 
-    def submit(self, name: str, *, session: str = "s", chain: str = "", **said: object) -> str:
-        return self.queue.sessions.submit(session, name, loaf(name, **said), self.now, chain=chain).id
+    def submit(self, name: str, *, session: str = "s", **said: object) -> str:
+        return self.queue.sessions.submit(session, name, loaf(name, **said), self.now).id
 
     def send(self, capacity: Capacity = ANY) -> str:
         run = self.queue.scheduler.take(capacity, self.now)
@@ -178,7 +180,7 @@ class TestChains:
         assert bakery.run(cut).reason == "skipped: knead failed: it reported failed: crust"
         assert bakery.oven("oven-1") is MachineState.IDLE
 
-    def test_a_fault_is_tried_again_where_it_was(self) -> None:
+    def test_a_fault_is_tried_again_where_the_chain_runs(self) -> None:
         bakery = Bakery()
         knead, bake, _ = self.three(bakery)
         bakery.send()
@@ -187,6 +189,129 @@ class TestChains:
         assert [attempt.machine for attempt in bakery.run(bake).attempts] == ["oven-1", "oven-1"]
         bakery.move(bake, CoreEvent.FAULT, Cause(detail="a power cut"))
         assert bakery.oven("oven-1") is MachineState.IDLE
+
+    def test_a_fault_of_the_first_is_tried_again_on_any_machine(self) -> None:
+        bakery = Bakery()
+        knead, bake, _ = self.three(bakery)
+        bakery.send()
+        bakery.move(knead, "heat")
+        bakery.seen(knead, "oven-1")
+        bakery.move(knead, CoreEvent.FAULT, Cause(detail="a power cut"))
+        assert bakery.oven("oven-1") is MachineState.IDLE
+        assert bakery.send() == "knead"
+        bakery.move(knead, "heat")
+        bakery.seen(knead, "oven-2")
+        bakery.queue.engine.report(knead, 2, Report(title="crust", result=PASSED), bakery.now)
+        bakery.move(knead, CoreEvent.COMPLETE)
+        assert bakery.queue.machines["oven-2"].holds == bake
+
+    def test_a_fault_of_the_last_is_tried_again_there_though_a_verdict_takes_its_time(self) -> None:
+        bakery = Bakery(Policy(judged=True, retry_failures=1))
+        runs = self.three(bakery)
+        bakery.send()
+        for run, oven in zip(runs, ("oven-1", "", ""), strict=True):
+            bakery.bake(run, oven, FAILED if run == runs[2] else PASSED)
+            assert bakery.queue.machines["oven-1"].holds == run
+            bakery.queue.verdicts.amend(run, None, "", bakery.now)
+        assert [attempt.machine for attempt in bakery.run(runs[2]).attempts] == ["oven-1", "oven-1"]
+
+    def test_who_comes_later_is_skipped_too(self) -> None:
+        bakery = Bakery()
+        knead, bake, _ = self.three(bakery)
+        bakery.send()
+        bakery.bake(knead, "oven-1")
+        bakery.bake(bake, result=FAILED)
+        late = bakery.run(bakery.submit("eat", chain="loaf"))
+        assert (late.outcome, late.reason) == (SKIPPED, "skipped: bake failed: it reported failed: crust")
+
+    def test_who_comes_later_goes_on_there_once_the_machine_is_free(self) -> None:
+        bakery = Bakery()
+        runs = self.three(bakery)
+        bakery.send()
+        for run, oven in zip(runs, ("oven-1", "", ""), strict=True):
+            bakery.bake(run, oven)
+        other = bakery.submit("rye")
+        bakery.send()
+        bakery.seen(other, "oven-1")
+        late = bakery.submit("eat", chain="loaf")
+        assert bakery.send() == ""
+        assert bakery.queue.machines["oven-1"].holds == other
+        assert bakery.queue.engine.waiting == set()  # no other machine is to be switched on for it
+        bakery.bake(other)
+        assert bakery.queue.machines["oven-1"].holds == late
+        assert bakery.run(late).attempt.state == "sent"
+
+    def test_one_that_cannot_run_keeps_those_before_it_from_nothing(self) -> None:
+        bakery = Bakery()
+        knead, bake, cut = self.three(bakery)
+        eat = bakery.submit("eat", chain="loaf")
+        bakery.send()
+        bakery.queue.engine.lacks(cut, "no knife", bakery.now)
+        assert [bakery.run(each).outcome for each in (knead, bake, cut, eat)] == [None, None, ERROR, SKIPPED]
+        bakery.bake(knead, "oven-1")
+        bakery.bake(bake)
+        assert [bakery.run(each).outcome for each in (knead, bake)] == [PASSED, PASSED]
+        assert bakery.run(eat).reason == "skipped: slice error: no knife"
+        assert bakery.oven("oven-1") is MachineState.IDLE
+
+    def test_cancelling_one_cancels_the_rest_which_may_be_asked_for_again(self) -> None:
+        before = Bakery()
+        runs = self.three(before)
+        before.send()
+        before.bake(runs[0], "oven-1")
+        before.queue.verdicts.cancel(runs[1], before.now)
+        told = [(before.run(each).outcome, before.run(each).cancelled) for each in runs]
+        assert told == [(PASSED, False), (ERROR, True), (SKIPPED, True)]
+        assert before.run(runs[2]).reason == "cancelled in the kitchen; bake cancelled: cancelled at the bakery"
+        assert before.oven("oven-1") is MachineState.IDLE
+        after = Bakery()
+        after.queue.sessions.restore("s", Policy(), [before.run(each) for each in runs], after.now)
+        after.queue.sessions.hold_back("s", after.now)
+        again = self.three(after)
+        assert again[0] == runs[0]
+        assert after.queue.machines["oven-1"].holds == again[1]
+        after.bake(again[1])
+        after.bake(again[2])
+        assert [after.run(each).outcome for each in again] == [PASSED] * 3
+
+    def test_what_is_not_asked_for_again_keeps_no_machine(self) -> None:
+        before = Bakery()
+        runs = self.three(before)
+        before.send()
+        before.bake(runs[0], "oven-1")
+        after = Bakery(Policy(retries=1))
+        after.queue.sessions.restore("s", Policy(), [before.run(each) for each in runs], after.now)
+        after.queue.sessions.hold_back("s", after.now)
+        after.move(runs[1], CoreEvent.FAULT, Cause(detail="a power cut"))  # it was under way, and is to be tried again
+        assert after.oven("oven-1") is MachineState.IDLE
+        after.submit("slice", chain="loaf")
+        assert after.queue.machines["oven-1"].holds == runs[2]
+
+    def test_patience_begins_with_ones_turn(self) -> None:
+        bakery = Bakery()
+        knead, bake, _ = self.three(bakery)
+        bakery.send()
+        bakery.after(590)
+        bakery.move(knead, "heat")
+        bakery.after(290)
+        bakery.bake(knead, "oven-1")
+        assert bakery.run(bake).attempt.state == "sent"
+        bakery.after(610)
+        reason = "no oven within 10m at the bakery; no machine but oven-1 will do: knead ran there"
+        assert bakery.run(bake).attempts[0].reason == reason
+
+    def test_its_machine_is_to_have_all_that_any_of_them_requires(self) -> None:
+        bakery = Bakery()
+        bakery.submit("knead", chain="loaf")
+        assert bakery.queue.engine.waiting
+        bakery.submit("bake", chain="loaf", requires=read_requirements(["flour=rye"], "here"))
+        bakery.submit("slice", chain="loaf", requires=read_requirements(["knife", "flour=rye"], "here"))
+        assert [bakery.send(each) for each in (ANY, RYE)] == ["", ""]
+        both = {"flour": "rye", "knife": ""}
+        assert bakery.send(Capacity(labels=both)) == "knead"
+        bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
+        knead = bakery.run("s.0")
+        assert bakery.queue.scheduler.lacking(knead).startswith("its chain requires flour=rye, knife; ")
 
     def test_nobody_else_gets_the_machine_while_a_verdict_is_awaited(self) -> None:
         bakery = Bakery(Policy(judged=True))
@@ -214,7 +339,8 @@ class TestChains:
 
         queue = Bakery().queue
         protocol = BootProtocol(queue)
-        first, second = (queue.sessions.submit("s", name, workload(name), 1000.0, chain="c") for name in "ab")
+        stages = (replace(workload(name), chain="c") for name in "ab")
+        first, second = (queue.sessions.submit("s", each.name, each, 1000.0) for each in stages)
         other = queue.sessions.submit("s", "c", workload("c"), 1000.0)
         for run in (first, other):
             queue.engine.has_what_it_needs(run.id, 1000.0)
@@ -228,6 +354,49 @@ class TestChains:
         answer = protocol.ask("10.0.0.1", 1005.0)
         assert answer.run is not None
         assert answer.run.id == second.id
+
+    def test_machines_that_boot(self) -> None:
+        bench = Bench(policy=policy(retries=1))
+        for name in "abc":
+            bench.submit(replace(workload(name), chain="c"), ready=name != "b")
+        bench.submit(workload("other"))
+        assert (bench.boot("10.0.0.1"), bench.boot("10.0.0.2")) == ("a", "other")
+        bench.put("10.0.0.1", result=PASSED)
+        bench.after(90)  # it is silent since, so its run is over; the bytes for the next one are still to come
+        assert (bench.run("a").outcome, bench.held("10.0.0.1"), bench.state("b")) == (PASSED, "s.0", "unassigned")
+        assert bench.head("10.0.0.1") == "wait"
+        bench.queue.ready("s.1")
+        assert (bench.held("10.0.0.1"), bench.state("b")) == ("s.1", "assigned")
+        bench.put("10.0.0.2", result=PASSED)
+        bench.after(600)
+        assert bench.head("10.0.0.2") == "poweroff"  # it gets nothing of the chain, though that one's machine is silent
+        bench.after(3600)
+        reason = "10.0.0.1 was given it and did not begin to download it within 30m; no machine but 10.0.0.1 will do: a"
+        assert (bench.ends("b"), bench.machines("b")) == ([ERROR, ERROR], ["10.0.0.1", "10.0.0.1"])
+        assert bench.run("b").reason == f"{reason} ran there"
+        assert bench.run("c").reason == f"skipped: b error: {reason} ran there"
+        assert bench.held("10.0.0.1") == ""
+
+    def test_bytes_that_never_come_let_the_machine_go(self) -> None:
+        bench = Bench()
+        for name in "ab":
+            bench.submit(replace(workload(name), chain="c"), ready=name != "b")
+        bench.boot("10.0.0.1")
+        bench.put("10.0.0.1", result=PASSED)
+        assert bench.head("10.0.0.1") == "wait"
+        bench.queue.unfetchable(bench.ids["b"], "gone", bench.now)
+        assert (bench.run("b").outcome, bench.held("10.0.0.1")) == (ERROR, "")
+        assert bench.head("10.0.0.1") == "poweroff"
+
+    def test_bytes_that_are_too_slow_let_the_machine_go(self) -> None:
+        bench = Bench()
+        for name in "ab":
+            bench.submit(replace(workload(name), chain="c"), ready=name != "b")
+        bench.boot("10.0.0.1")
+        bench.put("10.0.0.1", result=PASSED)
+        bench.after(90)
+        bench.after(1900)
+        assert (bench.run("b").outcome, bench.held("10.0.0.1")) == (ERROR, "")
 
 
 class TestLeases:

@@ -64,7 +64,7 @@ def test_what_kept_its_promise_is_complete_at_once() -> None:
 # Whose fault it is (E the lab's, F the workload's), and what a person reads.
 TEXTS = """
 unassigned timeout E | no machine took it: for 30m nothing was taken or finished by any machine
-assigned timeout E | bench-1 asked for it and did not begin to download it within 30m
+assigned timeout E | bench-1 was given it and did not begin to download it within 30m
 downloading timeout E | bench-1 began to download it and took nothing more for 30m
 downloaded timeout E | no boot beacon 15m after the last byte was sent to bench-1; \
 a workload without a beacon needs --dispatch-expect return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ class Deadlines:
     def due(self, record: RunRecord) -> float:
         """Return when the patience with the latest attempt ends."""
         run, attempt = record.run, record.run.attempt
+        if record.waits_its_turn:
+            return math.inf  # those before it have deadlines
         since = max(attempt.since, record.begin)
         wait = record.lifecycle.states[attempt.state].wait
         if wait is None:  # it is over, and its session is to judge

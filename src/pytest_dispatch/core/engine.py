@@ -15,12 +15,13 @@ from pytest_dispatch.core.attempts import (
     with_late_report,
     with_refusal,
 )
+from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import Deadlines
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
-from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.core.requirements import Requirements, suits
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
 
 _NO_CAUSE = Cause()
@@ -38,7 +39,8 @@ class Engine:
     Attributes:
         on_end: Told that an attempt has ended.
         under_way: Ids of runs that machines hold, or that others carry out for us.
-        waiting: Ids of runs that wait for a machine, whether or not the lab has what they need.
+        waiting: Ids of runs that wait for a machine, whether or not the lab has what they need; but for those whose
+            turn in their chain has not come, and those whose chain's machine is busy.
         alive: Ids of runs that have no outcome, but for those that await to be asked for again.
         arrived: What runs need has arrived since deadlines were last looked at.
     """
@@ -56,6 +58,7 @@ class Engine:
         self.waiting: set[str] = set()
         self._keeping: set[str] = set()
         self._needing: set[str] = set()
+        self._awaited: dict[str, dict[str, None]] = {}  # busy machines on which chains are to go on, and their runs
         self._changes: list[Change] = []
 
     @property
@@ -82,19 +85,29 @@ class Engine:
 
     def offer(self, record: RunRecord, now: float) -> None:
         """Let a run wait for a machine if it has to, if it is its turn, and if the lab has what it needs."""
-        run, chain = record.run, record.chain
-        self.ready.discard(run.id)
+        self.ready.discard(record.run.id)
         if record.is_held_back:
             record.needs = ""  # what it will be asked for with is not known yet
-        elif record.is_waiting and not record.needs and (chain is None or chain.first == run.id):
-            if chain is not None and chain.placements:
-                self._follow_on(record, chain.placements, now)
-            else:
-                self.ready.put(self._waiting(run))
+        elif record.is_waiting and not record.waits_its_turn:
+            if record.chain is not None and record.chain.placements:
+                self._follow_on(record, record.chain, now)
+            elif not record.needs:
+                self.ready.put(self._waiting(record))
         self.regard(record)
 
-    def _waiting(self, run: Run) -> Waiting:
-        required, avoid = run.workload.requires, run.attempts[-2].machine if len(run.attempts) > 1 else ""
+    def take_turn(self, record: RunRecord, now: float) -> None:
+        """Let a run be the one of its chain whose turn it is."""
+        record.begin = now
+        self.offer(record, now)
+        self.deadlines.watch(record)
+
+    def required(self, record: RunRecord) -> Requirements:
+        """Return what a machine must have to get a run, with what its chain brings."""
+        return record.run.workload.requires if record.chain is None else record.chain.requires
+
+    def _waiting(self, record: RunRecord) -> Waiting:
+        run = record.run
+        required, avoid = self.required(record), run.attempts[-2].machine if len(run.attempts) > 1 else ""
         if avoid and required:
             others = (seen.machine.labels for name, seen in self.machines.items() if name != avoid)
             avoid = avoid if any(suits(required, labels) for labels in others) else ""
@@ -107,15 +120,44 @@ class Engine:
             avoid=avoid,
         )
 
-    def _follow_on(self, record: RunRecord, placements: tuple[Placement, ...], now: float) -> None:
-        """Let a run go on where the one before it in its chain ran."""
-        first, *others = placements
-        if record.chain is not None and record.chain.held_by:
-            self.release(self.runs[record.chain.held_by], now)
-            record.chain.held_by = ""
+    def _follow_on(self, record: RunRecord, chain: Chain, now: float) -> None:
+        """Let a run go on where its chain runs, as soon as the machine is free and the lab has what it needs."""
+        first, *others = chain.placements
+        if not chain.held_by and (busy := self._reserve(chain, now)):
+            self._awaited.setdefault(busy, {})[record.run.id] = None
+            return
+        if record.needs:
+            return
+        for placement in chain.placements:
+            self.machines.release(placement.machine, chain.held_by, now)
+        chain.held_by = ""
         self.move(record.run.id, CoreEvent.ASSIGN, now, Cause(machine=first.machine, known_by=first.known_by))
         for other in others:
             self.bind(record.run.id, other.machine, other.known_by, now)
+
+    def _reserve(self, chain: Chain, now: float) -> str:
+        """Keep a chain's machines for its next run if all of them are free; returns one that is not."""
+        busy = [each.machine for each in chain.placements if self.machines[each.machine].holds]
+        if busy:
+            return busy[0]
+        chain.held_by = chain.passed
+        for placement in chain.placements:
+            self.machines.hold(placement.machine, chain.held_by, now, revocable=False)
+        return ""
+
+    def keep(self, record: RunRecord, chain: Chain, now: float) -> None:
+        """Let the machines of an attempt that has ended be reserved for what its chain is to run next."""
+        run = record.run
+        self._count_out(run, now)
+        held = [self.machines[placement.machine].holds for placement in run.attempt.placements]
+        if held and set(held) == {run.id}:
+            chain.held_by = run.id
+
+    def let_go(self, chain: Chain, now: float) -> None:
+        """End the reservation of a chain."""
+        held_by, chain.held_by = chain.held_by, ""
+        for placement in chain.placements if held_by else ():
+            self._set_free(placement.machine, held_by, now)
 
     def has_what_it_needs(self, run_id: str, now: float) -> None:
         """Let machines have a run: what the lab had to have for it is there."""
@@ -142,10 +184,11 @@ class Engine:
         """Note how a run stands, for those who ask whether there are any that stand so."""
         run, policy = record.run, self._policy_of(record.run.session)
         alive = run.outcome is None and not record.is_held_back
-        keeps = alive and not record.lost and keeps_idle_machines(record.lifecycle, run, policy)
+        idle_may_help = not record.lost and not record.is_bound
+        keeps = alive and idle_may_help and keeps_idle_machines(record.lifecycle, run, policy)
         for noted, holds in (
             (self.alive, alive),
-            (self.waiting, alive and record.is_waiting),
+            (self.waiting, alive and record.calls_for_machines),
             (self._keeping, keeps),
             (self._needing, alive and bool(record.needs)),
         ):
@@ -236,9 +279,20 @@ class Engine:
 
     def release(self, run: Run, now: float) -> None:
         """Let them be free again."""
+        self._count_out(run, now)
+        for placement in run.attempt.placements:
+            self._set_free(placement.machine, run.id, now)
+
+    def _count_out(self, run: Run, now: float) -> None:
+        """Count a run as under way no longer."""
         if run.id in self.under_way:
             self.under_way.discard(run.id)
             self.ready.ended(run.session)
             self.deadlines.active = now
-        for placement in run.attempt.placements:
-            self.machines.release(placement.machine, run.id, now)
+
+    def _set_free(self, machine: str, run_id: str, now: float) -> None:
+        """Let a machine be free of this run, for a chain that is to go on there before all others."""
+        self.machines.release(machine, run_id, now)
+        if not self.machines[machine].holds:
+            for awaiting in self._awaited.pop(machine, ()):
+                self.offer(self.runs.record(awaiting), now)

@@ -77,6 +77,9 @@ class Workload:
         requires: What a machine must have to run it.
         expect: What makes it complete, one of those that its kind knows.
         limits: How long it may wait and run, in seconds, by the names that its kind knows.
+        chain: Name of a chain within its source, empty for none: its workloads run one after the other, in the order in
+            which the source lists them, on one machine, under one reservation.
+        after: Names of workloads that its chain lists before it, and that must have run before: its prerequisites.
     """
 
     name: str
@@ -88,6 +91,8 @@ class Workload:
     expect: str | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     priority: Priority = Priority.NORMAL
+    chain: str = ""
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +263,6 @@ class Run:
         position: Place in the order of the lab, from 0.
         limits: Seconds that waits may take, by name.
         expect: What makes it complete.
-        chain: Name of the session's chain that it is part of; empty if it is part of none.
         outcome: Set once, when no further attempt will be made.
         cancelled: Nobody waited for it any more before it was through; a resumed session runs it again.
         unreviewed: Its session was to judge, and was gone: the outcome is what the lab proposed.
@@ -272,7 +276,6 @@ class Run:
     limits: Mapping[str, float]
     expect: str
     attempts: tuple[Attempt, ...]
-    chain: str = ""
     outcome: Outcome | None = None
     reason: str = ""
     cancelled: bool = False

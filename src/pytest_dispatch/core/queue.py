@@ -81,6 +81,7 @@ class Queue:
         else:
             lacking = self.scheduler.lacking(record.run) if record.is_waiting else ""
             remark = f"; {lacking}" if lacking else self._unknown_callers(record.run.attempt)
+            remark = _bound(record, self.runs) + remark
             move(record.run.id, CoreEvent.TIMEOUT, now, Cause(remark=remark))
 
     def _unknown_callers(self, attempt: Attempt) -> str:
@@ -88,3 +89,11 @@ class Queue:
         by_address = any(each.known_by is KnownBy.ADDRESS for each in attempt.placements)
         said = self.machines.unknown.since(attempt.since) if by_address else ""
         return said and f"; meanwhile {said}: has the address of {attempt.machine} changed?"
+
+
+def _bound(record: RunRecord, runs: Mapping[str, Run]) -> str:
+    """Say why no other machine would have done, where an attempt did not come to run on that of its chain."""
+    chain = record.chain
+    if chain is None or not chain.placements or record.run.attempt.ran:
+        return ""
+    return f"; no machine but {chain.placements[0].machine} will do: {runs[chain.passed].workload.name} ran there"

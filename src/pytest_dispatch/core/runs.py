@@ -52,7 +52,7 @@ class RunRecord:
         lost: What it needs cannot be had.
         awaits_resubmit: It was taken back from the journal, and not asked for since.
         unheard: Number of the attempt that ran while no lab was there to hear its reports; 0 for none.
-        begin: Nothing counts from before: then a lab took it back from the journal.
+        begin: Nothing counts from before: then a lab took it back from the journal, or its turn in its chain came.
         chain: That it is part of.
         progressed: When its machine last took bytes, or else showed that it goes on.
     """
@@ -78,9 +78,25 @@ class RunRecord:
         return self.awaits_resubmit and self.is_waiting
 
     @property
+    def waits_its_turn(self) -> bool:
+        """Tell whether others of its chain come first."""
+        return self.chain is not None and self.chain.first != self.run.id and self.is_waiting
+
+    @property
+    def is_bound(self) -> bool:
+        """Tell whether no other machine will do than that on which its chain runs."""
+        return self.chain is not None and bool(self.chain.placements)
+
+    @property
+    def calls_for_machines(self) -> bool:
+        """Tell whether it waits for a machine that is not known to be busy with something else."""
+        kept = self.chain is None or bool(self.chain.held_by) or not self.chain.placements
+        return kept and self.is_waiting and not self.waits_its_turn
+
+    @property
     def revocable(self) -> bool:
-        """Tell whether its machine may lose it by silence."""
-        return self.lifecycle.states[self.run.attempt.state].revocable
+        """Tell whether its machine may lose it by silence, to another one."""
+        return self.lifecycle.states[self.run.attempt.state].revocable and not self.is_bound
 
     @property
     def may_have_been_missed(self) -> bool:

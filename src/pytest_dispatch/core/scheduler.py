@@ -50,13 +50,15 @@ class Scheduler:
 
     def lacking(self, run: Run) -> str:
         """Say what the nearest of the machines that are known lacks to run it; empty if one has all it requires."""
-        required = run.workload.requires
-        if not required:
+        record = self._engine.runs.record(run.id)
+        required = self._engine.required(record)
+        if not required or record.waits_its_turn:
             return ""
         has = {machine: seen.machine.labels for machine, seen in self._engine.machines.items()}
         if any(suits(required, labels) for labels in has.values()):
             return ""
-        return f"it requires {', '.join(map(str, required))}; {nearest_miss(required, has)}"
+        who = "its chain" if record.chain is not None else "it"
+        return f"{who} requires {', '.join(map(str, required))}; {nearest_miss(required, has)}"
 
     def fault(self, machine: str, detail: str, now: float, *, lab: bool = False) -> bool:
         """End what a machine holds because it broke; the lab's fault wherever the lifecycle says so, or if `lab`."""

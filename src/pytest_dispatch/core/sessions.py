@@ -45,7 +45,7 @@ class Sessions:
         """Return the session's runs in the order in which they were asked for."""
         return [record.run for record in self._records(session)]
 
-    def submit(self, session: str, key: str, workload: Workload, now: float, *, chain: str = "") -> Run:
+    def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
         """Ask for a workload; asking again with the same key changes nothing, but for what awaits that.
 
         What was taken back from the journal becomes what is asked for now, as does what is expected of an attempt that
@@ -54,15 +54,14 @@ class Sessions:
         Args:
             session: Who asks.
             key: Of the run; a session asks once for each.
-            workload: What is to be run.
+            workload: What is to be run. Those of a chain go one after the other, in the order in which they are asked
+                for, under one reservation.
             now: The time.
-            chain: Runs of a session with the same name here go one after the other, in the order in which they are
-                asked for, under one reservation.
         """
         self.expecting = False
         runs = self._table[session].runs
         if key not in runs:
-            return self._add(session, key, workload, now, chain)
+            return self._add(session, key, workload, now)
         record = self._engine.runs.record(runs[key])
         if record.awaits_resubmit:
             self._renew(record, workload, now)
@@ -73,7 +72,6 @@ class Sessions:
         self.expecting = False
         for record in self._records(session):
             self._verdicts.cancel(record.run.id, now)
-        self._free_chains(session, now)
 
     def lapse(self, session: str, now: float) -> None:
         """End a session whose holder is gone: what has not started is cancelled, what runs goes on to its outcome."""
@@ -81,14 +79,6 @@ class Sessions:
             if record.is_waiting:
                 self._verdicts.cancel(record.run.id, now)
             self._verdicts.accept(record.run.id, now)
-        self._free_chains(session, now)
-
-    def _free_chains(self, session: str, now: float) -> None:
-        """Let go of machines that are kept for a next run that may never be asked for again."""
-        for chain in self._table[session].chains.values():
-            if chain.held_by and not (chain.first and chain.first in self._engine.under_way):
-                self._engine.release(self._engine.runs[chain.held_by], now)
-                chain.held_by = ""
 
     def is_lining_up(self, now: float) -> bool:
         """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
@@ -97,7 +87,7 @@ class Sessions:
     def _records(self, session: str) -> list[RunRecord]:
         return [self._engine.runs.record(run_id) for run_id in self._table[session].runs.values()]
 
-    def _add(self, session: str, key: str, workload: Workload, now: float, chain: str) -> Run:
+    def _add(self, session: str, key: str, workload: Workload, now: float) -> Run:
         rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(session)
         expect = rules.expected(workload, policy)
         run = Run(
@@ -109,33 +99,41 @@ class Sessions:
             limits=rules.limits_of(workload, policy),
             expect=expect,
             attempts=(first_attempt(rules.lifecycles[expect], now),),
-            chain=chain,
         )
         self._position += 1
         self._asked = now
         record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
         self._take_in(record)
+        self._line_up(record, now)
         self._engine.deadlines.watch(record)
         self._engine.offer(record, now)
         return record.run
 
     def _take_in(self, record: RunRecord) -> None:
-        """Let a run be known, as one of its session and of its chain."""
+        """Let a run be known, as one of its session."""
         run, session = record.run, self._table[record.run.session]
         session.runs[run.key] = run.id
         session.patience = max(session.patience, self._kinds[run.workload.kind].patience(session.policy))
         self._engine.runs.add(record)
-        if run.chain:
-            self._link(record, session.chains.setdefault(run.chain, Chain()))
 
-    def _link(self, record: RunRecord, chain: Chain) -> None:
-        """Make a run the last one of a chain so far."""
-        run, record.chain = record.run, chain
-        if run.outcome is None:
-            chain.left.append(run.id)
-        else:
-            chain.ended(run.id, run.workload.name, run.outcome, run.reason)
-            chain.placements = run.attempt.placements or chain.placements
+    def _enlist(self, record: RunRecord, now: float) -> None:
+        """Let a run be the last of its chain; if the rest of that was skipped, so is the run."""
+        run = record.run
+        if not run.workload.chain:
+            return
+        chain = record.chain = self._table[run.session].chains.setdefault(run.workload.chain, Chain())
+        chain.join(run)
+        if run.outcome is not None:
+            chain.ended(run)
+        elif chain.cause and record.is_waiting:
+            self._verdicts.skip(record, chain, now)
+
+    def _line_up(self, record: RunRecord, now: float) -> None:
+        """Let a run wait in its chain, whose first may now be for fewer machines."""
+        self._verdicts.strike_out(record, now)
+        self._enlist(record, now)
+        if record.waits_its_turn and record.chain is not None and record.run.workload.requires:
+            self._engine.offer(self._engine.runs.record(record.chain.first), now)
 
     def _renew(self, record: RunRecord, workload: Workload, now: float) -> None:
         """Let a run that was taken back be what is asked for now."""
@@ -150,6 +148,7 @@ class Sessions:
         record.lifecycle = rules.lifecycles[expect]
         if waited:
             record.needs = rules.needs
+            self._line_up(record, now)
             self._engine.deadlines.active = self._asked = now
         self._engine.offer(record, now)
         self._engine.deadlines.watch(record)
@@ -172,6 +171,8 @@ class Sessions:
                 restored.append(self._take_back(not_after(run, now), now))
         self._remember_machines(restored, now)
         for record in restored:
+            self._enlist(record, now)
+        for record in sorted(restored, key=lambda record: record.is_waiting):  # first what machines hold
             if record.run.outcome is None:
                 self._engine.deadlines.watch(record)
                 self._take_up(record, now)
@@ -213,18 +214,20 @@ class Sessions:
         found = self._table[session]
         found.policy = policy
         found.runs = {key: run for key, run in found.runs.items() if not self._engine.runs[run].cancelled}
-        found.chains = {name: Chain(held_by=chain.held_by) for name, chain in found.chains.items()}
-        for record in self._records(session):
-            if record.run.chain:
-                self._link(record, found.chains[record.run.chain])
+        for chain in found.chains.values():
+            if chain.cut:
+                chain.cause, chain.cut = "", False
         self.hold_back(session, now)
 
     def hold_back(self, session: str, now: float) -> None:
         """Let what was taken back of this session wait to be asked for again, but for what machines hold."""
-        for record in self._records(session):
-            if record.run.outcome is None:
-                record.awaits_resubmit = True
-                self._engine.offer(record, now)
+        alive = [record for record in self._records(session) if record.run.outcome is None]
+        for record in alive:
+            record.awaits_resubmit = True
+        for record in alive:
+            if record.is_waiting:
+                self._verdicts.strike_out(record, now)
+            self._engine.offer(record, now)
 
     @property
     def unasked(self) -> set[str]:

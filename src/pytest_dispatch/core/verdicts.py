@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pytest_dispatch.core.attempts import may_retry, next_attempt, verdict_on, with_attempt
+from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.engine import Engine
@@ -37,7 +38,7 @@ class Verdicts:
 
     def _ended(self, record: RunRecord, moved: Run, event: str, now: float, cause: Cause) -> None:
         """Settle an attempt that has ended, or let its session judge first."""
-        if record.chain is None or not record.chain.goes_on_after(moved.id):
+        if record.chain is None or not record.chain.keeps_machine_of(moved.id):
             self._engine.release(moved, now)  # no machine waits for a verdict
         policy = self._policy_of(moved.session)
         missed = not cause.blame and event != CoreEvent.CANCEL and record.may_have_been_missed
@@ -106,8 +107,10 @@ class Verdicts:
         engine, run, attempt = self._engine, record.run, record.run.attempt
         attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
         if again and self._may_retry(record, outcome, event):
+            self._keep_place(record, now)
             engine.note(record, next_attempt(record.lifecycle, run, attempts, now), event, attempt.number, now)
-            self._keep_place(record, attempt)
+            if record.is_held_back:
+                self.strike_out(record, now)
             engine.offer(record, now)
             engine.deadlines.watch(record)
             return
@@ -118,25 +121,48 @@ class Verdicts:
         engine.regard(record)
         self._go_on(record, now)
 
-    def _keep_place(self, record: RunRecord, attempt: Attempt) -> None:
-        """Let what follows in a chain be where this attempt was."""
+    def _keep_place(self, record: RunRecord, now: float) -> None:
+        """Let a further attempt be where this one was, if its chain had begun there; else on any machine."""
         chain = record.chain
-        if chain is not None and attempt.placements:
-            chain.placements, chain.held_by = attempt.placements, record.run.id
+        if chain is not None and chain.placements:
+            self._engine.keep(record, chain, now)
+        else:
+            self._engine.release(record.run, now)
 
     def _go_on(self, record: RunRecord, now: float) -> None:
         """Let the next run of a chain begin, or skip the rest."""
         chain, run = record.chain, record.run
-        if chain is None or run.outcome is None:
+        if chain is None or run.id not in chain.left:
             return
-        skipped = chain.ended(run.id, run.workload.name, run.outcome, run.reason)
-        if chain.cause or not chain.first:
+        in_turn = chain.first == run.id
+        for each in chain.ended(run):
+            self.skip(self._engine.runs.record(each), chain, now)
+        if not in_turn:
+            return
+        if not chain.first:
             self._engine.release(run, now)
-        else:
-            self._keep_place(record, run.attempt)
-            self._engine.offer(self._engine.runs.record(chain.first), now)
-        for each in skipped:
-            self._engine.move(each, CoreEvent.FAULT, now, Cause(detail=chain.cause, blame=Outcome.SKIPPED))
+            self._engine.let_go(chain, now)
+            return
+        self._engine.keep(record, chain, now)
+        self._engine.take_turn(self._engine.runs.record(chain.first), now)
+
+    def strike_out(self, record: RunRecord, now: float) -> None:
+        """Let a run that waits be of no chain: what comes after it there does not wait for it any more."""
+        chain, record.chain = record.chain, None
+        if chain is None:
+            return
+        in_turn = chain.first == record.run.id
+        chain.leave(record.run.id)
+        if not chain.left:
+            self._engine.let_go(chain, now)
+        elif in_turn:
+            self._engine.take_turn(self._engine.runs.record(chain.first), now)
+
+    def skip(self, record: RunRecord, chain: Chain, now: float) -> None:
+        """Skip a run for what befell its chain; if that was cancelled, so is the run, and may be asked for again."""
+        event = CoreEvent.CANCEL if chain.cut else CoreEvent.FAULT
+        cause = Cause(detail=f"skipped: {chain.cause}", blame=Outcome.SKIPPED, remark=f"; {chain.cause}" * chain.cut)
+        self._engine.move(record.run.id, event, now, cause)
 
     def _may_retry(self, record: RunRecord, outcome: Outcome, event: str) -> bool:
         return not record.lost and may_retry(record.run, outcome, event, self._policy_of(record.run.session))

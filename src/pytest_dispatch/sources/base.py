@@ -31,7 +31,7 @@ class Listing:
 
     Attributes:
         name: What their node ids begin with: `AMDEPYC/dispatch@example`, or a folder as the user gave it.
-        workloads: Ordered by name; no name comes twice.
+        workloads: Ordered by name, those of a chain as it runs; no name comes twice.
         left_out: What looks like a workload by its name and is none: that name, and why.
     """
 

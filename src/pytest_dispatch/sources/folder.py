@@ -54,7 +54,7 @@ SCENARIOS = (
 
 
 def list_folder(path: Path, shown_as: str) -> Listing:
-    """List a folder's workloads.
+    """List a folder's workloads, by name; those of a chain together, as they are listed.
 
     Without a `dispatch.toml` these are its files that end in `.efi`, `.iso` or `.img` (in any case), but
     not hidden ones; with one, they are what it lists. Symbolic links are followed within the folder; one that leads
@@ -78,8 +78,17 @@ def list_folder(path: Path, shown_as: str) -> Listing:
         left_out = _left_out(folder, named, listed, _UNLISTED if by_manifest else _NO_FILE)
     except OSError as error:
         raise ConfigError(f"{shown_as}: cannot be read: {error.strerror}: {error.filename}") from error
-    workloads = tuple(sorted(listed, key=lambda workload: workload.name))
-    return Listing(name=shown_as, workloads=workloads, left_out=left_out)
+    return Listing(name=shown_as, workloads=tuple(_in_order(listed)), left_out=left_out)
+
+
+def _in_order(listed: Iterable[Workload]) -> list[Workload]:
+    """By name; those of a chain in the order in which they are listed, together where the first of them belongs."""
+    heads: dict[str, str] = {}
+    keyed = [
+        ((heads.setdefault(each.chain, each.name) if each.chain else each.name), place, each)
+        for place, each in enumerate(listed)
+    ]
+    return [workload for *_, workload in sorted(keyed, key=lambda entry: entry[:2])]
 
 
 def _no_folder(path: Path, shown_as: str) -> str:
@@ -266,6 +275,12 @@ def _labels(value: object) -> tuple[str, ...]:
     return tuple(_text(label) for label in value)
 
 
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f'expected a list of names of workloads such as ["install"], got {_shown(value)}')
+    return tuple(_text(name) for name in value)
+
+
 def _seconds(value: object) -> float:
     if not isinstance(value, str):
         raise ConfigError(f"expected a duration such as 30s, 5m or 1h, got {_shown(value)}")
@@ -308,6 +323,8 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "report-timeout": _seconds,
     "scenario": _one_of(SCENARIOS),
     "requires": _requires,
+    "chain": _text,
+    "after": _names,
 }
 #: Those of them that limit how long a workload may wait and run, and what the limit is called.
 _LIMITS = {"assign-timeout": "assign", "boot-timeout": "boot", "report-timeout": "report"}

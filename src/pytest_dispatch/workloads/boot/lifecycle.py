@@ -87,7 +87,7 @@ _STATES: Mapping[str, StateRule] = {
         wait=Wait(limits=("assign",)),
         revocable=True,
         endings={
-            _E.TIMEOUT: _lab("{machine} asked for it and did not begin to download it within {assign}"),
+            _E.TIMEOUT: _lab("{machine} was given it and did not begin to download it within {assign}"),
             _E.SILENCE: _lab("{machine} asked for it and went silent, so it was taken from it"),
             _E.FAULT: _lab("{machine}: {detail} before the download"),
             _E.CANCEL: _CANCELLED,

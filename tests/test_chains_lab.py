@@ -1,0 +1,76 @@
+"""Chains on machines that the lab brings up: what happens between two stages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults import fault
+from labs import running_lab, until
+from pytest_dispatch.core.model import Outcome, Policy
+from pytest_dispatch.machines.scenarios import Scenario, Stage
+from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.workloads.boot.lifecycle import State
+
+pytestmark = pytest.mark.anyio
+
+
+class Counted(SimMachine):
+    """One whose first stage hangs when it has reported, and which counts how often it is powered on."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, pace=0.001, scenarios={"pass": Scenario(play=_play)})
+        self.starts = 0
+
+    async def start(self, new_url: Callable[[], str]) -> None:
+        self.starts += 1
+        await super().start(new_url)
+
+
+async def _play(stage: Stage) -> None:
+    await stage.boot()
+    await stage.report(result="passed")
+    if stage.workload == "a.efi":
+        await asyncio.Event().wait()
+
+
+async def test_a_machine_that_hangs_after_a_stage_is_cycled_once_and_goes_on_with_the_next(tmp_path: Path) -> None:
+    machines = {name: Counted(name) for name in ("one", "two")}
+    async with running_lab(tmp_path, machines=machines.values()) as bench:
+        stages = [bench.workload(f"{name}.efi", chain="c") for name in "abc"]
+        runs = await bench.submit(*stages, policy=Policy(retries=0))
+        where = (await bench.enters(runs[0], State.REPORTED)).machine
+        [other] = machines.keys() - {where}
+        await until(lambda: machines[other].starts == 1 and not machines[other].alive)
+        bench.clock.ahead += 61
+        await until(lambda: bench.now(runs[2]).outcome is not None)
+        assert [bench.now(run).outcome for run in runs] == [Outcome.PASSED] * 3
+        assert [bench.attempt(run).machine for run in runs] == [where] * 3
+        assert {name: machine.starts for name, machine in machines.items()} == {where: 2, other: 1}
+
+
+@fault(
+    "Machines",
+    "a machine does not come back between two stages of a chain",
+    outcome="the next stage is an error after `--dispatch-assign-timeout`, no other machine gets it",
+    told="`was given it and did not begin to download it within`, `no machine but MACHINE will do`, and what ran there",
+)
+async def test_a_stage_whose_machine_does_not_come_back_says_so(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        stages = [bench.workload(f"{name}.efi", chain="c") for name in "ab"]
+        first, second = await bench.submit(*stages, policy=Policy(retries=0))
+        await bench.download(first)
+        assert (await bench.call("POST")).status == 200
+        assert (await bench.report(result="passed")).status == 200
+        bench.clock.ahead += 61
+        await bench.enters(second, State.ASSIGNED)
+        bench.clock.ahead += 301
+        assert (await bench.call("HEAD", source="127.0.0.9")).headers["dispatch-idle"] == "poweroff"
+        bench.clock.ahead += 1800
+        await until(lambda: bench.now(second).outcome is not None)
+        assert bench.now(second).outcome is Outcome.ERROR
+        reason = "127.0.0.2 was given it and did not begin to download it within 30m; no machine but 127.0.0.2 will do"
+        assert bench.now(second).reason == f"{reason}: a.efi ran there"
