@@ -10,6 +10,8 @@ import pytest
 
 from faults import fault
 from labs import running_lab, until
+from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.machines.scenarios import Scenario, Stage
 from pytest_dispatch.machines.sim import SimMachine
@@ -74,3 +76,39 @@ async def test_a_stage_whose_machine_does_not_come_back_says_so(tmp_path: Path) 
         assert bench.now(second).outcome is Outcome.ERROR
         reason = "127.0.0.2 was given it and did not begin to download it within 30m; no machine but 127.0.0.2 will do"
         assert bench.now(second).reason == f"{reason}: a.efi ran there"
+
+
+class Breaks(SimMachine):
+    """One that cannot be powered on a second time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, pace=0.001, scenarios={"pass": Scenario(play=_play)})
+        self.starts = 0
+
+    async def start(self, new_url: Callable[[], str]) -> None:
+        self.starts += 1
+        if self.starts > 1:
+            raise MachineError("its power supply does not answer")
+        await super().start(new_url)
+
+
+@fault(
+    "Machines",
+    "a machine of ours cannot be powered on any more between two stages of a chain",
+    outcome="the next stage is an error at once, the rest is skipped; other machines go on",
+    told="why it cannot, `no machine but MACHINE will do`; each stage behind it names the first cause",
+)
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_a_stage_whose_machine_is_out_of_order_waits_for_no_deadline(tmp_path: Path, retries: int) -> None:
+    async with running_lab(tmp_path, machines=[Breaks("one")]) as bench:
+        stages = [bench.workload(f"{name}.efi", chain="c") for name in "abc"]
+        runs = await bench.submit(*stages, policy=Policy(retries=retries))
+        await bench.enters(runs[0], State.REPORTED)
+        bench.clock.ahead += 61
+        await until(lambda: bench.now(runs[2]).outcome is not None)
+        passed, error, skipped = [bench.now(run) for run in runs]
+        assert [passed.outcome, error.outcome, skipped.outcome] == [Outcome.PASSED, Outcome.ERROR, Outcome.SKIPPED]
+        assert "its power supply does not answer" in error.reason
+        assert skipped.reason == f"skipped: b.efi error: {error.reason}"
+        machine = bench.lab.queue.machine("one", bench.clock.now())
+        assert (machine.state, "power supply" in machine.reason) == (MachineState.BROKEN, True)

@@ -194,6 +194,23 @@ class TestOneHolder:
                 assert (opened["resumed"], opened["epoch"]) == (epoch > 1, epoch)
                 await ask_for(bench, opened["id"], "a.efi", epoch=epoch)
 
+    async def test_a_chain_that_was_cut_goes_on_for_the_next_holder(self, bench: Bench) -> None:
+        session = (await bench.api("POST", "/sessions", asked("ada"))).json["id"]
+        wanted = [Wanted(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
+        await bench.api("POST", f"/sessions/{session}/runs", wanted)
+        await after(bench, CONNECTIONS_GONE + 1)
+        assert (await bench.api("POST", "/sessions", asked("ada", resume=True))).json["id"] == session
+        views = (await bench.api("POST", f"/sessions/{session}/runs", wanted)).json
+        runs = [bench.lab.orders.run(view["run"]["id"]) for view in views]
+        assert [run.outcome for run in runs] == [None] * 3
+        await until(lambda: all(run.id in bench.boot.assets for run in runs))
+        for _ in wanted:
+            await bench.call("GET", source=A)
+            await bench.call("POST", source=A)
+            await bench.report(source=A)
+        await bench.call("HEAD", source=A)
+        assert [outcome(bench, run.id) for run in runs] == [("passed", False)] * 3
+
 
 class TestOnlyItsOwn:
     async def test_a_session_sees_drains_and_cancels_only_its_own(self, bench: Bench) -> None:

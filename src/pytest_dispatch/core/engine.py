@@ -123,6 +123,11 @@ class Engine:
     def _follow_on(self, record: RunRecord, chain: Chain, now: float) -> None:
         """Let a run go on where its chain runs, as soon as the machine is free and the lab has what it needs."""
         first, *others = chain.placements
+        broken = [where.machine for where in chain.placements if self.machines[where.machine].broken]
+        if broken:
+            why = f"{self.machines[broken[0]].broken}; no machine but {broken[0]} will do: its chain has begun there"
+            self.lacks(record.run.id, why, now)
+            return
         if not chain.held_by and (busy := self._reserve(chain, now)):
             self._awaited.setdefault(busy, {})[record.run.id] = None
             return

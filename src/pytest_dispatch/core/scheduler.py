@@ -68,6 +68,11 @@ class Scheduler:
         cause = Cause(detail=detail, blame=Outcome.ERROR if lab else None)
         return self._engine.move(record.holds, CoreEvent.FAULT, now, cause)
 
+    def broke(self, machine: str, why: str, now: float) -> None:
+        """End what a machine holds, and what can go on nowhere else: it cannot be brought up any more."""
+        self._engine.machines.broke(machine, why, now)  # first: nothing that follows is to wait for it
+        self.fault(machine, why, now, lab=True)
+
     def _pick(self, capacity: Capacity, now: float) -> str | None:
         engine, labels, machine = self._engine, capacity.labels, capacity.machine
         if machine and machine in engine.machines and engine.machines[machine].hold is not None:

@@ -173,9 +173,7 @@ class DrivenMachines:
     def out_of_order(self, machine: str, why: str) -> None:
         """Note that a machine cannot be brought up."""
         self._notices.note(machine, "out of order", "", why)
-        now = self._writer.clock.now()
-        self._queue.scheduler.fault(machine, why, now, lab=True)
-        self._queue.machines.broke(machine, why, now)
+        self._queue.scheduler.broke(machine, why, self._writer.clock.now())
         self._writer.commit()
 
     def watch(self, task: asyncio.Task[None]) -> None:
