@@ -20,7 +20,7 @@ from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.kinds import BOOT, BUILT_IN, BootPayload, known
+from pytest_dispatch.kinds import BOOT, BUILT_IN, BootPayload, added, known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
@@ -49,7 +49,7 @@ def activate(config: pytest.Config) -> None:
         pytest.UsageError: An option or an ini key cannot be used.
     """
     with _usage_errors():
-        for kind in sorted(known().keys() - {media.kind for media in BUILT_IN}):
+        for kind in sorted({*known(), *added()} - {media.kind for media in BUILT_IN}):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
     if hasattr(config, "workerinput"):
         given = config.workerinput.get("dispatch")  # none with --setup-plan

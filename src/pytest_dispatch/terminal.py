@@ -185,7 +185,7 @@ class TerminalDisplay:
 
 def _line(change: RunChange) -> str:
     attempt = change.run.attempts[change.attempt - 1]
-    where = f" on {attempt.machine}" if attempt.machine else ""
+    where = f" on {attempt.where}" if attempt.where else ""
     again = f", attempt {change.attempt}" if change.attempt > 1 else ""
     said = f"a report was refused: {told_refusal(attempt.refused[-1])}" if change.event == CoreEvent.REFUSE else ""
     why = f": {said or attempt.reason}" if said or attempt.reason else ""

@@ -17,8 +17,8 @@ from pytest_dispatch.core.scheduler import Capacity
 from queue_bench import KINDS, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
-ANY = Capacity(labels={})
-RYE = Capacity(labels={"flour": "rye"})
+ANY = Capacity(kind="bake", labels={})
+RYE = Capacity(kind="bake", labels={"flour": "rye"})
 
 
 class Bakery:
@@ -139,11 +139,11 @@ class TestChoosing:
         bakery = Bakery()
         bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
         bakery.submit("rye")
-        bakery.queue.machines["oven-1"].hold = Hold(reason="the door does not close", owner="ada")
-        oven = Capacity(machine="oven-1", known_by=KnownBy.AGENT, labels={})
+        bakery.queue.machines.withhold("oven-1", Hold(reason="the door does not close", owner="ada"))
+        oven = Capacity(kind="bake", machine="oven-1", known_by=KnownBy.AGENT, labels={})
         assert bakery.send(oven) == ""
         assert bakery.oven("oven-1") is MachineState.HELD
-        bakery.queue.machines["oven-1"].hold = None
+        bakery.queue.machines.readmit("oven-1")
         assert bakery.send(oven) == "rye"
 
     def test_a_kind_that_nobody_knows(self) -> None:

@@ -11,6 +11,7 @@ from pytest_dispatch.core.attempts import (
     advanced,
     has_room,
     keeps_idle_machines,
+    named,
     placed,
     with_late_report,
     with_refusal,
@@ -38,7 +39,7 @@ class Engine:
     Attributes:
         on_end: Told that an attempt has ended.
         under_way: Ids of runs that machines hold, or that others carry out for us.
-        waiting: Ids of runs that wait for a machine, whether or not the lab has what they need.
+        waiting: Ids of runs that wait for a machine that asks us, whether or not the lab has what they need.
         alive: Ids of runs that have no outcome, but for those that await to be asked for again.
         arrived: What runs need has arrived since deadlines were last looked at.
     """
@@ -100,6 +101,7 @@ class Engine:
             avoid = avoid if any(suits(required, labels) for labels in others) else ""
         return Waiting(
             run=run.id,
+            kind=run.workload.kind,
             session=run.session,
             place=run.position,
             priority=run.workload.priority,
@@ -142,10 +144,11 @@ class Engine:
         """Note how a run stands, for those who ask whether there are any that stand so."""
         run, policy = record.run, self._policy_of(record.run.session)
         alive = run.outcome is None and not record.is_held_back
-        keeps = alive and not record.lost and keeps_idle_machines(record.lifecycle, run, policy)
+        asked_for = alive and not record.lifecycle.elsewhere
+        keeps = asked_for and not record.lost and keeps_idle_machines(record.lifecycle, run, policy)
         for noted, holds in (
             (self.alive, alive),
-            (self.waiting, alive and record.is_waiting),
+            (self.waiting, asked_for and record.is_waiting),
             (self._keeping, keeps),
             (self._needing, alive and bool(record.needs)),
         ):
@@ -198,6 +201,13 @@ class Engine:
         placement = Placement(machine=machine, known_by=known_by, at=now)
         self.note(record, placed(record.run, placement), CoreEvent.BIND, record.run.attempt.number, now)
         self.hold(record)
+
+    def sent_as(self, run_id: str, outside: str, now: float) -> None:
+        """Note what a run's latest attempt is called by whoever carries it out for us; the first name stays."""
+        record = self.runs.record(run_id)
+        attempt = record.run.attempt
+        if not attempt.outside:
+            self.note(record, named(record.run, outside), CoreEvent.OUTSIDE, attempt.number, now)
 
     def report(self, run_id: str, number: int, report: Report, now: float) -> bool | None:
         """Give an attempt a report.

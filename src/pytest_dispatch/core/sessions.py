@@ -57,6 +57,9 @@ class Sessions:
             now: The time.
             chain: Runs of a session with the same name here go one after the other, in the order in which they are
                 asked for, under one reservation.
+
+        Raises:
+            ConfigError: The lab does not know its kind, or the kind not what it expects or limits.
         """
         self.expecting = False
         runs = self._table[session].runs
@@ -89,6 +92,7 @@ class Sessions:
 
     def _add(self, session: str, key: str, workload: Workload, now: float, chain: str) -> Run:
         rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(session)
+        rules.check(workload)
         expect = rules.expected(workload, policy)
         run = Run(
             id=f"{session}.{self._position}",
@@ -130,6 +134,7 @@ class Sessions:
         if run.outcome is not None:
             return
         rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(run.session)
+        rules.check(workload)
         expect = rules.expected(workload, policy)
         limits = rules.limits_of(workload, policy)
         record.run = replace(run, workload=workload, limits=limits, expect=expect)
@@ -165,12 +170,13 @@ class Sessions:
 
     def _take_back(self, run: Run, now: float) -> RunRecord:
         rules = rules_of(self._kinds, run.workload.kind)
+        lifecycle = rules.lifecycles[run.expect]
         record = RunRecord(
             run=run,
-            lifecycle=rules.lifecycles[run.expect],
+            lifecycle=lifecycle,
             needs="" if run.outcome else rules.needs,
             begin=now,
-            unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING else 0,
+            unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING and not lifecycle.elsewhere else 0,
         )
         self._take_in(record)
         return record
@@ -191,9 +197,15 @@ class Sessions:
         if record.is_waiting or attempt.ended:
             self._engine.offer(record, now)
             return
+        machines = self._engine.machines
         for placement in attempt.placements:
-            self._engine.machines.asks(placement.machine, placement.known_by, now)
+            shows = machines.speaks_as if record.lifecycle.elsewhere else machines.asks
+            shows(placement.machine, placement.known_by, now)
         self._engine.hold(record)
+
+    def under_way(self, session: str) -> list[Run]:
+        """Return the session's runs that machines hold, or that others carry out for us."""
+        return [run for run in self.runs_of(session) if run.id in self._engine.under_way]
 
     def hold_back(self, session: str, now: float) -> None:
         """Let what was taken back of this session wait to be asked for again, but for what machines hold."""

@@ -223,13 +223,11 @@ class Lab:
         self._services[run.workload.kind].changed(change)
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
-        if self.queue.engine.runs.record(run.id).is_waiting:
-            self._begin_anew(run, attempt.machine)
+        if run.id in self.queue.engine.waiting:
+            self._begin_anew(attempt.machine)
 
-    def _begin_anew(self, run: Run, last: str) -> None:
+    def _begin_anew(self, last: str) -> None:
         """Wake machines for a run that waits once more, and better for another one than its last."""
-        if self.queue.engine.runs.record(run.id).is_held_back:
-            return
         self._fleet.wake()
         for name in self._waiting():
             if name != last:
@@ -256,11 +254,14 @@ class Lab:
             await self._fleet.power_off(name)
 
     def is_off(self, machine: str) -> bool:
-        """Whether the machine took the power-off program, or is ours and off anyway.
+        """Whether the machine took the power-off program, or is ours and off anyway, or takes nothing of ours.
 
-        One that an earlier lab brought up, and that this one has not, has gone with it.
+        One that an earlier lab brought up, and that this one has not, has gone with it. One that is held takes nothing,
+        nor does one that others assign work to.
         """
         seen = self.queue.machines[machine]
+        if not (seen.machine.driven or self.queue.machines.may_ask(machine, self.writer.clock.now())):
+            return True
         gone = seen.machine.driven and machine not in self._fleet
         return gone or seen.off or self._fleet.is_off(machine)
 
@@ -289,8 +290,9 @@ class Lab:
 
     def _recall(self, session: str) -> None:
         """Take back what the journal has of a session's attempts: what they ran, and their consoles."""
-        for service in self._services.values():
+        for kind, service in self._services.items():
             service.recalled(session)
+            service.adopt([run for run in self.queue.sessions.under_way(session) if run.workload.kind == kind])
         for run_id, attempt, at, text in self.writer.journal.console(session, RECALLED):
             if run_id in self.queue.runs:
                 self._tail.recall(run_id, attempt, at, text)
