@@ -24,7 +24,7 @@ from pytest_dispatch.kinds import BOOT, BUILT_IN, BootPayload, added, known
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
-from pytest_dispatch.sources.base import Listing
+from pytest_dispatch.sources.base import EmptySourceError, Listing
 from pytest_dispatch.terminal import TerminalDisplay
 from pytest_dispatch.unprinted import take_off
 from pytest_dispatch.watcher import Watcher, what_hook_raised
@@ -100,20 +100,18 @@ class DispatchSession:
                 self._start(desk, self._lab)
 
     def _list(self) -> Listing:
-        settings = self._settings
-        if settings.folder is not None:
-            from pytest_dispatch.sources.folder import list_folder
-
-            listing = list_folder(settings.folder, settings.folder_given)
-        else:
-            from pytest_dispatch.sources.release import list_release
-
-            listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
+        settings, empty = self._settings, None
+        try:
+            listing = _listing(settings)
+        except EmptySourceError as error:
+            listing, empty = Listing(name=settings.folder_given, workloads=()), error
         workloads = list(listing.workloads)
         hook = self._config.hook.pytest_dispatch_workloads
         with _hook_errors(hook):
             answers = hook(config=self._config, workloads=workloads)
         _check_workloads(workloads, answers)
+        if empty is not None and not workloads:  # nor does a hook bring any
+            raise empty
         listed = set(map(id, listing.workloads))
         workloads = [each if id(each) in listed else _as_booted(each) for each in workloads]
         names = {workload.name for workload in workloads}  # of which a hook may have added some
@@ -255,6 +253,17 @@ class DispatchSession:
             self._display.close()
 
 
+def _listing(settings: Settings) -> Listing:
+    """List the source; how to list the other is not loaded."""
+    if settings.folder is not None:
+        from pytest_dispatch.sources.folder import list_folder
+
+        return list_folder(settings.folder, settings.folder_given)
+    from pytest_dispatch.sources.release import list_release
+
+    return list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
+
+
 def _lab(settings: Settings) -> LabProcess | EmbeddedLab:
     """The lab where it is wanted, not yet started; what the other would need is not loaded."""
     if settings.in_thread:
@@ -352,6 +361,8 @@ def _check_workloads(workloads: Iterable[object], answers: Iterable[object]) -> 
         if not is_name(name):
             text = f"expected a workload's name of at most {LONGEST_NAME} characters, all printable"
             raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
+        if workload.kind not in (kinds := {BOOT, *added()}):
+            raise ConfigError(f"{name}: expected one of the kinds {', '.join(sorted(kinds))}, got {workload.kind!r}")
         if name in names:
             raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")
         names.add(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bake import RULES, loaf
+from bakery.lifecycle import RULES, loaf
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, Lease, LeaseKind
 from pytest_dispatch.core.lifecycle import CoreEvent

@@ -11,7 +11,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.workloads.known import known_kinds
 
 WHERE = "the entry point there = added:ADDED in pytest_dispatch.kinds"
-BAKES = "from bake import RULES\nfrom pytest_dispatch.lab.services import Kind\n"
+BAKES = "from bakery.lifecycle import RULES\nfrom pytest_dispatch.lab.services import Kind\n"
 UKI = "kind='uki', content_type='application/vnd.dispatch+uki', served='application/efi', suffix='.uki'"
 
 

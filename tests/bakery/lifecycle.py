@@ -1,11 +1,8 @@
-"""A made-up kind: loaves that are baked in somebody else's ovens.
-
-An attempt learns its oven only after it has started, may be seen in a second one, goes back to waiting when the oven
-is needed for something else, and has something to say when it is done.
-"""
+"""The life of a loaf: it learns its oven only after it has started, may be moved to another, and be set aside."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pytest_dispatch.core.kinds import KindRules
@@ -25,6 +22,7 @@ def _endings(where: str) -> dict[str, Ending]:
 
 BAKE = Lifecycle(
     kind="bake",
+    elsewhere=True,  # ovens are not ours, and ask us for nothing
     initial="kneaded",
     limits={"patience": 600.0, "baking": 300.0},
     states={
@@ -66,8 +64,11 @@ BAKE = Lifecycle(
     },
 )
 
-RULES = KindRules(name="bake", lifecycles={"": BAKE})
+HOT = replace(BAKE, states={**BAKE.states, "baking": replace(BAKE.states["baking"], then=CoreEvent.COMPLETE)})
+
+RULES = KindRules(name="bake", lifecycles={"baked": BAKE, "hot": HOT})
 
 
 def loaf(name: str, **said: Any) -> Workload:
+    """Return a loaf as a workload."""
     return Workload(**{"name": name, "kind": "bake", "payload": {"flour": "rye"}, **said})
