@@ -24,6 +24,7 @@ from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
+from pytest_dispatch.lab.services import Kind
 from pytest_dispatch.machines.base import Machine, Spec
 from pytest_dispatch.pipe import Blueprint
 from pytest_dispatch.server.app import Address, LabServer, Network
@@ -282,13 +283,14 @@ async def running_lab(
     allow: tuple[Network, ...] | None = None,
     tools: frozenset[str] = frozenset(),
     machines: Iterable[Machine] = (),
+    kinds: Iterable[Kind] = (),
     filers: Callable[[str], Filer | None] = lambda _repo: None,
     journal: Callable[[Path], Journal] = Journal,
     cache: Callable[[Path], AssetCache] = lambda path: AssetCache(path, 10**9, None),
     clock: Clock | None = None,
     bounds: Bounds | None = None,
 ) -> AsyncIterator[Bench]:
-    """A lab whose journal is `journal.db` in this folder, where workloads are too."""
+    """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot."""
     opened = journal(folder / "journal.db")
     opened.open()
     async with AsyncExitStack() as stack:
@@ -296,7 +298,8 @@ async def running_lab(
         store = cache(folder / "cache")
         stack.push_async_callback(store.aclose)
         clock = clock or Clock()
-        lab = Lab(clock=clock, journal=opened, cache=store, kinds=[BOOT_KIND], machines=machines, filers=filers)
+        all_kinds = [BOOT_KIND, *kinds]
+        lab = Lab(clock=clock, journal=opened, cache=store, kinds=all_kinds, machines=machines, filers=filers)
         server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)

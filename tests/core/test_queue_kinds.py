@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from bakery.lifecycle import RULES, loaf
@@ -14,6 +17,7 @@ from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
+from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from queue_bench import KINDS, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
@@ -118,6 +122,33 @@ class TestPlacements:
         assert (bakery.run(run).outcome, bakery.run(run).reason) == (FAILED, "still dough after 1m in oven-1")
 
 
+class TestOutside:
+    def test_the_first_name_stays_and_is_a_change(self) -> None:
+        bakery = Bakery()
+        run = bakery.submit("rye")
+        bakery.send()
+        before = bakery.run(run).version
+        for name in ("loaf-1", "loaf-2"):
+            bakery.queue.engine.sent_as(run, name, bakery.now)
+        assert bakery.run(run).attempt.outside == "loaf-1"
+        assert bakery.run(run).version == before + 1
+        assert [change.event for change in bakery.queue.engine.take_changes()][-1] == CoreEvent.OUTSIDE
+
+    def test_a_restart_takes_nothing_away(self) -> None:
+        """No report is missed where others are asked: what fails after a restart is as it would have been."""
+        before = Bakery(Policy(retries=0))
+        run = before.submit("rye")
+        before.send()
+        before.move(run, "heat")
+        before.seen(run, "oven-1")
+        after = Bakery()
+        after.queue.sessions.restore("s", Policy(retries=0), [before.run(run)], after.now)
+        assert [each.id for each in after.queue.sessions.under_way("s")] == [run]
+        assert not after.queue.machines.may_ask("oven-1", after.now)
+        after.after(301)
+        assert (after.run(run).outcome, after.run(run).reason) == (FAILED, "still dough after 5m in oven-1")
+
+
 class TestChoosing:
     def test_only_what_suits(self) -> None:
         bakery = Bakery()
@@ -145,6 +176,69 @@ class TestChoosing:
         assert bakery.oven("oven-1") is MachineState.HELD
         bakery.queue.machines.readmit("oven-1")
         assert bakery.send(oven) == "rye"
+
+    def test_a_hold_ends_by_itself(self) -> None:
+        bakery = Bakery()
+        bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
+        bakery.submit("rye")
+        bakery.queue.machines.withhold("oven-1", Hold(reason="it cools down", until=bakery.now + 60))
+        oven = Capacity(kind="bake", machine="oven-1", known_by=KnownBy.AGENT, labels={})
+        assert (bakery.send(oven), bakery.oven("oven-1")) == ("", MachineState.HELD)
+        bakery.after(60)
+        assert bakery.oven("oven-1") is not MachineState.HELD
+        assert bakery.send(oven) == "rye"
+
+    def test_only_what_is_of_the_kind(self) -> None:
+        bakery = Bakery()
+        bakery.submit("rye")
+        assert bakery.send(Capacity(kind="boot", machine="10.0.0.1", labels={})) == ""
+        assert bakery.send() == "rye"
+
+    def test_what_others_have_is_not_what_the_lab_has(self) -> None:
+        """Requirements of loaves are not held against machines that boot."""
+        bakery = Bakery()
+        bakery.queue.machines.declare("bench-1", Identity(KnownBy.TOKEN, "bench-1"), driven=True)
+        run = bakery.submit("rye", requires=read_requirements(["flour=rye"], "here"))
+        assert bakery.queue.scheduler.lacking(bakery.run(run)) == ""
+        assert bakery.queue.engine.waiting == set()
+        assert bakery.queue.table.patience == math.inf
+
+    def test_a_busy_oven_and_a_held_machine_are_no_others_for_one_that_boots(self) -> None:
+        """A workload is tried again on the machine that it was on, if no other may take it."""
+        bakery = Bakery()
+        queue, protocol = bakery.queue, BootProtocol(bakery.queue)
+        loaf_id = bakery.submit("rye")
+        run = queue.sessions.submit("s", "a", workload("a"), bakery.now)
+        queue.engine.has_what_it_needs(run.id, bakery.now)
+        protocol.ask("10.0.0.1", bakery.now)
+        protocol.ask("10.0.0.2", bakery.now)
+        bakery.send()
+        bakery.move(loaf_id, "heat")
+        bakery.seen(loaf_id, "oven-1")
+        queue.machines.withhold("10.0.0.2", Hold(reason="its fan is loud"))
+        queue.scheduler.fault("10.0.0.1", "it hung", bakery.now)
+        answer = protocol.ask("10.0.0.1", bakery.now)
+        assert answer.run is not None
+        assert answer.run.attempt.number == 2
+
+    def test_machines_that_boot_do_not_stay_on_for_loaves(self) -> None:
+        bakery = Bakery()
+        bakery.submit("rye")
+        bakery.send()
+        assert not bakery.queue.engine.keeps_machines
+
+    @pytest.mark.parametrize(
+        ("said", "complaint"),
+        [
+            ({"expect": "burnt"}, "rye: expected expect= one of baked, hot, got 'burnt'"),
+            ({"limits": {"bakin": 1.0}}, "rye: limits of the kind bake: expected patience, baking, got 'bakin'"),
+        ],
+        ids=["expect", "limits"],
+    )
+    def test_what_the_kind_does_not_know(self, said: dict[str, Any], complaint: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Bakery().submit("rye", **said)
+        assert str(caught.value) == complaint
 
     def test_a_kind_that_nobody_knows(self) -> None:
         bakery = Bakery()
@@ -210,8 +304,6 @@ class TestChains:
         assert [after.run(each).outcome for each in runs] == [PASSED] * 3
 
     def test_firmware_that_asks_too_early_waits_for_its_next_stage(self) -> None:
-        from pytest_dispatch.workloads.boot.protocol import BootProtocol
-
         queue = Bakery().queue
         protocol = BootProtocol(queue)
         first, second = (queue.sessions.submit("s", name, workload(name), 1000.0, chain="c") for name in "ab")
