@@ -123,6 +123,12 @@ def test_time_runs_out_where_nobody_takes_it(kitchen: Bench, monkeypatch: pytest
     result.stdout.fnmatch_lines(["no oven within 1s in the kitchen"])
 
 
+@fault(
+    "Machines",
+    "others who carry a workload out say that they broke it",
+    outcome="error, tried again",
+    told="`flaky`, and what they said",
+)
 def test_it_is_tried_again_after_a_fault(kitchen: Bench, bakery: Bakery) -> None:
     result = bake(kitchen, rye=[["oven-A", "broken: a power cut"], GOOD])
     result.assert_outcomes(passed=1)
@@ -136,6 +142,12 @@ def test_it_is_given_up_after_the_first_failure(kitchen: Bench, bakery: Bakery) 
     assert bakery.count("taken back b") == 1
 
 
+@fault(
+    "Machines",
+    "a machine is kept out of use after an outcome, as for cleaning",
+    outcome="unchanged; neither the item nor the end of the session waits for it",
+    told="nothing",
+)
 def test_a_machine_that_is_held_afterwards_keeps_nobody_waiting(kitchen: Bench) -> None:
     """Neither the item, whose outcome is known, nor the end of the session, which waits for machines to power off."""
     result = bake(kitchen, rye={"payload": {"does": [GOOD], "dirty": True}})
@@ -153,6 +165,12 @@ def test_beside_workloads_that_boot(kitchen: Bench) -> None:
     assert "to power off, at most" not in result.stdout.str()
 
 
+@fault(
+    "Machines",
+    "no machine of ours can be brought up, and others carry some workloads out",
+    outcome="error for those that boot; the others go on",
+    told="`no machine is left`",
+)
 def test_machines_of_ours_that_are_lost_are_none_of_its_business(kitchen: Bench) -> None:
     kitchen.workloads({"a": "pass"})
     broken = kitchen.driver(BROKEN)
