@@ -45,12 +45,15 @@ class Bakery:
             if what == "ovens":
                 return "", self.ovens
             if what == "keys":
-                found = [{"id": each} for each, loaf in self.loaves.items() if loaf["key"] == name[0]]
-                self.note(f"asked for {name[0].partition('.')[2]}")
-                return "hold-key", found[0] if found else None
+                found = next((each for each, loaf in self.loaves.items() if loaf["key"] == name[0]), None)
+                if found and method == "DELETE":
+                    self.note(f"taken back {self.loaves[found]['name']}")
+                else:
+                    self.note(f"asked for {name[0].partition('.')[2]}")
+                return "hold-key", found and {"id": found}
             loaf = self.loaves[name[0]]
-            self.note(f"{'taken back' if method == 'DELETE' else 'seen'} {loaf['name']}")
-            return "hold-seen", self.seen(loaf) if method == "GET" else {}
+            self.note(f"seen {loaf['name']}")
+            return "hold-seen", self.seen(loaf)
 
     def take(self, body: dict[str, Any]) -> dict[str, str]:
         name = f"loaf-{len(self.loaves) + 1}"

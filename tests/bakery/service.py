@@ -9,9 +9,10 @@ from typing import Any
 
 import aiohttp
 
+from pytest_dispatch.core.attempts import was_taken
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Hold, Identity
-from pytest_dispatch.core.model import KnownBy, Outcome, Report, Run
+from pytest_dispatch.core.model import Attempt, KnownBy, Outcome, Report, Run
 from pytest_dispatch.core.runs import Cause, Change
 from pytest_dispatch.core.scheduler import Capacity
 from pytest_dispatch.lab.services import Resources, Service
@@ -22,6 +23,11 @@ ROOM = Capacity(kind="bake", labels={"ovens": "stone"})
 
 #: What happens to an attempt, by what the bakery says of its loaf, which may be what it said before.
 EVENTS = {"baking": ("heat",), "aside": ("heat", "set aside"), "done": ("heat",)}
+
+
+def _key(run: Run, attempt: Attempt) -> str:
+    """Return by what a loaf can be asked for before the bakery has told its name, and after that was lost."""
+    return f"{run.id}.{attempt.number}"
 
 
 class BakeService(Service):
@@ -45,10 +51,10 @@ class BakeService(Service):
         await self._http.close()
 
     def changed(self, change: Change) -> None:
-        """Have a loaf taken back that was given up."""
+        """Have a loaf taken back that was given up, whether or not the bakery has told its name yet."""
         attempt = change.run.attempts[change.attempt - 1]
-        if attempt.ended and attempt.outside and change.event in (CoreEvent.CANCEL, CoreEvent.TIMEOUT):
-            self._unwanted.append(attempt.outside)
+        if attempt.ended and was_taken(attempt) and change.event in (CoreEvent.CANCEL, CoreEvent.TIMEOUT):
+            self._unwanted.append(_key(change.run, attempt))
 
     def adopt(self, runs: list[Run]) -> None:
         """Go on with them: whatever is under way is asked for in each round."""
@@ -75,13 +81,10 @@ class BakeService(Service):
     async def _send(self, run: Run) -> None:
         """Send a loaf that is ours to send: this is on disk; if it was sent before, the bakery knows its key."""
         await self.writer.on_disk()
-        key, number = f"{run.id}.{run.attempt.number}", run.attempt.number
+        key, number = _key(run, run.attempt), run.attempt.number
         wanted = {"key": key, "name": run.workload.name, "attempt": number, **run.workload.payload}
         found = await self._ask("GET", f"/keys/{key}") or await self._ask("POST", "/loaves", wanted)
-        if self._queue.runs[run.id].attempt.number != number or self._queue.runs[run.id].attempt.ended:
-            self._unwanted.append(found["id"])  # it was given up meanwhile
-            return
-        self._queue.engine.sent_as(run.id, found["id"], self._now())
+        self._queue.engine.sent_as(run.id, number, found["id"], self._now())
         self.writer.commit()
         await self.writer.on_disk()
 
@@ -89,8 +92,8 @@ class BakeService(Service):
         """Let a run be what the bakery says of its loaf."""
         told = await self._ask("GET", f"/loaves/{run.attempt.outside}")
         engine, now, number = self._queue.engine, self._now(), run.attempt.number
-        if self._queue.runs[run.id].attempt.number != number or self._queue.runs[run.id].attempt.ended:
-            return
+        if self._queue.runs[run.id].attempt.number != number or run.id not in engine.under_way:
+            return  # it was given up meanwhile
         for event in EVENTS.get(told["state"], ()) if told["state"] != run.attempt.state else ():
             engine.move(run.id, event, now)
         for oven in told["ovens"]:
@@ -115,7 +118,7 @@ class BakeService(Service):
 
     async def _take_back(self) -> None:
         while self._unwanted:
-            await self._ask("DELETE", f"/loaves/{self._unwanted[0]}")
+            await self._ask("DELETE", f"/keys/{self._unwanted[0]}")
             del self._unwanted[0]
 
     async def _ask(self, method: str, path: str, body: object = None) -> Any:

@@ -129,7 +129,7 @@ class TestOutside:
         bakery.send()
         before = bakery.run(run).version
         for name in ("loaf-1", "loaf-2"):
-            bakery.queue.engine.sent_as(run, name, bakery.now)
+            bakery.queue.engine.sent_as(run, 1, name, bakery.now)
         assert bakery.run(run).attempt.outside == "loaf-1"
         assert bakery.run(run).version == before + 1
         assert [change.event for change in bakery.queue.engine.take_changes()][-1] == CoreEvent.OUTSIDE
@@ -220,6 +220,18 @@ class TestChoosing:
         answer = protocol.ask("10.0.0.1", bakery.now)
         assert answer.run is not None
         assert answer.run.attempt.number == 2
+
+    def test_what_others_bake_keeps_nobody_waiting_for_a_machine_that_never_comes(self) -> None:
+        bakery = Bakery()
+        queue = bakery.queue
+        loaf_id = bakery.submit("rye", limits={"baking": 7200.0})
+        bakery.send()
+        bakery.move(loaf_id, "heat")
+        run = queue.sessions.submit("s", "a", workload("a"), bakery.now)
+        queue.engine.has_what_it_needs(run.id, bakery.now)
+        bakery.after(1860)
+        assert bakery.run(run.id).outcome is ERROR
+        assert bakery.run(loaf_id).outcome is None
 
     def test_machines_that_boot_do_not_stay_on_for_loaves(self) -> None:
         bakery = Bakery()

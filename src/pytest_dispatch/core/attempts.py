@@ -90,9 +90,9 @@ def placed(run: Run, placement: Placement) -> Run:
     return with_attempt(run, replace(run.attempt, placements=(*run.attempt.placements, placement)))
 
 
-def named(run: Run, outside: str) -> Run:
-    """Return the run with what its latest attempt is called by whoever carries it out."""
-    return with_attempt(run, replace(run.attempt, outside=outside))
+def named(run: Run, number: int, outside: str) -> Run:
+    """Return the run with what one of its attempts is called by whoever carries it out."""
+    return with_attempt(run, replace(run.attempts[number - 1], outside=outside))
 
 
 def with_late_report(run: Run, number: int, report: Report) -> Run:

@@ -39,6 +39,7 @@ class Engine:
     Attributes:
         on_end: Told that an attempt has ended.
         under_way: Ids of runs that machines hold, or that others carry out for us.
+        here: Those of them that are on machines which ask us for work.
         waiting: Ids of runs that wait for a machine that asks us, whether or not the lab has what they need.
         alive: Ids of runs that have no outcome, but for those that await to be asked for again.
         arrived: What runs need has arrived since deadlines were last looked at.
@@ -51,6 +52,7 @@ class Engine:
         self.deadlines = Deadlines()
         self.on_end: OnEnd | None = None
         self.under_way: set[str] = set()
+        self.here: set[str] = set()
         self.arrived = False
         self._policy_of = policy_of
         self.alive: set[str] = set()
@@ -202,12 +204,11 @@ class Engine:
         self.note(record, placed(record.run, placement), CoreEvent.BIND, record.run.attempt.number, now)
         self.hold(record)
 
-    def sent_as(self, run_id: str, outside: str, now: float) -> None:
-        """Note what a run's latest attempt is called by whoever carries it out for us; the first name stays."""
+    def sent_as(self, run_id: str, number: int, outside: str, now: float) -> None:
+        """Note what an attempt is called by whoever carries it out for us; the first name stays."""
         record = self.runs.record(run_id)
-        attempt = record.run.attempt
-        if not attempt.outside:
-            self.note(record, named(record.run, outside), CoreEvent.OUTSIDE, attempt.number, now)
+        if not record.run.attempts[number - 1].outside:
+            self.note(record, named(record.run, number, outside), CoreEvent.OUTSIDE, number, now)
 
     def report(self, run_id: str, number: int, report: Report, now: float) -> bool | None:
         """Give an attempt a report.
@@ -240,6 +241,8 @@ class Engine:
             self.under_way.add(run.id)
             self.ready.discard(run.id)
             self.ready.began(run.session)
+            if not record.lifecycle.elsewhere:
+                self.here.add(run.id)
         for placement in run.attempt.placements:
             self.machines.hold(placement.machine, run.id, revocable=record.revocable)
         self.regard(record)
@@ -249,6 +252,8 @@ class Engine:
         if run.id in self.under_way:
             self.under_way.discard(run.id)
             self.ready.ended(run.session)
+        if run.id in self.here:
+            self.here.discard(run.id)
             self.deadlines.active = now
         for placement in run.attempt.placements:
             self.machines.release(placement.machine, run.id, now)

@@ -37,7 +37,7 @@ class Since(StrEnum):
     """From when the deadline of a state counts."""
 
     ENTERED = "entered"  # the attempt came into the state
-    ACTIVE = "active"  # the same, or when any machine last did something, if that was later
+    ACTIVE = "active"  # the same, or when any machine that asks us last did something, if that was later
     PROGRESS = "progress"  # the same, or when the attempt last made progress, up to `Wait.stretch`
     REPORT = "report"  # the same, or when its latest report came
 

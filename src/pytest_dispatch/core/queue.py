@@ -50,11 +50,11 @@ class Queue:
     def expire(self, now: float) -> None:
         """Pass every deadline that has come, and end every lease.
 
-        The patience of runs that wait for a machine stands still while something runs, and begins anew when what one
-        of them needs arrives.
+        The patience of runs that wait for a machine stands still while something runs on one, and begins anew when what
+        one of them needs arrives.
         """
         engine = self.engine
-        if engine.under_way or engine.arrived:
+        if engine.here or engine.arrived:
             engine.deadlines.active, engine.arrived = now, False
         nothing_to_take = not engine.ready
         for record in engine.deadlines.passed(now):
