@@ -176,6 +176,12 @@ def added() -> Mapping[str, KindRules]:
     return {rules.name: rules for rules in found}
 
 
+def expects() -> list[str]:
+    """Return what may make workloads complete, of whatever kind; those that boot first."""
+    others = (expect for rules in added().values() for expect in rules.lifecycles if expect)
+    return list(dict.fromkeys([*Expect, *others]))
+
+
 def check_expect(where: str, workload: Workload, expect: object) -> str:
     """Return what makes a workload complete, once it is known to its kind; what is not known here, the lab may know.
 

@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Idle, Outcome, Policy
 from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import checked_api_url, is_repo
-from pytest_dispatch.kinds import Expect
+from pytest_dispatch.kinds import expects
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.masking import GIVEN, refuse_in_ini
 from pytest_dispatch.pipe import Blueprint
@@ -256,7 +256,7 @@ def _policy(values: _Values) -> Policy:
     fail, skip = (values.config.getini(f"dispatch_{name}_labels") for name in ("fail", "skip"))
     return Policy(
         limits={name: values.deadline(given) for name, given in _LIMITS.items() if values.text(given)},
-        expect=values.choice("dispatch_expect", list(Expect), "") if values.text("dispatch_expect") else "",
+        expect=values.choice("dispatch_expect", expects(), "") if values.text("dispatch_expect") else "",
         retries=values.number("dispatch_retries", default.retries),
         retry_failures=values.number("dispatch_retry_failures", default.retry_failures),
         idle=Idle(values.choice("dispatch_idle", list(Idle), "wait")),

@@ -18,6 +18,7 @@ from pytest_dispatch.core.scheduler import Capacity
 from pytest_dispatch.lab.services import Resources, Service
 
 PAUSE = 0.05  # seconds between rounds
+CLOSED = (aiohttp.ClientError, TimeoutError)  # what is raised where the bakery does not answer
 NAME = "bakery"  # in whose name ovens are held
 ROOM = Capacity(kind="bake", labels={"ovens": "stone"})
 
@@ -46,7 +47,7 @@ class BakeService(Service):
 
     async def stop(self) -> None:
         """Take back what nobody waits for any more."""
-        with suppress(aiohttp.ClientError):  # the bakery is closed: it bakes them for nothing
+        with suppress(*CLOSED):  # it bakes them for nothing
             await self._take_back()
         await self._http.close()
 
@@ -62,7 +63,7 @@ class BakeService(Service):
 
     async def _work(self) -> None:
         while True:
-            with suppress(aiohttp.ClientError):  # deadlines say how long that may go on
+            with suppress(*CLOSED):  # deadlines say how long that may go on
                 await self._round()
             await self.writer.moved(PAUSE)
 

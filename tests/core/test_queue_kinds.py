@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bakery.lifecycle import RULES, loaf
+from bakery.lifecycle import BAKE, RULES, loaf
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, Lease, LeaseKind
-from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Priority, Report, Run
 from pytest_dispatch.core.queue import Queue
@@ -21,6 +22,16 @@ from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from queue_bench import KINDS, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
+#: Of a later version, which sends nothing.
+SHORT = Lifecycle(
+    kind="bake",
+    initial="kneaded",
+    states={
+        "kneaded": replace(BAKE.states["kneaded"], on={**BAKE.states["kneaded"].on, CoreEvent.ASSIGN: "kneaded"}),
+        "spoilt": BAKE.states["spoilt"],
+    },
+    limits=BAKE.limits,
+)
 ANY = Capacity(kind="bake", labels={})
 RYE = Capacity(kind="bake", labels={"flour": "rye"})
 
@@ -147,6 +158,24 @@ class TestOutside:
         assert not after.queue.machines.may_ask("oven-1", after.now)
         after.after(301)
         assert (after.run(run).outcome, after.run(run).reason) == (FAILED, "still dough after 5m in oven-1")
+
+    @pytest.mark.parametrize(
+        ("changed", "at"), [({"hot": BAKE}, "sent, expecting 'baked'"), ({"baked": SHORT}, "sent, expecting 'baked'")]
+    )
+    def test_a_kind_that_was_changed_since_is_told(self, changed: dict[str, Lifecycle], at: str) -> None:
+        before = Bakery()
+        run = before.submit("rye")
+        before.send()
+        queue = Queue({"bake": replace(RULES, lifecycles=changed)})
+        with pytest.raises(ConfigError, match=f"kind bake: expected a version .* what it was at, got rye: {at}; go on"):
+            queue.sessions.restore("s", Policy(), [before.run(run)], before.now)
+
+    def test_bytes_that_are_still_fetched_are_told_of_whatever_else_waits(self) -> None:
+        bakery = Bakery(Policy(retries=0))
+        bakery.submit("rye", limits={"patience": 1e6})
+        run = bakery.queue.sessions.submit("s", "a", workload("a"), bakery.now)
+        bakery.after(1860)
+        assert bakery.run(run.id).reason == "its bytes were still being fetched after 30m"
 
 
 class TestChoosing:

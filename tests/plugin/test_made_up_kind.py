@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from bakeries import Bakery, install, running_bakery, want
 from faults import fault
-from plugin_bench import APART, IN_THREAD, Bench
+from plugin_bench import APART, IN_THREAD, SIMS, Bench
 from vt100 import OnTerminal, Vt100
 
 GOOD = ["accepted", "oven-A", "passed: a fine crust"]
@@ -250,6 +251,29 @@ def test_what_the_kind_does_not_know_is_refused(kitchen: Bench, said: dict[str, 
     result = bake(kitchen, rye={"payload": {"does": [GOOD]}, **said})
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert [line for line in result.errlines if line] == [f"ERROR: {complaint}"]
+
+
+def test_the_whole_session_expects_what_the_kind_knows(kitchen: Bench) -> None:
+    """And those that boot go on as they do."""
+    kitchen.workloads({"a": "pass"})
+    result = bake(kitchen, "--dispatch-expect=hot", "-v", machines=SIMS, rye=[["oven-A"]])
+    result.assert_outcomes(passed=2)
+
+
+@fault(
+    "pytest",
+    "`--dispatch-resume`, and the package that brings the kind of a workload is gone",
+    outcome="nothing is run",
+    told="one line: the kind, and those that there are; exit code 4",
+)
+def test_a_session_is_resumed_without_the_package(kitchen: Bench, bakery: Bakery) -> None:
+    cut = Cut(kitchen, bakery, "seen", "seen rye", APART)
+    cut.kill(cut.process.pid)
+    shutil.rmtree(kitchen.path / "bakery-1.0.dist-info")
+    kitchen.workloads({"a": "pass"})
+    again = kitchen.spawn("--dispatch-resume")
+    assert again.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in again.errlines if line] == ["ERROR: kind: expected one of boot, got 'bake'"]
 
 
 def test_an_empty_folder_without_loaves_is_refused(kitchen: Bench) -> None:

@@ -68,7 +68,7 @@ class Engine:
 
     @property
     def needs_something(self) -> bool:
-        """Tell whether the lab is yet to have what runs that wait need."""
+        """Tell whether the lab is yet to have what runs need that wait for a machine that asks us."""
         return bool(self._needing)
 
     def take_changes(self) -> list[Change]:
@@ -152,7 +152,7 @@ class Engine:
             (self.alive, alive),
             (self.waiting, asked_for and record.is_waiting),
             (self._keeping, keeps),
-            (self._needing, alive and bool(record.needs)),
+            (self._needing, asked_for and bool(record.needs)),
         ):
             (noted.add if holds else noted.discard)(run.id)
 

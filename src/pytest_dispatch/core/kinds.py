@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.lifecycle import Lifecycle
-from pytest_dispatch.core.model import Policy, Workload
+from pytest_dispatch.core.model import Policy, Run, Workload
 
 
 def _none(_workload: Workload, _limits: Mapping[str, float]) -> Mapping[str, float]:
@@ -57,6 +57,21 @@ class KindRules:
             if name not in self.usual.limits:
                 known = ", ".join(self.usual.limits) or "none, it has none"
                 raise ConfigError(f"{workload.name}: limits of the kind {self.name}: expected {known}, got {name!r}")
+
+    def lifecycle_of(self, run: Run) -> Lifecycle:
+        """Return how a run lives that an earlier lab began.
+
+        Raises:
+            ConfigError: Whoever brings the kind has changed it since.
+        """
+        lifecycle = self.lifecycles.get(run.expect)
+        if lifecycle is not None and run.attempt.state in lifecycle.states:
+            return lifecycle
+        was = f"{run.workload.name}: {run.attempt.state}, expecting {run.expect!r}"
+        raise ConfigError(
+            f"kind {self.name}: expected a version of it that knows what it was at, got {was}; go on with the version"
+            " that began the session, or begin anew without --dispatch-resume"
+        )
 
     def expected(self, workload: Workload, policy: Policy) -> str:
         """Return what makes this workload complete: its own word, the session's if the kind knows it, or the usual."""

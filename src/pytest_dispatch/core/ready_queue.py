@@ -138,6 +138,7 @@ class ReadyQueue:
         self._lanes: dict[_LaneKey, _Lane] = {}
         self._views: OrderedDict[tuple[str, frozenset[tuple[str, str]]], _View] = OrderedDict()
         self._shares: dict[str, _Share] = {}
+        self._kinds: Counter[str] = Counter()
         self._fair: dict[Priority, list[_Standing]] = {priority: [] for priority in Priority}
         self._paused: set[str] = set()
         self._time = 0
@@ -151,6 +152,10 @@ class ReadyQueue:
     def __iter__(self) -> Iterator[Waiting]:
         """Yield all that waits, by priority and place."""
         return iter(sorted(self._waiting.values(), key=lambda waiting: waiting.order))
+
+    def holds(self, kind: str) -> bool:
+        """Tell whether a run of this kind waits."""
+        return self._kinds[kind] > 0
 
     def put(self, waiting: Waiting) -> None:
         """Let a run wait; one that waits already is put anew."""
@@ -230,6 +235,7 @@ class ReadyQueue:
         standing = (share.under_way, share.since, waiting.session)
         before = share.waiting[waiting.priority]
         share.waiting[waiting.priority] += by
+        self._kinds[waiting.kind] += by
         if not before:
             insort(line, standing)
         elif not before + by:

@@ -170,7 +170,7 @@ class Sessions:
 
     def _take_back(self, run: Run, now: float) -> RunRecord:
         rules = rules_of(self._kinds, run.workload.kind)
-        lifecycle = rules.lifecycles[run.expect]
+        lifecycle = rules.lifecycle_of(run)
         record = RunRecord(
             run=run,
             lifecycle=lifecycle,
