@@ -18,6 +18,7 @@ import pytest
 from bakeries import Bakery, install, running_bakery, want
 from faults import fault
 from plugin_bench import APART, IN_THREAD, SIMS, Bench
+from pytest_dispatch.testing.github import FakeGitHub
 from vt100 import OnTerminal, Vt100
 
 GOOD = ["accepted", "oven-A", "passed: a fine crust"]
@@ -98,6 +99,18 @@ def test_a_machine_that_is_learnt_late_and_a_second_one_after_a_wait(kitchen: Be
     assert {name for name, _ in told if name.startswith("seconds_")} == {
         f"seconds_{state}" for state in ("kneaded", "sent", "baking", "aside")
     }
+
+
+def test_an_issue_and_a_failure_name_both_machines(kitchen: Bench, github: FakeGitHub) -> None:
+    github.add_repo("me/lab")
+    where = ["--dispatch-issues-repo=me/lab", f"--dispatch-api-url={github.url}", f"--dispatch-token={github.token}"]
+    result = bake(kitchen, "--dispatch-issues=all", *where, rye=[["oven-A+oven-B", "failed: black all over"]])
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["rye on oven-A, oven-B, attempt 1 of 1"])
+    [issue] = github.issues("me/lab")
+    assert issue.title == "black all over"
+    assert "- machine: `oven-A, oven-B`" in issue.body
+    assert "- states: kneaded " in issue.body
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from bakery import KIND
 from bakery.lifecycle import RULES, loaf
 from bakery.service import BakeService
 from labs import Bench, running_lab, until
-from pytest_dispatch.core.machine import Machine
-from pytest_dispatch.core.model import Outcome, Policy, Run
+from pytest_dispatch.core.machine import Hold, Identity, Machine
+from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Run
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.services import Kind
 
@@ -80,6 +80,21 @@ async def test_a_machine_is_held_after_the_outcome_and_nobody_waits_for_it(tmp_p
         await until(lambda: standing(bench, "oven-A").state == "held")
         assert standing(bench, "oven-A").reason == "it is being cleaned"
         assert bench.lab.is_off("oven-A")
+
+
+async def test_a_machine_that_boots_gets_nothing_while_it_is_held(tmp_path: Path) -> None:
+    """It asks all the same, and nobody waits until it is off."""
+    async with running_lab(tmp_path) as bench:
+        run = await bench.one()
+        machines = bench.lab.queue.machines
+        machines.declare("127.0.0.2", Identity(KnownBy.ADDRESS, "127.0.0.2"))
+        machines.withhold("127.0.0.2", Hold(reason="its fan is loud", owner="ada"))
+        assert "dispatch-workload" not in (await bench.call("HEAD")).headers
+        assert bench.attempt(run).phase is Phase.QUEUED
+        assert bench.lab.is_off("127.0.0.2")
+        machines.readmit("127.0.0.2")
+        assert not bench.lab.is_off("127.0.0.2")
+        assert "dispatch-workload" in (await bench.call("HEAD")).headers
 
 
 class Noting(BakeService):
