@@ -118,7 +118,7 @@ def test_nothing_here_knows_the_made_up_kind() -> None:
 
 
 #: Plain words, that occur wherever something is sent, waited for, or put aside.
-_WORDS_OF_ALL = {"sent", "aside", "patience"}
+_WORDS_OF_ALL = {"sent", "aside", "patience", "rest", "delivery"}
 
 
 def test_the_changelog_is_kept() -> None:

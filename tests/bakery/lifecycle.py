@@ -12,9 +12,9 @@ from pytest_dispatch.core.model import Outcome, Phase, Workload
 _ENDS: dict[str, str] = {CoreEvent.TIMEOUT: "spoilt", CoreEvent.FAULT: "spoilt", CoreEvent.CANCEL: "spoilt"}
 
 
-def _endings(where: str) -> dict[str, Ending]:
+def _endings(where: str, limit: str) -> dict[str, Ending]:
     return {
-        CoreEvent.TIMEOUT: Ending(Outcome.ERROR, f"no oven within {{patience}} {where}"),
+        CoreEvent.TIMEOUT: Ending(Outcome.ERROR, f"no oven within {{{limit}}} {where}"),
         CoreEvent.FAULT: Ending(Outcome.ERROR, "{detail}"),
         CoreEvent.CANCEL: Ending(Outcome.ERROR, f"cancelled {where}"),
     }
@@ -24,19 +24,19 @@ BAKE = Lifecycle(
     kind="bake",
     elsewhere=True,  # ovens are not ours, and ask us for nothing
     initial="kneaded",
-    limits={"patience": 600.0, "baking": 300.0},
+    limits={"patience": 600.0, "delivery": 600.0, "baking": 300.0, "rest": 600.0},
     states={
         "kneaded": StateRule(
             phase=Phase.QUEUED,
             on={CoreEvent.ASSIGN: "sent", **_ENDS},
             wait=Wait(limits=("patience",)),
-            endings=_endings("in the kitchen"),
+            endings=_endings("in the kitchen", "patience"),
         ),
         "sent": StateRule(
             phase=Phase.STARTING,
             on={"heat": "baking", **_ENDS},
-            wait=Wait(limits=("patience",)),
-            endings=_endings("at the bakery"),
+            wait=Wait(limits=("delivery",)),
+            endings=_endings("at the bakery", "delivery"),
         ),
         "baking": StateRule(
             phase=Phase.RUNNING,
@@ -48,7 +48,7 @@ BAKE = Lifecycle(
             },
             wait=Wait(limits=("baking",)),
             endings={
-                **_endings("in the oven"),
+                **_endings("in the oven", "baking"),
                 CoreEvent.TIMEOUT: Ending(Outcome.FAILED, "still dough after {baking} in {machine}"),
                 CoreEvent.COMPLETE: JUDGED,
             },
@@ -56,8 +56,8 @@ BAKE = Lifecycle(
         "aside": StateRule(
             phase=Phase.QUEUED,
             on={"heat": "baking", **_ENDS},
-            wait=Wait(limits=("patience",)),
-            endings=_endings("on the side"),
+            wait=Wait(limits=("rest",)),
+            endings=_endings("on the side", "rest"),
         ),
         "baked": StateRule(phase=Phase.OVER, on={CoreEvent.REPORT: "baked"}),
         "spoilt": StateRule(phase=Phase.OVER, on={CoreEvent.REPORT: "spoilt"}),

@@ -272,7 +272,10 @@ class TestChoosing:
         ("said", "complaint"),
         [
             ({"expect": "burnt"}, "rye: expected expect= one of baked, hot, got 'burnt'"),
-            ({"limits": {"bakin": 1.0}}, "rye: limits of the kind bake: expected patience, baking, got 'bakin'"),
+            (
+                {"limits": {"bakin": 1.0}},
+                "rye: limits of the kind bake: expected patience, delivery, baking, rest, got 'bakin'",
+            ),
         ],
         ids=["expect", "limits"],
     )

@@ -116,9 +116,9 @@ def test_an_issue_and_a_failure_name_both_machines(kitchen: Bench, github: FakeG
 @pytest.mark.parametrize(
     ("steps", "limit", "outcome", "words"),
     [
-        (["accepted"], "patience", "errors", "no oven within 1s at the bakery"),
+        (["accepted"], "delivery", "errors", "no oven within 1s at the bakery"),
         (["oven-A"], "baking", "failed", "still dough after 1s in oven-A"),
-        (["oven-A", "aside"], "patience", "errors", "no oven within 1s on the side"),
+        (["oven-A", "aside"], "rest", "errors", "no oven within 1s on the side"),
     ],
     ids=["sent", "baking", "aside"],
 )
@@ -255,7 +255,10 @@ def test_marks(kitchen: Bench) -> None:
     ("said", "complaint"),
     [
         ({"expect": "burnt"}, "rye: expected expect= one of baked, hot, got 'burnt'"),
-        ({"limits": {"bakin": 1.0}}, "rye: limits of the kind bake: expected patience, baking, got 'bakin'"),
+        (
+            {"limits": {"bakin": 1.0}},
+            "rye: limits of the kind bake: expected patience, delivery, baking, rest, got 'bakin'",
+        ),
         ({"kind": "brew"}, "rye: expected one of the kinds bake, boot, got 'brew'"),
     ],
     ids=["expect", "limits", "kind"],
