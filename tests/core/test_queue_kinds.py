@@ -10,8 +10,9 @@ import pytest
 
 from bakery.lifecycle import BAKE, RULES, loaf
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
+from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, Lease, LeaseKind
-from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
+from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Lifecycle, Wait
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Priority, Report, Run
 from pytest_dispatch.core.queue import Queue
@@ -283,6 +284,19 @@ class TestChoosing:
         with pytest.raises(ConfigError) as caught:
             Bakery().submit("rye", **said)
         assert str(caught.value) == complaint
+
+    def test_a_kind_that_knows_one_way_and_no_limits(self) -> None:
+        waits = {name: replace(rule, wait=rule.wait and Wait(seconds=60.0)) for name, rule in BAKE.states.items()}
+        plain = {name: replace(rule, endings=dict.fromkeys(rule.endings, JUDGED)) for name, rule in waits.items()}
+        rules = KindRules(name="bake", lifecycles={"": replace(BAKE, states=plain, limits={})})
+        for said, complaint in (
+            ({"expect": "hot"}, "rye: expected no expect=, which the kind bake does not know, got 'hot'"),
+            ({"limits": {"rest": 1.0}}, "rye: limits of the kind bake: expected none, got 'rest'"),
+        ):
+            with pytest.raises(ConfigError) as caught:
+                rules.check(loaf("rye", **said))
+            assert str(caught.value) == complaint
+        rules.check(loaf("rye"))
 
     def test_a_kind_that_nobody_knows(self) -> None:
         bakery = Bakery()

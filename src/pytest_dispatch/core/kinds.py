@@ -55,7 +55,7 @@ class KindRules:
         check_expected(workload.name, self.lifecycles, workload.expect, self.name)
         for name in workload.limits:
             if name not in self.usual.limits:
-                known = ", ".join(self.usual.limits) or "none, it has none"
+                known = ", ".join(self.usual.limits) or "none"
                 raise ConfigError(f"{workload.name}: limits of the kind {self.name}: expected {known}, got {name!r}")
 
     def lifecycle_of(self, run: Run) -> Lifecycle:
@@ -111,8 +111,9 @@ def check_expected(where: str, known: Collection[str], expect: object, kind: str
         ConfigError: Says what was expected, and what came.
     """
     if expect is not None and expect not in known:
-        named = ", ".join(filter(None, known)) or f"none, workloads of the kind {kind} are complete in one way"
-        raise ConfigError(f"{where}: expected expect= one of {named}, got {expect!r}")
+        named = ", ".join(filter(None, known))
+        wanted = f"expect= one of {named}" if named else f"no expect=, which the kind {kind} does not know"
+        raise ConfigError(f"{where}: expected {wanted}, got {expect!r}")
 
 
 def rules_of(kinds: Kinds, kind: str) -> KindRules:

@@ -259,8 +259,9 @@ class Lab:
         One that an earlier lab brought up, and that this one has not, has gone with it. One that is held takes nothing,
         nor does one that others assign work to.
         """
-        seen = self.queue.machines[machine]
-        if not (seen.machine.driven or self.queue.machines.may_ask(machine, self.writer.clock.now())):
+        machines, now = self.queue.machines, self.writer.clock.now()
+        seen = machines[machine]
+        if machines.is_held(machine, now) or not (seen.machine.driven or machines.may_ask(machine, now)):
             return True
         gone = seen.machine.driven and machine not in self._fleet
         return gone or seen.off or self._fleet.is_off(machine)
