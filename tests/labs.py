@@ -25,6 +25,7 @@ from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
+from pytest_dispatch.lab.services import Kind
 from pytest_dispatch.machines.base import Machine, Spec
 from pytest_dispatch.pipe import Blueprint
 from pytest_dispatch.server.app import Address, LabServer, Network
@@ -290,6 +291,7 @@ async def running_lab(
     allow: tuple[Network, ...] | None = None,
     tools: frozenset[str] = frozenset(),
     machines: Iterable[Machine] = (),
+    kinds: Iterable[Kind] = (),
     filers: Callable[[str], Filer | None] = lambda _repo: None,
     journal: Callable[[Path], Journal] = Journal,
     cache: Callable[[Path], AssetCache] = lambda path: AssetCache(path, 10**9, None),
@@ -297,7 +299,7 @@ async def running_lab(
     bounds: Bounds | None = None,
     private: bool = True,
 ) -> AsyncIterator[Bench]:
-    """A lab whose journal is `journal.db` in this folder, where workloads are too."""
+    """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot."""
     opened = journal(folder / "journal.db")
     opened.open()
     async with AsyncExitStack() as stack:
@@ -309,7 +311,7 @@ async def running_lab(
             clock=clock,
             journal=opened,
             cache=store,
-            kinds=[BOOT_KIND],
+            kinds=[BOOT_KIND, *kinds],
             machines=machines,
             filers=filers,
             private=private,

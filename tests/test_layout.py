@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bakery.lifecycle import BAKE, RULES
 from docs_examples import PACKAGE, ROOT
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.workloads.boot.lifecycle import State
@@ -130,6 +131,18 @@ def test_no_class_has_so_many_methods_that_nobody_sees_what_it_is_for() -> None:
         return own.union(*(methods(by_name[name]) for name in bases if by_name.get(name, node) is not node))
 
     assert {node.name for node in classes if len(methods(node)) > MOST_METHODS} == set(LARGE_CLASSES)
+
+
+def test_nothing_here_knows_the_made_up_kind() -> None:
+    """It is brought by a package of its own, which tests install: whatever others bring needs no line here either."""
+    own = {*BAKE.states, *BAKE.limits, "bakery", "loaf", "loaves", "oven", "ovens", RULES.name} - _WORDS_OF_ALL
+    words = re.compile(rf"(?i)\b({'|'.join(sorted(own))})\b")
+    texts = {path: path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+    assert {f"{path.name}: {found[0]}" for path, text in texts.items() for found in words.finditer(text)} == set()
+
+
+#: Plain words, that occur wherever something is sent, waited for, or put aside.
+_WORDS_OF_ALL = {"sent", "aside", "patience", "rest", "delivery"}
 
 
 def test_the_changelog_is_kept() -> None:

@@ -12,6 +12,7 @@ import pytest
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.desk import Desk, names
 from pytest_dispatch.items import DispatchCollector, DispatchItem
+from pytest_dispatch.kinds import files_of
 from pytest_dispatch.marks import may_be_left_out, named_workload, wanted_by
 from pytest_dispatch.prerequisites import with_prerequisites
 
@@ -32,7 +33,7 @@ class DispatchCollection:
     def __init__(self, config: pytest.Config, desk: Desk) -> None:
         self._desk = desk
         self._hooks = set(_early_hooks(config))
-        self._files = frozenset(workload.payload.get("location", "") for workload in desk.listing.workloads)
+        self._files = files_of(desk.listing.workloads)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:

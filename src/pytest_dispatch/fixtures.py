@@ -1,4 +1,4 @@
-"""The fixtures for Python tests that boot workloads. Light: what they need is loaded when they are used."""
+"""The fixtures for Python tests that use workloads. Light: what they need is loaded when they are used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INACTIVE = "{} needs a source of workloads: give --dispatch-repo OWNER/REPO or 
 
 @pytest.fixture(scope="session")
 def dispatch_lab(request: pytest.FixtureRequest) -> DispatchLab:
-    """The lab that boots this session's workloads."""
+    """The lab that runs this session's workloads."""
     from pytest_dispatch.handles import DispatchLab
 
     return DispatchLab(_desk(request, "dispatch_lab"))
@@ -24,7 +24,7 @@ def dispatch_lab(request: pytest.FixtureRequest) -> DispatchLab:
 
 @pytest.fixture
 def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorkload]:
-    """The workload named by `@pytest.mark.dispatch("NAME")`, once it has booted."""
+    """The workload named by `@pytest.mark.dispatch("NAME")`, once it runs."""
     desk = _desk(request, "dispatch_workload")
     from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.desk import has_booted

@@ -44,7 +44,7 @@ class DispatchLab:
 
 @dataclass(frozen=True, repr=False)
 class DispatchWorkload:
-    """A workload that has booted for a test."""
+    """A workload that runs for a test, or has run."""
 
     name: str
     _desk: Desk
@@ -54,7 +54,7 @@ class DispatchWorkload:
         """Short, and as it was last seen: pytest shows it in tracebacks, also when the lab is gone."""
         run = self._desk.wait(self._key, lambda _seen: True).run
         stands = run.outcome or run.attempt.outcome or run.attempt.state
-        where = f" on {run.attempt.machine}" if run.attempt.machine else ""
+        where = f" on {run.attempt.where}" if run.attempt.where else ""
         return f"<DispatchWorkload {plain_line(f'{self.name}: {stands}{where}')}>"
 
     @property
@@ -64,7 +64,7 @@ class DispatchWorkload:
 
     @property
     def machine(self) -> str:
-        """The machine it runs on."""
+        """The machine it runs on, or the first of several; empty as long as that is not known."""
         return self.run.attempt.machine
 
     @property

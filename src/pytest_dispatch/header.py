@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.token import ways_to_sign_in
-from pytest_dispatch.kinds import mark_of
+from pytest_dispatch.kinds import BOOT, mark_of
 
 if TYPE_CHECKING:
     from pytest_dispatch.client import LabClient
@@ -34,7 +34,8 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
     """
     facts = [listing.name, _kinds(listing)]
     if client is not None:
-        facts.append(f"boot URL {_boot_urls(settings, client.url)}")
+        boots = not listing.workloads or any(workload.kind == BOOT for workload in listing.workloads)
+        facts += [f"boot URL {_boot_urls(settings, client.url)}"] * boots
         facts += [f"machines {', '.join(spec.text for spec in settings.plan.machines)}"] * bool(settings.plan.machines)
         facts += ["resumed" if resumed else "nothing to resume"] * settings.plan.resume
         if settings.plan.announce:

@@ -242,7 +242,7 @@ def note_facts(item: pytest.Item, view: RunView) -> None:
     run = view.run
     facts: list[tuple[str, object]] = [
         ("dispatch_workload", run.workload.name),
-        ("dispatch_machine", run.attempt.machine),
+        *(("dispatch_machine", placement.machine) for placement in run.attempt.placements),
         ("dispatch_digest", view.digest),
         ("dispatch_attempts", len(run.attempts)),
         ("dispatch_outcome", "cancelled" if run.cancelled else str(run.outcome)),

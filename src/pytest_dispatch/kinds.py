@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.kinds import KindRules, check_expected
 from pytest_dispatch.core.model import Workload
 
 T = TypeVar("T")
@@ -160,6 +161,47 @@ def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
                     raise ConfigError(f"{name} {getattr(media, name)!r}: expected one kind of it, got two: {GROUP}")
         found[media.kind] = media
     return found
+
+
+@cache
+def added() -> Mapping[str, KindRules]:
+    """Return the rules of the whole kinds that installed packages add, by name.
+
+    Raises:
+        ConfigError: One of them cannot be loaded.
+    """
+    known()  # which refuses what cannot be loaded
+    points = sorted(entry_points(group=KINDS), key=lambda point: point.name)
+    found = [found.rules for point in points if hasattr(found := point.load(), "rules")]
+    return {rules.name: rules for rules in found}
+
+
+def expects() -> list[str]:
+    """Return what may make workloads complete, of whatever kind; those that boot first."""
+    others = (expect for rules in added().values() for expect in rules.lifecycles if expect)
+    return list(dict.fromkeys([*Expect, *others]))
+
+
+def check_expect(where: str, workload: Workload, expect: object) -> str:
+    """Return what makes a workload complete, once it is known to its kind; what is not known here, the lab may know.
+
+    Args:
+        where: Who says so, for the message.
+        workload: Of which it is said.
+        expect: What is said.
+
+    Raises:
+        ConfigError: The kind does not know it.
+    """
+    kind, others = workload.kind, added()
+    if kind == BOOT or kind in others:
+        check_expected(where, list(Expect if kind == BOOT else others[kind].lifecycles), expect, kind)
+    return str(expect)
+
+
+def files_of(workloads: Iterable[Workload]) -> frozenset[str]:
+    """Return the paths of the files that workloads boot, and the URLs of those that are not here."""
+    return frozenset(BootPayload.of(workload).location for workload in workloads if workload.kind == BOOT)
 
 
 def _load(point: EntryPoint) -> Media | None:

@@ -9,7 +9,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name
 from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.kinds import BOOT, BootPayload
+from pytest_dispatch.kinds import BOOT, BootPayload, added
 
 
 def as_booted(workload: Workload) -> Workload:
@@ -43,6 +43,8 @@ def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> Non
         if not is_name(name):
             text = f"expected a workload's name of at most {LONGEST_NAME} characters, all printable"
             raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
+        if workload.kind not in (kinds := {BOOT, *added()}):
+            raise ConfigError(f"{name}: expected one of the kinds {', '.join(sorted(kinds))}, got {workload.kind!r}")
         if name in names:
             raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")
         names.add(name)

@@ -11,7 +11,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.core.requirements import Requirements, read_requirements
-from pytest_dispatch.kinds import Expect
+from pytest_dispatch.kinds import check_expect
 from pytest_dispatch.server.wire import Wanted
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
     if named != workload.name:
         raise ConfigError(f"mark dispatch: expected no other workload on the item of {workload.name}, got {named!r}")
     if expect is not None:
-        if expect not in list(Expect):
-            raise ConfigError(f"mark dispatch: expected expect= one of {', '.join(Expect)}, got {expect!r}")
-        workload = replace(workload, expect=Expect(str(expect)))
+        workload = replace(workload, expect=check_expect("mark dispatch", workload, expect))
     if "requires" in said:
         workload = replace(workload, requires=_requirements(said["requires"]))
     return Wanted(key=item.nodeid, workload=workload)

@@ -153,7 +153,7 @@ INI = (
 )
 
 MARKS = (
-    "dispatch(workload, expect=None, *, requires=()): boot this workload for the test; dispatch_workload gives it.",
+    "dispatch(workload, expect=None, *, requires=()): run this workload for the test; dispatch_workload gives it.",
     "dispatch_efi: an item whose workload is an EFI program.",
     "dispatch_iso: an item whose workload is an ISO image.",
     "dispatch_img: an item whose workload is a disk image.",

@@ -19,13 +19,13 @@ from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.kinds import BUILT_IN, known
+from pytest_dispatch.kinds import BUILT_IN, added, known
 from pytest_dispatch.listed import as_booted, check_answers, check_chains
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.prerequisites import Told, told_broken
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
-from pytest_dispatch.sources.base import Listing
+from pytest_dispatch.sources.base import EmptySourceError, Listing
 from pytest_dispatch.terminal import TerminalDisplay
 from pytest_dispatch.unprinted import take_off
 from pytest_dispatch.watcher import Watcher, what_hook_raised
@@ -50,7 +50,7 @@ def activate(config: pytest.Config) -> None:
         pytest.UsageError: An option or an ini key cannot be used.
     """
     with _usage_errors():
-        for kind in sorted(known().keys() - {media.kind for media in BUILT_IN}):
+        for kind in sorted({*known(), *added()} - {media.kind for media in BUILT_IN}):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
     if hasattr(config, "workerinput"):
         given = config.workerinput.get("dispatch")  # none with --setup-plan
@@ -103,20 +103,18 @@ class DispatchSession:
                 self._start(desk, self._lab)
 
     def _list(self) -> Listing:
-        settings = self._settings
-        if settings.folder is not None:
-            from pytest_dispatch.sources.folder import list_folder
-
-            listing = list_folder(settings.folder, settings.folder_given)
-        else:
-            from pytest_dispatch.sources.release import list_release
-
-            listing = list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
+        settings, empty = self._settings, None
+        try:
+            listing = _listing(settings)
+        except EmptySourceError as error:
+            listing, empty = Listing(name=settings.folder_given, workloads=()), error
         workloads = list(listing.workloads)
         hook = self._config.hook.pytest_dispatch_workloads
         with _hook_errors(hook):
             answers = hook(config=self._config, workloads=workloads)
         check_answers(workloads, answers)
+        if empty is not None and not workloads:  # nor does a hook bring any
+            raise empty
         listed = set(map(id, listing.workloads))
         workloads = [each if id(each) in listed else as_booted(each) for each in workloads]
         check_chains(workloads)
@@ -266,6 +264,17 @@ class DispatchSession:
             if desk is not None:
                 desk.close()
             self._display.close()
+
+
+def _listing(settings: Settings) -> Listing:
+    """List the source; how to list the other is not loaded."""
+    if settings.folder is not None:
+        from pytest_dispatch.sources.folder import list_folder
+
+        return list_folder(settings.folder, settings.folder_given)
+    from pytest_dispatch.sources.release import list_release
+
+    return list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
 
 
 def _lab(settings: Settings) -> LabProcess | EmbeddedLab:

@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Idle, Outcome, Policy
 from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.core.token import PUBLIC_API
 from pytest_dispatch.github_api import checked_api_url, is_repo
-from pytest_dispatch.kinds import Expect
+from pytest_dispatch.kinds import expects
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.masking import GIVEN, refuse_in_ini
 from pytest_dispatch.pipe import Blueprint
@@ -65,6 +65,14 @@ class Settings:
     in_thread: bool
 
 
+#: Limits that options set, by the names that kinds know; where none is given, a kind has its own.
+_LIMITS = {
+    "assign": "dispatch_assign_timeout",
+    "boot": "dispatch_boot_timeout",
+    "report": "dispatch_report_timeout",
+}
+
+
 class _Values:
     """Looks a name up: the option, then the ini key."""
 
@@ -101,8 +109,8 @@ class _Values:
         except ConfigError as error:
             raise ConfigError(f"{_option(name)}: {error}") from None
 
-    def deadline(self, name: str, default: str) -> float:
-        seconds = self.duration(name, default)
+    def deadline(self, name: str) -> float:
+        seconds = self.duration(name, "")
         if not seconds:
             raise ConfigError(f"{_option(name)}: expected a duration longer than 0, got {self.text(name)!r}")
         return seconds
@@ -247,12 +255,8 @@ def _policy(values: _Values) -> Policy:
     default = Policy()
     fail, skip = (values.config.getini(f"dispatch_{name}_labels") for name in ("fail", "skip"))
     return Policy(
-        limits={
-            "assign": values.deadline("dispatch_assign_timeout", "30m"),
-            "boot": values.deadline("dispatch_boot_timeout", "15m"),
-            "report": values.deadline("dispatch_report_timeout", "1h"),
-        },
-        expect=values.choice("dispatch_expect", list(Expect), "report"),
+        limits={name: values.deadline(given) for name, given in _LIMITS.items() if values.text(given)},
+        expect=values.choice("dispatch_expect", expects(), "") if values.text("dispatch_expect") else "",
         retries=values.number("dispatch_retries", default.retries),
         retry_failures=values.number("dispatch_retry_failures", default.retry_failures),
         idle=Idle(values.choice("dispatch_idle", list(Idle), "wait")),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.attempts import was_taken
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Outcome, Phase, Run
 from pytest_dispatch.core.plain import plain_line
@@ -71,14 +72,14 @@ def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
     attempt = run.attempt
     yield f"{sign_of(attempt.phase, attempt.outcome)} {attempt.state}{outcome_beside(attempt)}"
     yield plain_line(run.workload.name, 50)
-    yield plain_line(attempt.machine, 40)
+    yield plain_line(attempt.where, 40)
     yield "" if attempt.ended else format_duration(max(0, int(now - attempt.since)))
     yield _progress(run, sent)
 
 
 def _progress(run: Run, sent: int | None) -> str:
     size = run.workload.payload.get("size")
-    if sent is None or run.attempt.phase is not Phase.STARTING or not size:
+    if sent is None or run.attempt.phase is not Phase.STARTING or not isinstance(size, int) or not size:
         return ""
     return f"{min(100, 100 * sent // size)} % of {size / 2**20:.1f} MiB"
 
@@ -91,8 +92,8 @@ def _below(runs: Collection[Run], *, hidden: int) -> str:
     facts = [f"{sign_of(phase)} {states[phase, state]} {state}" for phase, state in order]
     facts += [f"{sign_of(Phase.OVER, each)} {outcomes[each]} {each}" for each in Outcome if outcomes[each]]
     facts += [f"({hidden} not shown)"] * bool(hidden)
-    if not any(attempt.machine for run in runs for attempt in run.attempts):
-        facts.append("no machine has asked for one yet")
+    if not any(map(was_taken, (attempt for run in runs for attempt in run.attempts))):
+        facts.append("none has been taken yet")
     return "  ".join(facts)
 
 

@@ -185,13 +185,15 @@ class TerminalDisplay:
 
 def _line(change: RunChange) -> str:
     attempt = change.run.attempts[change.attempt - 1]
-    where = f" on {attempt.machine}" if attempt.machine else ""
+    where = f" on {attempt.where}" if attempt.where else ""
     again = f", attempt {change.attempt}" if change.attempt > 1 else ""
     said = f"a report was refused: {told_refusal(attempt.refused[-1])}" if change.event == CoreEvent.REFUSE else ""
     why = f": {said or attempt.reason}" if said or attempt.reason else ""
-    text = f"{change.run.workload.name} {attempt.state}{where}{again}{outcome_beside(attempt)}{why}"
-    if change.event == CoreEvent.REPORT and attempt.ended:
-        text = f"{change.run.workload.name}: a report came too late{where}{again}: {attempt.reports[-1].title}"
+    name, known = change.run.workload.name, f" as {attempt.outside}" if change.event == CoreEvent.OUTSIDE else ""
+    text = f"{name} {attempt.state}{known}{where}{again}{outcome_beside(attempt)}{why}"
+    if change.event == CoreEvent.REPORT and attempt.since != change.at:  # the state is told already
+        came = "came too late" if attempt.ended else "came"
+        text = f"{name}: a report {came}{where}{again}: {attempt.reports[-1].title}"
     return f"{sign_of(attempt.phase, attempt.outcome)} {plain_line(text, 400)}"
 
 

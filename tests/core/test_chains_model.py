@@ -108,7 +108,7 @@ class History:
             if attempt.placements and not attempt.ended:
                 assert queue.machines[attempt.machine].holds == run.id, "a machine was taken from what it holds"
             if run.outcome is not None:
-                assert run.id not in queue.core.engine.under_way
+                assert run.id not in queue.core.engine.standings.under_way
 
     def _check_chain(self, runs: list[Run]) -> None:
         for before, after in pairwise(runs):
@@ -130,9 +130,8 @@ class History:
         queue = self.bench.queue
         assert [run.workload.name for run in queue.runs.values() if run.outcome is None] == []
         assert [machine.id for machine in queue.machines.values() if machine.holds] == []
-        assert queue.core.engine.under_way == set()
-        assert queue.core.engine.waiting == set()
-        assert queue.machines.busy == 0
+        assert queue.core.engine.standings.under_way == set()
+        assert queue.core.engine.standings.waiting == set()
         assert len(queue.core.engine.ready) == 0
 
 

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from bake import RULES, loaf
+from bakery.lifecycle import BAKE, RULES, loaf
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
+from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, PRIVATE, UNHEARD, Lease, LeaseKind
-from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Lifecycle, Wait
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Priority, Report, Run
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
+from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from queue_bench import KINDS, Bench, policy, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
-ANY = Capacity(labels={})
-RYE = Capacity(labels={"flour": "rye"})
+#: Of a later version, which sends nothing.
+SHORT = Lifecycle(
+    kind="bake",
+    initial="kneaded",
+    states={
+        "kneaded": replace(BAKE.states["kneaded"], on={**BAKE.states["kneaded"].on, CoreEvent.ASSIGN: "kneaded"}),
+        "spoilt": BAKE.states["spoilt"],
+    },
+    limits=BAKE.limits,
+)
+ANY = Capacity(kind="bake", labels={})
+RYE = Capacity(kind="bake", labels={"flour": "rye"})
 
 
 class Bakery:
@@ -120,6 +134,51 @@ class TestPlacements:
         assert (bakery.run(run).outcome, bakery.run(run).reason) == (FAILED, "still dough after 1m in oven-1")
 
 
+class TestOutside:
+    def test_the_first_name_stays_and_is_a_change(self) -> None:
+        bakery = Bakery()
+        run = bakery.submit("rye")
+        bakery.send()
+        before = bakery.run(run).version
+        for name in ("loaf-1", "loaf-2"):
+            bakery.queue.engine.sent_as(run, 1, name, bakery.now)
+        assert bakery.run(run).attempt.outside == "loaf-1"
+        assert bakery.run(run).version == before + 1
+        assert [change.event for change in bakery.queue.engine.take_changes()][-1] == CoreEvent.OUTSIDE
+
+    def test_a_restart_takes_nothing_away(self) -> None:
+        """No report is missed where others are asked: what fails after a restart is as it would have been."""
+        before = Bakery(Policy(retries=0))
+        run = before.submit("rye")
+        before.send()
+        before.move(run, "heat")
+        before.seen(run, "oven-1")
+        after = Bakery()
+        after.queue.sessions.restore("s", Policy(retries=0), [before.run(run)], after.now)
+        assert [each.id for each in after.queue.sessions.under_way("s")] == [run]
+        assert not after.queue.machines.may_ask("oven-1", after.now)
+        after.after(301)
+        assert (after.run(run).outcome, after.run(run).reason) == (FAILED, "still dough after 5m in oven-1")
+
+    @pytest.mark.parametrize(
+        ("changed", "at"), [({"hot": BAKE}, "sent, expecting 'baked'"), ({"baked": SHORT}, "sent, expecting 'baked'")]
+    )
+    def test_a_kind_that_was_changed_since_is_told(self, changed: dict[str, Lifecycle], at: str) -> None:
+        before = Bakery()
+        run = before.submit("rye")
+        before.send()
+        queue = Queue({"bake": replace(RULES, lifecycles=changed)})
+        with pytest.raises(ConfigError, match=f"kind bake: expected a version .* what it was at, got rye: {at}; go on"):
+            queue.sessions.restore("s", Policy(), [before.run(run)], before.now)
+
+    def test_bytes_that_are_still_fetched_are_told_of_whatever_else_waits(self) -> None:
+        bakery = Bakery(Policy(retries=0))
+        bakery.submit("rye", limits={"patience": 1e6})
+        run = bakery.queue.sessions.submit("s", "a", workload("a"), bakery.now)
+        bakery.after(1860)
+        assert bakery.run(run.id).reason == "its bytes were still being fetched after 30m"
+
+
 class TestChoosing:
     def test_only_what_suits(self) -> None:
         bakery = Bakery()
@@ -141,12 +200,103 @@ class TestChoosing:
         bakery = Bakery()
         bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
         bakery.submit("rye")
-        bakery.queue.machines["oven-1"].hold = Hold(reason="the door does not close", owner="ada")
-        oven = Capacity(machine="oven-1", known_by=KnownBy.AGENT, labels={})
+        bakery.queue.machines.withhold("oven-1", Hold(reason="the door does not close", owner="ada"))
+        oven = Capacity(kind="bake", machine="oven-1", known_by=KnownBy.AGENT, labels={})
         assert bakery.send(oven) == ""
         assert bakery.oven("oven-1") is MachineState.HELD
-        bakery.queue.machines["oven-1"].hold = None
+        bakery.queue.machines.readmit("oven-1")
         assert bakery.send(oven) == "rye"
+
+    def test_a_hold_ends_by_itself(self) -> None:
+        bakery = Bakery()
+        bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
+        bakery.submit("rye")
+        bakery.queue.machines.withhold("oven-1", Hold(reason="it cools down", until=bakery.now + 60))
+        oven = Capacity(kind="bake", machine="oven-1", known_by=KnownBy.AGENT, labels={})
+        assert (bakery.send(oven), bakery.oven("oven-1")) == ("", MachineState.HELD)
+        bakery.after(60)
+        assert bakery.oven("oven-1") is not MachineState.HELD
+        assert bakery.send(oven) == "rye"
+
+    def test_only_what_is_of_the_kind(self) -> None:
+        bakery = Bakery()
+        bakery.submit("rye")
+        assert bakery.send(Capacity(kind="boot", machine="10.0.0.1", labels={})) == ""
+        assert bakery.send() == "rye"
+
+    def test_what_others_have_is_not_what_the_lab_has(self) -> None:
+        """Requirements of loaves are not held against machines that boot."""
+        bakery = Bakery()
+        bakery.queue.machines.declare("bench-1", Identity(KnownBy.TOKEN, "bench-1"), driven=True)
+        run = bakery.submit("rye", requires=read_requirements(["flour=rye"], "here"))
+        assert bakery.queue.scheduler.lacking(bakery.run(run)) == ""
+        assert bakery.queue.engine.standings.waiting == set()
+        assert bakery.queue.table.patience == math.inf
+
+    def test_a_busy_oven_and_a_held_machine_are_no_others_for_one_that_boots(self) -> None:
+        """A workload is tried again on the machine that it was on, if no other may take it."""
+        bakery = Bakery()
+        queue, protocol = bakery.queue, BootProtocol(bakery.queue)
+        loaf_id = bakery.submit("rye")
+        run = queue.sessions.submit("s", "a", workload("a"), bakery.now)
+        queue.engine.has_what_it_needs(run.id, bakery.now)
+        protocol.ask("10.0.0.1", bakery.now)
+        protocol.ask("10.0.0.2", bakery.now)
+        bakery.send()
+        bakery.move(loaf_id, "heat")
+        bakery.seen(loaf_id, "oven-1")
+        queue.machines.withhold("10.0.0.2", Hold(reason="its fan is loud"))
+        queue.scheduler.fault("10.0.0.1", "it hung", bakery.now)
+        answer = protocol.ask("10.0.0.1", bakery.now)
+        assert answer.run is not None
+        assert answer.run.attempt.number == 2
+
+    def test_what_others_bake_keeps_nobody_waiting_for_a_machine_that_never_comes(self) -> None:
+        bakery = Bakery()
+        queue = bakery.queue
+        loaf_id = bakery.submit("rye", limits={"baking": 7200.0})
+        bakery.send()
+        bakery.move(loaf_id, "heat")
+        run = queue.sessions.submit("s", "a", workload("a"), bakery.now)
+        queue.engine.has_what_it_needs(run.id, bakery.now)
+        bakery.after(1860)
+        assert bakery.run(run.id).outcome is ERROR
+        assert bakery.run(loaf_id).outcome is None
+
+    def test_machines_that_boot_do_not_stay_on_for_loaves(self) -> None:
+        bakery = Bakery()
+        bakery.submit("rye")
+        bakery.send()
+        assert not bakery.queue.engine.standings.keeps_machines
+
+    @pytest.mark.parametrize(
+        ("said", "complaint"),
+        [
+            ({"expect": "burnt"}, "rye: expected expect= one of baked, hot, got 'burnt'"),
+            (
+                {"limits": {"bakin": 1.0}},
+                "rye: limits of the kind bake: expected patience, delivery, baking, rest, got 'bakin'",
+            ),
+        ],
+        ids=["expect", "limits"],
+    )
+    def test_what_the_kind_does_not_know(self, said: dict[str, Any], complaint: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Bakery().submit("rye", **said)
+        assert str(caught.value) == complaint
+
+    def test_a_kind_that_knows_one_way_and_no_limits(self) -> None:
+        waits = {name: replace(rule, wait=rule.wait and Wait(seconds=60.0)) for name, rule in BAKE.states.items()}
+        plain = {name: replace(rule, endings=dict.fromkeys(rule.endings, JUDGED)) for name, rule in waits.items()}
+        rules = KindRules(name="bake", lifecycles={"": replace(BAKE, states=plain, limits={})})
+        for said, complaint in (
+            ({"expect": "hot"}, "rye: expected no expect=, which the kind bake does not know, got 'hot'"),
+            ({"limits": {"rest": 1.0}}, "rye: limits of the kind bake: expected none, got 'rest'"),
+        ):
+            with pytest.raises(ConfigError) as caught:
+                rules.check(loaf("rye", **said))
+            assert str(caught.value) == complaint
+        rules.check(loaf("rye"))
 
     def test_a_kind_that_nobody_knows(self) -> None:
         bakery = Bakery()
@@ -236,7 +386,7 @@ class TestChains:
         late = bakery.submit("eat", chain="loaf")
         assert bakery.send() == ""
         assert bakery.queue.machines["oven-1"].holds == other
-        assert bakery.queue.engine.waiting == set()  # no other machine is to be switched on for it
+        assert bakery.queue.engine.standings.waiting == set()  # no other machine is to be switched on for it
         bakery.bake(other)
         assert bakery.queue.machines["oven-1"].holds == late
         assert bakery.run(late).attempt.state == "sent"
@@ -303,15 +453,20 @@ class TestChains:
     def test_its_machine_is_to_have_all_that_any_of_them_requires(self) -> None:
         bakery = Bakery()
         bakery.submit("knead", chain="loaf")
-        assert bakery.queue.engine.waiting
+        assert len(bakery.queue.engine.ready) == 1
         bakery.submit("bake", chain="loaf", requires=read_requirements(["flour=rye"], "here"))
         bakery.submit("slice", chain="loaf", requires=read_requirements(["knife", "flour=rye"], "here"))
         assert [bakery.send(each) for each in (ANY, RYE)] == ["", ""]
         both = {"flour": "rye", "knife": ""}
-        assert bakery.send(Capacity(labels=both)) == "knead"
-        bakery.queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
-        knead = bakery.run("s.0")
-        assert bakery.queue.scheduler.lacking(knead).startswith("its chain requires flour=rye, knife; ")
+        assert bakery.send(Capacity(kind="bake", labels=both)) == "knead"
+
+    def test_what_its_machine_lacks_is_said_of_all_of_them(self) -> None:
+        queue = Bakery().queue
+        needs = {"a": [], "b": ["flour=rye"], "c": ["knife", "flour=rye"]}
+        stages = [replace(workload(n), chain="c", requires=read_requirements(r, "here")) for n, r in needs.items()]
+        first, *_ = queue.sessions.submit_all("s", [(each.name, each) for each in stages], 1000.0)
+        queue.machines.declare("oven-1", Identity(KnownBy.AGENT, "oven-1"))
+        assert queue.scheduler.lacking(first).startswith("its chain requires flour=rye, knife; ")
 
     def test_nobody_else_gets_the_machine_while_a_verdict_is_awaited(self) -> None:
         bakery = Bakery(Policy(judged=True))
@@ -335,8 +490,6 @@ class TestChains:
         assert [after.run(each).outcome for each in runs] == [PASSED] * 3
 
     def test_firmware_that_asks_too_early_waits_for_its_next_stage(self) -> None:
-        from pytest_dispatch.workloads.boot.protocol import BootProtocol
-
         queue = Bakery().queue
         protocol = BootProtocol(queue)
         stages = (replace(workload(name), chain="c") for name in "ab")

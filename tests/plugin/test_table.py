@@ -64,7 +64,7 @@ def test_it_is_never_higher_than_the_screen(lines: int, rows: int) -> None:
     runs = [run(number, State.UNASSIGNED, machine="") for number in range(40)]
     shown = table_lines(runs, {}, 0.0, (80, lines))
     assert len([line for line in shown if ".efi" in line]) == rows
-    assert shown[-1] == f"  ⏳ 40 unassigned  ({40 - rows} not shown)  no machine has asked for one yet"
+    assert shown[-1] == f"  ⏳ 40 unassigned  ({40 - rows} not shown)  none has been taken yet"
 
 
 @pytest.mark.parametrize(("lines", "rows", "told"), [(30, 16, 3), (15, 7, 3), (8, 1, 2), (6, 1, 0), (2, 1, 0)])

@@ -11,7 +11,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.workloads.known import known_kinds
 
 WHERE = "the entry point there = added:ADDED in pytest_dispatch.kinds"
-BAKES = "from bake import RULES\nfrom pytest_dispatch.lab.services import Kind\n"
+BAKES = "from bakery.lifecycle import RULES\nfrom pytest_dispatch.lab.services import Kind\n"
 UKI = "kind='uki', content_type='application/vnd.dispatch+uki', served='application/efi', suffix='.uki'"
 
 
@@ -55,13 +55,32 @@ def test_one_is_added(packages: Path, source: str, names: list[str]) -> None:
             "from pytest_dispatch.workloads.boot.service import BOOT_KIND as ADDED",
             "kind 'boot': expected one of it, got two: pytest_dispatch.kinds",
         ),
+        (
+            f"{BAKES}from dataclasses import replace\nADDED = Kind(replace(RULES, name='iso'))",
+            "kind 'iso': expected one of it, got two: pytest_dispatch.kinds",
+        ),
+        (
+            f"{BAKES}from dataclasses import replace\nADDED = Kind(replace(RULES, name='B-1'))",
+            f"{WHERE}: expected a Kind there, got ConfigError: kind: expected an identifier in lower case, got 'B-1'",
+        ),
+        (
+            f"{BAKES}from dataclasses import replace\nADDED = Kind(replace(RULES, lifecycles={{}}))",
+            f"{WHERE}: expected a Kind there, got ConfigError: kind bake: expected a lifecycle at least, got none",
+        ),
         ("ADDED = 'bake'", f"{WHERE}: expected a Kind, got 'bake'"),
         (
             "import flour",
             f"{WHERE}: expected a Kind there, got ModuleNotFoundError: No module named 'flour'",
         ),
     ],
-    ids=["one that is there", "none", "none that can be loaded"],
+    ids=[
+        "one that is there",
+        "one called as a medium is",
+        "a name that is none",
+        "no lifecycle",
+        "none",
+        "none that can be loaded",
+    ],
 )
 def test_one_that_cannot_be_used_is_told(packages: Path, source: str, complaint: str) -> None:
     install(packages, source)

@@ -90,6 +90,11 @@ def placed(run: Run, placement: Placement) -> Run:
     return with_attempt(run, replace(run.attempt, placements=(*run.attempt.placements, placement)))
 
 
+def named(run: Run, number: int, outside: str) -> Run:
+    """Return the run with what one of its attempts is called by whoever carries it out."""
+    return with_attempt(run, replace(run.attempts[number - 1], outside=outside))
+
+
 def with_late_report(run: Run, number: int, report: Report) -> Run:
     """Return the run with a report of an attempt that has ended: kept, without effect."""
     attempt = run.attempts[number - 1]
@@ -170,7 +175,7 @@ def verdict_on(
             **dict.fromkeys(lifecycle.counted, 0),
             **run.attempt.counts,
             **{name: format_duration(seconds) for name, seconds in run.limits.items()},
-            "machine": run.attempt.machine,
+            "machine": run.attempt.where,
             "state": was,
             "detail": plain_line(cause.detail, DETAIL),
         }

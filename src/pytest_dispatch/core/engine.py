@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pytest_dispatch.core.attempts import (
     advanced,
     has_room,
-    keeps_idle_machines,
+    named,
     placed,
     with_late_report,
     with_refusal,
@@ -21,8 +21,9 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
-from pytest_dispatch.core.requirements import Requirements, suits
+from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
+from pytest_dispatch.core.standings import Standings
 
 _NO_CAUSE = Cause()
 
@@ -38,10 +39,7 @@ class Engine:
 
     Attributes:
         on_end: Told that an attempt has ended.
-        under_way: Ids of runs that machines hold, or that others carry out for us.
-        waiting: Ids of runs that wait for a machine, whether or not the lab has what they need; but for those whose
-            turn in their chain has not come, and those whose chain's machine is busy.
-        alive: Ids of runs that have no outcome, but for those that await to be asked for again.
+        standings: Which runs stand how.
         arrived: What runs need has arrived since deadlines were last looked at.
     """
 
@@ -51,25 +49,10 @@ class Engine:
         self.ready = ReadyQueue()
         self.deadlines = Deadlines()
         self.on_end: OnEnd | None = None
-        self.under_way: set[str] = set()
+        self.standings = Standings(policy_of)
         self.arrived = False
-        self._policy_of = policy_of
-        self.alive: set[str] = set()
-        self.waiting: set[str] = set()
-        self._keeping: set[str] = set()
-        self._needing: set[str] = set()
         self._awaited: dict[str, dict[str, None]] = {}  # busy machines on which chains are to go on, and their runs
         self._changes: list[Change] = []
-
-    @property
-    def keeps_machines(self) -> bool:
-        """Tell whether idle machines are to stay on: there may yet be something for them."""
-        return bool(self._keeping)
-
-    @property
-    def needs_something(self) -> bool:
-        """Tell whether the lab is yet to have what runs that wait need."""
-        return bool(self._needing)
 
     def take_changes(self) -> list[Change]:
         """Return everything that changed since the last call, in order."""
@@ -93,7 +76,7 @@ class Engine:
                 self._follow_on(record, record.chain, now)
             elif not record.needs:
                 self.ready.put(self._waiting(record))
-        self.regard(record)
+        self.standings.regard(record)
 
     def take_turn(self, record: RunRecord, now: float) -> None:
         """Let a run be the one of its chain whose turn it is."""
@@ -101,18 +84,15 @@ class Engine:
         self.offer(record, now)
         self.deadlines.watch(record)
 
-    def required(self, record: RunRecord) -> Requirements:
-        """Return what a machine must have to get a run, with what its chain brings."""
-        return record.run.workload.requires if record.chain is None else record.chain.requires
-
     def _waiting(self, record: RunRecord) -> Waiting:
         run = record.run
-        required, avoid = self.required(record), run.attempts[-2].machine if len(run.attempts) > 1 else ""
+        required, avoid = record.requires, run.attempts[-2].machine if len(run.attempts) > 1 else ""
         if avoid and required:
             others = (seen.machine.labels for name, seen in self.machines.items() if name != avoid)
             avoid = avoid if any(suits(required, labels) for labels in others) else ""
         return Waiting(
             run=run.id,
+            kind=run.workload.kind,
             session=run.session,
             place=run.position,
             priority=run.workload.priority,
@@ -183,21 +163,7 @@ class Engine:
         record.lost, record.needs = True, ""
         if not record.run.attempt.ran:
             self.move(run_id, CoreEvent.FAULT, now, Cause(detail=detail))
-        self.regard(record)
-
-    def regard(self, record: RunRecord) -> None:
-        """Note how a run stands, for those who ask whether there are any that stand so."""
-        run, policy = record.run, self._policy_of(record.run.session)
-        alive = run.outcome is None and not record.is_held_back
-        idle_may_help = not record.lost and not record.is_bound
-        keeps = alive and idle_may_help and keeps_idle_machines(record.lifecycle, run, policy)
-        for noted, holds in (
-            (self.alive, alive),
-            (self.waiting, alive and record.calls_for_machines),
-            (self._keeping, keeps),
-            (self._needing, alive and bool(record.needs)),
-        ):
-            (noted.add if holds else noted.discard)(run.id)
+        self.standings.regard(record)
 
     # Moving
 
@@ -247,6 +213,12 @@ class Engine:
         self.note(record, placed(record.run, placement), CoreEvent.BIND, record.run.attempt.number, now)
         self.hold(record)
 
+    def sent_as(self, run_id: str, number: int, outside: str, now: float) -> None:
+        """Note what an attempt is called by whoever carries it out for us; the first name stays."""
+        record = self.runs.record(run_id)
+        if not record.run.attempts[number - 1].outside:
+            self.note(record, named(record.run, number, outside), CoreEvent.OUTSIDE, number, now)
+
     def report(self, run_id: str, number: int, report: Report, now: float) -> bool | None:
         """Give an attempt a report.
 
@@ -274,13 +246,15 @@ class Engine:
     def hold(self, record: RunRecord) -> None:
         """Let the machines of the latest attempt be busy with it."""
         run = record.run
-        if run.id not in self.under_way:
-            self.under_way.add(run.id)
+        if run.id not in self.standings.under_way:
+            self.standings.under_way.add(run.id)
             self.ready.discard(run.id)
             self.ready.began(run.session)
+            if not record.lifecycle.elsewhere:
+                self.standings.here.add(run.id)
         for placement in run.attempt.placements:
             self.machines.hold(placement.machine, run.id, placement.at, revocable=record.revocable)
-        self.regard(record)
+        self.standings.regard(record)
 
     def release(self, run: Run, now: float) -> None:
         """Let them be free again."""
@@ -290,9 +264,11 @@ class Engine:
 
     def _count_out(self, run: Run, now: float) -> None:
         """Count a run as under way no longer."""
-        if run.id in self.under_way:
-            self.under_way.discard(run.id)
+        if run.id in self.standings.under_way:
+            self.standings.under_way.discard(run.id)
             self.ready.ended(run.session)
+        if run.id in self.standings.here:
+            self.standings.here.discard(run.id)
             self.deadlines.active = now
 
     def _set_free(self, machine: str, run_id: str, now: float) -> None:

@@ -23,6 +23,7 @@ class CoreEvent(StrEnum):
 
     ASSIGN = "assign"  # the queue gives it to a machine
     BIND = "bind"  # it is seen to run on a machine
+    OUTSIDE = "outside"  # whoever carries it out for us has given it a name
     REPORT = "report"  # the workload reports
     REFUSE = "refuse"  # the workload sent a report that cannot be taken
     COMPLETE = "complete"  # what the workload promised has happened
@@ -36,7 +37,7 @@ class Since(StrEnum):
     """From when the deadline of a state counts."""
 
     ENTERED = "entered"  # the attempt came into the state
-    ACTIVE = "active"  # the same, or when any machine last did something, if that was later
+    ACTIVE = "active"  # the same, or when any machine that asks us last did something, if that was later
     PROGRESS = "progress"  # the same, or when the attempt last made progress, up to `Wait.stretch`
     REPORT = "report"  # the same, or when its latest report came
 
@@ -119,6 +120,8 @@ class Lifecycle:
         limits: Seconds that waits may take by default, by the limit's name.
         counted: Events whose number in an attempt is kept.
         told: Events that are told although the state stays.
+        elsewhere: Attempts are carried out for us, on machines that others assign: what those have and do that ask us
+            for work is of no account.
 
     Raises:
         ConfigError: It would leave an attempt without a way out, without a deadline, or without words.
@@ -130,6 +133,7 @@ class Lifecycle:
     limits: Mapping[str, float] = field(default_factory=dict)
     counted: frozenset[str] = frozenset({CoreEvent.REPORT})
     told: frozenset[str] = frozenset({CoreEvent.REPORT, CoreEvent.REFUSE})
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         """Hold it to what is said above."""

@@ -6,7 +6,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
@@ -60,11 +59,11 @@ class MachineTable(Mapping[str, MachineRecord]):
     """Every machine, found by id, by identity, by silence, or by being there at all; never by looking at all."""
 
     def __init__(self) -> None:
-        self.busy = 0  # machines that hold something
         self.unknown = UnknownCallers()
         self._records: dict[str, MachineRecord] = {}
         self._by_identity: dict[Identity, str] = {}
         self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
+        self._busy: set[str] = set()  # hold something, of those that ask for work
         self._revocable: OrderedDict[str, None] = OrderedDict()  # may lose what they hold; last heard of last
 
     def __iter__(self) -> Iterator[str]:
@@ -152,8 +151,9 @@ class MachineTable(Mapping[str, MachineRecord]):
         record = self._records[machine]
         if record.holds != run_id:
             record.holds, record.changed = run_id, now
-            self.busy += 1
             record.runs(run_id)
+        if machine in self._present:
+            self._busy.add(machine)
         if revocable:
             self._revocable[machine] = None
             self._revocable.move_to_end(machine)
@@ -167,7 +167,7 @@ class MachineTable(Mapping[str, MachineRecord]):
             record.holds, record.changed = "", now
             self._revocable.pop(machine, None)
             self._expect(record, now)
-            self.busy -= 1
+            self._busy.discard(machine)
 
     def silent(self, now: float) -> MachineRecord | None:
         """Return the one that was silent for longest, and too long, with what it may lose."""
@@ -181,10 +181,34 @@ class MachineTable(Mapping[str, MachineRecord]):
 
         One that merely speaks takes no work, and so keeps none from this one.
         """
-        if self.busy:
+        if self._busy:
             return True
-        latest = (name for name in islice(reversed(self._present), 2) if name != machine)
-        return any(now - self._records[name].expected < SILENCE for name in latest)
+        others = (name for name in reversed(self._present) if name != machine and not self.is_held(name, now))
+        latest = next(others, None)
+        return latest is not None and now - self._records[latest].expected < SILENCE
+
+    # Which are kept out
+
+    def withhold(self, machine: str, hold: Hold) -> None:
+        """Keep a machine out of scheduling; what it holds already goes on."""
+        self._records[machine].hold = hold
+
+    def readmit(self, machine: str) -> None:
+        """Let a machine be used again, if it is kept out."""
+        self._records[machine].hold = None
+
+    def is_held(self, machine: str, now: float) -> bool:
+        """Tell whether a machine is kept out of scheduling; a hold whose time has come ends with that."""
+        record = self._records.get(machine)
+        if record is None or record.hold is None:
+            return False
+        if record.hold.until is not None and record.hold.until <= now:
+            record.hold = None
+        return record.hold is not None
+
+    def may_ask(self, machine: str, now: float) -> bool:
+        """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
+        return machine in self._present and not self.is_held(machine, now)
 
     # How they stand
 
@@ -196,6 +220,7 @@ class MachineTable(Mapping[str, MachineRecord]):
             run: Whose attempt it holds, if it holds one.
             now: The time.
         """
+        self.is_held(record.id, now)  # else its hold has ended
         state, reason, since = _standing(record, run, now)
         return replace(record.machine, state=state, reason=reason, since=since)
 

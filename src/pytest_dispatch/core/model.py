@@ -203,6 +203,7 @@ class Attempt:
         reason: Why it ended, where it did not end as meant to: the step that did not happen.
         proposed: The outcome that the lab would give it, while the session is asked for its own verdict.
         refused: Reports that the lab did not take, the first of each kind.
+        outside: What it is called by whoever carries it out for us; empty as long as that is not known.
     """
 
     number: int
@@ -215,11 +216,17 @@ class Attempt:
     reason: str = ""
     proposed: Outcome | None = None
     refused: tuple[Refusal, ...] = ()
+    outside: str = ""
 
     @property
     def machine(self) -> str:
         """Return the id of the machine it runs on, or the first of them; empty as long as there is none."""
         return self.placements[0].machine if self.placements else ""
+
+    @property
+    def where(self) -> str:
+        """Return the ids of all machines it runs on, for people; empty as long as there are none."""
+        return ", ".join(placement.machine for placement in self.placements)
 
     @property
     def state(self) -> str:
@@ -300,7 +307,7 @@ class Run:
 def _moved(attempt: Attempt) -> int:
     """Count everything that ever happened to an attempt."""
     told = (attempt.history, attempt.placements, attempt.reports, attempt.refused)
-    return sum(map(len, told)) + sum(attempt.counts.values())
+    return sum(map(len, told)) + sum(attempt.counts.values()) + bool(attempt.outside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

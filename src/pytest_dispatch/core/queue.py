@@ -32,6 +32,7 @@ class Queue:
     """
 
     def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
         self.table = SessionTable()
         self.engine = Engine(self.table.policy)
         self.verdicts = Verdicts(self.engine, self.table.policy, self.table.is_attended)
@@ -56,15 +57,15 @@ class Queue:
     def expire(self, now: float) -> None:
         """Pass every deadline that has come, and end every lease.
 
-        The patience of runs that wait for a machine stands still while something runs, and begins anew when what one
-        of them needs arrives.
+        The patience of runs that wait for a machine stands still while something runs on one, and begins anew when what
+        one of them needs arrives.
         """
         engine = self.engine
-        if engine.under_way or engine.arrived:
+        if engine.standings.here or engine.arrived:
             engine.deadlines.active, engine.arrived = now, False
-        nothing_to_take = not engine.ready
+        to_take = {kind for kind in self._kinds if engine.ready.holds(kind)}
         for record in engine.deadlines.passed(now):
-            self._pass(record, now, nothing_to_take=nothing_to_take)
+            self._pass(record, now, nothing_to_take=record.run.workload.kind not in to_take)
         for session in list(self.table.lapsed(now)):
             self.sessions.lapse(session, now)
 

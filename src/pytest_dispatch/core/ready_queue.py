@@ -30,6 +30,7 @@ class Waiting:
     """A run that waits for a machine.
 
     Attributes:
+        kind: Of its workload.
         place: Smaller goes first, among the runs of a session with the same priority.
         avoid: Id of the machine that it was on before, and is better not given to again.
         group: While its group is paused, it is not given to anybody.
@@ -38,6 +39,7 @@ class Waiting:
     run: str
     session: str
     place: float
+    kind: str = ""
     priority: Priority = Priority.NORMAL
     requirements: Requirements = ()
     avoid: str = ""
@@ -50,7 +52,7 @@ class Waiting:
 
 
 _Order = tuple[Priority, float, str]
-_LaneKey = tuple[str, Requirements, str, str]  # session, requirements, machine to avoid, group
+_LaneKey = tuple[str, str, Requirements, str, str]  # session, kind, requirements, machine to avoid, group
 _Standing = tuple[int, int, str]  # runs under way, since when, session: sessions in fair order
 
 
@@ -67,9 +69,10 @@ class _Lane:
 
 
 class _View:
-    """The first runs of all lanes that suit certain labels, by session."""
+    """The first runs of all lanes of a kind that suit certain labels, by session."""
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, kind: str, labels: Labels) -> None:
+        self._kind = kind
         self._labels = labels
         self._heaps: dict[str, list[tuple[_Order, int, _Lane]]] = {}
         self._entered: dict[_Lane, _Order] = {}  # of each lane, the entry that counts; others are dropped when met
@@ -77,8 +80,8 @@ class _View:
 
     def enter(self, lane: _Lane) -> None:
         """Take up a lane, or notice its new first run."""
-        session, requirements, _, _ = lane.key
-        if lane.first is not None and suits(requirements, self._labels):
+        session, kind, requirements, _, _ = lane.key
+        if lane.first is not None and kind == self._kind and suits(requirements, self._labels):
             self._entered[lane] = lane.first
             self._count += 1
             heapq.heappush(self._heaps.setdefault(session, []), (lane.first, self._count, lane))
@@ -90,7 +93,7 @@ class _View:
         found: _Order | None = None
         while heap and found is None:
             order, _, lane = heap[0]
-            _, _, avoid, group = lane.key
+            *_, avoid, group = lane.key
             if self._entered.get(lane) == order == lane.first and group not in paused and (not skip or avoid != skip):
                 found = order
                 continue
@@ -133,8 +136,9 @@ class ReadyQueue:
     def __init__(self) -> None:
         self._waiting: dict[str, Waiting] = {}
         self._lanes: dict[_LaneKey, _Lane] = {}
-        self._views: OrderedDict[frozenset[tuple[str, str]], _View] = OrderedDict()
+        self._views: OrderedDict[tuple[str, frozenset[tuple[str, str]]], _View] = OrderedDict()
         self._shares: dict[str, _Share] = {}
+        self._kinds: Counter[str] = Counter()
         self._fair: dict[Priority, list[_Standing]] = {priority: [] for priority in Priority}
         self._paused: set[str] = set()
         self._time = 0
@@ -148,6 +152,10 @@ class ReadyQueue:
     def __iter__(self) -> Iterator[Waiting]:
         """Yield all that waits, by priority and place."""
         return iter(sorted(self._waiting.values(), key=lambda waiting: waiting.order))
+
+    def holds(self, kind: str) -> bool:
+        """Tell whether a run of this kind waits."""
+        return self._kinds[kind] > 0
 
     def put(self, waiting: Waiting) -> None:
         """Let a run wait; one that waits already is put anew."""
@@ -171,18 +179,19 @@ class ReadyQueue:
             del self._lanes[lane.key]
         self._count(waiting, -1)
 
-    def first(self, labels: Labels, machine: str = "", *, avoided: bool = False) -> str | None:
+    def first(self, labels: Labels, machine: str = "", *, kind: str = "", avoided: bool = False) -> str | None:
         """Return the first run that suits; it goes on waiting until it is discarded.
 
         Args:
             labels: Of the machine, or of a slot on machines that others assign.
             machine: Its id, where it is known.
+            kind: Of the run's workload.
             avoided: Also what had better not be given to this machine again.
 
         Returns:
             The run's id; None if nothing suits.
         """
-        view, skip = self._view(labels), "" if avoided else machine
+        view, skip = self._view(kind, labels), "" if avoided else machine
         for priority in Priority:
             for _, _, session in self._fair[priority]:
                 order = view.best(session, skip, self._paused)
@@ -206,7 +215,7 @@ class ReadyQueue:
         """Give runs of this group again."""
         self._paused.discard(group)
         for lane in self._lanes.values():
-            if lane.key[3] == group:
+            if lane.key[-1] == group:
                 self._publish(lane)
 
     # Fairness
@@ -226,6 +235,7 @@ class ReadyQueue:
         standing = (share.under_way, share.since, waiting.session)
         before = share.waiting[waiting.priority]
         share.waiting[waiting.priority] += by
+        self._kinds[waiting.kind] += by
         if not before:
             insort(line, standing)
         elif not before + by:
@@ -261,12 +271,12 @@ class ReadyQueue:
         for view in self._views.values():
             view.enter(lane)
 
-    def _view(self, labels: Labels) -> _View:
-        key = frozenset(labels.items())
+    def _view(self, kind: str, labels: Labels) -> _View:
+        key = kind, frozenset(labels.items())
         if key in self._views:
             self._views.move_to_end(key)
             return self._views[key]
-        view = self._views[key] = _View(dict(labels))
+        view = self._views[key] = _View(kind, dict(labels))
         for lane in self._lanes.values():
             view.enter(lane)
         if len(self._views) > MOST_VIEWS:
@@ -275,4 +285,4 @@ class ReadyQueue:
 
 
 def _lane_key(waiting: Waiting) -> _LaneKey:
-    return waiting.session, waiting.requirements, waiting.avoid, waiting.group
+    return waiting.session, waiting.kind, waiting.requirements, waiting.avoid, waiting.group

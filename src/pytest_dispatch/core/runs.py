@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Report, Run
+from pytest_dispatch.core.requirements import Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ class RunRecord:
     def is_held_back(self) -> bool:
         """Tell whether no machine may have it and no time passes for it, until it is asked for again."""
         return self.awaits_resubmit and self.is_waiting
+
+    @property
+    def requires(self) -> Requirements:
+        """Return what a machine must have to get it, with what its chain brings."""
+        return self.run.workload.requires if self.chain is None else self.chain.requires
 
     @property
     def waits_its_turn(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.lifecycle import CoreEvent
@@ -16,11 +17,13 @@ class Capacity:
     """Something on which a run may be placed.
 
     Attributes:
+        kind: Of the workloads that it is for.
         machine: That it is, where it is one that we start; empty for a slot on machines that others assign.
         known_by: How that was recognised.
         labels: Of the machine, or of all of those among which others choose.
     """
 
+    kind: str
     labels: Labels
     machine: str = ""
     known_by: KnownBy = KnownBy.ADDRESS
@@ -49,10 +52,13 @@ class Scheduler:
         return self._engine.runs[run_id]
 
     def lacking(self, run: Run) -> str:
-        """Say what the nearest of the machines that are known lacks to run it; empty if one has all it requires."""
+        """Say what the nearest of the machines that are known lacks to run it; empty if one has all it requires.
+
+        What others have, to whom a run may be given, is not known.
+        """
         record = self._engine.runs.record(run.id)
-        required = self._engine.required(record)
-        if not required or record.waits_its_turn:
+        required = record.requires
+        if not required or record.waits_its_turn or record.lifecycle.elsewhere:
             return ""
         has = {machine: seen.machine.labels for machine, seen in self._engine.machines.items()}
         if any(suits(required, labels) for labels in has.values()):
@@ -74,15 +80,16 @@ class Scheduler:
         self.fault(machine, why, now, lab=True)
 
     def _pick(self, capacity: Capacity, now: float) -> str | None:
-        engine, labels, machine = self._engine, capacity.labels, capacity.machine
-        if machine and machine in engine.machines and engine.machines[machine].hold is not None:
+        engine, machine = self._engine, capacity.machine
+        first = partial(engine.ready.first, capacity.labels, machine, kind=capacity.kind)
+        if machine and engine.machines.is_held(machine, now):
             return None
-        run_id = engine.ready.first(labels, machine)
+        run_id = first()
         if run_id is None:
             self._take_from_silent(now)
-            run_id = engine.ready.first(labels, machine)
+            run_id = first()
         if run_id is None and machine and not engine.machines.another(machine, now):
-            run_id = engine.ready.first(labels, machine, avoided=True)
+            run_id = first(avoided=True)
         return run_id
 
     def _take_from_silent(self, now: float) -> None:

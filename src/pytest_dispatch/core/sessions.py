@@ -57,8 +57,25 @@ class Sessions:
             workload: What is to be run. Those of a chain go one after the other, in the order in which they are asked
                 for, under one reservation.
             now: The time.
+
+        Raises:
+            ConfigError: The lab does not know its kind, or the kind not what it expects or limits.
+        """
+        return self.submit_all(session, [(key, workload)], now)[0]
+
+    def submit_all(self, session: str, wanted: Iterable[tuple[str, Workload]], now: float) -> list[Run]:
+        """Ask for several workloads, by key; for none of them if one cannot be asked for.
+
+        Raises:
+            ConfigError: As `submit`.
         """
         self.expecting = False
+        wanted = list(wanted)
+        for _, workload in wanted:
+            rules_of(self._kinds, workload.kind).check(workload)
+        return [self._ask(session, key, workload, now) for key, workload in wanted]
+
+    def _ask(self, session: str, key: str, workload: Workload, now: float) -> Run:
         runs = self._table[session].runs
         if key not in runs:
             return self._add(session, key, workload, now)
@@ -82,7 +99,7 @@ class Sessions:
 
     def is_lining_up(self, now: float) -> bool:
         """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
-        return self._engine.needs_something and now < self._asked + LINING_UP
+        return self._engine.standings.needs_something and now < self._asked + LINING_UP
 
     def _records(self, session: str) -> list[RunRecord]:
         return [self._engine.runs.record(run_id) for run_id in self._table[session].runs.values()]
@@ -179,12 +196,13 @@ class Sessions:
 
     def _take_back(self, run: Run, now: float) -> RunRecord:
         rules = rules_of(self._kinds, run.workload.kind)
+        lifecycle = rules.lifecycle_of(run)
         record = RunRecord(
             run=run,
-            lifecycle=rules.lifecycles[run.expect],
+            lifecycle=lifecycle,
             needs="" if run.outcome else rules.needs,
             begin=now,
-            unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING else 0,
+            unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING and not lifecycle.elsewhere else 0,
         )
         self._take_in(record)
         return record
@@ -205,8 +223,10 @@ class Sessions:
         if record.is_waiting or attempt.ended:
             self._engine.offer(record, now)
             return
+        machines = self._engine.machines
         for placement in attempt.placements:
-            self._engine.machines.asks(placement.machine, placement.known_by, now)
+            shows = machines.speaks_as if record.lifecycle.elsewhere else machines.asks
+            shows(placement.machine, placement.known_by, now)
         self._engine.hold(record)
 
     def take_over(self, session: str, policy: Policy, now: float) -> None:
@@ -218,6 +238,10 @@ class Sessions:
             if chain.cut:
                 chain.cause, chain.cut = "", False
         self.hold_back(session, now)
+
+    def under_way(self, session: str) -> list[Run]:
+        """Return the session's runs that machines hold, or that others carry out for us."""
+        return [run for run in self.runs_of(session) if run.id in self._engine.standings.under_way]
 
     def hold_back(self, session: str, now: float) -> None:
         """Let what was taken back of this session wait to be asked for again, but for what machines hold."""

@@ -53,7 +53,7 @@ class Verdicts:
         proposed = replace(moved.attempt, proposed=outcome, reason=reason)
         self._engine.note(record, with_attempt(moved, proposed), event, proposed.number, now)
         self._engine.deadlines.watch(record)
-        self._engine.regard(record)
+        self._engine.standings.regard(record)
         if not self._is_attended(moved.session):
             self.accept(moved.id, now)
 
@@ -118,7 +118,7 @@ class Verdicts:
         run = replace(run, attempts=attempts, outcome=outcome, reason=reason, cancelled=cut)
         engine.note(record, run, event, attempt.number, now)
         record.needs = ""
-        engine.regard(record)
+        engine.standings.regard(record)
         self._go_on(record, now)
 
     def _keep_place(self, record: RunRecord, now: float) -> None:

@@ -16,7 +16,6 @@ from pytest_dispatch.lab.tokens import Bearer, Tokens, UsedError
 from pytest_dispatch.machines.base import Sign
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.background import Background
@@ -96,6 +95,12 @@ class DrivenMachines:
         gone = seen.machine.driven and machine not in self._fleet
         return gone or seen.off or self._fleet.is_off(machine)
 
+    def is_awaited(self, machine: str) -> bool:
+        """Tell whether the end of a lab is to wait for a machine to be off: it is on, and may get something of ours."""
+        machines, now = self._queue.machines, self._writer.clock.now()
+        ours = machines[machine].machine.driven and not machines.is_held(machine, now)
+        return not self.is_off(machine) and (ours or machines.may_ask(machine, now))
+
     def refused(self, bearer: Bearer, error: UsedError) -> None:
         """Note that a machine asked with a boot URL whose boot is over; once for each of them, its console tells so.
 
@@ -113,8 +118,8 @@ class DrivenMachines:
         attempt = run.attempts[change.attempt - 1]
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
-        if self._queue.engine.runs.record(run.id).is_waiting:
-            self._begin_anew(run, attempt.machine)
+        if run.id in self._queue.engine.standings.waiting:
+            self._begin_anew(attempt.machine)
 
     def rouse(self) -> None:
         """Bring those of our machines that do nothing to work that waits.
@@ -123,7 +128,7 @@ class DrivenMachines:
         """
         patience = SHARE * self._queue.table.patience
         late = self._fleet.late(patience)
-        engine, waiting = self._queue.engine, self._queue.engine.waiting
+        engine, waiting = self._queue.engine, self._queue.engine.standings.waiting
         if not (late or self._fleet.resting) or not waiting:
             return
         self._fleet.wake()
@@ -138,15 +143,13 @@ class DrivenMachines:
 
     async def dismiss(self) -> None:
         """Power off those of our own machines that wait for work, once there is none."""
-        if self._queue.engine.alive:
+        if self._queue.engine.standings.alive:
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
 
-    def _begin_anew(self, run: Run, last: str) -> None:
+    def _begin_anew(self, last: str) -> None:
         """Wake machines for a run that waits once more, and better for another one than its last."""
-        if self._queue.engine.runs.record(run.id).is_held_back:
-            return
         self._fleet.wake()
         for name in self._waiting():
             if name != last:

@@ -123,12 +123,13 @@ class Orders:
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
         for name, seen in list(self._queue.machines.items()):
             mine = seen.holds and self._queue.runs[seen.holds].session == record.id
-            if mine and (journal.damage or seen.machine.driven):
+            elsewhere = mine and self._queue.engine.runs.record(seen.holds).lifecycle.elsewhere
+            if mine and not elsewhere and (journal.damage or seen.machine.driven):
                 self._queue.scheduler.fault(name, why, self._now(), lab=True)
         self._have_judged(record.id)
         self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
-        await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.alive])
+        await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.standings.alive])
 
     def _have_judged(self, session: str) -> None:
         """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""
@@ -144,11 +145,12 @@ class Orders:
 
         Raises:
             UnknownError: There is no such session.
+            ConfigError: One of them cannot be asked for, so none is.
             JournalError: It cannot be written.
         """
         self._writer.ledger(session)
         now, known = self._now(), self._queue.runs.keys() - self._queue.sessions.unasked
-        runs = [self._queue.sessions.submit(session, key, workload, now) for key, workload in wanted]
+        runs = self._queue.sessions.submit_all(session, wanted, now)
         fresh = [run for run in runs if run.id not in known and run.outcome is None]
         self._writer.hand_over()  # first what they were a moment before they were asked for again
         self._writer.write([run_row(run) for run in fresh])

@@ -43,7 +43,7 @@ class Preparation:
 
     def recall(self, session: str) -> None:
         """Take back what the journal has of a session's attempts: what they ran, and their consoles."""
-        self._services.recalled(session)
+        self._services.recalled(session, self._queue.sessions.under_way(session))
         self._console.recalled(session)
 
     def _refuse(self, run: Run) -> bool:

@@ -33,10 +33,12 @@ class Service:
     """Carries the workloads of one kind out. Everything here runs on the lab's event loop.
 
     A service takes runs by `queue.scheduler.take`, moves them by `queue.engine.move`, says where they run by
-    `queue.engine.bind`, and calls `writer.commit` when it has changed something.
+    `queue.engine.bind`, and calls `writer.commit` when it has changed something. What it sends to others it has on disk
+    before (`writer.on_disk`), under a key of its own making, and notes what they call it by `queue.engine.sent_as`: so
+    that a later lab finds it again, and sends nothing twice.
 
     Attributes:
-        progress: How far those runs are that show it, in bytes, by run.
+        progress: How far those runs are that show it, in bytes, by run; of those that their payload names as `size`.
     """
 
     progress: Mapping[str, int]
@@ -60,6 +62,9 @@ class Service:
 
     def recalled(self, session: str) -> None:
         """Take back what the journal has of a session beside its runs."""
+
+    def adopt(self, runs: list[Run]) -> None:
+        """Go on with these runs of a session that is resumed: an earlier lab had them taken or sent."""
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that are on, and were told to wait for work."""
@@ -117,10 +122,11 @@ class Services:
         """Have the run's kind do what follows from a change."""
         self._services[change.run.workload.kind].changed(change)
 
-    def recalled(self, session: str) -> None:
-        """Take back what the journal has of a session beside its runs."""
-        for service in self._services.values():
+    def recalled(self, session: str, under_way: list[Run]) -> None:
+        """Take back what the journal has of a session beside its runs, and go on with those that are under way."""
+        for kind, service in self._services.items():
             service.recalled(session)
+            service.adopt([run for run in under_way if run.workload.kind == kind])
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that are on, and were told to wait for work."""

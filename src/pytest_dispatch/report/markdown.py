@@ -157,7 +157,7 @@ def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
     facts = {
         "workload": f"{_code(run.workload.name)} of {harmless_line(source)}",
         "digest": _code(digest) if digest else "",
-        "machine": _code(attempt.machine) if attempt.machine else "none",
+        "machine": _code(attempt.where) if attempt.where else "none",
         "outcome": f"{outcome}, attempt {attempt.number} of {len(run.attempts)}",
         "states": ", ".join(f"{state} {format_duration(seconds)}" for state, seconds in _spent(attempt)),
         "ended": stamp,

@@ -139,7 +139,7 @@ def last_lines(console: Sequence[tuple[float, str]], most: int = CONSOLE_LINES) 
 
 
 def _title(run: Run, attempt: Attempt, digest: str) -> str:
-    where = f"on {attempt.machine}" if attempt.machine else "on no machine"
+    where = f"on {attempt.where}" if attempt.where else "on no machine"
     short = f" ({digest[:19]}…)" if digest else ""
     return f"{plain_line(run.workload.name)}{short} {where}, attempt {attempt.number} of {len(run.attempts)}"
 

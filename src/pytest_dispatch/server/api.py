@@ -306,12 +306,16 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
         heard=seen.heard,
         off=off,
         ran=tuple(run.workload.name for run in ran if run.session == session),
-        awaited=not off if lab.private else bool(seen.holds) and queue.runs[seen.holds].session == session,
+        awaited=lab.machines.is_awaited(seen.id) if lab.private else _holds_of(door, seen, session),
         labels=machine.labels,
         state=MachineState.OFF if off and machine.state in _AWAY else machine.state,
         reason=machine.reason,
         since=machine.since,
     )
+
+
+def _holds_of(door: Door, seen: MachineRecord, session: str) -> bool:
+    return bool(seen.holds) and door.lab.orders.run(seen.holds).session == session
 
 
 async def _close(door: Door, request: web.Request, _body: None) -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Workload
+
+
+class EmptySourceError(ConfigError):
+    """There is a source, and nothing in it that boots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.core.requirements import Requirements, read_requirements
 from pytest_dispatch.kinds import BOOT, BootPayload, Expect, kind_by_suffix, known
-from pytest_dispatch.sources.base import Listing
+from pytest_dispatch.sources.base import EmptySourceError, Listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -65,8 +65,8 @@ def list_folder(path: Path, shown_as: str) -> Listing:
         shown_as: The folder as the user gave it: the listing's name, and where messages begin.
 
     Raises:
-        ConfigError: There is no such folder, nothing in it can boot, or its `dispatch.toml` says something
-            that cannot be used.
+        EmptySourceError: Nothing in it can boot.
+        ConfigError: There is no such folder, or its `dispatch.toml` says something that cannot be used.
     """
     try:
         if not path.is_dir():
@@ -114,7 +114,7 @@ def _files(folder: Path, shown_as: str, named: Iterable[os.DirEntry[str]]) -> li
                 found.append(_workload(folder, _path(name), kind, {}))
     if not found:
         expected = ", ".join(f"*{media.suffix}" for media in known().values())
-        raise ConfigError(f"{shown_as}: no workload in this folder: expected {expected}, or a {MANIFEST}")
+        raise EmptySourceError(f"{shown_as}: no workload in this folder: expected {expected}, or a {MANIFEST}")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.kinds import KINDS, Media, loaded
+from pytest_dispatch.kinds import KINDS, Media, known, loaded
 from pytest_dispatch.lab.services import Kind
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
@@ -21,7 +21,7 @@ def known_kinds() -> list[Kind]:
         kind = loaded(point, Kind, beside=lambda found: isinstance(found, Media))
         if kind is None:
             continue
-        if kind.rules.name in kinds:
+        if kind.rules.name in {*kinds, *known()}:
             raise ConfigError(f"kind {kind.rules.name!r}: expected one of it, got two: {KINDS}")
         kinds[kind.rules.name] = kind
     return list(kinds.values())

@@ -14,6 +14,7 @@ from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, 
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
+from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 DOWNLOADS = 3  # complete downloads without a boot, after which the machine is taken at its word
@@ -72,12 +73,13 @@ class BootProtocol:
         if self._is_kept(seen.holds):
             return Answer(None, Idle.WAIT, soon=True)
         if not seen.holds:
-            self._queue.scheduler.take(Capacity(machine=machine, known_by=known_by, labels=seen.machine.labels), now)
+            place = Capacity(kind=BOOT, machine=machine, known_by=known_by, labels=seen.machine.labels)
+            self._queue.scheduler.take(place, now)
         if seen.holds and not self._engine.runs.record(seen.holds).needs:
             self._promised[machine] = None, now
             return Answer(self._engine.runs[seen.holds])
-        soon = self._engine.needs_something or self._queue.sessions.expecting
-        idle = Idle.WAIT if soon or self._engine.keeps_machines else Idle.POWEROFF
+        soon = self._engine.standings.needs_something or self._queue.sessions.expecting
+        idle = Idle.WAIT if soon or self._engine.standings.keeps_machines else Idle.POWEROFF
         self._promised[machine] = idle, now
         return Answer(None, idle, soon)
 

@@ -1,11 +1,8 @@
-"""A made-up kind: loaves that are baked in somebody else's ovens.
-
-An attempt learns its oven only after it has started, may be seen in a second one, goes back to waiting when the oven
-is needed for something else, and has something to say when it is done.
-"""
+"""The life of a loaf: it learns its oven only after it has started, may be moved to another, and be set aside."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pytest_dispatch.core.kinds import KindRules
@@ -15,9 +12,9 @@ from pytest_dispatch.core.model import Outcome, Phase, Workload
 _ENDS: dict[str, str] = {CoreEvent.TIMEOUT: "spoilt", CoreEvent.FAULT: "spoilt", CoreEvent.CANCEL: "spoilt"}
 
 
-def _endings(where: str) -> dict[str, Ending]:
+def _endings(where: str, limit: str) -> dict[str, Ending]:
     return {
-        CoreEvent.TIMEOUT: Ending(Outcome.ERROR, f"no oven within {{patience}} {where}"),
+        CoreEvent.TIMEOUT: Ending(Outcome.ERROR, f"no oven within {{{limit}}} {where}"),
         CoreEvent.FAULT: Ending(Outcome.ERROR, "{detail}"),
         CoreEvent.CANCEL: Ending(Outcome.ERROR, f"cancelled {where}"),
     }
@@ -25,20 +22,21 @@ def _endings(where: str) -> dict[str, Ending]:
 
 BAKE = Lifecycle(
     kind="bake",
+    elsewhere=True,  # ovens are not ours, and ask us for nothing
     initial="kneaded",
-    limits={"patience": 600.0, "baking": 300.0},
+    limits={"patience": 600.0, "delivery": 600.0, "baking": 300.0, "rest": 600.0},
     states={
         "kneaded": StateRule(
             phase=Phase.QUEUED,
             on={CoreEvent.ASSIGN: "sent", **_ENDS},
             wait=Wait(limits=("patience",)),
-            endings=_endings("in the kitchen"),
+            endings=_endings("in the kitchen", "patience"),
         ),
         "sent": StateRule(
             phase=Phase.STARTING,
             on={"heat": "baking", **_ENDS},
-            wait=Wait(limits=("patience",)),
-            endings=_endings("at the bakery"),
+            wait=Wait(limits=("delivery",)),
+            endings=_endings("at the bakery", "delivery"),
         ),
         "baking": StateRule(
             phase=Phase.RUNNING,
@@ -50,7 +48,7 @@ BAKE = Lifecycle(
             },
             wait=Wait(limits=("baking",)),
             endings={
-                **_endings("in the oven"),
+                **_endings("in the oven", "baking"),
                 CoreEvent.TIMEOUT: Ending(Outcome.FAILED, "still dough after {baking} in {machine}"),
                 CoreEvent.COMPLETE: JUDGED,
             },
@@ -58,16 +56,19 @@ BAKE = Lifecycle(
         "aside": StateRule(
             phase=Phase.QUEUED,
             on={"heat": "baking", **_ENDS},
-            wait=Wait(limits=("patience",)),
-            endings=_endings("on the side"),
+            wait=Wait(limits=("rest",)),
+            endings=_endings("on the side", "rest"),
         ),
         "baked": StateRule(phase=Phase.OVER, on={CoreEvent.REPORT: "baked"}),
         "spoilt": StateRule(phase=Phase.OVER, on={CoreEvent.REPORT: "spoilt"}),
     },
 )
 
-RULES = KindRules(name="bake", lifecycles={"": BAKE})
+HOT = replace(BAKE, states={**BAKE.states, "baking": replace(BAKE.states["baking"], then=CoreEvent.COMPLETE)})
+
+RULES = KindRules(name="bake", lifecycles={"baked": BAKE, "hot": HOT})
 
 
 def loaf(name: str, **said: Any) -> Workload:
+    """Return a loaf as a workload."""
     return Workload(**{"name": name, "kind": "bake", "payload": {"flour": "rye"}, **said})
