@@ -28,13 +28,8 @@ def closing(fence: str, margin: str = "") -> re.Pattern[str]:
     return re.compile(rf"^{margin} {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
 
 
-def open_fence(text: str) -> str:
-    """The fence of code that is still open where the text ends; empty if none is."""
-    return _open(text)[0]
-
-
-def _open(text: str) -> tuple[str, int]:
-    """What is still open where the text ends: the fence of code, and how many folds."""
+def left_open(text: str) -> tuple[str, int]:
+    """Return what is still open where the text ends: the fence of code, or nothing, and how many folds."""
     at, folds, fence = 0, 0, ""
     while not fence:
         opened = _OPENS.search(text, at)
@@ -63,13 +58,13 @@ def cut(text: str, limit: int) -> list[str]:
         at = text.rfind("\n", 0, room) + 1 or _within_line(text, 1, room)
         piece, text = f"{begun}{text[:at]}", text[at:]
         whole_lines = piece.endswith("\n")
-        left_open, folds = _open(piece)
-        fence = left_open
+        inside, folds = left_open(piece)
+        fence = inside
         if not whole_lines:  # what is cut may look like a fence that it is not, or the other way round
-            fence, _ = _open(piece + text.partition("\n")[0])
+            fence, _ = left_open(piece + text.partition("\n")[0])
             text = f"{ZERO_WIDTH}{text}"
-        if left_open:
-            piece = f"{piece}{left_open}" if whole_lines else f"{piece}\n{left_open}"
+        if inside:
+            piece = f"{piece}{inside}" if whole_lines else f"{piece}\n{inside}"
         pieces.append(piece + f"\n\n{UNFOLD}" * folds)
         begun = f"{FOLD}\n\n" * folds + (f"{fence}\n" if fence else "")
     return [*pieces, f"{begun}{text}"]
