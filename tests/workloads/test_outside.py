@@ -91,7 +91,7 @@ async def test_a_machine_that_boots_gets_nothing_while_it_is_held(tmp_path: Path
         assert "dispatch-workload" not in (await bench.call("HEAD")).headers
         assert bench.attempt(run).phase is Phase.QUEUED
         assert not bench.lab.machines.is_awaited("127.0.0.2")
-        machines.readmit("127.0.0.2")
+        machines.readmit("127.0.0.2", bench.clock.now())
         assert bench.lab.machines.is_awaited("127.0.0.2")
         assert "dispatch-workload" in (await bench.call("HEAD")).headers
 
@@ -119,7 +119,9 @@ async def test_a_later_lab_is_told_what_was_sent_and_by_what_name(tmp_path: Path
         assert kept.attempt.outside == bench.attempt(sent).outside != ""
         assert kept.version == bench.now(sent).version
     async with running_lab(tmp_path, kinds=[Kind(RULES, Noting)]) as bench:
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule()) == opened
+        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        assert resumed is not None
+        assert resumed.id == opened
         service = bench.lab.service("bake")
         assert isinstance(service, Noting)
         assert service.adopted == [sent.id]

@@ -193,9 +193,11 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Keep a machine out of scheduling; what it holds already goes on."""
         self._records[machine].hold = hold
 
-    def readmit(self, machine: str) -> None:
-        """Let a machine be used again, if it is kept out."""
-        self._records[machine].hold = None
+    def readmit(self, machine: str, now: float) -> None:
+        """Let a machine be used again from this time on, if it is kept out."""
+        record = self._records[machine]
+        if record.hold is not None:
+            record.hold, record.changed = None, now
 
     def is_held(self, machine: str, now: float) -> bool:
         """Tell whether a machine is kept out of scheduling; a hold whose time has come ends with that."""
@@ -203,7 +205,7 @@ class MachineTable(Mapping[str, MachineRecord]):
         if record is None or record.hold is None:
             return False
         if record.hold.until is not None and record.hold.until <= now:
-            record.hold = None
+            self.readmit(machine, record.hold.until)
         return record.hold is not None
 
     def may_ask(self, machine: str, now: float) -> bool:
@@ -225,6 +227,8 @@ class MachineTable(Mapping[str, MachineRecord]):
         return replace(record.machine, state=state, reason=reason, since=since)
 
     def _hear(self, record: MachineRecord, now: float) -> None:
+        if not record.holds and now >= record.heard + SILENCE:
+            record.changed = now  # it was offline
         record.heard = now
         if record.id in self._revocable:
             self._revocable.move_to_end(record.id)
