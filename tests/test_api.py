@@ -8,6 +8,7 @@ import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,19 @@ def path_of(route: Route) -> str:
 
 
 SESSION = OpenSession(source="w", policy=Policy())
+
+
+@pytest.mark.parametrize("payload", [{}, {"media": "efi"}, {"media": "efi", "location": "/w", "size": "big"}])
+async def test_of_several_workloads_with_a_bad_payload_in_one_none_is_taken(
+    bench: Bench, payload: dict[str, object]
+) -> None:
+    session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
+    good, bad = bench.workload("a.efi"), replace(bench.workload("b.efi"), payload=payload)
+    wanted = [Wanted(key="a", workload=good), Wanted(key="b", workload=bad)]
+    reply = await bench.api("POST", f"/sessions/{session}/runs", wanted)
+    assert reply.status == 400
+    assert reply.json["error"].startswith("b.efi: the kind boot cannot make use of its payload: TypeError: ")
+    assert (await bench.api("GET", f"/sessions/{session}/runs")).json == []
 
 
 # The door

@@ -72,7 +72,9 @@ class Sessions:
         self.expecting = False
         wanted = list(wanted)
         for _, workload in wanted:
-            rules_of(self._kinds, workload.kind).check(workload)
+            rules = rules_of(self._kinds, workload.kind)
+            rules.check(workload)
+            rules.limits_of(workload, self._table.policy(session))
         return [self._ask(session, key, workload, now) for key, workload in wanted]
 
     def _ask(self, session: str, key: str, workload: Workload, now: float) -> Run:
