@@ -145,6 +145,29 @@ class TestHowLong:
         assert outcome(bench, run) == ends
         assert len(bench.lab.orders.run(run).attempts) == 1
 
+    @pytest.mark.parametrize("closed", [False, True], ids=["gone", "closed"])
+    async def test_a_verdict_that_nobody_gives_begins_nothing_more_of_its_chain(
+        self, bench: Bench, closed: bool
+    ) -> None:
+        request = replace(asked(), policy=Policy(judged=True))
+        session = (await bench.api("POST", "/sessions", request)).json["id"]
+        wanted = [Wanted(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
+        await bench.api("POST", f"/sessions/{session}/runs", wanted)
+        runs = [run.id for run in bench.lab.orders.runs(session)]
+        await until(lambda: all(run in bench.boot.assets for run in runs))
+        await bench.call("GET", source=A)
+        await bench.call("POST", source=A)
+        await bench.report(source=A)
+        await bench.call("HEAD", source=A)
+        if closed:
+            await bench.api("DELETE", f"/sessions/{session}")
+        else:
+            await after(bench, CONNECTIONS_GONE + 1)
+        assert outcome(bench, runs[0]) == ("passed", False)
+        assert [bench.lab.orders.run(run).cancelled for run in runs[1:]] == [True, True]
+        assert [bench.lab.orders.run(run).attempt.machine for run in runs[1:]] == ["", ""]
+        assert bench.lab.queue.machine(A, bench.clock.now()).state == "idle"
+
     @pytest.mark.parametrize("lasts", ["-5", "0"])
     async def test_one_that_is_over_before_it_begins_is_refused(self, bench: Bench, lasts: str) -> None:
         body = f'{{"source": "w", "policy": {{}}, "lease": {{"kind": "durable", "lasts": {lasts}}}}}'
@@ -346,4 +369,5 @@ def _all_of_a_session(bench: Bench, session: str, run: str) -> list[tuple[str, s
         ("GET", f"/runs/{run}", None),
         ("DELETE", f"/runs/{run}", None),
         ("POST", f"/runs/{run}/verdict", {"outcome": "passed"}),
+        ("POST", f"/runs/{run}/issues", {"issues": {}}),
     ]

@@ -89,12 +89,12 @@ class Sessions:
     def close(self, session: str, now: float) -> None:
         """Cancel what the session still waits for."""
         self.expecting = False
-        for record in self._records(session):
+        for record in self._waiting_first(session):
             self._verdicts.cancel(record.run.id, now)
 
     def lapse(self, session: str, now: float) -> None:
         """End a session whose holder is gone: what has not started is cancelled, what runs goes on to its outcome."""
-        for record in self._records(session):
+        for record in self._waiting_first(session):
             if record.is_waiting:
                 self._verdicts.cancel(record.run.id, now)
             self._verdicts.accept(record.run.id, now)
@@ -102,6 +102,10 @@ class Sessions:
     def is_lining_up(self, now: float) -> bool:
         """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
         return self._engine.standings.needs_something and now < self._asked + LINING_UP
+
+    def _waiting_first(self, session: str) -> list[RunRecord]:
+        """Return its runs in the order in which they are to end: the next of a chain is not to begin by that."""
+        return sorted(self._records(session), key=lambda record: not record.is_waiting)
 
     def _records(self, session: str) -> list[RunRecord]:
         return [self._engine.runs.record(run_id) for run_id in self._table[session].runs.values()]
