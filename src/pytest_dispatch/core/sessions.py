@@ -185,13 +185,16 @@ class Sessions:
         """Take a session back from the journal; its deadlines start anew, machines keep what they held.
 
         Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
+
+        Raises:
+            ConfigError: The lab does not know the kind of one, or not as it was; nothing is taken back.
         """
+        runs = sorted(runs, key=lambda run: run.position)
+        restored = [self._taken_back(not_after(run, now), now) for run in runs if not run.cancelled]
         self._table.open(session, policy, lease)
-        restored = []
-        for run in sorted(runs, key=lambda run: run.position):
-            self._position = max(self._position, run.position + 1)
-            if not run.cancelled:
-                restored.append(self._take_back(not_after(run, now), now))
+        self._position = max([self._position, *(run.position + 1 for run in runs)])
+        for record in restored:
+            self._take_in(record)
         self._remember_machines(restored, now)
         for record in restored:
             self._enlist(record, now)
@@ -200,18 +203,16 @@ class Sessions:
                 self._engine.deadlines.watch(record)
                 self._take_up(record, now)
 
-    def _take_back(self, run: Run, now: float) -> RunRecord:
+    def _taken_back(self, run: Run, now: float) -> RunRecord:
         rules = rules_of(self._kinds, run.workload.kind)
         lifecycle = rules.lifecycle_of(run)
-        record = RunRecord(
+        return RunRecord(
             run=run,
             lifecycle=lifecycle,
             needs="" if run.outcome else rules.needs,
             begin=now,
             unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING and not lifecycle.elsewhere else 0,
         )
-        self._take_in(record)
-        return record
 
     def _remember_machines(self, restored: list[RunRecord], now: float) -> None:
         placed = [

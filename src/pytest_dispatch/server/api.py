@@ -303,6 +303,8 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
     """Return how a machine stands, as this session may know it."""
     lab, queue = door.lab, door.lab.queue
     machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
+    if off and machine.state in _AWAY:
+        machine = replace(machine, state=MachineState.OFF, reason="")
     ran = [queue.runs[run_id] for run_id in seen.ran]
     return MachineView(
         name=seen.id,
@@ -311,7 +313,7 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
         ran=tuple(run.workload.name for run in ran if run.session == session),
         awaited=lab.machines.is_awaited(seen.id) if lab.private else _holds_of(door, seen, session),
         labels=machine.labels,
-        state=MachineState.OFF if off and machine.state in _AWAY else machine.state,
+        state=machine.state,
         reason=machine.reason,
         since=machine.since,
     )
