@@ -27,6 +27,7 @@ class MachineRecord:
         heard: When it was last heard of.
         expected: Since when it may ask any moment: then it last asked, or was done with what it held.
         holds: Id of the run whose attempt it is busy with, or reserved for.
+        also: Ids of other runs that were seen there since, as others assigned them; the first is next when that ends.
         hold: Why it is kept out of scheduling, if it is.
         off: It is known to be off.
         changed: When it last took something up, let go of it, or went on or off.
@@ -38,6 +39,7 @@ class MachineRecord:
     heard: float = 0.0
     expected: float = 0.0
     holds: str = ""
+    also: list[str] = field(default_factory=list)
     hold: Hold | None = None
     off: bool = False
     changed: float = 0.0
@@ -149,6 +151,11 @@ class MachineTable(Mapping[str, MachineRecord]):
     def hold(self, machine: str, run_id: str, now: float, *, revocable: bool) -> None:
         """Let it be busy with this run, which it may lose by silence if `revocable`."""
         record = self._records[machine]
+        if record.holds not in ("", run_id):
+            if run_id not in record.also:
+                record.also.append(run_id)
+                record.runs(run_id)
+            return
         if record.holds != run_id:
             record.holds, record.changed = run_id, now
             record.runs(run_id)
@@ -163,11 +170,14 @@ class MachineTable(Mapping[str, MachineRecord]):
     def release(self, machine: str, run_id: str, now: float) -> None:
         """Let it be free, if this run is what it holds."""
         record = self._records[machine]
-        if record.holds == run_id:
-            record.holds, record.changed = "", now
+        if run_id in record.also:
+            record.also.remove(run_id)
+        elif record.holds == run_id:
+            record.holds, record.changed = record.also.pop(0) if record.also else "", now
             self._revocable.pop(machine, None)
             self._expect(record, now)
-            self._busy.discard(machine)
+            if not record.holds:
+                self._busy.discard(machine)
 
     def silent(self, now: float) -> MachineRecord | None:
         """Return the one that was silent for longest, and too long, with what it may lose."""
