@@ -90,10 +90,10 @@ class SessionTable:
         if found.lease.epoch == epoch:
             found.lease = found.lease.connected(more, now)
 
-    def take_over(self, session: str, owner: str, now: float) -> int:
-        """Let another holder have a session; returns its epoch."""
+    def take_over(self, session: str, wanted: Lease, now: float) -> int:
+        """Let another holder have a session, by the lease that it wants; returns its epoch."""
         found = self._sessions[session]
-        found.lease = found.lease.taken_over(owner, now)
+        found.lease = found.lease.taken_over(wanted, now)
         found.ended = False
         return found.lease.epoch
 
