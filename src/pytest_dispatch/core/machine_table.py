@@ -80,6 +80,10 @@ class MachineTable(Mapping[str, MachineRecord]):
     def __getitem__(self, machine: str) -> MachineRecord:
         return self._records[machine]
 
+    def find(self, machine: str) -> MachineRecord | None:
+        """Return what is known of a machine; None if nothing is. In one look, as it is asked for each console line."""
+        return self._records.get(machine)
+
     def declare(
         self, machine: str, *identities: Identity, labels: Mapping[str, str] | None = None, driven: bool = False
     ) -> MachineRecord:

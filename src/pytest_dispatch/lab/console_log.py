@@ -30,8 +30,8 @@ class ConsoleLog:
     def shown(self, machine: str, text: str) -> None:
         """Add a line that a machine showed: to the attempt that it holds, else to the one that it will take."""
         now, queue = self._writer.clock.now(), self._writer.queue
-        seen = queue.machines.get(machine)
-        run = queue.runs.get(seen.holds) if seen else None
+        seen = queue.machines.find(machine)
+        run = queue.runs[seen.holds] if seen and seen.holds else None
         if run is None:
             self._lines.before(machine, now, text)
         else:

@@ -145,7 +145,7 @@ class BootProtocol:
 
     def may_report(self, machine: str, now: float) -> bool:
         """Tell whether this machine, which begins to report, booted anything of which it may yet speak."""
-        seen = self._machines.get(machine)
+        seen = self._machines.find(machine)
         if seen is not None and any(ran_on(machine, self._engine.runs[run_id]) for run_id in seen.ran[-2:]):
             return True
         if seen is None or not seen.holds:
@@ -198,7 +198,7 @@ class BootProtocol:
 
     def _unknown(self, machine: str, what: str, now: float) -> None:
         """Note who speaks and runs nothing here, unless it is a machine of our own."""
-        seen = self._machines.get(machine)
+        seen = self._machines.find(machine)
         if seen is None or not seen.machine.driven:
             self._machines.unknown.note(machine, what, now)
 
@@ -206,7 +206,7 @@ class BootProtocol:
 
     def _held(self, machine: str) -> Run | None:
         """Return the boot workload that a machine holds."""
-        seen = self._machines.get(machine)
+        seen = self._machines.find(machine)
         run = self._engine.runs[seen.holds] if seen is not None and seen.holds else None
         return run if run is not None and run.workload.kind == BOOT else None
 

@@ -125,7 +125,7 @@ class BootRequests:
 
     async def _lined_up(self, machine: str) -> None:
         """Return when workloads stand in line in their order, not in that in which their bytes were found."""
-        seen = self._queue.machines.get(machine)
+        seen = self._queue.machines.find(machine)
         while not (seen and seen.holds) and self._is_lining_up() and not self._writer.stopping:
             await self._writer.moved(POLL)
 
