@@ -20,7 +20,7 @@ NAMES = (
     "collecting",
     "session",
     "journal",
-    "fetching",
+    "downloading",
     "idling",
     "firmware",
 )
