@@ -23,6 +23,7 @@ NAMES = (
     "downloading",
     "idling",
     "firmware",
+    "forgetting",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _HEAD = """# Performance

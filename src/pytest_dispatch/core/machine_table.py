@@ -12,6 +12,7 @@ from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase, Run
 from pytest_dispatch.core.unknown_callers import UnknownCallers
 
+LATELY = 2  # runs of a machine of which a report may yet come: it crosses one boot
 SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
 
 #: Of an attempt whose machine is said to run.
@@ -225,6 +226,17 @@ class MachineTable(Mapping[str, MachineRecord]):
     def may_ask(self, machine: str, now: float) -> bool:
         """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
         return machine in self._present and not self.is_held(machine, now)
+
+    # Of what they may speak
+
+    def may_speak_of(self) -> set[str]:
+        """Return the runs of which machines may yet report: what each has run last, and what it ran before."""
+        return {run for record in self._records.values() for run in record.ran[-LATELY:]}
+
+    def forget(self, runs: set[str]) -> None:
+        """Forget that machines have run these."""
+        for record in self._records.values():
+            record.ran = [run for run in record.ran if run not in runs]
 
     # How they stand
 

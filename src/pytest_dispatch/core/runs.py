@@ -139,6 +139,10 @@ class RunTable(Mapping[str, Run]):
         self._records[record.run.id] = record
         return record
 
+    def drop(self, run_id: str) -> None:
+        """Forget a run."""
+        del self._records[run_id]
+
     def record(self, run_id: str) -> RunRecord:
         """Return all that is known of a run."""
         return self._records[run_id]

@@ -77,6 +77,11 @@ class Sessions:
             rules.limits_of(workload, self._table.policy(session))
         return [self._ask(session, key, workload, now) for key, workload in wanted]
 
+    def is_wanted_anew(self, session: str, key: str) -> bool:
+        """Tell whether to ask for this key would change something."""
+        run = self._table[session].runs.get(key)
+        return run is None or self._engine.runs.record(run).awaits_resubmit
+
     def _ask(self, session: str, key: str, workload: Workload, now: float) -> Run:
         runs = self._table[session].runs
         if key not in runs:
@@ -179,6 +184,31 @@ class Sessions:
         if then:
             self._engine.move(run.id, then, now)
 
+    # Forgetting
+
+    def forget(self, session: str) -> list[str]:
+        """Forget the runs of a session that is over, but for those of which machines may yet speak.
+
+        Returns:
+            Ids of what is forgotten, the session's own among them if nothing of it is left; empty while it has a run
+            without an outcome.
+        """
+        found, runs = self._table[session], self._engine.runs
+        if any(runs[run].outcome is None for run in found.runs.values()):
+            return []
+        keep = self._engine.machines.may_speak_of()
+        forgotten = [run for run in found.runs.values() if run not in keep]
+        found.runs = {key: run for key, run in found.runs.items() if run in keep}
+        found.forgotten = True
+        for run in forgotten:
+            runs.drop(run)
+        self._engine.machines.forget(set(forgotten))
+        self._engine.deadlines.forget()
+        if found.runs:
+            return forgotten
+        self._table.drop(session)
+        return [*forgotten, session]
+
     # Taking back
 
     def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float, lease: Lease = PRIVATE) -> None:
@@ -259,8 +289,3 @@ class Sessions:
             if record.is_waiting:
                 self._verdicts.strike_out(record, now)
             self._engine.offer(record, now)
-
-    @property
-    def unasked(self) -> set[str]:
-        """Return the ids of runs that were taken back from the journal and not asked for since."""
-        return {record.run.id for record in self._engine.runs.records() if record.awaits_resubmit}

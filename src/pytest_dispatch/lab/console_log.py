@@ -46,6 +46,10 @@ class ConsoleLog:
         if attempt.ended:
             self._write(self._lines.end(run.id, attempt.number))
 
+    def forget(self, runs: set[str]) -> None:
+        """Drop the lines of these runs, which the journal has."""
+        self._lines.forget(runs)
+
     def recalled(self, session: str) -> None:
         """Take back what the journal has of the consoles of a session."""
         for run, attempt, at, text in self._writer.journal.reader.console(session, RECALLED):

@@ -82,7 +82,7 @@ class Orders:
         record = self._writer.journal.reader.last_unfinished(source, lease.owner)
         if record is None:
             return None
-        if record.id not in self._writer.ledgers:
+        if record.id not in self._writer.ledgers or not self._queue.table.is_whole(record.id):
             return await self._restore(record, policy, issues, lease)
         if self._queue.table.is_held(record.id) or self._private:
             return None
@@ -98,6 +98,8 @@ class Orders:
             UnknownError: There is no such session.
         """
         ledger = self._writer.ledger(session)
+        if not self._queue.table.is_whole(session):
+            return await self._restore(ledger.record, policy, issues, lease)
         epoch = self._queue.table.take_over(session, self._granted(lease), self._now())
         self._queue.sessions.take_over(session, policy, self._now())
         record = replace(ledger.record, owner=lease.owner, epoch=epoch, policy=policy)
@@ -155,9 +157,10 @@ class Orders:
             JournalError: It cannot be written.
         """
         self._writer.ledger(session)
-        now, known = self._now(), self._queue.runs.keys() - self._queue.sessions.unasked
-        runs = self._queue.sessions.submit_all(session, wanted, now)
-        fresh = [run for run in runs if run.id not in known and run.outcome is None]
+        sessions, wanted = self._queue.sessions, list(wanted)
+        anew = {key for key, _ in wanted if sessions.is_wanted_anew(session, key)}
+        runs = sessions.submit_all(session, wanted, self._now())
+        fresh = [run for run in runs if run.key in anew and run.outcome is None]
         self._writer.hand_over()  # first what they were a moment before they were asked for again
         self._writer.write([run_row(run) for run in fresh])
         self._writer.commit()
@@ -178,8 +181,14 @@ class Orders:
         if kept and unfinished:
             self._cut_off.add(session)
         if not (kept or unfinished or session in self._cut_off):
+            self._queue.table.close(session, self._now())
             self._writer.write([session_row(self._writer.ledger(session).record, self._now())])
             await self._writer.on_disk()
+
+    def forget(self, session: str) -> None:
+        """Forget what is remembered of a session here."""
+        self._saved.pop(session, None)
+        self._cut_off.discard(session)
 
     def heard(self, session: str, epoch: int) -> None:
         """Note that a session's holder asks something.

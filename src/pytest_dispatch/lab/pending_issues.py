@@ -84,6 +84,10 @@ class PendingIssues:
         reviewed = [len(each.letters) for each in self._reviews.values() if session in ("", each.session)]
         return replace(status, pending=status.pending + sum(reviewed))
 
+    def forget(self, session: str) -> None:
+        """Drop what became of a session's issues, none of which is on its way."""
+        self._outbox.forget(session)
+
     # Reviews
 
     def drafts(self, run: Run) -> tuple[Issue, ...]:

@@ -73,6 +73,9 @@ class Service:
     def adopt(self, runs: list[Run]) -> None:
         """Go on with these runs of a session that is resumed: an earlier lab had them taken or sent."""
 
+    def forget(self, runs: list[str]) -> None:
+        """Drop what is kept of these runs, which are over: nobody asks for them any more."""
+
     def waiting_machines(self) -> set[str]:
         """Return the machines that are on, and were told to wait for work."""
         return set()
@@ -172,6 +175,12 @@ class Services:
                 service.recalled(session)
             with self._blamed(kind, "adopt"):
                 service.adopt([run for run in under_way if run.workload.kind == kind])
+
+    def forget(self, runs: list[str]) -> None:
+        """Drop what is kept of these runs."""
+        for kind, service in self._services.items():
+            with self._blamed(kind, "forget"):
+                service.forget(runs)
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that are on, and were told to wait for work."""
