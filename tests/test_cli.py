@@ -197,6 +197,16 @@ def test_a_port_that_is_taken(environ: dict[str, str]) -> None:
     )
 
 
+def test_who_cannot_be_told_that_it_is_up(environ: dict[str, str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*COMMAND, "serve", *HERE, f"--token-file={tmp_path}/token"]
+        pipe = subprocess.PIPE
+        ran = subprocess.run(command, env=environ, stdout=full, stderr=pipe, text=True, timeout=PATIENCE, check=False)
+    why = "standard output cannot be written (No space left on device): nobody would know that it is up"
+    assert (ran.returncode, ran.stderr) == (1, f"dispatch: {why}\n")
+    assert not (tmp_path / "token").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -94,7 +94,6 @@ def _serve(words: list[str]) -> int:
         serve(config, _token_file(given, config.db))
     except DispatchError as error:
         code = _refused(error)
-        sys.stdout.flush()
         os._exit(code)  # whatever hangs in a driver's thread
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.embedded import EmbeddedLab
 
 if TYPE_CHECKING:
@@ -43,12 +43,21 @@ def serve(config: LabConfig, token_file: Path) -> None:
         parts.callback(token_file.unlink, missing_ok=True)
         if lab.damage:
             print(f"dispatch: {lab.damage}", file=sys.stderr)
-        print(f"dispatch: serving {lab.url}\ndispatch: the token of its API is in {token_file}", flush=True)
+        _say(f"dispatch: serving {lab.url}\ndispatch: the token of its API is in {token_file}")
         while lab.broken is None:
             with suppress(Empty):
                 signals.get(timeout=LOOK)
                 return
         raise lab.broken
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise LabError(
+            f"standard output cannot be written ({error.strerror}): nobody would know that it is up"
+        ) from error
 
 
 def _write(path: Path, token: str) -> None:
