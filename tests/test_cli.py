@@ -94,8 +94,8 @@ class Serving:
 
 
 @contextmanager
-def serving(environ: dict[str, str], *words: str) -> Iterator[Serving]:
-    command = [*COMMAND, "serve", *HERE, *words]
+def serving(environ: dict[str, str], *words: str, by: tuple[str, ...] = ()) -> Iterator[Serving]:
+    command = [*by, *COMMAND, "serve", *HERE, *words]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True) as process:
         try:
@@ -135,6 +135,16 @@ def test_a_lab_serves_until_a_signal_ends_it(
         code, said, errors = lab.end(number)
         assert (code, said, errors) == (0, "", "")
         assert not lab.token_file.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks by /proc, as Linux has it")
+def test_a_signal_that_is_ignored_stays_so(environ: dict[str, str]) -> None:
+    """Or else `nohup` would be in vain."""
+    with serving(environ, by=("nohup",)) as lab:
+        status = Path(f"/proc/{lab.process.pid}/status").read_text()
+        [ignored] = re.findall(r"(?m)^SigIgn:\s*(\w+)$", status)
+        assert int(ignored, 16) & 1 << signal.SIGHUP - 1
+        assert lab.end(signal.SIGTERM)[0] == 0
 
 
 def test_it_goes_on_with_its_journal_and_tells_no_secret(
@@ -254,7 +264,7 @@ def test_help_tells_of_a_command(environ: dict[str, str], words: list[str]) -> N
 
 
 def test_the_version(environ: dict[str, str]) -> None:
-    assert dispatch(environ, "--version").stdout == f"dispatch {version('pytest-dispatch')}\n"
+    assert dispatch(environ, "--version").stdout == f"pytest-dispatch {version('pytest-dispatch')}\n"
 
 
 def test_the_command_is_installed() -> None:

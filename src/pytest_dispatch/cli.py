@@ -198,7 +198,7 @@ def _help(words: list[str]) -> int:
 def _version(_words: list[str]) -> int:
     from importlib.metadata import version
 
-    print(f"dispatch {version('pytest-dispatch')}")
+    print(f"pytest-dispatch {version('pytest-dispatch')}")
     return 0
 
 

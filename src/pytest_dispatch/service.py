@@ -34,7 +34,8 @@ def serve(config: LabConfig, token_file: Path) -> None:
     """
     signals: SimpleQueue[int] = SimpleQueue()  # whose `put` may come in the middle of its `get`
     for each in _ENDS:
-        signal.signal(each, lambda number, _frame: signals.put(number))
+        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(each, lambda number, _frame: signals.put(number))
     lab = EmbeddedLab(config)
     with ExitStack() as parts:
         lab.start("")
