@@ -26,7 +26,7 @@ from pytest_dispatch.pipe import Logged, Message, Ready, Refused, Start, Stop, S
         Logged("a.b", 30, "two\nlines"),
         Stopped(2, ("o/r: 403", "x"), "OSError"),
     ],
-    ids=repr,
+    ids=lambda message: type(message).__name__,
 )
 def test_a_message_is_told_as_it_was_meant(message: Message) -> None:
     line = encode(message)
