@@ -20,8 +20,8 @@ from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.machines.sim import create
+from pytest_dispatch.option_values import read_spec
 from pytest_dispatch.server.app import Address, LabServer
-from pytest_dispatch.settings import read_spec
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND

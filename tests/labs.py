@@ -17,6 +17,7 @@ from typing import Any, Self
 import msgspec
 
 from boots import boots
+from pytest_dispatch.config import LabConfig
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
@@ -27,7 +28,6 @@ from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.lab.services import Kind
 from pytest_dispatch.machines.base import Machine, Spec
-from pytest_dispatch.pipe import Blueprint
 from pytest_dispatch.server.app import Address, LabServer, Network
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.sources.cache import AssetCache
@@ -341,9 +341,9 @@ async def gathered(*work: Awaitable[Any]) -> list[Any]:
     return list(await asyncio.gather(*work))
 
 
-def plan(folder: Path, **changes: Any) -> Blueprint:
+def plan(folder: Path, **changes: Any) -> LabConfig:
     """What a session in this folder has its lab built from."""
-    usual = Blueprint(
+    usual = LabConfig(
         token=None,
         api_url="https://api.github.com",
         issues_repo="",

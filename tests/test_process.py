@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,8 @@ def create(spec, state):
         os.kill(os.getppid(), signal.SIGINT)  # Ctrl-C, while it has power already
     print("a driver may print")
     logging.getLogger("odd.driver").warning("made in %s", state.parent)
+    if what == "looks-around":
+        logging.getLogger("odd.driver").warning("loaded: %s", sorted(sys.modules))
     if what == "breaks":
         raise RuntimeError("no such odd thing")
     if what == "leaves":
@@ -291,6 +294,45 @@ def test_nothing_that_it_has_to_say_is_lost(
     assert "UserWarning: an odd warning" in caplog.text
     assert "odd thread ended" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_only_a_service_needs_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is what is pytest's, or for another way to start processes."""
+    lab = odd(tmp_path, monkeypatch, "looks-around")
+    lab.start("w")
+    lab.stop()
+    [loaded] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("loaded: ")]
+    assert "'pytest_dispatch.program'" in loaded
+    away = ("pytest", "alembic", "httpx", "multiprocessing", "pydantic", "rich", "zeroconf")
+    assert not [name for name in (*away, "pytest_dispatch.service") if f"'{name}'" in loaded]
+
+
+def test_what_else_is_printed_there_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every Python here loads a module that prints; and sockets have a time-out, if nobody says otherwise."""
+    (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.001)
+    try:
+        lab = LabProcess(plan(tmp_path))
+        lab.start("w")
+        lab.stop()
+    finally:
+        socket.setdefaulttimeout(before)
+    assert [record.getMessage() for record in caplog.records] == ["the lab's process printed 'hello'"]
+
+
+def test_a_journal_may_be_in_a_folder_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    lab = LabProcess(plan(folder))
+    lab.start("w")
+    lab.stop()
+    assert (folder / "journal.db").exists()
 
 
 def test_a_token_reaches_it_and_shows_nowhere(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A lab inside this process: built from a blueprint, served from a thread of its own."""
+"""A lab inside this process: built from a configuration, served from a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
+from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.config import LabConfig
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.loop import LoopThread
-from pytest_dispatch.pipe import Blueprint, Stopped
+from pytest_dispatch.pipe import Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
@@ -30,6 +32,7 @@ from pytest_dispatch.workloads.known import known_kinds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_dispatch.core.errors import DispatchError
     from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine, Spec
@@ -46,7 +49,7 @@ class EmbeddedLab:
     """`start` it, use its `url` and `token`, `stop` it.
 
     Args:
-        plan: What to build it from.
+        config: What to build it from.
 
     Attributes:
         token: Opens the API.
@@ -55,10 +58,11 @@ class EmbeddedLab:
         end: How the outbox stood when it was stopped; None until then.
     """
 
-    def __init__(self, plan: Blueprint) -> None:
-        self._plan = plan
+    def __init__(self, config: LabConfig) -> None:
+        self._config = config
         self._loop = LoopThread()
         self._parts = ExitStack()
+        self._lab: Lab | None = None
         self._server: LabServer | None = None
         self.token = secrets.token_urlsafe(24)
         self.url = ""
@@ -77,11 +81,11 @@ class EmbeddedLab:
         with ExitStack() as parts:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
-            made = [(machine, spec) for spec in self._plan.machines for machine in make_machines(spec, state)]
+            made = [(machine, spec) for spec in self._config.machines for machine in make_machines(spec, state)]
             machines = [machine for machine, _ in made]
             tell_apart(machines)
             labels = {machine.name: spec.labels for machine, spec in made}
-            journal = Journal(self._plan.db, upgraded)
+            journal = Journal(self._config.db, upgraded)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage
@@ -97,6 +101,11 @@ class EmbeddedLab:
             LabError: Something did not end in time.
         """
         self._parts.close()
+
+    @property
+    def broken(self) -> DispatchError | None:
+        """Why it answers nothing more, once that is so."""
+        return self._lab.broken if self._lab is not None else None
 
     def say_goodbye(self) -> None:
         """Take the announcement back, as far as there is time for it.
@@ -115,9 +124,9 @@ class EmbeddedLab:
         labels: Mapping[str, Labels],
         source: str,
     ) -> None:
-        plan = self._plan
-        bytes_cache = AssetCache(plan.cache, plan.cache_limit, plan.token)
-        filers = _Filers(plan)
+        config = self._config
+        bytes_cache = AssetCache(config.cache, config.cache_limit, config.token)
+        filers = _Filers(config)
         parts.callback(filers.close)
         lab = Lab(
             clock=SteadyClock(),
@@ -127,10 +136,12 @@ class EmbeddedLab:
             machines=machines,
             labels=labels,
             filers=filers,
-            api=plan.api_url,
+            api=config.api_url,
+            private=config.private,
         )
-        lab.queue.sessions.expecting = True
-        interrupted = journal.reader.last_unfinished(source) if plan.resume else None
+        self._lab = lab
+        lab.queue.sessions.expecting = config.private
+        interrupted = journal.reader.last_unfinished(source) if config.resume else None
         server = await self._listening(lab, journal, interrupted)
 
         async def stop() -> None:
@@ -152,23 +163,29 @@ class EmbeddedLab:
     async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
         """The lab's server, up; where any port will do, at the one where machines of an interrupted session report."""
         if interrupted is None:
-            return await self._serve(lab, self._plan.port)
+            return await self._serve(lab, self._config.port)
         try:
-            return await self._serve(lab, self._plan.port or interrupted.port)
+            return await self._serve(lab, self._config.port or interrupted.port)
         except LabError as error:
-            if self._plan.port or not _is_taken(error):
+            if self._config.port or not _is_taken(error):
                 raise
-        _refuse_to_move(journal, interrupted, self._plan.host)
+        _refuse_to_move(journal, interrupted, self._config.host)
         server = await self._serve(lab, 0)
         moved = f"port {interrupted.port} of the interrupted session is taken: it goes on at port {server.port}"
         self.damage = "; ".join(filter(None, [self.damage, moved]))
         return server
 
     async def _serve(self, lab: Lab, port: int) -> LabServer:
-        plan = self._plan
-        allow = plan.allow or (() if plan.machines else None)  # our own have tokens, and no other was asked for
+        config = self._config
+        named = tuple(map(ip_network, config.allow))
+        allow = named or (() if config.machines else None)  # our own have tokens, and no other was asked for
         where = Address(
-            host=plan.host, port=port, path=plan.path, allow=allow, tools=plan.boot_tools, announce=plan.announce
+            host=config.host,
+            port=port,
+            path=config.path,
+            allow=allow,
+            tools=config.boot_tools,
+            announce=config.announce,
         )
         server = LabServer(lab, where, self.token)
         await server.start()
@@ -181,26 +198,26 @@ class EmbeddedLab:
         Without one it may be for any GitHub. That it is for this session's is safe to say only of a letter for the
         very repository in which this session files its own: whoever may read those may read it.
         """
-        if letter.api or letter.repo != self._plan.issues_repo:
+        if letter.api or letter.repo != self._config.issues_repo:
             return letter
-        return replace(letter, api=self._plan.api_url)
+        return replace(letter, api=self._config.api_url)
 
 
 class _Filers:
     """Filers by repository: for this session's, and for what earlier sessions left."""
 
-    def __init__(self, plan: Blueprint) -> None:
-        self._plan = plan
+    def __init__(self, config: LabConfig) -> None:
+        self._config = config
         self._open: dict[str, GitHubFiler] = {}
 
     def __call__(self, repo: str) -> Filer | None:
         """The repository's; None without a token."""
-        if self._plan.token is None:
+        if self._config.token is None:
             return None
         if repo not in self._open:
             from pytest_dispatch.report.github import GitHubFiler
 
-            self._open[repo] = GitHubFiler(repo, self._plan.token, self._plan.api_url)
+            self._open[repo] = GitHubFiler(repo, self._config.token, self._config.api_url)
         return self._open[repo]
 
     def close(self) -> None:

@@ -1,71 +1,49 @@
-"""What pytest's process and the lab's say to each other over the pipe between them.
+"""What a lab's process and the one that started it say to each other: a line of JSON for each message.
 
-First pytest's says what to build the lab from, and the lab's whether it could; then the lab's what it logs. None stops
-the lab, which is all that it may still be told.
+The lab reads its standard input, and writes its standard output:
+
+    ⇒ {"start": {"config": {…}, "source": "workloads"}}
+    ⇐ {"ready": {"url": "http://127.0.0.1:8080", "token": …, "damage": ""}}
+    ⇒ {"stop": {}}
+    ⇐ {"stopped": {"pending": 0, "unfiled": [], "trouble": ""}}
+
+`refused` comes in place of `ready`, and `logged` at any time. A lab whose input ends without `stop` has lost whoever
+started it: it says goodbye to the network, and ends.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import msgspec
 
-    from pytest_dispatch.core.token import Token
-    from pytest_dispatch.machines.base import Spec
-    from pytest_dispatch.server.app import Network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blueprint:
-    """What a lab is built from.
-
-    Attributes:
-        token: For GitHub.
-        api_url: Address of its API.
-        issues_repo: Where this session's issues are filed; empty for nowhere.
-        host: Where it listens, with `port` (0 for a free one) and `path`.
-        allow: Networks whose machines may ask; empty for all, or for none but its own where it has some.
-        boot_tools: Tools that machines boot by, and not only people look with.
-        announce: By mDNS.
-        db: The journal's file, or the URL of a database.
-        cache_limit: In bytes.
-    """
-
-    token: Token | None
-    api_url: str
-    issues_repo: str
-    host: str
-    port: int
-    path: str
-    allow: tuple[Network, ...]
-    announce: bool
-    machines: tuple[Spec, ...]
-    resume: bool
-    db: str = field(repr=False)  # a database's URL may hold a password
-    cache: Path
-    cache_limit: int
-    boot_tools: frozenset[str] = frozenset()
+from pytest_dispatch.config import LabConfig
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.token import Token
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """Build it.
+class Start:
+    """Build a lab.
 
     Attributes:
-        plan: Without its token.
         source: Name of the workloads' source, under which an interrupted session is found again.
-        token: Its value, its source, and the API that it is for; empty where there is none.
     """
 
-    plan: Blueprint
+    config: LabConfig
     source: str
-    token: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class Stop:
+    """End it, as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
     """It is up.
 
     Attributes:
@@ -113,3 +91,52 @@ class Stopped:
     pending: int = 0
     unfiled: tuple[str, ...] = ()
     trouble: str = ""
+
+
+Message = Start | Stop | Ready | Refused | Logged | Stopped
+
+_SHAPES: dict[str, type[Message]] = {
+    "start": Start,
+    "stop": Stop,
+    "ready": Ready,
+    "refused": Refused,
+    "logged": Logged,
+    "stopped": Stopped,
+}
+_NAMES = {shape: name for name, shape in _SHAPES.items()}
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as a line; in ASCII, so that file names that are no UTF-8 get through."""
+    said = msgspec.to_builtins(message, enc_hook=_plain)
+    return json.dumps({_NAMES[type(message)]: said}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Return the message of a line.
+
+    Raises:
+        ConfigError: It is none. What came is not shown: there may be secrets in it.
+    """
+    try:
+        [(name, said)] = json.loads(line).items()
+        message: Message = msgspec.convert(said, _SHAPES[name], dec_hook=_revived)
+    except (AttributeError, KeyError, RecursionError, ValueError, msgspec.ValidationError) as error:
+        why = f"one with a mistake ({error})" if isinstance(error, msgspec.ValidationError) else "something else"
+        raise ConfigError(
+            f"expected a line of JSON with one of {', '.join(_SHAPES)}, got {why}; see docs/protocol.md"
+        ) from None
+    return message
+
+
+def _plain(value: object) -> object:
+    """What JSON has no type for."""
+    if isinstance(value, Token):
+        return {"value": value.reveal(), "source": value.source, "api_url": value.api_url}
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"no way to tell a {type(value).__name__} in JSON")
+
+
+def _revived(shape: type, value: Any) -> object:
+    return Token(**value) if shape is Token else Path(value)

@@ -14,35 +14,37 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
-from multiprocessing import Pipe
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core import errors
-from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.interrupts import not_interrupted
-from pytest_dispatch.pipe import Blueprint, Logged, Order, Refused, Started, Stopped
+from pytest_dispatch.pipe import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    from pytest_dispatch.config import LabConfig
 
 START = 600.0  # seconds that a start may take: a large journal may have to be mended, a driver to look for machines
 STOP = 10.0  # seconds that a stop may take
-LAST = 2.0  # seconds between the end of the pipe and that of the process
-LOOK = 0.05  # seconds between looks at whether it has died without closing its pipe
+LAST = 2.0  # seconds between the end of what it says and that of the process
+LOOK = 0.05  # seconds between looks at whether it has died, and something that it left holds its output open
 TAIL = 4096  # bytes of what it said last
 
-#: What it needs itself is not looked for in the folders of tests, which may have a `queue.py`; afterwards all can be
-#: imported that can be here. Nothing that is imported becomes garbage: to look for some takes a sixth of the time.
+#: `dispatch serve`. What it needs itself is not looked for in the folders of tests, which may have a `queue.py`;
+#: afterwards all can be imported that can be here. Nothing that is imported becomes garbage: to look for some takes a
+#: sixth of the time.
 _PROGRAM = """
 import gc, json, sys
 gc.disable()
-path = json.loads(sys.argv[4])
+path = json.loads(sys.argv.pop())
 sys.path += [folder for folder in path if folder not in sys.path]
-from pytest_dispatch.program import main
-main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], path)
+import pytest_dispatch.program
+from pytest_dispatch.cli import main
+sys.path[:] = path
+sys.exit(main())
 """
 
 #: Of Python, by their names in `sys.flags`: what decides where it finds modules.
@@ -55,15 +57,15 @@ class LabProcess:
     The process begins to load what it needs as soon as this is made: pytest has other things to do meanwhile.
 
     Args:
-        plan: What to build it from.
+        config: What to build it from.
         patience: Seconds that a stop may take; more than the lab gives itself.
 
     Raises:
         LabError: No process can be started.
     """
 
-    def __init__(self, plan: Blueprint, patience: float = STOP) -> None:
-        self._plan = plan
+    def __init__(self, config: LabConfig, patience: float = STOP) -> None:
+        self._config = config
         self._patience = patience
         self.token = ""
         self.url = ""
@@ -77,9 +79,9 @@ class LabProcess:
         """As `EmbeddedLab.start`; who interrupts it waits until machines that have power already are powered off."""
         with ExitStack() as parts:
             parts.push(self._parts)
-            started = self._child.build(self._plan, source, self._patience)
+            ready = self._child.build(Start(self._config, source), self._patience)
             parts.pop_all()
-        self.url, self.token, self.damage = started.url, started.token, started.damage
+        self.url, self.token, self.damage = ready.url, ready.token, ready.damage
 
     def stop(self) -> None:
         """As `EmbeddedLab.stop`.
@@ -108,21 +110,24 @@ def _begin(parts: ExitStack) -> _Child:
 
 
 def _spawn(parts: ExitStack) -> _Child:
-    state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
-    parts.callback(shutil.rmtree, state, ignore_errors=True)
-    pipe, theirs = Pipe()
-    parts.callback(pipe.close)
-    with theirs, (state / "errors.txt").open("wb") as errors:
+    scratch = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
+    parts.callback(shutil.rmtree, scratch, ignore_errors=True)
+    ours, theirs = socket.socketpair()
+    parts.callback(ours.close)
+    for each in (ours, theirs):
+        each.settimeout(None)  # whatever is usual for sockets here
+    command = ["serve", "--parent", str(os.getpid()), "--scratch", str(scratch)]
+    with theirs, (scratch / "errors.txt").open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603 - it is this interpreter
-            [*_python(), "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid()), str(state), json.dumps(_path())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
+            [*_python(), "-c", _PROGRAM, *command, json.dumps(_path())],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=errors,
             start_new_session=True,  # Ctrl-C at a terminal is for pytest
         )
-    child = _Child(process, pipe, state)
+    child = _Child(process, ours, scratch)
     parts.callback(child.kill)
+    child.listen()
     return child
 
 
@@ -139,60 +144,52 @@ def _path() -> list[str]:
 
 
 class _Child:
-    """The process, and our end of the pipe."""
+    """The process, and our end of its standard input and output, which are one socket."""
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: Connection, state: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], ours: socket.socket, scratch: Path) -> None:
         self._process = process
-        self._pipe = pipe
-        self._state = state
-        self._end: Stopped | None = None
+        self._socket = ours
+        self._scratch = scratch
+        self._said: SimpleQueue[Message | None] = SimpleQueue()  # but for what it logs; None when it says no more
         self._listener = threading.Thread(target=self._listen, name="dispatch-listener", daemon=True)
 
-    def build(self, plan: Blueprint, source: str, patience: float) -> Started:
-        """Let it build the lab, and hear from then on what it has to say.
+    def listen(self) -> None:
+        """Hear from now on what it has to say."""
+        self._listener.start()
+
+    def build(self, start: Start, patience: float) -> Ready:
+        """Let it build the lab.
 
         If this is interrupted, what is being built is stopped as it should be, which is waited for with `patience`.
 
         Raises:
             DispatchError: The lab cannot be started.
         """
-        token = (plan.token.reveal(), plan.token.source, plan.token.api_url) if plan.token else ()
         try:
-            self._pipe.send(Order(replace(plan, token=None), source, token))
-            answer = self._answer()
-        except (EOFError, OSError):
-            raise LabError(f"the lab's process {self._how_it_ended()} while it started") from None
+            self._tell(start)
+            answer = self._answer(time.monotonic() + START)
+        except TimeoutError:
+            raise LabError(f"the lab's process did not start within {START:g} s") from None
         except KeyboardInterrupt:
             with not_interrupted():
-                self._listener.start()
                 self.stop(patience)
             raise
         if isinstance(answer, Refused):
             kind: type[DispatchError] = getattr(errors, answer.kind)
             raise kind(answer.why)
-        self._listener.start()
+        if not isinstance(answer, Ready):
+            raise LabError(f"the lab's process {self._how_it_ended()} while it started")
         return answer
-
-    def _answer(self) -> Started | Refused:
-        give_up = time.monotonic() + START
-        while self._pipe.poll(max(0.0, give_up - time.monotonic())):
-            answer = self._pipe.recv()
-            if isinstance(answer, Started | Refused):
-                return answer
-            _log(answer)
-        raise LabError(f"the lab's process did not start within {START:g} s")
 
     def stop(self, patience: float) -> Stopped:
         """Let it end the lab, and itself."""
-        with suppress(OSError):  # it has ended
-            self._pipe.send(None)
+        self._tell(Stop())
         give_up = time.monotonic() + patience
-        while self._listener.is_alive() and time.monotonic() < give_up and self._process.poll() is None:
-            self._listener.join(LOOK)
-        self._listener.join(LOOK)
-        if self._end is not None:
-            return self._end
-        if self._process.poll() is None and self._listener.is_alive():
+        try:
+            while (answer := self._answer(give_up)) is not None:
+                if isinstance(answer, Stopped):  # else it has started after all, or not, and is to stop
+                    return answer
+        except TimeoutError:
             return Stopped(trouble=f"the lab's process did not end within {patience:g} s, and was killed")
         return Stopped(trouble=f"the lab's process {self._how_it_ended()}; --dispatch-resume goes on with the session")
 
@@ -200,26 +197,53 @@ class _Child:
         """Be done with it; it has mostly ended by itself."""
         self._process.kill()
         self._process.wait()
-        with socket.socket(fileno=os.dup(self._pipe.fileno())) as ours, suppress(OSError):
-            ours.shutdown(socket.SHUT_RDWR)  # what a driver left behind may still hold the other end
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # what a driver left behind may still hold the other end
         if self._listener.ident is not None:
             self._listener.join()
 
+    def _tell(self, message: Message) -> None:
+        with suppress(OSError):  # it has ended, as will be seen
+            self._socket.sendall(encode(message))
+
+    def _answer(self, give_up: float) -> Message | None:
+        """What it says next; None if it has ended.
+
+        Raises:
+            TimeoutError: It has said nothing until then.
+        """
+        ended = False
+        while not ended:
+            ended = self._process.poll() is not None
+            with suppress(Empty):
+                return self._said.get(timeout=LAST if ended else LOOK)
+            if time.monotonic() >= give_up:
+                raise TimeoutError
+        return None
+
     def _listen(self) -> None:
-        """In a thread, until the lab has ended."""
-        with suppress(EOFError, OSError):
-            while self._end is None:
-                news = self._pipe.recv()
-                if isinstance(news, Stopped):
-                    self._end = news
-                elif isinstance(news, Logged):  # else it has started after all, or not, and is to stop
-                    _log(news)
+        """In a thread, until it says no more."""
+        with suppress(OSError), self._socket.makefile("rb") as lines:
+            for line in lines:
+                self._hear(line)
+        self._said.put(None)
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            message = decode(line)
+        except ConfigError:  # what starts with every Python here may print
+            text = plain_line(line.decode(errors="replace"), 400)
+            message = Logged(__name__, logging.WARNING, f"the lab's process printed {text!r}")
+        if isinstance(message, Logged):
+            logging.getLogger(message.name).log(message.level, "%s", message.text)
+        else:
+            self._said.put(message)
 
     def _how_it_ended(self) -> str:
         try:
             code = self._process.wait(LAST)
         except subprocess.TimeoutExpired:
-            return "closed its pipe"
+            return "closed its output"
         if code < 0:
             return f"was killed ({signal.Signals(-code).name})"
         lines = self._last_words().split("\n")
@@ -227,10 +251,6 @@ class _Child:
         return f"ended with exit code {code} ({plain_line(last, 400)})"
 
     def _last_words(self) -> str:
-        with (self._state / "errors.txt").open("rb") as file:
+        with (self._scratch / "errors.txt").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             return file.read().decode(errors="replace")
-
-
-def _log(news: Logged) -> None:
-    logging.getLogger(news.name).log(news.level, "%s", news.text)

@@ -1,9 +1,9 @@
-"""The program that the lab's process runs: builds the lab, tells pytest of it, and ends it when pytest says so.
+"""`dispatch serve` for the program that started it, mostly pytest: told what to build, and ends with that program.
 
 A process of its own, so that machines are served whatever Python tests, plugins and pytest itself do meanwhile with
-their interpreter; and so that both have a processor. One thread hears what pytest says, and whether it is there: if it
-is not, the process says goodbye to the network and ends, within a second or so and whatever else it is doing. Whoever
-goes on with the session need not wait for it.
+their interpreter; and so that both have a processor. One thread hears what the parent says, and whether it is there: if
+it is not, the process says goodbye to the network and ends, within a second or so and whatever else it is doing.
+Whoever goes on with the session need not wait for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,40 +21,40 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Event
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pytest_dispatch.core import errors
-from pytest_dispatch.core.errors import DispatchError, LabError
-from pytest_dispatch.core.token import Token
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.embedded import EmbeddedLab
-from pytest_dispatch.pipe import Logged, Order, Refused, Started, Stopped
+from pytest_dispatch.pipe import Logged, Message, Ready, Refused, Start, Stopped, decode, encode
 
-LOOK = 0.5  # seconds between looks at whether pytest is there; a process that it forked may hold its end of the pipe
-LINES = 1000  # that wait to be told to a pytest which is stopped, or busy; what is logged beyond that is counted
+LOOK = 0.5  # seconds between looks at whether the parent is there; a process that it forked may hold its end
+LINES = 1000  # that wait to be told to a parent which is stopped, or busy; what is logged beyond that is counted
 
 _log = logging.getLogger(__name__)
 
 
-def main(handle: int, parent: int, state: str, path: list[str]) -> NoReturn:
-    """Be the lab of the pytest at the other end of this pipe.
+def serve_parent(parent: int, scratch: str) -> NoReturn:
+    """Be the lab of the program at the other end of standard input and output.
 
     Args:
-        handle: The pipe's file descriptor.
-        parent: Process id of pytest.
-        state: A folder for all temporary files; pytest removes it, if it can.
-        path: Where modules are found from now on.
+        parent: Its process id.
+        scratch: A folder for all temporary files; removed here only if the parent is gone.
+
+    Raises:
+        ConfigError: There is no such folder.
     """
+    if not os.path.isdir(scratch):  # noqa: PTH112 - no Path is needed in this process otherwise
+        raise ConfigError(f"--scratch: expected a folder for --parent's temporary files, got {scratch!r}")
     gc.freeze()  # what was imported stays
     gc.enable()
-    sys.path[:] = path
-    tempfile.tempdir = state
-    os.set_inheritable(handle, False)  # what a driver starts is not to hold it
+    tempfile.tempdir = scratch
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what is printed last is told
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda _number, _frame: None)  # pytest's to deal with; ignored, it would be so in programs
-    pipe = _Pipe(Connection(handle), parent, state)
+    pipe = _Pipe(parent, scratch)
     _tell_what_goes_wrong(pipe)
     code = 1
     try:
@@ -68,15 +69,15 @@ def main(handle: int, parent: int, state: str, path: list[str]) -> NoReturn:
 
 
 def _serve(pipe: _Pipe) -> None:
-    order = pipe.order()
-    lab = EmbeddedLab(order.plan)
-    pipe.orphaned = lab.say_goodbye
     try:
-        lab.start(order.source)
+        start = pipe.start()
+        lab = EmbeddedLab(start.config)
+        pipe.orphaned = lab.say_goodbye
+        lab.start(start.source)
     except DispatchError as error:
         pipe.tell(Refused(_kind_of(error), str(error)))
         return
-    pipe.tell(Started(lab.url, lab.token, lab.damage))
+    pipe.tell(Ready(lab.url, lab.token, lab.damage))
     pipe.until_told_to_stop()
     trouble = ""
     try:
@@ -94,37 +95,49 @@ def _kind_of(error: DispatchError) -> str:
 class _Pipe:
     """The lab's end; may be written to from any thread, and keeps none waiting that has only something to log.
 
+    Nobody else has it from then on: what drivers and programs of theirs print goes to standard error.
+
     Attributes:
-        orphaned: Called when pytest is gone, before the process ends; has to return.
+        orphaned: Called when the parent is gone, before the process ends; has to return.
     """
 
-    def __init__(self, connection: Connection, parent: int, state: str) -> None:
-        self._connection = connection
+    def __init__(self, parent: int, scratch: str) -> None:
+        self._input, self._output = os.dup(0), os.dup(1)
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor, not a path, is what is needed
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(2, 1)
         self._parent = parent
-        self._state = state
-        self._said: SimpleQueue[Any] = SimpleQueue()  # an order, then None
+        self._scratch = scratch
+        self._said: SimpleQueue[bytes] = SimpleQueue()
         # Its `put` may be interrupted by another one: garbage that is collected in it may have something to log.
-        self._unsaid: SimpleQueue[object] = SimpleQueue()
+        self._unsaid: SimpleQueue[Message | Event] = SimpleQueue()
         self._left_out = 0
         self.orphaned: Callable[[], None] = lambda: None
         threading.Thread(target=self._listen, name="dispatch-listener", daemon=True).start()
         threading.Thread(target=self._speak, name="dispatch-speaker", daemon=True).start()
 
-    def order(self) -> Order:
-        order: Order = self._said.get()
-        return replace(order, plan=replace(order.plan, token=Token(*order.token) if order.token else None))
+    def start(self) -> Start:
+        """What to build.
+
+        Raises:
+            ConfigError: Something else was said.
+        """
+        message = decode(self._said.get())
+        if not isinstance(message, Start):
+            raise ConfigError(f"expected start first, got {type(message).__name__.lower()}; see docs/protocol.md")
+        return message
 
     def until_told_to_stop(self) -> None:
-        self._said.get()
+        self._said.get()  # there is nothing else to say
 
-    def tell(self, message: object) -> None:
+    def tell(self, message: Message) -> None:
         """Send it, after all that was logged before; it is out when this returns."""
         self._say_what_was_left_out()
         self._unsaid.put(message)
         self.wait()
 
     def log(self, news: Logged) -> None:
-        """Send it at some time, if pytest takes it."""
+        """Send it at some time, if the parent takes it."""
         if self._unsaid.qsize() >= LINES:
             self._left_out += 1
             return
@@ -144,21 +157,29 @@ class _Pipe:
             self._unsaid.put(Logged(__name__, logging.WARNING, text))
 
     def _speak(self) -> None:
-        while True:
-            message = self._unsaid.get()
-            if isinstance(message, Event):
-                message.set()
-                continue
-            with suppress(OSError):  # pytest is gone
-                self._connection.send(message)
+        with open(self._output, "wb") as output:  # noqa: PTH123 - a descriptor
+            while True:
+                message = self._unsaid.get()
+                if isinstance(message, Event):
+                    message.set()
+                    continue
+                with suppress(OSError):  # the parent is gone
+                    output.write(encode(message))
+                    output.flush()
 
     def _listen(self) -> None:
-        with suppress(EOFError, OSError):
+        rest = b""
+        with suppress(OSError):
             while os.getppid() == self._parent:
-                if self._connection.poll(LOOK):
-                    self._said.put(self._connection.recv())
+                if not select.select([self._input], [], [], LOOK)[0]:
+                    continue
+                if not (piece := os.read(self._input, 2**16)):
+                    break
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    self._said.put(line)
         self.orphaned()
-        shutil.rmtree(self._state, ignore_errors=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
         os._exit(1)
 
 

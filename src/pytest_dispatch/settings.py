@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +12,31 @@ from typing import TYPE_CHECKING
 import pytest
 from platformdirs import user_cache_path
 
+from pytest_dispatch.config import LabConfig
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Idle, Outcome, Policy
-from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.core.token import PUBLIC_API
-from pytest_dispatch.github_api import checked_api_url, is_repo
+from pytest_dispatch.github_api import is_repo
 from pytest_dispatch.kinds import expects
-from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.masking import GIVEN, refuse_in_ini
-from pytest_dispatch.pipe import Blueprint
+from pytest_dispatch.option_values import (
+    read_api_url,
+    read_bind,
+    read_boot_tool,
+    read_database,
+    read_gigabytes,
+    read_network,
+    read_number,
+    read_path,
+    read_place,
+    read_spec,
+)
 from pytest_dispatch.typed import is_typed
 
 if TYPE_CHECKING:
-    from pytest_dispatch.server.app import Network
     from pytest_dispatch.sources.token import Token
 
-MOST_MACHINES = 10_000
-LABELS = "labels"  # the option of a SPEC that is the same for all drivers
 MOST_TRIES = 1000
 
 _ISSUES: dict[str, tuple[Outcome, ...]] = {
@@ -39,7 +44,6 @@ _ISSUES: dict[str, tuple[Outcome, ...]] = {
     "failed": (Outcome.FAILED,),
     "none": (),
 }
-_SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?::(?P<count>[0-9]+))?(?:\?(?P<options>.*))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ class Settings:
     policy: Policy
     drain: float
     junit: Path | None
-    plan: Blueprint
+    plan: LabConfig
     in_thread: bool
 
 
@@ -98,10 +102,7 @@ class _Values:
         given = self.config.getoption(name)
         base = self.config.invocation_params.dir if given else self.config.rootpath
         text = given or self.config.getini(name)
-        try:
-            return base / Path(text).expanduser() if text else None
-        except RuntimeError:
-            raise ConfigError(f"{_option(name)}: expected a path, got {text!r}, and that user has no home") from None
+        return read_place(_option(name), str(text), base) if text else None
 
     def duration(self, name: str, default: str) -> float:
         try:
@@ -117,7 +118,7 @@ class _Values:
 
     def number(self, name: str, default: int) -> int:
         given = self.text(name, str(default))
-        number = _number(given)
+        number = read_number(given)
         if number is None or number > MOST_TRIES:
             raise ConfigError(f"{_option(name)}: expected a number from 0 to {MOST_TRIES}, got {given!r}")
         return number
@@ -141,8 +142,9 @@ def read_settings(config: pytest.Config) -> Settings:
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
     issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
     _refuse_unused(values, folder)
-    api_url = _api_url(values, os.environ.get("GITHUB_API_URL", "") if repo or issues else "")
-    host, port = _bind(values.text("dispatch_bind", "0.0.0.0:8080"))
+    surroundings = os.environ.get("GITHUB_API_URL", "") if repo or issues else ""
+    api_url = read_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
+    host, port = read_bind(values.text("dispatch_bind", "0.0.0.0:8080"))
     return Settings(
         repo=repo,
         tag=values.text("dispatch_tag"),
@@ -155,21 +157,21 @@ def read_settings(config: pytest.Config) -> Settings:
         drain=values.duration("dispatch_drain", "5m"),
         junit=values.path("dispatch_junit"),
         in_thread=values.choice("dispatch_lab", ("process", "thread"), "process") == "thread",
-        plan=Blueprint(
+        plan=LabConfig(
             token=_token(values, api_url) if repo or issues else None,
             api_url=api_url,
             issues_repo=_issues_repo(values, repo) if issues else "",
             host=host,
             port=port,
-            path=_path(values.text("dispatch_path", "/dispatch")),
-            allow=tuple(_network(text) for text in values.lines("dispatch_allow")),
-            boot_tools=frozenset(_boot_tool(text) for text in values.lines("dispatch_boot_tool")),
+            path=read_path(values.text("dispatch_path", "/dispatch")),
+            allow=tuple(read_network(text) for text in values.lines("dispatch_allow")),
+            boot_tools=frozenset(read_boot_tool(text) for text in values.lines("dispatch_boot_tool")),
             announce=not values.flag("dispatch_no_mdns"),
             machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
             resume=values.flag("dispatch_resume"),
             db=_db(values),
             cache=values.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
-            cache_limit=_gigabytes(str(config.getini("dispatch_cache_limit") or "20")),
+            cache_limit=read_gigabytes(str(config.getini("dispatch_cache_limit") or "20")),
         ),
     )
 
@@ -214,13 +216,6 @@ def _refuse_unused(values: _Values, folder: str) -> None:
             )
 
 
-def _api_url(values: _Values, surroundings: str) -> str:
-    try:
-        return checked_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
-    except ConfigError as error:
-        raise ConfigError(f"--dispatch-api-url: {error}") from None
-
-
 def _issues_repo(values: _Values, repo: str) -> str:
     given = values.text("dispatch_issues_repo", repo)
     if not given:
@@ -232,23 +227,6 @@ def _repo(option: str, text: str) -> str:
     if not is_repo(text):
         raise ConfigError(f"{option}: expected OWNER/REPO such as AMDEPYC/dispatch, got {text!r}")
     return text
-
-
-def read_spec(text: str) -> Spec:
-    """A `--dispatch-machine` value, taken apart.
-
-    Raises:
-        ConfigError: It is malformed.
-    """
-    match = _SPEC.fullmatch(text.strip())
-    count = _number(match["count"] or "1") if match else None
-    if match is None or count is None or not 1 <= count <= MOST_MACHINES:
-        raise ConfigError(f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or qemu:2, got {text!r}")
-    pairs = [pair.partition("=") for pair in (match["options"] or "").split("&") if pair]
-    options = tuple((key, value) for key, _, value in pairs if key != LABELS)
-    said = [label for key, _, value in pairs if key == LABELS for label in value.split(",")]
-    labels = read_labels([f"driver={match['scheme']}", *said], f"--dispatch-machine {text}: {LABELS}")
-    return Spec(scheme=match["scheme"], count=count, options=options, labels=labels, text=text)
 
 
 def _policy(values: _Values) -> Policy:
@@ -276,7 +254,7 @@ def _db(values: _Values) -> str:
     given, config = values.text("dispatch_db"), values.config
     if "://" in given:
         refuse_in_ini(config)
-        return _database(given)
+        return read_database(given)
     if path := values.path("dispatch_db"):
         return str(path)
     cache = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
@@ -290,81 +268,6 @@ def _db(values: _Values) -> str:
             f"--dispatch-db: pytest's cache directory cannot be written ({error.strerror}: {error.filename});"
             " name a file for the journal"
         ) from None
-
-
-def _database(url: str) -> str:
-    """Refuse a URL that nothing can connect to; it may hold a password, and so is not shown."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-    try:
-        create_engine(url)
-    except (NoSuchModuleError, ImportError) as error:
-        why = f"one whose driver is not installed ({error})"
-    except (ArgumentError, ValueError):
-        why = "one that cannot be read"
-    else:
-        return url
-    raise ConfigError(
-        f"--dispatch-db: expected a file, or a database's URL such as postgresql+psycopg://HOST/NAME, got {why}"
-    )
-
-
-def _bind(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    number = _number(port)
-    if not colon or number is None or number > 65535 or not _is_host(host):
-        raise ConfigError(
-            f"--dispatch-bind: expected ADDRESS:PORT such as 0.0.0.0:8080, [::]:8080 or 192.168.1.5:0, got {text!r}"
-        )
-    return host, number
-
-
-def _is_host(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return True
-
-
-def _path(text: str) -> str:
-    if not re.fullmatch(r"(/[\w.~-]+)+", text) or text.startswith("/api/"):
-        raise ConfigError(f"--dispatch-path: expected a path such as /dispatch, outside /api/, got {text!r}")
-    return text
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text.strip(), strict=False)
-    except ValueError:
-        raise ConfigError(
-            f"--dispatch-allow: expected a network such as 192.168.1.0/24 or fd00::/8, got {text!r}"
-        ) from None
-
-
-def _boot_tool(text: str) -> str:
-    from pytest_dispatch.server.people import TOOLS
-
-    if (name := text.strip().lower()) not in TOOLS:
-        raise ConfigError(
-            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; what is no"
-            " tool of people boots without this"
-        )
-    return name
-
-
-def _gigabytes(text: str) -> int:
-    number = _number(text)
-    if not number:
-        raise ConfigError(f"dispatch_cache_limit: expected a number of gigabytes such as 20, got {text!r}")
-    return number * 10**9
-
-
-def _number(text: str) -> int | None:
-    """A whole number from 0 on; None if it is none, or so long that Python will not read it."""
-    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _option(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plugin_bench import WITHOUT, Bench
-from pytest_dispatch.pipe import Blueprint
+from pytest_dispatch.config import LabConfig
 from pytest_dispatch.plugin import OPTIONS
 from pytest_dispatch.settings import Settings, read_settings
 
@@ -50,7 +50,7 @@ def read(bench: Bench, *args: str) -> Settings:
 
 def changes(before: Settings, after: Settings) -> dict[str, str]:
     """What differs."""
-    both = [(before, after, Settings), (before.plan, after.plan, Blueprint)]
+    both = [(before, after, Settings), (before.plan, after.plan, LabConfig)]
     pairs = ((f.name, repr(getattr(a, f.name)), repr(getattr(b, f.name))) for a, b, of in both for f in fields(of))
     return {name: new for name, old, new in pairs if old != new}
 
