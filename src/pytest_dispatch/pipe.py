@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.sources.places import Places
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,6 +33,7 @@ class Blueprint:
         announce: By mDNS.
         db: The journal's file, or the URL of a database.
         cache_limit: In bytes.
+        places: What it may read for its sessions, beside the release assets of `api_url`.
     """
 
     token: Token | None
@@ -47,6 +50,7 @@ class Blueprint:
     cache: Path
     cache_limit: int
     boot_tools: frozenset[str] = frozenset()
+    places: Places = field(default_factory=Places)
 
 
 @dataclass(frozen=True, slots=True)

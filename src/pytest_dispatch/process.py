@@ -28,6 +28,8 @@ from pytest_dispatch.pipe import Blueprint, Logged, Order, Refused, Started, Sto
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from pytest_dispatch.sources.places import Places
+
 START = 600.0  # seconds that a start may take: a large journal may have to be mended, a driver to look for machines
 STOP = 10.0  # seconds that a stop may take
 LAST = 2.0  # seconds between the end of the pipe and that of the process
@@ -73,11 +75,12 @@ class LabProcess:
             self._child = _begin(parts)
             self._parts = parts.pop_all()
 
-    def start(self, source: str) -> None:
+    def start(self, source: str, places: Places | None = None) -> None:
         """As `EmbeddedLab.start`; who interrupts it waits until machines that have power already are powered off."""
         with ExitStack() as parts:
             parts.push(self._parts)
-            started = self._child.build(self._plan, source, self._patience)
+            plan = replace(self._plan, places=places or self._plan.places)
+            started = self._child.build(plan, source, self._patience)
             parts.pop_all()
         self.url, self.token, self.damage = started.url, started.token, started.damage
 

@@ -70,7 +70,7 @@ class Downloader:
     """
 
     def __init__(
-        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], None]
+        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], object]
     ) -> None:
         self._make_room = make_room
         self._token = token
