@@ -348,7 +348,7 @@ async def _upload(door: Door, request: web.Request, _body: None) -> Uploaded:
 
 def _whole(request: web.Request, name: str) -> int:
     """A query parameter that is a number of bytes."""
-    number = _number(request, name, 0)
+    number = _number(request, name, 0.0)
     if not (0 <= number < MOST_BYTES and number.is_integer()):
         raise msgspec.ValidationError(f"query parameter {name}: expected a number of bytes, got {number!r}")
     return int(number)
