@@ -18,11 +18,14 @@ from pytest_dispatch.client import PIECE, LabClient
 from pytest_dispatch.core.errors import FetchError, LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD
 from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
+from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.uploads import PIECE as WRITTEN
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.sources.places import Places
 from pytest_dispatch.sources.uploads import MOST
 from pytest_dispatch.testing.github import FakeGitHub
+from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio
 
@@ -457,7 +460,65 @@ async def test_what_was_removed_after_it_was_asked_for_is_no_fault_of_the_worklo
     assert "again.efi: what was uploaded has been removed to make room; upload it again" in run.reason
 
 
+async def test_an_upload_that_stops_coming_is_told_so_and_keeps_what_came(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, private=False, bounds=Bounds(stall=0.1)) as bench:
+        session, content = await opened(bench), secrets.token_bytes(3000)
+        wire = await bench.wire("127.0.0.1")
+        await wire.send(head_of(session, content).encode() + content[:2000])
+        reply = await wire.reply()
+        assert reply.status == 408
+        assert reply.json == {"error": "expected more of the body within 0.1s; go on from where it is"}
+        assert await how_far(bench, session, sha256(content)) == (2000, False)
+
+
+async def test_a_disk_that_cannot_be_written_is_told_without_its_path(bench: Bench) -> None:
+    session, content = await opened(bench), secrets.token_bytes(3000)
+    await put(bench, session, content[:10], digest=sha256(content), size=3000)
+    [partial] = (bench.folder / "cache" / "partial").iterdir()
+    partial.unlink()
+    partial.mkdir()
+    reply = await put(bench, session, content[10:], digest=sha256(content), size=3000, offset=10)
+    assert reply.status == 503
+    assert reply.json == {"error": "the lab's cache cannot be used (Is a directory)"}
+
+
 # A lab that comes back
+
+
+async def test_a_journal_of_an_earlier_make_has_paths_and_is_gone_on_with(tmp_path: Path) -> None:
+    """Those are files in the folders that this lab was started for, too; else they are refused."""
+    for name in ("a.efi", "b.efi"):
+        (tmp_path / name).write_bytes(name.encode())
+    workloads = [boots(name, location=str(tmp_path / name), size=5) for name in ("a.efi", "b.efi")]
+    async with running_lab(tmp_path) as bench:
+        _, run = await bench.submit(*workloads)  # not by the API, which would refuse it today
+        assert (await bench.call("GET")).body == b"a.efi"
+        await until(lambda: bench.lab.orders.runs(run.session)[0].attempt.state == State.DOWNLOADED)
+    async with running_lab(tmp_path) as bench:
+        request = OpenSession(source="w", policy=Policy(), resume=True)
+        assert (await bench.api("POST", "/sessions", request)).json == {"id": run.session, "resumed": True, "epoch": 2}
+        assert (await bench.call("POST")).status == 200  # of the one that was under way
+        assert (await bench.report(result="passed")).status == 200
+        wanted = [Wanted(key=each.name, workload=but(each, location=f"folder:w/{each.name}")) for each in workloads]
+        views = (await bench.api("POST", f"/sessions/{run.session}/runs", wanted)).json
+        assert [view["run"]["workload"]["payload"]["location"] for view in views] == [
+            str(tmp_path / "a.efi") if views[0]["run"]["outcome"] else "folder:w/a.efi",
+            "folder:w/b.efi",
+        ]
+        await until(lambda: run.id in bench.boot.assets)
+        await bench.call("HEAD")
+        assert (await bench.call("GET")).body == b"b.efi"
+        assert bench.lab.orders.runs(run.session)[0].outcome is Outcome.PASSED
+
+
+async def test_a_path_outside_of_the_lab_s_folders_is_no_fault_of_the_workload_s(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    async with running_lab(tmp_path / "lab") as bench:
+        [run] = await bench.submit(boots("a.efi", location=str(tmp_path / "secret"), size=6), ready=False)
+        await until(lambda: bench.now(run).outcome)
+        assert bench.now(run).outcome is Outcome.ERROR
+        assert "a.efi: expected a file in one of the lab's folders, got" in bench.now(run).reason
 
 
 async def test_a_session_that_is_resumed_has_what_its_runs_were_given(tmp_path: Path) -> None:
@@ -494,6 +555,31 @@ async def test_the_name_of_a_digest_is_not_enough_where_others_share_the_cache(
             await cache.fetch(gone)
         assert (await cache.fetch(private)).path == kept.path
     assert github.downloads["secret.efi"] == 1
+
+
+async def test_bytes_of_the_same_digest_are_fetched_from_where_each_is_and_kept_once(
+    github: FakeGitHub, tmp_path: Path
+) -> None:
+    one, other = publish(github, {"a.efi": b"MZ same", "b.efi": b"MZ same"}).values()
+    async with aclosing(AssetCache(tmp_path / "cache", 10**9, None)) as cache:
+        cache.share()
+        assert (await cache.fetch(one)).path == (await cache.fetch(other)).path
+    assert github.downloads == {"a.efi": 1, "b.efi": 1}
+    async with aclosing(AssetCache(tmp_path / "cache", 10**9, None)) as cache:
+        cache.share()
+        await cache.fetch(one)
+    assert github.downloads == {"a.efi": 1, "b.efi": 1}
+
+
+async def test_where_others_share_the_cache_its_limit_holds(github: FakeGitHub, tmp_path: Path) -> None:
+    one, other = publish(github, {"a.efi": bytes(700), "b.efi": bytes(800)}).values()
+    async with aclosing(AssetCache(tmp_path / "cache", 1000, None)) as cache:
+        cache.share()
+        await cache.fetch(one, "a run")
+        with pytest.raises(FetchError, match=r"^the lab's cache is full: 500 bytes too many for its 1000, "):
+            await cache.fetch(other, "another")
+        cache.release("a run")
+        assert (await cache.fetch(other, "another")).size == 800
 
 
 # The client
@@ -594,6 +680,46 @@ async def test_a_client_goes_on_after_connections_that_were_cut(bench: Bench) ->
         assert await in_client(bench, work, url=url) == (sha256(path.read_bytes()), PIECE)
     assert cut.connections >= 3
     assert shelf(bench) == {sha256(path.read_bytes()).removeprefix("sha256:")}
+
+
+async def test_a_client_whose_session_was_taken_over_is_told(bench: Bench) -> None:
+    path = a_file(bench.folder, 10)
+
+    def work(client: LabClient) -> None:
+        session = client.open(SESSION).id
+        client.take_over(session, SESSION)
+        client.epoch = 1
+        with pytest.raises(LabError, match=r"^a\.efi cannot be uploaded: "):
+            client.upload(session, path)
+
+    await in_client(bench, work)
+
+
+async def test_a_client_is_told_which_file_is_too_large(narrow: Bench) -> None:
+    path = a_file(narrow.folder, LIMIT + 1)
+
+    def work(client: LabClient) -> None:
+        why = r"^a\.efi cannot be uploaded: expected at most 100000 bytes \(dispatch_cache_limit\), got 100001$"
+        with pytest.raises(LabError, match=why):
+            client.submit(
+                client.open(SESSION).id,
+                [Wanted(key="k", workload=boots("a.efi", location=str(path), size=LIMIT + 1))],
+            )
+
+    await in_client(narrow, work)
+
+
+async def test_a_client_on_the_lab_s_computer_names_files_in_its_folders(bench: Bench) -> None:
+    (bench.folder / "a.efi").write_bytes(b"MZ")
+
+    def work(client: LabClient) -> Any:
+        client.places = Places(folders={"w": str(bench.folder)})
+        wanted = [Wanted(key="k", workload=boots("a.efi", location=str(bench.folder / "a.efi"), size=2))]
+        return client.submit(client.open(SESSION).id, wanted)[0].run.workload.payload["location"]
+
+    assert await in_client(bench, work) == "folder:w/a.efi"
+    await until(lambda: bench.boot.assets)
+    assert not shelf(bench)
 
 
 async def test_a_client_gives_up_when_nothing_gets_through(bench: Bench) -> None:

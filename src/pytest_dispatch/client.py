@@ -109,6 +109,8 @@ class LabClient:
                 self._send(session, opened, digest, size := opened.tell())
         except OSError as error:
             raise LabError(f"{file}: {error.strerror or error}") from error
+        except LabError as error:
+            raise LabError(f"{file.name} cannot be uploaded: {error}") from error
         return digest, size
 
     def _send(self, session: str, file: BinaryIO, digest: str, size: int) -> None:
@@ -121,7 +123,7 @@ class LabClient:
                     return
                 file.seek(sent.received)
                 if not (piece := file.read(PIECE)):
-                    raise LabError(f"{file.name}: somebody writes to this file at this moment; start again")
+                    raise LabError("somebody writes to this file at this moment; start again when it is ready")
                 query = {"size": str(size), "offset": str(sent.received)}
                 path = f"/sessions/{session}/bytes/{digest}"
                 sent, lost = self._ask(Uploaded, "PUT", path, piece, query), 0

@@ -24,7 +24,7 @@ from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.server.events import event_stream
 from pytest_dispatch.server.host import foreign_page, stranger
-from pytest_dispatch.server.uploads import receive, uploaded
+from pytest_dispatch.server.uploads import Part, receive, uploaded
 from pytest_dispatch.server.wire import (
     EPOCH,
     MachineView,
@@ -69,6 +69,7 @@ class Door:
     mdns: Callable[[], str]
     names: Callable[[], Collection[str]]
     too_fast: Callable[[str], Awaitable[bool]]
+    stall: float
 
 
 Handler = Callable[[Door, web.Request, Any], Awaitable[Any]]
@@ -341,9 +342,10 @@ async def _upload(door: Door, request: web.Request, _body: None) -> Uploaded:
     size, offset = _whole(request, "size"), _whole(request, "offset")
     session, digest = request.match_info["session"], request.match_info["digest"]
     epoch = int(request.headers[EPOCH])  # looked at before
-    return await receive(
-        door.lab.uploads, request, digest, (offset, size), lambda: door.lab.orders.heard(session, epoch)
+    part = Part(
+        digest=digest, offset=offset, size=size, stall=door.stall, heard=lambda: door.lab.orders.heard(session, epoch)
     )
+    return await receive(door.lab.uploads, request, part)
 
 
 def _whole(request: web.Request, name: str) -> int:

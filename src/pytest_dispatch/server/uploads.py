@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -16,33 +17,43 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.uploads import Standing, Uploads
 
 PIECE = 2**20  # bytes that are written at once
-STALL = 30.0  # seconds within which more of a body has to come
 
 
-async def receive(
-    uploads: Uploads, request: web.Request, digest: str, span: tuple[int, int], heard: Callable[[], None]
-) -> Uploaded:
-    """Take the body as the bytes of an upload; what came of it before it broke off stays.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a request says of its body.
 
-    Args:
-        uploads: Of the lab.
-        request: Of a session's holder.
+    Attributes:
         digest: Of all of the bytes.
-        span: Where the body begins among them, and how many they all are.
-        heard: Called with each piece; raises what ends it, such as another holder.
+        offset: Where the body begins among them.
+        size: How many they all are.
+        stall: Seconds in which more of the body has to come.
+        heard: Called with each piece; raises what ends it, such as another holder of the session.
+    """
+
+    digest: str
+    offset: int
+    size: int
+    stall: float
+    heard: Callable[[], None]
+
+
+async def receive(uploads: Uploads, request: web.Request, part: Part) -> Uploaded:
+    """Take the body of a request as bytes of an upload; what came of it before it broke off stays.
 
     Raises:
         DispatchError: They cannot be taken.
+        web.HTTPRequestEntityTooLarge: They are more than was said.
         web.HTTPRequestTimeout: Nothing came for too long.
     """
-    session, (offset, size) = request.match_info["session"], span
+    session, digest, offset, size = request.match_info["session"], part.digest, part.offset, part.size
     standing = await uploads.begin(session, digest, size)
     length = request.content_length
     if length is not None and offset + length > size:
         raise web.HTTPRequestEntityTooLarge(size, offset + length, text=f"expected {size} bytes, got more")
-    async with aclosing(_pieces(request)) as pieces:
+    async with aclosing(_pieces(request, part.stall)) as pieces:
         async for piece in pieces:
-            heard()
+            part.heard()
             standing = await uploads.write(session, digest, offset, piece)
             offset += len(piece)
     return uploaded(standing)
@@ -53,29 +64,22 @@ def uploaded(standing: Standing) -> Uploaded:
     return Uploaded(received=standing.received, complete=standing.complete)
 
 
-async def _pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
+async def _pieces(request: web.Request, stall: float) -> AsyncGenerator[bytes, None]:
     """The body in pieces that are worth a thread, and what came before a cut as well; one at least."""
     buffer, told = bytearray(), False
     cut: Exception | None = None
-    while cut is None:
+    while cut is None and not (told and request.content.at_eof()):
         try:
-            async with asyncio.timeout(STALL):
-                some = await request.content.readany()
+            async with asyncio.timeout(stall):
+                buffer += await request.content.readany()
         except TimeoutError:
-            why = f"expected more of the body within {format_duration(STALL)}; go on from where it is"
+            why = f"expected more of the body within {format_duration(stall)}; go on from where it is"
             cut = web.HTTPRequestTimeout(text=why)
-            break
         except (ConnectionError, web.RequestPayloadError) as error:
             cut = error
-            break
-        buffer += some
-        if len(buffer) >= PIECE:
+        if len(buffer) >= PIECE or cut or request.content.at_eof():
             yield bytes(buffer)
             buffer.clear()
             told = True
-        if not some and request.content.at_eof():
-            break
-    if buffer or not told:
-        yield bytes(buffer)
     if cut is not None:
         raise cut

@@ -332,7 +332,7 @@ def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threa
     """The sha256 of an open file that still had this stamp when it was read."""
     digest = _sha256_of(file, stop)
     if FileStamp.of(file.fileno()) != stamp:
-        raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
+        raise FetchError(f"{path.name}: somebody writes to this file at this moment; start again when it is ready")
     return digest
 
 
