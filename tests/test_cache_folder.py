@@ -25,8 +25,8 @@ from fetching import (
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.filestamp import open_file
 from pytest_dispatch.sources.base import Bytes
+from pytest_dispatch.sources.digests import NOTED
 from pytest_dispatch.sources.folder import list_folder
-from pytest_dispatch.sources.shelf import NOTED
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.sources.shelf import feed
+from pytest_dispatch.sources.digests import feed
 
 if TYPE_CHECKING:
     import threading

@@ -15,49 +15,35 @@ leaves none behind.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
 import threading
-import time
 import uuid
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.filestamp import FileStamp, open_file
-from pytest_dispatch.shapes import decode
-from pytest_dispatch.sources.blocking import StoppedError, held_here, try_lock
+from pytest_dispatch.filestamp import FileStamp
+from pytest_dispatch.sources.blocking import held_here, try_lock
+from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
 from pytest_dispatch.sources.pins import Pins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from filelock import BaseFileLock
 
-CHUNK = 1 << 20  # bytes read at once
-RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
-NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
-
-T = TypeVar("T")
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class NoRoomError(FetchError):
     """The cache, or the disk that it is on, has no room for more."""
-
-
-class _Note(msgspec.Struct, frozen=True):
-    path: str
-    stamp: FileStamp
-    digest: str
 
 
 class _Stored(NamedTuple):
@@ -103,7 +89,7 @@ class Shelf:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("sha256", "records", "names", "files", "partial", "locks", "users"):
                 (self._folder / name).mkdir(mode=0o700, exist_ok=True)  # whoever may look into the folder itself
-            _write(self._folder / "CACHEDIR.TAG", TAG.encode())
+            write_small(self._folder / "CACHEDIR.TAG", TAG.encode())
             with self._guard(stop):
                 self._lock = try_lock(self._user(self._id, "lock"))
                 for name in ("names", "files"):
@@ -125,7 +111,7 @@ class Shelf:
 
     def name(self, key: str, digest: str) -> None:
         """Remember that the asset of this key has this digest."""
-        _write(self._folder / "names" / key, digest.encode())
+        write_small(self._folder / "names" / key, digest.encode())
 
     def has(self, path: Path) -> bool:
         """Tell whether a file is one of the shelf's."""
@@ -223,33 +209,8 @@ class Shelf:
             )
 
     def digest_of_file(self, stop: threading.Event, path: Path, root: str = "") -> tuple[str, FileStamp]:
-        """The digest of a file elsewhere; read once while its stamp is the same, unless that takes less than a note.
-
-        Args:
-            stop: Ends it early.
-            path: Absolute.
-            root: As for `open_file`.
-
-        Raises:
-            OSError: It cannot be read.
-            FetchError: It was written to while it was read.
-        """
-        with os.fdopen(open_file(path, root), "rb", buffering=0) as file:
-            return self._digest_of(stop, path, file)
-
-    def _digest_of(self, stop: threading.Event, path: Path, file: BinaryIO) -> tuple[str, FileStamp]:
-        stamp = FileStamp.of(file.fileno())
-        if stamp.size < NOTED:
-            return _settled_digest_of(path, file, stamp, stop), stamp
-        note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
-        known = _read(note, _Note)
-        if known is not None and known.path == str(path) and known.stamp == stamp:
-            return known.digest, stamp
-        digest = _settled_digest_of(path, file, stamp, stop)
-        # A file this young could still change within the same tick of its clock, and have the same stamp.
-        if abs(time.time_ns() - stamp.ctime_ns) > RECENT:
-            _write(note, msgspec.json.encode(_Note(str(path), stamp, digest)))
-        return digest, stamp
+        """Return `noted_digest` of a file elsewhere."""
+        return noted_digest(stop, self._folder / "files", path, root)
 
     def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
         return held_here(self._folder / "lock", stop)
@@ -259,7 +220,7 @@ class Shelf:
         path = self._user(self._id, "pins")
         news = self.pins.add(digest, holder)
         if (told := self.pins.outdated()) is not None:
-            _write(path, "".join(f"{each}\n" for each in told).encode())
+            write_small(path, "".join(f"{each}\n" for each in told).encode())
         elif news:
             with path.open("a", encoding="ascii") as pins:
                 pins.write(f"{digest}\n")
@@ -283,10 +244,10 @@ class Shelf:
         return self._folder / "users" / f"{session}.{suffix}"
 
     def _recorded(self, digest: str) -> FileStamp | None:
-        return _read(self._folder / "records" / digest, FileStamp)
+        return read_small(self._folder / "records" / digest, FileStamp)
 
     def _record(self, digest: str, stamp: FileStamp) -> None:
-        _write(self._folder / "records" / digest, msgspec.json.encode(stamp))
+        write_small(self._folder / "records" / digest, msgspec.json.encode(stamp))
 
     def _stored(self) -> Iterator[_Stored]:
         """What this cache made and may remove: bytes that have a record, and those on their way here."""
@@ -311,44 +272,6 @@ class Shelf:
         return True
 
 
-def digest_of(path: Path, stop: threading.Event) -> str:
-    """The sha256 of a file, in hex digits.
-
-    Raises:
-        OSError: It cannot be read.
-        StoppedError: `stop` was set meanwhile.
-    """
-    with os.fdopen(open_file(path), "rb", buffering=0) as file:
-        return _sha256_of(file, stop)
-
-
-def _sha256_of(file: BinaryIO, stop: threading.Event) -> str:
-    digest = hashlib.sha256()
-    feed(digest.update, file, stop)
-    return digest.hexdigest()
-
-
-def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threading.Event) -> str:
-    """The sha256 of an open file that still had this stamp when it was read."""
-    digest = _sha256_of(file, stop)
-    if FileStamp.of(file.fileno()) != stamp:
-        raise FetchError(f"{path.name}: somebody writes to this file at this moment; start again when it is ready")
-    return digest
-
-
-def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
-    """Read the rest of a file to `take`, piece by piece.
-
-    Raises:
-        OSError: It cannot be read.
-        StoppedError: `stop` was set meanwhile.
-    """
-    while piece := file.read(CHUNK):
-        take(piece)
-        if stop.is_set():
-            raise StoppedError
-
-
 def _keys(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if _HEX.fullmatch(path.name))
 
@@ -360,26 +283,11 @@ def _stamp(path: Path) -> FileStamp | None:
         return None
 
 
-def _read(path: Path, shape: type[T]) -> T | None:
-    """What a small file of ours says; `None` if it is not there, or is not whole."""
-    try:
-        return decode(path.read_bytes(), shape)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text("ascii", "replace").split()
     except FileNotFoundError:
         return []
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a small file at once: other processes see the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _forget_oldest(folder: Path) -> None:

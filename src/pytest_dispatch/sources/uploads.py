@@ -98,10 +98,10 @@ class Uploads:
         _check_digest(digest)
         if digest in self._sizes.get(session, {}):
             with _told():
-                if await in_thread(self._shelf.keep, _hex(digest), _holder(session, digest)):
-                    return Standing(received=self._sizes[session][digest], complete=True)
-            self._shelf.pins.release(_holder(session, digest))
-            self._sizes[session].pop(digest, None)  # it was removed to make room
+                kept = await in_thread(self._shelf.keep, _hex(digest), _holder(session, digest))
+            if kept and (size := self._sizes.get(session, {}).get(digest)):
+                return Standing(received=size, complete=True)
+            self._lose(session, digest)  # it was removed to make room, or the session is over
         upload = self._under_way.get(session, {}).get(digest)
         return Standing(received=upload.received if upload else 0)
 
@@ -120,7 +120,7 @@ class Uploads:
             raise TooLongError(f"expected at most {self._limit} bytes (dispatch_cache_limit), got {size}")
         known = self._under_way.setdefault(session, {})
         if standing.complete:
-            before = self._sizes[session][digest]
+            before = standing.received
         elif digest in known:
             before = known[digest].size
         else:
@@ -165,6 +165,10 @@ class Uploads:
                 await self._finish(session, digest, upload)
         return await self.standing(session, digest)
 
+    def _lose(self, session: str, digest: str) -> None:
+        self._sizes.get(session, {}).pop(digest, None)
+        self._shelf.pins.release(_holder(session, digest))
+
     def taken(self, session: str, digest: str) -> None:
         """Note that a run has what a session sent: from now on that holds it."""
         self._shelf.pins.release(_holder(session, digest))
@@ -193,8 +197,10 @@ class Uploads:
         except FetchError:
             upload.begin_anew()
             raise
-        del self._under_way[session][digest]
-        self.remember(session, digest, upload.size)
+        if self._under_way.get(session, {}).pop(digest, None) is upload:
+            self.remember(session, digest, upload.size)
+        else:
+            self._lose(session, digest)  # the session is over
 
     def _append(self, stop: threading.Event, upload: _Upload, piece: bytes) -> None:
         before, after = upload.received, upload.received + len(piece)
