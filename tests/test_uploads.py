@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from boots import boots, but
+from faults import fault
 from fetching import publish, sha256, token_of
 from labs import TOKEN, Bench, Reply, running_lab, until
 from pytest_dispatch.client import PIECE, LabClient
@@ -130,6 +131,12 @@ async def test_piece_by_piece(bench: Bench) -> None:
     assert (await ran(bench, session, content)).outcome is Outcome.PASSED
 
 
+@fault(
+    "pytest",
+    "A connection is lost in the middle of an upload",
+    outcome="what came stays, and the rest is sent by another connection",
+    told="nothing; 5 connections one after the other that bring nothing end it: `cannot be uploaded`",
+)
 async def test_a_connection_that_is_lost_costs_nothing_that_was_written(bench: Bench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3 * WRITTEN)
     wire = await bench.wire("127.0.0.1")
@@ -189,6 +196,12 @@ async def test_two_connections_send_the_same_piece_and_one_is_told_where_to_go_o
 # To know a digest gives nothing
 
 
+@fault(
+    "Hostile input",
+    "A client names the digest of bytes that another session uploaded",
+    outcome="nothing is run; whether anybody has them shows nowhere",
+    told="400, and that its session has not uploaded them",
+)
 async def test_what_another_session_sent_is_not_there_for_this_one(bench: Bench) -> None:
     """Neither to run nor to know of: the answers are those for bytes that nobody has."""
     owner, content = await opened(bench), secrets.token_bytes(3000)
@@ -220,6 +233,12 @@ async def test_what_is_not_whole_cannot_be_run(bench: Bench) -> None:
     assert not bench.lab.orders.runs(session)
 
 
+@fault(
+    "Hostile input",
+    "A client of the API names an absolute path, a way out of a folder, or another server",
+    outcome="nothing is read, and nothing run",
+    told="400, what was expected and what came",
+)
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -270,6 +289,12 @@ async def test_the_digest_is_the_workload_s_version(bench: Bench) -> None:
 # What comes is checked
 
 
+@fault(
+    "Hostile input",
+    "Other bytes are uploaded than their digest says",
+    outcome="they are not kept, and nothing can be run of them",
+    told="400 with both digests; all of them are to be sent again",
+)
 async def test_other_bytes_than_was_said_are_refused_and_may_be_sent_anew(bench: Bench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     spoiled = bytes(1) + content[1:]
@@ -397,6 +422,12 @@ async def test_uploads_that_are_begun_and_not_ended_have_a_bound(bench: Bench) -
     assert (await put(bench, session, contents[-1])).json["complete"]
 
 
+@fault(
+    "The disk",
+    "The cache is full, and what is in it is needed by runs",
+    outcome="an upload is refused, a run that needs more bytes is an error of the lab; what runs need stays",
+    told="507, `the lab's cache is full`; it may be tried again when runs are over",
+)
 async def test_what_no_run_needs_goes_first_and_what_one_needs_never(narrow: Bench) -> None:
     session = await opened(narrow)
     old, needed, new = (secrets.token_bytes(40_000) for _ in range(3))
@@ -447,6 +478,12 @@ async def test_an_upload_whose_beginning_was_removed_begins_anew(bench: Bench) -
     assert (await put(bench, session, content)).json["complete"]
 
 
+@fault(
+    "The disk",
+    "What was uploaded has been removed to make room, when a further run asks for it",
+    outcome="error; uploaded anew, it runs",
+    told="`what was uploaded has been removed to make room`",
+)
 async def test_what_was_removed_after_it_was_asked_for_is_no_fault_of_the_workload_s(narrow: Bench) -> None:
     session, content = await opened(narrow), secrets.token_bytes(60_000)
     await put(narrow, session, content)
