@@ -23,10 +23,12 @@ from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.server.wire import OpenSession, Wanted
 from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.sources.places import Places
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 STARTING = 30.0  # seconds that a server may take until it listens
+PLACES = Places(folders={"root": "/"})
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
             assert process.stdout is not None
             assert process.stdin is not None
             told = json.loads(process.stdout.readline())
-            client = LabClient(told["url"], told["token"])
+            client = LabClient(told["url"], told["token"], places=PLACES)
             policy = Policy(limits={"assign": 600, "boot": 600, "report": 600})
             session = client.open(OpenSession(source="bench", policy=policy)).id
             wanted = [Wanted(key=str(n), workload=workload(files[n % len(files)], f"w{n}.efi")) for n in range(count)]
@@ -122,7 +124,7 @@ async def _serve(folder: Path) -> None:
     journal = Journal(folder / "journal.db")
     journal.open()
     cache = AssetCache(folder / "assets", 10**12, None)
-    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, kinds=[BOOT_KIND])
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND])
     token = secrets.token_urlsafe(24)
     server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), token)
     await server.start()

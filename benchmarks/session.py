@@ -23,12 +23,14 @@ from pytest_dispatch.machines.sim import create
 from pytest_dispatch.option_values import read_spec
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.sources.places import Places
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 COUNT = 1000
 ROUNDS = 3
 MACHINES = "sim:8?pace=0.0001"
+PLACES = Places(folders={"root": "/"})
 
 
 _ITEMS = f"""
@@ -118,7 +120,7 @@ async def _lab(files: list[Path]) -> float:
     journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**12, None)
     journal.open()
     machines = create(read_spec(MACHINES), folder)
-    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, kinds=[BOOT_KIND], machines=machines)
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND], machines=machines)
     server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), secrets.token_urlsafe(24))
     await server.start()
     await lab.start(server.machine_url, [])

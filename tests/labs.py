@@ -31,6 +31,7 @@ from pytest_dispatch.machines.base import Machine, Spec
 from pytest_dispatch.server.app import Address, LabServer, Network
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.sources.places import Places
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.lifecycle import State
 from pytest_dispatch.workloads.boot.service import BOOT_KIND, BootService
@@ -221,10 +222,11 @@ class Bench:
         return await self.call("PUT", source=source, body=msgspec.json.encode({"title": "a report", **fields}))
 
     def workload(self, name: str = "a.efi", size: int = 3000, **fields: Any) -> Workload:
-        return workload(self.folder / name, size, **fields)
+        return workload(self.folder / name, size, **{"location": f"folder:w/{name}", **fields})
 
     def bytes_of(self, run: Run) -> bytes:
-        return Path(run.workload.payload["location"]).read_bytes()
+        location: str = run.workload.payload["location"]
+        return (self.folder / location.removeprefix("folder:w/")).read_bytes()
 
     async def submit(
         self,
@@ -311,6 +313,7 @@ async def running_lab(
             clock=clock,
             journal=opened,
             cache=store,
+            places=Places(folders={"w": str(folder)}),
             kinds=[BOOT_KIND, *kinds],
             machines=machines,
             filers=filers,

@@ -32,6 +32,7 @@ from pytest_dispatch.filestamp import FileStamp
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.download import Patience
 from pytest_dispatch.sources.partial import CHANGED
+from pytest_dispatch.sources.pins import FEW
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -184,6 +185,26 @@ async def test_what_a_living_session_uses_stays(github: FakeGitHub, tmp_path: Pa
         assert all(path.exists() for path in used)
     await fetch(tmp_path, publish(github, {"d": bytes_of(1000, "d")})["d"], limit=500)
     assert not any(path.exists() for path in used)
+
+
+async def test_what_no_run_holds_any_more_may_go_and_is_forgotten(github: FakeGitHub, tmp_path: Path) -> None:
+    """Also by what other sessions are told of it."""
+    names = [f"{number}.efi" for number in range(3 * FEW)]
+    wanted = publish(github, {name: bytes_of(100, name) for name in [*names, "last"]})
+    async with aclosing(cache_in(tmp_path)) as living:
+        for name in names:
+            await living.fetch(wanted[name], name)
+            await living.fetch(wanted[name], "another")
+            living.release(name)
+        await fetch(tmp_path, wanted["last"], limit=0)
+        assert len(list((tmp_path / "cache" / "sha256").iterdir())) == len(names) + 1
+        living.release("another")
+        kept = await living.fetch(wanted["0.efi"], "a third")
+        [pins] = (tmp_path / "cache" / "users").glob("*.pins")
+        assert len(pins.read_text().split()) <= FEW + 2
+        await fetch(tmp_path, publish(github, {"more": b"MZ"})["more"], limit=0)
+        assert kept.path.exists()
+        assert len(list((tmp_path / "cache" / "sha256").iterdir())) <= FEW + 2
 
 
 async def test_a_killed_session_uses_nothing_any_more(github: FakeGitHub, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from fetching import (
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.filestamp import open_file
 from pytest_dispatch.sources.base import Bytes
+from pytest_dispatch.sources.digests import NOTED
 from pytest_dispatch.sources.folder import list_folder
-from pytest_dispatch.sources.shelf import NOTED
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +144,7 @@ async def test_a_file_that_somebody_writes_to(tmp_path: Path) -> None:
     text = await complaint(tmp_path, wanted)
     stop.set()
     writer.join()
-    assert text == f"{wanted.location}: somebody writes to this file at this moment; start again when it is ready"
+    assert text == "w.efi: somebody writes to this file at this moment; start again when it is ready"
 
 
 async def test_notes_of_files_do_not_pile_up(tmp_path: Path) -> None:

@@ -643,7 +643,7 @@ async def told(bench: Bench, method: str, path: str) -> tuple[int, dict[str, str
 async def test_without_the_token_nobody_learns_what_there_is(tmp_path: Path, method: str) -> None:
     async with running_lab(tmp_path) as bench:
         run = await bench.one()
-        there = [route.path.format(session=run.session, run=run.id) for route in ROUTES]
+        there = [route.path.format(session=run.session, run=run.id, digest="sha256:0") for route in ROUTES]
         elsewhere = await told(bench, method, f"{PREFIX}/nothing/of/the/kind")
         assert elsewhere[0] == (405 if method == "OPTIONS" else 401)
         for path in dict.fromkeys(there):

@@ -58,3 +58,23 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     promised = Promised(path=tmp_path / "a.efi", size=0)
     with pytest.raises(SpoiledError, match=r"^a\.efi cannot be read any more \(expected a file"), promised.opened():
         pass
+
+
+@pytest.mark.parametrize("where", ["in its place", "above it", "far above it"])
+def test_from_a_folder_down_no_link_is_followed(tmp_path: Path, where: str) -> None:
+    """Whenever it was put there: each step goes on from the folder that was opened by the one before."""
+    root, other = tmp_path / "lab", tmp_path / "other"
+    for folder in (root, other):
+        (folder / "a" / "b").mkdir(parents=True)
+        (folder / "a" / "b" / "c.efi").write_bytes(folder.name.encode())
+    file = root / "a" / "b" / "c.efi"
+    opened = open_file(file, str(root))
+    assert os.read(opened, 10) == b"lab"
+    os.close(opened)
+    link = {"in its place": file, "above it": file.parent, "far above it": file.parent.parent}[where]
+    link.rename(tmp_path / "was")
+    link.symlink_to(other / link.relative_to(root))
+    assert file.read_bytes() == b"other"
+    with pytest.raises(OSError, match=r"symbolic link|Not a directory") as caught:
+        open_file(file, str(root))
+    assert caught.value.filename == str(file)

@@ -251,7 +251,7 @@ class BrokenCache(AssetCache):
     def __init__(self, path: Path) -> None:
         super().__init__(path, 10**9, None)
 
-    async def fetch(self, workload: Bytes) -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
         raise ZeroDivisionError("an index")
 
 

@@ -778,9 +778,9 @@ class LateCache(AssetCache):
         super().__init__(path, 10**9, None)
         self._may = may
 
-    async def fetch(self, workload: Bytes) -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
         await self._may.wait()
-        return await super().fetch(workload)
+        return await super().fetch(workload, holder)
 
 
 @pytest.mark.parametrize("passed", [0.0, LINING_UP])

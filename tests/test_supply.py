@@ -15,6 +15,7 @@ from pytest_dispatch.core.model import Run
 from pytest_dispatch.filestamp import UNKNOWN
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache
+from pytest_dispatch.sources.places import Places
 from pytest_dispatch.workloads.boot.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
 from queue_bench import Bench, workload
 
@@ -32,7 +33,7 @@ class SlowCache(AssetCache):
         self.moved = asyncio.Condition()
         self._answers: dict[str, Exception | None] = {}
 
-    async def fetch(self, workload: Bytes) -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
         async with self.moved:
             self.asked.append(workload.name)
             self.under_way.append(workload.name)
@@ -60,7 +61,7 @@ class Told:
         self.cache = SlowCache(folder)
         self.ready: list[str] = []
         self.failed: list[tuple[str, str]] = []
-        self.supply = Supply(self.cache, self.on_ready, self.on_failed)
+        self.supply = Supply(self.cache, Places(folders={"w": "/workloads"}), self.on_ready, self.on_failed)
         self.bench = Bench()
         self.tasks: list[asyncio.Task[None]] = []
 

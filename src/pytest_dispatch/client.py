@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import httpx
 import msgspec
 
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.core.model import Issue, Outcome, Report, Run
+from pytest_dispatch.core.model import Issue, Outcome, Report, Run, Workload
 from pytest_dispatch.core.notices import Notice
+from pytest_dispatch.filestamp import open_file
+from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.server.wire import (
     EPOCH,
     Opened,
@@ -23,16 +29,29 @@ from pytest_dispatch.server.wire import (
     RunReport,
     RunView,
     SessionView,
+    Uploaded,
     Verdict,
     Wanted,
     joined,
 )
 from pytest_dispatch.shapes import decode
+from pytest_dispatch.sources.places import Places
 
 WAIT = 20.0  # seconds that one long poll lasts
 TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
+PIECE = 8 * 2**20  # bytes that are sent with one request
+TRIES = 5  # requests one after the other that may be lost before an upload is given up
+PAUSE = 0.2  # seconds before the second of them; longer each time
 
 T = TypeVar("T")
+
+
+class UnreachableError(LabError):
+    """The lab did not answer."""
+
+
+class ConflictError(LabError):
+    """Things are not as who asked took them to be."""
 
 
 class LabClient:
@@ -42,11 +61,13 @@ class LabClient:
         url: `http://HOST:PORT` of the lab.
         token: Opens its API.
         epoch: Of the lease of the session that is asked about; `open` sets it.
+        places: Folders that the lab reads itself; files elsewhere are uploaded.
     """
 
-    def __init__(self, url: str, token: str, epoch: int = 1) -> None:
+    def __init__(self, url: str, token: str, epoch: int = 1, places: Places | None = None) -> None:
         self.url = url
         self.epoch = epoch
+        self.places = places or Places()
         headers = {"Authorization": f"Bearer {token}"}
         # The lab is on this computer or in the lab's own network: no proxy of the environment is for it, and none of
         # the world's certificates, which take longer to load than a lab to start.
@@ -72,8 +93,49 @@ class LabClient:
         return opened
 
     def submit(self, session: str, wanted: Sequence[Wanted]) -> list[RunView]:
-        """Ask for workloads, by key."""
-        return self._ask(list[RunView], "POST", f"/sessions/{session}/runs", list(wanted))
+        """Ask for workloads, by key, and upload files that the lab does not read itself."""
+        named = self._named(session, wanted)
+        return self._ask(list[RunView], "POST", f"/sessions/{session}/runs", named)
+
+    def upload(self, session: str, file: Path) -> tuple[str, int]:
+        """Send a file that workloads of the session are to name, unless the lab has it from this session.
+
+        Returns:
+            Its digest, and its size in bytes.
+        """
+        try:
+            with os.fdopen(open_file(file), "rb") as opened:
+                digest = f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+                self._send(session, opened, digest, size := opened.tell())
+        except OSError as error:
+            raise LabError(f"{file}: {error.strerror or error}") from error
+        except LabError as error:
+            raise LabError(f"{file.name} cannot be uploaded: {error}") from error
+        return digest, size
+
+    def _send(self, session: str, file: BinaryIO, digest: str, size: int) -> None:
+        """Send what the lab lacks of a file; what of it gets lost on the way is sent again."""
+        lost, sent = 0, None
+        while True:
+            try:
+                sent = sent or self.uploaded(session, digest)
+                if sent.complete:
+                    return
+                file.seek(sent.received)
+                if not (piece := file.read(PIECE)):
+                    raise LabError("somebody writes to this file at this moment; start again when it is ready")
+                query = {"size": str(size), "offset": str(sent.received)}
+                path = f"/sessions/{session}/bytes/{digest}"
+                sent, lost = self._ask(Uploaded, "PUT", path, piece, query), 0
+            except (UnreachableError, ConflictError):
+                lost, sent = lost + 1, None
+                if lost == TRIES:
+                    raise
+                time.sleep(PAUSE * lost)
+
+    def uploaded(self, session: str, digest: str) -> Uploaded:
+        """Tell how far an upload of the session is."""
+        return self._ask(Uploaded, "GET", f"/sessions/{session}/bytes/{digest}")
 
     def session(self, session: str) -> SessionView:
         """How a session stands."""
@@ -148,6 +210,24 @@ class LabClient:
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _unreachable(self.url, error) from error
 
+    def _named(self, session: str, wanted: Sequence[Wanted]) -> list[Wanted]:
+        """Return what is wanted as it goes over the wire: no path does."""
+        sent: dict[str, tuple[str, int]] = {}
+        return [replace(each, workload=self._workload(session, each.workload, sent)) for each in wanted]
+
+    def _workload(self, session: str, workload: Workload, sent: dict[str, tuple[str, int]]) -> Workload:
+        location = workload.payload.get("location", "") if workload.kind == BOOT else ""
+        if not str(location).startswith("/"):
+            return workload
+        if named := self.places.named(location):
+            return replace(workload, payload={**workload.payload, "location": named})
+        if location not in sent:
+            sent[location] = self.upload(session, Path(location))
+        digest, size = sent[location]
+        if workload.digest not in ("", digest):
+            raise LabError(f"{workload.name}: expected {workload.digest}, got {digest}: the file has changed")
+        return replace(workload, digest=digest, payload={**workload.payload, "location": digest, "size": size})
+
     def _ask(
         self,
         gives: type[T],
@@ -172,8 +252,9 @@ class LabClient:
         wait: float = 0.0,
     ) -> bytes:
         """The answer's body; an answer may take `wait` seconds longer than usual."""
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {EPOCH: str(self.epoch)} | ({"Content-Type": "application/json"} if content else {})
+        kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+        content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = {EPOCH: str(self.epoch)} | ({"Content-Type": kind} if content is not None else {})
         try:
             answer = self._http.request(
                 method, path, content=content, headers=headers, params=query, timeout=TIMEOUT + wait
@@ -181,7 +262,7 @@ class LabClient:
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from error
         if answer.is_error:
-            raise LabError(_problem(answer))
+            raise (ConflictError if answer.status_code == 409 else LabError)(_problem(answer))
         return answer.content
 
 
@@ -192,7 +273,7 @@ def _with_reports(run: Run, told: dict[tuple[str, int], tuple[Report, ...]]) -> 
 
 
 def _unreachable(url: str, error: Exception) -> LabError:
-    return LabError(f"the lab at {url} cannot be reached: {str(error) or type(error).__name__}")
+    return UnreachableError(f"the lab at {url} cannot be reached: {str(error) or type(error).__name__}")
 
 
 def _problem(answer: httpx.Response) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_dispatch.core.token import Token
 from pytest_dispatch.machines.base import Spec
+from pytest_dispatch.sources.places import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class LabConfig:
         db: The journal's file, or the URL of a database.
         cache_limit: In bytes.
         private: It is of one pytest, and ends with it.
+        places: What it may read for its sessions, beside the release assets of `api_url`.
     """
 
     token: Token | None = None
@@ -42,3 +44,4 @@ class LabConfig:
     cache_limit: int
     boot_tools: frozenset[str] = frozenset()
     private: bool = True
+    places: Places = field(default_factory=Places)

@@ -25,6 +25,7 @@ from pytest_dispatch.loop import LoopThread
 from pytest_dispatch.pipe import Stopped
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.sources.places import Places
 from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
 from pytest_dispatch.workloads.boot.earlier import upgraded
 from pytest_dispatch.workloads.known import known_kinds
@@ -69,15 +70,17 @@ class EmbeddedLab:
         self.damage = ""
         self.end: Stopped | None = None
 
-    def start(self, source: str) -> None:
+    def start(self, source: str, places: Places | None = None) -> None:
         """Bring everything up.
 
         Args:
             source: Name of the workloads' source, under which an interrupted session is found again.
+            places: What the lab may read, where that is more than it was made with.
 
         Raises:
             DispatchError: Something is missing or taken; nothing is left running.
         """
+        self._config = replace(self._config, places=places or self._config.places)
         with ExitStack() as parts:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
@@ -132,6 +135,7 @@ class EmbeddedLab:
             clock=SteadyClock(),
             journal=journal,
             cache=bytes_cache,
+            places=replace(config.places, apis=(*config.places.apis, config.api_url)),
             kinds=known_kinds(),
             machines=machines,
             labels=labels,

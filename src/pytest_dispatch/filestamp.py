@@ -43,13 +43,35 @@ class FileStamp(msgspec.Struct, frozen=True):
 UNKNOWN = FileStamp(-1, -1, -1, -1)
 
 
-def open_file(path: Path) -> int:
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+def _descend(path: Path, root: str) -> int:
+    *folders, name = path.relative_to(root).parts
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            there = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = there
+        return os.open(name, _READ, dir_fd=here)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(here)
+
+
+def open_file(path: Path, root: str = "") -> int:
     """Open a file for reading, and return its descriptor. What has become a link or a pipe is refused, not waited for.
+
+    Args:
+        path: Absolute.
+        root: A folder above it, from which no link is followed on the way down, whoever puts one there meanwhile.
 
     Raises:
         OSError: It cannot be read, or is no regular file.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    file = _descend(path, root) if root else os.open(path, _READ)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "expected a file, it is none", str(path))

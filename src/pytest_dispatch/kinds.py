@@ -28,6 +28,8 @@ KINDS = "pytest_dispatch.kinds"  # has whole kinds of workloads; media are found
 NOBODY_CAME = "no machine took it"  # how the reason begins where that is so
 BOOT = "boot"  # the kind of workloads that machines boot; what follows are its media
 
+MOST_BYTES = 2**62  # more than any disk has
+
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")  # RFC 6838, section 4.2, in lower case
 
 
@@ -68,7 +70,8 @@ class BootPayload:
 
     Attributes:
         media: What the bytes are, and so how firmware starts them.
-        location: Where they are: an absolute path, or the API URL of a release asset.
+        location: Where they are: an absolute path, or the API URL of a release asset. Between pytest's side and a lab
+            it is what `sources.places` says, and never a path.
         size: How many they are.
         scenario: What a `sim` machine plays when it boots them.
     """
@@ -91,6 +94,27 @@ class BootPayload:
             ConfigError: It is none.
         """
         where = f"pytest_dispatch_workloads: {workload.name}: payload"
+        location = workload.payload.get("location")
+        if isinstance(location, os.PathLike):
+            workload = replace(workload, payload={**workload.payload, "location": os.fspath(location)})
+        payload = cls.checked(workload, where)
+        if payload.location.startswith(("http://", "https://")):
+            return payload
+        if not Path(payload.location).is_absolute():
+            raise ConfigError(f"{where}: location: expected an absolute path or a URL, got {payload.location!r}")
+        return replace(payload, location=os.path.realpath(payload.location))
+
+    @classmethod
+    def checked(cls, workload: Workload, where: str) -> BootPayload:
+        """Return the payload of a boot workload that somebody else wrote.
+
+        Args:
+            workload: May be none.
+            where: For the message.
+
+        Raises:
+            ConfigError: It is none.
+        """
         try:
             payload = cls(**workload.payload)
         except TypeError as error:
@@ -98,16 +122,16 @@ class BootPayload:
                 f"expected media, location, size and perhaps scenario, got {', '.join(workload.payload) or 'nothing'}"
             )
             raise ConfigError(f"{where}: {what}") from error
-        if payload.media not in known():
+        if payload.media not in [*known()]:
             raise ConfigError(f"{where}: media: expected one of {', '.join(known())}, got {payload.media!r}")
         size: object = payload.size
-        if not isinstance(size, int) or size <= 0:
+        if not isinstance(size, int) or not 0 < size < MOST_BYTES:
             raise ConfigError(f"{where}: size: expected a number of bytes, got {size!r}")
-        if str(payload.location).startswith(("http://", "https://")):
-            return payload
-        if not Path(payload.location).is_absolute():
-            raise ConfigError(f"{where}: location: expected an absolute path or a URL, got {payload.location!r}")
-        return replace(payload, location=os.path.realpath(payload.location))
+        for name in ("location", "scenario"):
+            given: object = getattr(payload, name)
+            if not isinstance(given, str):
+                raise ConfigError(f"{where}: {name}: expected text, got {given!r}")
+        return payload
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a workload's payload, without what is empty."""

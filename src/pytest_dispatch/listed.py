@@ -10,6 +10,7 @@ from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain import LONGEST_NAME, is_name
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.kinds import BOOT, BootPayload, added
+from pytest_dispatch.sources.places import api_of
 
 
 def as_booted(workload: Workload) -> Workload:
@@ -20,7 +21,16 @@ def as_booted(workload: Workload) -> Workload:
     """
     requires = read_requirements(map(str, workload.requires), f"pytest_dispatch_workloads: {workload.name}: requires")
     workload = replace(workload, requires=requires)
-    return replace(workload, payload=BootPayload.read(workload).as_json()) if workload.kind == BOOT else workload
+    if workload.kind != BOOT:
+        return workload
+    payload = BootPayload.read(workload)
+    if not payload.location.startswith("/") and not api_of(payload.location):
+        raise ConfigError(
+            f"pytest_dispatch_workloads: {workload.name}: payload: location: expected an absolute path, or the API URL"
+            " of a release asset such as https://api.github.com/repos/OWNER/REPO/releases/assets/ID, got"
+            f" {_shown(payload.location)}"
+        )
+    return replace(workload, payload=payload.as_json())
 
 
 def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from pytest_dispatch.pipe import Logged, Message, Ready, Refused, Start, Stop, S
 
 if TYPE_CHECKING:
     from pytest_dispatch.config import LabConfig
+    from pytest_dispatch.sources.places import Places
 
 START = 600.0  # seconds that a start may take: a large journal may have to be mended, a driver to look for machines
 STOP = 10.0  # seconds that a stop may take
@@ -75,11 +77,12 @@ class LabProcess:
             self._child = _begin(parts)
             self._parts = parts.pop_all()
 
-    def start(self, source: str) -> None:
+    def start(self, source: str, places: Places | None = None) -> None:
         """As `EmbeddedLab.start`; who interrupts it waits until machines that have power already are powered off."""
         with ExitStack() as parts:
             parts.push(self._parts)
-            ready = self._child.build(Start(self._config, source), self._patience)
+            config = replace(self._config, places=places or self._config.places)
+            ready = self._child.build(Start(config, source), self._patience)
             parts.pop_all()
         self.url, self.token, self.damage = ready.url, ready.token, ready.damage
 

@@ -19,13 +19,14 @@ from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.ending import Ending
 from pytest_dispatch.header import header, left_out
 from pytest_dispatch.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.kinds import BUILT_IN, added, known
+from pytest_dispatch.kinds import BUILT_IN, added, files_of, known
 from pytest_dispatch.listed import as_booted, check_answers, check_chains
 from pytest_dispatch.mirror import Mirror
 from pytest_dispatch.prerequisites import Told, told_broken
 from pytest_dispatch.server.wire import OpenSession
 from pytest_dispatch.settings import Settings, read_settings
 from pytest_dispatch.sources.base import EmptySourceError, Listing
+from pytest_dispatch.sources.places import places_of
 from pytest_dispatch.terminal import TerminalDisplay
 from pytest_dispatch.unprinted import take_off
 from pytest_dispatch.watcher import Watcher, what_hook_raised
@@ -138,9 +139,10 @@ class DispatchSession:
             issues_reviewed=bool(hook.pytest_dispatch_issue.get_hookimpls()),
             resume=settings.plan.resume,
         )
-        lab.start(desk.listing.name)
+        places = places_of(files_of(desk.listing.workloads), str(settings.folder or ""), settings.plan.api_url)
+        lab.start(desk.listing.name, places)
         self._damage = lab.damage
-        desk.client = client = LabClient(lab.url, lab.token)
+        desk.client = client = LabClient(lab.url, lab.token, places=places)
         with _explained(lab):
             opened = client.open(request)
         desk.session, self._resumed = opened.id, opened.resumed

@@ -16,6 +16,7 @@ from pytest_dispatch.core.plain import node_name
 from pytest_dispatch.desk import DESK, Desk
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.sources.base import Listing
+from pytest_dispatch.sources.places import Places
 
 
 class _Handover(msgspec.Struct, kw_only=True):
@@ -24,6 +25,7 @@ class _Handover(msgspec.Struct, kw_only=True):
     Attributes:
         token: Of the lab's API.
         epoch: Of the session's lease.
+        places: What the lab reads itself.
     """
 
     source: str
@@ -32,6 +34,7 @@ class _Handover(msgspec.Struct, kw_only=True):
     token: str
     session: str
     epoch: int
+    places: Places
 
     def __repr__(self) -> str:
         """Be short, and without the token: pytest may show it in a traceback."""
@@ -65,6 +68,7 @@ class DispatchNodes:
                 token=self._token,
                 session=self._desk.session,
                 epoch=self._desk.lab.epoch,
+                places=self._desk.lab.places,
             )
             Path(self._folder.name, "handover.json").write_bytes(msgspec.json.encode(handover))
         node.workerinput["dispatch"] = str(Path(self._folder.name, "handover.json"))
@@ -102,7 +106,7 @@ class DispatchWorker:
         self._desk = desk = Desk(
             listing=Listing(name=handover.source, workloads=handover.workloads),
             wanted=take_node_ids(config, handover.source),
-            client=LabClient(handover.url, handover.token, handover.epoch),
+            client=LabClient(handover.url, handover.token, handover.epoch, handover.places),
             session=handover.session,
         )
         config.stash[DESK] = desk

@@ -42,6 +42,31 @@ def test_workloads_may_be_changed(bench: Bench) -> None:
     result.stdout.fnmatch_lines(["w::z FAILED*", "w::a.efi PASSED*"])
 
 
+def test_what_a_hook_adds_from_elsewhere_is_read_there_and_no_path_crosses_the_api(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    elsewhere = bench.path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.efi").write_bytes(b"MZ b")
+    (bench.path / "link").symlink_to(elsewhere)
+    bench.pytester.makeconftest(
+        f"""{LOG}
+from dataclasses import replace
+from pathlib import Path
+
+def pytest_dispatch_workloads(config, workloads):
+    payload = dict(media="efi", location=Path("link/b.efi").absolute(), size=4, scenario="pass")
+    workloads.append(replace(workloads[0], name="b.efi", payload=payload))
+
+def pytest_dispatch_event(run, event, attempt):
+    if event == "assign":
+        note(run.workload.name, run.workload.payload["location"])
+"""
+    )
+    result = bench.run("-v")
+    result.assert_outcomes(passed=2)
+    assert sorted(logged(bench)) == [["main", "a.efi", "folder:w/a.efi"], ["main", "b.efi", "folder:elsewhere/b.efi"]]
+
+
 def changed(payload: str) -> str:
     """What has another payload in the place of the first."""
     return f"workloads[0] = replace(workloads[0], payload=dict(workloads[0].payload, {payload}))"
@@ -59,6 +84,10 @@ def changed(payload: str) -> str:
         ),
         (changed("media='exe'"), "a.efi: payload: media: expected one of efi, iso, img, got 'exe'"),
         (changed("size=0"), "a.efi: payload: size: expected a number of bytes, got 0"),
+        (
+            changed("location='https://example.com/a.efi'"),
+            "a.efi: payload: location: expected an absolute path, or the API URL of a release asset such as",
+        ),
         (changed("location='a.efi'"), "a.efi: payload: location: expected an absolute path or a URL, got 'a.efi'"),
     ],
 )

@@ -24,10 +24,12 @@ from pytest_dispatch.lab.pending_issues import PendingIssues
 from pytest_dispatch.lab.preparation import Preparation
 from pytest_dispatch.lab.services import Kind, Resources, Service, Services
 from pytest_dispatch.lab.writer import Writer
+from pytest_dispatch.sources.places import Places
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.errors import DispatchError
+    from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine
@@ -44,6 +46,7 @@ class Lab:
         clock: Tells the time.
         journal: Open.
         cache: Has the bytes.
+        places: Where it may read them.
         kinds: The kinds of workloads that it runs.
         machines: Those that the lab brings up itself.
         labels: What these have, by the machine's name.
@@ -54,6 +57,7 @@ class Lab:
     Attributes:
         writer: Through which all goes that changes.
         queue: The writer's.
+        uploads: What sessions send.
         orders: What sessions ask for.
         machines: Those that the lab brings up itself.
         console: What these showed.
@@ -68,6 +72,7 @@ class Lab:
         journal: Journal,
         cache: AssetCache,
         kinds: Iterable[Kind],
+        places: Places | None = None,
         machines: Iterable[Machine] = (),
         labels: Mapping[str, Labels] | None = None,
         filers: Callable[[str], Filer | None] = lambda _repo: None,
@@ -75,13 +80,16 @@ class Lab:
         private: bool = True,
     ) -> None:
         kinds = list(kinds)
+        if not private:
+            cache.share()
+        self.uploads = cache.uploads
         self.writer = writer = Writer(clock, journal, {kind.rules.name: kind.rules for kind in kinds})
         self.queue = writer.queue
         self.notices = NoticeBoard(writer)
         self.console = ConsoleLog(writer)
         self.issues = PendingIssues(writer, filers, api, private=private)
         self._background = Background(writer)
-        self._services = services = Services(kinds, Resources(writer, cache))
+        self._services = services = Services(kinds, Resources(writer, cache, places or Places()))
         self.machines = DrivenMachines(
             machines,
             labels or {},
@@ -131,6 +139,15 @@ class Lab:
         """Return why the lab answers nothing more, once that is so."""
         return self.writer.broken
 
+    def check(self, session: str, workloads: Iterable[Workload]) -> None:
+        """Refuse what clients may not ask for.
+
+        Raises:
+            ConfigError: One of the workloads names what its session may not have.
+        """
+        for workload in workloads:
+            self._services.check(session, workload)
+
     def service(self, kind: str) -> Service:
         """Return what carries the workloads of a kind out."""
         return self._services[kind]
@@ -145,11 +162,15 @@ class Lab:
         """Return how far those runs are that show it, in bytes, by run."""
         return self._services.progress
 
+    def _is_attended(self, session: str) -> bool:
+        return session in self.queue.table and self.queue.table.is_attended(session)
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             self.queue.expire(self.writer.clock.now())
             self.writer.commit()
+            self.uploads.expire(self._is_attended)
             self.issues.expire(self.writer.clock.now())
             self.machines.rouse()
             self._memory.tidy(self.writer.clock.now())

@@ -14,10 +14,11 @@ from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.plain import what_was_raised
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.writer import Writer
     from pytest_dispatch.sources.cache import AssetCache
+    from pytest_dispatch.sources.places import Places
 
 
 _log = logging.getLogger(__name__)
@@ -30,10 +31,12 @@ class Resources:
     Attributes:
         writer: Queue, journal, and those who wait for news.
         cache: Has the bytes of assets, or gets them.
+        places: Where they may be.
     """
 
     writer: Writer
     cache: AssetCache
+    places: Places
 
 
 class Service:
@@ -60,6 +63,13 @@ class Service:
 
     async def stop(self) -> None:
         """Give up what is being done."""
+
+    def check(self, session: str, workload: Workload) -> None:
+        """Refuse a workload of a client that names what it may not have.
+
+        Raises:
+            ConfigError: Says what was expected, and what came.
+        """
 
     def wanted(self, runs: list[Run]) -> None:
         """Get ready what these runs need, which were asked for."""
@@ -154,6 +164,15 @@ class Services:
             )
             self._fail(broken)
             raise broken from error
+
+    def check(self, session: str, workload: Workload) -> None:
+        """Refuse a workload of a client that names what it may not have; one of a kind that there is not, others do.
+
+        Raises:
+            ConfigError: Says what was expected, and what came.
+        """
+        if workload.kind in self._services:
+            self._services[workload.kind].check(session, workload)
 
     def wanted(self, runs: list[Run]) -> None:
         """Get ready what these runs need."""

@@ -18,11 +18,13 @@ from aiohttp import web
 from pytest_dispatch.core.errors import ConfigError, DispatchError, StaleLeaseError
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.kinds import MOST_BYTES
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.writer import UnknownError
 from pytest_dispatch.server.bounds import packing
 from pytest_dispatch.server.events import event_stream
 from pytest_dispatch.server.host import foreign_page, stranger
+from pytest_dispatch.server.uploads import Part, receive, uploaded
 from pytest_dispatch.server.wire import (
     EPOCH,
     MachineView,
@@ -35,6 +37,7 @@ from pytest_dispatch.server.wire import (
     RunReport,
     RunView,
     SessionView,
+    Uploaded,
     Verdict,
     Wanted,
     bare,
@@ -43,6 +46,8 @@ from pytest_dispatch.server.wire import (
     slim,
 )
 from pytest_dispatch.shapes import decode
+from pytest_dispatch.sources.shelf import NoRoomError
+from pytest_dispatch.sources.uploads import TooLongError, WrongPlaceError
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.machine_table import MachineRecord
@@ -64,6 +69,7 @@ class Door:
     mdns: Callable[[], str]
     names: Callable[[], Collection[str]]
     too_fast: Callable[[str], Awaitable[bool]]
+    stall: float
 
 
 Handler = Callable[[Door, web.Request, Any], Awaitable[Any]]
@@ -81,6 +87,7 @@ class Route:
         status: Of the answer when all is well.
         saved: It has an answer even when the lab is broken, if the journal has one.
         checked: Only who holds the session may ask, if a session is in the path at all.
+        bare: The request's body is bytes, and the handler reads it as it comes.
     """
 
     method: str
@@ -94,6 +101,7 @@ class Route:
     status: int = 200
     saved: bool = False
     checked: bool = True
+    bare: bool = False
 
     @property
     def of_session(self) -> bool:
@@ -128,6 +136,10 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (StaleLeaseError, 409),
     (_NoEpochError, 428),
     (web.HTTPRequestEntityTooLarge, 413),
+    (TooLongError, 413),
+    (WrongPlaceError, 409),
+    (web.HTTPRequestTimeout, 408),
+    (NoRoomError, 507),
     (ConfigError, 400),
     (DispatchError, 503),
 )
@@ -175,7 +187,7 @@ def _may_enter(door: Door, request: web.Request) -> bool:
 async def _answer(door: Door, route: Route, request: web.Request) -> web.StreamResponse:
     if door.lab.broken is not None and not route.saved:
         return _json(Problem(error=str(door.lab.broken)), 503)
-    if route.takes and (packed := packing(request.headers)):
+    if (route.takes or route.bare) and (packed := packing(request.headers)):
         return _json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
     body = decode(await request.read(), route.takes) if route.takes else None
     if route.of_session and door.lab.broken is None:
@@ -324,12 +336,40 @@ def _holds_of(door: Door, seen: MachineRecord, session: str) -> bool:
 
 
 async def _close(door: Door, request: web.Request, _body: None) -> None:
-    await door.lab.orders.close(request.match_info["session"], kept=_number(request, "kept", 0) > 0)
+    session = request.match_info["session"]
+    await door.lab.orders.close(session, kept=_number(request, "kept", 0) > 0)
+    door.lab.uploads.forget(session)
     await door.lab.machines.dismiss()
+
+
+async def _upload(door: Door, request: web.Request, _body: None) -> Uploaded:
+    """Take a piece of an upload; its session's holder is heard of as long as it comes, and is to stay the holder."""
+    size, offset = _whole(request, "size"), _whole(request, "offset")
+    session, digest = request.match_info["session"], request.match_info["digest"]
+    epoch = int(request.headers[EPOCH])  # looked at before
+    part = Part(
+        digest=digest, offset=offset, size=size, stall=door.stall, heard=lambda: door.lab.orders.heard(session, epoch)
+    )
+    return await receive(door.lab.uploads, request, part)
+
+
+def _whole(request: web.Request, name: str) -> int:
+    """A query parameter that is a number of bytes."""
+    number = _number(request, name, 0.0)
+    if not (0 <= number < MOST_BYTES and number.is_integer()):
+        raise msgspec.ValidationError(f"query parameter {name}: expected a number of bytes, got {number!r}")
+    return int(number)
+
+
+async def _uploaded(door: Door, request: web.Request, _body: None) -> Uploaded:
+    where = request.match_info
+    door.lab.writer.ledger(where["session"])
+    return uploaded(await door.lab.uploads.standing(where["session"], where["digest"]))
 
 
 async def _submit(door: Door, request: web.Request, body: list[Wanted]) -> list[RunView]:
     wanted = [(item.key, item.workload) for item in body]
+    door.lab.check(request.match_info["session"], (workload for _, workload in wanted))
     runs = await door.lab.orders.submit(request.match_info["session"], wanted)
     return [_view(door, run, whole=False) for run in runs]
 
@@ -417,6 +457,22 @@ ROUTES = (
         takes=OpenSession,
         gives=Opened,
         checked=False,
+    ),
+    Route(
+        method="PUT",
+        path="/sessions/{session}/bytes/{digest}",
+        handler=_upload,
+        summary="Upload bytes that workloads of the session name by their digest, from `offset` on, of `size` in all",
+        gives=Uploaded,
+        query=("size", "offset"),
+        bare=True,
+    ),
+    Route(
+        method="GET",
+        path="/sessions/{session}/bytes/{digest}",
+        handler=_uploaded,
+        summary="How far an upload of the session is; nothing of what others have",
+        gives=Uploaded,
     ),
     Route(
         method="POST",

@@ -99,7 +99,9 @@ class LabServer:
         self._turns = Turns(self._bounds.bodies)
         self._names = names_of(address.host, socket.gethostname())
         app = web.Application(client_max_size=api.BODY_LIMIT, middlewares=[self._counted])
-        door = api.Door(lab, token, lambda: self.port, lambda: self.mdns, self._called, self._too_fast)
+        door = api.Door(
+            lab, token, lambda: self.port, lambda: self.mdns, self._called, self._too_fast, self._bounds.stall
+        )
         app.add_routes(api.routes(door))
         app.router.add_route("*", "/{path:.*}", self._machine_request)
         app[boot.PUMP] = self._pump = Pump()

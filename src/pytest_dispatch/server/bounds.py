@@ -26,6 +26,7 @@ class Bounds:
         headers: How many of them a request may have.
         head: Seconds from a connection's opening, or from the last answer on it, until a request's headers are there.
         body: Seconds that a report may take to arrive and to be written.
+        stall: Seconds in which more of an upload has to come.
         requests: Of one machine that are being answered at once; further ones are refused.
         bodies: Reports among them that are read at once; further ones wait for these.
         rate: Requests that one machine may make in a second, in the long run.
@@ -39,6 +40,7 @@ class Bounds:
     headers: int = 32
     head: float = 75.0
     body: float = 300.0
+    stall: float = 30.0
     requests: int = 32
     bodies: int = 4
     rate: float = 2000.0

@@ -55,6 +55,8 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     if route.takes is not None:
         body = {"application/json": {"schema": schema_of[id(route.takes)]}}
         operation["requestBody"] = {"required": True, "content": body}
+    if route.bare:
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return operation
 
 
@@ -66,13 +68,17 @@ def _refusals(route: Route) -> Iterator[tuple[int, str]]:
     yield 503, "The lab is broken: why"
     if route.takes is not None or route.query or route.of_session:
         yield 400, "Malformed"
-    if route.takes is not None:
+    if route.takes is not None or route.bare:
         yield 413, "Too long"
         yield 415, "Packed: it has a Content-Encoding"
+    if route.bare:
+        yield 408, "The body stopped coming; what came of it is kept"
+        yield 507, "No room"
     if route.of_session:
         yield 404, "No such session or run"
         if route.checked:
-            yield 409, "Another holder took the session over since, or it has ended"
+            elsewhere = "; or the bytes do not go on from those that are there" if route.bare else ""
+            yield 409, f"Another holder took the session over since, or it has ended{elsewhere}"
     if route.changes:
         yield 428, "Without the epoch of the session's lease"
 

@@ -84,6 +84,19 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """How far an upload of this session is.
+
+    Attributes:
+        received: Bytes from the first one on that the lab has of it.
+        complete: They are all there, and checked: workloads may name them.
+    """
+
+    received: int
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleLine:
     """Something that a machine showed, and when."""
 

@@ -21,14 +21,19 @@ class Bytes:
 
     Attributes:
         name: Of the workload, for messages.
-        location: Where they are: an absolute path, or the API URL of a release asset.
+        location: Where they are: an absolute path, the API URL of a release asset, or their digest if a session
+            uploaded them.
         digest: `sha256:` and 64 hex digits, or empty where the source does not tell.
+        root: The folder that a path must lead to without following a link; empty where any will do.
+        session: Who uploaded them, if somebody did.
     """
 
     name: str
     location: str
     size: int
     digest: str = ""
+    root: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

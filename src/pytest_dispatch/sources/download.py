@@ -21,8 +21,8 @@ from pytest_dispatch.core.token import ways_to_sign_in
 from pytest_dispatch.github_api import message_of, no_right_helps, trouble_of
 from pytest_dispatch.network import Origin, is_safe_url, limit_wait
 from pytest_dispatch.sources.blocking import in_thread
+from pytest_dispatch.sources.digests import CHUNK
 from pytest_dispatch.sources.partial import CHANGED, Partial, PassingError, StartOverError, Wanted
-from pytest_dispatch.sources.shelf import CHUNK
 from pytest_dispatch.transport import Proxy, client_options, proxy_for, why_unreachable
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Downloader:
     """
 
     def __init__(
-        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], None]
+        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], object]
     ) -> None:
         self._make_room = make_room
         self._token = token

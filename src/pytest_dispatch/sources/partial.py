@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.sources.shelf import feed
+from pytest_dispatch.sources.digests import feed
 
 if TYPE_CHECKING:
     import threading
@@ -62,7 +62,7 @@ class Partial:
         make_room: Called before so many more bytes are written. Room is made for what comes, not for what is announced.
     """
 
-    def __init__(self, path: Path, wanted: Wanted, make_room: Callable[[threading.Event, int], None]) -> None:
+    def __init__(self, path: Path, wanted: Wanted, make_room: Callable[[threading.Event, int], object]) -> None:
         self.size = 0
         self._path = path
         self._tag_path = path.with_suffix(".etag")

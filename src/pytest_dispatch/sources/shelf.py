@@ -6,7 +6,7 @@
     files/KEY       the digest of a file elsewhere that is not small, by its path, with its stamp
     partial/KEY     bytes on their way here, with KEY.etag beside them
     locks/NNN       held while such bytes are being fetched
-    users/ID.lock   held as long as a session lives; ID.pins lists the digests that it uses
+    users/ID.lock   held as long as a lab lives; ID.pins lists the digests that its runs use
     lock            held for a moment, by whoever takes from the shelf, puts on it or clears it
 
 Everything is found again by the next session. Locks are the operating system's, so a process that is killed
@@ -15,44 +15,35 @@ leaves none behind.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
 import threading
-import time
 import uuid
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.filestamp import FileStamp, open_file
-from pytest_dispatch.shapes import decode
-from pytest_dispatch.sources.blocking import StoppedError, held_here, try_lock
+from pytest_dispatch.filestamp import FileStamp
+from pytest_dispatch.sources.blocking import held_here, try_lock
+from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
+from pytest_dispatch.sources.pins import Pins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from filelock import BaseFileLock
 
-CHUNK = 1 << 20  # bytes read at once
-RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
-NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
-
-T = TypeVar("T")
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
-class _Note(msgspec.Struct, frozen=True):
-    path: str
-    stamp: FileStamp
-    digest: str
+class NoRoomError(FetchError):
+    """The cache, or the disk that it is on, has no room for more."""
 
 
 class _Stored(NamedTuple):
@@ -68,8 +59,10 @@ class Shelf:
 
     Args:
         folder: Made where there is none.
-        limit: Bytes that assets may take up together. What living sessions use is never removed, even if
-            that is more.
+        limit: Bytes that assets may take up together. What is in use is never removed, even if that is more.
+
+    Attributes:
+        pins: Who uses what.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -78,7 +71,7 @@ class Shelf:
         self._id = uuid.uuid4().hex
         self._lock: BaseFileLock | None = None
         self._opening = threading.Lock()
-        self._pinned: set[str] = set()
+        self.pins = Pins()
 
     def lock_of(self, key: str) -> Path:
         """What to hold while the asset of this key is fetched; keys may share one."""
@@ -96,7 +89,7 @@ class Shelf:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("sha256", "records", "names", "files", "partial", "locks", "users"):
                 (self._folder / name).mkdir(mode=0o700, exist_ok=True)  # whoever may look into the folder itself
-            _write(self._folder / "CACHEDIR.TAG", TAG.encode())
+            write_small(self._folder / "CACHEDIR.TAG", TAG.encode())
             with self._guard(stop):
                 self._lock = try_lock(self._user(self._id, "lock"))
                 for name in ("names", "files"):
@@ -109,7 +102,7 @@ class Shelf:
                 self._user(self._id, suffix).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
-            self._pinned.clear()
+            self.pins.clear()
 
     def named(self, key: str) -> str | None:
         """The digest of the asset of this key, if it was fetched before."""
@@ -118,13 +111,26 @@ class Shelf:
 
     def name(self, key: str, digest: str) -> None:
         """Remember that the asset of this key has this digest."""
-        _write(self._folder / "names" / key, digest.encode())
+        write_small(self._folder / "names" / key, digest.encode())
 
-    def take(self, stop: threading.Event, digest: str) -> Path | None:
-        """The bytes with this digest, kept from now on until this session closes; `None` if they are not there."""
+    def has(self, path: Path) -> bool:
+        """Tell whether a file is one of the shelf's."""
+        return path.parent == self._folder / "sha256"
+
+    def keep(self, stop: threading.Event, digest: str, holder: str) -> bool:
+        """Let bytes be kept for one more, if they are there; tells whether they are."""
+        self.open(stop)
+        with self._guard(stop):
+            if not (self._folder / "sha256" / digest).exists():
+                return False
+            self._pin(digest, holder)
+            return True
+
+    def take(self, stop: threading.Event, digest: str, holder: str = "") -> Path | None:
+        """The bytes with this digest, kept until their holder lets go of them; `None` if they are not there."""
         path = self._folder / "sha256" / digest
         with self._guard(stop):
-            self._pin(digest)
+            self._pin(digest, holder)
             stamp = _stamp(path)
             if stamp is None:
                 return None
@@ -135,12 +141,12 @@ class Shelf:
         self._record(digest, stamp)
         return path
 
-    def put(self, stop: threading.Event, partial: Path, digest: str) -> Path:
-        """Put bytes that were checked on the shelf, and keep them until this session closes."""
+    def put(self, stop: threading.Event, partial: Path, digest: str, holder: str = "") -> Path:
+        """Put bytes that were checked on the shelf, and keep them until their holder lets go of them."""
         path = self._folder / "sha256" / digest
         partial.chmod(0o444)
         with self._guard(stop):
-            self._pin(digest)
+            self._pin(digest, holder)
             stamp = _stamp(path)
             if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
                 partial.unlink()
@@ -155,59 +161,72 @@ class Shelf:
         """Look whether so many more bytes can fit at all, before anything is removed for them.
 
         Raises:
-            FetchError: They cannot, however much was removed.
+            NoRoomError: They cannot, however much was removed.
         """
-        with self._guard(stop):
-            room = shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
-        if size > room:
-            raise FetchError(
+        if size > (room := self.most_room(stop)):
+            raise NoRoomError(
                 f"{name}: expected an asset that fits on the disk of {self._folder}, got one of {size} bytes, and at"
                 f" most {room} can be had; name a folder on another disk (--dispatch-cache)"
             )
 
-    def make_room(self, stop: threading.Event, size: int) -> None:
-        """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left."""
+    def most_room(self, stop: threading.Event) -> int:
+        """Return how many bytes could be had if everything was removed."""
+        with self._guard(stop):
+            return shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
+
+    def make_room(self, stop: threading.Event, size: int, spared: str = "") -> int:
+        """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left.
+
+        Args:
+            stop: Ends it early.
+            size: In bytes.
+            spared: Key of what they are for, which is not removed.
+
+        Returns:
+            How many bytes more than the limit there will be; 0 or less if they fit.
+        """
         with self._guard(stop):
             stored = sorted(self._stored())
             excess = sum(each.size for each in stored) + size - self._limit
-            pinned = self._all_pinned()
+            pinned = self._all_pinned() | {spared}
             for each in stored:
                 if excess <= 0:
-                    return
+                    break
                 if self._remove(each, pinned):
                     excess -= each.size
+            return excess
 
-    def digest_of_file(self, stop: threading.Event, path: Path) -> tuple[str, FileStamp]:
-        """The digest of a file elsewhere; read once while its stamp is the same, unless that takes less than a note.
+    def need_room(self, stop: threading.Event, size: int, spared: str = "") -> None:
+        """Make room for so many more bytes, within the limit.
 
         Raises:
-            OSError: It cannot be read.
-            FetchError: It was written to while it was read.
+            NoRoomError: There is none, as what is left is in use.
         """
-        stamp = FileStamp.of(path)
-        if stamp.size < NOTED:
-            return _settled_digest_of(path, stamp, stop), stamp
-        note = self._folder / "files" / hashlib.sha256(os.fsencode(path)).hexdigest()
-        known = _read(note, _Note)
-        if known is not None and known.path == str(path) and known.stamp == stamp:
-            return known.digest, stamp
-        digest = _settled_digest_of(path, stamp, stop)
-        # A file this young could still change within the same tick of its clock, and have the same stamp.
-        if abs(time.time_ns() - stamp.ctime_ns) > RECENT:
-            _write(note, msgspec.json.encode(_Note(str(path), stamp, digest)))
-        return digest, stamp
+        if (excess := self.make_room(stop, size, spared)) > 0:
+            raise NoRoomError(
+                f"the lab's cache is full: {excess} bytes too many for its {self._limit}, and what is in it is in use;"
+                " wait until runs are over, or have a larger one (dispatch_cache_limit)"
+            )
+
+    def digest_of_file(self, stop: threading.Event, path: Path, root: str = "") -> tuple[str, FileStamp]:
+        """Return `noted_digest` of a file elsewhere."""
+        return noted_digest(stop, self._folder / "files", path, root)
 
     def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
         return held_here(self._folder / "lock", stop)
 
-    def _pin(self, digest: str) -> None:
-        if digest not in self._pinned:
-            self._pinned.add(digest)
-            with self._user(self._id, "pins").open("a", encoding="ascii") as pins:
+    def _pin(self, digest: str, holder: str) -> None:
+        """Note it for other processes too; what is let go of they learn at some later time."""
+        path = self._user(self._id, "pins")
+        news = self.pins.add(digest, holder)
+        if (told := self.pins.outdated()) is not None:
+            write_small(path, "".join(f"{each}\n" for each in told).encode())
+        elif news:
+            with path.open("a", encoding="ascii") as pins:
                 pins.write(f"{digest}\n")
 
     def _all_pinned(self) -> set[str]:
-        pinned = set(self._pinned)
+        pinned = self.pins.all()
         for path in (self._folder / "users").glob("*.lock"):
             if path.stem == self._id:
                 continue
@@ -225,10 +244,10 @@ class Shelf:
         return self._folder / "users" / f"{session}.{suffix}"
 
     def _recorded(self, digest: str) -> FileStamp | None:
-        return _read(self._folder / "records" / digest, FileStamp)
+        return read_small(self._folder / "records" / digest, FileStamp)
 
     def _record(self, digest: str, stamp: FileStamp) -> None:
-        _write(self._folder / "records" / digest, msgspec.json.encode(stamp))
+        write_small(self._folder / "records" / digest, msgspec.json.encode(stamp))
 
     def _stored(self) -> Iterator[_Stored]:
         """What this cache made and may remove: bytes that have a record, and those on their way here."""
@@ -253,40 +272,6 @@ class Shelf:
         return True
 
 
-def digest_of(path: Path, stop: threading.Event) -> str:
-    """The sha256 of a file, in hex digits.
-
-    Raises:
-        OSError: It cannot be read.
-        StoppedError: `stop` was set meanwhile.
-    """
-    digest = hashlib.sha256()
-    with os.fdopen(open_file(path), "rb", buffering=0) as file:
-        feed(digest.update, file, stop)
-    return digest.hexdigest()
-
-
-def _settled_digest_of(path: Path, stamp: FileStamp, stop: threading.Event) -> str:
-    """The sha256 of a file that still had this stamp when it was read."""
-    digest = digest_of(path, stop)
-    if FileStamp.of(path) != stamp:
-        raise FetchError(f"{path}: somebody writes to this file at this moment; start again when it is ready")
-    return digest
-
-
-def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
-    """Read the rest of a file to `take`, piece by piece.
-
-    Raises:
-        OSError: It cannot be read.
-        StoppedError: `stop` was set meanwhile.
-    """
-    while piece := file.read(CHUNK):
-        take(piece)
-        if stop.is_set():
-            raise StoppedError
-
-
 def _keys(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if _HEX.fullmatch(path.name))
 
@@ -298,26 +283,11 @@ def _stamp(path: Path) -> FileStamp | None:
         return None
 
 
-def _read(path: Path, shape: type[T]) -> T | None:
-    """What a small file of ours says; `None` if it is not there, or is not whole."""
-    try:
-        return decode(path.read_bytes(), shape)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text("ascii", "replace").split()
     except FileNotFoundError:
         return []
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a small file at once: other processes see the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _forget_oldest(folder: Path) -> None:

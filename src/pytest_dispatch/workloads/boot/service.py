@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.filestamp import UNKNOWN
 from pytest_dispatch.kinds import BootPayload
 from pytest_dispatch.lab.services import Kind, Resources, Service
 from pytest_dispatch.sources.cache import Asset
+from pytest_dispatch.sources.places import DIGEST
 from pytest_dispatch.store.journal import served_row
 from pytest_dispatch.workloads.boot.beacons import Beacons
 from pytest_dispatch.workloads.boot.lifecycle import Event, State
@@ -19,7 +21,7 @@ from pytest_dispatch.workloads.boot.rules import RULES
 from pytest_dispatch.workloads.boot.supply import Supply
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
 
 #: An attempt in these has taken none of its bytes, or not all.
@@ -43,7 +45,9 @@ class BootService(Service):
         self.requests = BootRequests(self.writer, self._protocol)
         self.beacons = Beacons(self.writer, self._protocol)
         self.progress = self.requests.progress
-        self._supply = Supply(resources.cache, self._fetched, self._unfetchable)
+        self._cache = resources.cache
+        self._places = resources.places
+        self._supply = Supply(resources.cache, resources.places, self._fetched, self._unfetchable)
         self._later: dict[str, Asset] = {}  # for a further attempt, while a machine runs other bytes; by run
 
     def start(self) -> list[asyncio.Task[None]]:
@@ -53,6 +57,30 @@ class BootService(Service):
     async def stop(self) -> None:
         """Give up what is being fetched."""
         await self._supply.stop()
+
+    def check(self, session: str, workload: Workload) -> None:
+        """Refuse bytes that the lab may not read for this session; nothing is read to find that out.
+
+        Raises:
+            ConfigError: Says what was expected, and what came.
+        """
+        where = f"{workload.name}: payload"
+        payload = BootPayload.checked(workload, where)
+        try:
+            self._places.check(payload.location)
+            if DIGEST.fullmatch(payload.location):
+                self._check_upload(session, workload.digest, payload)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: location: {error}") from None
+
+    def _check_upload(self, session: str, digest: str, payload: BootPayload) -> None:
+        """Refuse what this session has not sent itself, whether others have or not."""
+        location, size = payload.location, payload.size
+        if not self._cache.uploads.has(session, location, size):
+            what = f"expected the digest of {size} bytes that this session has uploaded"
+            raise ConfigError(f"{what}, got {location}; upload them first")
+        if digest not in ("", location):
+            raise ConfigError(f"expected the workload's own digest, {digest[:80]!r}, got {location}")
 
     def wanted(self, runs: list[Run]) -> None:
         """Have the bytes of these runs fetched."""
@@ -67,11 +95,17 @@ class BootService(Service):
             self.writer.write([served_row(run.id, change.attempt, self.writer.digest_of(run))])
         if change.event == Event.ASSIGN or run.outcome is not None:
             self._supply.taken(run.id)
+        if run.outcome is not None:
+            self._cache.release(run.id)
         if run.attempt.state == State.UNASSIGNED and run.id in self._later:
             self._give(run, self._later.pop(run.id))
 
     def recalled(self, session: str) -> None:
-        """Take back the digests of what a session's attempts ran."""
+        """Take back the digests of what a session's attempts ran, and of what it had uploaded."""
+        for run in self._queue.sessions.runs_of(session):
+            payload = BootPayload.of(run.workload)
+            if DIGEST.fullmatch(payload.location):
+                self._cache.uploads.remember(session, payload.location, payload.size)
         for run_id, digest in self.writer.journal.reader.served(session).items():
             if run_id in self._queue.runs:
                 run = self._queue.runs[run_id]
@@ -96,6 +130,8 @@ class BootService(Service):
 
     def _fetched(self, run: Run, asset: Asset) -> None:
         now = self._queue.runs.get(run.id)
+        if now is None or now.outcome is not None:
+            self._cache.release(run.id)  # it ended while they were on their way
         if now is None or not _same_bytes(run, now):
             return  # it is over and forgotten, or was asked for again since, and others are on their way
         old = self.assets.get(run.id)

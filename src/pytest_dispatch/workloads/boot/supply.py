@@ -7,13 +7,15 @@ import heapq
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.core.errors import ConfigError, FetchError
 from pytest_dispatch.kinds import BootPayload
 from pytest_dispatch.sources.base import Bytes
+from pytest_dispatch.sources.places import DIGEST
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.sources.cache import Asset, AssetCache
+    from pytest_dispatch.sources.places import Places
 
 WORKERS = 3  # assets fetched or hashed at the same time
 AHEAD = 16  # assets that may lie ready without a machine having taken them, however large they are
@@ -25,6 +27,7 @@ class Supply:
 
     Args:
         cache: Has the bytes, or gets them.
+        places: Where they may be.
         on_ready: Told when a run's bytes are there.
         on_failed: Told when they cannot be had, and why.
     """
@@ -32,10 +35,12 @@ class Supply:
     def __init__(
         self,
         cache: AssetCache,
+        places: Places,
         on_ready: Callable[[Run, Asset], None],
         on_failed: Callable[[Run, str], None],
     ) -> None:
         self._cache = cache
+        self._places = places
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._wanted: list[tuple[int, str]] = []
@@ -85,7 +90,7 @@ class Supply:
                 self._changed.clear()
                 await self._changed.wait()
             try:
-                asset = await self._cache.fetch(_bytes_of(run))
+                asset = await self._cache.fetch(_bytes_of(run, self._places), run.id)
             except FetchError as error:
                 self._on_failed(run, str(error))
                 self.taken(run.id)
@@ -93,6 +98,17 @@ class Supply:
                 self._on_ready(run, asset)
 
 
-def _bytes_of(run: Run) -> Bytes:
+def _bytes_of(run: Run, places: Places) -> Bytes:
     workload, payload = run.workload, BootPayload.of(run.workload)
-    return Bytes(name=workload.name, location=payload.location, size=payload.size, digest=workload.digest)
+    try:
+        location, root = places.find(payload.location)
+    except ConfigError as error:  # the folder of an earlier lab
+        raise FetchError(f"{workload.name}: {error}") from None
+    return Bytes(
+        name=workload.name,
+        location=location,
+        size=payload.size,
+        digest=workload.digest,
+        root=root,
+        session=run.session if DIGEST.fullmatch(location) else "",
+    )

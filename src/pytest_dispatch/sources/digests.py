@@ -1,0 +1,116 @@
+"""The digests of files. Those of larger files elsewhere are noted, and are good as long as the file is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.filestamp import FileStamp, open_file
+from pytest_dispatch.shapes import decode
+from pytest_dispatch.sources.blocking import StoppedError
+
+CHUNK = 1 << 20  # bytes read at once
+RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
+NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
+
+T = TypeVar("T")
+
+
+class _Note(msgspec.Struct, frozen=True):
+    path: str
+    stamp: FileStamp
+    digest: str
+
+
+def noted_digest(stop: threading.Event, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
+    """The digest of a file elsewhere; read once while its stamp is the same, unless that takes less than a note.
+
+    Args:
+        stop: Ends it early.
+        notes: Folder of the notes.
+        path: Absolute.
+        root: As for `open_file`.
+
+    Raises:
+        OSError: It cannot be read.
+        FetchError: It was written to while it was read.
+    """
+    with os.fdopen(open_file(path, root), "rb", buffering=0) as file:
+        return _digest_of(stop, notes, path, file)
+
+
+def _digest_of(stop: threading.Event, notes: Path, path: Path, file: BinaryIO) -> tuple[str, FileStamp]:
+    stamp = FileStamp.of(file.fileno())
+    if stamp.size < NOTED:
+        return _settled_digest_of(path, file, stamp, stop), stamp
+    note = notes / hashlib.sha256(os.fsencode(path)).hexdigest()
+    known = read_small(note, _Note)
+    if known is not None and known.path == str(path) and known.stamp == stamp:
+        return known.digest, stamp
+    digest = _settled_digest_of(path, file, stamp, stop)
+    # A file this young could still change within the same tick of its clock, and have the same stamp.
+    if abs(time.time_ns() - stamp.ctime_ns) > RECENT:
+        write_small(note, msgspec.json.encode(_Note(str(path), stamp, digest)))
+    return digest, stamp
+
+
+def digest_of(path: Path, stop: threading.Event) -> str:
+    """The sha256 of a file, in hex digits.
+
+    Raises:
+        OSError: It cannot be read.
+        StoppedError: `stop` was set meanwhile.
+    """
+    with os.fdopen(open_file(path), "rb", buffering=0) as file:
+        return _sha256_of(file, stop)
+
+
+def _sha256_of(file: BinaryIO, stop: threading.Event) -> str:
+    digest = hashlib.sha256()
+    feed(digest.update, file, stop)
+    return digest.hexdigest()
+
+
+def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threading.Event) -> str:
+    """The sha256 of an open file that still had this stamp when it was read."""
+    digest = _sha256_of(file, stop)
+    if FileStamp.of(file.fileno()) != stamp:
+        raise FetchError(f"{path.name}: somebody writes to this file at this moment; start again when it is ready")
+    return digest
+
+
+def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
+    """Read the rest of a file to `take`, piece by piece.
+
+    Raises:
+        OSError: It cannot be read.
+        StoppedError: `stop` was set meanwhile.
+    """
+    while piece := file.read(CHUNK):
+        take(piece)
+        if stop.is_set():
+            raise StoppedError
+
+
+def read_small(path: Path, shape: type[T]) -> T | None:
+    """What a small file of ours says; `None` if it is not there, or is not whole."""
+    try:
+        return decode(path.read_bytes(), shape)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def write_small(path: Path, content: bytes) -> None:
+    """Write a small file at once: other processes see the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
