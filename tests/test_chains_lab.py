@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from labs import running_lab, until
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Policy
+from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.scenarios import Scenario, Stage
 from pytest_dispatch.machines.sim import SimMachine
 from pytest_dispatch.workloads.boot.lifecycle import State
@@ -112,3 +113,52 @@ async def test_a_stage_whose_machine_is_out_of_order_waits_for_no_deadline(tmp_p
         assert skipped.reason == f"skipped: b.efi error: {error.reason}"
         machine = bench.lab.queue.machine("one", bench.clock.now())
         assert (machine.state, "power supply" in machine.reason) == (MachineState.BROKEN, True)
+
+
+class ByHand:
+    """A machine that the test plays, and switches off."""
+
+    def __init__(self) -> None:
+        self.name = "one"
+        self.alive = False
+        self.starts = 0
+        self.new_url: Callable[[], str] = str
+
+    async def start(self, new_url: Callable[[], str]) -> None:
+        self.alive, self.new_url = True, new_url
+        self.starts += 1
+
+    async def stop(self) -> None:
+        self.alive = False
+
+    async def console(self) -> AsyncIterator[Sign]:
+        await asyncio.Event().wait()
+        yield Sign(text="")
+
+
+def _target(machine: ByHand) -> str:
+    """Boot once more: the path and the token of the boot URL."""
+    return f"/{machine.new_url().split('/', 3)[3]}"
+
+
+async def test_a_machine_that_goes_off_when_its_chain_goes_on_there_is_powered_on(tmp_path: Path) -> None:
+    """The next stage was asked for when it had been told to power off, and was still at it."""
+    machine = ByHand()
+    async with running_lab(tmp_path, machines=[machine]) as bench:
+        first, second = (bench.workload(f"{name}.efi", chain="c") for name in "ab")
+        [run] = await bench.submit(first)
+        await until(lambda: machine.alive)
+        path = _target(machine)
+        assert (await bench.call("GET", path)).body == bench.bytes_of(run)
+        await bench.enters(run, State.DOWNLOADED)
+        assert (await bench.call("POST", path)).status == 200
+        report = b'{"title": "done", "result": "passed"}'
+        assert (await bench.call("PUT", path, body=report)).status == 200
+        assert (await bench.call("HEAD", _target(machine))).headers["dispatch-idle"] == "poweroff"
+        [after] = await bench.lab.orders.submit(run.session, [("b", second)])
+        await bench.enters(after, State.ASSIGNED)
+        machine.alive = False
+        await until(lambda: machine.starts == 2)
+        path = _target(machine)
+        assert (await bench.call("HEAD", path)).headers["dispatch-workload"] == "b.efi"
+        assert (await bench.call("GET", path)).body == bench.bytes_of(after)

@@ -126,6 +126,8 @@ class DrivenMachines:
 
         If none is left and no stranger was seen, say so.
         """
+        for name in self._given_while_off():
+            self._fleet.call(name)
         patience = SHARE * self._queue.table.patience
         late = self._fleet.late(patience)
         engine, waiting = self._queue.engine, self._queue.engine.standings.waiting
@@ -147,6 +149,17 @@ class DrivenMachines:
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
+
+    def _given_while_off(self) -> list[str]:
+        """Return our own machines that are off, and hold what they never asked for: their chain goes on there."""
+        return [name for name in self._fleet if self._fleet.is_off(name) and self._holds_unasked(name)]
+
+    def _holds_unasked(self, name: str) -> bool:
+        seen, bearer = self._queue.machines.find(name), self._tokens.present(name)
+        run = self._queue.runs[seen.holds] if seen is not None and seen.holds else None
+        if run is None or run.attempt.ended:
+            return False
+        return bearer is None or bearer.got != (run.id, run.attempt.number)
 
     def _begin_anew(self, last: str) -> None:
         """Wake machines for a run that waits once more, and better for another one than its last."""
