@@ -104,7 +104,7 @@ async def ran(bench: Bench, session: str, content: bytes, name: str = "a.efi") -
 
 
 def shelf(bench: Bench) -> set[str]:
-    return {path.name for path in (bench.folder / "cache" / "sha256").iterdir()}
+    return {path.name for path in bench.folder.glob("cache/sha256/*")}
 
 
 # What is uploaded can be run

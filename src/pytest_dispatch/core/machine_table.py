@@ -12,6 +12,7 @@ from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase, Run
 from pytest_dispatch.core.unknown_callers import UnknownCallers
 
+LATELY = 2  # runs of a machine of which a report may yet come: it crosses one boot
 SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
 
 #: Of an attempt whose machine is said to run.
@@ -27,6 +28,7 @@ class MachineRecord:
         heard: When it was last heard of.
         expected: Since when it may ask any moment: then it last asked, or was done with what it held.
         holds: Id of the run whose attempt it is busy with, or reserved for.
+        also: Ids of other runs that were seen there since, as others assigned them; the first is next when that ends.
         hold: Why it is kept out of scheduling, if it is.
         off: It is known to be off.
         changed: When it last took something up, let go of it, or went on or off.
@@ -38,6 +40,7 @@ class MachineRecord:
     heard: float = 0.0
     expected: float = 0.0
     holds: str = ""
+    also: list[str] = field(default_factory=list)
     hold: Hold | None = None
     off: bool = False
     changed: float = 0.0
@@ -77,6 +80,10 @@ class MachineTable(Mapping[str, MachineRecord]):
 
     def __getitem__(self, machine: str) -> MachineRecord:
         return self._records[machine]
+
+    def find(self, machine: str) -> MachineRecord | None:
+        """Return what is known of a machine; None if nothing is. In one look, as it is asked for each console line."""
+        return self._records.get(machine)
 
     def declare(
         self, machine: str, *identities: Identity, labels: Mapping[str, str] | None = None, driven: bool = False
@@ -149,6 +156,11 @@ class MachineTable(Mapping[str, MachineRecord]):
     def hold(self, machine: str, run_id: str, now: float, *, revocable: bool) -> None:
         """Let it be busy with this run, which it may lose by silence if `revocable`."""
         record = self._records[machine]
+        if record.holds not in ("", run_id):
+            if run_id not in record.also:
+                record.also.append(run_id)
+                record.runs(run_id)
+            return
         if record.holds != run_id:
             record.holds, record.changed = run_id, now
             record.runs(run_id)
@@ -163,11 +175,14 @@ class MachineTable(Mapping[str, MachineRecord]):
     def release(self, machine: str, run_id: str, now: float) -> None:
         """Let it be free, if this run is what it holds."""
         record = self._records[machine]
-        if record.holds == run_id:
-            record.holds, record.changed = "", now
+        if run_id in record.also:
+            record.also.remove(run_id)
+        elif record.holds == run_id:
+            record.holds, record.changed = record.also.pop(0) if record.also else "", now
             self._revocable.pop(machine, None)
             self._expect(record, now)
-            self._busy.discard(machine)
+            if not record.holds:
+                self._busy.discard(machine)
 
     def silent(self, now: float) -> MachineRecord | None:
         """Return the one that was silent for longest, and too long, with what it may lose."""
@@ -193,9 +208,11 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Keep a machine out of scheduling; what it holds already goes on."""
         self._records[machine].hold = hold
 
-    def readmit(self, machine: str) -> None:
-        """Let a machine be used again, if it is kept out."""
-        self._records[machine].hold = None
+    def readmit(self, machine: str, now: float) -> None:
+        """Let a machine be used again from this time on, if it is kept out."""
+        record = self._records[machine]
+        if record.hold is not None:
+            record.hold, record.changed = None, now
 
     def is_held(self, machine: str, now: float) -> bool:
         """Tell whether a machine is kept out of scheduling; a hold whose time has come ends with that."""
@@ -203,12 +220,23 @@ class MachineTable(Mapping[str, MachineRecord]):
         if record is None or record.hold is None:
             return False
         if record.hold.until is not None and record.hold.until <= now:
-            record.hold = None
+            self.readmit(machine, record.hold.until)
         return record.hold is not None
 
     def may_ask(self, machine: str, now: float) -> bool:
         """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
         return machine in self._present and not self.is_held(machine, now)
+
+    # Of what they may speak
+
+    def may_speak_of(self) -> set[str]:
+        """Return the runs of which machines may yet report: what each has run last, and what it ran before."""
+        return {run for record in self._records.values() for run in record.ran[-LATELY:]}
+
+    def forget(self, runs: set[str]) -> None:
+        """Forget that machines have run these."""
+        for record in self._records.values():
+            record.ran = [run for run in record.ran if run not in runs]
 
     # How they stand
 
@@ -225,6 +253,8 @@ class MachineTable(Mapping[str, MachineRecord]):
         return replace(record.machine, state=state, reason=reason, since=since)
 
     def _hear(self, record: MachineRecord, now: float) -> None:
+        if not record.holds and now >= record.heard + SILENCE:
+            record.changed = now  # it was offline
         record.heard = now
         if record.id in self._revocable:
             self._revocable.move_to_end(record.id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.filestamp import UNKNOWN
-from pytest_dispatch.kinds import BootPayload
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.services import Kind, Resources, Service
 from pytest_dispatch.sources.cache import Asset
 from pytest_dispatch.sources.places import DIGEST
@@ -102,8 +102,8 @@ class BootService(Service):
 
     def recalled(self, session: str) -> None:
         """Take back the digests of what a session's attempts ran, and of what it had uploaded."""
-        for run in self._queue.sessions.runs_of(session):
-            payload = BootPayload.of(run.workload)
+        boots = [run for run in self._queue.sessions.runs_of(session) if run.workload.kind == BOOT]
+        for payload in (BootPayload.of(run.workload) for run in boots):
             if DIGEST.fullmatch(payload.location):
                 self._cache.uploads.remember(session, payload.location, payload.size)
         for run_id, digest in self.writer.journal.reader.served(session).items():
@@ -112,6 +112,13 @@ class BootService(Service):
                 payload = BootPayload.of(run.workload)
                 path = Path(payload.location)
                 self._give(run, Asset(path=path, size=payload.size, digest=digest, stamp=UNKNOWN))
+
+    def forget(self, runs: list[str]) -> None:
+        """Drop which bytes were theirs."""
+        for run in runs:
+            self.assets.pop(run, None)
+            self._later.pop(run, None)
+            self._supply.taken(run)
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that run the wait program."""
@@ -122,11 +129,11 @@ class BootService(Service):
         self.writer.digests[run.id] = asset.digest
 
     def _fetched(self, run: Run, asset: Asset) -> None:
-        now = self._queue.runs[run.id]
-        if now.outcome is not None:
+        now = self._queue.runs.get(run.id)
+        if now is None or now.outcome is not None:
             self._cache.release(run.id)  # it ended while they were on their way
-        if not _same_bytes(run, now):
-            return  # it was asked for again since, and others are on their way
+        if now is None or not _same_bytes(run, now):
+            return  # it is over and forgotten, or was asked for again since, and others are on their way
         old = self.assets.get(run.id)
         if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
             self._give(run, asset)
@@ -139,7 +146,8 @@ class BootService(Service):
         self.writer.wake()
 
     def _unfetchable(self, run: Run, why: str) -> None:
-        if _same_bytes(run, self._queue.runs[run.id]):
+        now = self._queue.runs.get(run.id)
+        if now is not None and _same_bytes(run, now):
             self._queue.engine.lacks(run.id, why, self._now())
             self.writer.commit()
 
