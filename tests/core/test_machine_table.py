@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_dispatch.core.machine import Hold, MachineState
-from pytest_dispatch.core.machine_table import SILENCE, MachineTable
+from pytest_dispatch.core.machine_table import SILENCE, MachineTable, as_of
 from pytest_dispatch.core.model import KnownBy
 
 NAME = "m"
@@ -47,5 +47,5 @@ def test_a_machine_that_was_held_is_idle_since_that_ended(until: float | None) -
 
 
 def _standing(table: MachineTable, now: float) -> tuple[MachineState, float]:
-    machine = table.as_of(table[NAME], None, now)
+    machine = as_of(table[NAME], None, now)
     return machine.state, machine.since

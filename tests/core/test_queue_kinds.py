@@ -76,9 +76,7 @@ class Bakery:
         return self.queue.runs[run_id]
 
     def oven(self, name: str) -> MachineState:
-        record = self.queue.machines[name]
-        held = self.run(record.holds) if record.holds else None
-        return self.queue.machines.as_of(record, held, self.now).state
+        return self.queue.machine(name, self.now).state
 
 
 class TestPlacements:

@@ -52,6 +52,22 @@ class MachineRecord:
         """Return the machine's id."""
         return self.machine.id
 
+    def is_held(self, now: float) -> bool:
+        """Tell whether it is kept out of scheduling; a hold whose time has come ends with that."""
+        if self.hold is not None and self.hold.until is not None and self.hold.until <= now:
+            self.readmit(self.hold.until)
+        return self.hold is not None
+
+    def readmit(self, now: float) -> None:
+        """Let it be used again, if it is kept out."""
+        if self.hold is not None:
+            self.hold, self.changed = None, now
+
+    def turns_on(self, now: float) -> None:
+        """Note that it is on."""
+        if self.off or self.broken or not self.changed:
+            self.off, self.broken, self.changed = False, "", now
+
     def runs(self, run_id: str) -> None:
         """Note that it holds an attempt of this run."""
         if run_id not in self.ran[-1:]:
@@ -74,9 +90,6 @@ class MachineTable(Mapping[str, MachineRecord]):
 
     def __len__(self) -> int:
         return len(self._records)
-
-    def __contains__(self, machine: object) -> bool:
-        return machine in self._records
 
     def __getitem__(self, machine: str) -> MachineRecord:
         return self._records[machine]
@@ -115,7 +128,7 @@ class MachineTable(Mapping[str, MachineRecord]):
     def asks(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
         """Note that it asks for work, and so is on; one that nobody knew is known from now on."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
-        self._is_on(record, now)
+        record.turns_on(now)
         self._present[machine] = None
         self._hear(record, now)
         self._expect(record, now)
@@ -131,7 +144,7 @@ class MachineTable(Mapping[str, MachineRecord]):
     def speaks_as(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
         """Note a sign of life of a machine that others assign work to; one that nobody knew is known from now on."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
-        self._is_on(record, now)
+        record.turns_on(now)
         self._hear(record, now)
         return record
 
@@ -146,10 +159,6 @@ class MachineTable(Mapping[str, MachineRecord]):
         record = self._records[machine]
         record.broken, record.changed = why, now
         self._present.pop(machine, None)
-
-    def _is_on(self, record: MachineRecord, now: float) -> None:
-        if record.off or record.broken or not record.changed:
-            record.off, record.broken, record.changed = False, "", now
 
     # What they hold
 
@@ -211,17 +220,12 @@ class MachineTable(Mapping[str, MachineRecord]):
     def readmit(self, machine: str, now: float) -> None:
         """Let a machine be used again from this time on, if it is kept out."""
         record = self._records[machine]
-        if record.hold is not None:
-            record.hold, record.changed = None, now
+        record.readmit(now)
 
     def is_held(self, machine: str, now: float) -> bool:
-        """Tell whether a machine is kept out of scheduling; a hold whose time has come ends with that."""
+        """Tell whether a machine is kept out of scheduling."""
         record = self._records.get(machine)
-        if record is None or record.hold is None:
-            return False
-        if record.hold.until is not None and record.hold.until <= now:
-            self.readmit(machine, record.hold.until)
-        return record.hold is not None
+        return record is not None and record.is_held(now)
 
     def may_ask(self, machine: str, now: float) -> bool:
         """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
@@ -240,18 +244,6 @@ class MachineTable(Mapping[str, MachineRecord]):
 
     # How they stand
 
-    def as_of(self, record: MachineRecord, run: Run | None, now: float) -> Machine:
-        """Return a machine with its state.
-
-        Args:
-            record: Of the machine.
-            run: Whose attempt it holds, if it holds one.
-            now: The time.
-        """
-        self.is_held(record.id, now)  # else its hold has ended
-        state, reason, since = _standing(record, run, now)
-        return replace(record.machine, state=state, reason=reason, since=since)
-
     def _hear(self, record: MachineRecord, now: float) -> None:
         if not record.holds and now >= record.heard + SILENCE:
             record.changed = now  # it was offline
@@ -263,6 +255,19 @@ class MachineTable(Mapping[str, MachineRecord]):
         record.expected = now
         if record.id in self._present:
             self._present.move_to_end(record.id)
+
+
+def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:
+    """Return a machine with its state.
+
+    Args:
+        record: Of the machine.
+        run: Whose attempt it holds, if it holds one.
+        now: The time.
+    """
+    record.is_held(now)  # else its hold has ended
+    state, reason, since = _standing(record, run, now)
+    return replace(record.machine, state=state, reason=reason, since=since)
 
 
 def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[MachineState, str, float]:
