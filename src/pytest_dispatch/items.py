@@ -29,6 +29,9 @@ LATE = "dispatch_late_report"  # the fact that says so
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
 
+#: pytest's own plugins that give parameters: by marks, of which a workload has none, and by fixtures.
+_GIVE_ALL_THE_SAME = {"python", "funcmanage"}
+
 
 @dataclass(slots=True)
 class _Cases:
@@ -156,7 +159,7 @@ class DispatchCollector(pytest.Module):
     def _gives_all_the_same(self) -> bool:
         """Tell whether parameters come from fixtures alone, which are the same for all items of a module."""
         hooks = self.ihook.pytest_generate_tests.get_hookimpls()
-        return all(hook.function.__module__.startswith("_pytest.") for hook in hooks)
+        return {hook.plugin_name for hook in hooks} <= _GIVE_ALL_THE_SAME
 
     def _taken(self, made: pytest.Item, workload: Workload) -> DispatchItem:
         if type(made) is not pytest.Function:
