@@ -28,6 +28,8 @@ from pytest_dispatch.server.api import PREFIX, ROUTES
 from pytest_dispatch.server.openapi import describe
 from pytest_dispatch.server.wire import OpenSession, RunChange, RunView, Wanted
 
+OCTETS = "application/octet-stream"
+
 
 @dataclass(kw_only=True)
 class Asked:
@@ -87,7 +89,7 @@ def _asked(request: httpx.Request) -> Asked:
             cookie=ImmutableMultiDict(),
         ),
         content_type=request.headers.get("content-type", ""),
-        body=request.content or None,
+        body=b"bytes" if request.headers.get("content-type") == OCTETS else request.content or None,
     )
 
 

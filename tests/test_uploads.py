@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ async def ran(bench: Bench, session: str, content: bytes, name: str = "a.efi") -
 
 
 def shelf(bench: Bench) -> set[str]:
-    return {path.name for path in (bench.folder / "cache" / "sha256").iterdir()}
+    return {path.name for path in bench.folder.glob("cache/sha256/*")}
 
 
 # What is uploaded can be run
@@ -641,7 +642,8 @@ async def in_client(bench: Bench, work: Callable[[LabClient], Any], *, url: str 
 
 
 async def test_a_client_uploads_what_its_workloads_need(bench: Bench) -> None:
-    path = a_file(bench.folder, 2 * PIECE + 5)
+    path = a_file(bench.folder, 1000)
+    os.truncate(path, PIECE + 5)  # more than goes with one request
     wanted = [
         Wanted(key=name, workload=boots(name, location=str(path), size=path.stat().st_size))
         for name in ("a.efi", "b.efi")
@@ -680,9 +682,10 @@ async def test_a_file_that_cannot_be_read_or_has_changed(bench: Bench) -> None:
 class Cut:
     """Between client and lab: of each connection it lets so many bytes through, and then cuts it."""
 
-    def __init__(self, port: int, cuts: list[int]) -> None:
+    def __init__(self, port: int, cuts: list[int], seen: Callable[[bytes], object] = lambda _data: None) -> None:
         self._port = port
         self._cuts = cuts
+        self._seen = seen
         self.connections = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -690,13 +693,16 @@ class Cut:
         left = self._cuts.pop(0) if self._cuts else 10**12
         theirs, ours = await asyncio.open_connection("127.0.0.1", self._port)
         back = asyncio.create_task(self._pass(theirs, writer))
-        while left > 0 and (data := await reader.read(min(left, 65536))):
-            left -= len(data)
-            ours.write(data)
-            await ours.drain()
-        ours.close()
+        with suppress(ConnectionError):
+            while left > 0 and (data := await reader.read(min(left, 65536))):
+                left -= len(data)
+                self._seen(data)
+                ours.write(data)
+                await ours.drain()
         back.cancel()
-        writer.close()
+        for each in (ours, writer):
+            each.close()
+        await asyncio.gather(back, ours.wait_closed(), writer.wait_closed(), return_exceptions=True)
 
     @staticmethod
     async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -706,7 +712,7 @@ class Cut:
 
 
 async def test_a_client_goes_on_after_connections_that_were_cut(bench: Bench) -> None:
-    path = a_file(bench.folder, PIECE)
+    path = a_file(bench.folder, 8 * WRITTEN)
     cut = Cut(bench.port, [3_000_000, 2_000_000])
     async with await asyncio.start_server(cut.handle, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -714,7 +720,7 @@ async def test_a_client_goes_on_after_connections_that_were_cut(bench: Bench) ->
         def work(client: LabClient) -> tuple[str, int]:
             return client.upload(client.open(SESSION).id, path)
 
-        assert await in_client(bench, work, url=url) == (sha256(path.read_bytes()), PIECE)
+        assert await in_client(bench, work, url=url) == (sha256(path.read_bytes()), 8 * WRITTEN)
     assert cut.connections >= 3
     assert shelf(bench) == {sha256(path.read_bytes()).removeprefix("sha256:")}
 
@@ -759,8 +765,33 @@ async def test_a_client_on_the_lab_s_computer_names_files_in_its_folders(bench: 
     assert not shelf(bench)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda path: os.truncate(path, 2000), "somebody writes to this file at this moment; start again when"),
+        (lambda path: path.write_bytes(bytes(3000)), "expected bytes of sha256:"),
+    ],
+    ids=["shorter", "other"],
+)
+async def test_a_file_that_changes_while_it_is_uploaded(
+    bench: Bench, change: Callable[[Path], object], why: str
+) -> None:
+    path = a_file(bench.folder, 3000)
+    cut = Cut(bench.port, [], lambda data: b"/bytes/sha256:" in data and data.startswith(b"GET") and change(path))
+    async with await asyncio.start_server(cut.handle, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+        def work(client: LabClient) -> None:
+            session = client.open(SESSION).id
+            with pytest.raises(LabError, match=rf"^a\.efi cannot be uploaded: {why}"):
+                client.upload(session, path)
+
+        await in_client(bench, work, url=url)
+    assert not shelf(bench)
+
+
 async def test_a_client_gives_up_when_nothing_gets_through(bench: Bench) -> None:
-    path = a_file(bench.folder, PIECE)
+    path = a_file(bench.folder, WRITTEN)
     cut = Cut(bench.port, [3000, *[0] * 50])
     async with await asyncio.start_server(cut.handle, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

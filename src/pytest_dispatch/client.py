@@ -39,7 +39,8 @@ from pytest_dispatch.sources.places import Places
 
 WAIT = 20.0  # seconds that one long poll lasts
 TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
-PIECE = 8 * 2**20  # bytes that are sent with one request
+PIECE = 64 * 2**20  # bytes of an upload that go with one request
+READ = 2**18  # bytes that are read of a file at once
 TRIES = 5  # requests one after the other that may be lost before an upload is given up
 PAUSE = 0.2  # seconds before the second of them; longer each time
 
@@ -52,6 +53,28 @@ class UnreachableError(LabError):
 
 class ConflictError(LabError):
     """Things are not as who asked took them to be."""
+
+
+class _Piece:
+    """A part of a file, read as it is sent."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file = file
+        self._start = start
+        self._end = end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self._start)
+        left = len(self)
+        while left:
+            data = self._file.read(min(READ, left))
+            if not data:
+                raise LabError("somebody writes to this file at this moment; start again when it is ready")
+            left -= len(data)
+            yield data
 
 
 class LabClient:
@@ -121,9 +144,7 @@ class LabClient:
                 sent = sent or self.uploaded(session, digest)
                 if sent.complete:
                     return
-                file.seek(sent.received)
-                if not (piece := file.read(PIECE)):
-                    raise LabError("somebody writes to this file at this moment; start again when it is ready")
+                piece = _Piece(file, sent.received, min(size, sent.received + PIECE))
                 query = {"size": str(size), "offset": str(sent.received)}
                 path = f"/sessions/{session}/bytes/{digest}"
                 sent, lost = self._ask(Uploaded, "PUT", path, piece, query), 0
@@ -252,9 +273,14 @@ class LabClient:
         wait: float = 0.0,
     ) -> bytes:
         """The answer's body; an answer may take `wait` seconds longer than usual."""
-        kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
-        content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
-        headers = {EPOCH: str(self.epoch)} | ({"Content-Type": kind} if content is not None else {})
+        headers = {EPOCH: str(self.epoch)}
+        content: bytes | Iterator[bytes] | None = None
+        if isinstance(body, _Piece):
+            content = iter(body)
+            headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
+        elif body is not None:
+            content = msgspec.json.encode(body)
+            headers |= {"Content-Type": "application/json"}
         try:
             answer = self._http.request(
                 method, path, content=content, headers=headers, params=query, timeout=TIMEOUT + wait

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from bakery.lifecycle import RULES, loaf
 from labs import Bench, Reply, running_lab
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE
-from pytest_dispatch.core.model import Policy
+from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.services import Kind, Resources, Service
 from pytest_dispatch.server.wire import OpenSession, Wanted
 
@@ -60,6 +62,20 @@ async def test_what_is_wanted_of_one_is_answered_in_a_line(tmp_path: Path) -> No
         reply = await submit(bench)
         assert reply.status == 503
         assert reply.json["error"].startswith(told("wanted"))
+
+
+@pytest.mark.parametrize("what", ["check", "derived"])
+async def test_a_payload_over_which_one_breaks_is_refused_and_the_lab_goes_on(tmp_path: Path, what: str) -> None:
+    def derived(_workload: Workload, _limits: Mapping[str, float]) -> Mapping[str, float]:
+        raise RuntimeError("out\nof flour")
+
+    kind = broken("check") if what == "check" else Kind(replace(RULES, derived=derived))
+    async with running_lab(tmp_path, kinds=[kind]) as bench:
+        reply = await submit(bench)
+        assert reply.status == 400
+        why = "rye: the kind bake cannot make use of its payload: RuntimeError: out of flour ("
+        assert reply.json["error"].startswith(why)
+        assert bench.lab.broken is None
 
 
 @pytest.mark.parametrize("method", ["recalled", "adopt"])

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.plain import what_was_raised
 
@@ -171,8 +171,16 @@ class Services:
         Raises:
             ConfigError: Says what was expected, and what came.
         """
-        if workload.kind in self._services:
-            self._services[workload.kind].check(session, workload)
+        kind = workload.kind
+        if kind not in self._services:
+            return
+        try:
+            self._services[kind].check(session, workload)
+        except ConfigError:
+            raise
+        except Exception as error:  # whoever brings the kind may raise anything about a payload
+            what = what_was_raised(error)
+            raise ConfigError(f"{workload.name}: the kind {kind} cannot make use of its payload: {what}") from error
 
     def wanted(self, runs: list[Run]) -> None:
         """Get ready what these runs need."""

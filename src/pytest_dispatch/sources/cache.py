@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.base import Bytes
     from pytest_dispatch.sources.download import Downloader, Patience
 
+MOST_KNOWN = 4096  # assets that are remembered; one that is not is looked at anew
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
@@ -153,6 +155,8 @@ class AssetCache:
         flight.waiting += 1
         try:
             asset = self._known[key] = await asyncio.shield(flight.task)
+            if len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             await self._is_kept(asset, holder)  # from before the flight lets go of it
         finally:
             flight.waiting -= 1

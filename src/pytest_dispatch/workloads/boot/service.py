@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.filestamp import UNKNOWN
-from pytest_dispatch.kinds import BootPayload
+from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.services import Kind, Resources, Service
 from pytest_dispatch.sources.cache import Asset
 from pytest_dispatch.sources.places import DIGEST
@@ -102,8 +102,8 @@ class BootService(Service):
 
     def recalled(self, session: str) -> None:
         """Take back the digests of what a session's attempts ran, and of what it had uploaded."""
-        for run in self._queue.sessions.runs_of(session):
-            payload = BootPayload.of(run.workload)
+        boots = [run for run in self._queue.sessions.runs_of(session) if run.workload.kind == BOOT]
+        for payload in (BootPayload.of(run.workload) for run in boots):
             if DIGEST.fullmatch(payload.location):
                 self._cache.uploads.remember(session, payload.location, payload.size)
         for run_id, digest in self.writer.journal.reader.served(session).items():
