@@ -314,7 +314,7 @@ def test_what_else_is_printed_there_disturbs_nobody(
 ) -> None:
     """Every Python here loads a module that prints; and sockets have a time-out, if nobody says otherwise."""
     (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(0.001)
     try:

@@ -65,7 +65,7 @@ def test_it_ends_with_its_input(tmp_path: Path) -> None:
 
 
 def test_it_ends_where_another_program_started_it(tmp_path: Path) -> None:
-    with started(tmp_path, 1) as process:
+    with started(tmp_path, os.getppid()) as process:
         assert process.wait(PATIENCE) == 1
 
 
