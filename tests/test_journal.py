@@ -409,15 +409,22 @@ def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
         name = f"s{number:02}"
         run = replace(change.run, id=f"{name}.0", session=name)
         journal.write([session_row(session(name, opened=float(number))), console_row(run.id, 1, 0.0, "x")])
+        placement = replace(run.attempt.placements[0], machine=f"m{number}")
+        run = replace(run, attempts=(replace(run.attempt, placements=(placement,)),))
         journal.write(change_rows(replace(change, run=run)))
+        known = Identity(KnownBy.ADDRESS, f"m{number}")
+        journal.write([*machine_rows(Machine(id=f"m{number}", identities=frozenset({known})))])
         filed, given_up = letter(run.id, 1, name), letter(run.id, 2, name)
         journal.write([letter_row(letter(run.id, 0, name)), letter_row(replace(filed, url="u"))])
         journal.write([letter_row(replace(given_up, given_up=True))])
-    write(journal)
+    write(journal, hold_row("m0", Hold(reason="its fan is loud")), hold_row("m1", None))
     journal = open_journal()
     for table, column in [("sessions", "id"), ("runs", "session")]:
         kept = [row[0] for row in where.all(f"SELECT {column} FROM dispatch_{table} ORDER BY {column}")]
         assert kept == [f"s{number:02}" for number in range(3, KEPT_SESSIONS + 3)]
+    for table, column in (("machines", "id"), ("identities", "value")):
+        kept = [row[0] for row in where.all(f"SELECT {column} FROM dispatch_{table} ORDER BY {column}")]
+        assert kept == sorted(["m0", *(f"m{number}" for number in range(3, KEPT_SESSIONS + 3))])
     for table in ("reports", "events", "console"):
         assert where.all(f"SELECT count(*), min(run) FROM dispatch_{table}") == [(KEPT_SESSIONS, "s03.0")]
     assert len(journal.reader.letters()) == KEPT_SESSIONS + 3

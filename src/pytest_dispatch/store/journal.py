@@ -238,3 +238,15 @@ class Journal:
         through = sa.or_(box.url != "", box.given_up.is_(True))  # the others are still to be filed
         db.execute(sa.delete(schema.issues).where(box.session.in_(old), through))
         db.execute(sa.delete(schema.sessions).where(schema.sessions.c.id.in_(old)))
+        _forget_machines(db)
+
+
+def _forget_machines(db: sa.Connection) -> None:
+    """Forget those on which no run that is kept was, and that nobody keeps out of scheduling."""
+    held = schema.holds.c
+    used = sa.union_all(
+        sa.select(schema.placements.c.machine),
+        sa.select(held.name).where(held.what == "machine", held.active.is_(True)),
+    )
+    for column in (schema.machines.c.id, schema.identities.c.machine, held.name):
+        db.execute(sa.delete(column.table).where(column.not_in(used)))
