@@ -90,7 +90,8 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
     assert LEAST < crashes < MOST
 
 
-SAMPLED = 6  # steps of the same walk with a server, where not all are taken: `make crashes` takes all
+SAMPLED = 3  # steps of the same walk with a server, of the first and of the others: `make crashes` takes all
+FIRST = 11  # from this step on, a session on a busy computer may be through: many changes share a commit there
 
 
 def crash_at_server(step: int) -> Story:
@@ -126,12 +127,15 @@ def test_killed_at_commits_to_a_server(
         if os.environ.get("DISPATCH_CRASHES") == "all":
             crashes, wrong = stage.walk(play, crash_at_server)
             assert wrong == []
-            assert LEAST < crashes < MOST
+            assert FIRST <= crashes < MOST
             return
         with capsys.disabled():
             print(f"\nsteps at which it crashes are drawn: DISPATCH_CRASH_SEED={seed} draws them again")
-        for step in random.Random(seed).sample(range(1, LEAST), SAMPLED):
-            assert stage.play(play, crash_at_server(step)) == (True, []), f"step {step}, seed {seed}"
+        draw = random.Random(seed)
+        for step in draw.sample(range(1, FIRST), SAMPLED) + draw.sample(range(FIRST, LEAST), SAMPLED):
+            crashed, wrong = stage.play(play, crash_at_server(step))
+            assert wrong == [], f"step {step}, seed {seed}"
+            assert crashed or step >= FIRST, f"step {step}, seed {seed}"
 
 
 SOME = 16  # a lab in a process of its own writes no other journal: a few crashes of it are enough

@@ -127,7 +127,7 @@ class Orders:
         granted = self._granted(replace(lease, epoch=record.epoch))
         self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), granted)
         self._writer.know(kept.runs)
-        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, dict(kept.filed))
+        self._writer.ledgers[record.id] = ledger = Ledger(record, issues, self._api)
         self._writer.write([session_row(record)])
         self._recall(record.id, kept)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
@@ -139,6 +139,7 @@ class Orders:
         self._have_judged(record.id)
         self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
+        ledger.recall(await journal.background.filed(record.id))  # from now on, what is filed is noted there too
         await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.standings.alive])
 
     def _have_judged(self, session: str) -> None:

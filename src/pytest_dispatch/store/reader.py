@@ -55,7 +55,6 @@ class Reader:
         """Return all that is needed to go on with a session, with the last so many lines of its consoles."""
         return KeptSession(
             runs=self.runs(session),
-            filed=self.filed(session),
             served=self.served(session),
             console=self.console(session, lines),
         )
@@ -182,6 +181,10 @@ class BackgroundReader:
     async def letters(self) -> list[Letter]:
         """Return the issues that are still to be filed."""
         return await self._ask(self._reader.letters)
+
+    async def filed(self, session: str) -> dict[str, list[str]]:
+        """Return the URLs of the issues filed for each run of a session."""
+        return await self._ask(lambda: self._reader.filed(session))
 
     def close(self, timeout: float = 2.0) -> None:
         """Read nothing more. A read that hangs for longer is left to end with the process."""

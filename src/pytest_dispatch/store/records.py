@@ -57,12 +57,10 @@ class KeptSession:
 
     Attributes:
         runs: In the order in which they were asked for.
-        filed: URLs of the issues filed, by run.
         served: Digest of the bytes that were served last, by run.
         console: The last lines that its machines showed, in order: run, attempt, time and text.
     """
 
     runs: Sequence[Run]
-    filed: Mapping[str, list[str]] = field(default_factory=dict)
     served: Mapping[str, str] = field(default_factory=dict)
     console: Sequence[tuple[str, int, float, str]] = ()
