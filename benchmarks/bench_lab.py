@@ -83,6 +83,8 @@ def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
         command = [sys.executable, __file__, folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
             told = json.loads(process.stdout.readline())
             client = LabClient(told["url"], told["token"])
             policy = Policy(limits={"assign": 600, "boot": 600, "report": 600})

@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,7 +55,7 @@ async def _cycles(spec: str, count: int) -> tuple[list[float], float]:
     return [b - a for a, b in pairwise(beacons)], heads[0] - began
 
 
-async def _drain(signs) -> None:
+async def _drain(signs: AsyncIterator[object]) -> None:
     async for _ in signs:
         pass
 

@@ -36,6 +36,7 @@ class _Lab:
             workload = Workload(name=f"w{n}", kind=BOOT, payload=payload.as_json())
             queue.engine.has_what_it_needs(queue.sessions.submit("s", str(n), workload, 0.0).id, 0.0)
             run = boots.send(f"m{n}", 0.0).run
+            assert run is not None
             boots.sent(f"m{n}", run.id, 0.0)
             boots.boot(f"m{n}", 0.0)
         queue.engine.take_changes()

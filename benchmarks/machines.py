@@ -34,7 +34,7 @@ class Wire:
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, float]:
         """Returns the status and the seconds that it took."""
         began = time.perf_counter()
-        if self._writer is None:
+        if self._writer is None or self._reader is None:
             self._reader, self._writer = await asyncio.open_connection(
                 "127.0.0.1", self._port, local_addr=(self._source, 0)
             )
@@ -52,7 +52,7 @@ class Wire:
             self._writer.close()
 
 
-def _length(head: bytes) -> int:
+def _length(head: bytes | bytearray) -> int:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line[15:])
@@ -135,6 +135,7 @@ class _Machine:
         Raises:
             RuntimeError: An answer was not 200, or was cut.
         """
+        assert self.wire is not None  # `begin` comes first
         data = self.wire.recv(2**16)
         self.got += data
         head, end, _ = self.got.partition(b"\r\n\r\n")

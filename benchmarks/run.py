@@ -20,9 +20,10 @@ NAMES = (
     "collecting",
     "session",
     "journal",
-    "fetching",
+    "downloading",
     "idling",
     "firmware",
+    "forgetting",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _HEAD = """# Performance

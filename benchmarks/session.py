@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -102,8 +103,7 @@ async def _script(files: list[Path]) -> float:
     port = runner.addresses[0][1]
     began = time.perf_counter()
     for machine in machines:
-        url = f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"
-        await machine.start(lambda url=url: url)
+        await machine.start(partial(str, f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"))
     await bare.over.wait()
     took = time.perf_counter() - began
     await runner.cleanup()

@@ -68,7 +68,7 @@ class Queue(BootProtocol):
 
     @property
     def unasked(self) -> set[str]:
-        return self.core.sessions.unasked
+        return {record.run.id for record in self.core.engine.runs.records() if record.awaits_resubmit}
 
     def held_back(self, run: Run) -> bool:
         return self.core.engine.runs.record(run.id).is_held_back

@@ -8,6 +8,7 @@ import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,11 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 
 from boots import boots
-from labs import TOKEN, Bench, Reply, Wire, running_lab, until
-from pytest_dispatch.core.model import Outcome, Policy, Run
+from labs import TOKEN, Bench, Reply, Wire, running_lab, sims, until
+from pytest_dispatch.core.machine_table import SILENCE
+from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.embedded import make_machines
 from pytest_dispatch.lab.ledger import Feed
 from pytest_dispatch.server.api import PREFIX, ROUTES, Route
 from pytest_dispatch.server.wire import OpenSession, Review, Verdict, Wanted
@@ -38,6 +41,19 @@ def path_of(route: Route) -> str:
 
 
 SESSION = OpenSession(source="w", policy=Policy())
+
+
+@pytest.mark.parametrize("payload", [{}, {"media": "efi"}, {"media": "efi", "location": "/w", "size": "big"}])
+async def test_of_several_workloads_with_a_bad_payload_in_one_none_is_taken(
+    bench: Bench, payload: dict[str, object]
+) -> None:
+    session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
+    good, bad = bench.workload("a.efi"), replace(bench.workload("b.efi"), payload=payload)
+    wanted = [Wanted(key="a", workload=good), Wanted(key="b", workload=bad)]
+    reply = await bench.api("POST", f"/sessions/{session}/runs", wanted)
+    assert reply.status == 400
+    assert reply.json["error"].startswith("b.efi: the kind boot cannot make use of its payload: TypeError: ")
+    assert (await bench.api("GET", f"/sessions/{session}/runs")).json == []
 
 
 # The door
@@ -527,3 +543,13 @@ async def test_states_are_those_of_the_core(bench: Bench) -> None:
     reply = await bench.api("GET", f"/runs/{run.id}")
     told = [moment["state"] for moment in reply.json["run"]["attempts"][0]["history"]]
     assert told == [State.UNASSIGNED, State.ASSIGNED, State.DOWNLOADING, State.DOWNLOADED, State.BOOTING]
+
+
+async def test_a_machine_of_ours_that_is_off_has_not_merely_been_silent(tmp_path: Path) -> None:
+    machines = make_machines(sims(1)[0], tmp_path)
+    async with running_lab(tmp_path, machines=machines) as bench:
+        session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
+        bench.lab.queue.machines.speaks_as("sim-1", KnownBy.TOKEN, bench.clock.now())
+        bench.clock.ahead += SILENCE
+        [seen] = (await bench.api("GET", f"/sessions/{session}")).json["machines"]
+        assert (seen["state"], seen["reason"]) == ("off", "")

@@ -64,7 +64,9 @@ async def test_a_slow_read_keeps_no_machine_waiting(tmp_path: Path) -> None:
             assert (await bench.report(source="127.0.0.3", title="fine")).status == 200
             assert not resuming.done()
             go.set()
-            assert await resuming == interrupted
+            resumed = await resuming
+            assert resumed is not None
+            assert resumed.id == interrupted
         assert [report.title for report in bench.attempt(run).reports] == ["fine"]
 
 
@@ -72,7 +74,7 @@ async def test_a_session_is_taken_up_once_whoever_else_asks_meanwhile(tmp_path: 
     interrupted = await left(tmp_path)
     async with running_lab(tmp_path) as bench:
         asked = [bench.lab.orders.resume("w", Policy(), IssueRule()) for _ in range(3)]
-        assert sorted(filter(None, await gathered(*asked))) == [interrupted]
+        assert [found.id for found in await gathered(*asked) if found is not None] == [interrupted]
 
 
 async def test_what_cannot_be_read_is_told_to_whoever_asked(tmp_path: Path) -> None:

@@ -560,7 +560,9 @@ async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         process.send_signal(signal.SIGKILL)
         process.wait()
     async with running_lab(tmp_path, port=port) as bench:
-        session = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        assert resumed is not None
+        session = resumed.id
         assert session is not None
         assert session == told["session"]
         assert await bench.lab.orders.resume("w", Policy(), IssueRule()) is None  # it is not interrupted any more
@@ -600,7 +602,9 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
         process.wait()
     puppet = Puppet("sim-1")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
-        session = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        assert resumed is not None
+        session = resumed.id
         assert session is not None
         (run,) = bench.lab.orders.runs(session)
         assert run.attempts[0].outcome is Outcome.ERROR
@@ -623,7 +627,9 @@ async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_be
     wanted = workload(tmp_path / "a.efi", 4000)
     new = bench.bytes_of(run)
     async with running_lab(tmp_path) as bench:
-        session = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        resumed = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        assert resumed is not None
+        session = resumed.id
         assert session == run.session
         await bench.lab.orders.submit(session, [(run.key, wanted)])
         await bench.call("HEAD", source="127.0.0.3")  # answered when no bytes are on their way any more
@@ -640,7 +646,9 @@ async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Pa
     async with running_lab(tmp_path) as bench:
         run = await bench.booted()
     async with running_lab(tmp_path) as bench:
-        session = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        resumed = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        assert resumed is not None
+        session = resumed.id
         assert session == run.session
         bench.lab.queue.scheduler.fault("127.0.0.2", "the link went down", bench.clock.now())
         bench.lab.writer.commit()
@@ -659,7 +667,9 @@ async def test_what_was_cancelled_is_run_again_under_a_new_id(tmp_path: Path) ->
         wanted = run.workload
         await bench.lab.orders.close(run.session)
     async with running_lab(tmp_path) as bench:
-        session = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        assert resumed is not None
+        session = resumed.id
         assert session is not None
         assert session == run.session
         assert not bench.lab.orders.runs(session)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labs import Bench, Wire, running_lab, until
+from labs import TOKEN, Bench, Wire, running_lab, until
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, LeaseKind
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.server.wire import LeaseWanted, OpenSession, Wanted
@@ -119,6 +121,61 @@ class TestHowLong:
         await after(bench, 20)
         assert outcome(bench, view["run"]["id"]) == ends
 
+    @pytest.mark.parametrize("pending", [False, True], ids=["runs", "waits for a verdict"])
+    @pytest.mark.parametrize(
+        ("reported", "ends"), [(True, ("failed", False)), (False, ("failed", True))], ids=["failed", "fault"]
+    )
+    async def test_nothing_is_tried_again_for_nobody(
+        self, bench: Bench, pending: bool, reported: bool, ends: tuple[str | None, bool]
+    ) -> None:
+        policy = Policy(retries=2, retry_failures=2, judged=pending)
+        _, [run] = await open_session(bench, replace(asked(), policy=policy), "a.efi")
+        await bench.call("GET", source=A)
+        await bench.call("POST", source=A)
+        if pending and reported:
+            await bench.report(source=A, result="failed")
+            await bench.call("HEAD", source=A)
+        await after(bench, CONNECTIONS_GONE + 1)
+        if reported:
+            await bench.report(source=A, result="failed")
+        else:
+            bench.lab.queue.scheduler.fault(A, "it smokes", bench.clock.now())
+            bench.lab.writer.commit()
+        await bench.call("HEAD", source=A)
+        assert outcome(bench, run) == ends
+        assert len(bench.lab.orders.run(run).attempts) == 1
+
+    @pytest.mark.parametrize("closed", [False, True], ids=["gone", "closed"])
+    async def test_a_verdict_that_nobody_gives_begins_nothing_more_of_its_chain(
+        self, bench: Bench, closed: bool
+    ) -> None:
+        request = replace(asked(), policy=Policy(judged=True))
+        session = (await bench.api("POST", "/sessions", request)).json["id"]
+        wanted = [Wanted(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
+        await bench.api("POST", f"/sessions/{session}/runs", wanted)
+        runs = [run.id for run in bench.lab.orders.runs(session)]
+        await until(lambda: all(run in bench.boot.assets for run in runs))
+        await bench.call("GET", source=A)
+        await bench.call("POST", source=A)
+        await bench.report(source=A)
+        await bench.call("HEAD", source=A)
+        if closed:
+            await bench.api("DELETE", f"/sessions/{session}")
+        else:
+            await after(bench, CONNECTIONS_GONE + 1)
+        assert outcome(bench, runs[0]) == ("passed", False)
+        assert [bench.lab.orders.run(run).cancelled for run in runs[1:]] == [True, True]
+        assert [bench.lab.orders.run(run).attempt.machine for run in runs[1:]] == ["", ""]
+        assert bench.lab.queue.machine(A, bench.clock.now()).state == "idle"
+
+    @pytest.mark.parametrize("lasts", ["-5", "0"])
+    async def test_one_that_is_over_before_it_begins_is_refused(self, bench: Bench, lasts: str) -> None:
+        body = f'{{"source": "w", "policy": {{}}, "lease": {{"kind": "durable", "lasts": {lasts}}}}}'
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        reply = await bench.call("POST", "/api/v1/sessions", source="127.0.0.1", headers=headers, body=body.encode())
+        expected = f"lasts: expected a number of seconds above 0, got {lasts} - at `$.lease`"
+        assert (reply.status, reply.json) == (400, {"error": expected})
+
     async def test_that_of_a_private_lab_lasts_as_long_as_the_lab(self, tmp_path: Path) -> None:
         async with running_lab(tmp_path) as bench:
             session, _ = await open_session(bench, asked())
@@ -154,6 +211,52 @@ class TestOneHolder:
             assert again == [runs, waits]  # what runs goes on, and is not sent a second time
             assert outcome(bench, waits) == WAITS
             await stream(bench, session, 2)
+
+    async def test_of_two_who_take_over_at_once_each_has_an_epoch_of_its_own(self, bench: Bench) -> None:
+        session, _ = await open_session(bench, asked("ada"), "a.efi")
+        path = f"/sessions/{session}/lease"
+        replies = await asyncio.gather(*(bench.api("POST", path, asked(owner)) for owner in ("bob", "eve")))
+        assert sorted(reply.json["epoch"] for reply in replies) == [2, 3]
+
+    async def test_the_next_holder_has_the_lease_that_it_asks_for(self, bench: Bench) -> None:
+        session, _ = await open_session(bench, asked("ada"), "a.efi")
+        await after(bench, CONNECTIONS_GONE + 1)
+        await bench.api("POST", "/sessions", asked("ada", LeaseKind.DETACHED, resume=True))
+        [again] = await ask_for(bench, session, "a.efi", epoch=2)
+        await after(bench, CONNECTIONS_GONE + 1)
+        assert outcome(bench, again) == WAITS
+
+    @pytest.mark.parametrize(
+        ("owner", "told"), [("a\nb\x1b[31m\0", "a b"), ("x" * 10_000, "x" * 59 + "…")], ids=["control", "long"]
+    )
+    async def test_an_owner_is_told_in_one_line(self, bench: Bench, owner: str, told: str) -> None:
+        session, _ = await open_session(bench, asked("ada"), "a.efi")
+        await bench.api("POST", f"/sessions/{session}/lease", asked(owner))
+        reply = await bench.api("GET", f"/sessions/{session}", **{"Dispatch-Epoch": "1"})
+        assert reply.json["error"].startswith(f"this session was taken over by {told}: expected epoch 2, got 1;")
+
+    async def test_two_epochs_are_none(self, bench: Bench) -> None:
+        session, _ = await open_session(bench, asked())
+        wire = await bench.wire("127.0.0.1")
+        head = f"GET /api/v1/sessions/{session} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+        await wire.send(f"{head}Dispatch-Epoch: 1\r\nDispatch-Epoch: 7\r\n\r\n")
+        reply = await wire.reply()
+        assert reply.status == 400
+        assert reply.json == {"error": "header Dispatch-Epoch: expected a whole number, got '1, 7'"}
+
+    async def test_who_looks_on_is_no_holder(self, bench: Bench) -> None:
+        session, [_, waits] = await open_session(bench, asked(), "a.efi", "b.efi")
+        wire = await bench.wire("127.0.0.1")
+        head = f"GET /api/v1/sessions/{session}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+        await wire.send(f"{head}\r\n")
+        assert (await wire.head()).status == 200
+        await bench.call("GET", source=A)
+        told = b""
+        while b"event: change" not in told:
+            told += await wire.receive()
+        assert not bench.lab.queue.table.is_held(session)
+        await after(bench, CONNECTIONS_GONE + 1)
+        assert outcome(bench, waits) == CANCELLED
 
     async def test_what_the_next_holder_does_not_ask_for_is_given_to_no_machine(self, bench: Bench) -> None:
         session, [waits] = await open_session(bench, asked("ada"), "a.efi")
@@ -266,4 +369,5 @@ def _all_of_a_session(bench: Bench, session: str, run: str) -> list[tuple[str, s
         ("GET", f"/runs/{run}", None),
         ("DELETE", f"/runs/{run}", None),
         ("POST", f"/runs/{run}/verdict", {"outcome": "passed"}),
+        ("POST", f"/runs/{run}/issues", {"issues": {}}),
     ]

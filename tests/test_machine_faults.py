@@ -909,7 +909,9 @@ async def test_the_date_was_set_back_between_two_labs(tmp_path: Path) -> None:
     async with running_lab(tmp_path, clock=early) as bench:
         run = await bench.booted(A, policy=Policy(retries=0, limits={"report": 60}))
     async with running_lab(tmp_path) as bench:
-        session = await bench.lab.orders.resume("w", Policy(retries=0), IssueRule())
+        resumed = await bench.lab.orders.resume("w", Policy(retries=0), IssueRule())
+        assert resumed is not None
+        session = resumed.id
         assert session == run.session
         assert bench.now(run).outcome is None
         await another_passes(bench)

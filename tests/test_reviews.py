@@ -140,3 +140,26 @@ def test_a_verdict_that_nobody_reviewed_is_marked(request: pytest.FixtureRequest
         assert ("dispatch_unreviewed", "true") in request.node.user_properties
     finally:
         request.node.user_properties[:] = before
+
+
+async def test_a_later_report_has_a_deadline_of_its_own(bench: Bench) -> None:
+    run, _ = await passed(bench)
+    bench.clock.ahead += JUDGING - 5
+    await bench.report(title="late")
+    assert [draft.title for draft in bench.lab.issues.drafts(run)] == ["a report", "late"]
+    bench.clock.ahead += 10
+    await until(lambda: len(bench.lab.issues.drafts(run)) == 1)
+    assert sorted(await filed(bench)) == [("a report", False, NOBODY), ("late", True, ())]
+
+
+async def test_what_comes_after_the_outcome_and_is_no_report_makes_no_further_issue(bench: Bench) -> None:
+    run, _ = await passed(bench)
+    assert (await bench.call("PUT", body=b"no report")).status == 400
+    assert len(bench.attempt(run).refused) == 1
+    assert await filed(bench) == [("a report", True, ())]
+
+
+async def test_a_review_that_is_answered_is_on_disk(bench: Bench) -> None:
+    run, [draft] = await passed(bench)
+    await bench.api("POST", f"/runs/{run.id}/issues", Review(issues={draft.marker: None}))
+    assert bench.journal.reader.letters() == []

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from pytest_dispatch.client import LabClient
+from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.mirror import Mirror
-from pytest_dispatch.server.wire import RunChange
+from pytest_dispatch.server.wire import RunChange, RunView
 from pytest_dispatch.watcher import Watcher
 from pytest_dispatch.workloads.boot.lifecycle import Event
 from told_runs import attempt, report, run
@@ -91,3 +94,43 @@ def test_a_hook_that_is_far_behind_is_told_so(
     view = mirror.next(RUNS[1].id, -1, 0)
     assert view is not None
     assert view.run == RUNS[1]
+
+
+class Flaky(Stream):
+    """A lab that does not answer the first question about a run, and so breaks the stream; then it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.afters: list[int] = []
+        self.decided: list[Outcome | None] = []
+
+    def changes(self, _session: str, after: int) -> Iterator[tuple[int, RunChange]]:
+        self.afters.append(after)
+        proposed = replace(RUNS[0], attempts=(replace(RUNS[0].attempt, outcome=None, proposed=Outcome.PASSED),))
+        yield 1, RunChange(event=CoreEvent.COMPLETE, attempt=1, at=0.0, run=proposed)
+        self.over.wait(60)
+
+    def run(self, _run: str) -> RunView:
+        if len(self.afters) == 1:
+            raise LabError("it does not answer")
+        return RunView(run=RUNS[0], version=1)
+
+    def decide(self, _run: str, outcome: Outcome | None, _reason: str, *, final: bool) -> None:
+        assert not final
+        self.decided.append(outcome)
+
+
+def test_what_the_lab_asked_is_answered_though_it_broke_off_meanwhile(pytestconfig: pytest.Config) -> None:
+    client, hooks = Flaky(), Hooks()
+    watcher = Watcher(pytestconfig, cast("LabClient", client), "s", Quiet(), Mirror(), judges=True)
+    pytestconfig.pluginmanager.register(hooks)
+    try:
+        watcher.submitted([replace(RUNS[0], attempts=())])
+        watcher.start()
+        watcher.catch_up({RUNS[0].id: RUNS[0].version}, timeout=60)
+    finally:
+        client.over.set()
+        watcher.stop(60)
+        pytestconfig.pluginmanager.unregister(hooks)
+    assert (client.afters[:2], client.decided) == ([0, 0], [None])
+    assert len(hooks.told) == 1

@@ -29,6 +29,9 @@ LATE = "dispatch_late_report"  # the fact that says so
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
 
+#: pytest's own plugins that give parameters: by marks, of which a workload has none, and by fixtures.
+_GIVE_ALL_THE_SAME = {"python", "funcmanage"}
+
 
 @dataclass(slots=True)
 class _Cases:
@@ -104,6 +107,8 @@ class DispatchCollector(pytest.Module):
     module or repeat tests work as with every other test.
     """
 
+    _alike = False  # all workloads become one item each
+
     @classmethod
     def of(cls, session: pytest.Session) -> DispatchCollector:
         """Return the collector of the source that the session's desk lists."""
@@ -137,17 +142,32 @@ class DispatchCollector(pytest.Module):
         return chosen
 
     def _items(self, workload: Workload) -> list[DispatchItem]:
-        """Have pytest make items as of any function, with the parameters that plugins and fixtures give it."""
+        """Have pytest make items as of any function, with the parameters that plugins and fixtures give it.
+
+        What it made of the first is made of the others at half the price where that was one item, and nobody gives
+        parameters by name.
+        """
         name = node_name(workload.name)
         setattr(self.obj, name, dispatch)
-        made = self.ihook.pytest_pycollect_makeitem(collector=self, name=name, obj=dispatch)
-        return [self._own(item, workload) for item in made or ()]
+        if self._alike:
+            return [self._own(DispatchItem.from_parent(self, name=name, callobj=dispatch), workload)]
+        made = self.ihook.pytest_pycollect_makeitem(collector=self, name=name, obj=dispatch) or ()
+        items = [self._own(self._taken(item, workload), workload) for item in made]
+        self._alike = len(items) == 1 and not hasattr(items[0], "callspec") and self._gives_all_the_same()
+        return items
 
-    def _own(self, made: pytest.Item, workload: Workload) -> DispatchItem:
+    def _gives_all_the_same(self) -> bool:
+        """Tell whether parameters come from fixtures alone, which are the same for all items of a module."""
+        hooks = self.ihook.pytest_generate_tests.get_hookimpls()
+        return {hook.plugin_name for hook in hooks} <= _GIVE_ALL_THE_SAME
+
+    def _taken(self, made: pytest.Item, workload: Workload) -> DispatchItem:
         if type(made) is not pytest.Function:
             raise self.CollectError(f"{workload.name}: expected an item of pytest's own, got another plugin's {made!r}")
         made.__class__ = DispatchItem  # pytest cannot be told which class to make
-        item = cast("DispatchItem", made)
+        return cast("DispatchItem", made)
+
+    def _own(self, item: DispatchItem, workload: Workload) -> DispatchItem:
         item.workload, item.cases = workload, _Cases()
         item.add_marker(f"dispatch_{mark_of(workload)}")
         item.extra_keyword_matches.update({workload.name, *workload.labels})

@@ -35,7 +35,7 @@ def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> Non
                 f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
                 " write workloads[:] = …"
             )
-    names = set()
+    names, kinds = set(), {BOOT, *added()}
     for workload in workloads:
         if not isinstance(workload, Workload):
             raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")
@@ -43,7 +43,7 @@ def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> Non
         if not is_name(name):
             text = f"expected a workload's name of at most {LONGEST_NAME} characters, all printable"
             raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
-        if workload.kind not in (kinds := {BOOT, *added()}):
+        if workload.kind not in kinds:
             raise ConfigError(f"{name}: expected one of the kinds {', '.join(sorted(kinds))}, got {workload.kind!r}")
         if name in names:
             raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")

@@ -75,6 +75,7 @@ class Watcher:
         self._mirror = mirror
         self._stopping = threading.Event()
         self._after = 0
+        self._told = 0
         self._seen: dict[str, int] = {}
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="dispatch-watcher", daemon=True)
@@ -126,21 +127,20 @@ class Watcher:
         for number, news in self._client.changes(self._session, self._after):
             if number > self._after + 1 and self._config.hook.pytest_dispatch_event.get_hookimpls():
                 self._note("pytest_dispatch_event fell far behind: of some runs it was told the latest changes only")
-            self._after = number
             if isinstance(news, dict):
                 self._display.progressed(news)
             elif isinstance(news, Notice):
                 self._display.noticed(news)
             else:
-                self._take(news)
+                self._take(number, news)
+            self._after = number  # last: what could not be answered is asked again with the stream
             if self._stopping.is_set():
                 break
 
-    def _take(self, change: RunChange) -> None:
-        self._mirror.changed(change)
-        self._display.changed(change)
-        hook = self._config.hook.pytest_dispatch_event
-        self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)
+    def _take(self, number: int, change: RunChange) -> None:
+        if number > self._told:
+            self._told = number
+            self._tell(change)
         attempt = change.run.attempt
         if self._judges and attempt.proposed is not None and attempt.outcome is None:
             self._judge(change.run.id)
@@ -151,14 +151,21 @@ class Watcher:
             self._seen[change.run.id] = change.run.version
             self._moved.notify_all()
 
+    def _tell(self, change: RunChange) -> None:
+        self._mirror.changed(change)
+        self._display.changed(change)
+        hook = self._config.hook.pytest_dispatch_event
+        self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)
+
     def _judge(self, run_id: str) -> None:
         outcome, reason, broke = self._verdict(self._client.run(run_id).run)
         self._client.decide(run_id, outcome, reason, final=broke)
 
     def _review(self, run_id: str, drafts: list[Issue]) -> None:
         run = self._client.run(run_id).run
+        in_time = self._client.review(run_id, {draft.marker: self._issue(run, draft) for draft in drafts})
         self._reviewed |= {draft.marker for draft in drafts}
-        if not self._client.review(run_id, {draft.marker: self._issue(run, draft) for draft in drafts}):
+        if not in_time:
             self._note("pytest_dispatch_issue answered too late: an issue was filed as the lab proposed it")
 
     def _verdict(self, run: Run) -> tuple[Outcome | None, str, bool]:

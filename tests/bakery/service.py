@@ -115,7 +115,7 @@ class BakeService(Service):
             if cleaning and held is None:
                 machines.withhold(oven, Hold(reason="it is being cleaned", owner=NAME, since=self._now()))
             elif not cleaning and held is not None and held.owner == NAME:
-                machines.readmit(oven)
+                machines.readmit(oven, self._now())
 
     async def _take_back(self) -> None:
         while self._unwanted:

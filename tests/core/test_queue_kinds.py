@@ -76,9 +76,7 @@ class Bakery:
         return self.queue.runs[run_id]
 
     def oven(self, name: str) -> MachineState:
-        record = self.queue.machines[name]
-        held = self.run(record.holds) if record.holds else None
-        return self.queue.machines.as_of(record, held, self.now).state
+        return self.queue.machine(name, self.now).state
 
 
 class TestPlacements:
@@ -204,7 +202,7 @@ class TestChoosing:
         oven = Capacity(kind="bake", machine="oven-1", known_by=KnownBy.AGENT, labels={})
         assert bakery.send(oven) == ""
         assert bakery.oven("oven-1") is MachineState.HELD
-        bakery.queue.machines.readmit("oven-1")
+        bakery.queue.machines.readmit("oven-1", bakery.now)
         assert bakery.send(oven) == "rye"
 
     def test_a_hold_ends_by_itself(self) -> None:
@@ -593,7 +591,7 @@ class TestLeases:
 
     def test_an_older_epoch_is_refused(self) -> None:
         bakery = Bakery(lease=Lease(heard=1000.0, owner="ada"))
-        assert bakery.queue.table.take_over("s", "bob", bakery.now) == 2
+        assert bakery.queue.table.take_over("s", Lease(owner="bob"), bakery.now) == 2
         expected = "this session was taken over by bob: expected epoch 2, got 1; open a session of your own, or"
         with pytest.raises(StaleLeaseError, match=expected):
             bakery.queue.table.heard("s", 1, bakery.now)

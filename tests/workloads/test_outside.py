@@ -12,8 +12,10 @@ from bakery import KIND
 from bakery.lifecycle import RULES, loaf
 from bakery.service import BakeService
 from labs import Bench, running_lab, until
+from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Hold, Identity, Machine
-from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Run
+from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Report, Run
+from pytest_dispatch.core.scheduler import Capacity
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.lab.services import Kind
 
@@ -91,9 +93,40 @@ async def test_a_machine_that_boots_gets_nothing_while_it_is_held(tmp_path: Path
         assert "dispatch-workload" not in (await bench.call("HEAD")).headers
         assert bench.attempt(run).phase is Phase.QUEUED
         assert not bench.lab.machines.is_awaited("127.0.0.2")
-        machines.readmit("127.0.0.2")
+        machines.readmit("127.0.0.2", bench.clock.now())
         assert bench.lab.machines.is_awaited("127.0.0.2")
         assert "dispatch-workload" in (await bench.call("HEAD")).headers
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["loaf ends first", "loaf ends last"])
+async def test_a_machine_that_two_kinds_use_is_busy_until_both_are_done(tmp_path: Path, first: bool) -> None:
+    async with running_lab(tmp_path, kinds=[Kind(RULES)]) as bench:
+        boots = await bench.booted()
+        loaf = submit(bench, await session(bench), "rye", GOOD)
+        engine, machines = bench.lab.queue.engine, bench.lab.queue.machines
+
+        def done(at: float) -> None:
+            engine.report(loaf.id, 1, Report(title="a fine crust", at=at), at)
+            engine.move(loaf.id, CoreEvent.COMPLETE, at)
+            bench.lab.writer.commit()
+
+        assert bench.lab.queue.scheduler.take(Capacity(kind="bake", labels={}), bench.clock.now())
+        engine.move(loaf.id, "heat", bench.clock.now())
+        engine.bind(loaf.id, "127.0.0.2", KnownBy.ADDRESS, bench.clock.now())
+        bench.lab.writer.commit()
+        if first:
+            done(bench.clock.now())
+            assert machines["127.0.0.2"].holds == boots.id
+        await bench.report()
+        await bench.call("HEAD")
+        assert bench.now(boots).outcome is PASSED
+        if not first:
+            assert machines["127.0.0.2"].holds == loaf.id
+            assert (await bench.call("HEAD")).status == 200  # it is to wait
+            await bench.report(title="of no loaf")
+            assert bench.attempt(loaf).reports == ()
+            done(bench.clock.now())
+        assert (bench.now(loaf).outcome, machines["127.0.0.2"].holds) == (PASSED, "")
 
 
 class Noting(BakeService):
@@ -119,7 +152,9 @@ async def test_a_later_lab_is_told_what_was_sent_and_by_what_name(tmp_path: Path
         assert kept.attempt.outside == bench.attempt(sent).outside != ""
         assert kept.version == bench.now(sent).version
     async with running_lab(tmp_path, kinds=[Kind(RULES, Noting)]) as bench:
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule()) == opened
+        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        assert resumed is not None
+        assert resumed.id == opened
         service = bench.lab.service("bake")
         assert isinstance(service, Noting)
         assert service.adopted == [sent.id]

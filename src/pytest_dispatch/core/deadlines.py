@@ -30,18 +30,29 @@ class Deadlines:
         self._heap: list[tuple[float, int, int, str, RunRecord]] = []
         self._count = 0  # tells apart what is otherwise equal
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def watch(self, record: RunRecord) -> None:
         """Note that the attempt has come into another state, or has to wait there anew."""
         attempt = record.run.attempt
         self._count += 1
         heapq.heappush(self._heap, (self.due(record), self._count, attempt.number, attempt.state, record))
 
+    def forget(self) -> None:
+        """Drop what does not count any more, which otherwise lies until its time has come."""
+        self._heap = [each for each in self._heap if self._counts(each[4], each[2], each[3])]
+        heapq.heapify(self._heap)
+
+    def _counts(self, record: RunRecord, number: int, state: str) -> bool:
+        run = record.run
+        return run.outcome is None and (run.attempt.number, run.attempt.state) == (number, state)
+
     def passed(self, now: float) -> Iterator[RunRecord]:
         """Yield the runs whose deadline has come; the caller moves each before it asks for the next."""
         while self._heap and self._heap[0][0] <= now:
             _, _, number, state, record = heapq.heappop(self._heap)
-            run = record.run
-            if run.outcome is not None or (run.attempt.number, run.attempt.state) != (number, state):
+            if not self._counts(record, number, state):
                 continue
             if self.due(record) > now:
                 self.watch(record)

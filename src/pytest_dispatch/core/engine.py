@@ -61,8 +61,9 @@ class Engine:
 
     def note(self, record: RunRecord, run: Run, event: str, attempt: int, now: float) -> None:
         """Note what a run is since an event of one of its attempts."""
+        ends = run.outcome is not None and record.run.outcome is None
         record.run = run
-        self._changes.append(Change(run, event, attempt, now))
+        self._changes.append(Change(run, event, attempt, now, ends))
 
     # Waiting
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import Policy, Run, Workload
+from pytest_dispatch.core.plain import what_was_raised
 
 
 def _none(_workload: Workload, _limits: Mapping[str, float]) -> Mapping[str, float]:
@@ -79,11 +80,21 @@ class KindRules:
         return next((each for each in wanted if each in self.lifecycles), next(iter(self.lifecycles)))
 
     def limits_of(self, workload: Workload, policy: Policy) -> dict[str, float]:
-        """Return the limits of this workload: its own, else the session's, else the kind's."""
+        """Return the limits of this workload: its own, else the session's, else the kind's.
+
+        Raises:
+            ConfigError: They cannot be derived from it.
+        """
         usual = self.usual.limits
         said = {name: seconds for name, seconds in {**policy.limits, **workload.limits}.items() if name in usual}
         limits = {**usual, **said}
-        return {**limits, **self.derived(workload, limits)}
+        try:
+            return {**limits, **self.derived(workload, limits)}
+        except Exception as error:  # whoever brings the kind may raise anything about a payload
+            what = what_was_raised(error)
+            raise ConfigError(
+                f"{workload.name}: the kind {self.name} cannot make use of its payload: {what}"
+            ) from error
 
     def patience(self, policy: Policy) -> float:
         """Return how long a session lets workloads of this kind wait for a machine that asks us for work, in seconds.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pytest_dispatch.core.errors import StaleLeaseError
+from pytest_dispatch.core.plain import plain_line
 
 CONNECTIONS_GONE = 60.0  # seconds after which an attached session ends whose holder has no connection any more
 UNHEARD = 900.0  # seconds after which it ends though it has: it may be suspended, or in a debugger
@@ -62,9 +63,9 @@ class Lease:
         """Return it after its holder opened so many connections, or closed them."""
         return replace(self, connections=self.connections + more, heard=now)
 
-    def taken_over(self, owner: str, now: float) -> Lease:
-        """Return it in the hands of another holder."""
-        return replace(self, owner=owner, epoch=self.epoch + 1, heard=now, connections=0)
+    def taken_over(self, wanted: Lease, now: float) -> Lease:
+        """Return the lease of another holder, as that one wants it."""
+        return replace(wanted, epoch=self.epoch + 1, heard=now, connections=0)
 
     def check(self, epoch: int) -> None:
         """Refuse a holder that is no longer the latest.
@@ -73,8 +74,9 @@ class Lease:
             StaleLeaseError: Another one took the session over since.
         """
         if epoch != self.epoch:
+            owner = plain_line(self.owner, 60) or "another holder"
             raise StaleLeaseError(
-                f"this session was taken over by {self.owner or 'another holder'}: expected epoch {self.epoch}, got"
+                f"this session was taken over by {owner}: expected epoch {self.epoch}, got"
                 f" {epoch}; open a session of your own, or take it over again"
             )
 

@@ -12,6 +12,7 @@ from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase, Run
 from pytest_dispatch.core.unknown_callers import UnknownCallers
 
+LATELY = 2  # runs of a machine of which a report may yet come: it crosses one boot
 SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
 
 #: Of an attempt whose machine is said to run.
@@ -27,6 +28,7 @@ class MachineRecord:
         heard: When it was last heard of.
         expected: Since when it may ask any moment: then it last asked, or was done with what it held.
         holds: Id of the run whose attempt it is busy with, or reserved for.
+        also: Ids of other runs that were seen there since, as others assigned them; the first is next when that ends.
         hold: Why it is kept out of scheduling, if it is.
         off: It is known to be off.
         changed: When it last took something up, let go of it, or went on or off.
@@ -38,6 +40,7 @@ class MachineRecord:
     heard: float = 0.0
     expected: float = 0.0
     holds: str = ""
+    also: list[str] = field(default_factory=list)
     hold: Hold | None = None
     off: bool = False
     changed: float = 0.0
@@ -48,6 +51,22 @@ class MachineRecord:
     def id(self) -> str:
         """Return the machine's id."""
         return self.machine.id
+
+    def is_held(self, now: float) -> bool:
+        """Tell whether it is kept out of scheduling; a hold whose time has come ends with that."""
+        if self.hold is not None and self.hold.until is not None and self.hold.until <= now:
+            self.readmit(self.hold.until)
+        return self.hold is not None
+
+    def readmit(self, now: float) -> None:
+        """Let it be used again, if it is kept out."""
+        if self.hold is not None:
+            self.hold, self.changed = None, now
+
+    def turns_on(self, now: float) -> None:
+        """Note that it is on."""
+        if self.off or self.broken or not self.changed:
+            self.off, self.broken, self.changed = False, "", now
 
     def runs(self, run_id: str) -> None:
         """Note that it holds an attempt of this run."""
@@ -78,11 +97,12 @@ class MachineTable(Mapping[str, MachineRecord]):
     def __len__(self) -> int:
         return len(self._records)
 
-    def __contains__(self, machine: object) -> bool:
-        return machine in self._records
-
     def __getitem__(self, machine: str) -> MachineRecord:
         return self._records[machine]
+
+    def find(self, machine: str) -> MachineRecord | None:
+        """Return what is known of a machine; None if nothing is. In one look, as it is asked for each console line."""
+        return self._records.get(machine)
 
     def declare(
         self, machine: str, *identities: Identity, labels: Mapping[str, str] | None = None, driven: bool = False
@@ -116,7 +136,7 @@ class MachineTable(Mapping[str, MachineRecord]):
     def asks(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
         """Note that it asks for work, and so is on; one that nobody knew is known from now on."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
-        self._is_on(record, now)
+        record.turns_on(now)
         self._present[machine] = None
         self._hear(record, now)
         self._expect(record, now)
@@ -132,7 +152,7 @@ class MachineTable(Mapping[str, MachineRecord]):
     def speaks_as(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
         """Note a sign of life of a machine that others assign work to; one that nobody knew is known from now on."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
-        self._is_on(record, now)
+        record.turns_on(now)
         self._hear(record, now)
         return record
 
@@ -148,15 +168,16 @@ class MachineTable(Mapping[str, MachineRecord]):
         record.broken, record.changed = why, now
         self._present.pop(machine, None)
 
-    def _is_on(self, record: MachineRecord, now: float) -> None:
-        if record.off or record.broken or not record.changed:
-            record.off, record.broken, record.changed = False, "", now
-
     # What they hold
 
     def hold(self, machine: str, run_id: str, now: float, *, revocable: bool) -> None:
         """Let it be busy with this run, which it may lose by silence if `revocable`."""
         record = self._records[machine]
+        if record.holds not in ("", run_id):
+            if run_id not in record.also:
+                record.also.append(run_id)
+                record.runs(run_id)
+            return
         if record.holds != run_id:
             record.holds, record.changed = run_id, now
             record.runs(run_id)
@@ -171,11 +192,14 @@ class MachineTable(Mapping[str, MachineRecord]):
     def release(self, machine: str, run_id: str, now: float) -> None:
         """Let it be free, if this run is what it holds."""
         record = self._records[machine]
-        if record.holds == run_id:
-            record.holds, record.changed = "", now
+        if run_id in record.also:
+            record.also.remove(run_id)
+        elif record.holds == run_id:
+            record.holds, record.changed = record.also.pop(0) if record.also else "", now
             self._revocable.pop(machine, None)
             self._expect(record, now)
-            self._busy.discard(machine)
+            if not record.holds:
+                self._busy.discard(machine)
 
     def silent(self, now: float) -> MachineRecord | None:
         """Return the one that was silent for longest, and too long, with what it may lose."""
@@ -202,39 +226,37 @@ class MachineTable(Mapping[str, MachineRecord]):
         self._records[machine].hold = hold
         self.changed[machine] = None
 
-    def readmit(self, machine: str) -> None:
-        """Let a machine be used again, if it is kept out."""
-        self._records[machine].hold = None
+    def readmit(self, machine: str, now: float) -> None:
+        """Let a machine be used again from this time on, if it is kept out."""
+        record = self._records[machine]
+        record.readmit(now)
         self.changed[machine] = None
 
     def is_held(self, machine: str, now: float) -> bool:
-        """Tell whether a machine is kept out of scheduling; a hold whose time has come ends with that."""
+        """Tell whether a machine is kept out of scheduling."""
         record = self._records.get(machine)
-        if record is None or record.hold is None:
-            return False
-        if record.hold.until is not None and record.hold.until <= now:
-            self.readmit(machine)
-        return record.hold is not None
+        return record is not None and record.is_held(now)
 
     def may_ask(self, machine: str, now: float) -> bool:
         """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
         return machine in self._present and not self.is_held(machine, now)
 
+    # Of what they may speak
+
+    def may_speak_of(self) -> set[str]:
+        """Return the runs of which machines may yet report: what each has run last, and what it ran before."""
+        return {run for record in self._records.values() for run in record.ran[-LATELY:]}
+
+    def forget(self, runs: set[str]) -> None:
+        """Forget that machines have run these."""
+        for record in self._records.values():
+            record.ran = [run for run in record.ran if run not in runs]
+
     # How they stand
 
-    def as_of(self, record: MachineRecord, run: Run | None, now: float) -> Machine:
-        """Return a machine with its state.
-
-        Args:
-            record: Of the machine.
-            run: Whose attempt it holds, if it holds one.
-            now: The time.
-        """
-        self.is_held(record.id, now)  # else its hold has ended
-        state, reason, since = _standing(record, run, now)
-        return replace(record.machine, state=state, reason=reason, since=since)
-
     def _hear(self, record: MachineRecord, now: float) -> None:
+        if not record.holds and now >= record.heard + SILENCE:
+            record.changed = now  # it was offline
         record.heard = now
         if record.id in self._revocable:
             self._revocable.move_to_end(record.id)
@@ -243,6 +265,19 @@ class MachineTable(Mapping[str, MachineRecord]):
         record.expected = now
         if record.id in self._present:
             self._present.move_to_end(record.id)
+
+
+def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:
+    """Return a machine with its state.
+
+    Args:
+        record: Of the machine.
+        run: Whose attempt it holds, if it holds one.
+        now: The time.
+    """
+    record.is_held(now)  # else its hold has ended
+    state, reason, since = _standing(record, run, now)
+    return replace(record.machine, state=state, reason=reason, since=since)
 
 
 def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[MachineState, str, float]:

@@ -15,7 +15,7 @@ from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Machine
-from pytest_dispatch.core.machine_table import MachineTable
+from pytest_dispatch.core.machine_table import MachineTable, as_of
 from pytest_dispatch.core.model import Attempt, KnownBy, Run
 from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.scheduler import Scheduler
@@ -52,7 +52,7 @@ class Queue:
     def machine(self, machine: str, now: float) -> Machine:
         """Return how a machine stands."""
         record = self.machines[machine]
-        return self.machines.as_of(record, self.runs[record.holds] if record.holds else None, now)
+        return as_of(record, self.runs[record.holds] if record.holds else None, now)
 
     def expire(self, now: float) -> None:
         """Pass every deadline that has come, and end every lease.

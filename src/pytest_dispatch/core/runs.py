@@ -13,12 +13,17 @@ from pytest_dispatch.core.requirements import Requirements
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`run` is what it is since `event` happened to its attempt `attempt` at `at`; journal it, then tell."""
+    """`run` is what it is since `event` happened to its attempt `attempt` at `at`; journal it, then tell.
+
+    Attributes:
+        ends: The run has got its outcome by this.
+    """
 
     run: Run
     event: str
     attempt: int
     at: float
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,10 @@ class RunTable(Mapping[str, Run]):
         """Take up a run."""
         self._records[record.run.id] = record
         return record
+
+    def drop(self, run_id: str) -> None:
+        """Forget a run."""
+        del self._records[run_id]
 
     def record(self, run_id: str) -> RunRecord:
         """Return all that is known of a run."""

@@ -68,7 +68,7 @@ class Scheduler:
 
     def fault(self, machine: str, detail: str, now: float, *, lab: bool = False) -> bool:
         """End what a machine holds because it broke; the lab's fault wherever the lifecycle says so, or if `lab`."""
-        record = self._engine.machines.get(machine)
+        record = self._engine.machines.find(machine)
         if record is None or not record.holds:
             return False
         cause = Cause(detail=detail, blame=Outcome.ERROR if lab else None)

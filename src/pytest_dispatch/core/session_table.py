@@ -22,6 +22,8 @@ class Session:
         chains: By name.
         patience: Seconds that its runs wait for a machine at most.
         ended: Its lease is over.
+        over: When it was closed for good, or its lease ended; infinity until then.
+        forgotten: Not all of its runs are here any more.
     """
 
     policy: Policy
@@ -30,6 +32,8 @@ class Session:
     chains: dict[str, Chain] = field(default_factory=dict)
     patience: float = 0.0
     ended: bool = False
+    over: float = math.inf
+    forgotten: bool = False
 
 
 class SessionTable:
@@ -90,16 +94,32 @@ class SessionTable:
         if found.lease.epoch == epoch:
             found.lease = found.lease.connected(more, now)
 
-    def take_over(self, session: str, owner: str, now: float) -> int:
-        """Let another holder have a session; returns its epoch."""
+    def take_over(self, session: str, wanted: Lease, now: float) -> int:
+        """Let another holder have a session, by the lease that it wants; returns its epoch."""
         found = self._sessions[session]
-        found.lease = found.lease.taken_over(owner, now)
-        found.ended = False
+        found.lease = found.lease.taken_over(wanted, now)
+        found.ended, found.over = False, math.inf
         return found.lease.epoch
+
+    def close(self, session: str, now: float) -> None:
+        """Note that its holder is done with a session for good."""
+        self._sessions[session].over = now
+
+    def over_since(self, before: float) -> list[str]:
+        """Return the sessions that have been over since some time before this."""
+        return [name for name, session in self._sessions.items() if session.over < before]
+
+    def is_whole(self, session: str) -> bool:
+        """Tell whether all of a session's runs are here, and not only those of which machines may yet speak."""
+        return not self._sessions[session].forgotten
+
+    def drop(self, session: str) -> None:
+        """Forget a session."""
+        del self._sessions[session]
 
     def lapsed(self, now: float) -> Iterator[str]:
         """Yield the sessions whose lease has just ended."""
         for name, session in self._sessions.items():
             if not session.ended and session.lease.ends <= now:
-                session.ended = True
+                session.ended, session.over = True, min(session.over, now)
                 yield name

@@ -72,8 +72,15 @@ class Sessions:
         self.expecting = False
         wanted = list(wanted)
         for _, workload in wanted:
-            rules_of(self._kinds, workload.kind).check(workload)
+            rules = rules_of(self._kinds, workload.kind)
+            rules.check(workload)
+            rules.limits_of(workload, self._table.policy(session))
         return [self._ask(session, key, workload, now) for key, workload in wanted]
+
+    def is_wanted_anew(self, session: str, key: str) -> bool:
+        """Tell whether to ask for this key would change something."""
+        run = self._table[session].runs.get(key)
+        return run is None or self._engine.runs.record(run).awaits_resubmit
 
     def _ask(self, session: str, key: str, workload: Workload, now: float) -> Run:
         runs = self._table[session].runs
@@ -87,12 +94,12 @@ class Sessions:
     def close(self, session: str, now: float) -> None:
         """Cancel what the session still waits for."""
         self.expecting = False
-        for record in self._records(session):
+        for record in self._waiting_first(session):
             self._verdicts.cancel(record.run.id, now)
 
     def lapse(self, session: str, now: float) -> None:
         """End a session whose holder is gone: what has not started is cancelled, what runs goes on to its outcome."""
-        for record in self._records(session):
+        for record in self._waiting_first(session):
             if record.is_waiting:
                 self._verdicts.cancel(record.run.id, now)
             self._verdicts.accept(record.run.id, now)
@@ -100,6 +107,10 @@ class Sessions:
     def is_lining_up(self, now: float) -> bool:
         """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
         return self._engine.standings.needs_something and now < self._asked + LINING_UP
+
+    def _waiting_first(self, session: str) -> list[RunRecord]:
+        """Return its runs in the order in which they are to end: the next of a chain is not to begin by that."""
+        return sorted(self._records(session), key=lambda record: not record.is_waiting)
 
     def _records(self, session: str) -> list[RunRecord]:
         return [self._engine.runs.record(run_id) for run_id in self._table[session].runs.values()]
@@ -173,19 +184,47 @@ class Sessions:
         if then:
             self._engine.move(run.id, then, now)
 
+    # Forgetting
+
+    def forget(self, session: str) -> list[str]:
+        """Forget the runs of a session that is over, but for those of which machines may yet speak.
+
+        Returns:
+            Ids of what is forgotten, the session's own among them if nothing of it is left; empty while it has a run
+            without an outcome.
+        """
+        found, runs = self._table[session], self._engine.runs
+        if any(runs[run].outcome is None for run in found.runs.values()):
+            return []
+        keep = self._engine.machines.may_speak_of()
+        forgotten = [run for run in found.runs.values() if run not in keep]
+        found.runs = {key: run for key, run in found.runs.items() if run in keep}
+        found.forgotten = True
+        for run in forgotten:
+            runs.drop(run)
+        self._engine.machines.forget(set(forgotten))
+        self._engine.deadlines.forget()
+        if found.runs:
+            return forgotten
+        self._table.drop(session)
+        return [*forgotten, session]
+
     # Taking back
 
     def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float, lease: Lease = PRIVATE) -> None:
         """Take a session back from the journal; its deadlines start anew, machines keep what they held.
 
         Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
+
+        Raises:
+            ConfigError: The lab does not know the kind of one, or not as it was; nothing is taken back.
         """
+        runs = sorted(runs, key=lambda run: run.position)
+        restored = [self._taken_back(not_after(run, now), now) for run in runs if not run.cancelled]
         self._table.open(session, policy, lease)
-        restored = []
-        for run in sorted(runs, key=lambda run: run.position):
-            self._position = max(self._position, run.position + 1)
-            if not run.cancelled:
-                restored.append(self._take_back(not_after(run, now), now))
+        self._position = max([self._position, *(run.position + 1 for run in runs)])
+        for record in restored:
+            self._take_in(record)
         self._remember_machines(restored, now)
         for record in restored:
             self._enlist(record, now)
@@ -194,18 +233,16 @@ class Sessions:
                 self._engine.deadlines.watch(record)
                 self._take_up(record, now)
 
-    def _take_back(self, run: Run, now: float) -> RunRecord:
+    def _taken_back(self, run: Run, now: float) -> RunRecord:
         rules = rules_of(self._kinds, run.workload.kind)
         lifecycle = rules.lifecycle_of(run)
-        record = RunRecord(
+        return RunRecord(
             run=run,
             lifecycle=lifecycle,
             needs="" if run.outcome else rules.needs,
             begin=now,
             unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING and not lifecycle.elsewhere else 0,
         )
-        self._take_in(record)
-        return record
 
     def _remember_machines(self, restored: list[RunRecord], now: float) -> None:
         placed = [
@@ -252,8 +289,3 @@ class Sessions:
             if record.is_waiting:
                 self._verdicts.strike_out(record, now)
             self._engine.offer(record, now)
-
-    @property
-    def unasked(self) -> set[str]:
-        """Return the ids of runs that were taken back from the journal and not asked for since."""
-        return {record.run.id for record in self._engine.runs.records() if record.awaits_resubmit}

@@ -106,7 +106,8 @@ class Verdicts:
         """Give the latest attempt its outcome, and the run a further attempt or the same outcome."""
         engine, run, attempt = self._engine, record.run, record.run.attempt
         attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
-        if again and self._may_retry(record, outcome, event):
+        again = again and self._may_retry(record, outcome, event)
+        if again and self._is_attended(run.session):
             self._keep_place(record, now)
             engine.note(record, next_attempt(record.lifecycle, run, attempts, now), event, attempt.number, now)
             if record.is_held_back:
@@ -114,7 +115,7 @@ class Verdicts:
             engine.offer(record, now)
             engine.deadlines.watch(record)
             return
-        cut = event == CoreEvent.CANCEL and not _has_spoken(attempt)
+        cut = (again or event == CoreEvent.CANCEL) and not _has_spoken(attempt)  # nobody waits for a further attempt
         run = replace(run, attempts=attempts, outcome=outcome, reason=reason, cancelled=cut)
         engine.note(record, run, event, attempt.number, now)
         record.needs = ""

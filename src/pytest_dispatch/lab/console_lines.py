@@ -103,6 +103,11 @@ class ConsoleLines:
         while self._size > self._together and len(self._consoles) > 1:
             self._size -= self._consoles.pop(next(iter(self._consoles))).size
 
+    def forget(self, runs: set[str]) -> None:
+        """Drop the lines of these runs."""
+        for key in [key for key in self._consoles if key[0] in runs]:
+            self._size -= self._consoles.pop(key).size
+
     def of(self, run: str, attempt: int) -> list[tuple[float, str]]:
         """Return the last lines of an attempt, with their times."""
         console = self._consoles.get((run, attempt))

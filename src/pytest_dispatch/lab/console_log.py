@@ -30,8 +30,8 @@ class ConsoleLog:
     def shown(self, machine: str, text: str) -> None:
         """Add a line that a machine showed: to the attempt that it holds, else to the one that it will take."""
         now, queue = self._writer.clock.now(), self._writer.queue
-        seen = queue.machines.get(machine)
-        run = queue.runs.get(seen.holds) if seen else None
+        seen = queue.machines.find(machine)
+        run = queue.runs[seen.holds] if seen and seen.holds else None
         if run is None:
             self._lines.before(machine, now, text)
         else:
@@ -45,6 +45,10 @@ class ConsoleLog:
             self._write(self._lines.take(attempt.machine, run.id, attempt.number))
         if attempt.ended:
             self._write(self._lines.end(run.id, attempt.number))
+
+    def forget(self, runs: set[str]) -> None:
+        """Drop the lines of these runs, which the journal has."""
+        self._lines.forget(runs)
 
     def recalled(self, lines: Iterable[Line]) -> None:
         """Take back what the journal has of the consoles of a session."""

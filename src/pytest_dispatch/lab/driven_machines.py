@@ -191,7 +191,7 @@ class DrivenMachines:
 
     def _expected(self, machine: str) -> float:
         """Return since when a machine may ask any moment; it need not as long as what it fetched runs."""
-        bearer, seen = self._tokens.present(machine), self._queue.machines.get(machine)
+        bearer, seen = self._tokens.present(machine), self._queue.machines.find(machine)
         if (bearer and bearer.got) or (seen and seen.holds):
             return math.inf
         return max(bearer.since if bearer else 0.0, seen.expected if seen else 0.0)

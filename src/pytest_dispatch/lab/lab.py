@@ -17,6 +17,7 @@ from pytest_dispatch.lab.background import Background
 from pytest_dispatch.lab.console_log import ConsoleLog
 from pytest_dispatch.lab.driven_machines import DrivenMachines
 from pytest_dispatch.lab.ledger import Feeds
+from pytest_dispatch.lab.memory import Memory
 from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.orders import Orders
 from pytest_dispatch.lab.pending_issues import PendingIssues
@@ -92,6 +93,7 @@ class Lab:
         )
         preparation = Preparation(writer, services, self.console, self.machines)
         self.orders = Orders(writer, preparation.want, preparation.recall, self.issues, api, private=private)
+        self._memory = Memory(writer, services, self.console, self.issues, self.orders)
         self.private = private
         # All of them are told of one change, from the top down, before any is told of the next.
         writer.subscribe(
@@ -150,3 +152,4 @@ class Lab:
             self.writer.commit()
             self.issues.expire(self.writer.clock.now())
             self.machines.rouse()
+            self._memory.tidy(self.writer.clock.now())

@@ -98,11 +98,12 @@ class Ledger:
         run, about, raw = change.run, (self.record.source, digest), self._rule.raw
         if run.outcome not in self._rule.outcomes:
             return []
-        if change.event == CoreEvent.REPORT:  # it had its outcome before
+        issues: list[Issue] = []
+        if change.ends:
+            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=raw)]
+        elif change.event == CoreEvent.REPORT:
             known = sum(report.late for attempt in run.attempts for report in attempt.reports) - 1
             issues = late_issues(run, *about, raw=raw, known=known)
-        else:
-            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=raw)]
         return [self._letter(run, issue) for issue in issues]
 
     def _letter(self, run: Run, issue: Issue) -> Letter:

@@ -55,7 +55,7 @@ class Orders:
         self._issues = issues
         self._api = api
         self._saved: dict[str, dict[str, Run]] = {}  # by session and run
-        self._resuming = asyncio.Lock()
+        self._taking_back = asyncio.Lock()  # nobody else is to take a session up while it is read
         self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
 
     async def open(self, source: str, policy: Policy, issues: IssueRule, port: int, lease: Lease = PRIVATE) -> str:
@@ -75,36 +75,45 @@ class Orders:
         kind = PRIVATE if self._private else lease
         return replace(lease, kind=kind.kind, lasts=kind.lasts, heard=self._now())
 
-    async def resume(self, source: str, policy: Policy, issues: IssueRule, lease: Lease = PRIVATE) -> str | None:
+    async def resume(
+        self, source: str, policy: Policy, issues: IssueRule, lease: Lease = PRIVATE
+    ) -> SessionRecord | None:
         """Take up its owner's newest session of this source if it was interrupted; None where there is none such.
 
         Machines go on with what they hold, everything else waits to be asked for again.
         """
-        async with self._resuming:  # nobody else is to take it up while it is read
+        async with self._taking_back:
             self._writer.hand_over()
             await self._writer.on_disk()
             record = await self._writer.journal.background.last_unfinished(source, lease.owner)
             if record is None:
                 return None
-            if record.id not in self._writer.ledgers:
-                kept = await self._writer.journal.background.kept(record.id, RECALLED)
-                await self._restore(record, kept, policy, issues, lease)
-            elif self._queue.table.is_held(record.id) or self._private:
+            if record.id not in self._writer.ledgers or not self._queue.table.is_whole(record.id):
+                return await self._restore(record, policy, issues, lease)
+            if self._queue.table.is_held(record.id) or self._private:
                 return None
-            else:
-                await self.take_over(record.id, lease.owner, policy, issues)
-            return record.id
+            return await self._take_over(record.id, lease, policy, issues)
 
-    async def take_over(self, session: str, owner: str, policy: Policy, issues: IssueRule) -> None:
+    async def take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
         """Let another holder have a session of this lab; it asks again for what it wants of what has not begun.
+
+        Returns:
+            It with the epoch of this holder, whoever takes it over next.
 
         Raises:
             UnknownError: There is no such session.
         """
+        self._writer.ledger(session)
+        async with self._taking_back:
+            return await self._take_over(session, lease, policy, issues)
+
+    async def _take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
         ledger = self._writer.ledger(session)
-        epoch = self._queue.table.take_over(session, owner, self._now())
+        if not self._queue.table.is_whole(session):
+            return await self._restore(ledger.record, policy, issues, lease)
+        epoch = self._queue.table.take_over(session, self._granted(lease), self._now())
         self._queue.sessions.take_over(session, policy, self._now())
-        record = replace(ledger.record, owner=owner, epoch=epoch, policy=policy)
+        record = replace(ledger.record, owner=lease.owner, epoch=epoch, policy=policy)
         self._writer.commit()
         self._writer.ledgers[session] = ledger.handed_over(record, issues)
         self._have_judged(session)
@@ -113,16 +122,15 @@ class Orders:
         self._writer.commit()
         self._writer.wake()
         await self._writer.on_disk()
+        return record
 
-    async def _restore(
-        self, record: SessionRecord, kept: KeptSession, policy: Policy, issues: IssueRule, lease: Lease
-    ) -> None:
-        """Take a session back that an earlier lab had.
+    async def _restore(self, record: SessionRecord, policy: Policy, issues: IssueRule, lease: Lease) -> SessionRecord:
+        """Take a session back that an earlier lab had; returns it with the epoch of this holder.
 
         Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
         others if the journal was damaged: what machines run now may have been in the part that was lost.
         """
-        journal = self._writer.journal
+        journal, kept = self._writer.journal, await self._kept(record.id)
         record = replace(record, epoch=record.epoch + 1)
         granted = self._granted(replace(lease, epoch=record.epoch))
         self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), granted)
@@ -139,8 +147,23 @@ class Orders:
         self._have_judged(record.id)
         self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
+        await self._writer.on_disk()  # else a lab after this one might give the same epoch
         ledger.recall(await journal.background.filed(record.id))  # from now on, what is filed is noted there too
         await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.standings.alive])
+        return record
+
+    async def _kept(self, session: str) -> KeptSession:
+        """Return what the journal has of a session; read again if something of it changed meanwhile."""
+        while True:
+            self._writer.hand_over()
+            await self._writer.on_disk()
+            before = self._remembered(session)
+            kept = await self._writer.journal.background.kept(session, RECALLED)
+            if self._remembered(session) == before:
+                return kept
+
+    def _remembered(self, session: str) -> list[Run]:
+        return self._queue.sessions.runs_of(session) if session in self._writer.ledgers else []
 
     def _have_judged(self, session: str) -> None:
         """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""
@@ -160,9 +183,10 @@ class Orders:
             JournalError: It cannot be written.
         """
         self._writer.ledger(session)
-        now, known = self._now(), self._queue.runs.keys() - self._queue.sessions.unasked
-        runs = self._queue.sessions.submit_all(session, wanted, now)
-        fresh = [run for run in runs if run.id not in known and run.outcome is None]
+        sessions, wanted = self._queue.sessions, list(wanted)
+        anew = {key for key, _ in wanted if sessions.is_wanted_anew(session, key)}
+        runs = sessions.submit_all(session, wanted, self._now())
+        fresh = [run for run in runs if run.key in anew and run.outcome is None]
         self._writer.hand_over()  # first what they were a moment before they were asked for again
         self._writer.keep(fresh)
         self._writer.commit()
@@ -183,8 +207,14 @@ class Orders:
         if kept and unfinished:
             self._cut_off.add(session)
         if not (kept or unfinished or session in self._cut_off):
+            self._queue.table.close(session, self._now())
             self._writer.write([session_row(self._writer.ledger(session).record, self._now())])
             await self._writer.on_disk()
+
+    def forget(self, session: str) -> None:
+        """Forget what is remembered of a session here."""
+        self._saved.pop(session, None)
+        self._cut_off.discard(session)
 
     def heard(self, session: str, epoch: int) -> None:
         """Note that a session's holder asks something.
@@ -250,10 +280,13 @@ class Orders:
         self._queue.verdicts.amend(self.run(run_id).id, outcome, reason, self._now(), final=final)
         self._writer.commit()
 
-    async def changes(self, session: str, after: int) -> AsyncGenerator[tuple[int, Change] | None, None]:
+    async def changes(
+        self, session: str, after: int, epoch: int | None = None
+    ) -> AsyncGenerator[tuple[int, Change] | None, None]:
         """The session's changes with numbers above `after`, as they come; None when there are no more so far.
 
-        One that is far behind does not get all of them (`Feed`). Whoever follows them shows that the holder is there.
+        One that is far behind does not get all of them (`Feed`). Who follows them as the holder of an epoch shows that
+        this holder is there; who does without is a guest.
 
         Ends when the lab stops or breaks, or another holder takes the session over.
 
@@ -261,10 +294,10 @@ class Orders:
             UnknownError: There is no such session.
         """
         feed, table = self._writer.ledger(session).feed, self._queue.table
-        epoch = table.epoch(session)
-        table.connected(session, epoch, +1, self._now())
+        reads, holds = table.epoch(session), -1 if epoch is None else epoch
+        table.connected(session, holds, +1, self._now())
         try:
-            while not (self._writer.stopping or self._writer.broken) and table.epoch(session) == epoch:
+            while not (self._writer.stopping or self._writer.broken) and table.epoch(session) == reads:
                 news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
                 for number, change in feed.after(after):
                     after = number
@@ -272,7 +305,7 @@ class Orders:
                 yield None
                 await self._writer.moved(HEARTBEAT, news)
         finally:
-            table.connected(session, epoch, -1, self._now())
+            table.connected(session, holds, -1, self._now())
 
     def _now(self) -> float:
         return self._writer.clock.now()

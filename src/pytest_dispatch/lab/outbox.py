@@ -108,6 +108,11 @@ class Outbox:
             unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),
         )
 
+    def forget(self, session: str) -> None:
+        """Drop what became of a session's letters, of which none is left."""
+        self._done = [letter for letter in self._done if letter.session != session]
+        self._dropped = [each for each in self._dropped if each[1].session != session]
+
     async def _work(self) -> None:
         while True:
             self._wake.clear()

@@ -25,13 +25,13 @@ class _Review:
     """What the holder of a session is to look at, of one run.
 
     Attributes:
-        until: Then it is filed as the lab proposed it.
         letters: By marker.
+        until: Then they are filed as the lab proposed them, by marker.
     """
 
     session: str
-    until: float
     letters: dict[str, Letter] = field(default_factory=dict)
+    until: dict[str, float] = field(default_factory=dict)
 
 
 class PendingIssues:
@@ -68,9 +68,9 @@ class PendingIssues:
         """File this too, once it is reviewed."""
         self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
         if letter.review:
-            until = self._writer.clock.now() + JUDGING
-            review = self._reviews.setdefault(letter.run, _Review(letter.session, until))
+            review = self._reviews.setdefault(letter.run, _Review(letter.session))
             review.letters[letter.issue.marker] = letter
+            review.until[letter.issue.marker] = self._writer.clock.now() + JUDGING
         else:
             self._outbox.put(letter)
 
@@ -83,6 +83,10 @@ class PendingIssues:
         status = self._outbox.status(session)
         reviewed = [len(each.letters) for each in self._reviews.values() if session in ("", each.session)]
         return replace(status, pending=status.pending + sum(reviewed))
+
+    def forget(self, session: str) -> None:
+        """Drop what became of a session's issues, none of which is on its way."""
+        self._outbox.forget(session)
 
     # Reviews
 
@@ -108,9 +112,11 @@ class PendingIssues:
     def expire(self, now: float) -> None:
         """Let those stand as they are proposed that nobody reviews, or not in time."""
         for run_id, review in list(self._reviews.items()):
-            if now >= review.until or not self._may_be_reviewed(review.session):
+            alone = not self._may_be_reviewed(review.session)
+            over = [review.letters.pop(mark) for mark in [*review.letters] if alone or now >= review.until[mark]]
+            if not review.letters:
                 del self._reviews[run_id]
-                self._reviewed([_unreviewed(letter) for letter in review.letters.values()])
+            self._reviewed(map(_unreviewed, over))
 
     def _may_be_reviewed(self, session: str) -> bool:
         known = self._writer.ledgers

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.kinds import KindRules
+from pytest_dispatch.core.plain import what_was_raised
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.writer import Writer
     from pytest_dispatch.sources.cache import AssetCache
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,9 @@ class Service:
     def adopt(self, runs: list[Run]) -> None:
         """Go on with these runs of a session that is resumed: an earlier lab had them taken or sent."""
 
+    def forget(self, runs: list[str]) -> None:
+        """Drop what is kept of these runs, which are over: nobody asks for them any more."""
+
     def waiting_machines(self) -> set[str]:
         """Return the machines that are on, and were told to wait for work."""
         return set()
@@ -91,7 +101,11 @@ class Services:
     """
 
     def __init__(self, kinds: Iterable[Kind], resources: Resources) -> None:
-        self._services = {kind.rules.name: kind.service(resources) for kind in kinds}
+        self._fail = resources.writer.fail
+        self._services: dict[str, Service] = {}
+        for kind in kinds:
+            with self._blamed(kind.rules.name, "service"):
+                self._services[kind.rules.name] = kind.service(resources)
 
     def __getitem__(self, kind: str) -> Service:
         return self._services[kind]
@@ -106,28 +120,72 @@ class Services:
 
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to work; returns tasks that must not die unnoticed."""
-        return [task for service in self._services.values() for task in service.start()]
+        tasks = []
+        for kind, service in self._services.items():
+            with self._blamed(kind, "start"):
+                tasks += service.start()
+        return tasks
 
     async def stop(self) -> None:
         """Give up what is being done."""
-        await asyncio.gather(*(service.stop() for service in self._services.values()))
+        await asyncio.gather(*(self._stop(kind, service) for kind, service in self._services.items()))
+
+    async def _stop(self, kind: str, service: Service) -> None:
+        with self._blamed(kind, "stop"):
+            await service.stop()
+
+    @contextmanager
+    def _blamed(self, kind: str, doing: str) -> Iterator[None]:
+        """Break the lab if a kind's service does: nobody knows what it has left undone.
+
+        Raises:
+            LabError: It did, in one line that says which.
+        """
+        try:
+            yield
+        except DispatchError as error:
+            self._fail(error)
+            raise
+        except Exception as error:
+            _log.exception("%s of the kind %s", doing, kind)
+            said = what_was_raised(error)
+            broken = LabError(
+                f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to who made it"
+            )
+            self._fail(broken)
+            raise broken from error
 
     def wanted(self, runs: list[Run]) -> None:
         """Get ready what these runs need."""
         for kind, service in self._services.items():
             if wanted := [run for run in runs if run.workload.kind == kind]:
-                service.wanted(wanted)
+                with self._blamed(kind, "wanted"):
+                    service.wanted(wanted)
 
     def changed(self, change: Change) -> None:
         """Have the run's kind do what follows from a change."""
-        self._services[change.run.workload.kind].changed(change)
+        kind = change.run.workload.kind
+        with self._blamed(kind, "changed"):
+            self._services[kind].changed(change)
 
     def recalled(self, served: Mapping[str, str], under_way: list[Run]) -> None:
         """Take back what a session that is resumed was served, and go on with its runs that are under way."""
         for kind, service in self._services.items():
-            service.recalled(served)
-            service.adopt([run for run in under_way if run.workload.kind == kind])
+            with self._blamed(kind, "recalled"):
+                service.recalled(served)
+            with self._blamed(kind, "adopt"):
+                service.adopt([run for run in under_way if run.workload.kind == kind])
+
+    def forget(self, runs: list[str]) -> None:
+        """Drop what is kept of these runs."""
+        for kind, service in self._services.items():
+            with self._blamed(kind, "forget"):
+                service.forget(runs)
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that are on, and were told to wait for work."""
-        return {machine for service in self._services.values() for machine in service.waiting_machines()}
+        waiting: set[str] = set()
+        for kind, service in self._services.items():
+            with self._blamed(kind, "waiting_machines"):
+                waiting |= service.waiting_machines()
+        return waiting

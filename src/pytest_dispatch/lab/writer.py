@@ -174,6 +174,12 @@ class Writer:
         """Take these runs for what the journal has."""
         self._written.update((run.id, run) for run in runs)
 
+    def forget(self, runs: Iterable[str]) -> None:
+        """Drop what is kept of these runs."""
+        for run in runs:
+            self._written.pop(run, None)
+            self.digests.pop(run, None)
+
     def _begin(self) -> None:
         """Have what is written from now on go to the journal soon, if nothing else is to already."""
         if not self._batch.holds_something:

@@ -195,7 +195,7 @@ def _note_holder(door: Door, route: Route, request: web.Request) -> None:
     """
     orders, where = door.lab.orders, request.match_info
     session = where["session"] if "session" in where else orders.run(where["run"]).session
-    given = request.headers.get(EPOCH)
+    given = ", ".join(request.headers.getall(EPOCH)) if EPOCH in request.headers else None
     if given is None and route.changes:
         door.lab.writer.ledger(session)
         raise _NoEpochError(f"expected the epoch of the session, as it was opened, in the header {EPOCH}, got none")
@@ -256,22 +256,25 @@ def _issue_rule(body: OpenSession) -> IssueRule:
     return IssueRule(repo=body.issues_repo, outcomes=outcomes, raw=body.issues_raw, reviewed=body.issues_reviewed)
 
 
+def _lease(body: OpenSession) -> Lease:
+    return Lease(kind=body.lease.kind, owner=body.lease.owner, lasts=body.lease.lasts)
+
+
 async def _open(door: Door, _request: web.Request, body: OpenSession) -> Opened:
     rule = _issue_rule(body)
-    orders, wanted = door.lab.orders, body.lease
-    lease = Lease(kind=wanted.kind, owner=wanted.owner, lasts=wanted.lasts)
+    orders, lease = door.lab.orders, _lease(body)
     if body.resume:
         found = await orders.resume(body.source, body.policy, rule, lease)
         if found is not None:
-            return Opened(id=found, resumed=True, epoch=door.lab.queue.table.epoch(found))
+            return Opened(id=found.id, resumed=True, epoch=found.epoch)
     return Opened(id=await orders.open(body.source, body.policy, rule, door.port(), lease))
 
 
 async def _take_over(door: Door, request: web.Request, body: OpenSession) -> Opened:
     session = request.match_info["session"]
     rule = _issue_rule(body)
-    await door.lab.orders.take_over(session, body.lease.owner, body.policy, rule)
-    return Opened(id=session, resumed=True, epoch=door.lab.queue.table.epoch(session))
+    taken = await door.lab.orders.take_over(session, _lease(body), body.policy, rule)
+    return Opened(id=session, resumed=True, epoch=taken.epoch)
 
 
 async def _session(door: Door, request: web.Request, _body: None) -> SessionView:
@@ -300,6 +303,8 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
     """Return how a machine stands, as this session may know it."""
     lab, queue = door.lab, door.lab.queue
     machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
+    if off and machine.state in _AWAY:
+        machine = replace(machine, state=MachineState.OFF, reason="")
     ran = [queue.runs[run_id] for run_id in seen.ran]
     return MachineView(
         name=seen.id,
@@ -308,7 +313,7 @@ def _machine_view(door: Door, seen: MachineRecord, session: str) -> MachineView:
         ran=tuple(run.workload.name for run in ran if run.session == session),
         awaited=lab.machines.is_awaited(seen.id) if lab.private else _holds_of(door, seen, session),
         labels=machine.labels,
-        state=MachineState.OFF if off and machine.state in _AWAY else machine.state,
+        state=machine.state,
         reason=machine.reason,
         since=machine.since,
     )
@@ -363,7 +368,9 @@ async def _decide(door: Door, request: web.Request, body: Verdict) -> None:
 
 async def _review(door: Door, request: web.Request, body: Review) -> Reviewed:
     run = door.lab.orders.run(request.match_info["run"])
-    return Reviewed(in_time=door.lab.issues.amend(run.id, body.issues))
+    in_time = door.lab.issues.amend(run.id, body.issues)
+    await door.lab.writer.on_disk()  # else a lab after this one might file it as it was proposed
+    return Reviewed(in_time=in_time)
 
 
 async def _events(door: Door, request: web.Request, _body: None) -> web.StreamResponse:

@@ -85,7 +85,7 @@ def look(service: BootService, machine: str) -> web.Response:
     broken, queue = service.writer.broken, service.writer.queue
     if broken is not None:
         return web.Response(status=503, text=f"{broken}\n")
-    seen, waiting = queue.machines.get(machine), len(queue.engine.ready)
+    seen, waiting = queue.machines.find(machine), len(queue.engine.ready)
     run = queue.runs[seen.holds] if seen and seen.holds else None
     holds = f"holds {plain_line(run.workload.name)} ({run.attempt.state})" if run else "holds no workload"
     work = f"{waiting} workload{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for a machine"

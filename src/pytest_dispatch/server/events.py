@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from pytest_dispatch.server.wire import RunChange, RunReport, bare, brief
+from pytest_dispatch.server.wire import EPOCH, RunChange, RunReport, bare, brief
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
@@ -34,14 +34,14 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
         UnknownError: There is no such session.
     """
     lab.writer.ledger(session)
-    last = request.headers.get("Last-Event-ID", "")
+    last, epoch = request.headers.get("Last-Event-ID", ""), request.headers.get(EPOCH)
     if re.fullmatch("[0-9]{1,18}", last):
         after = int(last)
     response = web.StreamResponse(headers={"Cache-Control": "no-store"})
     response.content_type = "text/event-stream"
     await response.prepare(request)
     try:
-        async with aclosing(_texts(lab, session, after)) as texts:
+        async with aclosing(_texts(lab, session, after, int(epoch) if epoch else None)) as texts:
             async for text in texts:
                 await response.write(text)
     except ConnectionError:
@@ -49,7 +49,7 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
     return response
 
 
-async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, None]:
+async def _texts(lab: Lab, session: str, after: int, epoch: int | None) -> AsyncGenerator[bytes, None]:
     """The texts of the events, and a comment where there are none for a while: a reader that has left is noticed so."""
     clock = lab.writer.clock
     sent: dict[str, int] = {}
@@ -57,7 +57,7 @@ async def _texts(lab: Lab, session: str, after: int) -> AsyncGenerator[bytes, No
     noticed = 0
     texts: list[bytes] = []
     spoke = clock.now()
-    async with aclosing(lab.orders.changes(session, after)) as changes:
+    async with aclosing(lab.orders.changes(session, after, epoch)) as changes:
         async for item in changes:
             if item is not None:
                 for text in _news(lab, *item, told):

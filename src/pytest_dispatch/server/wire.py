@@ -29,6 +29,15 @@ class LeaseWanted:
     owner: str = ""
     lasts: float = 3600.0
 
+    def __post_init__(self) -> None:
+        """Hold it to what a lease can be.
+
+        Raises:
+            ValueError: It would have ended before it began.
+        """
+        if not self.lasts > 0:
+            raise ValueError(f"lasts: expected a number of seconds above 0, got {self.lasts:g}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:

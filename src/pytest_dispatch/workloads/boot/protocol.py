@@ -68,7 +68,7 @@ class BootProtocol:
     def ask(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that asks what to boot (HEAD, or a GET without one)."""
         seen = self._machines.asks(machine, known_by, now)
-        if seen.holds:
+        if self._held(machine) is not None:
             self._asks_again(seen.holds, now)
         if self._is_kept(seen.holds):
             return Answer(None, Idle.WAIT, soon=True)
@@ -145,7 +145,7 @@ class BootProtocol:
 
     def may_report(self, machine: str, now: float) -> bool:
         """Tell whether this machine, which begins to report, booted anything of which it may yet speak."""
-        seen = self._machines.get(machine)
+        seen = self._machines.find(machine)
         if seen is not None and any(ran_on(machine, self._engine.runs[run_id]) for run_id in seen.ran[-2:]):
             return True
         if seen is None or not seen.holds:
@@ -191,26 +191,29 @@ class BootProtocol:
             return
         for run_id in dict.fromkeys(reversed(seen.ran[-2:])):
             run = self._engine.runs[run_id]
-            attempt = ran_on(seen.id, run, began)
+            attempt = ran_on(seen.id, run, began) if run.workload.kind == BOOT else None
             if attempt is not None:
                 # once it downloads something else, what it ran before cannot be speaking
                 yield run, attempt, held is None or began < _began_to_download(held.attempt)
 
     def _unknown(self, machine: str, what: str, now: float) -> None:
         """Note who speaks and runs nothing here, unless it is a machine of our own."""
-        seen = self._machines.get(machine)
+        seen = self._machines.find(machine)
         if seen is None or not seen.machine.driven:
             self._machines.unknown.note(machine, what, now)
 
     # Inside
 
     def _held(self, machine: str) -> Run | None:
-        seen = self._machines.get(machine)
-        return self._engine.runs[seen.holds] if seen is not None and seen.holds else None
+        """Return the boot workload that a machine holds."""
+        seen = self._machines.find(machine)
+        run = self._engine.runs[seen.holds] if seen is not None and seen.holds else None
+        return run if run is not None and run.workload.kind == BOOT else None
 
     def _is_kept(self, run_id: str) -> bool:
-        """Tell whether a machine is kept for the next run of a chain, which may not have it yet."""
-        return bool(run_id) and self._engine.runs[run_id].attempt.ended
+        """Tell whether a machine is kept for what it may not have yet, or ever: a chain, or another kind."""
+        run = self._engine.runs[run_id] if run_id else None
+        return run is not None and (run.attempt.ended or run.workload.kind != BOOT)
 
     def _still_holds(self, machine: str, run_id: str, now: float) -> bool:
         """Tell whether a download is not over that may outlive its attempt."""

@@ -79,7 +79,8 @@ class BootRequests:
         """Note that a request for bytes has ended; several of them may make up a download."""
         self.progress.pop(run.id, None)
         whole = self._downloads.took(machine, run.id, run.attempt.number, part)
-        if self._queue.runs[run.id].attempt.number != run.attempt.number:
+        now = self._queue.runs.get(run.id)
+        if now is None or now.attempt.number != run.attempt.number:
             return  # a connection of an earlier boot says nothing of the next attempt
         if whole:
             self._protocol.sent(machine, run.id, self._now())
@@ -125,7 +126,7 @@ class BootRequests:
 
     async def _lined_up(self, machine: str) -> None:
         """Return when workloads stand in line in their order, not in that in which their bytes were found."""
-        seen = self._queue.machines.get(machine)
+        seen = self._queue.machines.find(machine)
         while not (seen and seen.holds) and self._is_lining_up() and not self._writer.stopping:
             await self._writer.moved(POLL)
 

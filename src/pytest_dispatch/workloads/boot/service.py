@@ -81,6 +81,13 @@ class BootService(Service):
                 path = Path(payload.location)
                 self._give(run, Asset(path=path, size=payload.size, digest=digest, stamp=UNKNOWN))
 
+    def forget(self, runs: list[str]) -> None:
+        """Drop which bytes were theirs."""
+        for run in runs:
+            self.assets.pop(run, None)
+            self._later.pop(run, None)
+            self._supply.taken(run)
+
     def waiting_machines(self) -> set[str]:
         """Return the machines that run the wait program."""
         return self._protocol.waiting_machines()
@@ -90,9 +97,9 @@ class BootService(Service):
         self.writer.digests[run.id] = asset.digest
 
     def _fetched(self, run: Run, asset: Asset) -> None:
-        now = self._queue.runs[run.id]
-        if not _same_bytes(run, now):
-            return  # it was asked for again since, and others are on their way
+        now = self._queue.runs.get(run.id)
+        if now is None or not _same_bytes(run, now):
+            return  # it is over and forgotten, or was asked for again since, and others are on their way
         old = self.assets.get(run.id)
         if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
             self._give(run, asset)
@@ -105,7 +112,8 @@ class BootService(Service):
         self.writer.wake()
 
     def _unfetchable(self, run: Run, why: str) -> None:
-        if _same_bytes(run, self._queue.runs[run.id]):
+        now = self._queue.runs.get(run.id)
+        if now is not None and _same_bytes(run, now):
             self._queue.engine.lacks(run.id, why, self._now())
             self.writer.commit()
 

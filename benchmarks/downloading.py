@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench_lab import Measure
 
+from pytest_dispatch.kinds import BootPayload
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.sources.release import list_release
@@ -17,8 +18,8 @@ MACHINES = 40
 SIZE = 64 * 2**20  # the ratio does not depend on it
 
 
-async def _by_all(cache: AssetCache, workload: Bytes) -> None:
-    await asyncio.gather(*(cache.fetch(workload) for _ in range(MACHINES)))
+async def _by_all(cache: AssetCache, asset: Bytes) -> None:
+    await asyncio.gather(*(cache.fetch(asset) for _ in range(MACHINES)))
     await cache.aclose()
 
 
@@ -27,7 +28,9 @@ def measure() -> list[Measure]:
     with FakeGitHub() as github, tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
         github.add_release("me/lab", "v1", {"a.iso": ("application/vnd.dispatch+iso", b"\xa5" * SIZE)})
         workload = list_release("me/lab", "v1", None, github.url).workloads[0]
-        asyncio.run(_by_all(AssetCache(Path(folder), 10 * SIZE, None), workload))
+        location = BootPayload.of(workload).location
+        asset = Bytes(name=workload.name, location=location, size=SIZE, digest=workload.digest)
+        asyncio.run(_by_all(AssetCache(Path(folder), 10 * SIZE, None), asset))
         served = github.bytes_served
     ratio = served / SIZE
     return [
