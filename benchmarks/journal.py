@@ -1,4 +1,4 @@
-"""Reports on disk per second, against plain inserts into SQLite with WAL and full synchronisation."""
+"""Reports on disk per second, against plain inserts of the same rows into SQLite with WAL and full synchronisation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import sqlalchemy as sa
 from bench_lab import Measure
 
-from pytest_dispatch.core.model import Policy, Report, Workload
+from pytest_dispatch.core.model import Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Queue
+from pytest_dispatch.core.runs import Change
 from pytest_dispatch.kinds import BOOT, BootPayload
-from pytest_dispatch.store.journal import Journal, change_rows
+from pytest_dispatch.store import schema
+from pytest_dispatch.store.journal import Journal, Row, change_rows, run_rows
 from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
@@ -21,27 +24,39 @@ AT_ONCE = 32  # machines that report at the same time, as they do in a lab
 BODY = "x" * 500
 
 
+class _Lab:
+    """Runs that machines have booted, and that are about to report."""
+
+    def __init__(self) -> None:
+        self.queue = queue = Queue({BOOT: BOOT_KIND.rules})
+        self._boots = boots = BootProtocol(queue)
+        queue.table.open("s", Policy())
+        for n in range(COUNT):
+            payload = BootPayload(media="efi", location="/w", size=1)
+            workload = Workload(name=f"w{n}", kind=BOOT, payload=payload.as_json())
+            queue.engine.has_what_it_needs(queue.sessions.submit("s", str(n), workload, 0.0).id, 0.0)
+            run = boots.send(f"m{n}", 0.0).run
+            assert run is not None
+            boots.sent(f"m{n}", run.id, 0.0)
+            boots.boot(f"m{n}", 0.0)
+        queue.engine.take_changes()
+        self.booted: dict[str, Run] = dict(queue.runs)
+
+    def report(self, n: int) -> list[Change]:
+        self._boots.report(f"m{n}", Report(title="t", body=BODY, at=1.0), 1.0)
+        return self.queue.engine.take_changes()
+
+    def rows(self, n: int) -> list[Row]:
+        return [row for change in self.report(n) for row in change_rows(change, self.booted[change.run.id])]
+
+
 def _ours(folder: Path) -> float:
-    journal, queue = Journal(folder / "journal.db"), Queue({BOOT: BOOT_KIND.rules})
-    boots = BootProtocol(queue)
+    journal, lab = Journal(folder / "journal.db"), _Lab()
     journal.open()
-    queue.table.open("s", Policy())
-    for n in range(COUNT):
-        payload = BootPayload(media="efi", location="/w", size=1)
-        workload = Workload(name=f"w{n}", kind=BOOT, payload=payload.as_json())
-        queue.engine.has_what_it_needs(queue.sessions.submit("s", str(n), workload, 0.0).id, 0.0)
-        run = boots.send(f"m{n}", 0.0).run
-        assert run is not None
-        boots.sent(f"m{n}", run.id, 0.0)
-        boots.boot(f"m{n}", 0.0)
-    queue.engine.take_changes()
+    journal.write([row for run in lab.booted.values() for row in run_rows(run)]).result()
     began = time.perf_counter()
     for start in range(0, COUNT, AT_ONCE):
-        writes = []
-        for n in range(start, min(start + AT_ONCE, COUNT)):
-            report = Report(title="t", body=BODY, at=1.0)
-            boots.report(f"m{n}", report, 1.0)
-            writes += [journal.write(change_rows(change, report)) for change in queue.engine.take_changes()]
+        writes = [journal.write(lab.rows(n)) for n in range(start, min(start + AT_ONCE, COUNT))]
         for write in writes:
             write.result()
     seconds = time.perf_counter() - began
@@ -50,20 +65,34 @@ def _ours(folder: Path) -> float:
 
 
 def _plain(folder: Path) -> float:
+    """Insert the same rows: those of a report in a transaction of their own, as whoever answers one by one would."""
+    lab = _Lab()
+    reports = [[_statement(row) for row in lab.rows(n)] for n in range(COUNT)]
+    engine = sa.create_engine(f"sqlite:///{folder / 'plain.db'}")
+    schema.metadata.create_all(engine)
+    engine.dispose()
     database = sqlite3.connect(folder / "plain.db", isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=FULL")
-    database.execute("CREATE TABLE reports (id INTEGER PRIMARY KEY, run TEXT, record BLOB)")
     began = time.perf_counter()
-    for n in range(COUNT):
-        database.execute("INSERT INTO reports (run, record) VALUES (?, ?)", (f"r{n}", BODY.encode()))
+    for statements in reports:
+        database.execute("BEGIN")
+        for sql, values in statements:
+            database.execute(sql, values)
+        database.execute("COMMIT")
     seconds = time.perf_counter() - began
     database.close()
     return COUNT / seconds
 
 
+def _statement(row: Row) -> tuple[str, list[object]]:
+    table, values = row
+    places = ", ".join("?" * len(values))
+    return f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({places})", list(values.values())
+
+
 def measure() -> list[Measure]:
-    """Ours writes three rows for each report: the event, the run, the report."""
+    """Ours has a run before it is reported, whose attempt's row each report writes anew; theirs inserts all of them."""
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as scratch:
         pairs = []
         for number in range(3):
@@ -75,13 +104,13 @@ def measure() -> list[Measure]:
     return [
         Measure(
             f"reports on disk per second, {AT_ONCE} machines at once",
-            "plain SQLite inserts, WAL, full synchronisation",
+            "plain SQLite inserts of the same rows, WAL, full synchronisation",
             f"{ours:.0f}/s",
             f"{theirs:.0f}/s",
             ratio,
-            "≥ 0.5",
-            ratio >= 0.5,
-            "ours writes three rows for each, in one transaction for all that are waiting",
+            "≥ 1",
+            ratio >= 1,
+            "an event, the attempt, its new state and the report; in one transaction for all that are waiting",
         )
     ]
 

@@ -51,19 +51,21 @@ class Place:
 @contextmanager
 def place(kind: str, folder: Path, server: str) -> Iterator[Place]:
     """A place where nothing is yet."""
-    if kind == "sqlite":
-        found = Place(str(folder / "journal.db"))
-    else:
-        name = f"journal_{next(_numbers)}"
-        admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-        with admin.connect() as db:
-            db.execute(sa.text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        found = Place(sa.make_url(server).set(database=name).render_as_string(hide_password=False))
+    found = Place(str(folder / "journal.db") if kind == "sqlite" else new_database(server))
     try:
         yield found
     finally:
         found.engine.dispose()
+
+
+def new_database(server: str) -> str:
+    """Make an empty database on a server; returns its URL."""
+    name = f"journal_{next(_numbers)}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as db:
+        db.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 @contextmanager

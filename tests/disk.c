@@ -3,6 +3,7 @@
  * names. tests/disk.py builds it and says in the environment what it is to do:
  *
  *   DISK_FILE   files whose path begins with this are meant
+ *   DISK_SERVER commits that are sent to a socket whose path begins with this are meant: before each, and right after it
  *   DISK_STEPS  count only the beginning and the end of each commit: its first write, and the flush that makes it last
  *   DISK_AT     what happens, happens at this step, counted from 1 over all threads
  *   DISK_SIGN   steps are counted from when this file is there
@@ -18,7 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -119,6 +122,31 @@ ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset)
 ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t offset)
 {
 	return put(fd, bytes, size, offset);
+}
+
+/* Whether this tells a database server that is meant to commit. */
+static int commits(int fd, const void *bytes, size_t size)
+{
+	const char *server = getenv("DISK_SERVER");
+	struct sockaddr_un peer;
+	socklen_t length = sizeof peer;
+
+	if (!server || getpeername(fd, (struct sockaddr *)&peer, &length) || peer.sun_family != AF_UNIX)
+		return 0;
+	return !strncmp(peer.sun_path, server, strlen(server)) && memmem(bytes, size, "COMMIT", sizeof "COMMIT");
+}
+
+ssize_t send(int fd, const void *bytes, size_t size, int flags)
+{
+	int commit = commits(fd, bytes, size);
+	ssize_t result;
+
+	if (commit && at(0) > 0)
+		die();
+	result = syscall(SYS_sendto, fd, bytes, size, flags, NULL, 0);
+	if (commit && at(1) > 0)
+		die();
+	return result;
 }
 
 int fsync(int fd)

@@ -51,6 +51,16 @@ def killed(file: Path, step: int, *, commits: bool = False, parent: bool = False
     return {"DISK_FILE": str(file), "DISK_AT": str(step), **also}
 
 
+def killed_at_server(folder: Path, step: int) -> dict[str, str]:
+    """Further environment: the process is killed at this commit on a server, right before or right after it is sent.
+
+    Args:
+        folder: Of the server's socket.
+        step: Which one, counted from 1: each commit has two.
+    """
+    return {"DISK_SERVER": str(folder), "DISK_AT": str(step), "DISK_STEPS": "1"}
+
+
 def failing(
     file: Path, error: int, *, step: int = 1, commits: bool = False, sign: Path | None = None
 ) -> dict[str, str]:

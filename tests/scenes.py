@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import sqlalchemy as sa
+
+from databases import new_database
 from disk import preloaded
 from forks import Forks
 from plugin_bench import IN_THREAD
@@ -95,12 +97,17 @@ OWN = Play(toml=SIMS, strangers=0, issues=("b.efi",), attempts=2)
 
 @dataclass(frozen=True)
 class Scene:
-    """A folder of workloads, and a lab with an address of its own."""
+    """A folder of workloads, and a lab with an address of its own.
+
+    Attributes:
+        url: Of the journal's database; empty where it is a file.
+    """
 
     play: Play
     folder: Path
     host: str
     github: FakeGitHub
+    url: str = ""
 
     @property
     def journal(self) -> Path:
@@ -118,7 +125,7 @@ class Scene:
             IN_THREAD,
             "-v",
             "--dispatch-dir=w",
-            f"--dispatch-db={self.journal}",
+            f"--dispatch-db={self.url or self.journal}",
             f"--dispatch-bind={self.host}:{PORT}",
             "--dispatch-no-mdns",
             "--dispatch-drain=0",
@@ -148,24 +155,25 @@ class Scene:
         return code, log.read_text()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.journal)) as db:
-            return db.execute(sql).fetchall()
+        engine = sa.create_engine(self.url or f"sqlite:///{self.journal}")
+        try:
+            with engine.connect() as db:
+                return [tuple(row) for row in db.execute(sa.text(sql))]
+        finally:
+            engine.dispose()
 
     def ended(self) -> bool:
         """Whether a session was closed: its last act."""
         try:
             return bool(self.rows("SELECT 1 FROM dispatch_sessions WHERE closed IS NOT NULL"))
-        except sqlite3.OperationalError:
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError):
             return False  # there are no tables yet
 
 
 def wrong_with(scene: Scene) -> Iterator[str]:
     """What does not hold once all is over."""
     play = scene.play
-    runs = scene.rows(
-        "SELECT record ->> '$.workload.name', record ->> '$.outcome', json_array_length(record, '$.attempts')"
-        " FROM (SELECT CAST(record AS TEXT) AS record FROM dispatch_runs)"
-    )
+    runs = scene.rows("SELECT name, outcome, attempts FROM dispatch_runs")
     if sorted((name, outcome) for name, outcome, _ in runs) != sorted(play.outcomes.items()):
         yield f"runs: {runs}"
     if any(int(attempts) > play.attempts for _, _, attempts in runs):
@@ -183,10 +191,7 @@ def wrong_with(scene: Scene) -> Iterator[str]:
 
 def lost_with(scene: Scene, strangers: Sequence[Stranger]) -> Iterator[str]:
     """Reports that are not where they should be, and machines that were turned away."""
-    said = scene.rows(
-        "SELECT CAST(runs.record AS TEXT) ->> '$.workload.name', CAST(reports.record AS TEXT) ->> '$.title'"
-        " FROM dispatch_reports AS reports JOIN dispatch_runs AS runs ON runs.id = reports.run"
-    )
+    said = scene.rows("SELECT name, title FROM dispatch_reports JOIN dispatch_runs ON dispatch_runs.id = run")
     acknowledged = [each for stranger in strangers for each in stranger.acknowledged]
     if lost := Counter(acknowledged) - Counter(said):
         yield f"acknowledged, but not in the journal: {lost}"
@@ -203,10 +208,16 @@ Story = Callable[[Scene, Forks], bool]
 
 
 class Stage:
-    """Where scenes are played, several at the same time; a context manager."""
+    """Where scenes are played, several at the same time; a context manager.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For their folders.
+        server: URL of a PostgreSQL server, where each gets a database of its own; empty where journals are files.
+    """
+
+    def __init__(self, folder: Path, server: str = "") -> None:
         self._folder = folder
+        self._server = server
         self._free: SimpleQueue[Forks] = SimpleQueue()
         self._numbers = count(1)
         self._stack = ExitStack()
@@ -230,7 +241,8 @@ class Stage:
         """Play a story; returns where, with which machines, and what it says."""
         number, forks = next(self._numbers), self._free.get()
         host = f"127.{1 + os.getpid() % 250}.{number // 250}.{1 + number % 250}"  # each its own: no port is in use
-        scene = Scene(play, self._folder / str(number), host, self._github)
+        url = new_database(self._server) if self._server else ""
+        scene = Scene(play, self._folder / str(number), host, self._github, url)
         scene.prepare()
         addresses = [f"127.0.0.{2 + n}" for n in range(play.strangers)]
         try:

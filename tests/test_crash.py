@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from disk import killed, needs_shim
+from databases import postgres_programs, postgres_server
+from disk import killed, killed_at_server, needs_shim
 from faults import fault
 from forks import Forks
 from plugin_bench import APART
@@ -83,6 +88,54 @@ def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
     crashes, wrong = stage.walk(play, crash_at)
     assert wrong == []
     assert LEAST < crashes < MOST
+
+
+SAMPLED = 3  # steps of the same walk with a server, of the first and of the others: `make crashes` takes all
+FIRST = 11  # from this step on, a session on a busy computer may be through: many changes share a commit there
+
+
+def crash_at_server(step: int) -> Story:
+    """A session that is killed right before or after it sends this commit to its server, and resumed."""
+
+    def story(scene: Scene, forks: Forks) -> bool:
+        socket = Path(str(sa.make_url(scene.url).query["host"]))
+        code, said = scene.run(forks, environ=killed_at_server(socket, step))
+        crashed = code == -signal.SIGKILL
+        if crashed and not scene.ended():
+            code, said = scene.run(forks, "--dispatch-resume")
+        assert crashed or code == pytest.ExitCode.TESTS_FAILED, said
+        return crashed
+
+    return story
+
+
+@fault(
+    "Crashes",
+    "pytest is killed (SIGKILL) at any commit of a journal in PostgreSQL, before or after it is sent",
+    outcome="likewise",
+    told=RESUMED,
+)
+@pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL and psycopg: apt install postgresql")
+@pytest.mark.parametrize("play", [pytest.param(PLAIN, id="strangers"), pytest.param(OWN, id="own machines")])
+def test_killed_at_commits_to_a_server(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], play: Play
+) -> None:
+    seed = int(os.environ.get("DISPATCH_CRASH_SEED") or random.randrange(10**6))
+    programs = postgres_programs()
+    assert programs is not None
+    with postgres_server(programs) as url, Stage(tmp_path_factory.mktemp("crashes"), url) as stage:
+        if os.environ.get("DISPATCH_CRASHES") == "all":
+            crashes, wrong = stage.walk(play, crash_at_server)
+            assert wrong == []
+            assert FIRST <= crashes < MOST
+            return
+        with capsys.disabled():
+            print(f"\nsteps at which it crashes are drawn: DISPATCH_CRASH_SEED={seed} draws them again")
+        draw = random.Random(seed)
+        for step in draw.sample(range(1, FIRST), SAMPLED) + draw.sample(range(FIRST, LEAST), SAMPLED):
+            crashed, wrong = stage.play(play, crash_at_server(step))
+            assert wrong == [], f"step {step}, seed {seed}"
+            assert crashed or step >= FIRST, f"step {step}, seed {seed}"
 
 
 SOME = 16  # a lab in a process of its own writes no other journal: a few crashes of it are enough

@@ -27,7 +27,6 @@ from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.sources.places import Places
 from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
-from pytest_dispatch.workloads.boot.earlier import upgraded
 from pytest_dispatch.workloads.known import known_kinds
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class EmbeddedLab:
             machines = [machine for machine, _ in made]
             tell_apart(machines)
             labels = {machine.name: spec.labels for machine, spec in made}
-            journal = Journal(self._config.db, upgraded)
+            journal = Journal(self._config.db)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage
@@ -145,7 +144,8 @@ class EmbeddedLab:
         )
         self._lab = lab
         lab.queue.sessions.expecting = config.private
-        interrupted = journal.reader.last_unfinished(source) if config.resume else None
+        interrupted = await journal.background.last_unfinished(source) if config.resume else None
+        letters = await journal.background.letters()  # before there can be new ones
         server = await self._listening(lab, journal, interrupted)
 
         async def stop() -> None:
@@ -162,7 +162,7 @@ class EmbeddedLab:
             await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
         await bytes_cache.open()
         self.url = server.url
-        await lab.start(server.machine_url, [self._addressed(letter) for letter in journal.reader.letters()])
+        await lab.start(server.machine_url, [self._addressed(letter) for letter in letters])
 
     async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
         """The lab's server, up; where any port will do, at the one where machines of an interrupted session report."""
@@ -173,7 +173,7 @@ class EmbeddedLab:
         except LabError as error:
             if self._config.port or not _is_taken(error):
                 raise
-        _refuse_to_move(journal, interrupted, self._config.host)
+        await _refuse_to_move(journal, interrupted, self._config.host)
         server = await self._serve(lab, 0)
         moved = f"port {interrupted.port} of the interrupted session is taken: it goes on at port {server.port}"
         self.damage = "; ".join(filter(None, [self.damage, moved]))
@@ -234,13 +234,13 @@ def _is_taken(error: LabError) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
 
 
-def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> None:
+async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> None:
     """Machines of our own are started anew; those of the network know the port at which they are to report.
 
     Raises:
         LabError: Some of them are yet to do so.
     """
-    last = [run.attempt for run in journal.reader.runs(interrupted.id) if run.outcome is None]
+    last = [run.attempt for run in await journal.background.runs(interrupted.id) if run.outcome is None]
     placements = [placement for attempt in last for placement in attempt.placements]
     waited_for = sorted({each.machine for each in placements if each.known_by is KnownBy.ADDRESS})
     if waited_for and not journal.damage:  # else what they run does not count any more

@@ -136,7 +136,7 @@ from contextlib import closing
 def pytest_dispatch_event(run, event):
     if event == "boot":
         with closing(sqlite3.connect("j.db")) as db, db:
-            db.execute("DROP TABLE IF EXISTS dispatch_runs")
+            db.execute("DROP TABLE IF EXISTS dispatch_events")
 """
 
 

@@ -8,12 +8,12 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
 import pytest
 from junitparser import JUnitXml, TestCase
 
 from plugin_bench import HERE, WITHOUT
-from pytest_dispatch import Outcome, Report, Run
+from pytest_dispatch import Outcome, Run
+from pytest_dispatch.store.journal import Journal
 
 LINUX = Path(__file__).parent.parent.parent / "examples/linux"
 FORMS = ("efi", "img", "iso")
@@ -56,8 +56,9 @@ def test_each_form_boots_says_so_and_reports(built: Path, pytester: pytest.Pytes
     )
     ran.assert_outcomes(passed=3)
     ran.stdout.fnmatch_lines(["dispatch: *; 1 efi, 1 img, 1 iso; *"])
-    with closing(sqlite3.connect(pytester.path / "journal.db")) as journal:
-        runs = {run.workload.name: run for run in runs_in(journal)}
+    path = pytester.path / "journal.db"
+    runs = {run.workload.name: run for run in runs_in(path)}
+    with closing(sqlite3.connect(path)) as journal:
         for form in FORMS:
             image = built / f"linux.{form}"
             run = runs[image.name]
@@ -67,18 +68,16 @@ def test_each_form_boots_says_so_and_reports(built: Path, pytester: pytest.Pytes
                 "firmware took the first that it got"
             )
             assert f"  File Size: {image.stat().st_size} Bytes" in console(journal, run), "as firmware says"
-            [report] = reports(journal, run)
+            [report] = run.attempt.reports
             assert report.title.startswith("Linux ")
     assert {name: CASES | {name} for name in runs} == passed_cases(pytester.path / "cases.xml")
 
 
-def runs_in(journal: sqlite3.Connection) -> list[Run]:
-    return [msgspec.json.decode(row, type=Run) for (row,) in journal.execute("SELECT record FROM dispatch_runs")]
-
-
-def reports(journal: sqlite3.Connection, run: Run) -> list[Report]:
-    rows = journal.execute("SELECT record FROM dispatch_reports WHERE run = ?", [run.id])
-    return [msgspec.json.decode(row, type=Report) for (row,) in rows]
+def runs_in(path: Path) -> list[Run]:
+    with closing(sqlite3.connect(path)) as db:
+        [(session,)] = db.execute("SELECT id FROM dispatch_sessions")
+    with closing(Journal(path)) as journal:
+        return journal.reader.runs(session)
 
 
 def console(journal: sqlite3.Connection, run: Run) -> list[str]:

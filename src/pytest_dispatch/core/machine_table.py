@@ -75,10 +75,16 @@ class MachineRecord:
 
 
 class MachineTable(Mapping[str, MachineRecord]):
-    """Every machine, found by id, by identity, by silence, or by being there at all; never by looking at all."""
+    """Every machine, found by id, by identity, by silence, or by being there at all; never by looking at all.
+
+    Attributes:
+        changed: Those of which something else is known, or which are kept out of scheduling or not any more, since
+            whoever journals them emptied this. How they stand from moment to moment is no part of it.
+    """
 
     def __init__(self) -> None:
         self.unknown = UnknownCallers()
+        self.changed: dict[str, None] = {}
         self._records: dict[str, MachineRecord] = {}
         self._by_identity: dict[Identity, str] = {}
         self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
@@ -105,9 +111,11 @@ class MachineTable(Mapping[str, MachineRecord]):
         record = self._records.get(machine)
         if record is None:
             record = self._records[machine] = MachineRecord(Machine(id=machine, labels=labels or {}, driven=driven))
+            self.changed[machine] = None
         if new := frozenset(identities) - record.machine.identities:
             record.machine = replace(record.machine, identities=record.machine.identities | new)
             self._by_identity.update(dict.fromkeys(new, machine))
+            self.changed[machine] = None
         return record
 
     def called(self, identity: Identity) -> str:
@@ -216,11 +224,13 @@ class MachineTable(Mapping[str, MachineRecord]):
     def withhold(self, machine: str, hold: Hold) -> None:
         """Keep a machine out of scheduling; what it holds already goes on."""
         self._records[machine].hold = hold
+        self.changed[machine] = None
 
     def readmit(self, machine: str, now: float) -> None:
         """Let a machine be used again from this time on, if it is kept out."""
         record = self._records[machine]
         record.readmit(now)
+        self.changed[machine] = None
 
     def is_held(self, machine: str, now: float) -> bool:
         """Tell whether a machine is kept out of scheduling."""

@@ -9,11 +9,11 @@ from pytest_dispatch.lab.console_lines import ConsoleLines, Line
 from pytest_dispatch.store.journal import console_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.writer import Writer
-
-RECALLED = 100_000  # console lines of an interrupted session that are taken back
 
 
 class ConsoleLog:
@@ -50,9 +50,9 @@ class ConsoleLog:
         """Drop the lines of these runs, which the journal has."""
         self._lines.forget(runs)
 
-    def recalled(self, session: str) -> None:
+    def recalled(self, lines: Iterable[Line]) -> None:
         """Take back what the journal has of the consoles of a session."""
-        for run, attempt, at, text in self._writer.journal.reader.console(session, RECALLED):
+        for run, attempt, at, text in lines:
             if run in self._writer.queue.runs:
                 self._lines.recall(run, attempt, at, text)
 

@@ -121,11 +121,22 @@ class Ledger:
 
     def filed(self, letter: Letter) -> None:
         """An issue was filed."""
-        self._urls.setdefault(letter.run, []).append(letter.url)
+        urls = self._urls.setdefault(letter.run, [])
+        if letter.url not in urls:  # else it was filed while it was taken back
+            urls.append(letter.url)
+
+    def recall(self, filed: Mapping[str, list[str]]) -> None:
+        """Take back what was filed before, by run; some of it may have been noted since."""
+        for run, urls in filed.items():
+            self._urls[run] = [*urls, *(url for url in self.urls_of(run) if url not in urls)]
 
     def urls(self, run: Run) -> list[str]:
         """Issues filed for a run."""
-        return self._urls.get(run.id, [])
+        return self.urls_of(run.id)
+
+    def urls_of(self, run: str) -> list[str]:
+        """Issues filed for the run of this id."""
+        return self._urls.get(run, [])
 
 
 class Feeds:

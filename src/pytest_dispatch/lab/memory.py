@@ -50,8 +50,7 @@ class Memory:
 
     def _forget(self, session: str) -> None:
         forgotten = self._writer.queue.sessions.forget(session)
-        for each in forgotten:
-            self._writer.digests.pop(each, None)
+        self._writer.forget(forgotten)
         self._services.forget(forgotten)
         self._console.forget(set(forgotten))
         if session in forgotten:

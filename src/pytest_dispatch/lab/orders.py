@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -14,12 +15,13 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.ledger import IssueRule, Ledger
 from pytest_dispatch.lab.writer import UnknownError, Writer
-from pytest_dispatch.store.journal import SessionRecord, run_row, session_row
+from pytest_dispatch.store.journal import KeptSession, SessionRecord, session_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
     from pytest_dispatch.lab.pending_issues import PendingIssues
 
+RECALLED = 100_000  # console lines of an interrupted session that are taken back
 HEARTBEAT = 1.0  # seconds without a change after which `changes` gives a sign of life
 
 
@@ -39,7 +41,7 @@ class Orders:
         self,
         writer: Writer,
         want: Callable[[list[Run]], Awaitable[None]],
-        recall: Callable[[str], None],
+        recall: Callable[[str, KeptSession], None],
         issues: PendingIssues,
         api: str,
         *,
@@ -53,6 +55,7 @@ class Orders:
         self._issues = issues
         self._api = api
         self._saved: dict[str, dict[str, Run]] = {}  # by session and run
+        self._taking_back = asyncio.Lock()  # nobody else is to take a session up while it is read
         self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
 
     async def open(self, source: str, policy: Policy, issues: IssueRule, port: int, lease: Lease = PRIVATE) -> str:
@@ -79,14 +82,17 @@ class Orders:
 
         Machines go on with what they hold, everything else waits to be asked for again.
         """
-        record = self._writer.journal.reader.last_unfinished(source, lease.owner)
-        if record is None:
-            return None
-        if record.id not in self._writer.ledgers or not self._queue.table.is_whole(record.id):
-            return await self._restore(record, policy, issues, lease)
-        if self._queue.table.is_held(record.id) or self._private:
-            return None
-        return await self.take_over(record.id, lease, policy, issues)
+        async with self._taking_back:
+            self._writer.hand_over()
+            await self._writer.on_disk()
+            record = await self._writer.journal.background.last_unfinished(source, lease.owner)
+            if record is None:
+                return None
+            if record.id not in self._writer.ledgers or not self._queue.table.is_whole(record.id):
+                return await self._restore(record, policy, issues, lease)
+            if self._queue.table.is_held(record.id) or self._private:
+                return None
+            return await self._take_over(record.id, lease, policy, issues)
 
     async def take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
         """Let another holder have a session of this lab; it asks again for what it wants of what has not begun.
@@ -97,6 +103,11 @@ class Orders:
         Raises:
             UnknownError: There is no such session.
         """
+        self._writer.ledger(session)
+        async with self._taking_back:
+            return await self._take_over(session, lease, policy, issues)
+
+    async def _take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
         ledger = self._writer.ledger(session)
         if not self._queue.table.is_whole(session):
             return await self._restore(ledger.record, policy, issues, lease)
@@ -119,13 +130,14 @@ class Orders:
         Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
         others if the journal was damaged: what machines run now may have been in the part that was lost.
         """
-        journal = self._writer.journal
+        journal, kept = self._writer.journal, await self._kept(record.id)
         record = replace(record, epoch=record.epoch + 1)
         granted = self._granted(replace(lease, epoch=record.epoch))
-        self._queue.sessions.restore(record.id, policy, journal.reader.runs(record.id), self._now(), granted)
-        self._writer.ledgers[record.id] = Ledger(record, issues, self._api, journal.reader.filed(record.id))
+        self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), granted)
+        self._writer.know(kept.runs)
+        self._writer.ledgers[record.id] = ledger = Ledger(record, issues, self._api)
         self._writer.write([session_row(record)])
-        self._recall(record.id)
+        self._recall(record.id, kept)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
         for name, seen in list(self._queue.machines.items()):
             mine = seen.holds and self._queue.runs[seen.holds].session == record.id
@@ -136,8 +148,22 @@ class Orders:
         self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
         await self._writer.on_disk()  # else a lab after this one might give the same epoch
+        ledger.recall(await journal.background.filed(record.id))  # from now on, what is filed is noted there too
         await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.standings.alive])
         return record
+
+    async def _kept(self, session: str) -> KeptSession:
+        """Return what the journal has of a session; read again if something of it changed meanwhile."""
+        while True:
+            self._writer.hand_over()
+            await self._writer.on_disk()
+            before = self._remembered(session)
+            kept = await self._writer.journal.background.kept(session, RECALLED)
+            if self._remembered(session) == before:
+                return kept
+
+    def _remembered(self, session: str) -> list[Run]:
+        return self._queue.sessions.runs_of(session) if session in self._writer.ledgers else []
 
     def _have_judged(self, session: str) -> None:
         """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""
@@ -162,7 +188,7 @@ class Orders:
         runs = sessions.submit_all(session, wanted, self._now())
         fresh = [run for run in runs if run.key in anew and run.outcome is None]
         self._writer.hand_over()  # first what they were a moment before they were asked for again
-        self._writer.write([run_row(run) for run in fresh])
+        self._writer.keep(fresh)
         self._writer.commit()
         await self._writer.on_disk()
         await self._want(fresh)
@@ -219,7 +245,7 @@ class Orders:
             raise UnknownError(f"no run {run_id!r}; submit it first")
         return self._queue.runs[run_id]
 
-    def saved(self, run_id: str) -> Run:
+    async def saved(self, run_id: str) -> Run:
         """A run that had its outcome on disk when the lab broke: nothing else can be told then.
 
         Raises:
@@ -228,9 +254,10 @@ class Orders:
         """
         session = self.run(run_id).session
         if session not in self._saved:
-            self._saved[session] = {}
+            runs: list[Run] = []
             with suppress(JournalError):
-                self._saved[session] = {run.id: run for run in self._writer.journal.reader.runs(session) if run.outcome}
+                runs = await self._writer.journal.background.runs(session)
+            self._saved[session] = {run.id: run for run in runs if run.outcome}
         if run_id not in self._saved[session]:
             raise self._writer.broken or UnknownError(f"no run {run_id!r} in the journal")
         return self._saved[session][run_id]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.driven_machines import DrivenMachines
     from pytest_dispatch.lab.services import Services
     from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.store.journal import KeptSession
 
 
 class Preparation:
@@ -41,10 +42,10 @@ class Preparation:
         self._services.wanted(runs)
         self._machines.rouse()
 
-    def recall(self, session: str) -> None:
+    def recall(self, session: str, kept: KeptSession) -> None:
         """Take back what the journal has of a session's attempts: what they ran, and their consoles."""
-        self._services.recalled(session, self._queue.sessions.under_way(session))
-        self._console.recalled(session)
+        self._services.recalled(session, kept.served, self._queue.sessions.under_way(session))
+        self._console.recalled(kept.console)
 
     def _refuse(self, run: Run) -> bool:
         """Give a run up at once that none of our machines can ever run; tells whether that is so."""

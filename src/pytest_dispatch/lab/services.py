@@ -77,8 +77,8 @@ class Service:
     def changed(self, change: Change) -> None:
         """Do what follows from a change of a run of this kind; it is handed to the journal already."""
 
-    def recalled(self, session: str) -> None:
-        """Take back what the journal has of a session beside its runs."""
+    def recalled(self, session: str, served: Mapping[str, str]) -> None:
+        """Take back what a session that is resumed was served: the digest of the last bytes, by run."""
 
     def adopt(self, runs: list[Run]) -> None:
         """Go on with these runs of a session that is resumed: an earlier lab had them taken or sent."""
@@ -195,11 +195,11 @@ class Services:
         with self._blamed(kind, "changed"):
             self._services[kind].changed(change)
 
-    def recalled(self, session: str, under_way: list[Run]) -> None:
-        """Take back what the journal has of a session beside its runs, and go on with those that are under way."""
+    def recalled(self, session: str, served: Mapping[str, str], under_way: list[Run]) -> None:
+        """Take back what a session that is resumed was served, and go on with its runs that are under way."""
         for kind, service in self._services.items():
             with self._blamed(kind, "recalled"):
-                service.recalled(session)
+                service.recalled(session, served)
             with self._blamed(kind, "adopt"):
                 service.adopt([run for run in under_way if run.workload.kind == kind])
 

@@ -10,7 +10,7 @@ answer nothing more but that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,14 +18,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_dispatch.core.errors import DispatchError, JournalError, LabError
 from pytest_dispatch.core.kinds import Kinds
-from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.store.journal import Journal, Letter, Row, event_rows, letter_row, run_row
+from pytest_dispatch.store.journal import (
+    Journal,
+    Letter,
+    Row,
+    event_row,
+    hold_row,
+    letter_row,
+    machine_rows,
+    run_rows,
+)
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
-    from pytest_dispatch.core.model import Report, Run
+    from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.ledger import Ledger
 
 
@@ -57,7 +65,7 @@ class _Batch:
     """Rows that go to the journal together.
 
     Attributes:
-        runs: Those that changed, as they are since; the row of one that changed several times is made once.
+        runs: Those that changed, as they are since; the rows of one that changed several times are made once.
         ended: It is on disk, or cannot be written.
         error: Why it cannot.
         urgent: Somebody waits for it.
@@ -68,6 +76,11 @@ class _Batch:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     error: BaseException | None = None
     urgent: bool = False
+
+    @property
+    def holds_something(self) -> bool:
+        """Tell whether there is anything to write."""
+        return bool(self.rows or self.runs)
 
 
 class Writer:
@@ -97,6 +110,8 @@ class Writer:
         self._of_changes: Sequence[ChangeSubscriber] = ()
         self._of_issues: Sequence[IssueSubscriber] = ()
         self.news = asyncio.Event()
+        self._held: set[str] = set()  # machines that were ever kept out of scheduling
+        self._written: dict[str, Run] = {}  # as the journal has them, or is about to
         self._batch = _Batch()
         self._last = _Batch()  # what went to the journal last
         self._last.ended.set()
@@ -123,16 +138,16 @@ class Writer:
     def commit(self) -> None:
         """Journal what the queue has changed, then tell."""
         changes = self.queue.engine.take_changes()
+        self.write(self._machine_rows())
         if not changes:
             return
-        rows = [row for change in changes for row in event_rows(change, _report_in(change))]
         letters = [
             letter
             for change in changes
             for letter in self.ledger(change.run.session).due(change, self.digest_of(change.run))
         ]
-        self.write([*rows, *map(letter_row, letters)])
-        self._batch.runs |= {change.run.id: change.run for change in changes}
+        self.write([*map(event_row, changes), *map(letter_row, letters)])
+        self.keep(change.run for change in changes)
         for change in changes:
             for subscriber in self._of_changes:
                 subscriber.changed(change)
@@ -145,9 +160,42 @@ class Writer:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write behind, in order; `on_disk` waits for it."""
-        if not self._batch.rows and rows:
+        if rows:
+            self._begin()
+            self._batch.rows += rows
+
+    def keep(self, runs: Iterable[Run]) -> None:
+        """Write behind what is new of these runs."""
+        for run in runs:
+            self._begin()
+            self._batch.runs[run.id] = run
+
+    def know(self, runs: Iterable[Run]) -> None:
+        """Take these runs for what the journal has."""
+        self._written.update((run.id, run) for run in runs)
+
+    def forget(self, runs: Iterable[str]) -> None:
+        """Drop what is kept of these runs."""
+        for run in runs:
+            self._written.pop(run, None)
+            self.digests.pop(run, None)
+
+    def _begin(self) -> None:
+        """Have what is written from now on go to the journal soon, if nothing else is to already."""
+        if not self._batch.holds_something:
             asyncio.get_running_loop().call_later(BEHIND, self._hand_over, self._batch)
-        self._batch.rows += rows
+
+    def _machine_rows(self) -> list[Row]:
+        """Return the rows of machines of which something else is known since the last time."""
+        machines, rows = self.queue.machines, list[Row]()
+        while machines.changed:
+            name, _ = machines.changed.popitem()
+            seen = machines[name]
+            rows += machine_rows(seen.machine)
+            if seen.hold is not None or name in self._held:
+                rows.append(hold_row(name, seen.hold))
+                self._held.add(name)
+        return rows
 
     def hand_over(self) -> None:
         """Let the journal have everything now."""
@@ -159,7 +207,7 @@ class Writer:
         Raises:
             JournalError: It cannot be written.
         """
-        batch = self._batch if self._batch.rows else self._last
+        batch = self._batch if self._batch.holds_something else self._last
         if batch is self._batch and not batch.urgent:
             batch.urgent = True
             asyncio.get_running_loop().call_soon(self._hand_over, batch)
@@ -168,7 +216,7 @@ class Writer:
             raise batch.error
 
     def _hand_over(self, batch: _Batch) -> None:
-        if batch is not self._batch or not batch.rows:
+        if batch is not self._batch or not batch.holds_something:
             return  # it has gone already
         self._batch, self._last = _Batch(), batch
         loop = asyncio.get_running_loop()
@@ -177,7 +225,8 @@ class Writer:
             with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
                 loop.call_soon_threadsafe(self._ended, batch, written.exception())
 
-        rows = [*batch.rows, *map(run_row, batch.runs.values())]
+        rows = [*batch.rows, *(row for run in batch.runs.values() for row in run_rows(run, self._written.get(run.id)))]
+        self._written |= batch.runs
         self.journal.write(rows).add_done_callback(ended)
 
     def _ended(self, batch: _Batch, error: BaseException | None) -> None:
@@ -206,8 +255,3 @@ class Writer:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await (news or self.news).wait()
-
-
-def _report_in(change: Change) -> Report | None:
-    """The report that came with a change: the last one of its attempt."""
-    return change.run.attempts[change.attempt - 1].reports[-1] if change.event == CoreEvent.REPORT else None

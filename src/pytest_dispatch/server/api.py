@@ -393,7 +393,8 @@ async def _run(door: Door, request: web.Request, _body: None) -> RunView:
         if writer.stopping or writer.broken is not None:
             break
         await writer.moved(left)
-    view = _view(door, orders.saved(run_id) if writer.broken is not None else orders.run(run_id), whole=True)
+    run = await orders.saved(run_id) if writer.broken is not None else orders.run(run_id)
+    view = _view(door, run, whole=True)
     return replace(view, run=beyond(view.run, known)) if known else view
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -50,11 +49,21 @@ class Database:
         driver = self.engine.dialect.loaded_dbapi.Error
         try:
             yield
-        except (SQLAlchemyError, driver, sqlite3.Error, msgspec.MsgspecError, OSError) as error:
+        except (SQLAlchemyError, driver, sqlite3.Error, ValueError, OSError) as error:
             found = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
             raise self.error(
                 f"cannot {doing} it ({_first_line(found)}); check the disk, or use another file with --dispatch-db"
             ) from error
+
+    @contextmanager
+    def at_once(self) -> Iterator[sa.Connection]:
+        """A connection that sees all as it was at one moment, also in several statements."""
+        with self.engine.connect() as db:
+            if self.file is not None:
+                db.exec_driver_sql("BEGIN")  # the driver begins by itself only before it writes
+            else:
+                db.execution_options(isolation_level="REPEATABLE READ")
+            yield db
 
 
 def _first_line(error: object) -> str:

@@ -18,8 +18,11 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.rows import Row
 
-#: Tables whose rows are replaced when they are written again; all others only grow.
-_REPLACED = {schema.sessions, schema.runs, schema.outbox}
+#: Tables that only grow; in all others a row that is written again replaces the one of the same key.
+_GROWING = {schema.events, schema.console, schema.served}
+
+#: Tables in which the first row of a key stays: a report that comes again changes nothing.
+_ONCE = {schema.reports: ["run", "attempt", "digest"], schema.cases: ["run", "attempt", "report", "number"]}
 
 
 class Inserts:
@@ -81,17 +84,14 @@ class _Insert:
     Attributes:
         sql: With places for its values, as the driver has them.
         order: Of the columns whose values go there; None if the driver knows them by name.
-        key: The column by which a row is replaced; empty where it never is.
     """
 
     sql: str
     order: tuple[str, ...] | None
-    key: str
 
     def run(self, cursor: DBAPICursor, rows: list[dict[str, Any]]) -> None:
         """Write these rows. All that is in them is of types that every driver takes as they are."""
-        fresh = [*{row[self.key]: row for row in rows}.values()] if self.key else rows
-        values = fresh if self.order is None else [[row[name] for name in self.order] for row in fresh]
+        values = rows if self.order is None else [[row[name] for name in self.order] for row in rows]
         if len(values) == 1:
             cursor.execute(self.sql, values[0])  # which costs some drivers less
         else:
@@ -99,20 +99,22 @@ class _Insert:
 
 
 def _insert(table: sa.Table, dialect: sa.Dialect) -> _Insert:
-    keys = [column.name for column in table.primary_key]
     given = [column.name for column in table.columns if column is not table.autoincrement_column]
-    statement: Any = _replacing(table, keys, dialect) if table in _REPLACED else sa.insert(table)
+    statement: Any = sa.insert(table) if table in _GROWING else _keyed(table, dialect)
     compiled = statement.inline().compile(dialect=dialect, column_keys=given)  # inline: asks for no ids back
     order = compiled.positiontup
-    return _Insert(str(compiled), None if order is None else tuple(order), keys[0] if table in _REPLACED else "")
+    return _Insert(str(compiled), None if order is None else tuple(order))
 
 
-def _replacing(table: sa.Table, keys: list[str], dialect: sa.Dialect) -> Any:
+def _keyed(table: sa.Table, dialect: sa.Dialect) -> Any:
     insert: Any
     if dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert  # dear to import, and most journals are files
     else:
         from sqlalchemy.dialects.sqlite import insert
     statement = insert(table)
+    if table in _ONCE:
+        return statement.on_conflict_do_nothing(index_elements=_ONCE[table])
+    keys = [column.name for column in table.primary_key]
     fresh = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=fresh)

@@ -23,34 +23,38 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.inserts import Inserts
-from pytest_dispatch.store.lock import Release, lock_database, lock_file
-from pytest_dispatch.store.reader import Reader
+from pytest_dispatch.store.lock import Release, take
+from pytest_dispatch.store.reader import BackgroundReader, Reader
+from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
 from pytest_dispatch.store.rows import (
-    Letter,
     Row,
-    SessionRecord,
-    Upgrade,
     change_rows,
     console_row,
-    event_rows,
+    event_row,
+    hold_row,
     letter_row,
-    run_row,
+    machine_rows,
+    run_rows,
     served_row,
     session_row,
 )
 from pytest_dispatch.store.salvage import salvage
+from pytest_dispatch.store.version import version_of
 
 __all__ = [
     "KEPT_SESSIONS",
     "Journal",
+    "KeptSession",
     "Letter",
     "Row",
     "SessionRecord",
     "change_rows",
     "console_row",
-    "event_rows",
+    "event_row",
+    "hold_row",
     "letter_row",
-    "run_row",
+    "machine_rows",
+    "run_rows",
     "served_row",
     "session_row",
 ]
@@ -65,20 +69,20 @@ class Journal:
 
     Args:
         path: A file for SQLite, or an SQLAlchemy URL (`postgresql+psycopg://…`).
-        upgrade: Makes the JSON of a run of an earlier make one of today.
 
     Attributes:
-        reader: Tells what earlier sessions left in it.
+        reader: Tells what is in it, to whoever may wait for a disk.
+        background: Tells the same to those on an event loop.
         damage: What was found and mended when it was opened, in one line; empty if it was whole.
 
     Raises:
         JournalError: It is a URL that SQLAlchemy cannot make use of.
     """
 
-    def __init__(self, path: Path | str, upgrade: Upgrade = lambda record: record) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._database = Database(path)
-        self._upgrade = upgrade
-        self.reader = Reader(self._database, upgrade)
+        self.reader = Reader(self._database)
+        self.background = BackgroundReader(self.reader, self._database.error("it was closed before this was read"))
         self._inserts = Inserts(self._database.engine)
         self._release: Release | None = None
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -92,13 +96,15 @@ class Journal:
     def open(self) -> None:
         """Make or check the tables and start writing. A damaged file is put aside, and taken over.
 
+        One of an older version is brought up to this one.
+
         Raises:
-            JournalError: It is in use, is not a journal, is of another version, or cannot be written.
+            JournalError: It is in use, is not a journal, is of a newer version, or cannot be written.
         """
         try:
             with self._database.errors("open"):
-                self._take_lock()
-                found = salvage(self._database.file, self._upgrade) if self._database.file is not None else ""
+                self._release = take(self._database)
+                found = salvage(self._database.file) if self._database.file is not None else ""
                 self.damage = found and f"journal {self._database.name}: {found}"
                 self._check()
                 self._prepare()
@@ -110,6 +116,7 @@ class Journal:
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what was handed over, then stop. A write that hangs for longer is left to end with the process."""
+        self.background.close(timeout)
         if self._thread.is_alive():
             self._inbox.put(None)
             self._thread.join(timeout)
@@ -195,27 +202,13 @@ class Journal:
 
     # Opening
 
-    def _take_lock(self) -> None:
-        file = self._database.file
-        self._release = lock_database(self._database.engine) if file is None else lock_file(file)
-        if self._release is None:
-            raise self._database.error(
-                "another session is using it; wait for it to end, or use another file with --dispatch-db"
-            )
-
     def _check(self) -> None:
         """Change nothing before it is clear that this is a journal, or nothing yet."""
-        with self._database.engine.connect() as db:
-            tables = sa.inspect(db).get_table_names()
-            known = schema.meta.name in tables
-            version = db.scalar(sa.select(schema.meta.c.version)) if known else None
-        if version not in (None, schema.VERSION):
-            raise self._database.error(
-                f"expected version {schema.VERSION}, found {version}; use another file with --dispatch-db"
-            )
-        if tables and not known and self._database.file is not None:
-            found = f"a database with the table {tables[0]}"
-            raise self._database.error(f"expected a journal, found {found}; use another file with --dispatch-db")
+        found = version_of(self._database)
+        if found is not None and found < schema.VERSION:
+            from pytest_dispatch.store.migrate import bring_up  # loads Alembic, which hardly any journal needs
+
+            bring_up(self._database, found)
 
     def _prepare(self) -> None:
         if self._database.file is not None:
@@ -224,6 +217,7 @@ class Journal:
         with self._database.engine.begin() as db:
             if self._database.file is not None:
                 db.exec_driver_sql("BEGIN")  # the driver begins only after the tables: each would be flushed alone
+                db.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION}")
             schema.metadata.create_all(db)
             # written anew each time: better to learn now than with the first report that there is no writing here
             db.execute(sa.delete(schema.meta))
@@ -237,10 +231,22 @@ class Journal:
         if not old:
             return
         runs = sa.select(schema.runs.c.id).where(schema.runs.c.session.in_(old))
-        for table in (schema.reports, schema.events, schema.console, schema.served):
+        for table in schema.OF_RUNS:
             db.execute(sa.delete(table).where(table.c.run.in_(runs)))
         db.execute(sa.delete(schema.runs).where(schema.runs.c.session.in_(old)))
-        box = schema.outbox.c
+        box = schema.issues.c
         through = sa.or_(box.url != "", box.given_up.is_(True))  # the others are still to be filed
-        db.execute(sa.delete(schema.outbox).where(box.session.in_(old), through))
+        db.execute(sa.delete(schema.issues).where(box.session.in_(old), through))
         db.execute(sa.delete(schema.sessions).where(schema.sessions.c.id.in_(old)))
+        _forget_machines(db)
+
+
+def _forget_machines(db: sa.Connection) -> None:
+    """Forget those on which no run that is kept was, and that nobody keeps out of scheduling."""
+    held = schema.holds.c
+    used = sa.union_all(
+        sa.select(schema.placements.c.machine),
+        sa.select(held.name).where(held.what == "machine", held.active.is_(True)),
+    )
+    for column in (schema.machines.c.id, schema.identities.c.machine, held.name):
+        db.execute(sa.delete(column.table).where(column.not_in(used)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
+
+from pytest_dispatch.store.database import Database
 
 #: Of PostgreSQL's advisory lock: the letters of "dispatch".
 _KEY = int.from_bytes(b"dispatch")
@@ -18,6 +21,30 @@ PATIENCE = (
 PAUSE = 0.05
 
 Release = Callable[[], None]
+
+
+def take(database: Database) -> Release:
+    """Lock a journal, wherever it is.
+
+    Raises:
+        JournalError: Somebody else has it.
+        OSError: There is no writing there.
+        sqlalchemy.exc.SQLAlchemyError: The database cannot be reached.
+    """
+    release = lock_database(database.engine) if database.file is None else lock_file(database.file)
+    if release is None:
+        raise database.error("another session is using it; wait for it to end, or use another file with --dispatch-db")
+    return release
+
+
+@contextmanager
+def held(database: Database) -> Iterator[None]:
+    """Have a journal locked for as long as this takes; raises what `take` does."""
+    release = take(database)
+    try:
+        yield
+    finally:
+        release()
 
 
 def lock_file(path: Path) -> Release | None:

@@ -1,95 +1,218 @@
-"""What earlier sessions left in a journal: read before the lab starts, or when a session is resumed."""
+"""What the journal can be asked: by whoever may wait for a disk, or from an event loop, which may not.
+
+`Reader` waits. `BackgroundReader` asks the same in a thread of its own, one thing after the other, so that no answer to
+a machine waits for a read. Either has connections of its own: with SQLite's write-ahead log, as with PostgreSQL, who
+reads and who writes do not wait for each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Report, Run
-from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.rows import Letter, SessionRecord, Upgrade, read_run
+from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
+from pytest_dispatch.store.rows import report_digest
+from pytest_dispatch.store.text import stored
+from pytest_dispatch.store.values import RunParts, letter_of, session_of
 
 T = TypeVar("T")
+
+_own = schema.runs.c
 
 
 class Reader:
     """A journal as far as it can be read. Each of its methods may raise a JournalError."""
 
-    def __init__(self, database: Database, upgrade: Upgrade) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._upgrade = upgrade
+
+    # Sessions
 
     def last_unfinished(self, source: str, owner: str = "") -> SessionRecord | None:
-        """The owner's newest session of this source, if it was not closed; one without any run does not count."""
+        """Return the owner's newest session of this source, if it was not closed; one without any run is none."""
         own = schema.sessions.c
         query = (
-            sa.select(own.record, own.closed)
-            .where(own.source == source, sa.exists().where(schema.runs.c.session == own.id))
+            sa.select(schema.sessions)
+            .where(own.source == stored(source), own.owner == stored(owner), sa.exists().where(_own.session == own.id))
             .order_by(own.opened.desc(), own.id)
+            .limit(1)
         )
-        found = ((self._decoded(record, SessionRecord), closed) for record, closed in self._all(query))
-        newest = next(((record, closed) for record, closed in found if record.owner == owner), (None, None))
-        return None if newest[1] else newest[0]
+        with self._database.errors("read"):
+            newest = self._all(query)
+            return session_of(newest[0]) if newest and newest[0]["closed"] is None else None
+
+    def kept(self, session: str, lines: int) -> KeptSession:
+        """Return all that is needed to go on with a session, with the last so many lines of its consoles."""
+        return KeptSession(
+            runs=self.runs(session),
+            served=self.served(session),
+            console=self.console(session, lines),
+        )
 
     def runs(self, session: str) -> list[Run]:
-        """The session's runs with their reports, in the order in which they were asked for."""
-        own, said = schema.runs.c, schema.reports.c
-        reports: dict[tuple[str, int], list[Report]] = {}
-        of_session = sa.select(said.run, said.attempt, said.record).join(schema.runs, own.id == said.run)
-        for run, attempt, record in self._all(of_session.where(own.session == session).order_by(said.id)):
-            reports.setdefault((run, attempt), []).append(self._decoded(record, Report))
-        rows = self._all(sa.select(own.record).where(own.session == session))
-        runs = [_with_reports(self._run(row[0]), reports) for row in rows]
-        return sorted(runs, key=lambda run: run.position)
+        """Return the session's runs with all that belongs to them, in the order in which they were asked for."""
+        return self._runs(_own.session == session)
 
     def served(self, session: str) -> dict[str, str]:
-        """The digest of the bytes that were served last, for each run of a session."""
+        """Return the digest of the bytes that were served last, for each run of a session."""
         rows = schema.served.c
-        query = sa.select(rows.run, rows.digest).join(schema.runs, schema.runs.c.id == rows.run)
-        found = self._all(query.where(schema.runs.c.session == session).order_by(rows.id))
-        return {row.run: row.digest for row in found}
+        query = sa.select(rows.run, rows.digest).join(schema.runs, _own.id == rows.run)
+        found = self._all(query.where(_own.session == session).order_by(rows.id))
+        return {row["run"]: row["digest"] for row in found}
 
     def console(self, session: str, most: int) -> list[tuple[str, int, float, str]]:
-        """What machines showed during a session: run, attempt, time and text, the last so many lines, in order."""
+        """Return what machines showed during a session: run, attempt, time and text, the last so many lines."""
         rows = schema.console.c
-        query = sa.select(rows.run, rows.attempt, rows.at, rows.text).join(schema.runs, schema.runs.c.id == rows.run)
-        newest = query.where(schema.runs.c.session == session).order_by(rows.id.desc()).limit(most)
-        return [tuple(row) for row in reversed(self._all(newest))]
+        query = sa.select(rows.run, rows.attempt, rows.at, rows.text).join(schema.runs, _own.id == rows.run)
+        newest = query.where(_own.session == session).order_by(rows.id.desc()).limit(most)
+        return [tuple(row.values()) for row in reversed(self._all(newest))]
+
+    # Single runs
+
+    def run(self, run: str) -> Run | None:
+        """Return a run; None if there is none of that id."""
+        return next(iter(self._runs(_own.id == run)), None)
+
+    def latest_on(self, machine: str, most: int) -> list[tuple[str, int]]:
+        """Return run and number of the latest attempts that a machine held, the last one first, so many at most."""
+        rows = schema.placements.c
+        query = sa.select(rows.run, rows.attempt).where(rows.machine == stored(machine))
+        found = self._all(query.order_by(rows.at.desc(), rows.run, rows.attempt.desc()).limit(most))
+        return [(row["run"], row["attempt"]) for row in found]
+
+    def knows(self, run: str, attempt: int, report: Report) -> bool:
+        """Tell whether an attempt has this very report already, whenever it came."""
+        rows = schema.reports.c
+        alike = (rows.run == run, rows.attempt == attempt, rows.digest == report_digest(report))
+        return bool(self._all(sa.select(rows.id).where(*alike)))
+
+    # Issues
 
     def letters(self) -> list[Letter]:
-        """Issues that are still to be filed, of this session or an earlier one."""
-        box = schema.outbox.c
-        kept = sa.and_(box.url == "", box.given_up.is_(False))
-        rows = self._all(sa.select(box.record).where(kept).order_by(box.marker))
-        return [self._decoded(row[0], Letter) for row in rows]
+        """Return the issues that are still to be filed, of this session or an earlier one."""
+        box = schema.issues.c
+        waiting = sa.and_(box.url == "", box.given_up.is_(False))
+        with self._database.errors("read"):
+            return [letter_of(row) for row in self._all(sa.select(schema.issues).where(waiting).order_by(box.marker))]
 
     def filed(self, session: str) -> dict[str, list[str]]:
-        """URLs of the issues filed for each run of a session."""
-        box = schema.outbox.c
+        """Return the URLs of the issues filed for each run of a session."""
+        box = schema.issues.c
         query = sa.select(box.run, box.url).where(box.session == session, box.url != "").order_by(box.marker)
         urls: dict[str, list[str]] = {}
-        for run, url in self._all(query):
-            urls.setdefault(run, []).append(url)
+        for row in self._all(query):
+            urls.setdefault(row["run"], []).append(row["url"])
         return urls
 
-    def _all(self, query: Any) -> Sequence[Any]:
+    # How
+
+    def _all(self, query: sa.Select[Any]) -> Sequence[Any]:
         with self._database.errors("read"), self._database.engine.connect() as db:
-            return db.execute(query).all()
+            return db.execute(query).mappings().all()
 
-    def _run(self, record: bytes) -> Run:
+    def _runs(self, which: sa.ColumnElement[bool]) -> list[Run]:
+        """Return the runs of which this is so, as they were at one moment."""
+        ids = sa.select(_own.id).where(which)
         with self._database.errors("read"):
-            return read_run(record, self._upgrade)
+            with self._database.at_once() as db:
+                runs = db.execute(sa.select(schema.runs).where(which).order_by(_own.position)).mappings().all()
+                parts = {table: db.execute(_parts(table, ids)).mappings().all() for table in schema.PARTS}
+            put_together = RunParts(parts)
+            return [put_together.run(row) for row in runs]
 
-    def _decoded(self, record: bytes, shape: type[T]) -> T:
-        with self._database.errors("read"):
-            return decode(record, shape)
+
+def _parts(table: sa.Table, ids: sa.Select[tuple[str]]) -> sa.Select[Any]:
+    query = sa.select(table).where(table.c.run.in_(ids))
+    return query.order_by(table.c.id) if table is schema.reports else query
 
 
-def _with_reports(run: Run, reports: dict[tuple[str, int], list[Report]]) -> Run:
-    attempts = tuple(replace(a, reports=tuple(reports.get((run.id, a.number), ()))) for a in run.attempts)
-    return replace(run, attempts=attempts)
+class BackgroundReader:
+    """Asks a reader in a thread of its own, for those on an event loop. `close` after.
+
+    What is asked is awaited for as long as the database takes; whoever may wait less says so (`asyncio.timeout`).
+
+    Args:
+        reader: Is asked from that thread.
+        error: What is raised where nothing is read any more.
+    """
+
+    def __init__(self, reader: Reader, error: JournalError) -> None:
+        self._reader = reader
+        self._error = error
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._door = threading.Lock()
+        self._closed = False
+
+    async def last_unfinished(self, source: str, owner: str = "") -> SessionRecord | None:
+        """Return the owner's newest session of this source, if it was not closed."""
+        return await self._ask(lambda: self._reader.last_unfinished(source, owner))
+
+    async def kept(self, session: str, lines: int) -> KeptSession:
+        """Return all that is needed to go on with a session."""
+        return await self._ask(lambda: self._reader.kept(session, lines))
+
+    async def runs(self, session: str) -> list[Run]:
+        """Return the session's runs, in the order in which they were asked for."""
+        return await self._ask(lambda: self._reader.runs(session))
+
+    async def run(self, run: str) -> Run | None:
+        """Return a run; None if there is none of that id."""
+        return await self._ask(lambda: self._reader.run(run))
+
+    async def latest_on(self, machine: str, most: int) -> list[tuple[str, int]]:
+        """Return run and number of the latest attempts that a machine held, the last one first."""
+        return await self._ask(lambda: self._reader.latest_on(machine, most))
+
+    async def knows(self, run: str, attempt: int, report: Report) -> bool:
+        """Tell whether an attempt has this very report already."""
+        return await self._ask(lambda: self._reader.knows(run, attempt, report))
+
+    async def letters(self) -> list[Letter]:
+        """Return the issues that are still to be filed."""
+        return await self._ask(self._reader.letters)
+
+    async def filed(self, session: str) -> dict[str, list[str]]:
+        """Return the URLs of the issues filed for each run of a session."""
+        return await self._ask(lambda: self._reader.filed(session))
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Read nothing more. A read that hangs for longer is left to end with the process."""
+        with self._door:
+            self._closed = True
+            self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(question())
+                except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
+                    answer.set_exception(error)
+
+        with self._door:
+            if self._closed:
+                raise self._error
+            self._inbox.put(work)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="dispatch-reader", daemon=True)
+                self._thread.start()
+        return await asyncio.wrap_future(answer)
+
+    def _work(self) -> None:
+        while (work := self._inbox.get()) is not None:
+            work()

@@ -1,132 +1,274 @@
-"""What goes into the journal, as rows of its tables."""
+"""What goes into the journal, as rows of its tables: of a run, only what is not there yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
-from pytest_dispatch.core.model import Attempt, Issue, Policy, Report, Run
+from pytest_dispatch.core.machine import Hold, Machine
+from pytest_dispatch.core.model import Attempt, Case, Policy, Report, Run
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
+from pytest_dispatch.store.records import Letter, SessionRecord
+from pytest_dispatch.store.text import as_json, stored
+
+T = TypeVar("T")
 
 Row = tuple[sa.Table, dict[str, Any]]
 
-#: Makes the JSON of a run of an earlier make one of today.
-Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+#: Of a run and of an attempt: what its own row says; the rest is in rows of their own.
+_RUN = attrgetter(*(name for name in Run.__slots__ if name != "attempts"))
+_ATTEMPT = attrgetter("heard", "counts", "outcome", "reason", "proposed", "outside")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRecord:
-    """What is kept of a session beside its runs.
-
-    Attributes:
-        owner: Who holds it.
-        epoch: Of its lease.
-    """
-
-    id: str
-    source: str
-    opened: float
-    policy: Policy
-    port: int = 0
-    owner: str = ""
-    epoch: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
-    """An issue on its way to GitHub.
-
-    Attributes:
-        api: Address of the API of the GitHub that it is for; empty where an earlier make did not note it.
-        tries: How often filing was begun.
-        failed: Why the last try failed.
-        given_up: No further try makes sense.
-        url: Of the filed issue, empty until then.
-        review: Its session's holder is to have a look at it first.
-    """
-
-    session: str
-    run: str
-    repo: str
-    issue: Issue
-    tries: int = 0
-    failed: str = ""
-    given_up: bool = False
-    url: str = ""
-    api: str = ""
-    review: bool = False
-
-
-def read_run(record: bytes, upgrade: Upgrade) -> Run:
-    """Read a run, also one that an earlier make wrote.
-
-    Raises:
-        msgspec.MsgspecError: It is none.
-    """
-    try:
-        return decode(record, Run)
-    except msgspec.ValidationError:
-        found = msgspec.json.decode(record)
-        try:
-            return msgspec.convert(upgrade(found), Run)
-        except (LookupError, TypeError, AttributeError):
-            raise msgspec.ValidationError("it is no run") from None
+_PARTS = ("history", "placements", "reports", "refused")
 
 
 def session_row(record: SessionRecord, closed: float | None = None) -> Row:
-    """The row that opens a session, or closes it."""
-    values = {"id": record.id, "source": record.source, "opened": record.opened, "closed": closed}
-    return schema.sessions, {**values, "record": msgspec.json.encode(record)}
+    """Return the row that opens a session, or closes it."""
+    return schema.sessions, {
+        "id": record.id,
+        "source": stored(record.source),
+        "owner": stored(record.owner),
+        "epoch": record.epoch,
+        "port": record.port,
+        "opened": record.opened,
+        "closed": closed,
+        **_policy(record.policy),
+    }
 
 
-def change_rows(change: Change, new_report: Report | None) -> list[Row]:
-    """The rows that make a change durable: the event, the run as it now is, and a report that came with it."""
-    return [*event_rows(change, new_report), run_row(change.run)]
+def _policy(policy: Policy) -> dict[str, Any]:
+    return {
+        "limits": as_json(policy.limits),
+        "expect": policy.expect,
+        "retries": policy.retries,
+        "retry_failures": policy.retry_failures,
+        "idle": str(policy.idle),
+        "judged": policy.judged,
+        "fail_labels": as_json(policy.fail_labels),
+        "skip_labels": as_json(policy.skip_labels),
+    }
 
 
-def event_rows(change: Change, new_report: Report | None) -> list[Row]:
-    """Those of them that a later change of the run does not replace."""
-    run, number = change.run, change.attempt
-    attempt = run.attempts[number - 1]
-    event = {"at": change.at, "event": change.event, "state": attempt.state}
-    rows: list[Row] = [(schema.events, {"run": run.id, "attempt": number, "machine": attempt.machine, **event})]
-    if new_report is not None:
-        record = msgspec.json.encode(new_report)
-        rows.append((schema.reports, {"run": run.id, "attempt": number, "record": record}))
+# Runs
+
+
+def change_rows(change: Change, was: Run | None = None) -> list[Row]:
+    """Return the rows that make a change durable: the event, and what is new of its run.
+
+    Args:
+        change: Of a run.
+        was: The run as the journal has it; None if it is not there, or that is not known.
+    """
+    return [event_row(change), *run_rows(change.run, was)]
+
+
+def event_row(change: Change) -> Row:
+    """Return the row that says what happened, and where the attempt stood then."""
+    attempt = change.run.attempts[change.attempt - 1]
+    event = {"event": str(change.event), "state": str(attempt.state), "machine": stored(attempt.machine)}
+    return schema.events, {"run": change.run.id, "attempt": change.attempt, "at": change.at, **event}
+
+
+def run_rows(run: Run, was: Run | None = None) -> list[Row]:
+    """Return the rows of a run that are not there yet, or say something else now.
+
+    Args:
+        run: As it is.
+        was: As the journal has it; None if it is not there, or that is not known.
+    """
+    rows: list[Row] = []
+    if was is None or len(run.attempts) != len(was.attempts) or not _same(_RUN(run), _RUN(was)):
+        rows.append(_run_row(run))
+    before = () if was is None else was.attempts
+    for number, attempt in _fresh(run.attempts, before):
+        rows += _attempt_rows(run.id, attempt, before[number - 1] if number <= len(before) else None)
     return rows
 
 
-def run_row(run: Run) -> Row:
-    """A run as it is; its reports have rows of their own, so that a long one is written once."""
-    told: Any = run
-    if any(attempt.reports for attempt in run.attempts):  # by names, which takes half as long as to make another run
-        told = _fields(run) | {"attempts": [_fields(attempt) | {"reports": ()} for attempt in run.attempts]}
-    return schema.runs, {"id": run.id, "session": run.session, "record": msgspec.json.encode(told)}
+def _same(one: Sequence[object], other: Sequence[object]) -> bool:
+    return all(a is b or a == b for a, b in zip(one, other, strict=True))
 
 
-def _fields(value: Run | Attempt) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}
+def _run_row(run: Run) -> Row:
+    workload = run.workload
+    asked = {
+        "kind": workload.kind,
+        "name": stored(workload.name),
+        "digest": workload.digest,
+        "payload": as_json(workload.payload),
+        "labels": as_json(workload.labels),
+        "requires": as_json(workload.requires),
+        "asked_expect": workload.expect,
+        "asked_limits": as_json(workload.limits),
+        "priority": int(workload.priority),
+        "chain": stored(workload.chain),
+        "after": as_json(workload.after),
+    }
+    became = {
+        "limits": as_json(run.limits),
+        "expect": run.expect,
+        "attempts": len(run.attempts),
+        "outcome": _word(run.outcome),
+        "reason": stored(run.reason),
+        "cancelled": run.cancelled,
+        "unreviewed": run.unreviewed,
+    }
+    which = {"id": run.id, "session": run.session, "key": stored(run.key), "position": run.position}
+    return schema.runs, {**which, **asked, **became}
+
+
+def _attempt_rows(run: str, attempt: Attempt, was: Attempt | None) -> Iterator[Row]:
+    old: dict[str, Sequence[Any]] = {name: getattr(was, name) if was is not None else () for name in _PARTS}
+    longer = any(len(getattr(attempt, name)) != len(old[name]) for name in ("history", "placements"))
+    if was is None or longer or not _same(_ATTEMPT(attempt), _ATTEMPT(was)):
+        yield _attempt_row(run, attempt)
+    of = {"run": run, "attempt": attempt.number}
+    for number, moment in _fresh(attempt.history, old["history"]):
+        said = {"state": str(moment.state), "phase": str(moment.phase), "at": moment.at}
+        yield schema.moments, {**of, "number": number, **said}
+    for number, placement in _fresh(attempt.placements, old["placements"]):
+        where = {"machine": stored(placement.machine), "known_by": str(placement.known_by), "at": placement.at}
+        yield schema.placements, {**of, "number": number, **where}
+    for _, report in _fresh(attempt.reports, old["reports"]):
+        yield from _report_rows(of, report)
+    for number, refusal in _fresh(attempt.refused, old["refused"]):
+        why = {"why": stored(refusal.why), "begins": stored(refusal.begins), "whole": refusal.whole, "at": refusal.at}
+        yield schema.refusals, {**of, "number": number, **why}
+
+
+def _fresh(now: Sequence[T], before: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """Yield what is not as it was, with its number from 1."""
+    if now is before:
+        return
+    for number, each in enumerate(now, 1):
+        old = before[number - 1] if number <= len(before) else None
+        if each is not old and each != old:
+            yield number, each
+
+
+def _attempt_row(run: str, attempt: Attempt) -> Row:
+    return schema.attempts, {
+        "run": run,
+        "number": attempt.number,
+        "state": str(attempt.state),
+        "moments": len(attempt.history),
+        "placements": len(attempt.placements),
+        "heard": attempt.heard,
+        "counts": as_json(attempt.counts),
+        "outcome": _word(attempt.outcome),
+        "reason": stored(attempt.reason),
+        "proposed": _word(attempt.proposed),
+        "outside": stored(attempt.outside),
+    }
+
+
+def _report_rows(of: dict[str, Any], report: Report) -> Iterator[Row]:
+    digest = report_digest(report)
+    said = {
+        "title": stored(report.title),
+        "body": stored(report.body),
+        "labels": as_json(report.labels),
+        "assignees": as_json(report.assignees),
+        "milestone": stored(report.milestone),
+        "result": _word(report.result),
+        "junit": stored(report.junit),
+        "tap": stored(report.tap),
+        "cases": len(report.cases),
+        "at": report.at,
+        "late": report.late,
+        "size": report.size,
+    }
+    yield schema.reports, {**of, "digest": digest, **said}
+    for number, case in enumerate(report.cases, 1):
+        yield schema.cases, {**of, "report": digest, "number": number, **_case(case)}
+
+
+def _case(case: Case) -> dict[str, Any]:
+    told = {"name": stored(case.name), "outcome": str(case.outcome)}
+    return {**told, "duration": case.duration, "message": stored(case.message)}
+
+
+def report_digest(report: Report) -> str:
+    """Return what tells reports of an attempt apart: all that was said, and not when (`core.attempts.knows`)."""
+    said = (
+        report.title,
+        report.body,
+        report.labels,
+        report.assignees,
+        report.milestone,
+        report.result,
+        report.cases,
+        report.junit,
+        report.tap,
+    )
+    return hashlib.blake2b(msgspec.json.encode(said), digest_size=16).hexdigest()
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+# Beside runs
 
 
 def letter_row(letter: Letter) -> Row:
-    """An issue to be filed, or what became of it."""
-    values = {"marker": letter.issue.marker, "session": letter.session, "run": letter.run}
-    state = {"repo": letter.repo, "given_up": letter.given_up, "url": letter.url}
-    return schema.outbox, {**values, **state, "record": msgspec.json.encode(letter)}
+    """Return an issue to be filed, or what became of it."""
+    issue = letter.issue
+    return schema.issues, {
+        "marker": issue.marker,
+        "session": letter.session,
+        "run": letter.run,
+        "api": letter.api,
+        "repo": letter.repo,
+        "title": stored(issue.title),
+        "body": stored(issue.body),
+        "labels": as_json(issue.labels),
+        "assignees": as_json(issue.assignees),
+        "milestone": stored(issue.milestone),
+        "comments": as_json(issue.comments),
+        "review": letter.review,
+        "tries": letter.tries,
+        "failed": stored(letter.failed),
+        "given_up": letter.given_up,
+        "url": letter.url,
+    }
+
+
+def machine_rows(machine: Machine) -> list[Row]:
+    """Return the rows of a machine and of what it is recognised by."""
+    own = {"id": stored(machine.id), "driven": machine.driven, "labels": as_json(machine.labels)}
+    known: Iterable[Row] = (
+        (
+            schema.identities,
+            {"known_by": str(each.known_by), "value": stored(each.value), "machine": stored(machine.id)},
+        )
+        for each in sorted(machine.identities)
+    )
+    return [(schema.machines, own), *known]
+
+
+def hold_row(machine: str, hold: Hold | None) -> Row:
+    """Return the row that says why a machine is kept out of scheduling, or with None that it is not any more."""
+    now = hold or Hold(reason="")
+    why = {"reason": stored(now.reason), "owner": stored(now.owner), "since": now.since, "until": now.until}
+    return schema.holds, {"what": "machine", "name": stored(machine), **why, "active": hold is not None}
 
 
 def served_row(run: str, attempt: int, digest: str) -> Row:
-    """Of which bytes a machine began to download an attempt."""
+    """Return of which bytes a machine began to download an attempt."""
     return schema.served, {"run": run, "attempt": attempt, "digest": digest}
 
 
 def console_row(run: str, attempt: int, at: float, text: str) -> Row:
-    """A line that a machine showed while it held an attempt; what no database takes (NUL, surrogates) is replaced."""
+    """Return a line that a machine showed while it held an attempt.
+
+    What no database takes (NUL, surrogates) is replaced.
+    """
     storable = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return schema.console, {"run": run, "attempt": attempt, "at": at, "text": storable}

@@ -21,6 +21,8 @@ from pytest_dispatch.workloads.boot.rules import RULES
 from pytest_dispatch.workloads.boot.supply import Supply
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
 
@@ -100,13 +102,13 @@ class BootService(Service):
         if run.attempt.state == State.UNASSIGNED and run.id in self._later:
             self._give(run, self._later.pop(run.id))
 
-    def recalled(self, session: str) -> None:
+    def recalled(self, session: str, served: Mapping[str, str]) -> None:
         """Take back the digests of what a session's attempts ran, and of what it had uploaded."""
         boots = [run for run in self._queue.sessions.runs_of(session) if run.workload.kind == BOOT]
         for payload in (BootPayload.of(run.workload) for run in boots):
             if DIGEST.fullmatch(payload.location):
                 self._cache.uploads.remember(session, payload.location, payload.size)
-        for run_id, digest in self.writer.journal.reader.served(session).items():
+        for run_id, digest in served.items():
             if run_id in self._queue.runs:
                 run = self._queue.runs[run_id]
                 payload = BootPayload.of(run.workload)

@@ -1,0 +1,1 @@
+"""What makes a journal of an older version one of today."""

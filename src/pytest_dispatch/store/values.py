@@ -1,0 +1,233 @@
+"""What the rows of the journal say, as values; a row that says something else is refused.
+
+Everything here raises ValueError (as msgspec's errors are) or TypeError where a row cannot be what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pytest_dispatch.core.model import (
+    Attempt,
+    Case,
+    Idle,
+    Issue,
+    KnownBy,
+    Moment,
+    Outcome,
+    Phase,
+    Placement,
+    Policy,
+    Priority,
+    Refusal,
+    Report,
+    Run,
+    Workload,
+)
+from pytest_dispatch.core.requirements import Requirement
+from pytest_dispatch.shapes import decode
+from pytest_dispatch.store import schema
+from pytest_dispatch.store.records import Letter, SessionRecord
+from pytest_dispatch.store.text import restored
+
+Found = Mapping[Any, Any]
+
+_Words = tuple[str, ...]
+_Limits = dict[str, float]
+_Group = dict[tuple[Any, ...], list[Found]]
+
+
+def session_of(row: Found) -> SessionRecord:
+    """Return a session."""
+    policy = Policy(
+        limits=decode(row["limits"], _Limits),
+        expect=row["expect"],
+        retries=row["retries"],
+        retry_failures=row["retry_failures"],
+        idle=Idle(row["idle"]),
+        judged=bool(row["judged"]),
+        fail_labels=decode(row["fail_labels"], _Words),
+        skip_labels=decode(row["skip_labels"], _Words),
+    )
+    return SessionRecord(
+        id=row["id"],
+        source=restored(row["source"]),
+        opened=row["opened"],
+        policy=policy,
+        port=row["port"],
+        owner=restored(row["owner"]),
+        epoch=row["epoch"],
+    )
+
+
+def letter_of(row: Found) -> Letter:
+    """Return an issue on its way."""
+    issue = Issue(
+        title=restored(row["title"]),
+        body=restored(row["body"]),
+        marker=row["marker"],
+        labels=decode(row["labels"], _Words),
+        assignees=decode(row["assignees"], _Words),
+        milestone=restored(row["milestone"]),
+        comments=decode(row["comments"], _Words),
+    )
+    return Letter(
+        session=row["session"],
+        run=row["run"],
+        repo=row["repo"],
+        issue=issue,
+        tries=row["tries"],
+        failed=restored(row["failed"]),
+        given_up=bool(row["given_up"]),
+        url=row["url"],
+        api=row["api"],
+        review=bool(row["review"]),
+    )
+
+
+class RunParts:
+    """What belongs to runs, sorted so that they can be put together.
+
+    Args:
+        rows: Of the tables `schema.PARTS`; those of reports in the order in which they came.
+    """
+
+    def __init__(self, rows: Mapping[sa.Table, Iterable[Found]]) -> None:
+        self._attempts = _grouped(rows[schema.attempts], "run")
+        self._cases = _grouped(rows[schema.cases], "run", "attempt", "report")
+        of_attempt = (schema.moments, schema.placements, schema.reports, schema.refusals)
+        self._parts = {table: _grouped(rows[table], "run", "attempt") for table in of_attempt}
+
+    def run(self, row: Found) -> Run:
+        """Return a run, put together.
+
+        Raises:
+            ValueError: Something that belongs to it is not there, or cannot be read.
+        """
+        attempts = [self._attempt(each) for each in _in_order(self._attempts.get((row["id"],), ()))]
+        _check_count(f"attempts of {row['id']}", len(attempts), row["attempts"], least=1)
+        return Run(
+            id=row["id"],
+            session=row["session"],
+            key=restored(row["key"]),
+            position=row["position"],
+            workload=_workload(row),
+            limits=decode(row["limits"], _Limits),
+            expect=row["expect"],
+            attempts=tuple(attempts),
+            outcome=_outcome(row["outcome"]),
+            reason=restored(row["reason"]),
+            cancelled=bool(row["cancelled"]),
+            unreviewed=bool(row["unreviewed"]),
+        )
+
+    def _attempt(self, row: Found) -> Attempt:
+        of = (row["run"], row["number"])
+        moments, placements, refusals = (
+            _in_order(self._parts[table].get(of, ())) for table in (schema.moments, schema.placements, schema.refusals)
+        )
+        _check_count(f"states of attempt {of[1]} of {of[0]}", len(moments), row["moments"], least=1)
+        _check_count(f"machines of attempt {of[1]} of {of[0]}", len(placements), row["placements"])
+        return Attempt(
+            number=row["number"],
+            placements=tuple(map(_placement, placements)),
+            history=tuple(map(_moment, moments)),
+            heard=row["heard"],
+            counts=decode(row["counts"], dict[str, int]),
+            reports=tuple(map(self.report, self._parts[schema.reports].get(of, ()))),
+            outcome=_outcome(row["outcome"]),
+            reason=restored(row["reason"]),
+            proposed=_outcome(row["proposed"]),
+            refused=tuple(map(_refusal, refusals)),
+            outside=restored(row["outside"]),
+        )
+
+    def report(self, row: Found) -> Report:
+        """Return a report with its cases.
+
+        Raises:
+            ValueError: Some of them are not there, or cannot be read.
+        """
+        of = (row["run"], row["attempt"], row["digest"])
+        cases = tuple(map(_case, _in_order(self._cases.get(of, ()))))
+        _check_count(f"cases of a report of {row['run']}", len(cases), row["cases"])
+        return Report(
+            title=restored(row["title"]),
+            body=restored(row["body"]),
+            labels=decode(row["labels"], _Words),
+            assignees=decode(row["assignees"], _Words),
+            milestone=restored(row["milestone"]),
+            result=_outcome(row["result"]),
+            cases=cases,
+            junit=restored(row["junit"]),
+            tap=restored(row["tap"]),
+            at=row["at"],
+            late=bool(row["late"]),
+            size=row["size"],
+        )
+
+
+def _grouped(rows: Iterable[Found], *keys: str) -> _Group:
+    groups: _Group = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _in_order(rows: Sequence[Found]) -> list[Found]:
+    """Return numbered rows in their order.
+
+    Raises:
+        ValueError: One is missing in between.
+    """
+    ordered = sorted(rows, key=lambda row: row["number"])
+    numbers = [row["number"] for row in ordered]
+    if numbers != [*range(1, len(numbers) + 1)]:
+        raise ValueError(f"expected numbers from 1 on, found {numbers}")
+    return ordered
+
+
+def _check_count(what: str, found: int, expected: int, least: int = 0) -> None:
+    if found != expected or found < least:
+        raise ValueError(f"{what}: expected {max(expected, least)}, found {found}")
+
+
+def _workload(row: Found) -> Workload:
+    return Workload(
+        name=restored(row["name"]),
+        kind=row["kind"],
+        payload=decode(row["payload"], dict[str, Any]),
+        digest=row["digest"],
+        labels=decode(row["labels"], _Words),
+        requires=decode(row["requires"], tuple[Requirement, ...]),
+        expect=row["asked_expect"],
+        limits=decode(row["asked_limits"], _Limits),
+        priority=Priority(row["priority"]),
+        chain=restored(row["chain"]),
+        after=decode(row["after"], _Words),
+    )
+
+
+def _moment(row: Found) -> Moment:
+    return Moment(state=row["state"], phase=Phase(row["phase"]), at=row["at"])
+
+
+def _placement(row: Found) -> Placement:
+    return Placement(machine=restored(row["machine"]), known_by=KnownBy(row["known_by"]), at=row["at"])
+
+
+def _refusal(row: Found) -> Refusal:
+    whole = bool(row["whole"])
+    return Refusal(why=restored(row["why"]), begins=restored(row["begins"]), whole=whole, at=row["at"])
+
+
+def _case(row: Found) -> Case:
+    told = {"name": restored(row["name"]), "message": restored(row["message"])}
+    return Case(**told, outcome=Outcome(row["outcome"]), duration=row["duration"])
+
+
+def _outcome(word: str | None) -> Outcome | None:
+    return None if word is None else Outcome(word)
