@@ -218,11 +218,41 @@ def test_who_cannot_be_told_that_it_is_up(environ: dict[str, str], tmp_path: Pat
     assert not (tmp_path / "token").exists()
 
 
+def test_a_journal_is_copied_while_a_lab_writes_it_and_put_back(environ: dict[str, str], tmp_path: Path) -> None:
+    db, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    with serving(environ, f"--db={db}") as lab:
+        client = LabClient(lab.url, lab.token_file.read_text().strip())
+        client.open(OpenSession(source="w", policy=Policy()))
+        client.close()
+        ran = dispatch(environ, "backup", f"--db={db}", str(copy))
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout == f"dispatch: the journal {db} is copied to {copy}\n"
+        refused = dispatch(environ, "restore", f"--db={db}", str(copy))  # it is in use
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+        assert lab.end(signal.SIGTERM)[0] == 0
+    ran = dispatch(environ, "restore", f"--db={db}", str(copy))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith(f"dispatch: the journal {db} is again as in {copy}; what it was is kept as {tmp_path}")
+    ran = dispatch(environ, "migrate", f"--db={db}")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.fullmatch(rf"dispatch: the journal {db} was of version \d+, as it should be\n", ran.stdout)
+
+
+@pytest.mark.parametrize("words", [["migrate"], ["backup", "copy.db"]], ids=" ".join)
+def test_where_there_is_no_journal(environ: dict[str, str], tmp_path: Path, words: list[str]) -> None:
+    ran = dispatch(environ, *words, f"--db={tmp_path}/none.db")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"dispatch: journal {tmp_path}/none.db: ")
+    assert ran.stderr.count("\n") == 1
+    assert not (tmp_path / "none.db").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["bake"], "expected one of serve, help, --version, got 'bake'; see `dispatch help`"),
-        (["help", "bake"], "expected one of serve, help, --version, got 'bake'; see `dispatch help`"),
+        (["bake"], "expected one of serve, migrate, backup, restore, help, --version, got 'bake'; see `dispatch help`"),
+        (["help", "bake"], "expected one of serve, migrate, backup, restore, help, --version, got 'bake'"),
+        (["backup"], "the following arguments are required: FILE; see `dispatch backup --help`"),
         (["serve", "--oven"], "unrecognized arguments: --oven; see `dispatch serve --help`"),
         (["serve", "--bind"], "argument --bind: expected one argument; see `dispatch serve --help`"),
         (["serve", "--bind=here"], "--bind: expected ADDRESS:PORT such as 0.0.0.0:8080"),

@@ -140,7 +140,7 @@ def _config(given: argparse.Namespace) -> LabConfig:
         announce=not given.no_mdns,
         machines=tuple(map(values.read_spec, given.machine)),
         db=_db(given.db),
-        cache=_place("cache", given.cache) if given.cache else user_cache_path("pytest-dispatch") / "assets",
+        cache=_place("--cache", given.cache) if given.cache else user_cache_path("pytest-dispatch") / "assets",
         cache_limit=values.read_gigabytes(given.cache_limit),
         private=False,
     )
@@ -161,25 +161,68 @@ def _db(text: str) -> str:
         )
     if "://" in text:
         return read_database(text)
-    return str(_place("db", text) if text else _state() / "lab.db")
+    return str(_place("--db", text) if text else _state() / "lab.db")
 
 
 def _token_file(given: argparse.Namespace, db: str) -> Path:
     if given.token_file:
-        return _place("token-file", given.token_file)
+        return _place("--token-file", given.token_file)
     return _state() / "token" if "://" in db else Path(f"{db}.token")
 
 
 def _place(option: str, text: str) -> Path:
     from pytest_dispatch.option_values import read_place
 
-    return read_place(f"--{option}", text, Path.cwd())
+    return read_place(option, text, Path.cwd())
 
 
 def _state() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("pytest-dispatch")
+
+
+# dispatch migrate, dispatch backup, dispatch restore
+
+
+def _migrate(words: list[str]) -> int:
+    db = _db(_journal_parser("migrate").parse_args(words).db)
+    from pytest_dispatch.store.migrate import migrate
+    from pytest_dispatch.store.schema import VERSION
+
+    found = migrate(db)
+    now = f", now it is of version {VERSION}" if found != VERSION else ", as it should be"
+    print(f"dispatch: the journal {db} was of version {found}{now}")
+    return 0
+
+
+def _backup(words: list[str]) -> int:
+    given = _journal_parser("backup", "the copy; there is none yet").parse_args(words)
+    from pytest_dispatch.store.backup import backup
+
+    db, file = _db(given.db), _place("FILE", given.file)
+    backup(db, file)
+    print(f"dispatch: the journal {db} is copied to {file}")
+    return 0
+
+
+def _restore(words: list[str]) -> int:
+    given = _journal_parser("restore", "a copy that `dispatch backup` made").parse_args(words)
+    from pytest_dispatch.store.backup import restore
+
+    db, file = _db(given.db), _place("FILE", given.file)
+    kept = restore(db, file)
+    print(f"dispatch: the journal {db} is again as in {file}" + (f"; what it was is kept as {kept}" if kept else ""))
+    return 0
+
+
+def _journal_parser(name: str, file: str = "") -> _Parser:
+    parser = _Parser(prog=f"dispatch {name}", description=f"{COMMANDS[name].help.capitalize()}.", allow_abbrev=False)
+    [journal] = [option for option in OPTIONS if option.name == "db"]
+    parser.add_argument("--db", metavar=journal.metavar, help=journal.help, default="")
+    if file:
+        parser.add_argument("file", metavar="FILE", help=file)
+    return parser
 
 
 # dispatch help, dispatch --version
@@ -209,6 +252,11 @@ class _Command(NamedTuple):
 
 COMMANDS = {
     "serve": _Command("run a lab until Ctrl-C or SIGTERM ends it", _serve),
+    "migrate": _Command(
+        "bring a journal of an older version up to today's; a lab that opens one does so too", _migrate
+    ),
+    "backup": _Command("copy a journal that is a file, also while a lab writes it", _backup),
+    "restore": _Command("put a copy of a journal in its place, and keep what was there beside it", _restore),
     "help": _Command("say this, or more about a command", _help),
     "--version": _Command("say which version this is", _version),
 }
