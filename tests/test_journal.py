@@ -19,6 +19,7 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import Case, Idle, Issue, KnownBy, Outcome, Policy, Report, Run
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.core.series import Ending, Series
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import (
     KEPT_SESSIONS,
@@ -32,6 +33,7 @@ from pytest_dispatch.store.journal import (
     letter_row,
     machine_rows,
     run_rows,
+    series_rows,
     served_row,
     session_row,
 )
@@ -661,3 +663,26 @@ def test_machines_and_what_keeps_them_out(journal: Journal, where: Place) -> Non
     assert where.all(kept_out) == [("machine", "lathe", "its fan is loud", "ada", 2.0, None)]
     write(journal, hold_row("lathe", None))
     assert where.all(kept_out) == []
+
+
+def test_what_a_series_came_to_is_added_up(open_journal: Callable[[], Journal]) -> None:
+    series = Series("boot", "AMDEPYC/dispatch@example", "snp.efi")
+    ends = [
+        Ending(series=series, machines=machines, outcome=outcome, seconds=seconds, flaky=flaky, at=0.0)
+        for machines, outcome, seconds, flaky in (
+            (("sim-1",), Outcome.PASSED, 10.0, False),
+            (("sim-1",), Outcome.PASSED, 10.0, True),
+            (("sim-1", "sim-2"), Outcome.FAILED, 90.0, False),
+            ((), Outcome.ERROR, None, False),
+        )
+    ]
+    journal = open_journal()
+    for ending in ends:
+        write(journal, *series_rows(ending))
+    told = journal.reader.sketches(series)
+    assert {machine: sketch.runs for machine, sketch in told.items()} == {"": 4, "sim-1": 3, "sim-2": 1}
+    assert told[""].outcomes == {Outcome.PASSED: 2, Outcome.FAILED: 1, Outcome.ERROR: 1}
+    assert (told[""].flaky, told["sim-1"].flaky, told["sim-2"].flaky) == (1, 1, 0)
+    assert told[""].quantile(0.5) == pytest.approx(10.0, rel=0.05)
+    assert told["sim-2"].quantile(0.5) == pytest.approx(90.0, rel=0.05)
+    assert journal.reader.sketches(replace(series, name="another")) == {}

@@ -132,7 +132,7 @@ def killed(tmp_path: Path) -> Path:
     journal = Journal(there)
     journal.open()
     journal.write([session_row(session("s"))]).result(SOON)
-    for number in range(20):
+    for number in range(60):
         journal.write([letter_row(letter(f"s.{number:02}"))]).result(SOON)
     for suffix in ("", "-wal"):
         shutil.copyfile(f"{there}{suffix}", f"{path}{suffix}")
@@ -143,11 +143,11 @@ def killed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("part", "length", "letters"),
     [
-        pytest.param(1.0, 0, range(20, 21), id="whole"),
+        pytest.param(1.0, 0, range(60, 61), id="whole"),
         pytest.param(
             0.5,
             100,
-            range(1, 15),
+            range(1, 50),
             id="damaged in the middle",
             marks=fault(
                 "The disk",
@@ -156,7 +156,7 @@ def killed(tmp_path: Path) -> Path:
                 told="nothing: SQLite does not tell it from a commit that was cut short",
             ),
         ),
-        pytest.param(0.5, 10**9, range(1, 15), id="cut"),
+        pytest.param(0.5, 10**9, range(1, 50), id="cut"),
     ],
 )
 def test_its_log(killed: Path, part: float, length: int, letters: range) -> None:

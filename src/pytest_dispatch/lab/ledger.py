@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.core.series import Ending, ending_of
 from pytest_dispatch.report.markdown import issues_for, late_issues
 from pytest_dispatch.store.journal import Letter, SessionRecord
 
@@ -114,6 +115,10 @@ class Ledger:
         """Those of a run that has just ended; of one that nobody waits for, what it has said."""
         silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
         return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self._rule.raw)
+
+    def ending(self, change: Change) -> Ending | None:
+        """Return what a change adds to the series of its run; None if it does not end it."""
+        return ending_of(change.run, self.record.source) if change.ends else None
 
     def handed_over(self, record: SessionRecord, rule: IssueRule) -> Ledger:
         """Return the ledger of the session's next holder, which is told nothing of what was."""

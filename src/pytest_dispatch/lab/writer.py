@@ -10,7 +10,7 @@ answer nothing more but that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from pytest_dispatch.store.journal import (
     letter_row,
     machine_rows,
     run_rows,
+    series_rows,
 )
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Writer:
             for change in changes
             for letter in self.ledger(change.run.session).due(change, self.digest_of(change.run))
         ]
-        self.write([*map(event_row, changes), *map(letter_row, letters)])
+        self.write([*map(event_row, changes), *map(letter_row, letters), *self._series_rows(changes)])
         self.keep(change.run for change in changes)
         for change in changes:
             for subscriber in self._of_changes:
@@ -157,6 +158,12 @@ class Writer:
             for follower in self._of_issues:
                 follower.issue_due(letter)
         self.wake()
+
+    def _series_rows(self, changes: Iterable[Change]) -> Iterator[Row]:
+        for change in changes:
+            ending = self.ledger(change.run.session).ending(change)
+            if ending is not None:
+                yield from series_rows(ending)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write behind, in order; `on_disk` waits for it."""

@@ -21,6 +21,9 @@ from pytest_dispatch.store.rows import Row
 #: Tables that only grow; in all others a row that is written again replaces the one of the same key.
 _GROWING = {schema.events, schema.console, schema.served}
 
+#: Tables whose rows count something: what comes again is added.
+_COUNTING = {schema.series}
+
 #: Tables in which the first row of a key stays: a report that comes again changes nothing.
 _ONCE = {schema.reports: ["run", "attempt", "digest"], schema.cases: ["run", "attempt", "report", "number"]}
 
@@ -117,4 +120,6 @@ def _keyed(table: sa.Table, dialect: sa.Dialect) -> Any:
         return statement.on_conflict_do_nothing(index_elements=_ONCE[table])
     keys = [column.name for column in table.primary_key]
     fresh = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    if table in _COUNTING:
+        fresh = {name: table.c[name] + value for name, value in fresh.items()}
     return statement.on_conflict_do_update(index_elements=keys, set_=fresh)

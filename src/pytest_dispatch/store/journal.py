@@ -35,6 +35,7 @@ from pytest_dispatch.store.rows import (
     letter_row,
     machine_rows,
     run_rows,
+    series_rows,
     served_row,
     session_row,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "letter_row",
     "machine_rows",
     "run_rows",
+    "series_rows",
     "served_row",
     "session_row",
 ]

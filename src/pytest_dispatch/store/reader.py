@@ -18,12 +18,13 @@ import sqlalchemy as sa
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Report, Run
+from pytest_dispatch.core.series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
 from pytest_dispatch.store.rows import report_digest
-from pytest_dispatch.store.text import stored
-from pytest_dispatch.store.values import RunParts, letter_of, session_of
+from pytest_dispatch.store.text import restored, stored
+from pytest_dispatch.store.values import RunParts, letter_of, session_of, sketch_of
 
 T = TypeVar("T")
 
@@ -95,6 +96,15 @@ class Reader:
         rows = schema.reports.c
         alike = (rows.run == run, rows.attempt == attempt, rows.digest == report_digest(report))
         return bool(self._all(sa.select(rows.id).where(*alike)))
+
+    def sketches(self, series: Series) -> dict[str, Sketch]:
+        """Return what is kept of a series by machine; of all machines together under an empty name."""
+        rows = schema.series.c
+        of = (rows.kind == series.kind, rows.origin == stored(series.origin), rows.name == stored(series.name))
+        found: dict[str, list[Sketch]] = {}
+        for row in self._all(sa.select(schema.series).where(*of)):
+            found.setdefault(restored(row["machine"]), []).append(sketch_of(row))
+        return {machine: added_up(sketches) for machine, sketches in found.items()}
 
     # Issues
 
@@ -177,6 +187,10 @@ class BackgroundReader:
     async def knows(self, run: str, attempt: int, report: Report) -> bool:
         """Tell whether an attempt has this very report already."""
         return await self._ask(lambda: self._reader.knows(run, attempt, report))
+
+    async def sketches(self, series: Series) -> dict[str, Sketch]:
+        """Return what is kept of a series by machine, and of all machines together."""
+        return await self._ask(lambda: self._reader.sketches(series))
 
     async def letters(self) -> list[Letter]:
         """Return the issues that are still to be filed."""

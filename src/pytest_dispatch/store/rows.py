@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pytest_dispatch.core.machine import Hold, Machine
 from pytest_dispatch.core.model import Attempt, Case, Policy, Report, Run
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.core.series import NO_BUCKET, Ending, bucket_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.records import Letter, SessionRecord
 from pytest_dispatch.store.text import as_json, stored
@@ -258,6 +259,21 @@ def hold_row(machine: str, hold: Hold | None) -> Row:
     now = hold or Hold(reason="")
     why = {"reason": stored(now.reason), "owner": stored(now.owner), "since": now.since, "until": now.until}
     return schema.holds, {"what": "machine", "name": stored(machine), **why, "active": hold is not None}
+
+
+def series_rows(ending: Ending) -> list[Row]:
+    """Return what the end of a run adds to its series, on all machines together and on each that it ran on."""
+    series, seconds = ending.series, ending.seconds
+    counted = {
+        "kind": series.kind,
+        "origin": stored(series.origin),
+        "name": stored(series.name),
+        "outcome": str(ending.outcome),
+        "flaky": ending.flaky,
+        "bucket": NO_BUCKET if seconds is None else bucket_of(seconds),
+        "count": 1,
+    }
+    return [(schema.series, {**counted, "machine": stored(machine)}) for machine in ("", *ending.machines)]
 
 
 def served_row(run: str, attempt: int, digest: str) -> Row:

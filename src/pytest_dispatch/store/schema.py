@@ -230,6 +230,21 @@ holds = Table(
     _flag("active"),
 )
 
+#: What is kept of runs by their series, for as long as the journal is: how often which of them ended how, and in which
+#: time. `machine` is empty where all are counted, on whichever they ran; `bucket` is -1 where there is no duration.
+series = Table(
+    "dispatch_series",
+    metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("machine", Text, primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("flaky", Boolean, primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    _number("count"),
+)
+
 #: What belongs to a run, beside its own row.
 PARTS = (attempts, moments, placements, refusals, reports, cases)
 

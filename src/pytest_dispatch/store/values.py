@@ -28,6 +28,7 @@ from pytest_dispatch.core.model import (
     Workload,
 )
 from pytest_dispatch.core.requirements import Requirement
+from pytest_dispatch.core.series import NO_BUCKET, Sketch
 from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.records import Letter, SessionRecord
@@ -60,6 +61,16 @@ def session_of(row: Found) -> SessionRecord:
         port=row["port"],
         owner=restored(row["owner"]),
         epoch=row["epoch"],
+    )
+
+
+def sketch_of(row: Found) -> Sketch:
+    """Return what one row counts of a series."""
+    count, bucket = row["count"], row["bucket"]
+    return Sketch(
+        outcomes={Outcome(row["outcome"]): count},
+        flaky=count if row["flaky"] else 0,
+        buckets={} if bucket == NO_BUCKET else {bucket: count},
     )
 
 

@@ -219,3 +219,16 @@ holds = Table(
     Column("until", Float),
     _flag("active"),
 )
+
+series = Table(
+    "dispatch_series",
+    metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("machine", Text, primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("flaky", Boolean, primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    _number("count"),
+)
