@@ -328,9 +328,13 @@ from pytest_dispatch.machines.sim import SimMachine
 
 class Chatty(SimMachine):
     async def start(self, new_url):
+        count = 0
         while not Path("quiet").exists():
             for _ in range(20):
                 logging.getLogger("chatty").warning("word " * 200)
+            count += 20 * Path("stopped").exists()
+            if count > 3000:  # more than wait to be told, and than fit between the processes
+                Path("flooded").touch()
             await asyncio.sleep(0.001)
         await super().start(new_url)
 
@@ -357,8 +361,13 @@ def test_machines_are_served_while_pytest_is_stopped(bench: Bench) -> None:
     cut = Cut(bench, "--log-file=log.txt", machines=bench.driver(CHATTY))
     cut.until("w::a.efi")
     os.kill(cut.process.pid, signal.SIGSTOP)
+    bench.path.joinpath("stopped").touch()
+    give_up = time.monotonic() + 60
     try:
         assert [_answer(cut.address) for _ in range(100)] == [404] * 100
+        while not bench.path.joinpath("flooded").exists():
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
     finally:
         bench.path.joinpath("quiet").touch()
         os.kill(cut.process.pid, signal.SIGCONT)
