@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_lab import Measure, workload
+from bench_lab import PLACES, Measure, workload
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import Lease
@@ -42,8 +42,10 @@ class _Clock(SteadyClock):
         return super().now() + self.ahead
 
 
-async def _session(lab: Lab, boot: BootService, file: Path, number: int) -> None:
+async def _session(lab: Lab, clock: _Clock, file: Path, number: int) -> None:
     """Run one from its opening to its end, with what firmware and workloads say, but without their sockets."""
+    boot = lab.service(BOOT_KIND.rules.name)
+    assert isinstance(boot, BootService)
     session = await lab.orders.open("bench", Policy(), IssueRule(), 0, Lease())
     wanted = [(str(n), workload(file, f"w{n}.efi")) for n in range(RUNS)]
     runs = await lab.orders.submit(session, wanted)
@@ -56,12 +58,12 @@ async def _session(lab: Lab, boot: BootService, file: Path, number: int) -> None
         part = Part(start=0, end=SIZE, reached=SIZE, size=SIZE)
         boot.requests.received(machine.machine, answer.run, part)
         await boot.beacons.boot(machine)
-        await boot.beacons.report(machine.machine, Report(title="done", body="x" * 200), lab.writer.clock.now())
-    lab.writer.clock.ahead += 61  # type: ignore[attr-defined]  # what has reported is over
+        await boot.beacons.report(machine.machine, Report(title="done", body="x" * 200), clock.now())
+    clock.ahead += 61  # what has reported is over
     while any(lab.orders.run(run.id).outcome is None for run in runs):
         await lab.writer.moved(0.2)
     await lab.orders.close(session)
-    lab.writer.clock.ahead += KEPT + EVERY  # type: ignore[attr-defined]
+    clock.ahead += KEPT + EVERY
     await asyncio.sleep(0.15)  # a look at what is over
 
 
@@ -76,13 +78,12 @@ async def _all(folder: Path, sessions: int) -> dict[str, float]:
     file.write_bytes(b"M" * SIZE)
     journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**9, None)
     journal.open()
-    lab = Lab(clock=_Clock(), journal=journal, cache=cache, kinds=[BOOT_KIND], private=False)
+    clock = _Clock()
+    lab = Lab(clock=clock, journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND], private=False)
     await lab.start(lambda token: token, [])
-    boot = lab.service(BOOT_KIND.rules.name)
-    assert isinstance(boot, BootService)
     told = {"warm": 0.0}
     for number in range(sessions):
-        await _session(lab, boot, file, number)
+        await _session(lab, clock, file, number)
         if number + 1 == WARM:
             told["warm"] = _resident()
     told["end"] = _resident()

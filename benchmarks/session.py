@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from aiohttp import web
-from bench_lab import Measure, workload
+from bench_lab import PLACES, Measure, workload
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
@@ -23,14 +23,12 @@ from pytest_dispatch.machines.sim import create
 from pytest_dispatch.option_values import read_spec
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
-from pytest_dispatch.sources.places import Places
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 COUNT = 1000
 ROUNDS = 3
 MACHINES = "sim:8?pace=0.0001"
-PLACES = Places(folders={"root": "/"})
 
 
 _ITEMS = f"""
