@@ -91,10 +91,7 @@ class KindRules:
         try:
             return {**limits, **self.derived(workload, limits)}
         except Exception as error:  # whoever brings the kind may raise anything about a payload
-            what = what_was_raised(error)
-            raise ConfigError(
-                f"{workload.name}: the kind {self.name} cannot make use of its payload: {what}"
-            ) from error
+            raise unusable(workload, error) from error
 
     def patience(self, policy: Policy) -> float:
         """Return how long a session lets workloads of this kind wait for a machine that asks us for work, in seconds.
@@ -107,6 +104,12 @@ class KindRules:
 
 
 Kinds = Mapping[str, KindRules]
+
+
+def unusable(workload: Workload, error: Exception) -> ConfigError:
+    """Return what there is to say of a workload about which its kind raised something."""
+    what = what_was_raised(error)
+    return ConfigError(f"{workload.name}: the kind {workload.kind} cannot make use of its payload: {what}")
 
 
 def check_expected(where: str, known: Collection[str], expect: object, kind: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
-from pytest_dispatch.core.kinds import KindRules
+from pytest_dispatch.core.kinds import KindRules, unusable
 from pytest_dispatch.core.plain import what_was_raised
 
 if TYPE_CHECKING:
@@ -179,8 +179,7 @@ class Services:
         except ConfigError:
             raise
         except Exception as error:  # whoever brings the kind may raise anything about a payload
-            what = what_was_raised(error)
-            raise ConfigError(f"{workload.name}: the kind {kind} cannot make use of its payload: {what}") from error
+            raise unusable(workload, error) from error
 
     def wanted(self, runs: list[Run]) -> None:
         """Get ready what these runs need."""
