@@ -321,7 +321,8 @@ def _caller(request: web.Request, bearer: Bearer | None) -> str:
 
 def _path(request: web.Request) -> str:
     """Its path; firmware may double slashes."""
-    return re.sub("/+", "/", request.path)
+    path = request.path
+    return re.sub("/+", "/", path) if "//" in path else path
 
 
 def _no_machine(tool: str, where: str) -> web.Response:
