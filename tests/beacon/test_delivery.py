@@ -15,6 +15,7 @@ import pytest
 
 from beacons import BEACON, Beacon, Call, Handler, Server, http_option, put
 from docs_examples import ROOT
+from mdns_responder import lab, message, responder
 from pytest_dispatch.beacon.delivery import MOST, Message, ask, deliver
 from pytest_dispatch.server.mdns import Announcement
 
@@ -189,6 +190,18 @@ def test_when_the_time_is_over_no_server_is_asked_again(dribbler: Server, capsys
     urls = [dribbler.url(f"/{number}") for number in range(MOST + 4)]
     assert deliver(Message("POST", None, "the boot message"), urls, wait=0, longest=0.02) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1 + MOST, "each once, and not without end"
+
+
+@pytest.mark.usefixtures("alone_on_mdns")
+def test_a_server_that_takes_all_the_time_keeps_nothing_from_one_that_answered_the_search_too(
+    dribbler: Server, server: Server, efivars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPATCH_MDNS_LOOPBACK", "1")
+    monkeypatch.setenv("DISPATCH_EFIVARS", str(efivars))
+    labs = [lab("dispatch-slow", dribbler.port, "127.0.0.1"), lab("dispatch-real", server.port, "127.0.0.1")]
+    with responder(lambda _name, _kind, number: [message(*records, number=number) for records in labs]):
+        assert deliver(Message("POST", None, "the boot message"), [], wait=2, longest=2.5) == 0
+    assert (len(dribbler.calls), len(server.calls)) == (1, 1)
 
 
 def test_a_report_that_one_refuses_and_another_does_not_answer_is_sent_again(beacon: Beacon, server: Server) -> None:

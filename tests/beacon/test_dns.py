@@ -1,4 +1,4 @@
-"""DNS messages: what another implementation writes is read, and nothing that anybody sends costs much."""
+"""DNS messages: what another implementation writes is read, and no message costs much or does harm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from mdns_responder import lab, message, pointer
 from pytest_dispatch.beacon import dns
+from pytest_dispatch.beacon.mdns import _Servers
+from pytest_dispatch.beacon.urls import is_url
 
 HEAD = struct.Struct(">6H")
 ONE_ANSWER = HEAD.pack(0, 0x8400, 0, 1, 0, 0)
@@ -62,6 +64,19 @@ def test_a_message_that_was_changed_on_its_way_is_one_or_not(data: st.DataObject
     assert_read_or_refused(bytes(changed[: data.draw(st.integers(0, len(changed)))]))
 
 
+@settings(deadline=None)
+@given(st.data())
+def test_whatever_a_message_says_only_urls_come_of_it(data: st.DataObject) -> None:
+    changed = bytearray(message(*lab("dispatch-1a2b", 8080, "10.0.0.1", "fe80::1", path=b"path=/a?b=%20c")))
+    for _ in range(data.draw(st.integers(0, 5))):
+        changed[data.draw(st.integers(12, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    servers = _Servers(everywhere=True)
+    urls = servers.urls_after(bytes(changed), 1)
+    assert all(is_url(url) and url.isascii() and url.isprintable() and " " not in url for url in urls)
+    assert servers.urls_after(bytes(changed), 1) == [], "each is told once"
+    assert servers.questions(), "of what is missing, or who else is there"
+
+
 def assert_read_or_refused(data: bytes) -> None:
     try:
         records = dns.records(data)
@@ -83,12 +98,12 @@ def test_a_message_that_is_cut_anywhere_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (b"\xc0\x0c", "leads nowhere"),  # to itself
-        (b"\1a\xc0\x0c", "leads nowhere"),  # round in a circle
-        (b"\xc0\x40", "leads nowhere"),  # forward
-        (b"\xff\xff", "leads nowhere"),  # beyond its end
-        (b"\x40a", "leads nowhere"),  # RFC 1035 has no such kind of label
-        (b"\x80a", "leads nowhere"),
+        (b"\xc0\x0c", "broken pointer"),  # to itself
+        (b"\1a\xc0\x0c", "broken pointer"),  # round in a circle
+        (b"\xc0\x40", "broken pointer"),  # forward
+        (b"\xff\xff", "broken pointer"),  # beyond its end
+        (b"\x40a", "broken pointer"),  # RFC 1035 has no such kind of label
+        (b"\x80a", "broken pointer"),
         (b"\x3fa\0", "too long|cut short"),
         (b"\x3f" * 64 * 5, "too long"),
         (b"\1a" * 127 + b"\1a\0", "too long"),
@@ -118,7 +133,7 @@ def test_a_pointer_to_a_pointer_is_followed_so_far_and_no_further() -> None:
         return HEAD.pack(0, 0x8400, 0, 2, 0, 0) + first + last
 
     assert dns.records(chained(20))[1].name == b"\1a\0"
-    with pytest.raises(ValueError, match="from place to place"):
+    with pytest.raises(ValueError, match="too many pointers"):
         dns.records(chained(40))
 
 

@@ -135,6 +135,22 @@ def test_whoever_makes_it_makes_the_same_bytes(
             assert made.stat().st_mode & 0o111, "it can be started"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "expected where to write it, as in: archive.py beacon.pyz"),
+        (("a", "b"), "expected where to write it, as in: archive.py beacon.pyz"),
+        (("/dev/null/x.pyz",), "cannot make beacon.pyz: /dev/null: File exists"),
+        (("x.pyz",), "cannot make beacon.pyz: {folder}: no sources here"),
+    ],
+)
+def test_what_cannot_be_made_is_told(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    """The last where the maker stands alone, as in an installation of compiled files."""
+    maker = shutil.copy(MAKER, tmp_path) if arguments == ("x.pyz",) else MAKER
+    ran = subprocess.run([sys.executable, maker, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, f"{words.format(folder=tmp_path)}\n")
+
+
 def test_it_is_small() -> None:
     assert len(archive()) < 64 * 1024
 

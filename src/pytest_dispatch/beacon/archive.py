@@ -5,6 +5,7 @@
 The bytes depend on the sources alone, not on when, where and by which Python it is made.
 """
 
+import errno
 import io
 import sys
 import zipfile
@@ -29,7 +30,10 @@ def archive() -> bytes:
     Raises:
         OSError: The sources cannot be read.
     """
-    sources = sorted(path for path in Path(__file__).parent.glob("*.py") if path.name not in _NOT_IN_IT)
+    folder = Path(__file__).parent
+    sources = sorted(path for path in folder.glob("*.py") if path.name not in _NOT_IN_IT)
+    if not sources:  # an installation of compiled files alone
+        raise FileNotFoundError(errno.ENOENT, "no sources here", str(folder))
     file = io.BytesIO()
     file.write(_START)
     with zipfile.ZipFile(file, "w") as inside:
@@ -57,4 +61,9 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) != 2:
+        sys.exit("expected where to write it, as in: archive.py beacon.pyz")
+    try:
+        main(Path(sys.argv[1]))
+    except OSError as error:
+        sys.exit(f"cannot make beacon.pyz: {error.filename}: {error.strerror}")

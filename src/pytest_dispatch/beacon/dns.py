@@ -1,7 +1,7 @@
-"""Read and write DNS messages, as far as finding a service over mDNS needs (RFC 1035, section 4; RFC 6763).
+"""Read and write DNS messages, as far as a search by mDNS needs them (RFC 1035, section 4; RFC 6763).
 
-A name is its labels, each behind its length, to the empty one: as on the wire, but uncompressed and in lower case.
-Anybody on the network may have sent a message. Reading one takes bounded time and memory, whatever is in it.
+Names are in wire format, uncompressed and in lower case. Anybody on the network may have sent a message: to read one
+takes bounded time and memory, whatever is in it.
 """
 
 import struct
@@ -11,14 +11,15 @@ A, PTR, TXT, AAAA, SRV = 1, 12, 16, 28, 33
 
 LONGEST = 9000  # bytes of a message, RFC 6762, section 17
 _LONGEST_NAME = 255  # bytes, RFC 1035, section 2.3.4
-_MOST_JUMPS = 32  # from one part of a name to another; senders need one or two
-_INTERNET = 1  # the class of all that is asked; the top bit of an answer's class is none of it (RFC 6762, section 10.2)
-_FLAGS, _RESPONSE = 0xF80F, 0x8000  # is it a response, the kind of query, and how it ended: 0 is a query, and well
-_TARGETS = {PTR: 0, SRV: 6}  # where in a record's data a name begins
+_MOST_POINTERS = 32  # of one compressed name; senders need one or two
+_IN = 1  # the class "Internet"
+_CLASS = 0x7FFF  # the bits of a record's class; the top one tells caches to flush (RFC 6762, section 10.2)
+_FLAGS, _RESPONSE = 0xF80F, 0x8000  # the bits QR, OPCODE and RCODE; those of a response without an error
+_TARGETS = {PTR: 0, SRV: 6}  # where in a record's data the name begins that it leads to
 
 
 class Record(NamedTuple):
-    """An answer.
+    """A resource record.
 
     Attributes:
         name: What it is about.
@@ -33,13 +34,13 @@ class Record(NamedTuple):
     target: bytes
 
 
-def question(name: bytes, kind: int, number: bytes) -> bytes:
-    """Return a query; its number, two bytes, comes back with the answer."""
-    return number + struct.pack(">5H", 0, 1, 0, 0, 0) + name + struct.pack(">2H", kind, _INTERNET)
+def query(name: bytes, kind: int, message_id: bytes) -> bytes:
+    """Return a message that asks one question; its ID, two bytes, comes back with the answer."""
+    return message_id + struct.pack(">5H", 0, 1, 0, 0, 0) + name + struct.pack(">2H", kind, _IN)
 
 
 def records(message: bytes) -> List[Record]:
-    """Return the records of a response, but for those taken back; none for what is no response.
+    """Return the records of a response without those whose time to live is 0; none for what is no response.
 
     Raises:
         ValueError: It is cut short, or broken otherwise.
@@ -59,7 +60,7 @@ def _records(message: bytes) -> Iterator[Record]:
         at = _name(message, at)[1] + 4
     for _ in range(sum(counts)):
         name, at = _name(message, at)
-        kind, group, seconds_to_live, length = struct.unpack_from(">2HIH", message, at)
+        kind, record_class, ttl, length = struct.unpack_from(">2HIH", message, at)
         start, at = at + 10, at + 10 + length
         if at > len(message):
             raise ValueError("a DNS record that is cut short")
@@ -68,17 +69,17 @@ def _records(message: bytes) -> Iterator[Record]:
             target, end = _name(message, start + _TARGETS[kind])
             if end != at:
                 raise ValueError("a DNS record that ends elsewhere than its name")
-        if group & 0x7FFF == _INTERNET and seconds_to_live:
+        if record_class & _CLASS == _IN and ttl:
             yield Record(name, kind, message[start:at], target)
 
 
 def _name(message: bytes, at: int) -> Tuple[bytes, int]:
-    """Return a name, and where what follows it begins.
+    """Return a name, and the offset behind it.
 
-    A pointer leads to before the labels that it follows (RFC 1035, section 4.1.4), so none leads round in a circle.
+    A pointer has to lead to an earlier place than where its own labels begin (RFC 1035, section 4.1.4): no loops.
     """
     name, end, start = b"", 0, at
-    for _ in range(_MOST_JUMPS):
+    for _ in range(_MOST_POINTERS):
         while 0 < message[at] < 0x40:
             after = at + 1 + message[at]
             name += message[at:after]
@@ -86,12 +87,12 @@ def _name(message: bytes, at: int) -> Tuple[bytes, int]:
                 raise ValueError("a DNS name that is too long")
             at = after
         if message[at] == 0:
-            return name.lower() + b"\0", end or at + 1  # the lengths, all below 64, are no letters
+            return name.lower() + b"\0", end or at + 1  # lengths are below 64, and so no letters
         pointer = int.from_bytes(message[at : at + 2], "big") - 0xC000
         if not 0 <= pointer < start:
-            raise ValueError("a DNS name that leads nowhere")
+            raise ValueError("a DNS name with a broken pointer")
         end, at, start = end or at + 2, pointer, pointer
-    raise ValueError("a DNS name that leads from place to place")
+    raise ValueError("a DNS name of too many pointers")
 
 
 def texts(data: bytes) -> Dict[bytes, bytes]:

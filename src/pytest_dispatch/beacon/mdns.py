@@ -1,8 +1,9 @@
-"""Find servers on the local network: ask by multicast who is there (mDNS, RFC 6762; DNS-SD, RFC 6763).
+"""Find servers on the local network by mDNS (RFC 6762) and DNS-SD (RFC 6763).
 
-On each network interface by itself, over IPv4 and IPv6. What is asked from a port other than 5353 is answered to that
-port (RFC 6762, section 6.7). Some responders answer all at once instead, and some firewalls let nothing else in: so
-that is listened to as well, where the port can be shared.
+Each network interface is asked by itself, over IPv4 and IPv6, from a port other than 5353. Responders answer that port
+by unicast (RFC 6762, section 6.7). Some answer by multicast all the same, and some firewalls let nothing else in:
+multicast answers are heard too, where port 5353 can be shared. The bit that asks for unicast answers (section 5.4) is
+not set: it is meant for questions from port 5353, and some responders then answer by multicast alone.
 """
 
 import ipaddress
@@ -30,14 +31,14 @@ LOOPBACK = ("lo", "lo0")  # what Linux and macOS call this interface
 _PORT = 5353
 _GROUPS = {socket.AF_INET: "224.0.0.251", socket.AF_INET6: "ff02::fb"}
 _HOPS = 255  # RFC 6762, section 11
-_IP_MULTICAST_ALL = 49  # linux/in.h: whether to hear also what comes over the interfaces that other sockets listen on
+_IP_MULTICAST_ALL = 49  # linux/in.h: whether to receive what comes over interfaces that other sockets have joined on
 _FIRST_PAUSE = 1.0  # seconds until it is asked again, then twice as long each time (RFC 6762, section 5.2)
-_LATE = 1.0  # seconds that it may take after the deadline to read what had come before it
+_LATE = 1.0  # seconds that may be spent after the deadline on what had come before it
 
-_MOST_SERVERS = 32  # that are kept in mind
-_MOST_ADDRESSES = 16  # of one of them
-_MOST_URLS = 64  # of all
-_MOST_QUESTIONS = 128  # between two pauses
+_MOST_SERVERS = 32  # that are remembered at a time
+_MOST_ADDRESSES = 16  # of one server
+_MOST_URLS = 64  # of all servers
+_MOST_QUESTIONS = 128  # until all are asked again
 
 
 def announced_urls(seconds: float, note: Note, interfaces: Optional[Sequence[str]] = None) -> Iterator[str]:
@@ -56,7 +57,7 @@ def announced_urls(seconds: float, note: Note, interfaces: Optional[Sequence[str
         except OSError as error:
             note(f"mDNS: not searched: {error.strerror or error}")
             return
-        for url in _search(network, _Heard(everywhere=interfaces is not None), time.monotonic() + seconds):
+        for url in _search(network, _Servers(everywhere=interfaces is not None), time.monotonic() + seconds):
             found = True
             yield url
     if not network.asked:
@@ -65,20 +66,20 @@ def announced_urls(seconds: float, note: Note, interfaces: Optional[Sequence[str
         note(f"mDNS: no server was announced within {round(seconds, 1):g}s")
 
 
-def _search(network: "_Network", heard: "_Heard", deadline: float) -> Iterator[str]:
+def _search(network: "_Network", servers: "_Servers", deadline: float) -> Iterator[str]:
     """Ask, listen, and ask again, until the deadline; what had come by then has its turn also after it."""
     again, pause, late = time.monotonic(), _FIRST_PAUSE, _LATE
     while True:
         now = time.monotonic()
         if now < deadline:
             if now >= again:
-                heard.asked.clear()
+                servers.asked.clear()
                 again, pause = now + pause, 2 * pause
-            network.ask(heard.questions())
+            network.ask(servers.questions())
             if not network.asked:
                 return
         messages = network.messages(max(0.0, min(again, deadline) - time.monotonic()))
-        found = [url for message, interface in messages for url in heard.urls_after(message, interface)]
+        found = [url for message, interface in messages for url in servers.urls_after(message, interface)]
         if now >= deadline:
             late -= time.monotonic() - now
         yield from found
@@ -86,12 +87,12 @@ def _search(network: "_Network", heard: "_Heard", deadline: float) -> Iterator[s
             return
 
 
-class _Ear(NamedTuple):
-    """A socket on one interface; `number` is that of its questions, None where it only listens."""
+class _Channel(NamedTuple):
+    """A socket on one interface; `message_id` is the ID of its queries, None where it only hears multicast answers."""
 
     sock: socket.socket
     interface: int
-    number: Optional[bytes]
+    message_id: Optional[bytes]
 
 
 class _Network:
@@ -109,7 +110,7 @@ class _Network:
     def __init__(self, stack: ExitStack, names: Optional[Sequence[str]]) -> None:
         self.asked = False
         self.trouble = ""
-        self._ears: List[_Ear] = []
+        self._channels: List[_Channel] = []
         self._selector = stack.enter_context(selectors.DefaultSelector())
         for index, name in socket.if_nameindex():
             if names is None or name in names:
@@ -117,17 +118,19 @@ class _Network:
                     self._open(stack, family, index, os.urandom(2))
                     self._open(stack, family, index, None)
 
-    def _open(self, stack: ExitStack, family: socket.AddressFamily, interface: int, number: Optional[bytes]) -> None:
-        """Have a socket on an interface, if there can be one: to ask where there is a number, else to listen."""
-        prepare = _listen_at if number is None else _ask_from
+    def _open(
+        self, stack: ExitStack, family: socket.AddressFamily, interface: int, message_id: Optional[bytes]
+    ) -> None:
+        """Have a socket on an interface, if there can be one: to ask where there is an ID, else to listen."""
+        prepare = _listen_at if message_id is None else _ask_from
         try:
             sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             sock.setblocking(False)
             prepare(sock, interface)
-            self._ears.append(_Ear(sock, interface, number))
-            self._selector.register(sock, selectors.EVENT_READ, self._ears[-1])
+            self._channels.append(_Channel(sock, interface, message_id))
+            self._selector.register(sock, selectors.EVENT_READ, self._channels[-1])
         except OSError as error:
-            if number is not None:
+            if message_id is not None:
                 self._failed(error)
 
     def _failed(self, error: OSError) -> None:
@@ -136,10 +139,10 @@ class _Network:
     def ask(self, questions: Iterable[Question]) -> None:
         """Ask on each interface."""
         for name, kind in questions:
-            for sock, interface, number in self._ears:
-                if number is not None:
+            for sock, interface, message_id in self._channels:
+                if message_id is not None:
                     try:
-                        sock.sendto(dns.question(name, kind, number), _group(sock.family, interface))
+                        sock.sendto(dns.query(name, kind, message_id), _group(sock.family, interface))
                         self.asked = True
                     except OSError as error:  # an interface may have no address of this family
                         self._failed(error)
@@ -148,17 +151,17 @@ class _Network:
         """Wait; return what came, at most one message of each socket, with the interface that it came over."""
         found = []
         for key, _ in self._selector.select(seconds):
-            ear = key.data
+            channel = key.data
             with suppress(OSError):
-                message, sender = ear.sock.recvfrom(dns.LONGEST)
-                answers = ear.number in (None, message[:2])
-                if answers and sender[1] == _PORT:  # no responder speaks from another port (RFC 6762, section 6)
-                    found.append((message, ear.interface))
+                message, sender = channel.sock.recvfrom(dns.LONGEST)
+                ours = channel.message_id in (None, message[:2])
+                if ours and sender[1] == _PORT:  # no responder answers from another port (RFC 6762, section 6)
+                    found.append((message, channel.interface))
         return found
 
 
 def _group(family: socket.AddressFamily, interface: int) -> Tuple[Any, ...]:
-    """Return the address of all who answer."""
+    """Return the multicast address of all responders on an interface."""
     return (_GROUPS[family], _PORT) if family == socket.AF_INET else (_GROUPS[family], _PORT, 0, interface)
 
 
@@ -180,7 +183,7 @@ def _ask_from(sock: socket.socket, interface: int) -> None:
 
 
 def _listen_at(sock: socket.socket, interface: int) -> None:
-    """Prepare a socket to hear what is told to all on an interface, and nothing that is meant for another program.
+    """Prepare a socket for multicast answers on an interface, and for no unicast that is meant for other programs.
 
     Raises:
         OSError: It cannot: a program has the port for itself, or there is no multicast.
@@ -197,13 +200,13 @@ def _listen_at(sock: socket.socket, interface: int) -> None:
 
 
 class _Server:
-    """What was heard of one server so far."""
+    """What is known of one server so far."""
 
     def __init__(self) -> None:
         self.host = b""
         self.port = 0
         self.path: Optional[str] = None
-        self.addresses: Dict[Address, int] = {}  # and the interface over which they were told
+        self.addresses: Dict[Address, int] = {}  # and the interface that each was heard on
 
     def missing(self, name: bytes) -> Iterator[Question]:
         """Yield what has to be asked about a server of this name."""
@@ -233,22 +236,22 @@ class _Server:
             yield f"http://{host}:{self.port}{self.path}"
 
 
-class _Heard:
-    """What was heard of all servers, within bounds: who is heard of first is forgotten first.
+class _Servers:
+    """What is known of all servers, within bounds: the first that was heard of is forgotten first.
 
     Attributes:
-        asked: What need not be asked again before the next pause is over.
+        asked: Questions that need not be asked again before the next pause is over.
     """
 
     def __init__(self, *, everywhere: bool) -> None:
         self.asked: Set[Question] = set()
         self._everywhere = everywhere
-        self._servers: Dict[bytes, _Server] = {}
+        self._known: Dict[bytes, _Server] = {}
         self._told: Set[str] = set()
 
     def questions(self) -> List[Question]:
-        """Return what is to be asked now, and count it as asked."""
-        missing = [each for name, server in self._servers.items() for each in server.missing(name)]
+        """Return the questions to ask now, and count them as asked."""
+        missing = [each for name, server in self._known.items() for each in server.missing(name)]
         wanted = [each for each in dict.fromkeys([(SERVICE, dns.PTR), *missing]) if each not in self.asked]
         wanted = wanted[: _MOST_QUESTIONS - len(self.asked)]
         self.asked.update(wanted)
@@ -258,13 +261,13 @@ class _Heard:
         """Note what a message says; return the URLs that are known now and were not told yet."""
         with suppress(ValueError):  # anybody may send anything
             self._take(dns.records(message), interface)
-        known = [url for each in self._servers.values() for url in each.urls(everywhere=self._everywhere)]
-        fresh = [url for url in dict.fromkeys(known) if url not in self._told][: _MOST_URLS - len(self._told)]
+        urls = [url for each in self._known.values() for url in each.urls(everywhere=self._everywhere)]
+        fresh = [url for url in dict.fromkeys(urls) if url not in self._told][: _MOST_URLS - len(self._told)]
         self._told.update(fresh)
         return fresh
 
     def _take(self, records: Sequence[dns.Record], interface: int) -> None:
-        """Note what these say: first what leads to the rest, in whatever order it came."""
+        """Note what these say, in the order in which one leads to the next, whatever order they came in."""
         steps = (
             (dns.PTR, self._take_name),
             (dns.SRV, self._take_host),
@@ -278,19 +281,19 @@ class _Heard:
                     step(record, interface)
 
     def _take_name(self, record: dns.Record, _: int) -> None:
-        if record.name != SERVICE or not record.target.endswith(SERVICE) or record.target in self._servers:
+        if record.name != SERVICE or not record.target.endswith(SERVICE) or record.target in self._known:
             return
-        if len(self._servers) >= _MOST_SERVERS:
-            del self._servers[next(iter(self._servers))]
-        self._servers[record.target] = _Server()
+        if len(self._known) >= _MOST_SERVERS:
+            del self._known[next(iter(self._known))]
+        self._known[record.target] = _Server()
 
     def _take_host(self, record: dns.Record, _: int) -> None:
-        server = self._servers.get(record.name)
+        server = self._known.get(record.name)
         if server:
             server.host, server.port = record.target, int.from_bytes(record.data[4:6], "big")
 
     def _take_path(self, record: dns.Record, _: int) -> None:
-        server = self._servers.get(record.name)
+        server = self._known.get(record.name)
         if server:
             path = dns.texts(record.data).get(b"path", b"").decode("utf-8", "replace") or PATH
             server.path = quote(path if path.startswith("/") else f"/{path}", safe="/%?=&")
@@ -299,6 +302,6 @@ class _Heard:
         if len(record.data) != (4 if record.kind == dns.A else 16):
             return
         address = ipaddress.ip_address(record.data)
-        for server in self._servers.values():
+        for server in self._known.values():
             if server.host == record.name and len(server.addresses) < _MOST_ADDRESSES:
                 server.addresses.setdefault(address, interface)
