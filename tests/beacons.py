@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -117,12 +116,11 @@ def pythons() -> dict[tuple[int, int], str]:
     folders = [*os.get_exec_path(), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
     found: dict[tuple[int, int], str] = {}
     for minor in range(6, 30):
-        for folder in folders:
-            command = [f"{folder}/python3.{minor}", "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
-            with suppress(OSError):
-                ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-                if ran.stdout.split() == ["3", str(minor)]:  # else it is the start of one that is not there
-                    found.setdefault((3, minor), command[0])
+        for python in filter(os.path.exists, (f"{folder}/python3.{minor}" for folder in folders)):
+            command = [python, "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            if ran.stdout.split() == ["3", str(minor)]:  # else it is a launcher of one that is not there
+                found.setdefault((3, minor), python)
     found.setdefault(sys.version_info[:2], sys.executable)
     return dict(sorted(found.items()))
 
