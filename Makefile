@@ -99,11 +99,11 @@ check: .venv/ready  ## Style, types and layers
 
 .PHONY: fuzz
 fuzz: .venv/ready  ## Fuzz for so many minutes each: make fuzz ARGS=10
-	DISPATCH_FUZZ_MINUTES=$(or $(ARGS),1) $(BIN)/python -m pytest -s tests/test_fuzz.py
+	DISPATCH_FUZZ_MINUTES=$(or $(ARGS),1) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py
 
 .PHONY: crashes
 crashes: .venv/ready  ## Kill pytest at every commit of its journal, also of one in PostgreSQL, and go on
-	DISPATCH_CRASHES=all $(BIN)/python -m pytest tests/test_crash.py $(ARGS)
+	DISPATCH_CRASHES=all $(BIN)/python -m pytest tests/e2e/test_crash.py $(ARGS)
 
 .PHONY: lowest
 lowest: .venv/ready  ## The fast tests with the oldest dependencies that are allowed, in .venv/lowest

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_dispatch.client import LabClient
+from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Policy, Workload
-from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.lab.lab import Lab
+from pytest_dispatch.server.api.schemas import OpenSession, Wanted
 from pytest_dispatch.server.app import Address, LabServer
-from pytest_dispatch.server.wire import OpenSession, Wanted
-from pytest_dispatch.sources.cache import AssetCache
-from pytest_dispatch.sources.places import Places
+from pytest_dispatch.sources.asset_cache import AssetCache
+from pytest_dispatch.sources.locations import Places
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 

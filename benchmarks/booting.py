@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from bench_lab import Measure, running_lab, until_it_listens
+
 from machines import Ask, drive
 
 SIZE = 16 * 2**10

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench_lab import Measure, RunningLab, running_lab
+
 from machines import Ask, drive
 
 CROWD = 1000

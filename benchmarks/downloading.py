@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench_lab import Measure
 
-from pytest_dispatch.kinds import BootPayload
+from pytest_dispatch.core.media import BootPayload
+from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.sources.base import Bytes
-from pytest_dispatch.sources.cache import AssetCache
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 

@@ -14,11 +14,11 @@ from bench_lab import PLACES, Measure, workload
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Policy, Report
+from pytest_dispatch.lab.boot_tokens import Bearer
 from pytest_dispatch.lab.lab import Lab
-from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.lab.memory import EVERY, KEPT
-from pytest_dispatch.lab.tokens import Bearer
-from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.lab.retention import EVERY, KEPT
+from pytest_dispatch.lab.session_feed import IssueRule
+from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.downloads import Part
 from pytest_dispatch.workloads.boot.service import BOOT_KIND, BootService

@@ -10,10 +10,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from bench_lab import Measure
 
+from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import Journal, Row, change_rows, run_rows
 from pytest_dispatch.workloads.boot.protocol import BootProtocol

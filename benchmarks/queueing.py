@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from bench_lab import Measure, running_lab
+
 from machines import address, boot_and_report
 
 MACHINES = 16

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench_lab import Measure, running_lab, until_it_listens
+
 from machines import address
 
 SIZE = 256 * 2**20

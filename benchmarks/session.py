@@ -18,11 +18,11 @@ from bench_lab import PLACES, Measure, workload
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.lab import Lab
-from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.machines.sim import create
-from pytest_dispatch.option_values import read_spec
+from pytest_dispatch.lab.session_feed import IssueRule
+from pytest_dispatch.machines.sim.driver import create
+from pytest_dispatch.program.option_values import read_spec
 from pytest_dispatch.server.app import Address, LabServer
-from pytest_dispatch.sources.cache import AssetCache
+from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 

@@ -85,7 +85,7 @@ def faults() -> str:
 
 def outcomes() -> str:
     """Which fault in which state becomes which verdict: the rows that a test injects."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     from outcome_table import as_markdown
 
     return as_markdown()
@@ -93,7 +93,7 @@ def outcomes() -> str:
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/states.md": {"diagram": diagram, "endings": endings},
-    "ARCHITECTURE.md": {"layers": layers, "lab": lambda: layers("lab")},
+    "ARCHITECTURE.md": {"layers": layers, "plugin": lambda: layers("plugin"), "lab": lambda: layers("lab")},
     "docs/reliability.md": {"outcomes": outcomes, "faults": faults},
 }
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
 from forks import Forks
 
 pytest_plugins = ["fixtures_github"]

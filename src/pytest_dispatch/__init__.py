@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.errors import DispatchError
+    from pytest_dispatch.core.media import BootPayload, Expect
     from pytest_dispatch.core.model import (
         Attempt,
         Case,
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
         Run,
         Workload,
     )
-    from pytest_dispatch.handles import DispatchLab, DispatchWorkload
-    from pytest_dispatch.kinds import BootPayload, Expect
+    from pytest_dispatch.plugin.fixture_objects import DispatchLab, DispatchWorkload
     from pytest_dispatch.workloads.boot.lifecycle import Event, State
 
 _HOMES = {
@@ -46,8 +46,8 @@ _HOMES = {
         "Run",
         "Workload",
     ),
-    "pytest_dispatch.handles": ("DispatchLab", "DispatchWorkload"),
-    "pytest_dispatch.kinds": ("BootPayload", "Expect"),
+    "pytest_dispatch.plugin.fixture_objects": ("DispatchLab", "DispatchWorkload"),
+    "pytest_dispatch.core.media": ("BootPayload", "Expect"),
     "pytest_dispatch.workloads.boot.lifecycle": ("Event", "State"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

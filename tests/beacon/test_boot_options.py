@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from beacons import ACPI, END, FILE, GUID, IPV4, MAC, PCI, Beacon, Server, http_option, node, put, uri, variable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beacons import ACPI, END, FILE, GUID, IPV4, MAC, PCI, Beacon, Server, http_option, node, put, uri, variable
 from pytest_dispatch.beacon.boot_options import boot_url, boot_urls
 from pytest_dispatch.beacon.urls import is_url
 

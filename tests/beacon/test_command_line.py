@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from beacon_lines import OURS, RUST, outcome, wanted
+from beacons import BEACON, Beacon, Server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beacon_lines import OURS, RUST, outcome, wanted
-from beacons import BEACON, Beacon, Server
 from pytest_dispatch.beacon.command import _duration, main
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
 from beacons import BEACON, Beacon, Call, Handler, Server, http_option, put
 from docs_examples import ROOT
 from mdns_responder import lab, message, responder
+
 from pytest_dispatch.beacon.delivery import MOST, Message, ask, deliver
 from pytest_dispatch.server.mdns import Announcement
 

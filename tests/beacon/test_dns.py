@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from mdns_responder import lab, message, pointer
+
 from pytest_dispatch.beacon import dns
 from pytest_dispatch.beacon.mdns import _Servers
 from pytest_dispatch.beacon.urls import is_url

@@ -10,7 +10,6 @@ from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
-
 from beacons import BEACON, Beacon, Server, http_option, put
 from mdns_responder import (
     AAAA,
@@ -28,6 +27,7 @@ from mdns_responder import (
     responder,
     text,
 )
+
 from pytest_dispatch.beacon.mdns import LOOPBACK, announced_urls
 from pytest_dispatch.beacon.urls import is_url
 from pytest_dispatch.server.mdns import Announcement

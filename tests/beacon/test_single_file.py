@@ -10,11 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from beacon_lines import OURS, RUST, outcome, wanted
 from beacons import Beacon, Server, pythons
 from docs_examples import PACKAGE, ROOT
 from mdns_responder import lab, message, responder
+
 from pytest_dispatch.beacon.archive import archive
 
 OLDEST = (3, 6)  # that the file says it runs on

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queue_bench import Bench, policy, workload
 
 from pytest_dispatch.core.model import Outcome, Phase, Policy, Run, Workload
-from queue_bench import Bench, policy, workload
 
 MACHINES = ("10.0.0.1", "10.0.0.2")
 CHAINS = ("", "c", "d")

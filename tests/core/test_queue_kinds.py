@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from bakery.lifecycle import BAKE, RULES, loaf
+from queue_bench import KINDS, Bench, policy, workload
+
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
 from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, PRIVATE, UNHEARD, Lease, LeaseKind
@@ -20,7 +21,6 @@ from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
 from pytest_dispatch.workloads.boot.protocol import BootProtocol
-from queue_bench import KINDS, Bench, policy, workload
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 #: Of a later version, which sends nothing.

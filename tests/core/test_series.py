@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from told_runs import NEVER_BOOTED, NOON, attempt, moments, run
 
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.series import GROWTH, SHORTEST, Series, Sketch, added_up, bucket_of, ending_of, seconds_of
 from pytest_dispatch.workloads.boot.lifecycle import State
-from told_runs import NEVER_BOOTED, NOON, attempt, moments, run
 
 DURATIONS = st.floats(SHORTEST, 30 * 86400.0)
 

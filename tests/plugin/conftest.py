@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-
 from forks import Forks
 from plugin_bench import Bench
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 

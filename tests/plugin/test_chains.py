@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from xml.etree import ElementTree
 
 import pytest
-
 from faults import fault
 from plugin_bench import HERE, SIMS, WITHOUT, Bench
 from strangers import Stranger
@@ -45,8 +44,8 @@ def names(result: pytest.RunResult) -> list[str]:
 WATCHING = """
 import asyncio
 from pathlib import Path
-from pytest_dispatch.machines.scenarios import Scenario
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.scenarios import Scenario
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 async def play(stage):
     await stage.boot()
@@ -239,8 +238,8 @@ def test_one_that_a_mark_keeps_from_being_shown_does_so_too(bench: Bench) -> Non
 #: The second stage breaks down the first time.
 BREAKING = """
 from pathlib import Path
-from pytest_dispatch.machines.scenarios import Scenario
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.scenarios import Scenario
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 async def play(stage):
     if stage.workload == "boot.efi" and not Path("broke").exists():
@@ -301,8 +300,8 @@ def test_a_prerequisite_that_failed_before_the_session_was_resumed_counts(
 FAILING = """
 import asyncio
 from pathlib import Path
-from pytest_dispatch.machines.scenarios import Scenario
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.scenarios import Scenario
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 async def play(stage):
     await stage.boot()

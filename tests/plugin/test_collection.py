@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-
 from plugin_bench import HERE, SIMS, WITHOUT, Bench
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 EFI, ISO, IMG = (f"application/vnd.dispatch+{kind}" for kind in ("efi", "iso", "img"))

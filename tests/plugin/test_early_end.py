@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench
-from pytest_dispatch.mirror import Mirror
-from pytest_dispatch.terminal import TerminalDisplay
+
+from pytest_dispatch.client.run_cache import Mirror
+from pytest_dispatch.plugin.event_listener import Watcher
+from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
 from pytest_dispatch.testing.github import FakeGitHub
-from pytest_dispatch.watcher import Watcher
 
 if TYPE_CHECKING:
-    from pytest_dispatch.client import LabClient
+    from pytest_dispatch.client.lab_client import LabClient
 
 NEW_ISSUE = "POST /repos/*/issues"
 

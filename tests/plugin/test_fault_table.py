@@ -16,11 +16,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
 from drivers import offer_driver
 from forks import Forks, Run
 from outcome_table import ELSEWHERE, ERROR, FAILED, PASSED, ROWS, SKIPPED, Row, as_markdown
 from plugin_bench import HERE, IN_THREAD, WITHOUT
+from project import SUPPORT
+
 from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Expect
 
@@ -152,13 +153,12 @@ def _prepare(folder: Path, rows: list[Row]) -> None:
 
 
 def _start(forks: Forks, folder: Path, given: list[str], token: str) -> Run:
-    tests = Path(__file__).parent.parent
     command = [
         "-v", "-rA", *given, IN_THREAD, *HERE, *WITHOUT, "--dispatch-db=journal.db", "--dispatch-cache=cache",
         "--dispatch-retries=0", "--dispatch-drain=0", "--junitxml=own.xml", "--dispatch-junit=cases.xml",
     ]  # fmt: skip
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    path = f"{folder}:{tests}:{os.environ.get('PYTHONPATH', '')}"
+    path = f"{folder}:{SUPPORT}:{os.environ.get('PYTHONPATH', '')}"
     surroundings |= {"PYTHONPATH": path, "COLUMNS": "300", "GH_ENTERPRISE_TOKEN": token}
     return forks.start(folder, *command, out=folder / OUTPUT, environ=surroundings)
 

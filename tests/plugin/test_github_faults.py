@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-
 from faults import fault
 from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench, clean
-from pytest_dispatch.report.fences import ZERO_WIDTH
+
+from pytest_dispatch.github.markdown_fences import ZERO_WIDTH
 from pytest_dispatch.testing.github import FakeGitHub
 
 REPO = "me/lab"

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from plugin_bench import WITHOUT, Bench
 
 import pytest_dispatch
-from plugin_bench import WITHOUT, Bench
 
 HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf")
 

@@ -13,17 +13,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from faults import fault
 from plugin_bench import APART, WITHOUT, Bench, Scenario, clean
-from pytest_dispatch.interrupts import GAP
+
+from pytest_dispatch.plugin.interrupts import GAP
 
 THREE: dict[str, Scenario] = {"a": "pass", "b": "come-back", "c": "pass"}
 
 #: On its machines `b` hangs, until the session is cut off; on those of the session that is resumed it does not.
 HANGS_HERE = """
-from pytest_dispatch.machines.scenarios import SCENARIOS
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.scenarios import SCENARIOS
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 def create(spec, state):
     played = {**SCENARIOS, "come-back": SCENARIOS["hang"]}
@@ -110,8 +110,8 @@ def nothing_is_left(cut: Cut) -> bool:
 
 REPORTS_AND_STAYS = """
 import asyncio
-from pytest_dispatch.machines.scenarios import Scenario
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.scenarios import Scenario
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 async def play(stage):
     await stage.boot()
@@ -126,7 +126,7 @@ def create(spec, state):
 #: Once pytest has been told that the lab is up, and before it can be answered.
 IS_KILLED = """
 import asyncio, os, signal, sys, threading
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 def told():
     frame = sys._current_frames()[threading.main_thread().ident]
@@ -324,7 +324,7 @@ def test_a_second_ctrl_c_while_the_first_is_told(bench: Bench) -> None:
 CHATTY = """
 import asyncio, logging
 from pathlib import Path
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 class Chatty(SimMachine):
     async def start(self, new_url):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 

@@ -7,7 +7,6 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-
 from plugin_bench import WITHOUT, Bench
 
 ODD = ("br[1]-x", "[a]", "x]y", "<i>&'\"", "50%5B", "back\\slash", "wi th ünïcödé", ":colon:", "a::b:::c")
@@ -325,7 +324,7 @@ def test_a_lab_fault_is_caught_by_no_test_by_chance(bench: Bench) -> None:
 
         @pytest.mark.dispatch("a.efi", expect="boot")
         def test_it(dispatch_lab, dispatch_workload):
-            from pytest_dispatch.outcomes import LabFault
+            from pytest_dispatch.plugin.outcomes import LabFault
             assert not issubclass(LabFault, (Exception, pytest.fail.Exception))
         """
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from faults import fault
 from plugin_bench import BESIDE, HERE, IN_THREAD, NEIGHBOURS, SIMS, Bench
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts by /proc, as Linux has it")
@@ -28,7 +28,7 @@ from pathlib import Path
 def note(event, args):
     if event == "socket.bind" and args[0].type == socket.SOCK_STREAM:
         by = threading.current_thread().name
-    elif event == "subprocess.Popen" and any("pytest_dispatch.program" in arg for arg in args[1]):
+    elif event == "subprocess.Popen" and any("pytest_dispatch.program.child" in arg for arg in args[1]):
         by = "the lab's process"
     else:
         return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from plugin_bench import Bench
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 
@@ -32,7 +32,7 @@ def test_what_is_left_undone_is_said(bench: Bench, interrupt: str) -> None:
 
 STRANGER = """
 import http.client, urllib.parse
-from pytest_dispatch.desk import DESK
+from pytest_dispatch.plugin.lab_session import DESK
 
 def pytest_runtest_setup(item):
     port = urllib.parse.urlsplit(item.config.stash[DESK].client.url).port

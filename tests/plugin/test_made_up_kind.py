@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from bakeries import Bakery, install, running_bakery, want
 from faults import fault
 from plugin_bench import APART, IN_THREAD, SIMS, Bench
-from pytest_dispatch.testing.github import FakeGitHub
 from vt100 import OnTerminal, Vt100
+
+from pytest_dispatch.testing.github import FakeGitHub
 
 GOOD = ["accepted", "oven-A", "passed: a fine crust"]
 MOVED = ["accepted", "oven-A", "oven-A+oven-B", "aside", "oven-B", "passed: baked twice"]
@@ -244,7 +244,7 @@ def test_machines_of_ours_that_are_lost_are_none_of_its_business(kitchen: Bench)
 
 BROKEN = """
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 class Broken(SimMachine):
     async def start(self, new_url):

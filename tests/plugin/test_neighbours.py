@@ -8,7 +8,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
 from faults import fault
 from plugin_bench import BESIDE, HERE, NEIGHBOURS, SIMS, Bench
 

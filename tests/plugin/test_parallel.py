@@ -6,7 +6,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench
 
@@ -69,8 +68,8 @@ def pytest_testnodedown(node, error):
 PATIENT = """
 import asyncio
 from pathlib import Path
-from pytest_dispatch.machines.scenarios import Scenario
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.scenarios import Scenario
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 async def play(stage):
     await stage.boot()

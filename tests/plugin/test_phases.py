@@ -8,7 +8,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench
 
@@ -29,7 +28,7 @@ OUTCOMES = {"passed": 4, "failed": 4, "errors": 1}  # the failed case counts too
 #: A machine whose power fails when a workload says so; registered as a package of a third party would.
 FRAIL = """
 from pytest_dispatch.machines.base import Sign
-from pytest_dispatch.machines.sim import SimMachine
+from pytest_dispatch.machines.sim.driver import SimMachine
 
 
 class Frail(SimMachine):

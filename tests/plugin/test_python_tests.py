@@ -6,7 +6,6 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-
 from plugin_bench import WITHOUT, Bench
 
 ONE = "--dispatch-machine=sim?pace=0.001"

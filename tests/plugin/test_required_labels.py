@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench, Scenario
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 ONE = "--dispatch-machine=sim:1?pace=0.001"

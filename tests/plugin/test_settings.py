@@ -6,11 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-
 from plugin_bench import WITHOUT, Bench
-from pytest_dispatch.config import LabConfig
+
 from pytest_dispatch.plugin import OPTIONS
-from pytest_dispatch.settings import Settings, read_settings
+from pytest_dispatch.plugin.settings import Settings, read_settings
+from pytest_dispatch.program.config import LabConfig
 
 #: A value for each option that is not its default.
 GIVEN = {

@@ -6,10 +6,10 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
-
 from boots import boots, but, moment, on
+
 from pytest_dispatch.core.model import Attempt, Outcome, Run
-from pytest_dispatch.table import table_lines
+from pytest_dispatch.plugin.terminal.live_table import table_lines
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-
 from ipv6 import needs_ipv6
 from plugin_bench import SIMS, WITHOUT, Bench
 from vt100 import OnTerminal, Vt100

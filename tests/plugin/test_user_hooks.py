@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-
 from faults import fault
 from plugin_bench import Bench
+
 from pytest_dispatch.testing.github import FakeGitHub
 
 LOG = """

@@ -6,11 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from junitparser import JUnitXml, TestCase
-
 from faults import fault
+from junitparser import JUnitXml, TestCase
 from plugin_bench import Bench
-from pytest_dispatch.unprinted import CHARACTERS, LINES, PRINTED, SUBTESTS, Unprinted, attach, beginning, take_off
+
+from pytest_dispatch.plugin.junit_output import (
+    CHARACTERS,
+    LINES,
+    PRINTED,
+    SUBTESTS,
+    Unprinted,
+    attach,
+    beginning,
+    take_off,
+)
 
 
 def junit_cases(path: Path) -> list[TestCase]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
 from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench
+
 from pytest_dispatch.plugin import FOR_DEBUGGING, Option
 from pytest_dispatch.plugin import OPTIONS as OPTIONS_OF_OURS
 from pytest_dispatch.testing.github import FakeGitHub

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.machines.board import AARCH64, X86_64, Board
-from pytest_dispatch.machines.qemu import Options, build_for
+from pytest_dispatch.machines.qemu.board import AARCH64, X86_64, Board
+from pytest_dispatch.machines.qemu.driver import Options, build_for
 
 
 def _needed(board: Board) -> None:

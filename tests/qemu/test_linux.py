@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from junitparser import JUnitXml, TestCase
-
 from plugin_bench import HERE, WITHOUT
+
 from pytest_dispatch import Outcome, Run
 from pytest_dispatch.store.journal import Journal
 

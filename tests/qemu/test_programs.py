@@ -8,9 +8,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from qemu_bench import bench, bytes_of, until
 
 from pytest_dispatch.testing.boot_server import POWEROFF, Offer
-from qemu_bench import bench, bytes_of, until
 
 ROOT = Path(__file__).parent.parent.parent
 FIRMWARE = ROOT / "src/pytest_dispatch/firmware"

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from qemu_bench import PATIENCE, RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
 
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.machines.board import X86_64
-from pytest_dispatch.machines.qemu import Options, QemuMachine, build_for
-from pytest_dispatch.machines.savedstate import SavedState
+from pytest_dispatch.machines.qemu.board import X86_64
+from pytest_dispatch.machines.qemu.driver import Options, QemuMachine, build_for
+from pytest_dispatch.machines.qemu.saved_state import SavedState
 from pytest_dispatch.testing.boot_server import POWEROFF, RESET, BootServer, Offer
 from pytest_dispatch.testing.efi import assemble
 from pytest_dispatch.testing.machine_contract import reading
-from qemu_bench import PATIENCE, RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.qemu, pytest.mark.usefixtures("x86_64")]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -198,7 +198,7 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from pytest_dispatch.machines.base import Spec
-from pytest_dispatch.machines.qemu import create
+from pytest_dispatch.machines.qemu.driver import create
 
 async def main():
     [machine] = create(Spec(scheme="qemu"), Path(sys.argv[1]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_dispatch.machines.base import Machine, Spec
-from pytest_dispatch.machines.qemu import create, create_aarch64
+from pytest_dispatch.machines.qemu.driver import create, create_aarch64
 from pytest_dispatch.testing.machine_contract import MachineContract
 
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from beacons import Beacon
 from labs import Bench, call, gathered, running_lab
+
 from pytest_dispatch.beacon.archive import archive
-from pytest_dispatch.server.bounds import Bounds
+from pytest_dispatch.server.limits.bounds import Bounds
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from bakery.lifecycle import RULES, loaf
 from labs import Bench, Reply, running_lab
+
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE
 from pytest_dispatch.core.model import Policy, Workload
-from pytest_dispatch.lab.services import Kind, Resources, Service
-from pytest_dispatch.server.wire import OpenSession, Wanted
+from pytest_dispatch.lab.kind_services import Kind, Resources, Service
+from pytest_dispatch.server.api.schemas import OpenSession, Wanted
 
 pytestmark = pytest.mark.anyio
 

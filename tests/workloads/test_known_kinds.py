@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.workloads.known import known_kinds
+from pytest_dispatch.workloads.registry import known_kinds
 
 WHERE = "the entry point there = added:ADDED in pytest_dispatch.kinds"
-BAKES = "from bakery.lifecycle import RULES\nfrom pytest_dispatch.lab.services import Kind\n"
+BAKES = "from bakery.lifecycle import RULES\nfrom pytest_dispatch.lab.kind_services import Kind\n"
 UKI = "kind='uki', content_type='application/vnd.dispatch+uki', served='application/efi', suffix='.uki'"
 
 
@@ -39,7 +39,7 @@ def test_where_nothing_is_added_workloads_boot() -> None:
     ("source", "names"),
     [
         (f"{BAKES}ADDED = Kind(RULES)", ["boot", "bake"]),
-        (f"from pytest_dispatch.kinds import Media\nADDED = Media({UKI})", ["boot"]),
+        (f"from pytest_dispatch.core.media import Media\nADDED = Media({UKI})", ["boot"]),
     ],
     ids=["a kind", "a medium of ours"],
 )

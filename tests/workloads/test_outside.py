@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from bakeries import Bakery, running_bakery
 from bakery import KIND
 from bakery.lifecycle import RULES, loaf
 from bakery.service import BakeService
 from labs import Bench, running_lab, until
+
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Policy, Report, Run
 from pytest_dispatch.core.scheduler import Capacity
-from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.lab.services import Kind
+from pytest_dispatch.lab.kind_services import Kind
+from pytest_dispatch.lab.session_feed import IssueRule
 
 pytestmark = pytest.mark.anyio
 PASSED, FAILED, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED

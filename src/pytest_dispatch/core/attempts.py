@@ -19,7 +19,7 @@ from pytest_dispatch.core.model import (
     Report,
     Run,
 )
-from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.verdict import judge, refused_report, summary_of
 

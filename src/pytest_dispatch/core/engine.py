@@ -22,8 +22,8 @@ from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
 from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.core.run_index import Standings
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
-from pytest_dispatch.core.standings import Standings
 
 _NO_CAUSE = Cause()
 

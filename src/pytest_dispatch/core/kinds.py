@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import Policy, Run, Workload
-from pytest_dispatch.core.plain import what_was_raised
+from pytest_dispatch.core.plain_text import what_was_raised
 
 
 def _none(_workload: Workload, _limits: Mapping[str, float]) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pytest_dispatch.core.errors import StaleLeaseError
-from pytest_dispatch.core.plain import plain_line
+from pytest_dispatch.core.plain_text import plain_line
 
 CONNECTIONS_GONE = 60.0  # seconds after which an attached session ends whose holder has no connection any more
 UNHEARD = 900.0  # seconds after which it ends though it has: it may be suspended, or in a debugger

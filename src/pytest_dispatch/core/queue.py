@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds
@@ -21,7 +22,6 @@ from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.scheduler import Scheduler
 from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.sessions import Sessions
-from pytest_dispatch.core.verdicts import Verdicts
 
 
 class Queue:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.attempts import first_attempt, not_after
 from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.engine import Engine
@@ -14,7 +15,6 @@ from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.model import Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
-from pytest_dispatch.core.verdicts import Verdicts
 
 LINING_UP = 1.0  # seconds that the first workload is given to be found, before others go first
 

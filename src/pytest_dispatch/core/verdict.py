@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from pytest_dispatch.core.model import WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
-from pytest_dispatch.core.plain import plain, plain_line
+from pytest_dispatch.core.plain_text import plain, plain_line
 
 NAMED = 3  # cases that a summary names
 WHY = 400  # characters of the reason for which a report was refused

@@ -12,19 +12,19 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.token import PUBLIC_API
-from pytest_dispatch.lab.background import Background
+from pytest_dispatch.core.secrets import PUBLIC_API
+from pytest_dispatch.lab.background_tasks import Background
 from pytest_dispatch.lab.console_log import ConsoleLog
-from pytest_dispatch.lab.driven_machines import DrivenMachines
-from pytest_dispatch.lab.ledger import Feeds
-from pytest_dispatch.lab.memory import Memory
-from pytest_dispatch.lab.notice_board import NoticeBoard
-from pytest_dispatch.lab.orders import Orders
+from pytest_dispatch.lab.kind_services import Kind, Resources, Service, Services
+from pytest_dispatch.lab.machine_control import DrivenMachines
+from pytest_dispatch.lab.notices import NoticeBoard
 from pytest_dispatch.lab.pending_issues import PendingIssues
 from pytest_dispatch.lab.preparation import Preparation
-from pytest_dispatch.lab.services import Kind, Resources, Service, Services
+from pytest_dispatch.lab.retention import Memory
+from pytest_dispatch.lab.session_feed import Feeds
+from pytest_dispatch.lab.session_service import Orders
 from pytest_dispatch.lab.writer import Writer
-from pytest_dispatch.sources.places import Places
+from pytest_dispatch.sources.locations import Places
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine
-    from pytest_dispatch.sources.cache import AssetCache
+    from pytest_dispatch.sources.asset_cache import AssetCache
     from pytest_dispatch.store.journal import Journal, Letter
 
 TICK = 0.1  # seconds between looks at the deadlines

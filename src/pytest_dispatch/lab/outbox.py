@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
-from pytest_dispatch.daemon import in_daemon
-from pytest_dispatch.report.filing import Filed, Filer, FilingError
+from pytest_dispatch.github.filing import Filed, Filer, FilingError
 from pytest_dispatch.store.journal import Journal, Letter, letter_row
+from pytest_dispatch.support.daemon_thread import in_daemon
 
 __all__ = ["Filed", "Filer", "FilingError", "Outbox", "OutboxStatus"]
 

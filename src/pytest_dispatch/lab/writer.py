@@ -35,7 +35,7 @@ from pytest_dispatch.store.journal import (
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.model import Run
-    from pytest_dispatch.lab.ledger import Ledger
+    from pytest_dispatch.lab.session_feed import Ledger
 
 
 BEHIND = 0.02  # seconds that what nobody waits for may lie before it goes to the journal

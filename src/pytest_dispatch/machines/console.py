@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from pytest_dispatch.core.plain import plain
+from pytest_dispatch.core.plain_text import plain
 from pytest_dispatch.machines.base import Sign
 
 WIDTH = 1000  # bytes after which a line is broken

@@ -17,20 +17,23 @@ from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError, LabError
-from pytest_dispatch.core.plain import what_was_raised
-from pytest_dispatch.kinds import BOOT
-from pytest_dispatch.lab.tokens import Bearer, UsedError
-from pytest_dispatch.report.apart import Readers
-from pytest_dispatch.server import api, beacon, beacon_file, boot
-from pytest_dispatch.server.bounds import Bounds
-from pytest_dispatch.server.connections import Connections
-from pytest_dispatch.server.host import names_of
+from pytest_dispatch.core.media import BOOT
+from pytest_dispatch.core.plain_text import what_was_raised
+from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
+from pytest_dispatch.results.isolated_reading import Readers
+from pytest_dispatch.server import beacon_file
+from pytest_dispatch.server.api import routes as api
+from pytest_dispatch.server.boot import beacon
+from pytest_dispatch.server.boot import firmware as boot
+from pytest_dispatch.server.boot.sendfile_pool import Pump
+from pytest_dispatch.server.limits.bounds import Bounds
+from pytest_dispatch.server.limits.concurrency import Turns
+from pytest_dispatch.server.limits.connections import Connections
+from pytest_dispatch.server.limits.host_check import names_of
+from pytest_dispatch.server.limits.not_firmware import LOOK, browsers_mark, tool_of
+from pytest_dispatch.server.limits.rate_limit import Rates
 from pytest_dispatch.server.listener import Listener
 from pytest_dispatch.server.mdns import Announcement
-from pytest_dispatch.server.people import LOOK, browsers_mark, tool_of
-from pytest_dispatch.server.pump import Pump
-from pytest_dispatch.server.rates import Rates
-from pytest_dispatch.server.turns import Turns
 from pytest_dispatch.workloads.boot.service import BootService
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import _ErrInfo as _Broken
 
-from pytest_dispatch.server.bounds import Bounds, room
-from pytest_dispatch.server.connections import Connections
-from pytest_dispatch.server.heads import Heads
+from pytest_dispatch.server.http_heads import Heads
+from pytest_dispatch.server.limits.bounds import Bounds, room
+from pytest_dispatch.server.limits.connections import Connections
 
 BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers on at once
 HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer

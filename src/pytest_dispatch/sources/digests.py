@@ -14,9 +14,9 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.filestamp import FileStamp, open_file
-from pytest_dispatch.shapes import decode
-from pytest_dispatch.sources.blocking import StoppedError
+from pytest_dispatch.support.blocking import StoppedError
+from pytest_dispatch.support.codec import decode
+from pytest_dispatch.support.file_stamp import FileStamp, open_file
 
 CHUNK = 1 << 20  # bytes read at once
 RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp

@@ -16,21 +16,21 @@ import httpx
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, FetchError
-from pytest_dispatch.core.plain import plain_line
-from pytest_dispatch.core.token import ways_to_sign_in
-from pytest_dispatch.github_api import message_of, no_right_helps, trouble_of
-from pytest_dispatch.network import Origin, is_safe_url, limit_wait
-from pytest_dispatch.sources.blocking import in_thread
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.secrets import ways_to_sign_in
+from pytest_dispatch.github.api import message_of, no_right_helps, trouble_of
+from pytest_dispatch.github.transport import Proxy, client_options, proxy_for, why_unreachable
 from pytest_dispatch.sources.digests import CHUNK
-from pytest_dispatch.sources.partial import CHANGED, Partial, PassingError, StartOverError, Wanted
-from pytest_dispatch.transport import Proxy, client_options, proxy_for, why_unreachable
+from pytest_dispatch.sources.partial_file import CHANGED, Partial, PassingError, StartOverError, Wanted
+from pytest_dispatch.support.blocking import in_thread
+from pytest_dispatch.support.network_errors import Origin, is_safe_url, limit_wait
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
-    from pytest_dispatch.core.token import Token
+    from pytest_dispatch.core.secrets import Token
 
 REDIRECTS = 5
 REFUSAL = 65_536  # bytes of a refusal that are looked at

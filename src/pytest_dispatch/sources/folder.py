@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.media import BOOT, BootPayload, Expect, kind_by_suffix, known
 from pytest_dispatch.core.model import Workload
-from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.core.requirements import Requirements, read_requirements
-from pytest_dispatch.kinds import BOOT, BootPayload, Expect, kind_by_suffix, known
 from pytest_dispatch.sources.base import EmptySourceError, Listing
 
 if TYPE_CHECKING:

@@ -11,17 +11,17 @@ from urllib.parse import quote
 import msgspec
 
 from pytest_dispatch.core.errors import SourceError
+from pytest_dispatch.core.media import BOOT, BootPayload, kind_of, known, media_by_suffix
 from pytest_dispatch.core.model import Workload
-from pytest_dispatch.core.plain import LONGEST_NAME, is_name, plain_line
-from pytest_dispatch.core.token import PUBLIC_API, ways_to_sign_in
-from pytest_dispatch.github_api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo, no_right_helps
-from pytest_dispatch.kinds import BOOT, BootPayload, kind_of, known, media_by_suffix
+from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name, plain_line
+from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
+from pytest_dispatch.github.api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo, no_right_helps
 from pytest_dispatch.sources.base import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_dispatch.core.token import Token
+    from pytest_dispatch.core.secrets import Token
 
 LOOKED_AT = 20  # releases that are asked for where one is not found: among them may be drafts, which do not count
 SHOWN = 5  # tags or content types that a message names at most

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, FetchError
-from pytest_dispatch.sources.blocking import in_thread
-from pytest_dispatch.sources.partial import ROOM, SYNC_EVERY
-from pytest_dispatch.sources.places import DIGEST
-from pytest_dispatch.sources.shelf import NoRoomError, Shelf
+from pytest_dispatch.sources.cache_folder import NoRoomError, Shelf
+from pytest_dispatch.sources.locations import DIGEST
+from pytest_dispatch.sources.partial_file import ROOM, SYNC_EVERY
+from pytest_dispatch.support.blocking import in_thread
 
 if TYPE_CHECKING:
     import threading

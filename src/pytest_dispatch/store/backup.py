@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.lock import held
+from pytest_dispatch.store.journal_lock import held
 from pytest_dispatch.store.salvage import put_aside
 from pytest_dispatch.store.version import version_of
 

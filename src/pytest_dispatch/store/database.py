@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.core.token import without_passwords
+from pytest_dispatch.core.secrets import without_passwords
 
 
 class Database:

@@ -23,7 +23,7 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.inserts import Inserts
-from pytest_dispatch.store.lock import Release, take
+from pytest_dispatch.store.journal_lock import Release, take
 from pytest_dispatch.store.reader import BackgroundReader, Reader
 from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
 from pytest_dispatch.store.rows import (

@@ -14,7 +14,7 @@ from alembic.config import Config
 
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.lock import held
+from pytest_dispatch.store.journal_lock import held
 from pytest_dispatch.store.version import version_of
 
 #: Of Alembic: which migration the journal has come to. Their names are the versions that they lead to.

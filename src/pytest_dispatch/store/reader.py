@@ -20,10 +20,10 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Report, Run
 from pytest_dispatch.core.series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
+from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
 from pytest_dispatch.store.rows import report_digest
-from pytest_dispatch.store.text import restored, stored
 from pytest_dispatch.store.values import RunParts, letter_of, session_of, sketch_of
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from pytest_dispatch.core.model import Attempt, Case, Moment, Placement, Policy,
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.core.series import NO_BUCKET, Ending, bucket_of
 from pytest_dispatch.store import schema
+from pytest_dispatch.store.column_text import as_json, stored
 from pytest_dispatch.store.records import Letter, SessionRecord
-from pytest_dispatch.store.text import as_json, stored
 
 T = TypeVar("T")
 

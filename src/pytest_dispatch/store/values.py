@@ -29,10 +29,10 @@ from pytest_dispatch.core.model import (
 )
 from pytest_dispatch.core.requirements import Requirement
 from pytest_dispatch.core.series import NO_BUCKET, Sketch
-from pytest_dispatch.shapes import decode
 from pytest_dispatch.store import schema
+from pytest_dispatch.store.column_text import restored
 from pytest_dispatch.store.records import Letter, SessionRecord
-from pytest_dispatch.store.text import restored
+from pytest_dispatch.support.codec import decode
 
 Found = Mapping[Any, Any]
 

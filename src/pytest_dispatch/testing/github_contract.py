@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from pytest_dispatch.core.token import PUBLIC_API, Token
-from pytest_dispatch.kinds import kind_of
-from pytest_dispatch.network import Origin
+from pytest_dispatch.core.media import kind_of
+from pytest_dispatch.core.secrets import PUBLIC_API, Token
+from pytest_dispatch.github.transport import client_options
 from pytest_dispatch.sources.release import list_release
-from pytest_dispatch.transport import client_options
+from pytest_dispatch.support.network_errors import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

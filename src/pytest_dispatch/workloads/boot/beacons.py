@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.lab.tokens import Bearer, UsedError
+from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
 from pytest_dispatch.workloads.boot.protocol import BootProtocol, Taken
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from enum import StrEnum
 
 from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle, Since, StateRule, Wait
+from pytest_dispatch.core.media import NOBODY_CAME, Expect
 from pytest_dispatch.core.model import Outcome, Phase
-from pytest_dispatch.kinds import NOBODY_CAME, Expect
 
 GRACE = 60.0  # seconds after a report in which more of them may follow
 REPORTING = 3600.0  # seconds after the first report in which they may in any case

@@ -10,11 +10,11 @@ from enum import StrEnum
 from pytest_dispatch.core.attempts import knows, ran_on
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.machine_table import MachineRecord
+from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, Run
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
-from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 DOWNLOADS = 3  # complete downloads without a boot, after which the machine is taken at its word

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.model import KnownBy
-from pytest_dispatch.lab.tokens import Bearer, UsedError
+from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
 from pytest_dispatch.workloads.boot.downloads import Downloads, Part
 from pytest_dispatch.workloads.boot.protocol import Answer, BootProtocol
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_dispatch.core.kinds import KindRules
+from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Workload
-from pytest_dispatch.kinds import BOOT, BootPayload
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, REPORTING, SLOWEST
 
 

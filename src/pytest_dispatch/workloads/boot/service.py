@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.filestamp import UNKNOWN
-from pytest_dispatch.kinds import BOOT, BootPayload
-from pytest_dispatch.lab.services import Kind, Resources, Service
-from pytest_dispatch.sources.cache import Asset
-from pytest_dispatch.sources.places import DIGEST
+from pytest_dispatch.core.media import BOOT, BootPayload
+from pytest_dispatch.lab.kind_services import Kind, Resources, Service
+from pytest_dispatch.sources.asset_cache import Asset
+from pytest_dispatch.sources.locations import DIGEST
 from pytest_dispatch.store.journal import served_row
+from pytest_dispatch.support.file_stamp import UNKNOWN
 from pytest_dispatch.workloads.boot.beacons import Beacons
 from pytest_dispatch.workloads.boot.lifecycle import Event, State
+from pytest_dispatch.workloads.boot.prefetch import Supply
 from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from pytest_dispatch.workloads.boot.requests import BootRequests
 from pytest_dispatch.workloads.boot.rules import RULES
-from pytest_dispatch.workloads.boot.supply import Supply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

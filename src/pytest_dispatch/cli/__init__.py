@@ -1,0 +1,1 @@
+"""The command `dispatch`: a lab for people, and what is done to its journal."""

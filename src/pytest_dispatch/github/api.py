@@ -1,0 +1,355 @@
+"""GitHub's REST API as the rest of the package sees it: a path in, checked values out, one kind of error.
+
+An answer is bounded, decoded into a declared type or refused, and what it names (a redirect, the next page) is asked
+for on the same server alone. PyGithub does none of that: it unpacks what comes, follows what it is told, and trusts
+other certificates than the downloads do.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from http.client import responses
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+import msgspec
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import ConfigError, DispatchError
+from pytest_dispatch.core.secrets import PUBLIC_API
+from pytest_dispatch.github.exchange import Answer, Exchange, NoAnswerError, UnusableError
+from pytest_dispatch.support.codec import decode
+from pytest_dispatch.support.network_errors import Origin, is_safe_url, is_web_url, limit_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from pytest_dispatch.core.secrets import Token
+
+PAGE = 100  # entries; the most that GitHub gives at once
+PAGES = 1000  # of one list
+REDIRECTS = 5
+
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.{1,2}$)[A-Za-z0-9._-]+")
+
+T = TypeVar("T")
+
+
+class Trouble(StrEnum):
+    """What kept a request from its answer."""
+
+    NETWORK = "network"  # no answer, or not all of it: it may still have been carried out
+    SERVER = "server"  # 5xx: likewise
+    LIMIT = "limit"  # a rate limit: not carried out
+    TOKEN = "token"  # 401  # noqa: S105 - the name of a trouble, no secret
+    FORBIDDEN = "forbidden"  # 403 for any other reason than those that have a name here
+    ARCHIVED = "archived"  # 403: the repository is read-only
+    BLOCKED = "blocked"  # 403 or 451: GitHub lets nobody at the repository any more
+    MISSING = "missing"  # 404, also for what the token may not see
+    GONE = "gone"  # 410: switched off
+    REFUSED = "refused"  # any other status: asking again will not help
+    STRANGE = "strange"  # an answer, but none that GitHub gives
+
+
+_MOVED = (301, 302, 307, 308)
+
+_TROUBLES = {
+    401: Trouble.TOKEN,
+    403: Trouble.FORBIDDEN,
+    404: Trouble.MISSING,
+    410: Trouble.GONE,
+}
+
+#: What GitHub says in a refusal that no right of a token changes.
+_SAID = {
+    "archived": Trouble.ARCHIVED,  # "Repository was archived so is read-only."
+    "access blocked": Trouble.BLOCKED,  # "Repository access blocked"
+}
+
+
+class Complaint(msgspec.Struct, frozen=True):
+    """One thing that GitHub found wrong with what it was sent (an entry of a 422's `errors`)."""
+
+    resource: str = ""
+    field: str = ""
+    code: str = ""
+    message: str | None = None
+    value: Any = None
+
+
+class GitHubError(DispatchError):
+    """A request that GitHub did not fulfil.
+
+    Attributes:
+        trouble: What kept it.
+        status: What GitHub answered; 0 where nothing came.
+        wait: Seconds after which it may be asked again, where GitHub said so.
+        complaints: What GitHub found wrong with the request's body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        trouble: Trouble,
+        *,
+        status: int = 0,
+        wait: float | None = None,
+        complaints: tuple[Complaint, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+        self.status = status
+        self.wait = wait
+        self.complaints = complaints
+
+
+class GitHubApi:
+    """Requests to one GitHub, one after the other, from one thread at a time.
+
+    Reads are repeated when the server fails or cuts the connection; writes never, since a write whose
+    answer was lost may have been carried out. A rate limit is an error at once. What was moved, as a renamed
+    repository is, is followed where it is on the same server: the token goes to no other.
+
+    Args:
+        api_url: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise Server.
+        token: Signs every request; `None` asks as anybody.
+        timeout: Seconds to wait for a connection, and for each part of an answer; a request as a whole may take
+            four times as long.
+        pause: Seconds between two writes; GitHub asks for one
+            (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
+
+    Raises:
+        ConfigError: `api_url` is no URL of an API.
+    """
+
+    def __init__(self, api_url: str, token: Token | None, *, timeout: float = 15, pause: float = 1.0) -> None:
+        self._base = checked_api_url(api_url)
+        self._origin = Origin.of(self._base)
+        self._token = token
+        self._exchange = Exchange(self._base, timeout)
+        self._pause = pause
+        self._wrote = -math.inf
+
+    def get(self, path: str, shape: type[T], **parameters: str) -> T:
+        """Read one thing.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        call = f"GET {path}"
+        return self._decode(call, self._request(call, self._url(path, parameters)).data, shape)
+
+    def pages(self, path: str, shape: type[T], **parameters: str) -> Iterator[T]:
+        """Read a list, page after page as it is consumed.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        call, asked = f"GET {path}", set[str]()
+        url: str | None = self._url(path, {"per_page": str(PAGE), **parameters})
+        while url is not None:
+            if url in asked or len(asked) == PAGES:
+                text = f"{self._origin.host} answered {call} with pages that come to no end"
+                raise GitHubError(text, Trouble.STRANGE)
+            asked.add(url)
+            answer = self._request(call, url)
+            yield from self._decode(call, answer.data, list[shape])  # type: ignore[valid-type] # known at run time
+            url = self._on_this_server(url, answer.next_page)
+
+    def post(self, path: str, body: Mapping[str, object], shape: type[T]) -> T:
+        """Write one thing, once.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        time.sleep(max(0.0, self._wrote + self._pause - time.monotonic()))
+        call = f"POST {path}"
+        try:
+            return self._decode(call, self._request(call, self._url(path), body).data, shape)
+        finally:
+            self._wrote = time.monotonic()
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._exchange.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _url(self, path: str, parameters: Mapping[str, str] = MappingProxyType({})) -> str:
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        return f"{self._base}{path}{query}"
+
+    def _request(self, call: str, url: str, body: Mapping[str, object] | None = None) -> Answer:
+        there = url
+        for _ in range(REDIRECTS + 1):
+            answer = self._asked(call.partition(" ")[0], there, body)
+            if answer.status not in _MOVED or "location" not in answer.headers:
+                if answer.status >= 300:
+                    raise self._failed(call, answer)
+                return answer
+            there = self._moved(there, answer.headers["location"])
+        text = f"{self._origin.host}: expected an answer after at most {REDIRECTS} redirects, got another one"
+        raise GitHubError(text, Trouble.REFUSED)
+
+    def _asked(self, verb: str, url: str, body: Mapping[str, object] | None) -> Answer:
+        try:
+            return self._exchange.ask(verb, url, self._signed(), body)
+        except NoAnswerError as error:
+            raise GitHubError(f"{self._origin.host} cannot be reached: {error}", Trouble.NETWORK) from None
+        except UnusableError as error:
+            raise GitHubError(f"{self._origin.host}: {error}", Trouble.STRANGE) from None
+
+    def _signed(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
+
+    def _moved(self, here: str, location: str) -> str:
+        try:
+            url = urljoin(here, location)
+        except ValueError:  # as of `http://[`
+            url = location
+        if not is_web_url(url) or Origin.of(url) != self._origin:
+            shown = self._own(url.partition("?")[0])  # what comes behind may be a signature
+            text = f"{self._origin.host} redirects to another server, {shown}: the token is not for that one"
+            raise GitHubError(text, Trouble.REFUSED)
+        return url
+
+    def _on_this_server(self, here: str, link: str | None) -> str | None:
+        """Where the next page is, whatever scheme and port the server believes that it is asked by."""
+        if link is None:
+            return None
+        try:
+            url = urljoin(here, link)
+        except ValueError:
+            url = link
+        if not is_web_url(url) or Origin.of(url).host.rstrip(".") != self._origin.host:
+            text = f"{self._origin.host} says that its next page is elsewhere: {self._own(url.partition('?')[0])}"
+            raise GitHubError(text, Trouble.STRANGE)
+        home, page = urlsplit(self._base), urlsplit(url)
+        return urlunsplit((home.scheme, home.netloc, page.path, page.query, ""))
+
+    def _failed(self, call: str, response: Answer) -> GitHubError:
+        status, headers, answer = response.status, response.headers, _refusal(response.data)
+        words = [answer.message, *(each.message or "" for each in answer.errors)] if answer else []
+        wait = limit_wait(status, headers, " ".join(words))
+        if wait is not None and status < 500:
+            return GitHubError(self._limited(wait), Trouble.LIMIT, status=status, wait=wait)
+        said = f"{self._origin.host} answered {call} with {status} {responses.get(status, '')}"
+        if status >= 500:
+            return GitHubError(said, Trouble.SERVER, status=status, wait=wait)
+        if answer is None:
+            text = f"{said}, and not in GitHub's words; is {self._base} the address of its API?"
+            return GitHubError(text, Trouble.STRANGE, status=status)
+        details = [self._own(words) for words in (answer.message, *map(_spoken, answer.errors))]
+        text = ": ".join([said, *filter(None, details)])
+        return GitHubError(text, trouble_of(status, answer.message), status=status, complaints=tuple(answer.errors))
+
+    def _limited(self, wait: float) -> str:
+        until = (datetime.now(UTC) + timedelta(seconds=wait)).astimezone()
+        text = (
+            f"the rate limit of {self._origin.host} is used up until {until:%H:%M:%S %Z} (for {format_duration(wait)})"
+        )
+        return text if self._token else f"{text}; a token has a limit of its own, which is far higher"
+
+    def _decode(self, call: str, data: bytes, shape: type[T]) -> T:
+        try:
+            return decode(data, shape)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise GitHubError(
+                f"{self._origin.host} answered {call} with something that is not GitHub's ({error});"
+                f" is {self._base} the address of its API?",
+                Trouble.STRANGE,
+            ) from None
+
+    def _own(self, words: str) -> str:
+        """A server's words, fit for one line of ours."""
+        line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+        scrubbed = self._token.scrub(line) if self._token else line
+        return scrubbed if len(scrubbed) <= 300 else f"{scrubbed[:297]}..."
+
+
+class _Said(msgspec.Struct):
+    message: str
+
+
+class _Refusal(_Said):
+    errors: list[Complaint] = []
+
+
+def _refusal(data: bytes) -> _Refusal | None:
+    """GitHub's own way of saying no, or `None` where somebody else said it."""
+    try:
+        refusal = decode(data, dict[str, Any])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    errors = refusal.get("errors")
+    told = errors if isinstance(errors, list) else [errors]  # at times a text, or several
+    spoken = [{"message": each} if isinstance(each, str) else each for each in told]
+    for said in (spoken, []):
+        try:
+            return msgspec.convert({"message": refusal.get("message"), "errors": said}, _Refusal)
+        except msgspec.ValidationError:
+            continue
+    return None
+
+
+def _spoken(complaint: Complaint) -> str:
+    words = (complaint.field, complaint.message or complaint.code.replace("_", " "))
+    return " ".join(word for word in words if word)
+
+
+def trouble_of(status: int, message: str) -> Trouble:
+    """What a refusal below 500 that is no rate limit means, by its status and GitHub's words."""
+    if status in (403, 451):
+        for words, trouble in _SAID.items():
+            if words in message.lower():
+                return trouble
+    return _TROUBLES.get(status, Trouble.REFUSED)
+
+
+def message_of(data: bytes) -> str:
+    """GitHub's words in a refusal; empty where there are none."""
+    answer = _refusal(data)
+    return answer.message if answer else ""
+
+
+def no_right_helps(trouble: Trouble) -> str:
+    """What to do where no right of a token would help, to be put behind an error's text; empty where one may."""
+    hints = {
+        Trouble.ARCHIVED: "; it is archived, which no token changes: let its owner unarchive it, or name another one",
+        Trouble.BLOCKED: "; GitHub has blocked it, which no token changes: ask its owner, or name another one",
+    }
+    return hints.get(trouble, "")
+
+
+def is_repo(text: str) -> bool:
+    """Whether it is of the form `OWNER/REPO`, and so safe to be put into a path."""
+    return _REPO.fullmatch(text) is not None
+
+
+def checked_api_url(text: str) -> str:
+    """The base URL of an API, without a slash at its end.
+
+    Raises:
+        ConfigError: It is not an http(s) URL with a host and without a user, query or fragment; or not https, and on
+            another computer.
+    """
+    parts = urlsplit(text) if is_web_url(text) else None
+    if parts is None or parts.username is not None or parts.query or parts.fragment:
+        shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # its password is nobody's business
+        raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {shown!r}")
+    if not is_safe_url(text):
+        raise ConfigError(f"expected https://, as all can read along where a token goes by http://, got {text!r}")
+    return text.rstrip("/")

@@ -1,0 +1,186 @@
+"""The text of GitHub issues: what the workload said, and a short footer of what the lab knows."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
+from pytest_dispatch.core.verdict import told_refusal
+from pytest_dispatch.github.markdown_fences import cut
+from pytest_dispatch.github.sanitize import LAB_SAYS, harmless, harmless_line, plain
+from pytest_dispatch.results.timeline import how_late
+
+LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
+PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
+ISSUES = 100  # of a run; what it reports beyond is listed in the last of them
+TITLE_LIMIT = 256  # characters that GitHub takes in a title
+
+LATE = "> This report came {} the attempt had ended. The outcome stays as it was.\n\n"
+NO_MORE = "> Further late reports of this run are not filed. The journal of the lab has them.\n\n"
+TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
+
+#: Begins what the lab says. No workload can write this: its folds are closed at first, and have other titles.
+_FOOTER = ("---", f"<details open><summary>{LAB_SAYS}</summary>", "")
+
+_HEADLINE = {
+    Outcome.PASSED: "passed",
+    Outcome.FAILED: "failed",
+    Outcome.ERROR: "could not be run",
+    Outcome.SKIPPED: "was skipped",
+}
+
+
+def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list[Issue]:
+    """The issues that a run becomes: one for each report in time, or one that says that there is none.
+
+    At most `ISSUES` of them: the last one lists the titles of what does not fit.
+
+    Args:
+        run: Has its outcome.
+        source: Where the workload came from, as in node ids.
+        digest: Of the bytes that were served.
+        raw: Leave the workload's Markdown as it is, with all that it can do to people and other issues.
+    """
+    said = [(a, report) for a in run.attempts for report in a.reports if not report.late]
+    if not said:
+        outcome = run.outcome or Outcome.ERROR
+        why = _sentence(run.reason)  # may quote the workload, whose HTML is no part of a sentence of the lab's
+        title = f"{run.workload.name} {_HEADLINE[outcome]}"
+        silent = Report(title=title, body=why if raw else why.replace("<", "&lt;"))
+        said = [(run.attempt, silent)]
+    if len(said) > ISSUES:
+        said[ISSUES - 1 :] = [(run.attempt, _listed(run, [report for _, report in said[ISSUES - 1 :]]))]
+    return [
+        _issue(run, number, report, _footer(run, attempt, source, digest), raw=raw)
+        for number, (attempt, report) in enumerate(said)
+    ]
+
+
+def _listed(run: Run, reports: list[Report]) -> Report:
+    """A report that has only the titles of others."""
+    titles = [f"- {_clip(' '.join(report.title.split()))}" for report in reports]
+    why = f"A run becomes at most {ISSUES} issues. The journal of the lab has these {len(reports)} reports:"
+    return Report(title=f"{run.workload.name}: {len(reports)} further reports", body="\n".join([why, "", *titles]))
+
+
+def late_issues(run: Run, source: str, digest: str, *, raw: bool = False, known: int = 0) -> list[Issue]:
+    """The issues that reports become which came when their attempts had ended, a line in each of which says so.
+
+    At most `ISSUES` of them: the last one says that no more are filed.
+
+    Args:
+        run: Has its outcome, which they do not change.
+        source: As in `issues_for`.
+        digest: Likewise.
+        raw: Likewise.
+        known: How many late reports were issues before.
+    """
+    late = [(a, r) for a in run.attempts for r in a.reports if r.late]
+    numbered = list(enumerate(sorted(late, key=lambda said: said[1].at)))[known:ISSUES]
+    return [
+        _issue(run, f"late-{number}", report, _footer(run, a, source, digest), raw=raw, note=_note(a, report, number))
+        for number, (a, report) in numbered
+    ]
+
+
+def _note(attempt: Attempt, report: Report, number: int) -> str:
+    last = NO_MORE if number == ISSUES - 1 else ""
+    return f"{LATE.format(how_late(attempt, report))}{last}"
+
+
+def _issue(run: Run, number: int | str, report: Report, footer: str, *, raw: bool, note: str = "") -> Issue:
+    first, *rest = _pages(f"{note}{_text(report, raw=raw)}".rstrip(), footer)
+    title = " ".join(report.title.split()) or run.workload.name
+    return Issue(
+        title=_clip(title if raw else harmless_line(title)),
+        body=first,
+        # Nobody can know it before, or the issue could be filed by somebody else in its place.
+        marker=f"dispatch-{run.id}-{number}-{secrets.token_hex(8)}",
+        comments=tuple(rest),
+        labels=report.labels,
+        assignees=report.assignees,
+        milestone=report.milestone,
+    )
+
+
+def _clip(title: str) -> str:
+    return title if len(title) <= TITLE_LIMIT else title[: TITLE_LIMIT - 1] + "…"
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}." if reason else ""
+
+
+def _text(report: Report, *, raw: bool) -> str:
+    """What the workload said; of more than is filed only so much that it can be seen to be more."""
+    most = PAGES * LIMIT
+    body = report.body.rstrip()[:most]
+    fit = plain if raw else harmless
+    return "\n\n".join(fit(part) for part in (body, _cases(report.cases)[:most]) if part)
+
+
+def _pages(text: str, footer: str) -> list[str]:
+    """The text on no more pages than there may be, with the footer at the end of the last."""
+    pages = cut(text, LIMIT)
+    if len(pages) >= PAGES:
+        pages[PAGES - 1 :] = [TOO_LONG]
+    if not pages[-1]:
+        return [*pages[:-1], footer]
+    whole = f"{pages[-1]}\n\n{footer}"
+    return [*pages[:-1], whole] if len(whole) <= LIMIT else [*pages, footer]
+
+
+def _cases(cases: tuple[Case, ...]) -> str:
+    """The cases that did not pass, in a table, and how many did."""
+    if not cases:
+        return ""
+    other = [case for case in cases if case.outcome is not Outcome.PASSED]
+    summary = f"{len(cases) - len(other)} of {len(cases)} cases passed"
+    if not other:
+        return f"{summary}."
+    shown = other[: PAGES * LIMIT // len("|  | error |  |")]
+    rows = [f"| {_cell(case.name)} | {case.outcome} | {_cell(case.message)} |" for case in shown]
+    return "\n".join([f"{summary}:", "", "| case | outcome | message |", "| --- | --- | --- |", *rows])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text[:LIMIT].replace("\\", "\\\\").replace("|", "\\|").split())
+
+
+def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
+    stamp = datetime.fromtimestamp(attempt.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    outcome = attempt.outcome or run.outcome
+    facts = {
+        "workload": f"{_code(run.workload.name)} of {harmless_line(source)}",
+        "digest": _code(digest) if digest else "",
+        "machine": _code(attempt.where) if attempt.where else "none",
+        "outcome": f"{outcome}, attempt {attempt.number} of {len(run.attempts)}",
+        "states": ", ".join(f"{state} {format_duration(seconds)}" for state, seconds in _spent(attempt)),
+        "ended": stamp,
+    }
+    lines = [f"- {name}: {value}" for name, value in facts.items() if value]
+    lines += [f"- report refused: {_code(told_refusal(refusal))}" for refusal in attempt.refused]
+    return "\n".join([*_FOOTER, *lines, "", "</details>"])
+
+
+def _code(text: str) -> str:
+    """A name as inline code, whatever is in it."""
+    line = " ".join(plain(text).split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
+
+
+def durations(run: Run) -> list[tuple[str, float]]:
+    """How long the latest attempt spent in each state that it has left, in order."""
+    return _spent(run.attempt)
+
+
+def _spent(attempt: Attempt) -> list[tuple[str, float]]:
+    spent: dict[str, float] = {}
+    for moment, following in pairwise(attempt.history):
+        spent[moment.state] = spent.get(moment.state, 0.0) + following.at - moment.at
+    return list(spent.items())

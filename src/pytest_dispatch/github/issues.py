@@ -1,0 +1,302 @@
+"""Files issues at GitHub, each once, however often it is asked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
+from pytest_dispatch.github.api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
+from pytest_dispatch.github.filing import Filed, FilingError
+from pytest_dispatch.github.markdown_fences import cut
+from pytest_dispatch.github.sanitize import harmless_line, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from pytest_dispatch.core.model import Issue
+    from pytest_dispatch.core.secrets import Token
+
+TITLE_LIMIT = 256  # characters
+BODY_ROOM = 65_000  # characters; a longer body goes on in a comment, as notes and markers need room too
+NOTE_ROOM = 350  # characters
+TITLE_SHOWN = 100  # characters of a title that was refused, in a note
+NO_TITLE = "(no title)"
+LOOK_BACK = timedelta(days=14)  # how far back an issue that may exist is looked for
+
+_REFUSED = "which GitHub refused"
+
+#: What the token's or the repository's owner can change, after which the issue may still be filed.
+_UNTIL_CHANGED = {
+    *(Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.ARCHIVED, Trouble.BLOCKED),
+    *(Trouble.MISSING, Trouble.GONE, Trouble.REFUSED),
+}
+
+
+class _Label(msgspec.Struct):
+    name: str
+
+
+class _User(msgspec.Struct):
+    login: str
+
+
+class _Filed(msgspec.Struct):
+    number: int
+    html_url: str
+    created_at: datetime
+    body: str | None = None
+    pull_request: Any = None
+    labels: list[_Label | str] = []
+    assignees: list[_User] = []
+    milestone: Any = None
+
+
+class _Comment(msgspec.Struct):
+    body: str | None = None
+
+
+class _Milestone(msgspec.Struct):
+    number: int
+    title: str
+
+
+class GitHubFiler:
+    """Files issues in one repository, one after the other.
+
+    Its methods block, and are to be called by one thread at a time.
+
+    Args:
+        repo: `OWNER/REPO`.
+        token: Whose issues these are; it needs the permission to write issues.
+        api_url: `https://HOST/api/v3` for GitHub Enterprise Server.
+        pause: Seconds between two writes, as GitHub asks for.
+
+    Raises:
+        ConfigError: `repo` or `api_url` is malformed.
+    """
+
+    def __init__(self, repo: str, token: Token | None, api_url: str = PUBLIC_API, *, pause: float = 1.0) -> None:
+        if not is_repo(repo):
+            raise ConfigError(f"expected a repository as OWNER/REPO, such as AMDEPYC/dispatch, got {repo!r}")
+        self._repo = repo
+        self._token = token
+        self._api_url = api_url
+        self._api = GitHubApi(api_url, token, pause=pause)
+
+    def file(self, issue: Issue, may_exist: bool) -> Filed:
+        """File an issue with its comments.
+
+        What GitHub does not know or refuses (a milestone, an assignee, a label, at last the text or the title) is
+        left out, and the body says so. What GitHub drops without a word, as it does with the labels, assignees and
+        milestone of whoever may not write to the repository, is told by what is
+        returned. After an error the same issue may be given again with `may_exist`: what was filed before is recognised
+        by its marker, and the rest is added.
+
+        Args:
+            issue: What to file.
+            may_exist: An earlier call for this issue failed, or its end was not seen.
+
+        Returns:
+            Where a browser finds the issue, and what was dropped of one that was filed just now.
+
+        Raises:
+            FilingError: GitHub did not take it, or did not say that it did.
+        """
+        body, *comments = _pages(issue)
+        try:
+            found = self._find(_mark(issue.marker)) if may_exist else None
+            filed, lacks = (found, ()) if found else self._create(issue, body)
+            self._comment(filed, comments, fresh=found is None)
+        except GitHubError as error:
+            raise self._failed(error) from None
+        return Filed(plain_line(filed.html_url), lacks, self._why_dropped() if lacks else "")
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._api.close()
+
+    def _find(self, mark: str) -> _Filed | None:
+        # The list, and not the search, whose index lags behind by minutes.
+        start = datetime.now(UTC) - LOOK_BACK
+        recent = self._api.pages(
+            f"/repos/{self._repo}/issues",
+            _Filed,
+            state="all",
+            sort="created",
+            direction="desc",
+            since=start.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        for each in recent:
+            if each.created_at < start:  # it was only touched since
+                return None
+            if each.pull_request is None and mark in (each.body or ""):
+                return each
+        return None
+
+    def _why_dropped(self) -> str:
+        whose = f"the token from {self._token.source}" if self._token else "who has no token"
+        takes = f"{whose} may not set them, which takes triage or write access"
+        return f"{self._repo} took the issue and dropped them: {takes}"
+
+    def _create(self, issue: Issue, body: str) -> tuple[_Filed, tuple[str, ...]]:
+        extras = _Extras.of(issue, body)
+        if issue.milestone:
+            extras.milestone = self._milestone(issue.milestone)
+            if extras.milestone is None:
+                extras.left_out.append(f"the milestone {issue.milestone!r}, which {self._repo} does not have")
+        while True:
+            try:
+                filed = self._api.post(f"/repos/{self._repo}/issues", extras.fields(_mark(issue.marker)), _Filed)
+            except GitHubError as error:
+                if not _is_about_content(error) or not extras.drop(error.complaints):
+                    raise
+            else:
+                return filed, extras.missing_in(filed)
+
+    def _milestone(self, title: str) -> int | None:
+        known = self._api.pages(f"/repos/{self._repo}/milestones", _Milestone, state="all")
+        return next((each.number for each in known if each.title == title), None)
+
+    def _comment(self, filed: _Filed, comments: Sequence[str], *, fresh: bool) -> None:
+        if not comments:
+            return
+        path = f"/repos/{self._repo}/issues/{filed.number}/comments"
+        there = [] if fresh else [each.body or "" for each in self._api.pages(path, _Comment)]
+        for comment in comments:
+            mark = comment.rpartition("\n")[2]
+            if not any(mark in body for body in there):
+                self._say(path, comment, mark)
+
+    def _say(self, path: str, comment: str, mark: str) -> None:
+        try:
+            self._api.post(path, {"body": comment}, _Comment)
+        except GitHubError as error:
+            if not _is_about_content(error):
+                raise
+            self._api.post(path, {"body": f"> A part of the report is missing here, {_REFUSED}.\n\n{mark}"}, _Comment)
+
+    def _failed(self, error: GitHubError) -> FilingError:
+        # A write whose answer was lost or garbled may have been carried out; a refused one was not.
+        text = f"{self._repo}: {error}{self._advice(error.trouble)}"
+        refused = error.trouble is Trouble.REFUSED and error.status >= 400
+        refused &= error.status != 422 or _is_about_content(error)
+        return FilingError(text, retry_after=error.wait, permanent=error.trouble in _UNTIL_CHANGED, refused=refused)
+
+    def _advice(self, trouble: Trouble) -> str:
+        if beyond := no_right_helps(trouble):
+            return beyond
+        if self._token is None:
+            hint = f"; filing issues needs a token ({ways_to_sign_in(self._api_url)})"
+            return hint if trouble in (Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.MISSING) else ""
+        whose = f"the token from {self._token.source}"
+        hints = {
+            Trouble.TOKEN: f"; is {whose} expired or mistyped?",
+            Trouble.FORBIDDEN: f"; {whose} needs the permission Issues: write",
+            Trouble.MISSING: f"; there is no such repository, or {whose} may not see it",
+            Trouble.GONE: "; issues are switched off there",
+        }
+        return hints.get(trouble, "")
+
+
+@dataclass(slots=True)
+class _Extras:
+    """What an issue is filed with, and can be filed without."""
+
+    title: str
+    body: str
+    labels: list[str]
+    assignees: list[str]
+    milestone: int | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, issue: Issue, body: str) -> Self:
+        labels, assignees = (
+            list(dict.fromkeys(text for each in given if (text := plain(each).strip())))
+            for given in (issue.labels, issue.assignees)
+        )
+        return cls(_title(issue.title), body, labels, assignees)
+
+    def fields(self, mark: str) -> dict[str, Any]:
+        """As GitHub wants it, with a line about what was left out."""
+        milestone = {} if self.milestone is None else {"milestone": self.milestone}
+        body = "\n\n".join(part for part in (self.body, self._note(), mark) if part)
+        return {"title": self.title, "body": body, "labels": self.labels, "assignees": self.assignees, **milestone}
+
+    def drop(self, complaints: Sequence[Complaint]) -> bool:
+        """Leave out what GitHub complains of; whether that was anything."""
+        before = len(self.left_out)
+        for complaint in complaints:
+            self._drop_one(_subject(complaint), complaint.value)
+        return len(self.left_out) > before
+
+    def missing_in(self, filed: _Filed) -> tuple[str, ...]:
+        """What of it an issue that was filed lacks: GitHub drops what somebody may not set, and says nothing."""
+        labels = {(each if isinstance(each, str) else each.name).casefold() for each in filed.labels}
+        people = {each.login.casefold() for each in filed.assignees}
+        dropped = {
+            "labels": any(label.casefold() not in labels for label in self.labels),
+            "assignees": any(who.casefold() not in people for who in self.assignees),
+            "milestone": self.milestone is not None and filed.milestone is None,
+        }
+        return tuple(what for what, is_so in dropped.items() if is_so)
+
+    def _drop_one(self, subject: str, value: Any) -> None:
+        if subject == "milestone" and self.milestone is not None:
+            self.milestone = None
+            self.left_out.append(f"the milestone, {_REFUSED}")
+        if subject == "title" and self.title != NO_TITLE:
+            self.left_out.append(f"the title {self.title[:TITLE_SHOWN]!r}, {_REFUSED}")
+            self.title = NO_TITLE
+        if subject == "body" and self.body:
+            self.left_out.append(f"its text, {_REFUSED}; the journal of the lab has it")
+            self.body = ""
+        listed = {"label": self.labels, "assignee": self.assignees}.get(subject, [])
+        refused = [value] if value in listed else list(listed)
+        self.left_out += [f"the {subject} {each!r}, {_REFUSED}" for each in refused]
+        listed[:] = [each for each in listed if each not in refused]
+
+    def _note(self) -> str:
+        if not self.left_out:
+            return ""
+        # What a workload calls its labels calls nobody here either.
+        note = f"> Filed without {harmless_line(', '.join(self.left_out))}."
+        return note if len(note) <= NOTE_ROOM else f"{note[: NOTE_ROOM - 3]}..."
+
+
+def _subject(complaint: Complaint) -> str:
+    """Which part of an issue a complaint is about, if any."""
+    if complaint.resource == "Label":
+        return "label"
+    name = complaint.field.rstrip("s")
+    return name if name in ("label", "assignee", "milestone", "title", "body") else ""
+
+
+def _is_about_content(error: GitHubError) -> bool:
+    """Whether GitHub refuses a part of what it was sent, without which it may take the rest."""
+    return error.trouble is Trouble.REFUSED and error.status == 422 and any(map(_subject, error.complaints))
+
+
+def _mark(marker: str) -> str:
+    """What shows nothing, and stands at the end of an issue's body."""
+    return f"<!-- {marker} -->"
+
+
+def _pages(issue: Issue) -> list[str]:
+    """The body, and the comments with a mark for each, all short enough for GitHub."""
+    body, *rest = cut(plain(issue.body), BODY_ROOM)
+    rest += [page for comment in issue.comments for page in cut(plain(comment), BODY_ROOM) if page]
+    marks = (_mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))
+    return [body, *(f"{text}\n\n{mark}" for text, mark in zip(rest, marks, strict=True))]
+
+
+def _title(text: str) -> str:
+    line = " ".join(plain(text).split()) or NO_TITLE
+    return line if len(line) <= TITLE_LIMIT else f"{line[: TITLE_LIMIT - 3]}..."

@@ -1,0 +1,210 @@
+"""The machines that the lab brings up itself: woken when there is work, booted anew when they hang, told by tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.machine import Identity
+from pytest_dispatch.core.model import KnownBy
+from pytest_dispatch.lab.boot_tokens import Bearer, Tokens, UsedError
+from pytest_dispatch.lab.fleet import Fleet
+from pytest_dispatch.machines.base import Sign
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.requirements import Labels
+    from pytest_dispatch.core.runs import Change
+    from pytest_dispatch.lab.background_tasks import Background
+    from pytest_dispatch.lab.console_log import ConsoleLog
+    from pytest_dispatch.lab.kind_services import Services
+    from pytest_dispatch.lab.notices import NoticeBoard
+    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.machines.base import Machine
+
+SHARE = 0.5  # of the time that work waits, in which a machine of ours has to ask: the rest is for one more boot
+
+#: After these, a machine of our own is not expected to come back by itself.
+_STUCK = {CoreEvent.TIMEOUT, CoreEvent.FAULT, CoreEvent.CANCEL, CoreEvent.SILENCE}
+
+
+class DrivenMachines:
+    """Between the queue and the fleet; listens to what the fleet's machines show.
+
+    Args:
+        machines: All of them.
+        labels: What these have, by the machine's name.
+        writer: The lab's.
+        services: Of its kinds.
+        console: Gets what the machines show.
+        notices: Gets what befalls them.
+        background: Watches the fleet's tasks.
+    """
+
+    def __init__(
+        self,
+        machines: Iterable[Machine],
+        labels: Mapping[str, Labels],
+        writer: Writer,
+        *,
+        services: Services,
+        console: ConsoleLog,
+        notices: NoticeBoard,
+        background: Background,
+    ) -> None:
+        machines = list(machines)
+        self._writer = writer
+        self._queue = writer.queue
+        self._services = services
+        self._console = console
+        self._notices = notices
+        self._background = background
+        self._tokens = Tokens()
+        self._machine_url: Callable[[str], str] = lambda token: token
+        self._fleet = Fleet(machines, self._url_of, self, writer.clock.now, self._expected)
+        for machine in machines:
+            known_by, has = Identity(KnownBy.TOKEN, machine.name), labels.get(machine.name)
+            self._queue.machines.declare(machine.name, known_by, labels=has, driven=True)
+
+    def start(self, machine_url: Callable[[str], str]) -> list[asyncio.Task[None]]:
+        """Read the consoles; returns the tasks that do.
+
+        Args:
+            machine_url: Makes the boot URL for a machine's token.
+        """
+        self._machine_url = machine_url
+        return self._fleet.listen()
+
+    async def stop(self) -> None:
+        """Power everything off, for good."""
+        await self._fleet.stop()
+
+    def bearer(self, token: str) -> Bearer | None:
+        """Look up a token, including those replaced lately; None if it is none of ours."""
+        return self._tokens.bearer(token)
+
+    def is_off(self, machine: str) -> bool:
+        """Tell whether a machine took the power-off program, or is ours and off anyway.
+
+        One that an earlier lab brought up, and that this one has not, has gone with it.
+        """
+        seen = self._queue.machines[machine]
+        gone = seen.machine.driven and machine not in self._fleet
+        return gone or seen.off or self._fleet.is_off(machine)
+
+    def is_awaited(self, machine: str) -> bool:
+        """Tell whether the end of a lab is to wait for a machine to be off: it is on, and may get something of ours."""
+        machines, now = self._queue.machines, self._writer.clock.now()
+        ours = machines[machine].machine.driven and not machines.is_held(machine, now)
+        return not self.is_off(machine) and (ours or machines.may_ask(machine, now))
+
+    def refused(self, bearer: Bearer, error: UsedError) -> None:
+        """Note that a machine asked with a boot URL whose boot is over; once for each of them, its console tells so.
+
+        Perhaps its driver has missed a boot: whoever waits for it is to see why.
+        """
+        if not (bearer.replaced or bearer.warned):
+            bearer.warned = True
+            self._console.shown(bearer.machine, f"refused: {error}")
+
+    # When there is work, and when there is none
+
+    def changed(self, change: Change) -> None:
+        """Boot a machine anew whose attempt ended without it, and wake machines for a run that waits once more."""
+        run = change.run
+        attempt = run.attempts[change.attempt - 1]
+        if change.event in _STUCK and attempt.ended:
+            self._fleet.cycle(attempt.machine)
+        if run.id in self._queue.engine.standings.waiting:
+            self._begin_anew(attempt.machine)
+
+    def rouse(self) -> None:
+        """Bring those of our machines that do nothing to work that waits.
+
+        If none is left and no stranger was seen, say so.
+        """
+        for name in self._given_while_off():
+            self._fleet.call(name)
+        patience = SHARE * self._queue.table.patience
+        late = self._fleet.late(patience)
+        engine, waiting = self._queue.engine, self._queue.engine.standings.waiting
+        if not (late or self._fleet.resting) or not waiting:
+            return
+        self._fleet.wake()
+        for name in late:
+            self._notices.note(name, "late", "", f"it did not ask what to boot for {format_duration(patience)}")
+            self._fleet.prod(name, patience)
+        strangers = any(not seen.machine.driven for seen in self._queue.machines.values())
+        if self._fleet.lost and not strangers:
+            for run_id in list(waiting):
+                engine.lacks(run_id, f"no machine is left: {self._fleet.lost}", self._writer.clock.now())
+            self._writer.commit()
+
+    async def dismiss(self) -> None:
+        """Power off those of our own machines that wait for work, once there is none."""
+        if self._queue.engine.standings.alive:
+            return
+        for name in self._waiting():
+            await self._fleet.power_off(name)
+
+    def _given_while_off(self) -> list[str]:
+        """Return our own machines that are off, and hold what they never asked for: their chain goes on there."""
+        return [name for name in self._fleet if self._fleet.is_off(name) and self._holds_unasked(name)]
+
+    def _holds_unasked(self, name: str) -> bool:
+        seen, bearer = self._queue.machines.find(name), self._tokens.present(name)
+        run = self._queue.runs[seen.holds] if seen is not None and seen.holds else None
+        if run is None or run.attempt.ended:
+            return False
+        return bearer is None or bearer.got != (run.id, run.attempt.number)
+
+    def _begin_anew(self, last: str) -> None:
+        """Wake machines for a run that waits once more, and better for another one than its last."""
+        self._fleet.wake()
+        for name in self._waiting():
+            if name != last:
+                self._fleet.call(name)  # it would sit the rest of its minute out
+
+    def _waiting(self) -> list[str]:
+        """Return our own machines that were told to wait for work."""
+        waiting = self._services.waiting_machines()
+        return [name for name in self._fleet if name in waiting]
+
+    # As the fleet's listener
+
+    def shown(self, machine: str, sign: Sign) -> None:
+        """Note what a machine showed; a fault in it ends what the machine holds."""
+        self._console.shown(machine, sign.text)
+        if sign.fault:
+            held = self._queue.scheduler.fault(machine, sign.fault, self._writer.clock.now(), lab=sign.lab)
+            self._writer.commit()
+            if not held:
+                why = f"{sign.fault}; it had no workload, and boots anew"
+                self._notices.note(machine, "broke down", "fault", why)
+                self._fleet.cycle(machine)
+
+    def out_of_order(self, machine: str, why: str) -> None:
+        """Note that a machine cannot be brought up."""
+        self._notices.note(machine, "out of order", "", why)
+        self._queue.scheduler.broke(machine, why, self._writer.clock.now())
+        self._writer.commit()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Break the lab if this task of the fleet dies."""
+        self._background.watch(task)
+
+    # What the fleet asks
+
+    def _url_of(self, machine: str) -> str:
+        """Return a URL for the machine's next boot, and no other."""
+        return self._machine_url(self._tokens.renew(machine, self._writer.clock.now()))
+
+    def _expected(self, machine: str) -> float:
+        """Return since when a machine may ask any moment; it need not as long as what it fetched runs."""
+        bearer, seen = self._tokens.present(machine), self._queue.machines.find(machine)
+        if (bearer and bearer.got) or (seen and seen.holds):
+            return math.inf
+        return max(bearer.since if bearer else 0.0, seen.expected if seen else 0.0)

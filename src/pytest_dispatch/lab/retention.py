@@ -1,0 +1,59 @@
+"""What a lab remembers: sessions and runs that are alive. What is over is in the journal, and forgotten here."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_dispatch.lab.console_log import ConsoleLog
+    from pytest_dispatch.lab.kind_services import Services
+    from pytest_dispatch.lab.pending_issues import PendingIssues
+    from pytest_dispatch.lab.session_service import Orders
+    from pytest_dispatch.lab.writer import Writer
+
+KEPT = 60.0  # seconds that what is over is remembered: its holder may have a last question
+EVERY = 5.0  # seconds between looks
+
+
+class Memory:
+    """Has every part of the lab forget what is over.
+
+    A run of which a machine may yet speak is remembered, as is what has an issue that is not filed.
+
+    Args:
+        writer: The lab's.
+        services: Of its kinds.
+        console: Of its machines.
+        issues: Those on their way to GitHub.
+        orders: What sessions ask for.
+    """
+
+    def __init__(
+        self, writer: Writer, services: Services, console: ConsoleLog, issues: PendingIssues, orders: Orders
+    ) -> None:
+        self._writer = writer
+        self._services = services
+        self._console = console
+        self._issues = issues
+        self._orders = orders
+        self._looked = -math.inf
+
+    def tidy(self, now: float) -> None:
+        """Forget what has been over for a while."""
+        if now < self._looked + EVERY:
+            return
+        self._looked = now
+        for session in self._writer.queue.table.over_since(now - KEPT):
+            if not self._issues.status(session).pending:
+                self._forget(session)
+
+    def _forget(self, session: str) -> None:
+        forgotten = self._writer.queue.sessions.forget(session)
+        self._writer.forget(forgotten)
+        self._services.forget(forgotten)
+        self._console.forget(set(forgotten))
+        if session in forgotten:
+            del self._writer.ledgers[session]
+            self._orders.forget(session)
+            self._issues.forget(session)

@@ -1,0 +1,311 @@
+"""What sessions ask of a lab: to open, to submit runs and follow them, to judge, to cancel, to close."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.leases import PRIVATE, Lease
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.runs import Change
+from pytest_dispatch.lab.session_feed import IssueRule, Ledger
+from pytest_dispatch.lab.writer import UnknownError, Writer
+from pytest_dispatch.store.journal import KeptSession, SessionRecord, session_row
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
+    from pytest_dispatch.lab.pending_issues import PendingIssues
+
+RECALLED = 100_000  # console lines of an interrupted session that are taken back
+HEARTBEAT = 1.0  # seconds without a change after which `changes` gives a sign of life
+
+
+class Orders:
+    """Sessions and their runs.
+
+    Args:
+        writer: The lab's.
+        want: Has the bytes of these runs fetched.
+        recall: Takes back what the journal has of a session beside its runs.
+        issues: Those on their way to GitHub.
+        api: Address of the API of the GitHub that issues are for.
+        private: The lab is of one pytest and ends with it: no session ends by silence.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        want: Callable[[list[Run]], Awaitable[None]],
+        recall: Callable[[str, KeptSession], None],
+        issues: PendingIssues,
+        api: str,
+        *,
+        private: bool,
+    ) -> None:
+        self._writer = writer
+        self._private = private
+        self._queue = writer.queue
+        self._want = want
+        self._recall = recall
+        self._issues = issues
+        self._api = api
+        self._saved: dict[str, dict[str, Run]] = {}  # by session and run
+        self._taking_back = asyncio.Lock()  # nobody else is to take a session up while it is read
+        self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
+
+    async def open(self, source: str, policy: Policy, issues: IssueRule, port: int, lease: Lease = PRIVATE) -> str:
+        """Let a session submit runs; returns its id."""
+        opened = self._writer.journal.opening(self._now())
+        record = SessionRecord(
+            id=secrets.token_hex(6), source=source, opened=opened, policy=policy, port=port, owner=lease.owner
+        )
+        self._queue.table.open(record.id, policy, self._granted(lease))
+        self._writer.ledgers[record.id] = Ledger(record, issues, self._api)
+        self._writer.write([session_row(record)])
+        await self._writer.on_disk()
+        return record.id
+
+    def _granted(self, lease: Lease) -> Lease:
+        """Return the lease that a holder gets who asks for this one now."""
+        kind = PRIVATE if self._private else lease
+        return replace(lease, kind=kind.kind, lasts=kind.lasts, heard=self._now())
+
+    async def resume(
+        self, source: str, policy: Policy, issues: IssueRule, lease: Lease = PRIVATE
+    ) -> SessionRecord | None:
+        """Take up its owner's newest session of this source if it was interrupted; None where there is none such.
+
+        Machines go on with what they hold, everything else waits to be asked for again.
+        """
+        async with self._taking_back:
+            self._writer.hand_over()
+            await self._writer.on_disk()
+            record = await self._writer.journal.background.last_unfinished(source, lease.owner)
+            if record is None:
+                return None
+            if record.id not in self._writer.ledgers or not self._queue.table.is_whole(record.id):
+                return await self._restore(record, policy, issues, lease)
+            if self._queue.table.is_held(record.id) or self._private:
+                return None
+            return await self._take_over(record.id, lease, policy, issues)
+
+    async def take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
+        """Let another holder have a session of this lab; it asks again for what it wants of what has not begun.
+
+        Returns:
+            It with the epoch of this holder, whoever takes it over next.
+
+        Raises:
+            UnknownError: There is no such session.
+        """
+        self._writer.ledger(session)
+        async with self._taking_back:
+            return await self._take_over(session, lease, policy, issues)
+
+    async def _take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
+        ledger = self._writer.ledger(session)
+        if not self._queue.table.is_whole(session):
+            return await self._restore(ledger.record, policy, issues, lease)
+        epoch = self._queue.table.take_over(session, self._granted(lease), self._now())
+        self._queue.sessions.take_over(session, policy, self._now())
+        record = replace(ledger.record, owner=lease.owner, epoch=epoch, policy=policy)
+        self._writer.commit()
+        self._writer.ledgers[session] = ledger.handed_over(record, issues)
+        self._have_judged(session)
+        self._cut_off.discard(session)
+        self._writer.write([session_row(record)])
+        self._writer.commit()
+        self._writer.wake()
+        await self._writer.on_disk()
+        return record
+
+    async def _restore(self, record: SessionRecord, policy: Policy, issues: IssueRule, lease: Lease) -> SessionRecord:
+        """Take a session back that an earlier lab had; returns it with the epoch of this holder.
+
+        Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
+        others if the journal was damaged: what machines run now may have been in the part that was lost.
+        """
+        journal, kept = self._writer.journal, await self._kept(record.id)
+        record = replace(record, epoch=record.epoch + 1)
+        granted = self._granted(replace(lease, epoch=record.epoch))
+        self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), granted)
+        self._writer.know(kept.runs)
+        self._writer.ledgers[record.id] = ledger = Ledger(record, issues, self._api)
+        self._writer.write([session_row(record)])
+        self._recall(record.id, kept)
+        why = "the journal was damaged" if journal.damage else "the lab was restarted"
+        for name, seen in list(self._queue.machines.items()):
+            mine = seen.holds and self._queue.runs[seen.holds].session == record.id
+            elsewhere = mine and self._queue.engine.runs.record(seen.holds).lifecycle.elsewhere
+            if mine and not elsewhere and (journal.damage or seen.machine.driven):
+                self._queue.scheduler.fault(name, why, self._now(), lab=True)
+        self._have_judged(record.id)
+        self._queue.sessions.hold_back(record.id, self._now())
+        self._writer.commit()
+        await self._writer.on_disk()  # else a lab after this one might give the same epoch
+        ledger.recall(await journal.background.filed(record.id))  # from now on, what is filed is noted there too
+        await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.standings.alive])
+        return record
+
+    async def _kept(self, session: str) -> KeptSession:
+        """Return what the journal has of a session; read again if something of it changed meanwhile."""
+        while True:
+            self._writer.hand_over()
+            await self._writer.on_disk()
+            before = self._remembered(session)
+            kept = await self._writer.journal.background.kept(session, RECALLED)
+            if self._remembered(session) == before:
+                return kept
+
+    def _remembered(self, session: str) -> list[Run]:
+        return self._queue.sessions.runs_of(session) if session in self._writer.ledgers else []
+
+    def _have_judged(self, session: str) -> None:
+        """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""
+        for run in self.runs(session):
+            proposed = run.outcome is None and run.attempt.proposed is not None
+            if proposed and not self._queue.table.policy(session).judged:
+                self._queue.verdicts.amend(run.id, None, "", self._now())
+            elif proposed or self._issues.drafts(run):
+                self._writer.ledger(session).feed.note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
+
+    async def submit(self, session: str, wanted: Iterable[tuple[str, Workload]]) -> list[Run]:
+        """Ask for workloads by key; what was asked for before stays as it is, but for what a resumed session left.
+
+        Raises:
+            UnknownError: There is no such session.
+            ConfigError: One of them cannot be asked for, so none is.
+            JournalError: It cannot be written.
+        """
+        self._writer.ledger(session)
+        sessions, wanted = self._queue.sessions, list(wanted)
+        anew = {key for key, _ in wanted if sessions.is_wanted_anew(session, key)}
+        runs = sessions.submit_all(session, wanted, self._now())
+        fresh = [run for run in runs if run.key in anew and run.outcome is None]
+        self._writer.hand_over()  # first what they were a moment before they were asked for again
+        self._writer.keep(fresh)
+        self._writer.commit()
+        await self._writer.on_disk()
+        await self._want(fresh)
+        self._writer.wake()
+        return runs
+
+    async def close(self, session: str, *, kept: bool = False) -> None:
+        """Cancel what the session still waits for; it is closed for good if nothing was, unless `kept`.
+
+        Raises:
+            UnknownError: There is no such session.
+        """
+        unfinished = [run for run in self.runs(session) if run.outcome is None]
+        self._queue.sessions.close(session, self._now())
+        self._writer.commit()
+        if kept and unfinished:
+            self._cut_off.add(session)
+        if not (kept or unfinished or session in self._cut_off):
+            self._queue.table.close(session, self._now())
+            self._writer.write([session_row(self._writer.ledger(session).record, self._now())])
+            await self._writer.on_disk()
+
+    def forget(self, session: str) -> None:
+        """Forget what is remembered of a session here."""
+        self._saved.pop(session, None)
+        self._cut_off.discard(session)
+
+    def heard(self, session: str, epoch: int) -> None:
+        """Note that a session's holder asks something.
+
+        Raises:
+            UnknownError: There is no such session.
+            StaleLeaseError: Another one holds it since, or it has ended.
+        """
+        self._writer.ledger(session)
+        self._queue.table.heard(session, epoch, self._now())
+
+    def runs(self, session: str) -> list[Run]:
+        """The session's runs.
+
+        Raises:
+            UnknownError: There is no such session.
+        """
+        self._writer.ledger(session)
+        return self._queue.sessions.runs_of(session)
+
+    def run(self, run_id: str) -> Run:
+        """One run as it stands.
+
+        Raises:
+            UnknownError: There is none of that id.
+        """
+        if run_id not in self._queue.runs:
+            raise UnknownError(f"no run {run_id!r}; submit it first")
+        return self._queue.runs[run_id]
+
+    async def saved(self, run_id: str) -> Run:
+        """A run that had its outcome on disk when the lab broke: nothing else can be told then.
+
+        Raises:
+            UnknownError: There is none of that id.
+            DispatchError: It had none; why the lab is broken.
+        """
+        session = self.run(run_id).session
+        if session not in self._saved:
+            runs: list[Run] = []
+            with suppress(JournalError):
+                runs = await self._writer.journal.background.runs(session)
+            self._saved[session] = {run.id: run for run in runs if run.outcome}
+        if run_id not in self._saved[session]:
+            raise self._writer.broken or UnknownError(f"no run {run_id!r} in the journal")
+        return self._saved[session][run_id]
+
+    def cancel(self, run_id: str) -> None:
+        """Nobody waits for this run any more.
+
+        Raises:
+            UnknownError: There is none of that id.
+        """
+        self._queue.verdicts.cancel(self.run(run_id).id, self._now())
+        self._writer.commit()
+
+    def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:
+        """Take the session's own verdict; None leaves it to the lab, `final` rules out a retry.
+
+        Raises:
+            UnknownError: There is no such run.
+        """
+        self._queue.verdicts.amend(self.run(run_id).id, outcome, reason, self._now(), final=final)
+        self._writer.commit()
+
+    async def changes(
+        self, session: str, after: int, epoch: int | None = None
+    ) -> AsyncGenerator[tuple[int, Change] | None, None]:
+        """The session's changes with numbers above `after`, as they come; None when there are no more so far.
+
+        One that is far behind does not get all of them (`Feed`). Who follows them as the holder of an epoch shows that
+        this holder is there; who does without is a guest.
+
+        Ends when the lab stops or breaks, or another holder takes the session over.
+
+        Raises:
+            UnknownError: There is no such session.
+        """
+        feed, table = self._writer.ledger(session).feed, self._queue.table
+        reads, holds = table.epoch(session), -1 if epoch is None else epoch
+        table.connected(session, holds, +1, self._now())
+        try:
+            while not (self._writer.stopping or self._writer.broken) and table.epoch(session) == reads:
+                news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
+                for number, change in feed.after(after):
+                    after = number
+                    yield number, change
+                yield None
+                await self._writer.moved(HEARTBEAT, news)
+        finally:
+            table.connected(session, holds, -1, self._now())
+
+    def _now(self) -> float:
+        return self._writer.clock.now()

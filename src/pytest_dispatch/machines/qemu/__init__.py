@@ -1,0 +1,1 @@
+"""QEMU machines: real UEFI firmware that boots over HTTP from the lab."""

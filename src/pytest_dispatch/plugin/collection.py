@@ -1,0 +1,149 @@
+"""Collects workloads as items beside whatever else pytest collects, and asks the lab for those selected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.errors import ConfigError, DispatchError
+from pytest_dispatch.core.media import files_of
+from pytest_dispatch.plugin.items import DispatchCollector, DispatchItem
+from pytest_dispatch.plugin.lab_session import Desk, names
+from pytest_dispatch.plugin.marks import may_be_left_out, named_workload, wanted_by
+from pytest_dispatch.plugin.prerequisites import with_prerequisites
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.server.api.schemas import Wanted
+
+
+#: Hooks on which depends what the lab is asked for, which it is before pytest has seen every conftest.py.
+_EARLY = ("pytest_dispatch_workloads", "pytest_dispatch_verdict", "pytest_dispatch_issue")
+
+
+class DispatchCollection:
+    """The part of the plugin that runs in every process that collects."""
+
+    def __init__(self, config: pytest.Config, desk: Desk) -> None:
+        self._desk = desk
+        self._hooks = set(_early_hooks(config))
+        self._files = files_of(desk.listing.workloads)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Spare pytest a longer look at each workload of a folder in which it also looks for tests of Python."""
+        return True if str(collection_path) in self._files else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Put our collector beside those that pytest found."""
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed and self._desk.wanted != frozenset():
+            report.result.append(DispatchCollector.of(collector))
+        return report
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Ask for every selected workload at once, so that machines work whatever item is waited for."""
+        if session.testsfailed and not session.config.getoption("continue_on_collection_errors", False):
+            return  # pytest is about to stop
+        for name, where in _early_hooks(session.config):
+            if (name, where) not in self._hooks:
+                raise pytest.UsageError(f"{name} is found too late, in {where}: {_MOVE_IT}")
+        wanted = self._wanted(session.items)
+        if self._desk.client is not None and wanted:
+            try:
+                self._desk.submit(wanted)
+            except DispatchError as error:
+                raise pytest.UsageError(str(error)) from error
+
+    def _wanted(self, items: Iterable[pytest.Item]) -> list[Wanted]:
+        wanted: dict[str, Wanted] = {}
+        left_out: dict[str, Wanted] = {}
+        for item in items:
+            with suppress(ConfigError):  # its mark is wrong, as the item itself will say
+                workload = self._workload_of(item)
+                if workload is None:
+                    continue
+                if may_be_left_out(item):
+                    if isinstance(item, DispatchItem):
+                        left_out[workload.name] = wanted_by(item, workload)
+                    continue
+                if item.nodeid in wanted:
+                    raise pytest.UsageError(f"{item.nodeid} {_TWICE}")
+                wanted[item.nodeid] = wanted_by(item, workload)
+        return with_prerequisites(wanted.values(), self._desk.listing, left_out=left_out)
+
+    def _workload_of(self, item: pytest.Item) -> Workload | None:
+        if isinstance(item, DispatchItem):
+            return item.workload
+        uses = "dispatch_workload" in getattr(item, "fixturenames", ())  # as every test with the mark does by now
+        return self._desk.workload(named_workload(item)) if uses else None
+
+
+_TWICE = (
+    "comes more than once: expected each item once, or several passes would come of one boot; leave out the option that"
+    " repeats it, or repeat with pytest-repeat"
+)
+_MOVE_IT = "expected it in a plugin, or in the conftest.py of the root directory or of a path on the command line"
+
+
+def _early_hooks(config: pytest.Config) -> list[tuple[str, str]]:
+    """Each of those hooks that somebody implements, and where."""
+    return [(name, impl.plugin_name) for name in _EARLY for impl in getattr(config.hook, name).get_hookimpls()]
+
+
+def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
+    """Take our node ids out of the command line, which pytest would look for on disk.
+
+    Args:
+        config: Its `args` lose what is ours alone; a folder that is named as a whole may hold Python tests too.
+        source: What our node ids begin with.
+
+    Returns:
+        The names asked for; None for all; empty where the command line names only other things.
+    """
+    ours = {arg: _name(config, arg, source) for arg in config.args}
+    names = {name for name in ours.values() if name is not None}
+    if not names:
+        given = config.args_source is pytest.Config.ArgsSource.ARGS
+        return frozenset() if given else None
+    config.args[:] = [arg for arg in config.args if ours[arg] is None or _on_disk(config, arg)]
+    return None if "" in names else frozenset(names)
+
+
+def _name(config: pytest.Config, arg: str, source: str) -> str | None:
+    """The workload that an argument names, empty for all of the source; None if it is not ours.
+
+    The source may be spelled as in node ids, which are relative to the root directory, or as any path: pytest itself
+    shows node ids relative to where it was called.
+    """
+    found, colons, name = arg.partition("::")
+    there = os.path.normpath(config.rootpath / source)
+    ours = found.rstrip("/") == source or os.path.normpath(config.invocation_params.dir / found) == there
+    return name if ours and (name or not colons) else None
+
+
+def _on_disk(config: pytest.Config, arg: str) -> bool:
+    return "::" not in arg and (config.invocation_params.dir / arg).exists()
+
+
+def check_names(desk: Desk) -> None:
+    """Refuse node ids of workloads that there are not.
+
+    Raises:
+        pytest.UsageError: Names the first of them, and what there is.
+    """
+    for name in sorted(desk.wanted or ()):
+        if any(names(name, workload) for workload in desk.listing.workloads):
+            continue
+        why = dict(desk.listing.left_out).get(name)
+        told = f"it was left out: {why}" if why else f"it has: {desk.known}"
+        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} ({told})")

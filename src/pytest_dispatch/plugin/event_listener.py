@@ -1,0 +1,211 @@
+"""Follows a session's event stream in a thread: calls the users' hooks, and tells the terminal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.model import Issue, Outcome, Run
+from pytest_dispatch.core.notices import Notice
+from pytest_dispatch.core.plain_text import plain_line, what_was_raised
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from pytest_dispatch.client.lab_client import LabClient
+    from pytest_dispatch.client.run_cache import Mirror
+    from pytest_dispatch.server.api.schemas import RunChange
+
+PAUSE = 0.5  # seconds before a broken stream is taken up again
+TROUBLE = 600  # characters of what a hook raised, its place included
+TROUBLES = 20  # of them that are told
+CATCH_UP = 10.0  # seconds that hooks get for what has happened when the session ends
+
+
+class Display(Protocol):
+    """Who shows what happens."""
+
+    def changed(self, change: RunChange) -> None:
+        """A run moved."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """Something befell a machine."""
+        ...
+
+    def progressed(self, sent: dict[str, int]) -> None:
+        """Bytes sent so far, by run, of the downloads under way."""
+        ...
+
+
+class Watcher:
+    """`start` it once the session is open, `stop` it when nothing more can happen."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        client: LabClient,
+        opened: str,
+        display: Display,
+        mirror: Mirror,
+        *,
+        judges: bool,
+    ) -> None:
+        """A new watcher.
+
+        Args:
+            config: Whose hooks are called.
+            client: Speaks with the lab.
+            opened: Id of the session.
+            judges: The session judges for itself: the lab waits for the watcher.
+            display: Told first.
+            mirror: Likewise.
+        """
+        self._config = config
+        self._client = client
+        self._session = opened
+        self._judges = judges
+        self._reviewed: set[str] = set()  # markers of issues
+        self._display = display
+        self._mirror = mirror
+        self._stopping = threading.Event()
+        self._after = 0
+        self._told = 0
+        self._seen: dict[str, int] = {}
+        self._moved = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="dispatch-watcher", daemon=True)
+        self._troubles: dict[str, None] = {}
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 1.5) -> None:
+        """Stop following; the stream ends by itself within a second, or when the lab does; may be called again.
+
+        A user's hook that takes longer is left alone, and is waited for only once.
+        """
+        waited = self._stopping.is_set()
+        self._stopping.set()
+        if not waited and self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def submitted(self, runs: Iterable[Run]) -> None:
+        """These were asked for; what has happened to them before is not told again."""
+        with self._moved:
+            for run in runs:
+                self._seen.setdefault(run.id, run.version)
+
+    def catch_up(self, versions: dict[str, int], timeout: float = CATCH_UP) -> None:
+        """Return when the hooks have been told of these runs up to these versions, or after so many seconds."""
+        with self._moved:
+            self._moved.wait_for(
+                lambda: all(self._seen.get(run, version) >= version for run, version in versions.items()), timeout
+            )
+
+    @property
+    def troubles(self) -> list[str]:
+        """What hooks have raised or said that cannot be, each thing once."""
+        troubles = list(self._troubles)
+        more = len(troubles) - TROUBLES
+        return troubles if more <= 0 else [*troubles[:TROUBLES], f"… and {more} more of hooks"]
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._follow()
+            except LabError:
+                self._mirror.lost()
+                self._stopping.wait(PAUSE)
+
+    def _follow(self) -> None:
+        for number, news in self._client.changes(self._session, self._after):
+            if number > self._after + 1 and self._config.hook.pytest_dispatch_event.get_hookimpls():
+                self._note("pytest_dispatch_event fell far behind: of some runs it was told the latest changes only")
+            if isinstance(news, dict):
+                self._display.progressed(news)
+            elif isinstance(news, Notice):
+                self._display.noticed(news)
+            else:
+                self._take(number, news)
+            self._after = number  # last: what could not be answered is asked again with the stream
+            if self._stopping.is_set():
+                break
+
+    def _take(self, number: int, change: RunChange) -> None:
+        if number > self._told:
+            self._told = number
+            self._tell(change)
+        attempt = change.run.attempt
+        if self._judges and attempt.proposed is not None and attempt.outcome is None:
+            self._judge(change.run.id)
+        drafts = [draft for draft in change.drafts if draft.marker not in self._reviewed]
+        if drafts:
+            self._review(change.run.id, drafts)
+        with self._moved:
+            self._seen[change.run.id] = change.run.version
+            self._moved.notify_all()
+
+    def _tell(self, change: RunChange) -> None:
+        self._mirror.changed(change)
+        self._display.changed(change)
+        hook = self._config.hook.pytest_dispatch_event
+        self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)
+
+    def _judge(self, run_id: str) -> None:
+        outcome, reason, broke = self._verdict(self._client.run(run_id).run)
+        self._client.decide(run_id, outcome, reason, final=broke)
+
+    def _review(self, run_id: str, drafts: list[Issue]) -> None:
+        run = self._client.run(run_id).run
+        in_time = self._client.review(run_id, {draft.marker: self._issue(run, draft) for draft in drafts})
+        self._reviewed |= {draft.marker for draft in drafts}
+        if not in_time:
+            self._note("pytest_dispatch_issue answered too late: an issue was filed as the lab proposed it")
+
+    def _verdict(self, run: Run) -> tuple[Outcome | None, str, bool]:
+        """The users' verdict, why, and whether their hook broke, as it would after another boot."""
+        hook = self._config.hook.pytest_dispatch_verdict
+        said, trouble = self._asked(hook, run=run)
+        if said is not None and said not in list(Outcome):
+            trouble = f"pytest_dispatch_verdict: expected one of {', '.join(Outcome)}, got {said!r}"
+        if trouble:
+            return Outcome.ERROR, plain_line(trouble, TROUBLE), True
+        if said is None:
+            return None, "", False
+        return Outcome(said), "" if said == run.attempt.proposed else f"the verdict hook says {said}", False
+
+    def _issue(self, run: Run, draft: Issue) -> Issue | None:
+        hook = self._config.hook.pytest_dispatch_issue
+        said, trouble = self._asked(hook, run=run, issue=draft)
+        if trouble or said is None or said is True:
+            return draft
+        if said is False:
+            return None
+        if not isinstance(said, Issue):
+            self._note(f"pytest_dispatch_issue: expected an Issue, False or None, got {said!r}")
+            return draft
+        return replace(said, marker=draft.marker)
+
+    def _note(self, trouble: str) -> None:
+        self._troubles[plain_line(trouble, TROUBLE)] = None
+
+    def _asked(self, hook: pluggy.HookCaller, **given: object) -> tuple[Any, str]:
+        """What a user's hook says; what it raises is the user's to see, and never stops the session."""
+        try:
+            return hook(**given), ""
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, pytest.fail included
+            trouble = what_hook_raised(hook, error)
+            self._note(trouble)
+            return None, trouble
+
+
+def what_hook_raised(hook: pluggy.HookCaller, error: BaseException) -> str:
+    """Which hook it was, what it raised, and where in the file that implements it."""
+    codes = [getattr(impl.function, "__code__", None) for impl in hook.get_hookimpls()]
+    return f"{hook.name} raised {what_was_raised(error, [code.co_filename for code in codes if code])}"

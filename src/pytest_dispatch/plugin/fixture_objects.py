@@ -1,0 +1,102 @@
+"""What the fixtures hand to Python tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.plugin.lab_session import Desk, first_report, has_reported
+from pytest_dispatch.plugin.outcomes import WorkloadFailed, raise_outcome, told
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Moment, Report, Run
+    from pytest_dispatch.server.api.schemas import MachineView, RunView
+
+
+@dataclass(frozen=True, repr=False)
+class DispatchLab:
+    """The lab that this session uses."""
+
+    _desk: Desk
+
+    def __repr__(self) -> str:
+        """Short: pytest shows it in tracebacks."""
+        client = self._desk.client
+        return f"<DispatchLab {client.url if client is not None else 'stopped'}>"
+
+    @property
+    def url(self) -> str:
+        """`http://HOST:PORT` of the lab, as seen from this computer."""
+        return self._desk.lab.url
+
+    @property
+    def machines(self) -> list[MachineView]:
+        """The machines seen so far."""
+        with self._desk.faults():
+            return list(self._desk.lab.session(self._desk.session).machines)
+
+    @property
+    def workloads(self) -> list[str]:
+        """Names of the source's workloads."""
+        return [workload.name for workload in self._desk.listing.workloads]
+
+
+@dataclass(frozen=True, repr=False)
+class DispatchWorkload:
+    """A workload that runs for a test, or has run."""
+
+    name: str
+    _desk: Desk
+    _key: str
+
+    def __repr__(self) -> str:
+        """Short, and as it was last seen: pytest shows it in tracebacks, also when the lab is gone."""
+        run = self._desk.wait(self._key, lambda _seen: True).run
+        stands = run.outcome or run.attempt.outcome or run.attempt.state
+        where = f" on {run.attempt.where}" if run.attempt.where else ""
+        return f"<DispatchWorkload {plain_line(f'{self.name}: {stands}{where}')}>"
+
+    @property
+    def run(self) -> Run:
+        """Everything that is known of it."""
+        return self._view.run
+
+    @property
+    def machine(self) -> str:
+        """The machine it runs on, or the first of several; empty as long as that is not known."""
+        return self.run.attempt.machine
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What it has reported so far."""
+        return self.run.attempt.reports
+
+    @property
+    def timeline(self) -> tuple[Moment, ...]:
+        """The states that its attempt has entered, each with its time."""
+        return self.run.attempt.history
+
+    @property
+    def console(self) -> list[str]:
+        """What its machine has shown so far; empty for machines that we do not bring up ourselves."""
+        return [line.text for line in self._view.console]
+
+    def report(self) -> Report:
+        """Wait for its first report.
+
+        Raises:
+            WorkloadFailed: It ended without one.
+            LabFault: The lab broke first.
+        """
+        view = self._desk.wait(self._key, has_reported)
+        if first_report(view) is None:
+            raise_outcome(self._desk.settled(self._key))
+            silent = f"{self.name} ended without a report, as expect={view.run.expect} allows"
+            raise WorkloadFailed(told(self._view, silent), pytrace=False)
+        whole = self._view.run.attempts[view.run.attempt.number - 1]
+        return next(report for report in whole.reports if not report.late)
+
+    @property
+    def _view(self) -> RunView:
+        return self._desk.look(self._key)

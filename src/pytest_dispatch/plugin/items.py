@@ -1,0 +1,351 @@
+"""Workloads as test items: setup waits for the boot, call for the report, teardown for the machine's release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pytest_dispatch.core.media import mark_of
+from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Workload
+from pytest_dispatch.core.plain_text import node_name, plain_line, shown, shown_wrapped
+from pytest_dispatch.github.issue_text import durations
+from pytest_dispatch.plugin.junit_output import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
+from pytest_dispatch.plugin.lab_session import DESK, Desk, has_booted
+from pytest_dispatch.plugin.marks import wanted_by
+from pytest_dispatch.plugin.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
+from pytest_dispatch.plugin.prerequisites import with_prerequisites
+from pytest_dispatch.results.timeline import late_reports
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.api.schemas import RunView
+
+LATE = "dispatch_late_report"  # the fact that says so
+
+_BAD = {Outcome.FAILED, Outcome.ERROR}
+
+#: pytest's own plugins that give parameters: by marks, of which a workload has none, and by fixtures.
+_GIVE_ALL_THE_SAME = {"python", "funcmanage"}
+
+
+@dataclass(slots=True)
+class _Cases:
+    """What an item has shown of its workload's cases.
+
+    Attributes:
+        subtests: How many were shown as sub-tests.
+        failed: How many of those failed.
+        further: Those beyond.
+        shown: The one that is shown at the moment.
+    """
+
+    subtests: int = 0
+    failed: int = 0
+    further: list[Told] = field(default_factory=list)
+    shown: Told | None = None
+
+
+class DispatchItem(pytest.Function):
+    """One workload."""
+
+    workload: Workload
+    cases: _Cases
+    seen_to_the_end: bool = False
+
+    def setup(self) -> None:
+        """Set the fixtures up, then wait until the workload runs."""
+        super().setup()
+        desk = desk_of(self)
+        if desk.client is None:
+            return  # --setup-plan
+        ask_for(desk, self, self.workload)
+        view = desk.wait(self.nodeid, has_booted)
+        if never_booted(view.run):
+            raise_outcome(desk.settled(self.nodeid))
+
+    def runtest(self) -> None:
+        """Have pytest call the body, and let it pass only if that saw the workload's outcome.
+
+        Raises:
+            LabFault: The body was left early, as by the end of a debugger's input, or never called.
+        """
+        self.seen_to_the_end = False
+        super().runtest()
+        if not self.seen_to_the_end:
+            raise LabFault("its test ended before the workload had an outcome: a debugger or another plugin ended it")
+
+    def teardown(self) -> None:
+        """Wait until the machine is let go, or let it go, and note the facts for reports."""
+        try:
+            view = desk_of(self).leave(self.nodeid)
+            if view is not None:
+                note_facts(self, view)
+        finally:
+            super().teardown()
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the item comes from, and how it is called above a failure; pytest shows both."""
+        # the last must not end the node id: pytest would take it for a Python name, and show its dots as colons
+        source = desk_of(self).listing.name
+        return self.config.rootpath / source, 0, f"{source}: {self.name}"
+
+
+def dispatch(request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
+    """The body of every item."""
+    _call(request.node, subtests)
+
+
+class DispatchCollector(pytest.Module):
+    """The workloads of one source, as the tests of a module.
+
+    To pytest they are functions of a module: so fixtures of all scopes, parameters, and plugins that look at an item's
+    module or repeat tests work as with every other test.
+    """
+
+    _alike = False  # all workloads become one item each
+
+    @classmethod
+    def of(cls, session: pytest.Session) -> DispatchCollector:
+        """Return the collector of the source that the session's desk lists."""
+        # its path is where the conftest.py files are whose hooks hold for workloads; a release has no path of its own
+        name, path = desk_of(session).listing.name, session.config.rootpath
+        collector: DispatchCollector = cls.from_parent(session, path=path, name=name, nodeid=name)
+        module = ModuleType(name, cls.__doc__)
+        module.__file__ = str(path / name)
+        collector.obj = module
+        return collector
+
+    def istestfunction(self, obj: object, name: str) -> bool:  # noqa: ARG002 - pytest's signature
+        """Say that the body of all items is one, whatever names the ini file wants tests to have."""
+        return obj is dispatch
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """Return an item for each workload that the command line wants, and for each parameter set of one.
+
+        Raises:
+            pytest.Collector.CollectError: The command line names a parameter set that there is not, or another plugin
+                makes items of its own.
+        """
+        desk = desk_of(self)
+        items = [item for workload in desk.listing.workloads if desk.wants(workload) for item in self._items(workload)]
+        if desk.wanted is None:
+            return items
+        chosen = [item for item in items if desk.wanted & {item.workload.name, item.originalname, item.name}]
+        found = {name for item in chosen for name in (item.workload.name, item.originalname, item.name)}
+        for name in sorted(desk.wanted - found):
+            raise self.CollectError(f"not found: {self.nodeid}::{name} (it has: {', '.join(i.name for i in items)})")
+        return chosen
+
+    def _items(self, workload: Workload) -> list[DispatchItem]:
+        """Have pytest make items as of any function, with the parameters that plugins and fixtures give it.
+
+        What it made of the first is made of the others at half the price where that was one item, and nobody gives
+        parameters by name.
+        """
+        name = node_name(workload.name)
+        setattr(self.obj, name, dispatch)
+        if self._alike:
+            return [self._own(DispatchItem.from_parent(self, name=name, callobj=dispatch), workload)]
+        made = self.ihook.pytest_pycollect_makeitem(collector=self, name=name, obj=dispatch) or ()
+        items = [self._own(self._taken(item, workload), workload) for item in made]
+        self._alike = len(items) == 1 and not hasattr(items[0], "callspec") and self._gives_all_the_same()
+        return items
+
+    def _gives_all_the_same(self) -> bool:
+        """Tell whether parameters come from fixtures alone, which are the same for all items of a module."""
+        hooks = self.ihook.pytest_generate_tests.get_hookimpls()
+        return {hook.plugin_name for hook in hooks} <= _GIVE_ALL_THE_SAME
+
+    def _taken(self, made: pytest.Item, workload: Workload) -> DispatchItem:
+        if type(made) is not pytest.Function:
+            raise self.CollectError(f"{workload.name}: expected an item of pytest's own, got another plugin's {made!r}")
+        made.__class__ = DispatchItem  # pytest cannot be told which class to make
+        return cast("DispatchItem", made)
+
+    def _own(self, item: DispatchItem, workload: Workload) -> DispatchItem:
+        item.workload, item.cases = workload, _Cases()
+        item.add_marker(f"dispatch_{mark_of(workload)}")
+        item.extra_keyword_matches.update({workload.name, *workload.labels})
+        return item
+
+
+def desk_of(node: pytest.Item | pytest.Collector) -> Desk:
+    """The desk of the running session."""
+    return node.config.stash[DESK]
+
+
+def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
+    """Show the workload's cases as they come, then its outcome.
+
+    Bad cases are shown last: a verdict hook or a further attempt may yet turn the run into a pass, and pytest fails
+    every item that has a failed sub-test.
+    """
+    desk, seen, bad = desk_of(item), dict[int, int](), list[Case]()
+    item.cases = _Cases()
+    while True:
+        view = desk.wait(item.nodeid, _news_since(sum(seen.values())))
+        for case in _fresh(view, seen):
+            if case.outcome in _BAD:
+                bad.append(case)
+            else:
+                _show(item, subtests, case)
+        if view.run.outcome is not None:
+            break
+    with suppress(WorkloadFailed):  # with -x a failed sub-test ends the item, before its whole story is told
+        for case in bad:
+            _show(item, subtests, case, view.run.outcome)
+    if view.run.outcome is not Outcome.PASSED:
+        raise_outcome(desk.settled(item.nodeid))
+    item.seen_to_the_end = True
+
+
+def _news_since(seen: int) -> Callable[[RunView], bool]:
+    """Whether more reports have come than were seen, or no more can."""
+    return lambda view: view.run.outcome is not None or sum(len(_in_time(a)) for a in view.run.attempts) > seen
+
+
+def _fresh(view: RunView, seen: dict[int, int]) -> Iterator[Case]:
+    """The cases of reports beyond those `seen`, by attempt, which is moved on.
+
+    Cases of all attempts: what an earlier attempt said is not taken back by a later one.
+    """
+    for attempt in view.run.attempts:
+        reports = _in_time(attempt)
+        for report in reports[seen.get(attempt.number, 0) :]:
+            yield from report.cases
+        seen[attempt.number] = len(reports)
+
+
+def _in_time(attempt: Attempt) -> list[Report]:
+    return [report for report in attempt.reports if not report.late]
+
+
+def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Outcome = Outcome.FAILED) -> None:
+    """Show a case as a sub-test; a bad one is skipped where the run, as `decided`, has not failed."""
+    told, cases = _told(case, decided), item.cases
+    if cases.subtests == SUBTESTS:
+        cases.further.append(told)
+        return
+    name, outcome, _, text = cases.shown = told
+    cases.subtests += 1
+    cases.failed += outcome == "failed"
+    try:
+        with subtests.test(name):
+            if outcome == "skipped":
+                pytest.skip(beginning(text))
+            if outcome == "failed":
+                raise WorkloadFailed(beginning(text), pytrace=False)
+    finally:
+        cases.shown = None
+
+
+def _told(case: Case, decided: Outcome) -> Told:
+    """A case as pytest tells it, for a run that was decided like this."""
+    name, message = plain_line(case.name), shown(case.message).strip()
+    if case.outcome in _BAD and decided is not Outcome.FAILED:
+        why = f": {shown_wrapped(message)}" if message else ""
+        return name, "skipped", case.duration, f"{case.outcome}, but the run is {decided}{why}"
+    if case.outcome is Outcome.SKIPPED:
+        return name, "skipped", case.duration, shown_wrapped(message) or "the workload skipped it"
+    if case.outcome in _BAD:
+        return name, "failed", case.duration, message or f"the case {case.outcome}"
+    return name, "passed", case.duration, ""
+
+
+def note_facts(item: pytest.Item, view: RunView) -> None:
+    """Give the item's reports the facts about a run that JUnit files carry, in place of older ones."""
+    run = view.run
+    facts: list[tuple[str, object]] = [
+        ("dispatch_workload", run.workload.name),
+        *(("dispatch_machine", placement.machine) for placement in run.attempt.placements),
+        ("dispatch_digest", view.digest),
+        ("dispatch_attempts", len(run.attempts)),
+        ("dispatch_outcome", "cancelled" if run.cancelled else str(run.outcome)),
+        ("dispatch_reason", plain_line(run.reason)),
+    ]
+    facts += [(f"dispatch_seconds_{state}", round(seconds, 3)) for state, seconds in durations(run)]
+    facts += [("dispatch_issue", url) for url in view.issues]
+    facts += [(LATE, late) for late in late_reports(run)]
+    facts += [("dispatch_unreviewed", "true")] * run.unreviewed
+    others = [fact for fact in item.user_properties if not fact[0].startswith("dispatch_")]
+    item.user_properties[:] = others + [fact for fact in facts if fact[1] != ""]
+
+
+class DispatchReports:
+    """Makes pytest's reports say whose fault it was, and where; and how long a case took."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Make a lab fault an error in whichever phase it was found, also where a failure is expected (`xfail`)."""
+        report = yield
+        error = call.excinfo.value if call.excinfo is not None else None
+        if call.excinfo is not None and isinstance(error, LabFault):
+            if call.when == "call":
+                report.when = "setup"
+            report.longrepr = call.excinfo.getrepr(style="value", chain=False)
+            report.outcome = "failed"
+            vars(report).pop("wasxfail", None)
+        if isinstance(error, LabFault | WorkloadFailed):
+            _locate(report, item, str(error))
+        if isinstance(item, DispatchItem):
+            if isinstance(report.longrepr, tuple):
+                report.longrepr = (item.nodeid, 1, report.longrepr[2])  # a skip
+            _measure(report, item.cases)
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Count failed cases that are not printed."""
+        return (FURTHER, "", "") if is_quiet(report) else None
+
+
+def _measure(report: pytest.TestReport, cases: _Cases) -> None:
+    """Give a sub-test's report the duration of its case, and let what is not printed go with the reports."""
+    if cases.shown is None:
+        attach(report, Unprinted(cases=cases.further))
+        cases.further = []
+        return
+    _, outcome, report.duration, text = cases.shown
+    whole = text if beginning(text) != text else ""
+    attach(report, Unprinted(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
+
+
+def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
+    """Let pytest's one-line forms name the item, and not the line of ours that raised; in CI pytest cuts no line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.path, crash.lineno, crash.message = item.nodeid, 1, text.partition("\n")[0]
+
+
+def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
+    """Ask for an item's workload, unless that was done when all items were collected.
+
+    Raises:
+        LabFault: It cannot be asked for.
+    """
+    if not any(name == "dispatch_workload" for name, _ in item.user_properties):  # not so where it is run again
+        item.user_properties.append(("dispatch_workload", workload.name))  # also where the lab can tell nothing
+    if item.nodeid in desk.runs:
+        return
+    with desk.faults():
+        desk.submit(with_prerequisites([wanted_by(item, workload)], desk.listing, asked=desk.asked))
+
+
+def use_fixture(item: pytest.Item) -> None:
+    """Have a marked test use `dispatch_workload`, unless it does or is a workload itself.
+
+    Raises:
+        pytest.UsageError: It takes no fixtures.
+    """
+    fixtures = getattr(item, "fixturenames", None)
+    if fixtures is None:
+        raise pytest.UsageError(f"{item.nodeid}: mark dispatch: expected a test that takes fixtures; remove the mark")
+    if not isinstance(item, DispatchItem) and "dispatch_workload" not in fixtures:
+        fixtures.append("dispatch_workload")

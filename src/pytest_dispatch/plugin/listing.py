@@ -1,0 +1,103 @@
+"""Holds what a source and the hook list to what items and chains need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.media import BOOT, BootPayload, added
+from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name
+from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.sources.locations import api_of
+
+
+def as_booted(workload: Workload) -> Workload:
+    """Return a workload of a hook as one that was listed would be.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    requires = read_requirements(map(str, workload.requires), f"pytest_dispatch_workloads: {workload.name}: requires")
+    workload = replace(workload, requires=requires)
+    if workload.kind != BOOT:
+        return workload
+    payload = BootPayload.read(workload)
+    if not payload.location.startswith("/") and not api_of(payload.location):
+        raise ConfigError(
+            f"pytest_dispatch_workloads: {workload.name}: payload: location: expected an absolute path, or the API URL"
+            " of a release asset such as https://api.github.com/repos/OWNER/REPO/releases/assets/ID, got"
+            f" {_shown(payload.location)}"
+        )
+    return replace(workload, payload=payload.as_json())
+
+
+def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> None:
+    """Refuse what no items can be made of, which a release or a hook may have brought, and what a hook says in vain.
+
+    Raises:
+        ConfigError: Names it, and what was expected.
+    """
+    for answer in answers:
+        if answer is not workloads:
+            raise ConfigError(
+                f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
+                " write workloads[:] = …"
+            )
+    names, kinds = set(), {BOOT, *added()}
+    for workload in workloads:
+        if not isinstance(workload, Workload):
+            raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")
+        name = workload.name
+        if not is_name(name):
+            text = f"expected a workload's name of at most {LONGEST_NAME} characters, all printable"
+            raise ConfigError(f"{text}, got {name[:LONGEST_NAME]!r}")
+        if workload.kind not in kinds:
+            raise ConfigError(f"{name}: expected one of the kinds {', '.join(sorted(kinds))}, got {workload.kind!r}")
+        if name in names:
+            raise ConfigError(f"expected the names of workloads to differ, {name!r} comes twice")
+        names.add(name)
+
+
+def check_chains(workloads: Sequence[Workload]) -> None:
+    """Refuse chains and prerequisites that cannot be.
+
+    Raises:
+        ConfigError: Names the workload, what was expected, and what to do.
+    """
+    places = {workload.name: place for place, workload in enumerate(workloads)}
+    for workload in workloads:
+        name, chain = workload.name, _chain_of(workload)
+        after: object = workload.after
+        if not isinstance(after, list | tuple) or not all(isinstance(each, str) for each in after):
+            raise ConfigError(f"{name}: after: expected a list of names of workloads, got {_shown(after)}")
+        if after and not chain:
+            raise ConfigError(f"{name}: after: expected workloads of its own chain, but it is in none; give it a chain")
+        for other in after:
+            before = workloads[places[other]] if other in places else None
+            if wrong := _not_before(workload, before, other, places):
+                raise ConfigError(f"{name}: after: expected a workload that chain {chain!r} lists before it, {wrong}")
+
+
+def _chain_of(workload: Workload) -> str:
+    chain: object = workload.chain
+    if not isinstance(chain, str) or (chain and not is_name(chain)):
+        text = f"expected a name of at most {LONGEST_NAME} characters, all printable"
+        raise ConfigError(f"{workload.name}: chain: {text}, got {_shown(chain)}")
+    return chain
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:LONGEST_NAME]
+
+
+def _not_before(workload: Workload, before: Workload | None, name: str, places: dict[str, int]) -> str:
+    """Say what keeps a workload from being a prerequisite of another; empty if nothing does."""
+    if before is None:
+        return f"there is no {name!r}"
+    if before.chain != workload.chain:
+        return f"{name!r} is in {f'chain {before.chain!r}' if before.chain else 'no chain'}"
+    if places[name] >= places[workload.name]:
+        return f"{name!r} is {'itself' if before is workload else 'listed after it: move it up'}"
+    return ""

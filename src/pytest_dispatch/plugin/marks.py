@@ -1,0 +1,102 @@
+"""Marks: which workload `dispatch` names and what it expects, and whether others keep an item from running."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.media import check_expect
+from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.requirements import Requirements, read_requirements
+from pytest_dispatch.server.api.schemas import Wanted
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def _takes(workload: str = "", expect: str | None = None, *, requires: Iterable[str] = ()) -> None:
+    """Stand for what the mark takes, by position or by name."""
+
+
+_SIGNATURE = inspect.signature(_takes)
+
+
+def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
+    """Return what an item asks the lab for.
+
+    Raises:
+        ConfigError: Its `dispatch` mark says or expects what there is not, or names another workload.
+    """
+    said = _said(item)
+    named, expect = said.get("workload", workload.name), said.get("expect")
+    if named != workload.name:
+        raise ConfigError(f"mark dispatch: expected no other workload on the item of {workload.name}, got {named!r}")
+    if expect is not None:
+        workload = replace(workload, expect=check_expect("mark dispatch", workload, expect))
+    if "requires" in said:
+        workload = replace(workload, requires=_requirements(said["requires"]))
+    return Wanted(key=item.nodeid, workload=workload)
+
+
+def _requirements(given: object) -> Requirements:
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise ConfigError(f'mark dispatch: expected requires=["gpu", "memory>=64"] or the like, got {given!r}')
+    return read_requirements(given, "mark dispatch: requires")
+
+
+def named_workload(item: pytest.Item) -> str:
+    """Return the name of the workload that the item's `dispatch` marks name, empty where they name none.
+
+    Raises:
+        ConfigError: A mark cannot be understood, or two contradict each other.
+    """
+    name = _said(item).get("workload", "")
+    if not isinstance(name, str):
+        raise ConfigError(f"mark dispatch: expected the name of a workload, got {name!r}")
+    return name
+
+
+def _said(item: pytest.Item) -> dict[str, object]:
+    """Merge the item's marks: a nearer one, such as the function's before its class's, counts more.
+
+    Raises:
+        ConfigError: A mark cannot be understood, or two at the same place contradict each other.
+    """
+    said: dict[str, object] = {}
+    places: dict[str, object] = {}
+    for node, mark in item.iter_markers_with_node("dispatch"):
+        for name, value in _arguments(mark).items():
+            if places.setdefault(name, node) is node and said.setdefault(name, value) != value:
+                raise ConfigError(f"mark dispatch: expected one {name}, got {said[name]!r} and {value!r}; remove one")
+    return said
+
+
+def _arguments(mark: pytest.Mark) -> dict[str, object]:
+    try:
+        return dict(_SIGNATURE.bind(*mark.args, **mark.kwargs).arguments)
+    except TypeError as error:
+        got = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+        raise ConfigError(
+            f'mark dispatch: expected ("NAME", expect=…, requires=…), got ({plain_line(got)}): {error}'
+        ) from None
+
+
+def may_be_left_out(item: pytest.Item) -> bool:
+    """Say whether marks may keep pytest from running the item; if it is run after all, it asks for its workload."""
+    return any(map(_may_apply, _leaving_out(item)))
+
+
+def _leaving_out(item: pytest.Item) -> Iterator[pytest.Mark]:
+    yield from item.iter_markers("skip")
+    yield from item.iter_markers("skipif")
+    yield from (mark for mark in item.iter_markers("xfail") if mark.kwargs.get("run") is False)
+
+
+def _may_apply(mark: pytest.Mark) -> bool:
+    """Say whether one of its conditions may hold: those that are text are pytest's to judge."""
+    conditions = (mark.kwargs["condition"],) if "condition" in mark.kwargs else mark.args
+    return mark.name == "skip" or not conditions or any(condition is not False for condition in conditions)

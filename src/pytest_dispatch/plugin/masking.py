@@ -1,0 +1,121 @@
+"""Secrets that options hold: kept where only we look, blotted out wherever pytest and other plugins show options."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pytest_dispatch.core.secrets import HIDDEN, without_passwords
+
+#: What the options in question said; nothing else of pytest's holds it.
+GIVEN: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+
+_USER = re.compile(r"(?<=://)[^/@\s]*(?=@)")  # of an address at GitHub: may be a token itself
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """An option that may hold one.
+
+    Attributes:
+        option: As it is on the command line.
+        hide: What may be shown of its value.
+        instead: What to do so that nobody sees it.
+    """
+
+    option: str
+    hide: Callable[[str], str]
+    instead: str
+
+
+_SECRETS = {
+    "dispatch_token": _Secret("--dispatch-token", lambda token: HIDDEN if token else "", "set GITHUB_TOKEN"),
+    "dispatch_db": _Secret("--dispatch-db", without_passwords, "leave the password out and set PGPASSWORD"),
+    "dispatch_api_url": _Secret(
+        "--dispatch-api-url", lambda url: _USER.sub(HIDDEN, url), "leave the user out and set GITHUB_TOKEN"
+    ),
+}
+_BY_OPTION = {secret.option: secret for secret in _SECRETS.values()}
+
+
+def hide_secrets(config: pytest.Config, args: list[str]) -> None:
+    """Blot token and password out of all that pytest and other plugins show of the command line.
+
+    Args:
+        config: Before its options are parsed for good.
+        args: What they will be parsed from.
+
+    Raises:
+        pytest.UsageError: A secret is where it cannot be blotted out; or it is on the command line, and the user made
+            warnings errors.
+    """
+    refuse_in_ini(config)
+    known = config.known_args_namespace
+    given = config.stash[GIVEN] = {name: value for name in _SECRETS if (value := getattr(known, name))}
+    for name, value in given.items():
+        setattr(known, name, _SECRETS[name].hide(value))
+    args[:] = _masked(_expanded(args))
+    shown = config.invocation_params.args
+    config.invocation_params = replace(config.invocation_params, args=tuple(_masked(shown)))
+    sys.argv[:] = _masked(sys.argv)  # pytest-xdist hands it to its workers
+    for name, value in given.items():
+        if _SECRETS[name].hide(value) != value and value in "\0".join(shown):
+            _warn_of_processes(config, _SECRETS[name])
+
+
+def refuse_in_ini(config: pytest.Config) -> None:
+    """What an ini file says, or what takes its place, is for everybody to read in the configuration.
+
+    Raises:
+        pytest.UsageError: There is a secret in it.
+    """
+    addopts = config.getini("addopts")
+    found = [each for name, each in _SECRETS.items() if (said := config.getini(name)) and each.hide(said) != said]
+    found += [secret for arg, secret in _with_secrets(addopts) if secret is not None and _shown(arg, secret) != arg]
+    found += [_SECRETS["dispatch_token"] for arg in addopts if "dispatch_token=" in arg]
+    if found:
+        raise pytest.UsageError(
+            f"{found[0].option}: expected no secret in an ini file or behind -o, where plugins and tracebacks show it;"
+            f" {found[0].instead} instead"
+        )
+
+
+def _expanded(args: Iterable[str]) -> Iterator[str]:
+    """The arguments with those from files (`@FILE`), read as argparse does."""
+    for arg in args:
+        if arg.startswith("@"):
+            text = Path(arg[1:]).read_text(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+            yield from _expanded(text.splitlines())
+        else:
+            yield arg
+
+
+def _masked(args: Iterable[str]) -> list[str]:
+    return [arg if secret is None else _shown(arg, secret) for arg, secret in _with_secrets(args)]
+
+
+def _with_secrets(args: Iterable[str]) -> Iterator[tuple[str, _Secret | None]]:
+    """Each argument, and whether it is or has the value of one of our options."""
+    before = ""
+    for arg in args:
+        apart = None if arg.startswith("@") else _BY_OPTION.get(before)  # a file of arguments is not a value itself
+        yield arg, apart or (_BY_OPTION.get(arg.partition("=")[0]) if "=" in arg else None)
+        before = arg
+
+
+def _shown(arg: str, secret: _Secret) -> str:
+    prefix = f"{secret.option}="
+    return prefix + secret.hide(arg.removeprefix(prefix)) if arg.startswith(prefix) else secret.hide(arg)
+
+
+def _warn_of_processes(config: pytest.Config, secret: _Secret) -> None:
+    text = f"{secret.option}: everybody on this computer can read it in the list of processes; {secret.instead} instead"
+    try:
+        config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
+    except pytest.PytestConfigWarning as error:
+        raise pytest.UsageError(str(error)) from None

@@ -1,0 +1,97 @@
+"""Chains on pytest's side: what is asked for beside the items that are selected, in which order, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.plain_text import node_name, plain_line
+from pytest_dispatch.server.api.schemas import Wanted
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_dispatch.core.model import Run, Workload
+    from pytest_dispatch.sources.base import Listing
+
+REASON = 400  # characters of why a prerequisite did not pass
+
+_BAD = {Outcome.FAILED, Outcome.ERROR}
+
+
+def with_prerequisites(
+    wanted: Iterable[Wanted],
+    listing: Listing,
+    asked: Collection[str] = (),
+    left_out: Mapping[str, Wanted] | None = None,
+) -> list[Wanted]:
+    """Return what is wanted and its prerequisites, those of each chain together and in the order of the source.
+
+    Args:
+        wanted: What the items ask for, in their order.
+        listing: The source.
+        asked: Names of workloads that were asked for before.
+        left_out: What those items would ask for that marks may keep from running, by the workload's name.
+    """
+    wanted = list(wanted)
+    if not any(each.workload.chain for each in wanted):
+        return wanted
+    listed = {workload.name: (place, workload) for place, workload in enumerate(listing.workloads)}
+    known = {name: workload for name, (_, workload) in listed.items()}
+    there = {*asked, *(each.workload.name for each in wanted)}
+    chains: dict[str, list[Wanted]] = {}
+    for each in wanted:
+        chains.setdefault(each.workload.chain, []).append(each)
+    for name in _needed((each.workload for each in wanted), known):
+        if name not in there:
+            alone = Wanted(key=f"{listing.name}::{node_name(name)}", workload=known[name])
+            chains[known[name].chain].append((left_out or {}).get(name, alone))
+    for members in chains.values():
+        members.sort(key=lambda each: listed[each.workload.name][0])
+    ordered = []
+    for each in wanted:
+        ordered += chains.pop(each.workload.chain, []) if each.workload.chain else [each]
+    return ordered
+
+
+def _needed(workloads: Iterable[Workload], known: Mapping[str, Workload]) -> Iterator[str]:
+    """Yield the names of all prerequisites, and of theirs."""
+    found: set[str] = set()
+    open_ones = [name for workload in workloads for name in workload.after]
+    while open_ones:
+        name = open_ones.pop()
+        if name not in found and name in known:
+            found.add(name)
+            yield name
+            open_ones += known[name].after
+
+
+class Told:
+    """What pytest has told of runs: nothing broken is ever a pass, also where no item shows it."""
+
+    def __init__(self) -> None:
+        self._reported: set[str] = set()
+        self._shown: set[str] = set()
+
+    def note(self, report: pytest.TestReport) -> None:
+        """Take up a report; that an item was skipped by a mark of its own tells nothing of its workload."""
+        self._reported.add(report.nodeid)
+        if report.when != "teardown" and (not report.skipped or hasattr(report, "wasxfail")):
+            self._shown.add(report.nodeid)
+
+    def broken(self, runs: Iterable[Run]) -> list[Run]:
+        """Return those that did not pass, that no item showed, and that others had as a prerequisite."""
+        runs = list(runs)
+        known = {run.workload.name: run.workload for run in runs}
+        needed = set(_needed((run.workload for run in runs if run.key in self._reported), known))
+        return [
+            run
+            for run in runs
+            if run.workload.name in needed and run.outcome in _BAD and not run.cancelled and run.key not in self._shown
+        ]
+
+
+def told_broken(run: Run) -> str:
+    """Return a line on a run that no item shows."""
+    return f"prerequisite {run.workload.name} {run.outcome}: {plain_line(run.reason, REASON)}"

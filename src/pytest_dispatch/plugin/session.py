@@ -1,0 +1,347 @@
+"""The pytest side of a session: lists the source, starts the lab, ends both."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.client.run_cache import Mirror
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
+from pytest_dispatch.core.media import BUILT_IN, added, files_of, known
+from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.plain_text import node_name, plain_line
+from pytest_dispatch.plugin.collection import DispatchCollection, check_names, take_node_ids
+from pytest_dispatch.plugin.event_listener import Watcher, what_hook_raised
+from pytest_dispatch.plugin.interrupts import heed_termination, not_interrupted
+from pytest_dispatch.plugin.junit_collector import CaseLog
+from pytest_dispatch.plugin.junit_output import take_off
+from pytest_dispatch.plugin.lab_session import DESK, Desk
+from pytest_dispatch.plugin.listing import as_booted, check_answers, check_chains
+from pytest_dispatch.plugin.prerequisites import Told, told_broken
+from pytest_dispatch.plugin.session_end import Ending
+from pytest_dispatch.plugin.settings import Settings, read_settings
+from pytest_dispatch.plugin.terminal.header import header, left_out
+from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
+from pytest_dispatch.plugin.xdist import DispatchNodes, DispatchWorker
+from pytest_dispatch.server.api.schemas import OpenSession
+from pytest_dispatch.sources.base import EmptySourceError, Listing
+from pytest_dispatch.sources.locations import places_of
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from pytest_dispatch.plugin.lab_process import LabProcess
+    from pytest_dispatch.program.embedded import EmbeddedLab
+    from pytest_dispatch.program.messages import Stopped
+
+#: Options of pytest with which nothing is run.
+_ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
+_BROKEN = {pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
+
+
+def activate(config: pytest.Config) -> None:
+    """Come to life: on a pytest-xdist worker as a client, else as the one who owns the lab.
+
+    Raises:
+        pytest.UsageError: An option or an ini key cannot be used.
+    """
+    with _usage_errors():
+        for kind in sorted({*known(), *added()} - {media.kind for media in BUILT_IN}):
+            config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
+    if hasattr(config, "workerinput"):
+        given = config.workerinput.get("dispatch")  # none with --setup-plan
+        if given is not None:
+            config.pluginmanager.register(DispatchWorker(config, given), "dispatch-session")
+        return
+    with _usage_errors():
+        session = DispatchSession(config, read_settings(config))
+    config.pluginmanager.register(session, "dispatch-session")
+    config.add_cleanup(heed_termination())
+    config.add_cleanup(session.stop)
+
+
+class DispatchSession:
+    """Owns the lab of one pytest run."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._desk: Desk | None = None
+        self._lab: LabProcess | EmbeddedLab | None = None
+        self._watcher: Watcher | None = None
+        self._display = TerminalDisplay(config)
+        self._damage = ""
+        self._facts: list[str] = []
+        self._troubles: list[str] = []
+        self._resumed = False
+        self._cut_off = False
+        self._end: Stopped | None = None
+        self._cases = CaseLog()
+        self._further: list[str] = []
+        self._told = Told()
+        self._broken: list[Run] = []
+
+    # Beginning
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """List the source; start the lab unless nothing is to be run."""
+        config, display = self._config, self._display
+        with _usage_errors():
+            if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
+                self._lab = _lab(self._settings)
+            desk = Desk(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
+            desk.wanted = take_node_ids(config, desk.listing.name)
+            check_names(desk)
+            self._desk = config.stash[DESK] = desk
+            config.pluginmanager.register(DispatchCollection(config, desk), "dispatch-collection")
+            if self._lab is not None:
+                self._start(desk, self._lab)
+
+    def _list(self) -> Listing:
+        settings, empty = self._settings, None
+        try:
+            listing = _listing(settings)
+        except EmptySourceError as error:
+            listing, empty = Listing(name=settings.folder_given, workloads=()), error
+        workloads = list(listing.workloads)
+        hook = self._config.hook.pytest_dispatch_workloads
+        with _hook_errors(hook):
+            answers = hook(config=self._config, workloads=workloads)
+        check_answers(workloads, answers)
+        if empty is not None and not workloads:  # nor does a hook bring any
+            raise empty
+        listed = set(map(id, listing.workloads))
+        workloads = [each if id(each) in listed else as_booted(each) for each in workloads]
+        check_chains(workloads)
+        names = {workload.name for workload in workloads}  # of which a hook may have added some
+        left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
+        name = settings.folder_name or node_name(listing.name)
+        return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
+
+    def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
+        from pytest_dispatch.client.lab_client import (
+            LabClient,  # and with it an HTTP client: not for those who only look
+        )
+
+        settings, hook = self._settings, self._config.hook
+        if settings.junit is not None:
+            self._cases.check(settings.junit)
+        request = OpenSession(
+            source=desk.listing.name,
+            policy=replace(settings.policy, judged=bool(hook.pytest_dispatch_verdict.get_hookimpls())),
+            issues=settings.issues if settings.plan.token else (),
+            issues_repo=settings.plan.issues_repo,
+            issues_raw=settings.issues_raw,
+            issues_reviewed=bool(hook.pytest_dispatch_issue.get_hookimpls()),
+            resume=settings.plan.resume,
+        )
+        places = places_of(files_of(desk.listing.workloads), str(settings.folder or ""), settings.plan.api_url)
+        lab.start(desk.listing.name, places)
+        self._damage = lab.damage
+        desk.client = client = LabClient(lab.url, lab.token, places=places)
+        with _explained(lab):
+            opened = client.open(request)
+        desk.session, self._resumed = opened.id, opened.resumed
+        desk.mirror = Mirror()
+        self._watcher = Watcher(
+            self._config, client, opened.id, self._display, desk.mirror, judges=request.policy.judged
+        )
+        self._watcher.start()
+        nodes = DispatchNodes(desk, lab.token)
+        self._config.pluginmanager.register(nodes, "dispatch-nodes")
+        self._config.add_cleanup(nodes.close)
+
+    def pytest_report_header(self) -> list[str]:
+        """One line: source, how many of each kind, where machines boot from; another if the journal was damaged."""
+        desk = self._desk
+        if desk is None:
+            return []
+        with _usage_errors(), _explained(self._lab):
+            line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
+        return [line, *left_out(desk.listing), *filter(None, [self._damage])]
+
+    # Under way
+
+    def _submitted(self, runs: Sequence[Run]) -> None:
+        self._display.submitted(runs)
+        if self._watcher is not None:
+            self._watcher.submitted(runs)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather what the JUnit file of sub-tests needs."""
+        self._told.note(report)
+        rest = take_off(report)
+        if rest.cases:
+            self._further.append(f"{report.nodeid}: {len(rest.cases):,} further cases: see --dispatch-junit")
+        if self._settings.junit:
+            self._cases.add(report, rest)
+
+    # End
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Generator[None, object, object]:
+        """Stop at once; and let pytest tell where it was interrupted, which takes it a second, in peace.
+
+        What pytest and pytest-xdist raise to end a session early (`--stepwise`, `-n 2 -x`) is a kind of interrupt too,
+        though nobody is in a hurry: such a session is wound up.
+        """
+        self._cut_off = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
+        if not self._cut_off:
+            return (yield)
+        with not_interrupted():
+            self.stop()
+            return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Power machines off, file the last issues, and stop the lab; at once if interrupted."""
+        try:
+            if not self._cut_off and exitstatus not in _BROKEN:
+                self._wind_up(session)
+        except LabError as error:
+            self._troubles.append(str(error))
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            self._cut_off = True
+            self._troubles.append("interrupted while winding up; what is left is kept in the journal")
+        finally:
+            self.stop()
+        if self._cut_off:
+            self._troubles += _undone(self._display.runs(), self._end)
+        if self._settings.junit and self._watcher is not None:
+            self._write_cases(self._settings.junit)
+
+    def _write_cases(self, path: Path) -> None:
+        try:
+            self._facts.append(self._cases.write(path, self._display.runs(), self._broken))
+        except LabError as error:
+            self._troubles.append(str(error))
+
+    def _wind_up(self, session: pytest.Session) -> None:
+        desk, watcher = self._desk, self._watcher
+        if desk is not None and desk.client is not None and watcher is not None:
+            ending = Ending(desk.client, desk.session, self._display, watcher)
+            self._facts, self._troubles = ending.facts, ending.troubles
+            try:
+                ending.wind_up(self._settings.drain)
+            finally:
+                self._broken = self._told.broken(ending.runs or self._display.runs())
+                self._troubles += map(told_broken, self._broken)
+                if self._broken and session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Our section, if there is anything to say; with `-q` only what should not have been."""
+        of_hooks = self._watcher.troubles if self._watcher else []
+        troubles = [*filter(None, [self._damage]), *self._display.notices(), *self._troubles, *of_hooks]
+        if self._config.get_verbosity() >= 0:
+            lines = [*self._facts, *self._further, *troubles]
+        else:  # there was no header to tell what was left out
+            lines = [*(left_out(self._desk.listing) if self._desk is not None else ()), *troubles]
+        if lines:
+            terminalreporter.section("dispatch")
+            for line in lines:
+                terminalreporter.line(line)
+
+    def stop(self) -> None:
+        """Stop whatever runs, in bounded time; may be called again."""
+        desk, lab = self._desk, self._lab
+        self._lab = None
+        with not_interrupted():
+            try:
+                if lab is not None:
+                    lab.stop()
+            except LabError as error:
+                self._troubles.append(str(error))
+            if lab is not None:
+                self._end = lab.end
+            if self._watcher is not None:
+                self._watcher.stop()
+            if desk is not None:
+                desk.close()
+            self._display.close()
+
+
+def _listing(settings: Settings) -> Listing:
+    """List the source; how to list the other is not loaded."""
+    if settings.folder is not None:
+        from pytest_dispatch.sources.folder import list_folder
+
+        return list_folder(settings.folder, settings.folder_given)
+    from pytest_dispatch.sources.release import list_release
+
+    return list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
+
+
+def _lab(settings: Settings) -> LabProcess | EmbeddedLab:
+    """The lab where it is wanted, not yet started; what the other would need is not loaded."""
+    if settings.in_thread:
+        from pytest_dispatch.program.embedded import EmbeddedLab
+
+        return EmbeddedLab(settings.plan)
+    from pytest_dispatch.plugin.lab_process import LabProcess
+
+    return LabProcess(settings.plan)
+
+
+def _undone(runs: Sequence[Run], end: Stopped | None) -> Iterator[str]:
+    """What a session that is cut off leaves to the next one, a line each."""
+    left = sum(run.outcome is None for run in runs)
+    if left:
+        yield f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"
+    if end is None:
+        return
+    if end.pending:
+        yield f"issues not filed yet: {end.pending}; the next session files them"
+    for line in end.unfiled:
+        yield plain_line(f"not filed, {line}", 400)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """What a person can do something about becomes one line and exit code 4."""
+    try:
+        yield
+    except DispatchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@contextmanager
+def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
+    """If the lab cannot be asked any more, stop it, and tell also how it ended, if not as it should have.
+
+    Before collection, that is: later on, what it is stopped with is told in the summary.
+    """
+    try:
+        yield
+    except LabError as error:
+        try:
+            if lab is not None:
+                with not_interrupted():
+                    lab.stop()
+        except LabError as trouble:
+            raise LabError(f"{error}: {trouble}") from error
+        raise
+
+
+@contextmanager
+def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
+    """What a user's hook raises is told in one line that says where; but those who want pytest to end have their way.
+
+    Raises:
+        ConfigError: It raised something.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, pytest.exit.Exception, pytest.UsageError, DispatchError):
+        raise
+    except BaseException as error:
+        raise ConfigError(what_hook_raised(hook, error)) from error

@@ -1,0 +1,124 @@
+"""The end of a session: power machines off, file the last issues, and say what was seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.model import Outcome, Refusal, Run
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.verdict import told_refusal
+from pytest_dispatch.results.timeline import late_reports
+
+if TYPE_CHECKING:
+    from pytest_dispatch.client.lab_client import LabClient
+    from pytest_dispatch.plugin.event_listener import Watcher
+    from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
+    from pytest_dispatch.server.api.schemas import RunView, SessionView
+
+FIRST_POLL = 0.02  # seconds before the second look; each further pause is twice as long
+LONGEST_POLL = 0.2
+SHOWN = 20  # refused reports that the summary names
+FLUSH = 90.0  # seconds that filing the last issues may take: GitHub lets who was too fast wait for 60
+
+
+class Ending:
+    """Ends one session in the lab.
+
+    Attributes:
+        facts: What there is to say about it.
+        troubles: What should not have been; to be said in any case.
+        runs: Those of the session, without their reports, once nothing is waited for.
+    """
+
+    def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: Watcher) -> None:
+        self._client = client
+        self._session = session
+        self._display = display
+        self._watcher = watcher
+        self.facts: list[str] = []
+        self.troubles: list[str] = []
+        self.runs: list[Run] = []
+
+    def wind_up(self, drain: float) -> None:
+        """End the session.
+
+        Args:
+            drain: Seconds for machines to take the power-off program.
+
+        Raises:
+            LabError: The lab is gone.
+        """
+        client = self._client
+        client.end(self._session, kept=True)
+        if drain:
+            self._wait("to power off", "machine", drain, _awaited)
+        self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
+        views = client.runs(self._session)
+        self.runs = [view.run for view in views]
+        self._watcher.catch_up({view.run.id: view.version for view in views})
+        session = client.session(self._session)
+        for notice in session.notices:
+            self._display.noticed(notice)
+        self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
+        self.facts += [plain_line(line, 400) for line in summary_lines(views, session, self._display.runs())]
+        self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
+        client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again
+
+    def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
+        """Wait until nothing is left, showing how much is."""
+        give_up, pause = time.monotonic() + longest, FIRST_POLL
+        with self._display.progress() as show:
+            while names := left(self._client.session(self._session)):
+                count = f"{len(names)} {of}{'s' * (len(names) != 1)}"
+                seconds = give_up - time.monotonic()
+                if seconds <= 0:
+                    which = f" ({', '.join(map(str, names))})" if isinstance(names, list) else ""
+                    gone = f"gave up waiting for {count} {for_what} after {format_duration(longest)}{which}"
+                    self.troubles.append(gone)
+                    break
+                show(f"waiting for {count} {for_what}, at most {format_duration(seconds)} (Ctrl-C stops waiting)")
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_POLL)
+
+
+def _awaited(view: SessionView) -> list[str]:
+    return [machine.name for machine in view.machines if machine.awaited]
+
+
+def summary_lines(views: Sequence[RunView], session: SessionView, runs: Sequence[Run]) -> list[str]:
+    """The summary section: flaky runs, issues, machines; empty when there is nothing to say.
+
+    Args:
+        views: All runs of the session, without their reports.
+        session: How it stands.
+        runs: Its runs as the event stream told them, with their reports.
+    """
+    flaky = [view.run for view in views if view.run.flaky]
+    lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
+    lines += [f"unreviewed: {_unreviewed(view.run)}" for view in views if view.run.unreviewed]
+    lines += [f"late report: {run.workload.name}: {late}" for run in runs for late in late_reports(run)]
+    lines += [f"issue: {view.run.workload.name}: {url}" for view in views for url in view.issues]
+    lines += [f"refused: a report of {run.workload.name}: {told_refusal(told)}" for run, told in _refused(views)]
+    for machine in session.machines:
+        ran = plain_line(", ".join(machine.ran), 120) or "nothing"
+        lines.append(f"machine {machine.name}: {len(machine.ran)} ({ran})")
+    return lines
+
+
+def _refused(views: Sequence[RunView]) -> list[tuple[Run, Refusal]]:
+    """Reports that were refused and of which no failure tells: they changed nothing, as they came too late."""
+    runs = [view.run for view in views if view.run.outcome is not Outcome.FAILED]
+    return [(run, refusal) for run in runs for attempt in run.attempts for refusal in attempt.refused][:SHOWN]
+
+
+def _unreviewed(run: Run) -> str:
+    return f"{run.workload.name} {run.outcome}, as the lab proposed: nobody was there for pytest_dispatch_verdict"
+
+
+def _before(run: Run) -> str:
+    first = run.attempts[0]
+    side = "the lab's fault" if first.outcome is Outcome.ERROR else "a failure"
+    return f"{side} before: {first.reason}"

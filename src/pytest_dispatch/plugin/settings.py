@@ -1,0 +1,274 @@
+"""What the user asked for, read once: the option, else the ini key, else the default."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from platformdirs import user_cache_path
+
+from pytest_dispatch.core.duration import parse_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.media import expects
+from pytest_dispatch.core.model import Idle, Outcome, Policy
+from pytest_dispatch.core.secrets import PUBLIC_API
+from pytest_dispatch.github.api import is_repo
+from pytest_dispatch.plugin.command_line import is_typed
+from pytest_dispatch.plugin.masking import GIVEN, refuse_in_ini
+from pytest_dispatch.program.config import LabConfig
+from pytest_dispatch.program.option_values import (
+    read_api_url,
+    read_bind,
+    read_boot_tool,
+    read_database,
+    read_gigabytes,
+    read_network,
+    read_number,
+    read_path,
+    read_place,
+    read_spec,
+)
+
+if TYPE_CHECKING:
+    from pytest_dispatch.github.token_lookup import Token
+
+MOST_TRIES = 1000
+
+_ISSUES: dict[str, tuple[Outcome, ...]] = {
+    "all": tuple(Outcome),
+    "failed": (Outcome.FAILED,),
+    "none": (),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that options and ini keys say, checked; and of that, what the lab needs to know.
+
+    Attributes:
+        folder_given: As the user spelled it.
+        folder_name: The same however it was spelled; as pytest names a folder, relative to its root directory.
+    """
+
+    repo: str
+    tag: str
+    folder: Path | None
+    folder_given: str
+    folder_name: str
+    issues: tuple[Outcome, ...]
+    issues_raw: bool
+    policy: Policy
+    drain: float
+    junit: Path | None
+    plan: LabConfig
+    in_thread: bool
+
+
+#: Limits that options set, by the names that kinds know; where none is given, a kind has its own.
+_LIMITS = {
+    "assign": "dispatch_assign_timeout",
+    "boot": "dispatch_boot_timeout",
+    "report": "dispatch_report_timeout",
+}
+
+
+class _Values:
+    """Looks a name up: the option, then the ini key."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def text(self, name: str, default: str = "") -> str:
+        given = self.config.stash.get(GIVEN, {}).get(name) or self.config.getoption(name)
+        return str(given or self.config.getini(name) or default)
+
+    def typed(self, name: str) -> bool:
+        return bool(self.config.getoption(name)) and is_typed(self.config, _option(name))
+
+    def lines(self, name: str) -> list[str]:
+        return list(self.config.getoption(name) or self.config.getini(name))
+
+    def flag(self, name: str) -> bool:
+        given = self.config.getoption(name)
+        return bool(self.config.getini(name) if given is None else given)
+
+    def path(self, name: str) -> Path | None:
+        """An option is relative to where pytest was called, an ini key to pytest's root directory."""
+        given = self.config.getoption(name)
+        base = self.config.invocation_params.dir if given else self.config.rootpath
+        text = given or self.config.getini(name)
+        return read_place(_option(name), str(text), base) if text else None
+
+    def duration(self, name: str, default: str) -> float:
+        try:
+            return parse_duration(self.text(name, default))
+        except ConfigError as error:
+            raise ConfigError(f"{_option(name)}: {error}") from None
+
+    def deadline(self, name: str) -> float:
+        seconds = self.duration(name, "")
+        if not seconds:
+            raise ConfigError(f"{_option(name)}: expected a duration longer than 0, got {self.text(name)!r}")
+        return seconds
+
+    def number(self, name: str, default: int) -> int:
+        given = self.text(name, str(default))
+        number = read_number(given)
+        if number is None or number > MOST_TRIES:
+            raise ConfigError(f"{_option(name)}: expected a number from 0 to {MOST_TRIES}, got {given!r}")
+        return number
+
+    def choice(self, name: str, choices: Iterable[str], default: str) -> str:
+        given, choices = self.text(name, default), list(choices)
+        if given not in choices:
+            raise ConfigError(f"{_option(name)}: expected {', '.join(choices[:-1])} or {choices[-1]}, got {given!r}")
+        return given
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read and check everything.
+
+    Raises:
+        ConfigError: Something cannot be used; says which option, what was expected and what came.
+    """
+    values = _Values(config)
+    repo, folder = _source(values)
+    path = _folder(values) if folder else None
+    issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
+    issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
+    _refuse_unused(values, folder)
+    surroundings = os.environ.get("GITHUB_API_URL", "") if repo or issues else ""
+    api_url = read_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
+    host, port = read_bind(values.text("dispatch_bind", "0.0.0.0:8080"))
+    return Settings(
+        repo=repo,
+        tag=values.text("dispatch_tag"),
+        folder=path,
+        folder_given=folder.rstrip("/") or folder,
+        folder_name=os.path.relpath(path, config.rootpath) if path else "",
+        issues=issues,
+        issues_raw=issues_raw,
+        policy=_policy(values),
+        drain=values.duration("dispatch_drain", "5m"),
+        junit=values.path("dispatch_junit"),
+        in_thread=values.choice("dispatch_lab", ("process", "thread"), "process") == "thread",
+        plan=LabConfig(
+            token=_token(values, api_url) if repo or issues else None,
+            api_url=api_url,
+            issues_repo=_issues_repo(values, repo) if issues else "",
+            host=host,
+            port=port,
+            path=read_path(values.text("dispatch_path", "/dispatch")),
+            allow=tuple(read_network(text) for text in values.lines("dispatch_allow")),
+            boot_tools=frozenset(read_boot_tool(text) for text in values.lines("dispatch_boot_tool")),
+            announce=not values.flag("dispatch_no_mdns"),
+            machines=tuple(read_spec(text) for text in values.lines("dispatch_machine")),
+            resume=values.flag("dispatch_resume"),
+            db=_db(values),
+            cache=values.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
+            cache_limit=read_gigabytes(str(config.getini("dispatch_cache_limit") or "20")),
+        ),
+    )
+
+
+def _source(values: _Values) -> tuple[str, str]:
+    """The repository or the folder; one that is given as an option wins over what the ini file names."""
+    names = ("dispatch_repo", "dispatch_dir")
+    options = [values.config.getoption(name) or "" for name in names]
+    repo, folder = options if any(options) else [str(values.config.getini(name)) for name in names]
+    if repo and folder:
+        raise ConfigError(
+            f"--dispatch-repo and --dispatch-dir: expected one source of workloads, got {repo!r} and {folder!r}"
+        )
+    return _repo("--dispatch-repo", repo) if repo else "", folder
+
+
+def _folder(values: _Values) -> Path | None:
+    """The folder of workloads, whose path is told in JSON."""
+    path = values.path("dispatch_dir")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"--dispatch-dir: expected a path in UTF-8, got {str(path)!r}; rename it, or if it is one, set"
+            " LC_ALL=C.UTF-8"
+        ) from None
+    return path
+
+
+def _refuse_unused(values: _Values, folder: str) -> None:
+    """Refuse what was typed in vain; what an ini file says may be for other runs."""
+    if folder and values.typed("dispatch_tag"):
+        raise ConfigError(
+            f"--dispatch-tag: expected it with --dispatch-repo, got it with the folder {folder!r}, which has no"
+            " releases; leave one of them out"
+        )
+    if folder and not values.text("dispatch_issues"):
+        for name in filter(values.typed, ("dispatch_issues_repo", "dispatch_issues_text")):
+            raise ConfigError(
+                f"{_option(name)}: expected it with --dispatch-issues, got it alone, and none of a folder's workloads"
+                " becomes an issue by itself; add --dispatch-issues failed or all, or leave it out"
+            )
+
+
+def _issues_repo(values: _Values, repo: str) -> str:
+    given = values.text("dispatch_issues_repo", repo)
+    if not given:
+        raise ConfigError("--dispatch-issues: a folder has no repository; name one with --dispatch-issues-repo")
+    return _repo("--dispatch-issues-repo", given)
+
+
+def _repo(option: str, text: str) -> str:
+    if not is_repo(text):
+        raise ConfigError(f"{option}: expected OWNER/REPO such as AMDEPYC/dispatch, got {text!r}")
+    return text
+
+
+def _policy(values: _Values) -> Policy:
+    default = Policy()
+    fail, skip = (values.config.getini(f"dispatch_{name}_labels") for name in ("fail", "skip"))
+    return Policy(
+        limits={name: values.deadline(given) for name, given in _LIMITS.items() if values.text(given)},
+        expect=values.choice("dispatch_expect", expects(), "") if values.text("dispatch_expect") else "",
+        retries=values.number("dispatch_retries", default.retries),
+        retry_failures=values.number("dispatch_retry_failures", default.retry_failures),
+        idle=Idle(values.choice("dispatch_idle", list(Idle), "wait")),
+        fail_labels=tuple(label.lower() for label in fail or default.fail_labels),
+        skip_labels=tuple(label.lower() for label in skip or default.skip_labels),
+    )
+
+
+def _token(values: _Values, api_url: str) -> Token | None:
+    from pytest_dispatch.github.token_lookup import find_token
+
+    return find_token(values.text("dispatch_token") or None, os.environ, api_url)
+
+
+def _db(values: _Values) -> str:
+    """The journal: a file, or the URL of a database."""
+    given, config = values.text("dispatch_db"), values.config
+    if "://" in given:
+        refuse_in_ini(config)
+        return read_database(given)
+    if path := values.path("dispatch_db"):
+        return str(path)
+    cache = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
+    if cache is None:
+        own = hashlib.sha256(os.fsencode(config.rootpath)).hexdigest()[:16]
+        return str(user_cache_path("pytest-dispatch") / "journals" / f"{own}.db")
+    try:
+        return str(cache.mkdir("dispatch") / "journal.db")
+    except OSError as error:
+        raise ConfigError(
+            f"--dispatch-db: pytest's cache directory cannot be written ({error.strerror}: {error.filename});"
+            " name a file for the journal"
+        ) from None
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,90 @@
+"""The line at the top: which workloads, and where machines find them."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.media import BOOT, mark_of
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.secrets import ways_to_sign_in
+
+if TYPE_CHECKING:
+    from pytest_dispatch.client.lab_client import LabClient
+    from pytest_dispatch.plugin.settings import Settings
+    from pytest_dispatch.sources.base import Listing
+
+ANNOUNCING = 4.0  # seconds that the line waits for the name under which the lab is announced
+LEFT_OUT = 8  # of those that are no workloads although they look so, that are named
+SHOWN = 3  # addresses that the line names at most
+
+
+def header(settings: Settings, listing: Listing, client: LabClient | None, session: str, *, resumed: bool) -> str:
+    """The line.
+
+    Args:
+        settings: What was asked for.
+        listing: The workloads.
+        client: None where no lab is running.
+        session: Its id, if one is.
+        resumed: It had been interrupted.
+    """
+    facts = [listing.name, _kinds(listing)]
+    if client is not None:
+        boots = not listing.workloads or any(workload.kind == BOOT for workload in listing.workloads)
+        facts += [f"boot URL {_boot_urls(settings, client.url)}"] * boots
+        facts += [f"machines {', '.join(spec.text for spec in settings.plan.machines)}"] * bool(settings.plan.machines)
+        facts += ["resumed" if resumed else "nothing to resume"] * settings.plan.resume
+        if settings.plan.announce:
+            facts.append(f"mDNS {_announced(client, session)}")
+    if settings.issues:
+        filed = settings.plan.token is not None
+        how = f"no token: issues are not filed (it comes by {ways_to_sign_in(settings.plan.api_url)})"
+        facts.append(f"issues to {settings.plan.issues_repo}" if filed else how)
+    return f"dispatch: {plain_line('; '.join(facts), 400)}"
+
+
+def left_out(listing: Listing) -> list[str]:
+    """A line for each of those that look like workloads and are none, as far as there are not too many."""
+    lines = [f"dispatch: left out: {plain_line(f'{name}: {why}', 400)}" for name, why in listing.left_out]
+    more = len(lines) - LEFT_OUT
+    return lines if more <= 0 else [*lines[:LEFT_OUT], f"dispatch: left out: … and {more} more"]
+
+
+def _kinds(listing: Listing) -> str:
+    kinds = Counter(map(mark_of, listing.workloads))
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no workload"
+
+
+def _announced(client: LabClient, session: str) -> str:
+    """The lab's name on the local network; known at once, though the network takes two seconds to agree to it."""
+    give_up = time.monotonic() + ANNOUNCING
+    while not (name := client.session(session).mdns) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    return name or "not yet announced"
+
+
+def _boot_urls(settings: Settings, url: str) -> str:
+    """As machines need it: the lab's own URL is how this computer reaches it."""
+    if settings.plan.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not listened on
+        return f"{url}{settings.plan.path}"
+    port = url.rpartition(":")[2]
+    urls = [f"http://{host}:{port}{settings.plan.path}" for host in _own_hosts(settings.plan.host)]
+    return " or ".join(urls[:SHOWN]) or f"{url}{settings.plan.path}"
+
+
+def _own_hosts(bound: str) -> Iterator[str]:
+    """This computer's addresses as others reach it, as parts of a URL."""
+    import ifaddr
+
+    from pytest_dispatch.server.mdns import reachable
+
+    ips = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for card in ifaddr.get_adapters() for ip in card.ips]
+    for address in reachable(ipaddress.ip_address(ip) for ip in ips):
+        if address.version == 4:
+            yield str(address)
+        elif bound == "::":
+            yield f"[{address}]"

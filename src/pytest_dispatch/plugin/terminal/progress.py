@@ -1,0 +1,222 @@
+"""What a person sees while workloads run: a live table at a terminal; elsewhere, with -v, a line per change."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.notices import Notice
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.verdict import told_refusal
+from pytest_dispatch.plugin.terminal.live_table import table_lines
+from pytest_dispatch.plugin.terminal.screen import Screen
+from pytest_dispatch.results.timeline import clock, outcome_beside, sign_of
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.api.schemas import RunChange
+
+BEFORE_TABLE = 0.4  # seconds of waiting before the table appears
+REDRAW = 0.25  # seconds between two looks of it
+
+
+class TerminalDisplay:
+    """Knows how every run stands, and shows it in the way that suits the terminal."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._sent: dict[str, int] = {}
+        self._notices: dict[tuple[str, str, str], Notice] = {}
+        self._steady_until = 0.0  # a wait that begins before then shows the table at once: it was there just now
+        self._output = _output() if config.pluginmanager.has_plugin("terminal") else None
+        self._screen = Screen(self._output) if self._output is not None and _is_live(config, self._output) else None
+        self._unsaid: list[str] = []
+        # Who may write: pytest does in its main thread, but not while that waits; with pytest-xdist nobody can tell.
+        self._may_write = int(not _is_alone(config))
+
+    def close(self) -> None:
+        """Let go of the terminal; may be called again."""
+        with self._main_thread_waits():
+            pass  # nothing is left unsaid
+        output, self._output, self._screen = self._output, None, None
+        if output is not None:
+            with suppress(OSError):  # what is left in its buffer cannot be written: nobody reads it any more
+                output.close()
+
+    # watcher.Display
+
+    def changed(self, change: RunChange) -> None:
+        """A run moved."""
+        with self._lock:
+            self._runs[change.run.id] = change.run
+        self.say(_line(change))
+
+    def noticed(self, notice: Notice) -> None:
+        """Something befell a machine: said the first time, unless pytest is to be quiet."""
+        with self._lock:
+            known = notice.key in self._notices
+            self._notices[notice.key] = notice
+        if not known:
+            self.say(_told(notice), least=0)
+
+    def progressed(self, sent: dict[str, int]) -> None:
+        """Bytes sent so far, by run."""
+        with self._lock:
+            self._sent = sent
+
+    # What there is to know
+
+    def submitted(self, runs: Iterable[Run]) -> None:
+        """These were asked for."""
+        with self._lock:
+            for run in runs:
+                self._runs.setdefault(run.id, run)
+
+    def runs(self) -> list[Run]:
+        """Every run heard of, in the order of the queue."""
+        with self._lock:
+            return sorted(self._runs.values(), key=lambda run: run.position)
+
+    def notices(self) -> list[str]:
+        """What befell machines, a line each."""
+        with self._lock:
+            return [_told(notice) for notice in self._notices.values()]
+
+    # In place
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While inside, the table is drawn and redrawn in place; gone on leaving. Without one, lines are written."""
+        if self._screen is None:
+            with self._main_thread_waits():
+                yield
+            return
+        done = threading.Event()
+        thread = threading.Thread(target=self._draw, args=(self._screen, done), name="dispatch-table", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(2.0)
+
+    def _draw(self, screen: Screen, done: threading.Event) -> None:
+        with suppress(OSError):  # the terminal has gone; pytest finds out for itself
+            if done.wait(0.0 if time.monotonic() < self._steady_until else BEFORE_TABLE):
+                return
+            while not done.is_set():
+                screen.draw(table_lines(self.runs(), self._sent, time.time(), screen.size, self.notices()))
+                done.wait(REDRAW)
+            screen.draw([])
+            self._steady_until = time.monotonic() + BEFORE_TABLE
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None]]:
+        """Show a line that is redrawn in place, gone on leaving; elsewhere what it says first is said once."""
+        screen, said = self._screen, threading.Event()
+
+        def show(text: str) -> None:
+            if screen is not None:
+                with suppress(OSError):
+                    screen.draw([plain_line(text, screen.size[0] - 1)])
+            elif not said.is_set():
+                self.say(text)
+            said.set()
+
+        try:
+            with self._main_thread_waits():
+                yield show
+        finally:
+            if screen is not None and said.is_set():
+                with suppress(OSError):
+                    screen.draw([])
+
+    # Lines
+
+    def say(self, text: str, least: int = 1) -> None:
+        """Without a table: write a line, past pytest's capture, as soon as pytest writes none itself.
+
+        Args:
+            text: The line.
+            least: How verbose pytest has to be: 1 is -v, 0 neither that nor -q.
+        """
+        if self._screen is not None or self._output is None or self._config.get_verbosity() < least:
+            return
+        with self._lock:
+            self._unsaid.append(text)
+            if self._may_write:
+                self._write_lines()
+
+    @contextmanager
+    def _main_thread_waits(self) -> Iterator[None]:
+        """Entered by pytest's main thread, which writes nothing while inside."""
+        with self._lock:
+            self._may_write += 1
+            self._write_lines()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._may_write -= 1
+
+    def _write_lines(self) -> None:
+        lines, self._unsaid = self._unsaid, []
+        if not lines or self._output is None:
+            return
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        begin = "" if reporter is None or reporter.currentfspath is None else "\n"
+        dots = self._config.get_verbosity() <= 0  # then pytest goes on with the next one wherever it is
+        with suppress(OSError):
+            self._output.write(begin + "\n".join(lines) + "\n" * dots)
+            self._output.flush()
+        if reporter is not None and not dots:
+            reporter.currentfspath = -2  # as after each result of its own: it goes on in a new line
+
+
+def _line(change: RunChange) -> str:
+    attempt = change.run.attempts[change.attempt - 1]
+    where = f" on {attempt.where}" if attempt.where else ""
+    again = f", attempt {change.attempt}" if change.attempt > 1 else ""
+    said = f"a report was refused: {told_refusal(attempt.refused[-1])}" if change.event == CoreEvent.REFUSE else ""
+    why = f": {said or attempt.reason}" if said or attempt.reason else ""
+    name, known = change.run.workload.name, f" as {attempt.outside}" if change.event == CoreEvent.OUTSIDE else ""
+    text = f"{name} {attempt.state}{known}{where}{again}{outcome_beside(attempt)}{why}"
+    if change.event == CoreEvent.REPORT and attempt.since != change.at:  # the state is told already
+        came = "came too late" if attempt.ended else "came"
+        text = f"{name}: a report {came}{where}{again}: {attempt.reports[-1].title}"
+    return f"{sign_of(attempt.phase, attempt.outcome)} {plain_line(text, 400)}"
+
+
+def _told(notice: Notice) -> str:
+    times = f" ({notice.times} times, the last at {clock(notice.last)})" if notice.times > 1 else ""
+    return f"{notice.what}: {plain_line(notice.machine)} at {clock(notice.at)}: {plain_line(notice.why, 500)}{times}"
+
+
+def _is_live(config: pytest.Config, output: IO[str]) -> bool:
+    """Whether there is a terminal to draw on; with pytest-xdist pytest itself writes at any moment."""
+    plain = os.environ.get("TERM", "") == "dumb"
+    return _is_alone(config) and config.get_verbosity() >= 0 and output.isatty() and not plain
+
+
+def _is_alone(config: pytest.Config) -> bool:
+    """Whether items run in this process."""
+    return bool(config.getoption("dist", "no") == "no")
+
+
+def _output() -> IO[str] | None:
+    """The terminal itself, past whatever pytest will put in place of standard output."""
+    try:
+        number = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None  # standard output is closed, or no file
+    return os.fdopen(number, "w", encoding=sys.stdout.encoding, errors="replace")

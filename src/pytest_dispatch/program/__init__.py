@@ -1,0 +1,1 @@
+"""The lab's program: built from a configuration, run for pytest, told what to do by lines of JSON."""

@@ -1,0 +1,275 @@
+"""A lab inside this process: built from a configuration, served from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+import shutil
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from importlib.metadata import entry_points
+from ipaddress import ip_network
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.model import KnownBy
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.lab.lab import Lab
+from pytest_dispatch.program.config import LabConfig
+from pytest_dispatch.program.messages import Stopped
+from pytest_dispatch.server.app import Address, LabServer
+from pytest_dispatch.sources.asset_cache import AssetCache
+from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
+from pytest_dispatch.support.event_loop import LoopThread
+from pytest_dispatch.workloads.registry import known_kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_dispatch.core.errors import DispatchError
+    from pytest_dispatch.core.requirements import Labels
+    from pytest_dispatch.github.issues import GitHubFiler
+    from pytest_dispatch.lab.outbox import Filer
+    from pytest_dispatch.machines.base import Machine, Spec
+
+START = 30.0  # seconds that a start may take
+STOP = 2.0  # seconds that a stop may take
+GOODBYE = 1.0  # seconds in which a lab is no longer announced
+
+GROUP = "pytest_dispatch.machines"
+
+
+class EmbeddedLab:
+    """`start` it, use its `url` and `token`, `stop` it.
+
+    Args:
+        config: What to build it from.
+
+    Attributes:
+        token: Opens the API.
+        url: `http://HOST:PORT` of the lab, as seen from this computer.
+        damage: What was wrong with its journal, or with the port that it has, and is mended; empty if nothing was.
+        end: How the outbox stood when it was stopped; None until then.
+    """
+
+    def __init__(self, config: LabConfig) -> None:
+        self._config = config
+        self._loop = LoopThread()
+        self._parts = ExitStack()
+        self._lab: Lab | None = None
+        self._server: LabServer | None = None
+        self.token = secrets.token_urlsafe(24)
+        self.url = ""
+        self.damage = ""
+        self.end: Stopped | None = None
+
+    def start(self, source: str, places: Places | None = None) -> None:
+        """Bring everything up.
+
+        Args:
+            source: Name of the workloads' source, under which an interrupted session is found again.
+            places: What the lab may read, where that is more than it was made with.
+
+        Raises:
+            DispatchError: Something is missing or taken; nothing is left running.
+        """
+        self._config = replace(self._config, places=places or self._config.places)
+        with ExitStack() as parts:
+            state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
+            parts.callback(shutil.rmtree, state, ignore_errors=True)
+            made = [(machine, spec) for spec in self._config.machines for machine in make_machines(spec, state)]
+            machines = [machine for machine, _ in made]
+            tell_apart(machines)
+            labels = {machine.name: spec.labels for machine, spec in made}
+            journal = Journal(self._config.db)
+            parts.callback(journal.close)
+            journal.open()
+            self.damage = journal.damage
+            self._loop.start()
+            parts.callback(self._loop.stop)
+            self._loop.call(lambda: self._start(parts, journal, machines, labels, source), START)
+            self._parts = parts.pop_all()
+
+    def stop(self) -> None:
+        """Take everything down, in bounded time; may be called again.
+
+        Raises:
+            LabError: Something did not end in time.
+        """
+        self._parts.close()
+
+    @property
+    def broken(self) -> DispatchError | None:
+        """Why it answers nothing more, once that is so."""
+        return self._lab.broken if self._lab is not None else None
+
+    def say_goodbye(self) -> None:
+        """Take the announcement back, as far as there is time for it.
+
+        For a lab that ends without a stop; may be called from any thread, whatever the others do.
+        """
+        if self._server is not None:
+            with suppress(Exception):  # nobody is left who could be told
+                self._loop.call(self._server.say_goodbye, GOODBYE)
+
+    async def _start(
+        self,
+        parts: ExitStack,
+        journal: Journal,
+        machines: list[Machine],
+        labels: Mapping[str, Labels],
+        source: str,
+    ) -> None:
+        config = self._config
+        bytes_cache = AssetCache(config.cache, config.cache_limit, config.token)
+        filers = _Filers(config)
+        parts.callback(filers.close)
+        lab = Lab(
+            clock=SteadyClock(),
+            journal=journal,
+            cache=bytes_cache,
+            places=replace(config.places, apis=(*config.places.apis, config.api_url)),
+            kinds=known_kinds(),
+            machines=machines,
+            labels=labels,
+            filers=filers,
+            api=config.api_url,
+            private=config.private,
+        )
+        self._lab = lab
+        lab.queue.sessions.expecting = config.private
+        interrupted = await journal.background.last_unfinished(source) if config.resume else None
+        letters = await journal.background.letters()  # before there can be new ones
+        server = await self._listening(lab, journal, interrupted)
+
+        async def stop() -> None:
+            outbox = lab.issues.status()
+            self.end = Stopped(pending=outbox.pending, unfiled=outbox.unfiled)
+            ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
+            await bytes_cache.aclose()
+            for end in ends:
+                if isinstance(end, Exception):
+                    raise LabError(f"not everything could be stopped: {type(end).__name__}: {end}") from end
+
+        parts.callback(lambda: self._loop.call(stop, STOP))
+        if interrupted is not None and interrupted.port != server.port:  # for one that resumes it once more
+            await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
+        await bytes_cache.open()
+        self.url = server.url
+        await lab.start(server.machine_url, [self._addressed(letter) for letter in letters])
+
+    async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
+        """The lab's server, up; where any port will do, at the one where machines of an interrupted session report."""
+        if interrupted is None:
+            return await self._serve(lab, self._config.port)
+        try:
+            return await self._serve(lab, self._config.port or interrupted.port)
+        except LabError as error:
+            if self._config.port or not _is_taken(error):
+                raise
+        await _refuse_to_move(journal, interrupted, self._config.host)
+        server = await self._serve(lab, 0)
+        moved = f"port {interrupted.port} of the interrupted session is taken: it goes on at port {server.port}"
+        self.damage = "; ".join(filter(None, [self.damage, moved]))
+        return server
+
+    async def _serve(self, lab: Lab, port: int) -> LabServer:
+        config = self._config
+        named = tuple(map(ip_network, config.allow))
+        allow = named or (() if config.machines else None)  # our own have tokens, and no other was asked for
+        where = Address(
+            host=config.host,
+            port=port,
+            path=config.path,
+            allow=allow,
+            tools=config.boot_tools,
+            announce=config.announce,
+        )
+        server = LabServer(lab, where, self.token)
+        await server.start()
+        self._server = server
+        return server
+
+    def _addressed(self, letter: Letter) -> Letter:
+        """The letter with the address of its GitHub, which earlier makes did not note.
+
+        Without one it may be for any GitHub. That it is for this session's is safe to say only of a letter for the
+        very repository in which this session files its own: whoever may read those may read it.
+        """
+        if letter.api or letter.repo != self._config.issues_repo:
+            return letter
+        return replace(letter, api=self._config.api_url)
+
+
+class _Filers:
+    """Filers by repository: for this session's, and for what earlier sessions left."""
+
+    def __init__(self, config: LabConfig) -> None:
+        self._config = config
+        self._open: dict[str, GitHubFiler] = {}
+
+    def __call__(self, repo: str) -> Filer | None:
+        """The repository's; None without a token."""
+        if self._config.token is None:
+            return None
+        if repo not in self._open:
+            from pytest_dispatch.github.issues import GitHubFiler
+
+            self._open[repo] = GitHubFiler(repo, self._config.token, self._config.api_url)
+        return self._open[repo]
+
+    def close(self) -> None:
+        """Drop their connections."""
+        for filer in self._open.values():
+            filer.close()
+
+
+def _is_taken(error: LabError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> None:
+    """Machines of our own are started anew; those of the network know the port at which they are to report.
+
+    Raises:
+        LabError: Some of them are yet to do so.
+    """
+    last = [run.attempt for run in await journal.background.runs(interrupted.id) if run.outcome is None]
+    placements = [placement for attempt in last for placement in attempt.placements]
+    waited_for = sorted({each.machine for each in placements if each.known_by is KnownBy.ADDRESS})
+    if waited_for and not journal.damage:  # else what they run does not count any more
+        names = plain_line(", ".join(waited_for), 120)
+        raise LabError(
+            f"cannot listen on port {interrupted.port} of {host}, where the interrupted session has still to hear from"
+            f" {names}: another program listens there; end that, or start without --dispatch-resume"
+        )
+
+
+def tell_apart(machines: list[Machine]) -> None:
+    """Rename those whose name another has: every SPEC of a scheme counts from 1."""
+    taken: set[str] = set()
+    for machine in machines:
+        stem, number = machine.name.rpartition("-")[0] or machine.name, count(1)
+        while machine.name in taken:
+            machine.name = f"{stem}-{next(number)}"
+        taken.add(machine.name)
+
+
+def make_machines(spec: Spec, state: Path) -> list[Machine]:
+    """The machines of a SPEC, from whichever package offers its scheme.
+
+    Raises:
+        ConfigError: None does.
+        MachineError: Something that the driver needs is missing.
+    """
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if spec.scheme not in found:
+        raise ConfigError(f"--dispatch-machine: expected one of {', '.join(sorted(found))}, got {spec.text!r}")
+    machines: list[Machine] = found[spec.scheme].load()(spec, state)
+    return machines

@@ -1,1 +1,0 @@
-"""What is told to the world: JUnit files, GitHub issues, and what workloads tell us."""

@@ -1,0 +1,1 @@
+"""What workloads report, read (JSON, JUnit, TAP, KTAP), and told again (timelines, JUnit files)."""

@@ -1,0 +1,78 @@
+"""A JUnit file with a test case for each case inside a workload, for dashboards.
+
+pytest's own `--junitxml` has one test case per item and folds sub-tests into it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.plain_text import plain
+
+if TYPE_CHECKING:
+    import junitparser
+
+# What XML 1.0 forbids (section 2.2, Char), lone surrogates included.
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JunitCase:
+    """A test case of the file.
+
+    Attributes:
+        group: Node id of the workload's item.
+        name: Of the case; the workload's own name for the item as a whole.
+    """
+
+    group: str
+    name: str
+    outcome: Outcome
+    seconds: float
+    text: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+def write_junit(path: Path, cases: list[JunitCase]) -> None:
+    """Write the file, its folder too.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from junitparser import JUnitXml, TestSuite
+
+    suite = TestSuite("dispatch")
+    for case in cases:
+        suite.append(_element(case))  # type: ignore[no-untyped-call]  # add_testcase counts all again for each
+    xml = JUnitXml()
+    xml.append(suite)  # type: ignore[no-untyped-call]
+    xml.update_statistics()  # type: ignore[no-untyped-call]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    xml.write(str(path))
+
+
+def _element(case: JunitCase) -> junitparser.TestCase:
+    from junitparser import Error, Failure, Properties, Property, Skipped, TestCase
+
+    element = TestCase(xml_text(case.name), xml_text(case.group), case.seconds)
+    kinds = {Outcome.FAILED: Failure, Outcome.ERROR: Error, Outcome.SKIPPED: Skipped}
+    if case.outcome in kinds:
+        text = xml_text(case.text)
+        result = kinds[case.outcome](text.partition("\n")[0])
+        result.text = text
+        element.result = [result]
+    if case.properties:
+        properties = Properties()  # type: ignore[no-untyped-call]
+        for name, value in case.properties:
+            properties.add_property(Property(name, xml_text(value)))
+        element.append(properties)  # type: ignore[no-untyped-call]
+    return element
+
+
+def xml_text(text: str) -> str:
+    """The text without what XML cannot hold or a terminal would act on."""
+    return _FORBIDDEN.sub("", plain(text))

@@ -1,0 +1,1 @@
+"""The boot path: what firmware asks, what workloads say, and the bytes that go out."""

@@ -1,0 +1,219 @@
+"""HEAD and GET on the boot path: what firmware asks.
+
+Firmware is strict (UEFI 2.10, 24.7): HEAD answers exactly as GET would, with a length and a bare media type; nothing
+is chunked or redirected. A download counts only when its last byte was taken.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+from aiohttp import web
+
+from pytest_dispatch.core.media import BootPayload, served_as
+from pytest_dispatch.core.model import Idle, Run
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
+from pytest_dispatch.server.boot.sendfile_pool import Pump
+from pytest_dispatch.server.boot.sending import Piece, send
+from pytest_dispatch.workloads.boot.downloads import Part
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from pytest_dispatch.lab.boot_tokens import Bearer
+    from pytest_dispatch.workloads.boot.protocol import Answer
+    from pytest_dispatch.workloads.boot.requests import BootRequests
+    from pytest_dispatch.workloads.boot.service import BootService
+
+PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
+SMALL = 2**15  # bytes that go out together with the head of the answer; too few for asyncio to wait for room
+PATIENCE = 3.0  # seconds that a machine is kept waiting for bytes being fetched; firmware gives up after 5
+
+_FIRMWARE = Path(__file__).parents[2] / "firmware"
+_ARCHITECTURES = {"aa64", "x64"}
+_PLAIN = string.punctuation + " "  # what a header may carry as it is
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a machine is to get: a workload, or an idle program."""
+
+    file: Promised
+    etag: str
+    headers: dict[str, str]
+    run: Run | None = None
+    idle: Idle | None = None
+
+
+async def head(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
+    """Reserve the next workload for this machine, and tell its size and type."""
+    offer = _offer(service, await service.requests.ask(bearer, PATIENCE), request)
+    try:
+        with offer.file.opened():
+            return _without_body(request, offer) or _response(200, offer, offer.file.size)
+    except SpoiledError as error:
+        return _spoiled(service.requests, bearer.machine, offer, error)
+
+
+async def get(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
+    """Hand the reserved workload over, or a part of it."""
+    offer = _offer(service, await service.requests.send(bearer, PATIENCE), request)
+    size = offer.file.size
+    early = _without_body(request, offer)
+    if early is not None:
+        return early
+    span = _range(request, offer)
+    if span is None:
+        return await _send(request, _Download(service.requests, bearer.machine, offer, (0, size)), {})
+    start, end = span
+    if start >= end:
+        return _response(416, offer, 0, {"Content-Range": f"bytes */{size}"})
+    told = {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
+    return await _send(request, _Download(service.requests, bearer.machine, offer, span), told)
+
+
+def look(service: BootService, machine: str) -> web.Response:
+    """Tell how the lab stands with the machine that asks, and let it stay so."""
+    broken, queue = service.writer.broken, service.writer.queue
+    if broken is not None:
+        return web.Response(status=503, text=f"{broken}\n")
+    seen, waiting = queue.machines.find(machine), len(queue.engine.ready)
+    run = queue.runs[seen.holds] if seen and seen.holds else None
+    holds = f"holds {plain_line(run.workload.name)} ({run.attempt.state})" if run else "holds no workload"
+    work = f"{waiting} workload{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for a machine"
+    return web.Response(text=f"nothing was taken: {machine} may boot here and {holds}; {work}\n")
+
+
+def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
+    if answer.run is None:
+        return _idle_program(answer.idle, request.query.get("arch", ""))
+    run, asset = answer.run, service.assets[answer.run.id]
+    payload = BootPayload.of(run.workload)
+    headers = {"Content-Type": served_as(payload.media), "Dispatch-Workload": quote(run.workload.name)}
+    if payload.scenario:
+        headers["Dispatch-Scenario"] = quote(payload.scenario, safe=_PLAIN)
+    file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
+    return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
+
+
+def _idle_program(idle: Idle, arch: str) -> Offer:
+    """The program for a machine that gets nothing; `arch` is `x64` or `aa64`, as our own machines tell."""
+    path = _FIRMWARE / f"{idle}-{arch if arch in _ARCHITECTURES else 'x64'}.efi"
+    headers = {"Content-Type": served_as("efi"), "Dispatch-Idle": idle.value}
+    return Offer(file=Promised(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle)
+
+
+def _response(
+    status: int, offer: Offer, length: int, more: dict[str, str] | None = None, body: bytes | None = None
+) -> web.StreamResponse:
+    """The head of an answer; with a body, all of it: then both go out at once."""
+    headers = {**offer.headers, "ETag": offer.etag, "Accept-Ranges": "bytes", **(more or {})}
+    headers["Content-Length"] = str(length)
+    if body is None:
+        return web.StreamResponse(status=status, headers=headers)
+    return web.Response(status=status, headers=headers, body=body)
+
+
+async def _send(request: web.Request, download: _Download, told: dict[str, str]) -> web.StreamResponse:
+    """Answer with bytes; the headers `told` say that they are not all."""
+    file, (start, end) = download.offer.file, download.span
+    response: web.StreamResponse | None = None
+    try:
+        with file.opened() as opened:
+            body = file.read(opened, start, end) if end - start <= SMALL else None
+            response = _response(206 if told else 200, download.offer, end - start, told, body)
+            piece = Piece(promised=file, file=opened, start=start, end=end, written=start if body is None else end)
+            with suppress(ConnectionError):  # the machine has gone, as firmware does when it has what it wants
+                await _transfer(request, response, piece, download)
+            return response
+    except SpoiledError as error:
+        answer = _spoiled(download.requests, download.machine, download.offer, error)
+        return answer if response is None or not response.prepared else response
+
+
+async def _transfer(request: web.Request, response: web.StreamResponse, piece: Piece, download: _Download) -> None:
+    download.begins()
+    await response.prepare(request)
+    if piece.written == piece.end:
+        await response.write_eof()
+    transport = cast("asyncio.Transport", request.transport)  # still there, or a line above had raised
+    try:
+        await send(transport, piece, request.app[PUMP], download.taken)
+    finally:
+        download.ended()
+    await response.write_eof()
+
+
+class _Download:
+    """Tells the lab how one request for bytes goes."""
+
+    def __init__(self, requests: BootRequests, machine: str, offer: Offer, span: tuple[int, int]) -> None:
+        self.requests = requests
+        self.machine = machine
+        self.offer = offer
+        self.span = span
+        self._reached = span[0]
+
+    def begins(self) -> None:
+        if self.offer.run is not None:
+            self.requests.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
+
+    def taken(self, offset: int) -> None:
+        self._reached = offset
+        if self.offer.run is not None:
+            self.requests.sending(self.machine, self.offer.run, offset)
+
+    def ended(self) -> None:
+        (start, end), size = self.span, self.offer.file.size
+        if self.offer.run is not None:
+            part = Part(start=start, end=end, reached=self._reached, size=size)
+            self.requests.received(self.machine, self.offer.run, part)
+        elif self.offer.idle is Idle.POWEROFF and self._reached == size:
+            self.requests.powered_off(self.machine)
+
+
+def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
+    requests.spoiled(machine, offer.run, str(error))
+    return web.Response(status=503, text=f"{error}\n")
+
+
+def _without_body(request: web.Request, offer: Offer) -> web.StreamResponse | None:
+    """Answer a conditional request that needs no body (RFC 9110, section 13)."""
+    if "If-Match" in request.headers and not _names(_header(request, "If-Match"), offer.etag):
+        return _response(412, offer, 0)
+    if _names(_header(request, "If-None-Match").replace("W/", ""), offer.etag):
+        return web.Response(status=304, headers={"ETag": offer.etag})
+    return None
+
+
+def _header(request: web.Request, name: str) -> str:
+    """A header's value; one that was sent in several lines as the list that it is (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getall(name, ()))
+
+
+def _names(condition: str, etag: str) -> bool:
+    return any(tag.strip() in ("*", etag) for tag in condition.split(","))
+
+
+def _range(request: web.Request, offer: Offer) -> tuple[int, int] | None:
+    """First and one past the last byte asked for, equal if there are none such; None for all.
+
+    A Range that is malformed, names several, or is for other bytes than these is ignored (RFC 9110, section 14.2).
+    """
+    size = offer.file.size
+    match = _RANGE.fullmatch(_header(request, "Range"))
+    if match is None or (_header(request, "If-Range") or offer.etag) != offer.etag:
+        return None
+    if match[3] is not None:
+        return max(0, size - int(match[3])), size
+    start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
+    malformed = match[2] and int(match[2]) < start
+    return None if malformed else (min(start, size), max(end, min(start, size)))

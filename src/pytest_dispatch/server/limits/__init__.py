@@ -1,0 +1,1 @@
+"""How much of anybody the server takes, how fast, and from whom."""

@@ -1,0 +1,298 @@
+"""The cache on disk: what lies where, who uses it, and what has to go when it gets too much.
+
+    sha256/HEX      an asset's bytes, named by their digest, read-only
+    records/HEX     the stamp of the file when its bytes were checked; its own time is their last use
+    names/KEY       the digest of an asset whose source tells none, by its address and size
+    files/KEY       the digest of a file elsewhere that is not small, by its path, with its stamp
+    partial/KEY     bytes on their way here, with KEY.etag beside them
+    locks/NNN       held while such bytes are being fetched
+    users/ID.lock   held as long as a lab lives; ID.pins lists the digests that its runs use
+    lock            held for a moment, by whoever takes from the shelf, puts on it or clears it
+
+Everything is found again by the next session. Locks are the operating system's, so a process that is killed
+leaves none behind.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
+from pytest_dispatch.sources.pins import Pins
+from pytest_dispatch.support.blocking import held_here, try_lock
+from pytest_dispatch.support.file_stamp import FileStamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from filelock import BaseFileLock
+
+MOST_NOTES = 4096  # entries of `names` and `files` that are kept
+TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class NoRoomError(FetchError):
+    """The cache, or the disk that it is on, has no room for more."""
+
+
+class _Stored(NamedTuple):
+    used: int
+    size: int
+    paths: tuple[Path, ...]
+
+
+class Shelf:
+    """One session's view of a cache folder, which other sessions use at the same time.
+
+    All methods block, and run in threads; `stop` ends them early by `StoppedError`.
+
+    Args:
+        folder: Made where there is none.
+        limit: Bytes that assets may take up together. What is in use is never removed, even if that is more.
+
+    Attributes:
+        pins: Who uses what.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._id = uuid.uuid4().hex
+        self._lock: BaseFileLock | None = None
+        self._opening = threading.Lock()
+        self.pins = Pins()
+
+    def lock_of(self, key: str) -> Path:
+        """What to hold while the asset of this key is fetched; keys may share one."""
+        return self._folder / "locks" / key[:3]
+
+    def partial_of(self, key: str) -> Path:
+        """Where the bytes of the asset of this key are put while they come in."""
+        return self._folder / "partial" / key
+
+    def open(self, stop: threading.Event) -> None:
+        """Make the folders, and tell other sessions that this one lives. Does nothing the second time."""
+        with self._opening:
+            if self._lock is not None:
+                return
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("sha256", "records", "names", "files", "partial", "locks", "users"):
+                (self._folder / name).mkdir(mode=0o700, exist_ok=True)  # whoever may look into the folder itself
+            write_small(self._folder / "CACHEDIR.TAG", TAG.encode())
+            with self._guard(stop):
+                self._lock = try_lock(self._user(self._id, "lock"))
+                for name in ("names", "files"):
+                    _forget_oldest(self._folder / name)
+
+    def close(self) -> None:
+        """Tell other sessions that this one is over."""
+        if self._lock is not None:
+            for suffix in ("pins", "lock"):
+                self._user(self._id, suffix).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+            self.pins.clear()
+
+    def named(self, key: str) -> str | None:
+        """The digest of the asset of this key, if it was fetched before."""
+        lines = _lines(self._folder / "names" / key)
+        return lines[0] if lines and _HEX.fullmatch(lines[0]) else None
+
+    def name(self, key: str, digest: str) -> None:
+        """Remember that the asset of this key has this digest."""
+        write_small(self._folder / "names" / key, digest.encode())
+
+    def has(self, path: Path) -> bool:
+        """Tell whether a file is one of the shelf's."""
+        return path.parent == self._folder / "sha256"
+
+    def keep(self, stop: threading.Event, digest: str, holder: str) -> bool:
+        """Let bytes be kept for one more, if they are there; tells whether they are."""
+        self.open(stop)
+        with self._guard(stop):
+            if not (self._folder / "sha256" / digest).exists():
+                return False
+            self._pin(digest, holder)
+            return True
+
+    def take(self, stop: threading.Event, digest: str, holder: str = "") -> Path | None:
+        """The bytes with this digest, kept until their holder lets go of them; `None` if they are not there."""
+        path = self._folder / "sha256" / digest
+        with self._guard(stop):
+            self._pin(digest, holder)
+            stamp = _stamp(path)
+            if stamp is None:
+                return None
+            record = self._recorded(digest)
+        # Somebody touched it, or a crash came between the bytes and their record: read it again.
+        if record != stamp and digest_of(path, stop) != digest:
+            return None
+        self._record(digest, stamp)
+        return path
+
+    def put(self, stop: threading.Event, partial: Path, digest: str, holder: str = "") -> Path:
+        """Put bytes that were checked on the shelf, and keep them until their holder lets go of them."""
+        path = self._folder / "sha256" / digest
+        partial.chmod(0o444)
+        with self._guard(stop):
+            self._pin(digest, holder)
+            stamp = _stamp(path)
+            if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
+                partial.unlink()
+                return path
+            # The record goes first: what has none is never removed. Moving the file changes its stamp.
+            self._record(digest, FileStamp.of(partial))
+            partial.replace(path)
+            self._record(digest, FileStamp.of(path))
+        return path
+
+    def refuse_what_no_disk_holds(self, stop: threading.Event, name: str, size: int) -> None:
+        """Look whether so many more bytes can fit at all, before anything is removed for them.
+
+        Raises:
+            NoRoomError: They cannot, however much was removed.
+        """
+        if size > (room := self.most_room(stop)):
+            raise NoRoomError(
+                f"{name}: expected an asset that fits on the disk of {self._folder}, got one of {size} bytes, and at"
+                f" most {room} can be had; name a folder on another disk (--dispatch-cache)"
+            )
+
+    def most_room(self, stop: threading.Event) -> int:
+        """Return how many bytes could be had if everything was removed."""
+        with self._guard(stop):
+            return shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
+
+    def make_room(self, stop: threading.Event, size: int, spared: str = "") -> int:
+        """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left.
+
+        Args:
+            stop: Ends it early.
+            size: In bytes.
+            spared: Key of what they are for, which is not removed.
+
+        Returns:
+            How many bytes more than the limit there will be; 0 or less if they fit.
+        """
+        with self._guard(stop):
+            stored = sorted(self._stored())
+            excess = sum(each.size for each in stored) + size - self._limit
+            pinned = self._all_pinned() | {spared}
+            for each in stored:
+                if excess <= 0:
+                    break
+                if self._remove(each, pinned):
+                    excess -= each.size
+            return excess
+
+    def need_room(self, stop: threading.Event, size: int, spared: str = "") -> None:
+        """Make room for so many more bytes, within the limit.
+
+        Raises:
+            NoRoomError: There is none, as what is left is in use.
+        """
+        if (excess := self.make_room(stop, size, spared)) > 0:
+            raise NoRoomError(
+                f"the lab's cache is full: {excess} bytes too many for its {self._limit}, and what is in it is in use;"
+                " wait until runs are over, or have a larger one (dispatch_cache_limit)"
+            )
+
+    def digest_of_file(self, stop: threading.Event, path: Path, root: str = "") -> tuple[str, FileStamp]:
+        """Return `noted_digest` of a file elsewhere."""
+        return noted_digest(stop, self._folder / "files", path, root)
+
+    def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
+        return held_here(self._folder / "lock", stop)
+
+    def _pin(self, digest: str, holder: str) -> None:
+        """Note it for other processes too; what is let go of they learn at some later time."""
+        path = self._user(self._id, "pins")
+        news = self.pins.add(digest, holder)
+        if (told := self.pins.outdated()) is not None:
+            write_small(path, "".join(f"{each}\n" for each in told).encode())
+        elif news:
+            with path.open("a", encoding="ascii") as pins:
+                pins.write(f"{digest}\n")
+
+    def _all_pinned(self) -> set[str]:
+        pinned = self.pins.all()
+        for path in (self._folder / "users").glob("*.lock"):
+            if path.stem == self._id:
+                continue
+            pins = self._user(path.stem, "pins")
+            abandoned = try_lock(path)
+            if abandoned is None:
+                pinned.update(_lines(pins))
+                continue
+            pins.unlink(missing_ok=True)
+            path.unlink()
+            abandoned.release()
+        return pinned
+
+    def _user(self, session: str, suffix: str) -> Path:
+        return self._folder / "users" / f"{session}.{suffix}"
+
+    def _recorded(self, digest: str) -> FileStamp | None:
+        return read_small(self._folder / "records" / digest, FileStamp)
+
+    def _record(self, digest: str, stamp: FileStamp) -> None:
+        write_small(self._folder / "records" / digest, msgspec.json.encode(stamp))
+
+    def _stored(self) -> Iterator[_Stored]:
+        """What this cache made and may remove: bytes that have a record, and those on their way here."""
+        for record in _keys(self._folder / "records"):
+            path = self._folder / "sha256" / record.name
+            stamp = _stamp(path)
+            yield _Stored(record.stat().st_mtime_ns, stamp.size if stamp else 0, (path, record))
+        for partial in _keys(self._folder / "partial"):
+            stamp = FileStamp.of(partial)
+            yield _Stored(stamp.mtime_ns, stamp.size, (partial, partial.with_suffix(".etag")))
+
+    def _remove(self, stored: _Stored, pinned: set[str]) -> bool:
+        first = stored.paths[0]
+        if first.name in pinned:
+            return False
+        fetching = try_lock(self.lock_of(first.name))
+        if fetching is None:
+            return False
+        for path in stored.paths:
+            path.unlink(missing_ok=True)
+        fetching.release()
+        return True
+
+
+def _keys(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if _HEX.fullmatch(path.name))
+
+
+def _stamp(path: Path) -> FileStamp | None:
+    try:
+        return FileStamp.of(path)
+    except FileNotFoundError:
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("ascii", "replace").split()
+    except FileNotFoundError:
+        return []
+
+
+def _forget_oldest(folder: Path) -> None:
+    notes = list(_keys(folder))
+    if len(notes) > MOST_NOTES:
+        notes.sort(key=lambda note: note.stat().st_mtime_ns)
+        for note in notes[: -MOST_NOTES // 2]:
+            note.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""The kinds of workloads that there are: our own, and those that installed packages add."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.media import KINDS, Media, known, loaded
+from pytest_dispatch.lab.kind_services import Kind
+from pytest_dispatch.workloads.boot.service import BOOT_KIND
+
+
+def known_kinds() -> list[Kind]:
+    """Load every kind.
+
+    Raises:
+        ConfigError: A package adds one that cannot be used, or that is there already.
+    """
+    kinds = {BOOT_KIND.rules.name: BOOT_KIND}
+    for point in sorted(entry_points(group=KINDS), key=lambda point: point.name):
+        kind = loaded(point, Kind, beside=lambda found: isinstance(found, Media))
+        if kind is None:
+            continue
+        if kind.rules.name in {*kinds, *known()}:
+            raise ConfigError(f"kind {kind.rules.name!r}: expected one of it, got two: {KINDS}")
+        kinds[kind.rules.name] = kind
+    return list(kinds.values())

@@ -1,0 +1,126 @@
+"""Machines that ask, or workloads that report, before the lab's session is open or has asked for anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boots import but
+from faults import fault
+from labs import PATIENCE, Reply, call, embedded, workload
+
+from pytest_dispatch.client.lab_client import LabClient
+from pytest_dispatch.core.model import Policy
+from pytest_dispatch.program.embedded import EmbeddedLab
+from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+
+EARLY = 0.3  # seconds that a machine is ahead
+LONG_TO_READ = 2**25  # bytes: far longer than the other, and far less than the lab lets others wait for it
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[EmbeddedLab]:
+    """One without a session; that of an interrupted one where there was one."""
+    made = embedded(tmp_path, resume=True)
+    made.start("w")
+    yield made
+    made.stop()
+
+
+def port_of(lab: EmbeddedLab) -> int:
+    return int(lab.url.rpartition(":")[2])
+
+
+class Client(LabClient):
+    """A client of the lab that closes itself."""
+
+    def __init__(self, lab: EmbeddedLab) -> None:
+        super().__init__(lab.url, lab.token)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def opened(client: Client) -> str:
+    return client.open(OpenSession(source="w", policy=Policy(), resume=True)).id
+
+
+async def early(lab: EmbeddedLab, method: str, body: bytes = b"") -> asyncio.Task[Reply]:
+    """A machine's request that is on its way."""
+    task = asyncio.create_task(call(port_of(lab), method, body=body))
+    await asyncio.sleep(EARLY)
+    return task
+
+
+@fault(
+    "Machines",
+    "a machine asks while pytest still starts or collects",
+    outcome="it is not powered off, but waits for a workload; after 3 s by the wait program",
+    told="nothing",
+)
+@pytest.mark.parametrize("open_first", [False, True])
+async def test_it_gets_what_is_then_asked_for(lab: EmbeddedLab, tmp_path: Path, open_first: bool) -> None:
+    with Client(lab) as client:
+        session = opened(client) if open_first else ""
+        machine = await early(lab, "HEAD")
+        session = session or opened(client)
+        client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        answer = await asyncio.wait_for(machine, PATIENCE)
+    assert answer.headers["dispatch-workload"] == "a.efi"
+
+
+async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab, tmp_path: Path) -> None:
+    """It waits already when they are asked for, and the first takes longest to look up."""
+    first, second = workload(tmp_path / "a.efi"), workload(tmp_path / "b.efi")
+    os.truncate(first.payload["location"], LONG_TO_READ)
+    wanted = [Wanted(key="a", workload=but(first, size=LONG_TO_READ)), Wanted(key="b", workload=second)]
+    with Client(lab) as client:
+        session = opened(client)
+        machine = await early(lab, "HEAD")
+        client.submit(session, wanted)
+        answer = await asyncio.wait_for(machine, PATIENCE)
+    assert answer.headers["dispatch-workload"] == "a.efi"
+
+
+async def test_it_is_powered_off_when_nothing_was_asked_for(lab: EmbeddedLab) -> None:
+    with Client(lab) as client:
+        session = opened(client)
+        machine = await early(lab, "HEAD")
+        client.end(session)
+        answer = await asyncio.wait_for(machine, PATIENCE)
+    assert answer.headers["dispatch-idle"] == "poweroff"
+
+
+@fault(
+    "Crashes",
+    "a workload reports while the resumed session is still being opened",
+    outcome="the report waits for it, and is taken",
+    told="nothing",
+)
+async def test_a_report_waits_for_its_session(tmp_path: Path) -> None:
+    first = embedded(tmp_path)
+    first.start("w")
+    with Client(first) as client:
+        client.submit(opened(client), [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        assert (await call(port_of(first), "GET")).status == 200
+        assert (await call(port_of(first), "POST")).status == 200
+    first.stop()
+    second = embedded(tmp_path, resume=True)
+    second.start("w")
+    try:
+        report = await early(second, "PUT", b'{"title": "said early"}')
+        assert not report.done()
+        with Client(second) as client:
+            (run,) = client.runs(opened(client))
+            assert (await asyncio.wait_for(report, PATIENCE)).status == 200
+            assert [said.title for said in client.run(run.run.id).run.attempt.reports] == ["said early"]
+    finally:
+        second.stop()

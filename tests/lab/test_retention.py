@@ -1,0 +1,154 @@
+"""What a lab remembers when sessions are over, and what it still knows to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from labs import Bench, running_lab, until
+
+from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease, LeaseKind
+from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
+from pytest_dispatch.github.filing import Filed, FilingError
+from pytest_dispatch.lab.retention import EVERY, KEPT
+from pytest_dispatch.lab.session_feed import IssueRule
+
+pytestmark = pytest.mark.anyio
+
+MACHINE = "127.0.0.2"
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running_lab(tmp_path, private=False) as running:
+        yield running
+
+
+async def runs_through(
+    bench: Bench, *names: str, lease: Lease | None = None, rule: IssueRule | None = None
+) -> list[Run]:
+    """Let a machine run a session of these, one after the other."""
+    workloads = [bench.workload(name) for name in names]
+    runs = await bench.submit(*workloads, policy=Policy(), rule=rule, lease=lease or Lease())
+    for run in runs:
+        await bench.download(run)
+        assert (await bench.call("POST")).status == 200
+        assert (await bench.report(title=run.workload.name)).status == 200
+    await bench.call("HEAD")
+    await until(lambda: all(bench.now(run).outcome for run in runs))
+    return runs
+
+
+async def close(bench: Bench, session: str) -> None:
+    for _ in range(2):  # cancel what is left, then for good
+        assert (await bench.api("DELETE", f"/sessions/{session}")).status == 204
+    await bench.lab.writer.on_disk()
+
+
+def later(bench: Bench, seconds: float = KEPT + EVERY) -> None:
+    """Let time pass, and the lab tidy up."""
+    bench.clock.ahead += seconds
+    now = bench.clock.now()
+    bench.lab.queue.expire(now)
+    bench.lab.writer.commit()
+    bench.lab._memory.tidy(now)
+
+
+def remembered(bench: Bench) -> set[str]:
+    """Return the names of the workloads whose runs are here, after a check that all parts agree on that."""
+    lab, runs = bench.lab, bench.lab.queue.runs
+    assert bench.boot.assets.keys() <= runs.keys()
+    assert lab.writer.digests.keys() <= runs.keys()
+    assert {run for seen in lab.queue.machines.values() for run in seen.ran} <= runs.keys()
+    assert lab.writer.ledgers.keys() == {run.session for run in runs.values()}
+    assert all(session in lab.queue.table for session in lab.writer.ledgers)
+    return {run.workload.name for run in runs.values()}
+
+
+async def test_what_is_over_is_forgotten_but_for_what_a_machine_may_speak_of(bench: Bench) -> None:
+    runs = await runs_through(bench, "a.efi", "b.efi", "c.efi")
+    await close(bench, runs[0].session)
+    later(bench, KEPT - EVERY)
+    assert remembered(bench) == {"a.efi", "b.efi", "c.efi"}
+    later(bench)
+    assert remembered(bench) == {"b.efi", "c.efi"}
+    others = await runs_through(bench, "d.efi", "e.efi", lease=Lease(kind=LeaseKind.DETACHED))
+    later(bench)
+    assert remembered(bench) == {"d.efi", "e.efi"}  # of a session that goes on
+    await close(bench, others[0].session)
+    third = await runs_through(bench, "f.efi", "g.efi")
+    later(bench)
+    assert remembered(bench) == {"f.efi", "g.efi"}
+    assert [run.outcome for run in bench.journal.reader.runs(runs[0].session)] == [Outcome.PASSED] * 3
+    assert bench.lab.orders.runs(third[0].session)
+
+
+async def test_a_late_report_of_a_session_that_is_half_forgotten_is_kept(bench: Bench) -> None:
+    runs = await runs_through(bench, "a.efi", "b.efi", "c.efi")
+    await close(bench, runs[0].session)
+    later(bench)
+    assert (await bench.report(title="one more")).status == 200
+    assert (await bench.report(title="one more")).status == 200  # once more
+    await bench.lab.writer.on_disk()
+    *_, last = bench.journal.reader.runs(runs[0].session)
+    assert [(report.title, report.late) for report in last.attempt.reports] == [("c.efi", False), ("one more", True)]
+
+
+async def test_one_whose_holder_is_gone_is_forgotten_and_resumed_from_the_journal(bench: Bench) -> None:
+    lease = Lease(owner="ada")
+    runs = await runs_through(bench, "a.efi", "b.efi", "c.efi", lease=lease)
+    session = runs[0].session
+    wanted = [("d.efi", bench.workload("d.efi"))]
+    [waits] = await bench.lab.orders.submit(session, wanted)
+    later(bench, CONNECTIONS_GONE + 1)
+    assert bench.lab.orders.run(waits.id).cancelled
+    await bench.lab.writer.on_disk()
+    later(bench)
+    assert remembered(bench) == {"b.efi", "c.efi"}
+    record = await bench.lab.orders.resume("w", Policy(), IssueRule(), lease)
+    assert record is not None
+    assert (record.id, record.epoch) == (session, 2)
+    assert remembered(bench) == {"a.efi", "b.efi", "c.efi"}
+    [again] = await bench.lab.orders.submit(session, wanted)
+    assert again.id != waits.id
+    later(bench, CONNECTIONS_GONE - 1)
+    assert bench.lab.orders.run(again.id).outcome is None
+
+
+async def test_what_still_runs_is_remembered_with_its_whole_session(bench: Bench) -> None:
+    run, _ = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), lease=Lease())
+    await bench.download(run)
+    await bench.call("POST")
+    later(bench, CONNECTIONS_GONE + 1)
+    later(bench)
+    assert remembered(bench) == {"a.efi", "b.efi"}
+    assert (await bench.report()).status == 200
+    assert bench.attempt(run).reports
+
+
+class Stumbles:
+    """A GitHub that is down for now."""
+
+    def file(self, issue: Issue, again: bool) -> Filed:
+        raise FilingError("GitHub is down", retry_after=1e6)
+
+
+async def test_what_has_an_issue_to_be_filed_is_remembered(tmp_path: Path) -> None:
+    filers = {"o/r": Stumbles()}
+    async with running_lab(tmp_path, private=False, filers=filers.get) as bench:
+        rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome), reviewed=True)
+        [run] = await runs_through(bench, "a.efi", rule=rule)
+        assert bench.lab.issues.drafts(bench.now(run))
+        await close(bench, run.session)
+        later(bench)
+        assert remembered(bench) == {"a.efi"}
+
+
+async def test_deadlines_that_do_not_count_any_more_are_dropped(bench: Bench) -> None:
+    runs = await runs_through(bench, *(f"{n}.efi" for n in range(9)))
+    deadlines = bench.lab.queue.engine.deadlines
+    assert len(deadlines) > len(runs)
+    await close(bench, runs[0].session)
+    later(bench)
+    assert len(deadlines) == 0

@@ -1,0 +1,18 @@
+"""A `sim` machine keeps the contract that every machine keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_dispatch.machines.base import Machine, Spec
+from pytest_dispatch.machines.sim.driver import create
+from pytest_dispatch.testing.machine_contract import MachineContract
+
+
+class TestSim(MachineContract):
+    patience = 20.0
+
+    def make_machine(self, state: Path) -> Machine:
+        options = (("pace", "0.001"), ("boot", "0.002"))
+        [machine] = create(Spec(scheme="sim", options=options, text="sim?pace=0.001&boot=0.002"), state)
+        return machine

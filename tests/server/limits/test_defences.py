@@ -1,0 +1,673 @@
+"""What the server takes of anybody, and whom it lets speak: bounds, rates, hosts, pages."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faults import fault
+from hypothesis import given
+from hypothesis import strategies as st
+from labs import FIRMWARE, TOKEN, Bench, Reply, Wire, gathered, running_lab, until
+
+from pytest_dispatch.core.attempts import REPORTS, VOLUME, has_room
+from pytest_dispatch.core.model import Attempt, Outcome, Report
+from pytest_dispatch.lab.boot_tokens import SIZE, Tokens
+from pytest_dispatch.server.api.routes import PREFIX, ROUTES
+from pytest_dispatch.server.limits.bounds import FILES_EACH, FILES_ELSE, Bounds
+from pytest_dispatch.server.limits.concurrency import Turns
+from pytest_dispatch.server.limits.connections import Connections
+from pytest_dispatch.server.limits.host_check import is_ours, names_of
+from pytest_dispatch.server.limits.rate_limit import Rates
+from pytest_dispatch.workloads.boot.lifecycle import State
+
+pytestmark = pytest.mark.anyio
+
+HEAD = f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n"
+UNCHANGED = "refused; the others are served as always"
+
+
+def hostile(what: str, told: str, outcome: str = UNCHANGED) -> pytest.MarkDecorator:
+    return fault("Hostile input", what, outcome=outcome, told=told)
+
+
+async def closed(wire: Wire) -> bytes:
+    """What came until the server closed the connection."""
+    try:
+        return await wire.rest()
+    except ConnectionError:
+        return b""
+
+
+async def serves_others(bench: Bench, source: str = "127.0.0.99") -> None:
+    assert (await bench.call("HEAD", source=source)).status == 200
+
+
+# How fast
+
+
+def test_a_burst_is_free_and_then_the_rate_counts() -> None:
+    rates = Rates(rate=10, burst=3, patience=0.25)
+    assert [rates.hold("a", 0.0) for _ in range(6)] == pytest.approx([0, 0, 0, 0.1, 0.2, None])
+    assert rates.hold("a", 0.1) == pytest.approx(0.2)  # what was refused does not count
+    assert rates.hold("b", 0.1) == 0.0
+    assert rates.hold("a", 100.0) == 0.0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), max_size=200))
+def test_nobody_gets_more_than_the_rate_and_nobody_pays_for_another(steps: list[tuple[str, float]]) -> None:
+    rates, alone = Rates(rate=5, burst=4, patience=1), {name: Rates(rate=5, burst=4, patience=1) for name in "abc"}
+    now, served = 0.0, {name: [0.0] * 0 for name in "abc"}
+    for name, passed in steps:
+        now += passed
+        wait = rates.hold(name, now)
+        assert wait == alone[name].hold(name, now)
+        if wait is not None:
+            assert 0 <= wait <= 1
+            served[name].append(now + wait)
+    for times in served.values():
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                assert last - first + 1 <= 4 + 5 * (times[last] - times[first]) + 1e-6
+
+
+def test_callers_of_long_ago_take_no_room() -> None:
+    rates = Rates(rate=10, burst=3, patience=1)
+    for n in range(10_000):
+        rates.hold(f"10.0.{n // 256}.{n % 256}", n / 100)
+    assert len(rates) < 100
+
+
+@hostile("a machine sends more requests than the server takes of one", "429 with `Retry-After`")
+async def test_who_asks_too_fast_is_refused_and_others_do_not_notice(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(rate=0.01, burst=10, patience=0)) as bench:
+        replies: list[Reply] = await gathered(*(bench.call("HEAD", source="127.0.0.66") for _ in range(30)))
+        assert sorted(reply.status for reply in replies) == [200] * 10 + [429] * 20
+        assert {reply.headers["retry-after"] for reply in replies if reply.status == 429} == {"1"}
+        await serves_others(bench)
+
+
+async def test_who_asks_a_little_too_fast_only_waits(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(rate=20, burst=1, patience=60)) as bench:
+        start = asyncio.get_running_loop().time()
+        for _ in range(5):
+            assert (await bench.call("HEAD")).status == 200
+        assert asyncio.get_running_loop().time() - start >= 0.19  # 20 a second
+
+
+async def test_the_token_is_known_to_have_no_rate_and_those_who_guess_it_have_one(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(rate=0.01, burst=5, patience=0)) as bench:
+        for _ in range(30):
+            assert (await bench.api("GET", "/openapi.json")).status == 200
+        guesses = [await bench.api("GET", "/openapi.json", Authorization=f"Bearer {n}") for n in range(30)]
+        assert {guess.status for guess in guesses} == {401, 429}
+        assert (await bench.api("GET", "/openapi.json")).status == 200
+
+
+def test_the_bounds_are_far_from_what_a_lab_needs() -> None:
+    """A thousand machines behind one address: each asks, downloads, says that it booted, and reports, all at once."""
+    bounds = Bounds()
+    assert bounds.connections * bounds.share >= 2000
+    rates = Rates(bounds.rate, bounds.burst, bounds.patience)
+    assert {rates.hold(f"machine {n}", 0.0) for n in range(1000) for _ in range(4)} == {0.0}
+    assert None not in {rates.hold("192.168.1.1", 0.0) for _ in range(4 * 1000)}
+
+
+# How many
+
+
+class Guest:
+    """A connection that is not there."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def force_close(self) -> None:
+        self.closed = True
+
+    abort = force_close
+
+
+def test_the_one_that_is_idle_for_longest_makes_room() -> None:
+    connections = Connections(most=3, share=1.0)
+    first, second, third, fourth, fifth, sixth = guests = [Guest() for _ in range(6)]
+    for guest in guests[:3]:
+        assert not connections.admit(guest, "a")
+    connections.asks(first)
+    connections.asks(second)
+    connections.answered(first)
+    assert not connections.admit(fourth, "b")  # for the third, on which nothing was ever asked
+    assert not connections.admit(fifth, "b")  # for the first
+    assert [guest.closed for guest in guests] == [True, False, True, False, False, False]
+    for guest in (first, third):
+        connections.left(guest)  # as is told later
+        connections.answered(guest)
+    assert (len(connections), connections.in_use) == (3, 1)
+    for guest in (fourth, fifth):
+        connections.asks(guest)
+    assert connections.admit(sixth, "c") == "3 connections are in use here, and more than that are not taken"
+    connections.left(second)
+    assert not connections.admit(sixth, "c")
+
+
+def test_one_address_has_its_share() -> None:
+    connections = Connections(most=4, share=0.5)
+    one, two, three, other = guests = [Guest() for _ in range(4)]
+    assert not connections.admit(other, "b")
+    assert not connections.admit(one, "a")
+    assert not connections.admit(two, "a")
+    connections.asks(two)
+    assert not connections.admit(three, "a")  # for the first of its own, not for that of the other
+    assert [guest.closed for guest in guests] == [True, False, False, False]
+    connections.asks(three)
+    assert connections.admit(Guest(), "a") == "a has 2 connections in use here, and more than that are not taken"
+    assert not connections.admit(Guest(), "b")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["admit", "asks", "answered", "left"]), st.integers(0, 5)), max_size=60))
+def test_the_counts_are_right_whatever_comes(steps: list[tuple[str, int]]) -> None:
+    connections, there = Connections(most=4, share=0.5), dict[Guest, bool]()  # whether it is asked something
+    for what, n in steps:
+        if what == "admit":
+            guest = Guest()
+            if not connections.admit(guest, f"{n % 3}"):
+                there[guest] = False
+        elif n < len(there):
+            guest = list(there)[n]
+            getattr(connections, what)(guest)
+            there[guest] = what == "asks"
+            if what == "left":
+                del there[guest]
+        assert not [guest for guest, busy in there.items() if busy and guest.closed]
+        there = {guest: busy for guest, busy in there.items() if not guest.closed}
+        assert (len(connections), connections.in_use) == (len(there), sum(there.values()))
+        assert len(there) <= 4
+
+
+@hostile("one machine opens more connections than the server takes of one", "its own ones are closed, or it gets 503")
+async def test_one_address_cannot_take_all_connections(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(connections=4)) as bench:
+        run = await bench.one()
+        kept = await bench.wire("127.0.0.9")
+        await until(lambda: len(bench.server.connections) == 1)
+        wires = [await bench.wire("127.0.0.66") for _ in range(3)]
+        assert await closed(wires[0]) == b""
+        for count, wire in enumerate(wires[1:], 1):
+            await wire.send(f"GET {PREFIX}/runs/{run.id}?after=99&wait=30 HTTP/1.1\r\n{BEARER}{FIRMWARE}\r\n")
+            await in_use(bench, count)
+        answer = (await closed(await bench.wire("127.0.0.66"))).decode()
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert answer.endswith("127.0.0.66 has 2 connections in use here, and more than that are not taken\n")
+        await serves_others(bench)
+        await kept.send(HEAD)
+        assert (await kept.head()).status == 200
+
+
+@hostile("one machine has many requests answered at once", "429 with `Retry-After`")
+async def test_one_machine_cannot_have_everything_answered_at_once(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(requests=2)) as bench:
+        run = await bench.one(size=8 * 2**20)
+        wires = [await bench.wire("127.0.0.66", receive_buffer=1) for _ in range(2)]
+        for wire in wires:
+            await wire.send(f"GET /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")
+            await wire.head()
+        refused = await bench.call("HEAD", source="127.0.0.66")
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        await serves_others(bench)
+        wires[0].reset()
+        await until(lambda: bench.attempt(run).counts.get("break", 0))
+        assert (await bench.call("HEAD", source="127.0.0.66")).status == 200
+
+
+@hostile("many machines keep connections open on which they ask nothing", "those idle for longest are closed")
+async def test_idle_connections_make_room_for_who_asks(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(connections=6)) as bench:
+        wires = [await bench.wire(f"127.0.1.{n}") for n in range(1, 7)]
+        await until(lambda: len(bench.server.connections) == 6)
+        await serves_others(bench)
+        assert await closed(wires[0]) == b""
+        await wires[5].send(HEAD)
+        assert (await wires[5].head()).status == 200
+
+
+async def in_use(bench: Bench, count: int) -> None:
+    await until(lambda: bench.server.connections.in_use == count)
+
+
+async def test_when_all_connections_are_in_use_the_next_one_is_told_so(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(connections=2)) as bench:
+        run = await bench.one()
+        for n in (1, 2):
+            wire = await bench.wire(f"127.0.1.{n}")
+            await wire.send(f"GET {PREFIX}/runs/{run.id}?after=99&wait=30 HTTP/1.1\r\n{BEARER}{FIRMWARE}\r\n")
+            await in_use(bench, n)
+        answer = await closed(await bench.wire())
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b"2 connections are in use here, and more than that are not taken\n")
+
+
+BEARER = f"Authorization: Bearer {TOKEN}\r\n"
+
+ROOM = """
+import json, resource, sys
+from pytest_dispatch.server.limits.bounds import Bounds, room
+soft, hard, wanted = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+with room(Bounds(connections=wanted)) as there:
+    during = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+print(json.dumps([there, during, resource.getrlimit(resource.RLIMIT_NOFILE)[0]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "there", "during"),
+    [
+        (256, 1024, 10, 10, FILES_EACH * 10 + FILES_ELSE),  # raised as far as is needed
+        (256, 1024, 4096, (1024 - FILES_ELSE) // FILES_EACH, 1024),  # as far as may be
+        (1024, 1024, 4096, (1024 - FILES_ELSE) // FILES_EACH, 1024),
+        (1024, 1024, 5, 5, 1024),
+        (64, 64, 4096, 32 // FILES_EACH, 64),  # half of them
+    ],
+)
+def test_there_are_never_more_connections_than_files(
+    soft: int, hard: int, wanted: int, there: int, during: int
+) -> None:
+    command = [sys.executable, "-c", ROOM, *map(str, (soft, hard, wanted))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout) == [there, during, soft]
+    assert FILES_EACH * there < during
+
+
+async def test_the_open_files_are_as_before_when_the_server_has_stopped(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with running_lab(tmp_path):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert (soft >= before[0], hard) == (True, before[1])
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+async def test_turns_are_taken_one_after_the_other() -> None:
+    turns, going, most = Turns(2), [0], [0]
+
+    async def work(caller: str) -> None:
+        async with turns.turn(caller):
+            going[0] += 1
+            most[0] = max(most[0], going[0])
+            await asyncio.sleep(0)
+            going[0] -= 1
+
+    stuck = [asyncio.create_task(work("a")) for _ in range(10)]
+    stuck[5].cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+    assert most == [2]
+    assert len(turns) == 0
+
+
+# How long
+
+
+@pytest.mark.parametrize("sent", ["", "HEAD /disp", HEAD[:-2], HEAD, HEAD + HEAD[:-2]])
+@hostile("a machine sends a request byte by byte, or none at all (slowloris)", "the connection is closed after 75 s")
+async def test_a_request_that_does_not_come_ends_the_connection(tmp_path: Path, sent: str) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(head=3.0)) as bench:
+        wire = await bench.wire()
+        await wire.send(sent)
+        trickle = asyncio.create_task(_trickle(wire)) if sent and not sent.endswith("\r\n\r\n") else None
+        answer = await closed(wire)
+        assert answer.count(b"HTTP/1.1 200 OK") == sent.count("\r\n\r\n")
+        if trickle is not None:
+            trickle.cancel()
+        await serves_others(bench)
+
+
+async def _trickle(wire: Wire) -> None:
+    """A header that never ends; it does not put the end off."""
+    await wire.send("X: ")
+    while True:
+        await wire.send("x")
+        await asyncio.sleep(0.02)
+
+
+@hostile("a workload sends its report byte by byte", "408 after 5 min; the workload may send it again")
+async def test_a_report_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, bounds=Bounds(body=1.0)) as bench:
+        run = await bench.booted()
+        wire = await bench.wire()
+        await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: 1000\r\n\r\n{{")
+        reply = await wire.reply()
+        assert (reply.status, reply.text) == (408, "expected all of it within 1s\n")
+        assert not bench.attempt(run).reports
+        while (await bench.report()).status != 200:  # what has to be on disk may take long too
+            assert len(bench.attempt(run).reports) < 2
+        assert len(bench.attempt(run).reports) == 1
+
+
+# How long a request
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        f"HEAD /dispatch?{'x' * 5000} HTTP/1.1\r\n{FIRMWARE}\r\n",
+        f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}X: {'x' * 5000}\r\n\r\n",
+        f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}{'x' * 5000}: x\r\n\r\n",
+        f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}" + "".join(f"X-{n}: x\r\n" for n in range(100)) + "\r\n",
+    ],
+    ids=["line", "value", "name", "number"],
+)
+@hostile("a request whose first line or headers are too long or too many", "400")
+async def test_a_head_that_is_too_long_is_refused(
+    tmp_path: Path, request_head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_lab(tmp_path) as bench:
+        wire = await bench.wire()
+        await wire.send(request_head)
+        assert (await wire.head()).status == 400
+        await serves_others(bench)
+    assert not caplog.records  # which would be kept in memory
+
+
+BOMB = gzip.compress(bytes(2**26))
+
+
+@pytest.mark.parametrize("body", [BOMB, b"no gzip at all"], ids=["bomb", "broken"])
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("PUT /dispatch", 417),
+        ("POST /dispatch", 417),
+        ("GET /dispatch", 200),
+        ("GET /dispatch/look", 200),
+        ("DELETE /dispatch", 405),
+        ("PUT /nothing", 404),
+        (f"POST {PREFIX}/sessions", 401),
+    ],
+)
+@hostile("a body that unfolds to very much (gzip bomb), from whomever", "415, or what it would get without a body")
+async def test_no_body_is_unpacked(
+    tmp_path: Path, target: str, status: int, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that cannot be would end the connection, were it tried."""
+    async with running_lab(tmp_path) as bench:
+        await bench.one()
+        wire = await bench.wire("127.0.0.66")
+        packed = f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n"
+        await wire.send(f"{target} HTTP/1.1\r\n{FIRMWARE}{packed}\r\n".encode() + body)
+        assert (await wire.reply()).status == status
+        await wire.send(HEAD)
+        assert (await wire.head()).status == 200
+        await serves_others(bench)
+    assert not caplog.records  # which would be kept in memory, and shown
+
+
+async def test_the_api_takes_nothing_packed_either(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        packed = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
+        reply = await bench.call("POST", f"{PREFIX}/sessions", source="127.0.0.1", headers=packed, body=BOMB)
+        assert (reply.status, reply.json) == (
+            415,
+            {"error": "expected a body as it is, got one with Content-Encoding: 'gzip'"},
+        )
+
+
+@hostile("a workload reports without end", f"413: at most {REPORTS} reports of one boot", "not a pass")
+async def test_a_workload_that_reports_without_end_is_stopped(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+        wires = [await bench.wire() for _ in range(20)]
+        said = await gathered(*(report_on(wire, [f"{n} {k}" for k in range(50)]) for n, wire in enumerate(wires)))
+        assert {reply.status for replies in said for reply in replies} == {200}
+        (refused,) = await report_on(wires[0], ["one more"])
+        assert refused.status == 413
+        assert refused.text == "expected at most 1000 reports of one boot, and 64 MiB in all of them\n"
+        assert len(bench.attempt(run).reports) == REPORTS
+        (known,) = await report_on(wires[0], ["7 7"])
+        assert known.status == 200
+        await bench.call("HEAD")
+        ended = bench.now(run)
+        assert (ended.outcome, ended.reason.partition(": ")[0]) == (Outcome.FAILED, "its report was refused")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room"), [([VOLUME], True), ([VOLUME + 1], False), ([VOLUME // 2, VOLUME // 2, 1], False)]
+)
+def test_the_size_of_all_reports_is_bounded(sizes: list[int], room: bool) -> None:
+    *before, last = (Report(title="", size=size) for size in sizes)
+    assert has_room(Attempt(number=1, reports=tuple(before)), last) is room
+
+
+async def report_on(wire: Wire, titles: list[str]) -> list[Reply]:
+    """Send reports with these titles over one connection, one after the other."""
+    replies = []
+    for title in titles:
+        body = json.dumps({"title": title})
+        await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: {len(body)}\r\n\r\n{body}")
+        replies.append(await wire.reply())
+    return replies
+
+
+async def test_nobody_who_booted_nothing_has_a_report_read(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        await bench.booted()
+        wire = await bench.wire("127.0.0.66")
+        await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: {2**24}\r\n\r\n")
+        assert (await wire.reply()).status == 417  # though nothing was sent
+
+
+# The API: who was meant, and which page asks
+
+
+OURS = names_of("Lab.example", "box")
+
+
+@pytest.mark.parametrize(
+    ("authority", "ours"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:8080", True),
+        ("192.168.1.5:", True),
+        ("[::1]:8080", True),
+        ("[FE80::1%eth0]", True),
+        ("localhost:1", True),
+        ("LOCALHOST.", True),
+        ("lab.example:8080", True),
+        ("box", True),
+        ("box.local:8080", True),
+        ("", False),
+        (":8080", False),
+        ("evil.example", False),
+        ("evil.example:8080", False),
+        ("lab.example.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("box.evil.example", False),
+        ("evil.example@127.0.0.1", False),
+        ("127.0.0.1, evil.example", False),
+        ("127.0.0.1:80:80", False),
+        ("[evil.example]", False),
+        ("[::1", False),
+        ("::1", False),
+        ("1", False),
+        ("0x7f.1", False),
+        ("١٢٧.0.0.1", False),
+    ],
+)
+def test_a_lab_is_an_address_or_a_name_of_its_own(authority: str, ours: bool) -> None:
+    assert is_ours(authority, OURS) is ours
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.nip.example:8080", "127.0.0.1\r\nHost: evil.example"])
+@pytest.mark.parametrize("path", ["/openapi.json", "/sessions", "/nothing"])
+@hostile("a page in a browser has its own name point at the lab (DNS rebinding)", "the API answers 421")
+async def test_the_api_is_not_reached_by_another_name(tmp_path: Path, host: str, path: str) -> None:
+    async with running_lab(tmp_path) as bench:
+        wire = await bench.wire("127.0.0.1")
+        await wire.send(f"GET {PREFIX}{path} HTTP/1.1\r\nHost: {host}\r\n{BEARER}\r\n")
+        reply = await wire.reply()
+        assert reply.status in (400, 421)  # 400: two of them
+        assert "access-control-allow-origin" not in reply.headers
+        await serves_others(bench)
+
+
+@pytest.mark.parametrize(
+    "host", ["lab", "lab.example.com:8080", "evil.example", "dispatch-1a2b.local", "_", "x y", "127.0.0.1:80:80"]
+)
+async def test_machines_may_call_the_lab_as_they_like(tmp_path: Path, host: str) -> None:
+    """Users put names of theirs into boot URLs, and firmware sends what it makes of them."""
+    async with running_lab(tmp_path) as bench:
+        run = await bench.one()
+        body = b'{"title": "t"}'
+        for method, sent in (("HEAD", b""), ("GET", b""), ("POST", b""), ("PUT", body)):
+            wire = await bench.wire()
+            head = f"{method} /dispatch HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(sent)}\r\n\r\n"
+            await wire.send(head.encode() + sent)
+            assert (await wire.reply(body=method == "GET")).status == 200
+        assert bench.attempt(run).state == State.REPORTED
+
+
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
+
+#: What a browser sends for a page, or with a person before it. Any one of these tells it; not all browsers send all.
+OF_BROWSERS = [
+    ("Origin", "http://evil.example"),
+    ("Origin", "null"),
+    ("Origin", "https://127.0.0.1"),
+    ("origin", "http://127.0.0.1"),  # the lab's own, as far as a page knows whose name leads here
+    ("Origin", ""),
+    ("Referer", "http://evil.example/"),
+    ("Sec-Fetch-Mode", "no-cors"),
+    ("Sec-Fetch-Site", "none"),
+    ("sec-fetch-dest", "image"),
+    ("Sec-CH-UA", '"Chromium";v="126"'),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("Accept-Language", "de,en;q=0.5"),
+    ("User-Agent", CHROME),
+    ("User-Agent", "Mozilla/4.0 (compatible; MSIE 6.0)"),
+    ("User-Agent", "AppleCoreMedia/1.0.0.20E247 (Macintosh; U; Intel Mac OS X 13_3; en_us)"),  # what <video> sends
+    ("User-Agent", "stagefright/1.2 (Linux;Android 4.4.2)"),
+    ("User-Agent", "Mozilla/5.0 (compatible; Nmap Scripting Engine; https://nmap.org/book/nse.html)"),
+    ("User-Agent", "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)"),
+    ("User-Agent", "Opera/9.80 (X11; Linux x86_64) Presto/2.12.388 Version/12.16"),
+]
+ACCEPTS = [
+    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "image/avif,image/*,*/*;q=0.8",
+    "text/css,*/*;q=0.1",
+    "video/webm,video/ogg,video/*;q=0.9,application/ogg;q=0.7,audio/*;q=0.6,*/*;q=0.5",
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OF_BROWSERS)
+@hostile("a page in a browser of the lab's network sends requests", "403, without any CORS header; `OPTIONS` gets 405")
+async def test_no_page_boots_or_reports(tmp_path: Path, name: str, value: str) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+        before = bench.now(run)
+        forged = '{"title":"forged","result":"passed"}'
+        for method in ("HEAD", "GET", "POST", "PUT"):
+            reply = await bench.bare(method, f"{name}: {value}\r\n", body=forged if method == "PUT" else "")
+            assert reply.status == 403
+            said = "such a User-Agent" if name == "User-Agent" else name.title()
+            told = f"this is for machines to boot from, not for browsers, and no machine sends {said}\n"
+            assert method == "HEAD" or reply.text == told
+            assert not [header for header in reply.headers if header.startswith("access-control")]
+        assert bench.now(run) == before
+
+
+@pytest.mark.parametrize("accept", ACCEPTS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@hostile("a person opens the boot URL in a browser", "403: it is for machines", "no workload is given away")
+async def test_a_browser_gets_no_workload(tmp_path: Path, method: str, accept: str) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.one()
+        assert (await bench.bare(method, f"Accept: {accept}\r\n")).status == 403
+        assert bench.attempt(run).state == State.UNASSIGNED
+
+
+@hostile("a page has its own name point at the lab and asks for workloads (DNS rebinding)", "403")
+async def test_a_page_under_a_name_that_leads_to_the_lab_gets_nowhere(tmp_path: Path) -> None:
+    """Its requests are of its own origin: `GET` has no Origin, and Firefox lets it say which agent it is."""
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+        before = bench.now(run)
+        for method, more in (("GET", ""), ("POST", "Origin: http://evil.example:8080\r\n")):
+            sent = f"User-Agent: UefiHttpBoot/1.0\r\nAccept: */*\r\nAccept-Language: de\r\n{more}Content-Length: 0\r\n"
+            wire = await bench.wire()
+            await wire.send(f"{method} /dispatch HTTP/1.1\r\nHost: evil.example:8080\r\n{sent}\r\n")
+            assert (await wire.reply()).status == 403
+        assert bench.now(run) == before
+
+
+ORIGINS = ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1", ""]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+async def test_no_page_may_ask_the_api(tmp_path: Path, origin: str) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.booted()
+        before = bench.now(run)
+        replies = [
+            await bench.api("GET", "/openapi.json", Origin=origin),
+            await bench.api("DELETE", f"/runs/{run.id}", Origin=origin),
+        ]
+        assert {reply.status for reply in replies} == {403}
+        asked = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+        replies += [await bench.call("OPTIONS", f"{PREFIX}/sessions", headers={**asked, "Host": "127.0.0.1"})]
+        assert not [name for reply in replies for name in reply.headers if name.startswith("access-control")]
+        assert bench.now(run) == before
+
+
+async def test_the_labs_own_page_may_ask(tmp_path: Path) -> None:
+    async with running_lab(tmp_path) as bench:
+        own = f"http://127.0.0.1:{bench.port}"
+        wire = await bench.wire()
+        await wire.send(
+            f"GET {PREFIX}/openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{bench.port}\r\nOrigin: {own}\r\n{BEARER}\r\n"
+        )
+        assert (await wire.reply()).status == 200
+
+
+async def told(bench: Bench, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    reply = await bench.call(method, path)
+    return reply.status, {name: value for name, value in reply.headers.items() if name != "date"}, reply.body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+async def test_without_the_token_nobody_learns_what_there_is(tmp_path: Path, method: str) -> None:
+    async with running_lab(tmp_path) as bench:
+        run = await bench.one()
+        there = [route.path.format(session=run.session, run=run.id, digest="sha256:0") for route in ROUTES]
+        elsewhere = await told(bench, method, f"{PREFIX}/nothing/of/the/kind")
+        assert elsewhere[0] == (405 if method == "OPTIONS" else 401)
+        for path in dict.fromkeys(there):
+            assert await told(bench, method, PREFIX + path) == elsewhere
+
+
+# Tokens of machines
+
+
+def test_a_token_cannot_be_guessed() -> None:
+    tokens = Tokens()
+    given = [tokens.renew("m", 0.0) for _ in range(100)]
+    assert len(set(given)) == 100
+    assert {len(base64.urlsafe_b64decode(token + "==")) for token in given} == {SIZE}
+    assert SIZE * 8 >= 128
+
+
+def test_only_the_latest_token_is_in_use() -> None:
+    tokens = Tokens()
+    old, other, new = tokens.renew("a", 1.0), tokens.renew("b", 2.0), tokens.renew("a", 3.0)
+    bearers = {token: tokens.bearer(token) for token in (old, other, new)}
+    assert {token: bearer and (bearer.machine, bearer.until) for token, bearer in bearers.items()} == {
+        old: ("a", 3.0),
+        other: ("b", float("inf")),
+        new: ("a", float("inf")),
+    }
+    assert tokens.bearer("") is None

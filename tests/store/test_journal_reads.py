@@ -1,0 +1,111 @@
+"""The journal is read beside the lab's event loop: a read that takes its time keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from journals import begin, session
+from labs import gathered, running_lab, until
+
+from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.model import Policy
+from pytest_dispatch.lab.session_feed import IssueRule
+from pytest_dispatch.store.journal import Journal, session_row
+
+pytestmark = pytest.mark.anyio
+
+SOON = 60.0  # seconds that anything here may take; nothing takes as long
+
+
+@contextmanager
+def slow_reads() -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Inside, the reader's thread stands still before it reads: the first event says so, the second lets it go on."""
+    there, go = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        if threading.current_thread().name == "dispatch-reader":
+            there.set()
+            assert go.wait(SOON)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", wait)
+    try:
+        yield there, go
+    finally:
+        go.set()
+        sa.event.remove(sa.Engine, "before_cursor_execute", wait)
+
+
+async def left(folder: Path) -> str:
+    """A session that a lab leaves interrupted."""
+    async with running_lab(folder) as bench:
+        return (await bench.one()).session
+
+
+async def test_a_slow_read_keeps_no_machine_waiting(tmp_path: Path) -> None:
+    interrupted = await left(tmp_path)
+    async with running_lab(tmp_path) as bench:
+        orders = bench.lab.orders
+        other = await orders.open("other", Policy(), IssueRule(), bench.port)
+        (run,) = await orders.submit(other, [("b", bench.workload("b.efi"))])
+        await until(lambda: run.id in bench.boot.assets)
+        await bench.download(run, "127.0.0.3")
+        assert (await bench.call("POST", source="127.0.0.3")).status == 200
+        with slow_reads() as (there, go):
+            resuming = asyncio.create_task(orders.resume("w", Policy(), IssueRule()))
+            await until(there.is_set)
+            assert (await bench.call("HEAD", source="127.0.0.4")).status == 200
+            assert (await bench.report(source="127.0.0.3", title="fine")).status == 200
+            assert not resuming.done()
+            go.set()
+            resumed = await resuming
+            assert resumed is not None
+            assert resumed.id == interrupted
+        assert [report.title for report in bench.attempt(run).reports] == ["fine"]
+
+
+async def test_a_session_is_taken_up_once_whoever_else_asks_meanwhile(tmp_path: Path) -> None:
+    interrupted = await left(tmp_path)
+    async with running_lab(tmp_path) as bench:
+        asked = [bench.lab.orders.resume("w", Policy(), IssueRule()) for _ in range(3)]
+        assert [found.id for found in await gathered(*asked) if found is not None] == [interrupted]
+
+
+async def test_what_cannot_be_read_is_told_to_whoever_asked(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    journal.open()
+    journal.write([session_row(session("s"))]).result(SOON)
+    begin(journal, session("s"))
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'journal.db'}")
+    with engine.begin() as db:
+        db.execute(sa.text("DROP TABLE dispatch_runs"))
+    engine.dispose()
+    with pytest.raises(JournalError, match="cannot read it"):
+        await journal.background.runs("s")
+    assert await journal.background.letters() == [], "and the next one is answered"
+    journal.close()
+    with pytest.raises(JournalError, match="it was closed before this was read"):
+        await journal.background.letters()
+
+
+async def test_a_read_that_nobody_waits_for_any_more_is_left_alone(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    journal.open()
+    with slow_reads() as (there, go):
+        first = asyncio.create_task(journal.background.letters())
+        await until(there.is_set)
+        second = asyncio.create_task(journal.background.runs("s"))
+        third = asyncio.create_task(journal.background.latest_on("10.0.0.1", 1))
+        await asyncio.sleep(0)
+        second.cancel()
+        go.set()
+        assert await first == []
+        assert await third == []
+    assert second.cancelled()
+    journal.close()

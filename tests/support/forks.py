@@ -1,0 +1,201 @@
+"""Many pytest runs, each a process of its own that was forked from one that has everything imported.
+
+A run is over in a fraction of the time that importing takes, so that hundreds of them can be killed in a test.
+`python forks.py` is the process that forks; it reads one order a line, and answers each.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+QUIETLY = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # plugins were imported before
+#: Without whatever other plugins there are: some are slow to import, or have a mind of their own about what is run, and
+#: how; and pytest would look through the files of all of them for each run.
+ALONE = ("--disable-plugin-autoload", "-p", "dispatch")
+FOR_ALL = (*ALONE, "-p", "no:cacheprovider", *QUIETLY)
+
+PATIENCE = 60.0  # seconds that the end of a run that was killed may take
+
+MORE = (
+    "_pytest.faulthandler",
+    "_pytest.junitxml",
+    "_pytest.unittest",
+    "anyio.from_thread",
+    "concurrent.futures.thread",
+    "pdb",
+    "pytest_dispatch.plugin.fixtures",
+    "pytest_dispatch.plugin.hookspecs",
+    "pytest_dispatch.machines.sim.driver",
+    "pytest_dispatch.plugin",
+    "sqlalchemy.dialects.sqlite",
+)
+
+
+class Forks:
+    """Runs pytest in forks; a context manager.
+
+    Args:
+        environ: Of the process that forks.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        self._environ = dict(environ)
+        self._started: list[Run] = []
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**environ, "PYTHONPATH": path},
+        )
+
+    def pytest(self, folder: Path, *args: str, log: Path, environ: Mapping[str, str] | None = None) -> int:
+        """Run it there, with its output in this file; returns its exit code, negative for a signal."""
+        given = {**self._environ, **(environ or {})}
+        order = {"folder": str(folder), "args": [*FOR_ALL, *args], "out": str(log), "err": "", "environ": given}
+        return int(self.ask(wait=self.ask(run={**order, "tidy": False}), until_it_ends=True))
+
+    def start(
+        self, folder: Path, *args: str, out: Path, err: Path | None = None, environ: Mapping[str, str] | None = None
+    ) -> Run:
+        """Start it there, as `python -m pytest` would in a session of its own; with its errors in the output, or apart.
+
+        Its interpreter ends as any other does.
+        """
+        given = dict(os.environ if environ is None else environ)
+        for file in filter(None, (out, err)):
+            file.touch()  # whoever waits for words in it finds it
+        order = {"folder": str(folder), "args": [*QUIETLY, *args], "out": str(out), "err": str(err or "")}
+        self._started.append(Run(self, self.ask(run={**order, "environ": given, "tidy": True})))
+        return self._started[-1]
+
+    def end(self) -> None:
+        """Kill what was started and is still there, with all that it started in its turn."""
+        while self._started:
+            run = self._started.pop()
+            if run.poll() is None:
+                with suppress(ProcessLookupError):  # it has no group of its own yet
+                    os.killpg(run.pid, signal.SIGKILL)
+                os.kill(run.pid, signal.SIGKILL)
+                run.wait(PATIENCE)
+
+    def ask(self, **order: object) -> Any:
+        """Give an order; returns the answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._process.kill()
+        self._process.communicate()
+
+
+@dataclass
+class Run:
+    """A run that was started; much like a `subprocess.Popen`."""
+
+    _forks: Forks
+    pid: int
+    _code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        if self._code is None:
+            self._code = self._forks.ask(wait=self.pid, until_it_ends=False)
+        return self._code
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end; returns its exit code.
+
+        Raises:
+            TimeoutError: It takes longer, and was killed.
+        """
+        give_up = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > give_up:
+                os.kill(self.pid, signal.SIGKILL)
+                self._code = self._forks.ask(wait=self.pid, until_it_ends=True)
+                raise TimeoutError(f"pytest did not end within {timeout:g} s")
+            time.sleep(0.01)
+        return code
+
+
+def _run(folder: str, args: Sequence[str], out: str, err: str, environ: Mapping[str, str], tidy: bool) -> NoReturn:
+    """Be `python -m pytest`; what is tidy ends as any other program, anything else at once."""
+    import pytest
+
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    os.chdir(folder)
+    sys.path[:0] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv[:] = [str(Path(pytest.__file__).with_name("__main__.py")), *args]
+    _redirect(out, err)
+    if tidy:
+        os.setsid()
+        sys.exit(pytest.main(list(args)))
+    code = 99
+    try:
+        code = int(pytest.main(list(args)))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _redirect(out: str, err: str) -> None:
+    """Nothing on standard input, and files for what is printed."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    opened = [os.open(os.devnull, os.O_RDONLY), os.open(out, new)]
+    opened.append(os.open(err, new) if err else opened[1])
+    for standard, file in enumerate(opened):
+        os.dup2(file, standard)
+    for file in set(opened):
+        os.close(file)
+
+
+def main() -> None:
+    import_module("plugin_bench")  # imports most of what runs need
+    for module in MORE:
+        import_module(module)
+    gc.freeze()  # what all runs have is garbage in none of them
+    orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    for line in orders:
+        order = json.loads(line)
+        if "wait" in order:
+            answer = _ended(order["wait"], order["until_it_ends"])
+        else:
+            answer = os.fork()
+            if not answer:
+                orders.close()
+                answers.close()
+                _run(**order["run"])
+        answers.write(f"{json.dumps(answer)}\n")
+        answers.flush()
+
+
+def _ended(child: int, until_it_ends: bool) -> int | None:
+    ended, status = os.waitpid(child, 0 if until_it_ends else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+if __name__ == "__main__":
+    main()

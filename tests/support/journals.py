@@ -1,0 +1,37 @@
+"""Rows for journals, as a lab would write them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from queue_bench import Bench
+
+from pytest_dispatch.core.model import Issue, Policy
+from pytest_dispatch.core.runs import Change
+from pytest_dispatch.store.journal import Journal, Letter, Row, SessionRecord, run_rows, session_row
+
+A, B = "10.0.0.1", "10.0.0.2"
+SOON = 60.0  # seconds that a write may take; none takes as long
+
+
+def write(journal: Journal, *rows: Row) -> None:
+    journal.write(list(rows)).result(SOON)
+
+
+def session(name: str, opened: float = 1.0, source: str = "dir") -> SessionRecord:
+    return SessionRecord(id=name, source=source, opened=opened, policy=Policy(), port=8080)
+
+
+def letter(run: str, number: int = 0, session: str = "s") -> Letter:
+    issue = Issue(title=f"issue {number}", body="b", marker=f"dispatch-{run}-{number}", labels=("x",))
+    return Letter(session=session, run=run, repo="o/r", issue=issue)
+
+
+def changes_of(bench: Bench) -> list[Change]:
+    return bench.queue.take_changes()
+
+
+def begin(journal: Journal, record: SessionRecord) -> None:
+    """A session that has asked for something."""
+    (run,) = Bench("a").queue.of_session("s")
+    write(journal, session_row(record), *run_rows(replace(run, id=f"{record.id}.0", session=record.id)))

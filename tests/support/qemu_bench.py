@@ -1,0 +1,87 @@
+"""A QEMU machine on its bench: a boot server, and what the console showed so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from children import children
+
+from pytest_dispatch.machines.base import Machine, Sign, Spec
+from pytest_dispatch.machines.qemu.driver import create, create_aarch64
+from pytest_dispatch.testing.boot_server import BootServer, Offer
+from pytest_dispatch.testing.efi import program
+from pytest_dispatch.testing.machine_contract import reading
+
+PATIENCE = 120.0  # seconds that anything here may take; nothing takes as long
+TOKEN = "unguessable-token"
+RESUMED = "Firmware goes on from its saved state"
+FACTORIES = {"x64": create, "aa64": create_aarch64}
+
+
+def ending(end: str, text: str = "Hello", arch: str = "x64") -> Offer:
+    return Offer(programs={arch: program(end, text=text, arch=arch)})
+
+
+def bytes_of(path: Path, arch: str = "x64") -> Offer:
+    return Offer(programs={arch: path.read_bytes()})
+
+
+def machines(state: Path, count: int, arch: str = "x64", **options: str) -> list[Machine]:
+    pairs = tuple(options.items())
+    return FACTORIES[arch](Spec(scheme="qemu", count=count, options=pairs, text="qemu"), state)
+
+
+@dataclass(frozen=True)
+class Bench:
+    machine: Machine
+    server: BootServer
+    signs: list[Sign]
+
+    @property
+    def texts(self) -> list[str]:
+        return [sign.text for sign in self.signs]
+
+    @property
+    def faults(self) -> list[Sign]:
+        return [sign for sign in self.signs if sign.fault]
+
+    @property
+    def methods(self) -> str:
+        return " ".join(asked.method for asked in self.server.asked)
+
+    async def start(self) -> None:
+        await self.machine.start(lambda: self.server.url(TOKEN))
+
+    async def off(self) -> None:
+        await until(lambda: not self.machine.alive)
+        await asyncio.sleep(0.002)  # its reader takes the last lines
+
+    async def fault(self) -> Sign:
+        """The first fault."""
+        await until(lambda: bool(self.faults))
+        return self.faults[0]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - consoles and processes tell of nothing by an event
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def bench(state: Path, *plan: Offer, arch: str = "x64", **options: str) -> AsyncIterator[Bench]:
+    [machine] = machines(state, 1, arch, **options)
+    async with BootServer(*plan).open() as server, reading(machine) as signs:
+        try:
+            yield Bench(machine, server, signs)
+        finally:
+            await machine.stop()
+
+
+def emulators() -> list[int]:
+    """This process's QEMUs (Linux)."""
+    return children(b"qemu-system")

@@ -1,0 +1,106 @@
+"""What the network's errors mean, whom a token is for, and when to ask again."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import ssl
+
+import pytest
+
+from pytest_dispatch.support.network_errors import Origin, is_web_url, limit_wait, reason_of
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://api.github.com/repos", ("https", "api.github.com", 443)),
+        ("http://127.0.0.1", ("http", "127.0.0.1", 80)),
+        ("https://GHE.example.com:8443/api/v3", ("https", "ghe.example.com", 8443)),
+        ("http://[::1]:8080/", ("http", "::1", 8080)),
+        ("http://x:99999", ("http", "x", -1)),
+        ("nothing", ("", "", -1)),
+    ],
+)
+def test_origins(url: str, origin: tuple[str, str, int]) -> None:
+    assert Origin.of(url) == origin
+
+
+@pytest.mark.parametrize(
+    ("url", "usable"),
+    [
+        ("https://api.github.com", True),
+        ("http://127.0.0.1:80/x", True),
+        ("ftp://127.0.0.1/x", False),
+        ("http:///x", False),
+        ("http://x:0", False),
+        ("http://x:65536", False),
+        ("http://[", False),
+        ("/x", False),
+    ],
+)
+def test_urls_that_can_be_asked_for(url: str, usable: bool) -> None:
+    assert is_web_url(url) is usable
+
+
+def wrapped(cause: BaseException) -> BaseException:
+    """A library's error around the system's, as they come."""
+    outer = RuntimeError("library words")
+    outer.__cause__ = ExceptionGroup("all tries", [ValueError(), LookupError("another wrapper", cause)])
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "its name cannot be resolved (no network?)"),
+        (ssl.SSLCertVerificationError(1, "self-signed"), "its certificate is not trusted: self-signed"),
+        (ssl.SSLError(1, "wrong version"), "no secure connection: wrong version"),
+        (TimeoutError(), "no answer within 90s"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "connection refused"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), "the connection was cut"),
+        (http.client.IncompleteRead(b""), "the connection was cut"),
+        (OSError(errno.ENETUNREACH, "Network is\nunreachable"), "Network is unreachable"),
+        (ValueError("no error of the network"), "the connection was cut"),
+    ],
+)
+def test_reasons_in_a_few_words(cause: Exception, words: str) -> None:
+    assert reason_of(cause, 90.0) == words
+    assert reason_of(wrapped(cause), 90.0) == words
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message", "seconds"),
+    [
+        (200, {"retry-after": "5"}, "", None),
+        (404, {"retry-after": "5"}, "", None),
+        (403, {}, "Resource not accessible", None),
+        (403, {}, "You have exceeded a secondary Rate Limit", 60.0),
+        (429, {}, "", 60.0),
+        (403, {}, "You have triggered an abuse detection mechanism", 60.0),
+        (403, {}, "You have been temporarily blocked from content creation", 60.0),
+        (422, {}, "Validation Failed was submitted too quickly", 60.0),
+        (422, {"retry-after": "5"}, "was submitted too quickly", 5.0),
+        (422, {"retry-after": "5"}, "Validation Failed", None),
+        (403, {"retry-after": "5"}, "", 5.0),
+        (403, {"retry-after": "9" * 30}, "", 604800.0),
+        (503, {"retry-after": "5"}, "", 5.0),
+        (503, {}, "rate limit", None),
+        (
+            403,
+            {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1000000090", "date": "Sun, 09 Sep 2001 01:46:40 GMT"},
+            "",
+            91.0,
+        ),
+        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1", "date": "no date"}, "", 1.0),
+        *(
+            (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1", "date": date}, "", 1.0)
+            for date in (f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}")
+        ),
+        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}, "", 1.0),
+        (403, {"x-ratelimit-remaining": "7", "x-ratelimit-reset": "1"}, "", None),
+    ],
+)
+def test_when_to_ask_again(status: int, headers: dict[str, str], message: str, seconds: float | None) -> None:
+    assert limit_wait(status, headers, message) == seconds
