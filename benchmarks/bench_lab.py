@@ -21,7 +21,8 @@ from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.server.api.schemas import OpenSession, Wanted
-from pytest_dispatch.server.app import Address, LabServer
+from pytest_dispatch.server.app import LabServer
+from pytest_dispatch.server.boot.path import Address
 from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.sources.locations import Places
 from pytest_dispatch.store.journal import Journal

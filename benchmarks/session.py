@@ -21,7 +21,8 @@ from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.machines.sim.driver import create
 from pytest_dispatch.program.option_values import read_spec
-from pytest_dispatch.server.app import Address, LabServer
+from pytest_dispatch.server.app import LabServer
+from pytest_dispatch.server.boot.path import Address
 from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND

@@ -27,7 +27,8 @@ from pytest_dispatch.machines.sim.scenarios import SCENARIOS
 from pytest_dispatch.plugin import hookspecs
 from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.results.timeline import sign_of
-from pytest_dispatch.server.api.routes import PREFIX, ROUTES
+from pytest_dispatch.server.api.route import PREFIX
+from pytest_dispatch.server.api.routes import ROUTES
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect
 

@@ -19,7 +19,7 @@ from pytest_dispatch.github.filing import Filed, FilingError
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.plugin.items import note_facts
 from pytest_dispatch.plugin.session_end import summary_lines
-from pytest_dispatch.server.api.routes import PREFIX
+from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.schemas import OpenSession, Review, RunView, SessionView
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ from pytest_dispatch.core.attempts import VOLUME
 from pytest_dispatch.core.model import Case, Outcome, Policy, Report
 from pytest_dispatch.plugin.lab_process import LabProcess
 from pytest_dispatch.results.report_limits import LINE, MESSAGE, NAME, NAMES, VolumeError, measured
-from pytest_dispatch.server.api.routes import PREFIX
+from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.schemas import OpenSession, Wanted
 from pytest_dispatch.server.boot.beacon import REPORT_LIMIT
 

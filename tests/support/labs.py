@@ -28,7 +28,8 @@ from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.machines.base import Machine, Spec
 from pytest_dispatch.program.config import LabConfig
 from pytest_dispatch.program.embedded import EmbeddedLab
-from pytest_dispatch.server.app import Address, LabServer, Network
+from pytest_dispatch.server.app import LabServer
+from pytest_dispatch.server.boot.path import Address, Network
 from pytest_dispatch.server.limits.bounds import Bounds
 from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.sources.locations import Places

@@ -22,7 +22,8 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.program.config import LabConfig
 from pytest_dispatch.program.messages import Stopped
-from pytest_dispatch.server.app import Address, LabServer
+from pytest_dispatch.server.app import LabServer
+from pytest_dispatch.server.boot.path import Address
 from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.sources.locations import Places
 from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row

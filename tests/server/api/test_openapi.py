@@ -25,7 +25,8 @@ from pytest_dispatch.core.model import Issue, Outcome, Policy
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.program.embedded import EmbeddedLab
 from pytest_dispatch.server.api.openapi import describe
-from pytest_dispatch.server.api.routes import PREFIX, ROUTES
+from pytest_dispatch.server.api.route import PREFIX
+from pytest_dispatch.server.api.routes import ROUTES
 from pytest_dispatch.server.api.schemas import OpenSession, RunChange, RunView, Wanted
 
 OCTETS = "application/octet-stream"

@@ -23,7 +23,8 @@ from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.session_feed import Feed
 from pytest_dispatch.program.embedded import make_machines
-from pytest_dispatch.server.api.routes import PREFIX, ROUTES, Route
+from pytest_dispatch.server.api.route import PREFIX, Route
+from pytest_dispatch.server.api.routes import ROUTES
 from pytest_dispatch.server.api.schemas import OpenSession, Review, Verdict, Wanted
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 

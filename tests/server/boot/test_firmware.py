@@ -25,8 +25,8 @@ from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab, un
 
 from pytest_dispatch.core.media import BUILT_IN
 from pytest_dispatch.core.model import Idle, Outcome, Policy
-from pytest_dispatch.server.app import machine_address
 from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
+from pytest_dispatch.server.boot.path import machine_address
 from pytest_dispatch.server.boot.sendfile_pool import LANES, Pump
 from pytest_dispatch.server.boot.sending import Piece, send
 from pytest_dispatch.server.http_heads import MOST, Heads

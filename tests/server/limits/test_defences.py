@@ -20,7 +20,8 @@ from labs import FIRMWARE, TOKEN, Bench, Reply, Wire, gathered, running_lab, unt
 from pytest_dispatch.core.attempts import REPORTS, VOLUME, has_room
 from pytest_dispatch.core.model import Attempt, Outcome, Report
 from pytest_dispatch.lab.boot_tokens import SIZE, Tokens
-from pytest_dispatch.server.api.routes import PREFIX, ROUTES
+from pytest_dispatch.server.api.route import PREFIX
+from pytest_dispatch.server.api.routes import ROUTES
 from pytest_dispatch.server.limits.bounds import FILES_EACH, FILES_ELSE, Bounds
 from pytest_dispatch.server.limits.concurrency import Turns
 from pytest_dispatch.server.limits.connections import Connections

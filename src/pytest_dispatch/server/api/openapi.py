@@ -11,7 +11,7 @@ import msgspec
 from pytest_dispatch.server.api.schemas import EPOCH, Problem
 
 if TYPE_CHECKING:
-    from pytest_dispatch.server.api.routes import Route
+    from pytest_dispatch.server.api.route import Route
 
 _STREAMS = {"/sessions/{session}/events"}
 

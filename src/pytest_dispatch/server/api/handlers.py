@@ -1,0 +1,192 @@
+"""What the API does when it is asked: a function for each operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pytest_dispatch.core.leases import Lease
+from pytest_dispatch.core.media import MOST_BYTES
+from pytest_dispatch.lab.session_feed import IssueRule
+from pytest_dispatch.server.api.event_stream import event_stream
+from pytest_dispatch.server.api.schemas import (
+    EPOCH,
+    Opened,
+    OpenSession,
+    Review,
+    Reviewed,
+    RunView,
+    SessionView,
+    Uploaded,
+    Verdict,
+    Wanted,
+    beyond,
+)
+from pytest_dispatch.server.api.uploads import Part, receive, uploaded
+from pytest_dispatch.server.api.views import run_view, session_view
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pytest_dispatch.server.api.route import ApiContext
+
+LONGEST_WAIT = 30.0  # seconds that a long poll may last
+
+
+# Sessions
+
+
+async def open_session(context: ApiContext, _request: web.Request, body: OpenSession) -> Opened:
+    """Open a session, or resume one that an earlier lab left."""
+    rule = _issue_rule(body)
+    orders, lease = context.lab.orders, _lease(body)
+    if body.resume:
+        found = await orders.resume(body.source, body.policy, rule, lease)
+        if found is not None:
+            return Opened(id=found.id, resumed=True, epoch=found.epoch)
+    return Opened(id=await orders.open(body.source, body.policy, rule, context.port(), lease))
+
+
+async def take_over(context: ApiContext, request: web.Request, body: OpenSession) -> Opened:
+    """Make another the holder of a session."""
+    session = request.match_info["session"]
+    rule = _issue_rule(body)
+    taken = await context.lab.orders.take_over(session, _lease(body), body.policy, rule)
+    return Opened(id=session, resumed=True, epoch=taken.epoch)
+
+
+async def show_session(context: ApiContext, request: web.Request, _body: None) -> SessionView:
+    """Tell how a session stands."""
+    return session_view(context, request.match_info["session"])
+
+
+async def close_session(context: ApiContext, request: web.Request, _body: None) -> None:
+    """Close a session, and switch machines off that nobody needs any more."""
+    session = request.match_info["session"]
+    await context.lab.orders.close(session, kept=_number(request, "kept", 0) > 0)
+    context.lab.uploads.forget(session)
+    await context.lab.machines.dismiss()
+
+
+def _issue_rule(body: OpenSession) -> IssueRule:
+    outcomes = frozenset(body.issues)
+    return IssueRule(repo=body.issues_repo, outcomes=outcomes, raw=body.issues_raw, reviewed=body.issues_reviewed)
+
+
+def _lease(body: OpenSession) -> Lease:
+    return Lease(kind=body.lease.kind, owner=body.lease.owner, lasts=body.lease.lasts)
+
+
+# Bytes
+
+
+async def upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
+    """Take a piece of an upload; its session's holder is heard of as long as it comes, and is to stay the holder."""
+    size, offset = _whole(request, "size"), _whole(request, "offset")
+    session, digest = request.match_info["session"], request.match_info["digest"]
+    epoch = int(request.headers[EPOCH])  # looked at before
+    part = Part(
+        digest=digest,
+        offset=offset,
+        size=size,
+        stall=context.stall,
+        heard=lambda: context.lab.orders.heard(session, epoch),
+    )
+    return await receive(context.lab.uploads, request, part)
+
+
+async def show_upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
+    """Tell how far an upload is."""
+    where = request.match_info
+    context.lab.writer.ledger(where["session"])
+    return uploaded(await context.lab.uploads.standing(where["session"], where["digest"]))
+
+
+# Runs
+
+
+async def submit(context: ApiContext, request: web.Request, body: list[Wanted]) -> list[RunView]:
+    """Ask for workloads."""
+    wanted = [(item.key, item.workload) for item in body]
+    context.lab.check(request.match_info["session"], (workload for _, workload in wanted))
+    runs = await context.lab.orders.submit(request.match_info["session"], wanted)
+    return [run_view(context, run, whole=False) for run in runs]
+
+
+async def list_runs(context: ApiContext, request: web.Request, _body: None) -> list[RunView]:
+    """List the runs of a session."""
+    runs = context.lab.orders.runs(request.match_info["session"])
+    return [run_view(context, run, whole=False, reports=False) for run in runs]
+
+
+async def show_run(context: ApiContext, request: web.Request, _body: None) -> RunView:
+    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is.
+
+    A caller that follows the run says how many reports of each attempt are known to it, and gets those beyond.
+    """
+    orders, writer = context.lab.orders, context.lab.writer
+    run_id = request.match_info["run"]
+    after, wait = _number(request, "after", -1), min(_number(request, "wait", 0), LONGEST_WAIT)
+    known = [max(0, int(count)) for count in _numbers(request, "known")]
+    give_up = writer.clock.now() + wait
+    while orders.run(run_id).version <= after and (left := give_up - writer.clock.now()) > 0:
+        if writer.stopping or writer.broken is not None:
+            break
+        await writer.moved(left)
+    run = await orders.saved(run_id) if writer.broken is not None else orders.run(run_id)
+    view = run_view(context, run, whole=True)
+    return replace(view, run=beyond(view.run, known)) if known else view
+
+
+async def cancel(context: ApiContext, request: web.Request, _body: None) -> None:
+    """Cancel a run."""
+    context.lab.orders.cancel(request.match_info["run"])
+
+
+async def decide(context: ApiContext, request: web.Request, body: Verdict) -> None:
+    """Take the session's own verdict."""
+    context.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, final=body.final)
+
+
+async def review(context: ApiContext, request: web.Request, body: Review) -> Reviewed:
+    """Take what is to be filed in place of what the lab proposes."""
+    run = context.lab.orders.run(request.match_info["run"])
+    in_time = context.lab.issues.amend(run.id, body.issues)
+    await context.lab.writer.on_disk()  # else a lab after this one might file it as it was proposed
+    return Reviewed(in_time=in_time)
+
+
+async def follow(context: ApiContext, request: web.Request, _body: None) -> web.StreamResponse:
+    """Send the session's changes as they happen."""
+    after = int(max(0, _number(request, "after", 0)))
+    return await event_stream(context.lab, request, request.match_info["session"], after)
+
+
+# What is in a query
+
+
+def _number(request: web.Request, name: str, default: float) -> float:
+    return next(_numbers(request, name), default)
+
+
+def _numbers(request: web.Request, name: str) -> Iterator[float]:
+    for given in request.query.getall(name, []):
+        try:
+            number = float(given)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
+        yield number
+
+
+def _whole(request: web.Request, name: str) -> int:
+    """A query parameter that is a number of bytes."""
+    number = _number(request, name, 0.0)
+    if not (0 <= number < MOST_BYTES and number.is_integer()):
+        raise msgspec.ValidationError(f"query parameter {name}: expected a number of bytes, got {number!r}")
+    return int(number)

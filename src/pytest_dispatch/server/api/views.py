@@ -1,0 +1,79 @@
+"""How runs, machines and sessions stand, as the API tells it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.server.api.schemas import MachineView, RunView, SessionView, bare, console_lines, slim
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.machine_table import MachineRecord
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.server.api.route import ApiContext
+
+
+def run_view(context: ApiContext, run: Run, *, whole: bool, reports: bool = True) -> RunView:
+    """How a run stands; if not `whole`, without the console and the long texts of reports, or without `reports`."""
+    lab = context.lab
+    told = run if whole else slim(run) if reports else bare(run)
+    return RunView(
+        run=told,
+        version=run.version,
+        digest=lab.writer.digest_of(run),
+        console=console_lines(lab.console.of(run)) if whole else (),
+        issues=tuple(lab.writer.ledger(run.session).urls(run)),
+        filing=lab.issues.filing(run),
+        whole=whole,
+    )
+
+
+def session_view(context: ApiContext, session: str) -> SessionView:
+    """Return how a session stands.
+
+    Raises:
+        UnknownError: There is none of that id.
+    """
+    context.lab.writer.ledger(session)
+    private = context.lab.private
+    outbox = context.lab.issues.status("" if private else session)
+    views = [(seen, _machine_view(context, seen, session)) for seen in context.lab.queue.machines.values()]
+    return SessionView(
+        id=session,
+        machines=tuple(view for _, view in views if private or view.ran),
+        issues_pending=outbox.pending,
+        issues_filed=outbox.filed,
+        unfiled=outbox.unfiled,
+        mdns=context.mdns(),
+        notices=context.lab.notices.all(),
+        more_notices=context.lab.notices.more,
+    )
+
+
+#: States of a machine that holds nothing: if its driver says that it is off, it is.
+_AWAY = {MachineState.IDLE, MachineState.OFFLINE}
+
+
+def _machine_view(context: ApiContext, seen: MachineRecord, session: str) -> MachineView:
+    """Return how a machine stands, as this session may know it."""
+    lab, queue = context.lab, context.lab.queue
+    machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
+    if off and machine.state in _AWAY:
+        machine = replace(machine, state=MachineState.OFF, reason="")
+    ran = [queue.runs[run_id] for run_id in seen.ran]
+    return MachineView(
+        name=seen.id,
+        heard=seen.heard,
+        off=off,
+        ran=tuple(run.workload.name for run in ran if run.session == session),
+        awaited=lab.machines.is_awaited(seen.id) if lab.private else _holds_of(context, seen, session),
+        labels=machine.labels,
+        state=machine.state,
+        reason=machine.reason,
+        since=machine.since,
+    )
+
+
+def _holds_of(context: ApiContext, seen: MachineRecord, session: str) -> bool:
+    return bool(seen.holds) and context.lab.orders.run(seen.holds).session == session

@@ -1,0 +1,237 @@
+"""The boot path: whose machine asks, whether it may, and which part of it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import DispatchError
+from pytest_dispatch.core.media import BOOT
+from pytest_dispatch.core.plain_text import what_was_raised
+from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
+from pytest_dispatch.server.boot import beacon, firmware
+from pytest_dispatch.server.limits.bounds import Bounds
+from pytest_dispatch.server.limits.concurrency import Turns
+from pytest_dispatch.server.limits.not_firmware import LOOK, browsers_mark, tool_of
+from pytest_dispatch.server.limits.rate_limit import Rates
+from pytest_dispatch.workloads.boot.service import BootService
+
+if TYPE_CHECKING:
+    from pytest_dispatch.lab.lab import Lab
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+MachineHandler = Callable[[web.Request, BootService, Bearer], Awaitable[web.StreamResponse]]
+
+#: What may be done on the boot path.
+METHODS: dict[str, MachineHandler] = {
+    "GET": firmware.get,
+    "POST": beacon.post,
+    "HEAD": firmware.head,
+    "PUT": beacon.put,
+}
+#: Statuses by which a machine is refused, and those of them that no run is told of.
+_REFUSED = frozenset({400, 403, 404, 405, 408, 413, 417, 429})
+_TOLD = {"PUT": _REFUSED - {400, 408, 413}}
+
+#: What may be done where it is only looked at.
+LOOKS = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to listen.
+
+    Attributes:
+        host: An address, or a name of this computer.
+        port: 0 picks a free one.
+        path: Of the boot URL, with its leading slash.
+        allow: Networks whose machines may boot and report; None allows all. Machines with a token may always.
+        tools: Of `people.TOOLS`, those by which machines boot here.
+        announce: Tell the local network over mDNS.
+    """
+
+    host: str
+    port: int
+    path: str = "/dispatch"
+    allow: tuple[Network, ...] | None = None
+    tools: frozenset[str] = frozenset()
+    announce: bool = True
+
+
+class BootPath:
+    """Answers what machines ask on the boot path, and what their workloads say there.
+
+    Args:
+        lab: Answers.
+        address: Where it is, and for whom.
+        bounds: What callers may take.
+    """
+
+    def __init__(self, lab: Lab, address: Address, bounds: Bounds) -> None:
+        self._lab = lab
+        self._boot = cast("BootService", lab.service(BOOT))
+        self._address = address
+        self._bounds = bounds
+        self._rates = Rates(bounds.rate, bounds.burst, bounds.patience)
+        self._asking: Counter[str] = Counter()  # requests that are being answered, by caller
+        self._turns = Turns(bounds.bodies)
+
+    async def too_fast(self, caller: str) -> bool:
+        """Hold back who asks too fast; returns whether the request is to be refused instead."""
+        loop = asyncio.get_running_loop()
+        seconds = self._rates.hold(caller, loop.time())
+        if seconds:
+            await asyncio.sleep(seconds)
+        return seconds is None
+
+    async def request(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request, and let whoever waits at a terminal know if it was refused."""
+        bearer = self._identify(request)
+        answer = await self._answer_machine(request, bearer)
+        is_told = answer.status in _TOLD.get(request.method, _REFUSED)
+        if is_told and not browsers_mark(request):  # who looks with one sees the answer
+            machine = bearer.machine if bearer is not None else str(machine_address(request.remote or ""))
+            self._tell(machine, answer.status, getattr(answer, "text", None) or "")
+        return answer
+
+    def _tell(self, machine: str, status: int, why: str) -> None:
+        """Let whoever waits at a terminal know why a machine was refused."""
+        self._lab.notices.note(machine, "refused", str(status), f"{status}, {why.strip().removeprefix(f'{machine} ')}")
+
+    def turned_away(self, address: str, status: int, why: str) -> None:
+        """Let whoever waits at a terminal know of a connection that was refused before it said what it is about."""
+        self._tell(str(machine_address(address)) if address else "somebody", status, why)
+
+    async def _answer_machine(self, request: web.Request, bearer: Bearer | None) -> web.StreamResponse:
+        began = self._lab.writer.clock.now()
+        caller = _caller(request, bearer)
+        refused = await self._refused(request, caller)
+        if refused is not None or bearer is None:
+            return refused or self._stranger(request)
+        if _path(request) != self._address.path:
+            return firmware.look(self._boot, bearer.machine)
+        if self._asking[caller] >= self._bounds.requests:
+            return too_much()
+        self._asking[caller] += 1
+        try:
+            return await self._answer(request, bearer, began)
+        except Exception as error:  # a defect of ours, which must not end as a failure of the workload
+            self._tell(bearer.machine, 500, what_was_raised(error))
+            if not bearer.replaced:  # else it was about what ran before
+                why = f"the lab broke down over it: {what_was_raised(error)}"
+                self._boot.requests.broke_down(bearer.machine, why)
+            raise
+        finally:
+            self._asking[caller] -= 1
+            if not self._asking[caller]:
+                del self._asking[caller]
+
+    async def _answer(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
+        try:
+            if self._lab.broken is not None:
+                raise self._lab.broken
+            await self._boot.requests.opened()
+            if request.method != "PUT":
+                return await METHODS[request.method](request, self._boot, bearer)
+            return await self._take_report(request, bearer, began)
+        except UsedError as error:
+            self._lab.machines.refused(bearer, error)
+            return web.Response(status=403, text=f"{error}\n")
+        except DispatchError as error:
+            return web.Response(status=503, text=f"{error}\n")
+        except (ConnectionError, web.RequestPayloadError) as error:
+            return web.Response(status=400, text=f"expected a whole request: {error}\n")
+
+    async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
+        """A report belongs to what ran when its request began, or when its token was replaced."""
+        began, data = min(began, bearer.until), bytearray()
+        try:
+            async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
+                return await beacon.put(request, self._boot, bearer, began, data)
+        except TimeoutError:
+            why = f"expected all of it within {format_duration(self._bounds.body)}"
+            if request.content.at_eof():  # it is the lab that is slow, and may have taken it
+                return web.Response(status=408, text=f"{why}\n")
+            return beacon.refuse(self._boot, bearer, began, data, beacon.RefusedError(408, why, whole=False))
+
+    async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
+        """Why this request is none that a machine makes."""
+        if await self.too_fast(caller):
+            return too_much()
+        path, ours = _path(request), self._address.path
+        looks, mark = path == ours + LOOK, browsers_mark(request)
+        # A script with a token is the machine that it was given to, and its URL takes no more than one attempt.
+        tool = "" if looks or "machine" in request.query else tool_of(request)
+        if mark:
+            text = f"this is for machines to boot from, not for browsers, and no machine sends {mark}\n"
+            return web.Response(status=403, text=text)
+        if path != ours and not looks:
+            return web.Response(status=404, text=f"machines boot from {ours}\n")
+        if request.method not in (LOOKS if looks else METHODS):
+            allowed = ", ".join(LOOKS if looks else METHODS)
+            return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
+        return _no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
+
+    def _identify(self, request: web.Request) -> Bearer | None:
+        """The machine: by the token in its boot URL, else by its address; None if it may not boot here.
+
+        Whoever has a token got it from us, and so needs no place on the list of allowed addresses.
+        """
+        token = request.query.get("machine")
+        if token is not None:
+            return self._lab.machines.bearer(token)
+        address = machine_address(request.remote or "")
+        if self._address.allow is not None and not any(address in network for network in self._address.allow):
+            return None
+        return Bearer(str(address))
+
+    def _stranger(self, request: web.Request) -> web.Response:
+        """403 for whom `_identify` does not know."""
+        why = "the lab brings machines of its own up, and takes others only with --dispatch-allow"
+        if "machine" in request.query:
+            why = "the token in its boot URL is of another lab, an earlier session, or a boot long past"
+        elif self._address.allow:
+            why = "--dispatch-allow does not name its address"
+        return web.Response(status=403, text=f"this machine may not boot here: {why}\n")
+
+
+@lru_cache(maxsize=4096)
+def machine_address(remote: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A peer's address without its zone; an IPv4-mapped IPv6 address is the IPv4 machine (RFC 4291, 2.5.5.2)."""
+    address = ipaddress.ip_address(remote.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _caller(request: web.Request, bearer: Bearer | None) -> str:
+    """Who is not to take too much: the holder of a token, so that each boot of a machine has its own share."""
+    if bearer is None:
+        return request.remote or ""
+    return request.query.get("machine", bearer.machine)
+
+
+def _path(request: web.Request) -> str:
+    """Its path; firmware may double slashes."""
+    path = request.path
+    return re.sub("/+", "/", path) if "//" in path else path
+
+
+def _no_machine(tool: str, where: str) -> web.Response:
+    """403 for who would take a workload and never boot it; the status line says why too: some tools show only that."""
+    text = f"{tool} is taken for a person's tool and gets no workload: look at {where}, or see --dispatch-boot-tool"
+    return web.Response(status=403, reason=text, text=f"{text}\n")
+
+
+def too_much() -> web.Response:
+    """429 for who asks too much at once, or too fast."""
+    text = "too many requests at once, or in too short a time: try again in a moment\n"
+    return web.Response(status=429, text=text, headers={"Retry-After": "1"})
