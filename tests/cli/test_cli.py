@@ -20,10 +20,10 @@ from drivers import offer_driver
 from faults import fault
 from labs import PATIENCE
 
-from pytest_dispatch import plugin
 from pytest_dispatch.cli import main as cli
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Outcome, Policy, Workload
+from pytest_dispatch.plugin import options
 from pytest_dispatch.server.api.schemas import OpenSession, Wanted
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
@@ -305,5 +305,5 @@ def test_the_command_is_installed() -> None:
 
 
 def test_options_are_named_as_pytest_s() -> None:
-    known = {option.name for option in plugin.OPTIONS} | {f"--{name.replace('_', '-')}" for name, _ in plugin.INI}
+    known = {option.name for option in options.OPTIONS} | {f"--{name.replace('_', '-')}" for name, _ in options.INI}
     assert {f"--dispatch-{option.name}" for option in cli.OPTIONS} <= known

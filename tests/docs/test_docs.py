@@ -17,14 +17,14 @@ from xml.etree import ElementTree as ET
 import pytest
 from docs_examples import PACKAGE, PAGES, ROOT, Block, anchors, blocks, prose
 
-from pytest_dispatch import plugin
+import pytest_dispatch.plugin
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.machines.base import Factory, Spec
 from pytest_dispatch.machines.qemu import driver as qemu
 from pytest_dispatch.machines.sim import driver as sim
 from pytest_dispatch.machines.sim.scenarios import SCENARIOS
-from pytest_dispatch.plugin import hookspecs
+from pytest_dispatch.plugin import hookspecs, options
 from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.results.timeline import sign_of
 from pytest_dispatch.server.api.route import PREFIX
@@ -37,11 +37,11 @@ TEXTS = {page: page.read_text("utf-8") for page in PAGES}
 ALL_TEXT = "\n".join(TEXTS.values())
 SOURCES = {path: path.read_text("utf-8") for path in sorted(PACKAGE.glob("**/*.py"))}
 
-OPTIONS = {option.name: option for option in plugin.OPTIONS}
-INI = {option.dest for option in plugin.OPTIONS} | {name for name, _ in plugin.INI}
+OPTIONS = {option.name: option for option in options.OPTIONS}
+INI = {option.dest for option in options.OPTIONS} | {name for name, _ in options.INI}
 HOOKS = {name for name in vars(hookspecs) if name.startswith("pytest_dispatch_")}
-MARKS = {re.split(r"[(:]", mark)[0] for mark in plugin.MARKS}
-FIXTURES = set(plugin.__all__)
+MARKS = {re.split(r"[(:]", mark)[0] for mark in options.MARKS}
+FIXTURES = set(pytest_dispatch.plugin.__all__)
 
 
 def page(name: str) -> str:
@@ -140,8 +140,8 @@ def test_every_page_can_be_found_from_the_readme() -> None:
 # Completeness
 
 
-@pytest.mark.parametrize("option", plugin.OPTIONS, ids=lambda option: option.name)
-def test_every_option_is_documented(option: plugin.Option) -> None:
+@pytest.mark.parametrize("option", options.OPTIONS, ids=lambda option: option.name)
+def test_every_option_is_documented(option: options.Option) -> None:
     shown = f"| `{option.name}{' ' if option.metavar else ''}{option.metavar}` | `{option.dest}` |"
     row = next((line for line in page("docs/options.md").splitlines() if line.startswith(shown)), "")
     assert row, shown

@@ -17,7 +17,8 @@ from project import ROOT
 
 # Loaded once, here: `pytester` makes each run forget what it imported.
 import pytest_dispatch.plugin.session  # noqa: F401
-from pytest_dispatch import Attempt, Expect, Outcome, Report, Run, plugin
+from pytest_dispatch import Attempt, Expect, Outcome, Report, Run
+from pytest_dispatch.plugin import options
 from pytest_dispatch.results.junit_writer import JunitCase, write_junit
 
 EXAMPLES = ROOT / "examples"
@@ -99,7 +100,7 @@ def test_the_workflow_uses_options_that_there_are(workflow: Any) -> None:
     command = step(workflow, "Boot the workloads")["run"]
     used = set(re.findall(r"--dispatch-[a-z-]+", command))
     assert {"--dispatch-repo", "--dispatch-tag", "--dispatch-junit"} <= used
-    assert used <= {option.name for option in plugin.OPTIONS}
+    assert used <= {option.name for option in options.OPTIONS}
 
 
 def test_the_workflow_has_the_permissions_that_a_session_needs(workflow: Any) -> None:

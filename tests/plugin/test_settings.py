@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from plugin_bench import WITHOUT, Bench
 
-from pytest_dispatch.plugin import OPTIONS
+from pytest_dispatch.plugin.options import OPTIONS
 from pytest_dispatch.plugin.settings import Settings, read_settings
 from pytest_dispatch.program.config import LabConfig
 

@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench
 
-from pytest_dispatch.plugin import FOR_DEBUGGING, Option
-from pytest_dispatch.plugin import OPTIONS as OPTIONS_OF_OURS
+from pytest_dispatch.plugin.options import FOR_DEBUGGING, Option
+from pytest_dispatch.plugin.options import OPTIONS as OPTIONS_OF_OURS
 from pytest_dispatch.testing.github import FakeGitHub
 
 EFI = "application/vnd.dispatch+efi"

@@ -1,0 +1,173 @@
+"""Options, ini keys and marks: all that the plugin adds to what pytest is told.
+
+Loaded by every pytest, so this imports pytest alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+
+class Option:
+    """An option and its ini key.
+
+    `kind` is the type of the ini key. `choices` are checked with all else, not by argparse, which would tell of its
+    own ways for options alone.
+    """
+
+    def __init__(self, name: str, metavar: str, text: str, kind: str = "string", choices: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.metavar = metavar
+        self.help = text
+        self.kind = kind
+        self.choices = choices
+
+    @property
+    def dest(self) -> str:
+        """Name of the ini key, and of the value in `config.option`."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+OPTIONS = (
+    Option("--dispatch-repo", "OWNER/REPO", "Run the workloads of this GitHub repository's release"),
+    Option("--dispatch-tag", "TAG", "Tag of the release (default: the latest release)"),
+    Option(
+        "--dispatch-dir",
+        "DIR",
+        "Run the workloads of a folder instead: *.efi, *.iso, *.img, or what its dispatch.toml lists",
+    ),
+    Option(
+        "--dispatch-token",
+        "TOKEN",
+        "GitHub token (default: GITHUB_TOKEN, GH_TOKEN, gh auth token); better in the environment",
+    ),
+    Option(
+        "--dispatch-api-url",
+        "URL",
+        "Base of the GitHub API (default: GITHUB_API_URL, https://api.github.com)",
+    ),
+    Option(
+        "--dispatch-bind",
+        "HOST:PORT",
+        "Where machines boot from and report to; port 0 picks a free one (default: 0.0.0.0:8080)",
+    ),
+    Option("--dispatch-path", "PATH", "Path of the boot URL (default: /dispatch)"),
+    Option(
+        "--dispatch-machine",
+        "SPEC",
+        "Bring machines up ourselves: sim, sim:8, qemu, qemu:2; may be given again",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-allow",
+        "CIDR",
+        "Only machines of this network may boot or report; may be given again (default: all, or with --dispatch-machine"
+        " none but those)",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-boot-tool",
+        "TOOL",
+        "Machines boot by this tool here, and not only people look with it: curl, wget; may be given again (default:"
+        " none, what such tools ask for takes no workload)",
+        "linelist",
+    ),
+    Option(
+        "--dispatch-issues",
+        "OUTCOMES",
+        "Which outcomes become GitHub issues: all, failed or none (default: all with --dispatch-repo, none with"
+        " --dispatch-dir)",
+        choices=("all", "failed", "none"),
+    ),
+    Option("--dispatch-issues-repo", "OWNER/REPO", "Where issues are filed (default: --dispatch-repo)"),
+    Option(
+        "--dispatch-issues-text",
+        "HOW",
+        "What workloads write in issues: safe, it mentions nobody and no issue; raw, as it is (default: safe)",
+        choices=("safe", "raw"),
+    ),
+    Option(
+        "--dispatch-assign-timeout",
+        "DURATION",
+        "Longest time in which nothing is taken or finished by any machine (default: 30m)",
+    ),
+    Option(
+        "--dispatch-boot-timeout",
+        "DURATION",
+        "Longest time from the last byte to the boot beacon (default: 15m)",
+    ),
+    Option(
+        "--dispatch-report-timeout",
+        "DURATION",
+        "Longest time from the boot beacon to the report (default: 1h)",
+    ),
+    Option(
+        "--dispatch-expect",
+        "WHAT",
+        "What makes a workload complete: its report, its boot, or its machine's return (default: report)",
+        choices=("report", "boot", "return"),
+    ),
+    Option("--dispatch-retries", "N", "Further attempts after a fault of the lab (default: 1)"),
+    Option("--dispatch-retry-failures", "N", "Further attempts after a failure of the workload (default: 0)"),
+    Option(
+        "--dispatch-idle",
+        "PROGRAM",
+        "What a machine gets while only attempts on other machines may be tried again: wait or poweroff"
+        " (default: wait)",
+        choices=("wait", "poweroff"),
+    ),
+    Option(
+        "--dispatch-drain",
+        "DURATION",
+        "After the last item, how long to go on powering machines off; 0 turns it off (default: 5m)",
+    ),
+    Option("--dispatch-resume", "", "Continue the interrupted session from its journal", "bool"),
+    Option("--dispatch-db", "PATH", "The journal (default: dispatch/journal.db in pytest's cache directory)"),
+    Option("--dispatch-cache", "DIR", "Where release assets are kept (default: the user's cache directory)"),
+    Option("--dispatch-junit", "FILE", "Write a JUnit file with a test case for each sub-test"),
+    Option(
+        "--dispatch-lab",
+        "WHERE",
+        "Where the lab runs: in a process of its own, or in a thread of pytest's, to debug a machine driver (default:"
+        " process)",
+        choices=("process", "thread"),
+    ),
+    Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
+)
+
+#: May be without use: who debugs a machine driver has an editor that starts all tests with it.
+FOR_DEBUGGING = "--dispatch-lab"
+
+#: Ini keys without an option.
+INI = (
+    ("dispatch_fail_labels", "Labels that make a report a failure (default: fail failed failure error)"),
+    ("dispatch_skip_labels", "Labels that make a report a skip (default: skip skipped)"),
+    ("dispatch_cache_limit", "Gigabytes that kept release assets may take (default: 20)"),
+)
+
+MARKS = (
+    "dispatch(workload, expect=None, *, requires=()): run this workload for the test; dispatch_workload gives it.",
+    "dispatch_efi: an item whose workload is an EFI program.",
+    "dispatch_iso: an item whose workload is an ISO image.",
+    "dispatch_img: an item whose workload is a disk image.",
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add options and ini keys; an option that is not given is None, so that its ini key is asked."""
+    group = parser.getgroup("dispatch", "workloads on real machines")
+    for option in OPTIONS:
+        if option.kind == "bool":
+            group.addoption(option.name, action="store_true", default=None, help=option.help)
+            parser.addini(option.dest, option.help, type="bool", default=False)
+        elif option.kind == "linelist":
+            group.addoption(option.name, action="append", metavar=option.metavar, help=option.help)
+            parser.addini(option.dest, option.help, type="linelist", default=[])
+        else:
+            group.addoption(option.name, metavar=option.metavar, help=option.help)
+            parser.addini(option.dest, option.help, type="string", default="")
+    for name, text in INI:
+        kind: Literal["args", "string"] = "args" if name.endswith("labels") else "string"
+        parser.addini(name, text, type=kind, default=None)
