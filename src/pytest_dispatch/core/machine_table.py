@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pytest_dispatch.core.duration import format_duration
@@ -33,7 +33,8 @@ class MachineRecord:
         off: It is known to be off.
         changed: When it last took something up, let go of it, or went on or off.
         broken: Why it cannot be brought up; empty if it can, as far as is known.
-        ran: Ids of runs whose attempts it held, in order; once for several attempts in a row.
+        ran: Ids of runs whose attempts it held, in order; once for several attempts in a row. The latest may be of runs
+            that only the journal has.
     """
 
     machine: Machine
@@ -67,6 +68,11 @@ class MachineRecord:
         """Note that it is on."""
         if self.off or self.broken or not self.changed:
             self.off, self.broken, self.changed = False, "", now
+
+    @property
+    def latest(self) -> list[str]:
+        """Return the ids of the runs of which a report may yet come, the last one first."""
+        return [*dict.fromkeys(reversed(self.ran[-LATELY:]))]
 
     def runs(self, run_id: str) -> None:
         """Note that it holds an attempt of this run."""
@@ -122,14 +128,14 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Return the id of the machine that is recognised so; of one that nobody knows, the id that it would have."""
         return self._by_identity.get(identity, identity.value)
 
-    def remember(self, machine: str, known_by: KnownBy, run_id: str, now: float) -> None:
-        """Note that it held a run in an earlier life of the lab; as far as is known it is off."""
+    def remember(self, machine: str, known_by: KnownBy, ran: Iterable[str], now: float) -> None:
+        """Note which runs it held in an earlier life of the lab, in order; as far as is known it is off."""
         record = self._records.get(machine)
         if record is None:
             identity = Identity(known_by, machine)
             record = self.declare(machine, identity, driven=known_by is KnownBy.TOKEN)
             record.heard, record.off, record.changed = now, True, now
-        record.runs(run_id)
+        record.ran[:0] = [run for run in ran if run not in record.ran]
 
     # What they do
 
@@ -241,16 +247,11 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
         return machine in self._present and not self.is_held(machine, now)
 
-    # Of what they may speak
-
-    def may_speak_of(self) -> set[str]:
-        """Return the runs of which machines may yet report: what each has run last, and what it ran before."""
-        return {run for record in self._records.values() for run in record.ran[-LATELY:]}
-
-    def forget(self, runs: set[str]) -> None:
-        """Forget that machines have run these."""
+    def forget(self, remembered: Container[str]) -> None:
+        """Forget which runs they held, but for these, and for the latest: of those a machine may yet speak."""
         for record in self._records.values():
-            record.ran = [run for run in record.ran if run not in runs]
+            earlier = [run for run in record.ran[:-LATELY] if run in remembered]
+            record.ran = [*earlier, *record.ran[-LATELY:]]
 
     # How they stand
 
