@@ -92,6 +92,7 @@ class MachineTable(Mapping[str, MachineRecord]):
         self.unknown = UnknownCallers()
         self.changed: dict[str, None] = {}
         self._records: dict[str, MachineRecord] = {}
+        self._withheld: dict[str, None] = {}
         self._by_identity: dict[Identity, str] = {}
         self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
         self._busy: set[str] = set()  # hold something, of those that ask for work
@@ -230,13 +231,19 @@ class MachineTable(Mapping[str, MachineRecord]):
     def withhold(self, machine: str, hold: Hold) -> None:
         """Keep a machine out of scheduling; what it holds already goes on."""
         self._records[machine].hold = hold
-        self.changed[machine] = None
+        self._withheld[machine] = self.changed[machine] = None
 
     def readmit(self, machine: str, now: float) -> None:
         """Let a machine be used again from this time on, if it is kept out."""
         record = self._records[machine]
         record.readmit(now)
+        self._withheld.pop(machine, None)
         self.changed[machine] = None
+
+    def end_holds(self, now: float) -> None:
+        """Let machines be used again that are kept out until now."""
+        for machine in [name for name in self._withheld if not self.is_held(name, now)]:
+            self.readmit(machine, now)
 
     def is_held(self, machine: str, now: float) -> bool:
         """Tell whether a machine is kept out of scheduling."""
@@ -266,6 +273,19 @@ class MachineTable(Mapping[str, MachineRecord]):
         record.expected = now
         if record.id in self._present:
             self._present.move_to_end(record.id)
+
+
+def recall(machines: MachineTable, machine: Machine, hold: Hold | None, now: float) -> None:
+    """Let a machine be known as an earlier lab knew it, and be kept out of scheduling if it was.
+
+    What is known of it already stays.
+    """
+    known = machine.id in machines
+    machines.declare(machine.id, *machine.identities, labels=machine.labels, driven=machine.driven)
+    if hold is not None:
+        machines.withhold(machine.id, replace(hold, since=min(hold.since, now)))
+    elif not known:
+        del machines.changed[machine.id]  # the journal has it
 
 
 def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:
