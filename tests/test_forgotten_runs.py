@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -14,11 +13,10 @@ import pytest
 from faults import fault
 from labs import Bench, gathered, running_lab, until
 from pytest_dispatch.core.attempts import REPORTS
-from pytest_dispatch.core.leases import Lease
-from pytest_dispatch.core.model import Attempt, Issue, Outcome, Policy, Report, Run
+from pytest_dispatch.core.model import Attempt, Issue, Outcome, Report, Run
 from pytest_dispatch.lab.ledger import IssueRule
 from pytest_dispatch.report.filing import Filed
-from pytest_dispatch.store.journal import run_rows, session_row
+from pytest_dispatch.store.journal import run_rows
 from pytest_dispatch.workloads.boot.protocol import Taken
 from test_forgetting import MACHINE, close, later, runs_through
 from test_journal_reads import slow_reads
@@ -253,159 +251,6 @@ async def test_nothing_is_read_of_runs_that_are_here(story: Story) -> None:
     assert [report.title for report in story.bench.attempt(run).reports] == ["first", "second", "late"]
     await close(story.bench, run.session)
     later(story.bench)
-
-
-# Of runs that an earlier lab left in the middle
-
-
-@asynccontextmanager
-async def cut_off(folder: Path, *, booted: bool = True) -> AsyncIterator[Story]:
-    """A lab after one that ended while its machine had something, and that nobody has resumed yet."""
-    github = GitHub()
-    async with running_lab(folder) as bench:
-        run = await bench.one()
-        await bench.download(run)
-        if booted:
-            assert (await bench.call("POST")).status == 200
-        await bench.lab.writer.on_disk()
-    async with running_lab(folder, filers={"o/r": github}.get) as bench:
-        yield Story(bench, [run], github)
-
-
-async def resumed(bench: Bench, run: Run) -> Run:
-    """The run, of a session that somebody takes up and asks for once more."""
-    record = await bench.lab.orders.resume("w", Policy(), IssueRule())
-    assert record is not None
-    (again,) = await bench.lab.orders.submit(record.id, [(run.key, run.workload)])
-    assert again.id == run.id
-    return again
-
-
-async def test_what_was_missed_meanwhile_counts_when_the_session_is_resumed(tmp_path: Path) -> None:
-    async with cut_off(tmp_path, booted=False) as story:
-        for _ in range(2):
-            assert (await story.bench.call("POST")).status == 200
-        assert story.attempt.state == "booting"
-        for title in ("first", "second", "first"):
-            assert (await story.bench.report(title=title)).status == 200
-        assert story.attempt.state == "reported"
-        assert story.said == [("first", False), ("second", False)]
-        assert (story.attempt.counts["report"], story.kept[0].outcome) == (2, None)
-        run = await resumed(story.bench, story.runs[0])
-        assert (await story.bench.report(title="third")).status == 200
-        await story.bench.call("HEAD")
-        assert story.bench.now(run).outcome is Outcome.PASSED
-        assert [report.title for report in story.bench.attempt(run).reports] == ["first", "second", "third"]
-
-
-async def test_a_workload_that_did_not_boot_has_nothing_to_report(tmp_path: Path) -> None:
-    async with cut_off(tmp_path, booted=False) as story:
-        assert (await story.bench.report()).status == 417
-        assert story.unknown.endswith("sent a report")
-        assert story.said == []
-
-
-async def test_a_report_and_the_session_come_back_at_the_same_time(tmp_path: Path) -> None:
-    """Whichever is first, the report is there once, in the journal and here."""
-    async with cut_off(tmp_path) as story:
-        bench = story.bench
-        with slow_reads() as (there, go):
-            reporting = asyncio.create_task(bench.report(title="in between"))
-            await until(there.is_set)
-            resuming = asyncio.create_task(resumed(bench, story.runs[0]))
-            again = asyncio.create_task(bench.report(title="in between"))
-            await asyncio.sleep(0)
-            go.set()
-            run = await resuming
-            assert [(await each).status for each in (reporting, again)] == [200, 200]
-        await bench.lab.writer.on_disk()
-        assert [report.title for report in bench.attempt(run).reports] == ["in between"]
-        assert story.said == [("in between", False)]
-        await bench.call("HEAD")
-        assert bench.now(run).outcome is Outcome.PASSED
-
-
-async def test_a_run_that_was_cancelled_is_not_taken_back_and_still_heard(tmp_path: Path) -> None:
-    async with running_lab(tmp_path) as bench:
-        run = await bench.booted()
-        await bench.lab.orders.close(run.session, kept=True)
-        assert bench.now(run).cancelled
-        await bench.lab.writer.on_disk()
-    async with running_lab(tmp_path) as bench:
-        record = await bench.lab.orders.resume("w", Policy(), IssueRule())
-        assert record is not None
-        assert not bench.lab.queue.runs
-        assert (await bench.report(title="after all")).status == 200
-        (kept,) = bench.journal.reader.runs(run.session)
-        assert [(report.title, report.late) for report in kept.attempt.reports] == [("after all", True)]
-        assert kept.outcome is Outcome.ERROR
-
-
-async def test_the_machine_ran_something_of_another_session_since(tmp_path: Path) -> None:
-    """Only the older session is resumed: what its machine says is of the newer one all the same."""
-    async with running_lab(tmp_path, private=False) as bench:
-        (older,) = await runs_through(bench, "a.efi", lease=Lease(owner="ada"))
-        (newer,) = await runs_through(bench, "b.efi", lease=Lease(owner="bob"))
-    async with running_lab(tmp_path, private=False) as bench:
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
-        assert [*bench.lab.queue.runs] == [older.id]
-        assert (await bench.report(title="one more")).status == 200
-        assert (await bench.call("POST")).status == 200
-        reports = bench.journal.reader.runs(newer.session)[0].attempt.reports
-        assert [report.title for report in reports] == ["b.efi", "one more"]
-        assert len(bench.attempt(older).reports) == 1
-        taken = await bench.boot.beacons.report(MACHINE, Report(title="slow"), bench.attempt(older).began)
-        assert taken is Taken.LATE
-        assert [report.title for report in bench.attempt(older).reports] == ["a.efi", "slow"]
-
-
-async def test_its_order_is_that_of_what_ran_also_where_the_older_is_taken_back_last(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, private=False) as bench:
-        (older,) = await runs_through(bench, "a.efi", lease=Lease(owner="ada"))
-    async with running_lab(tmp_path, private=False) as bench:
-        (newer,) = await runs_through(bench, "b.efi", lease=Lease(owner="bob"))
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
-        assert bench.lab.queue.machines[MACHINE].ran == [older.id, newer.id]
-        assert (await bench.report(title="one more")).status == 200
-        assert [report.title for report in bench.attempt(newer).reports] == ["b.efi", "one more"]
-
-
-async def test_an_issue_for_another_github_waits_for_a_lab_of_that(tmp_path: Path) -> None:
-    """What was said within a company is not for the whole world."""
-    async with running_lab(tmp_path, private=False) as bench:
-        (run,) = await runs_through(bench, "a.efi")
-        record = bench.lab.writer.ledger(run.session).record
-        elsewhere = replace(record, issues=ALL, api="https://github.example/api")
-        bench.lab.writer.write([session_row(elsewhere)])
-        await bench.lab.writer.on_disk()
-    github = GitHub()
-    async with running_lab(tmp_path, filers={"o/r": github}.get) as bench:
-        assert (await bench.report(title="one more")).status == 200
-        (letter,) = bench.journal.reader.letters()
-        assert (letter.issue.title, letter.api) == ("one more", "https://github.example/api")
-        status = bench.lab.issues.status()
-        assert status.pending == 0
-        assert status.unfiled == ("kept for a session with --dispatch-api-url https://github.example/api: one more",)
-        assert not github.issues
-
-
-async def test_nobody_reviews_what_a_session_that_is_gone_would_have(tmp_path: Path) -> None:
-    github = GitHub()
-    async with running_lab(tmp_path, private=False, filers={"o/r": github}.get) as bench:
-        (run,) = await runs_through(
-            bench, "a.efi", rule=replace(ALL, outcomes=frozenset({Outcome.PASSED}), reviewed=True)
-        )
-        assert bench.lab.issues.amend(
-            run.id, dict.fromkeys(each.marker for each in bench.lab.issues.drafts(bench.now(run)))
-        )
-        await close(bench, run.session)
-        later(bench)
-        assert not bench.lab.queue.runs
-        assert (await bench.report(title="one more")).status == 200
-        later(bench, 600.0)
-        bench.lab.issues.expire(bench.clock.now())
-        await until(lambda: github.titles == ["one more"])
-        assert bench.lab.issues.status().filed == 0, "nothing is kept of it here"
 
 
 # The journal cannot be asked
