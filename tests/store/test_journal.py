@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -24,7 +25,10 @@ from pytest_dispatch.core.series import Ending, Series
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import (
     KEPT_SESSIONS,
+    HeldAttempt,
+    IssueRule,
     Journal,
+    KeptMachine,
     Row,
     change_rows,
     console_row,
@@ -320,8 +324,10 @@ def test_the_newest_session_if_it_was_not_closed(journal: Journal) -> None:
         begin(journal, session(name, opened=float(number)))
     begin(journal, session("elsewhere", opened=9.0, source="other"))
     assert journal.reader.last_unfinished("dir") == session("newest", opened=2.0)
+    assert journal.reader.unfinished("newest") == session("newest", opened=2.0)
     write(journal, session_row(session("newest", opened=2.0), 5.0))
     assert journal.reader.last_unfinished("dir") is None, "what it did is newer than what was left before"
+    assert [journal.reader.unfinished(name) for name in ("newest", "nowhere")] == [None, None]
     assert journal.reader.last_unfinished("nowhere") is None
 
 
@@ -607,19 +613,50 @@ def test_a_report_that_comes_again_is_kept_once(journal: Journal, where: Place) 
 
 
 def test_the_latest_attempts_on_a_machine(journal: Journal) -> None:
-    bench = Bench("a", "b")
-    bench.boot(A)
-    bench.put(A)
-    bench.after(60)
+    bench = Bench("a", "b", "c")
+    for _ in range(2):
+        bench.boot(A)
+        bench.put(A)
+        bench.after(60)
+    bench.head(A)
+    keep(journal, bench)
+    began = {name: bench.run(name).attempt.began for name in "abc"}
+    assert journal.reader.latest_on(A, 9) == [
+        HeldAttempt(run="s.2", number=1, began=math.inf),
+        HeldAttempt(run="s.1", number=1, began=began["b"]),
+        HeldAttempt(run="s.0", number=1, began=began["a"]),
+    ]
+    assert [each.ran for each in journal.reader.latest_on(A, 2)] == [False, True]
+    assert journal.reader.latest_on("10.9.9.9", 9) == []
+
+
+def test_a_run_by_itself(journal: Journal) -> None:
+    bench = Bench("a")
     bench.boot(A)
     keep(journal, bench)
-    assert journal.reader.latest_on(A, 9) == [("s.1", 1), ("s.0", 1)]
-    assert journal.reader.latest_on(A, 1) == [("s.1", 1)]
-    assert journal.reader.latest_on("10.9.9.9", 9) == []
-    found = journal.reader.run("s.0")
+    rule = IssueRule(repo="o/r", outcomes=frozenset({Outcome.ERROR, Outcome.FAILED}), raw=True, reviewed=True)
+    record = replace(session("s"), issues=rule, api="https://github.example/api")
+    write(journal, session_row(record), served_row("s.0", 1, "sha256:a"), served_row("s.0", 1, "sha256:b"))
+    found = journal.reader.kept_run("s.0")
     assert found is not None
-    assert settled([found]) == settled([bench.run("a")])
-    assert journal.reader.run("s.99") is None
+    assert settled([found.run]) == settled([bench.run("a")])
+    assert (found.session, found.digest) == (record, "sha256:b")
+    assert journal.reader.kept_run("s.99") is None
+
+
+def test_what_ran_on_the_machines_of_a_session(journal: Journal) -> None:
+    bench = Bench("a", "b")
+    for _ in range(2):
+        bench.boot(A)
+        bench.put(A)
+        bench.after(60)
+    keep(journal, bench)
+    of_another = replace(bench.run("b"), id="t.0", session="t")
+    attempt = of_another.attempt
+    later = replace(attempt, placements=(replace(attempt.placements[0], at=bench.now + 1),))
+    write(journal, *run_rows(replace(of_another, attempts=(later,))))
+    assert journal.reader.kept("s", 9).ran == {A: ["s.0", "s.1", "t.0"]}
+    assert journal.reader.kept("u", 9).ran == {}
 
 
 def test_machines_and_what_keeps_them_out(journal: Journal, where: Place) -> None:
@@ -633,8 +670,15 @@ def test_machines_and_what_keeps_them_out(journal: Journal, where: Place) -> Non
     ]
     kept_out = "SELECT what, name, reason, owner, since, until FROM dispatch_holds WHERE active"
     assert where.all(kept_out) == [("machine", "lathe", "its fan is loud", "ada", 2.0, None)]
+    write(journal, *machine_rows(Machine(id="b\0h")))
+    hold = Hold(reason="its fan is loud", owner="ada", since=2.0)
+    assert journal.reader.machines() == [
+        KeptMachine(machine=Machine(id="b\0h")),
+        KeptMachine(machine=machine, hold=hold),
+    ]
     write(journal, hold_row("lathe", None))
     assert where.all(kept_out) == []
+    assert [each.hold for each in journal.reader.machines()] == [None, None]
 
 
 def test_what_a_series_came_to_is_added_up(open_journal: Callable[[], Journal]) -> None:

@@ -101,6 +101,13 @@ def with_late_report(run: Run, number: int, report: Report) -> Run:
     return with_attempt(run, replace(attempt, reports=(*attempt.reports, replace(report, late=True))))
 
 
+def with_report(lifecycle: Lifecycle, run: Run, number: int, report: Report, now: float) -> Run | None:
+    """Return the run with a report of one of its attempts, in time or late; None where it means nothing there."""
+    if run.attempts[number - 1].ended:
+        return with_late_report(run, number, report)
+    return advanced(lifecycle, run, CoreEvent.REPORT, now, report=report)
+
+
 def with_refusal(run: Run, number: int, refusal: Refusal) -> Run | None:
     """Return the run with a report that was not taken; None if it has that already, or enough of them."""
     attempt = run.attempts[number - 1]

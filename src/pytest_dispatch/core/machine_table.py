@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pytest_dispatch.core.duration import format_duration
@@ -33,7 +33,8 @@ class MachineRecord:
         off: It is known to be off.
         changed: When it last took something up, let go of it, or went on or off.
         broken: Why it cannot be brought up; empty if it can, as far as is known.
-        ran: Ids of runs whose attempts it held, in order; once for several attempts in a row.
+        ran: Ids of runs whose attempts it held, in order; once for several attempts in a row. The latest may be of runs
+            that only the journal has.
     """
 
     machine: Machine
@@ -68,6 +69,11 @@ class MachineRecord:
         if self.off or self.broken or not self.changed:
             self.off, self.broken, self.changed = False, "", now
 
+    @property
+    def latest(self) -> list[str]:
+        """Return the ids of the runs of which a report may yet come, the last one first."""
+        return [*dict.fromkeys(reversed(self.ran[-LATELY:]))]
+
     def runs(self, run_id: str) -> None:
         """Note that it holds an attempt of this run."""
         if run_id not in self.ran[-1:]:
@@ -86,6 +92,7 @@ class MachineTable(Mapping[str, MachineRecord]):
         self.unknown = UnknownCallers()
         self.changed: dict[str, None] = {}
         self._records: dict[str, MachineRecord] = {}
+        self._withheld: dict[str, None] = {}
         self._by_identity: dict[Identity, str] = {}
         self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
         self._busy: set[str] = set()  # hold something, of those that ask for work
@@ -122,14 +129,14 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Return the id of the machine that is recognised so; of one that nobody knows, the id that it would have."""
         return self._by_identity.get(identity, identity.value)
 
-    def remember(self, machine: str, known_by: KnownBy, run_id: str, now: float) -> None:
-        """Note that it held a run in an earlier life of the lab; as far as is known it is off."""
+    def remember(self, machine: str, known_by: KnownBy, ran: Iterable[str], now: float) -> None:
+        """Note which runs it held in an earlier life of the lab, in order; as far as is known it is off."""
         record = self._records.get(machine)
         if record is None:
             identity = Identity(known_by, machine)
             record = self.declare(machine, identity, driven=known_by is KnownBy.TOKEN)
             record.heard, record.off, record.changed = now, True, now
-        record.runs(run_id)
+        record.ran[:0] = [run for run in ran if run not in record.ran]
 
     # What they do
 
@@ -224,13 +231,19 @@ class MachineTable(Mapping[str, MachineRecord]):
     def withhold(self, machine: str, hold: Hold) -> None:
         """Keep a machine out of scheduling; what it holds already goes on."""
         self._records[machine].hold = hold
-        self.changed[machine] = None
+        self._withheld[machine] = self.changed[machine] = None
 
     def readmit(self, machine: str, now: float) -> None:
         """Let a machine be used again from this time on, if it is kept out."""
         record = self._records[machine]
         record.readmit(now)
+        self._withheld.pop(machine, None)
         self.changed[machine] = None
+
+    def end_holds(self, now: float) -> None:
+        """Let machines be used again that are kept out until now."""
+        for machine in [name for name in self._withheld if not self.is_held(name, now)]:
+            self.readmit(machine, now)
 
     def is_held(self, machine: str, now: float) -> bool:
         """Tell whether a machine is kept out of scheduling."""
@@ -241,16 +254,11 @@ class MachineTable(Mapping[str, MachineRecord]):
         """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
         return machine in self._present and not self.is_held(machine, now)
 
-    # Of what they may speak
-
-    def may_speak_of(self) -> set[str]:
-        """Return the runs of which machines may yet report: what each has run last, and what it ran before."""
-        return {run for record in self._records.values() for run in record.ran[-LATELY:]}
-
-    def forget(self, runs: set[str]) -> None:
-        """Forget that machines have run these."""
+    def forget(self, remembered: Container[str]) -> None:
+        """Forget which runs they held, but for these, and for the latest: of those a machine may yet speak."""
         for record in self._records.values():
-            record.ran = [run for run in record.ran if run not in runs]
+            earlier = [run for run in record.ran[:-LATELY] if run in remembered]
+            record.ran = [*earlier, *record.ran[-LATELY:]]
 
     # How they stand
 
@@ -265,6 +273,19 @@ class MachineTable(Mapping[str, MachineRecord]):
         record.expected = now
         if record.id in self._present:
             self._present.move_to_end(record.id)
+
+
+def recall(machines: MachineTable, machine: Machine, hold: Hold | None, now: float) -> None:
+    """Let a machine be known as an earlier lab knew it, and be kept out of scheduling if it was.
+
+    What is known of it already stays.
+    """
+    known = machine.id in machines
+    machines.declare(machine.id, *machine.identities, labels=machine.labels, driven=machine.driven)
+    if hold is not None:
+        machines.withhold(machine.id, replace(hold, since=min(hold.since, now)))
+    elif not known:
+        del machines.changed[machine.id]  # the journal has it
 
 
 def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:

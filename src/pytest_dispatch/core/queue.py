@@ -55,12 +55,13 @@ class Queue:
         return as_of(record, self.runs[record.holds] if record.holds else None, now)
 
     def expire(self, now: float) -> None:
-        """Pass every deadline that has come, and end every lease.
+        """Pass every deadline that has come, and end every lease and every hold.
 
         The patience of runs that wait for a machine stands still while something runs on one, and begins anew when what
         one of them needs arrives.
         """
         engine = self.engine
+        engine.machines.end_holds(now)
         if engine.standings.here or engine.arrived:
             engine.deadlines.active, engine.arrived = now, False
         to_take = {kind for kind in self._kinds if engine.ready.holds(kind)}

@@ -23,7 +23,6 @@ class Session:
         patience: Seconds that its runs wait for a machine at most.
         ended: Its lease is over.
         over: When it was closed for good, or its lease ended; infinity until then.
-        forgotten: Not all of its runs are here any more.
     """
 
     policy: Policy
@@ -33,7 +32,6 @@ class Session:
     patience: float = 0.0
     ended: bool = False
     over: float = math.inf
-    forgotten: bool = False
 
 
 class SessionTable:
@@ -108,10 +106,6 @@ class SessionTable:
     def over_since(self, before: float) -> list[str]:
         """Return the sessions that have been over since some time before this."""
         return [name for name, session in self._sessions.items() if session.over < before]
-
-    def is_whole(self, session: str) -> bool:
-        """Tell whether all of a session's runs are here, and not only those of which machines may yet speak."""
-        return not self._sessions[session].forgotten
 
     def drop(self, session: str) -> None:
         """Forget a session."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from types import MappingProxyType
 
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.attempts import first_attempt, not_after
@@ -12,7 +14,8 @@ from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.leases import PRIVATE, Lease
-from pytest_dispatch.core.model import Phase, Policy, Run, Workload
+from pytest_dispatch.core.machine_table import LATELY
+from pytest_dispatch.core.model import KnownBy, Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
 
@@ -186,35 +189,42 @@ class Sessions:
 
     # Forgetting
 
-    def forget(self, session: str) -> list[str]:
-        """Forget the runs of a session that is over, but for those of which machines may yet speak.
+    def is_through(self, session: str) -> bool:
+        """Tell whether all runs of a session have their outcome."""
+        return all(run.outcome is not None for run in self.runs_of(session))
 
-        Returns:
-            Ids of what is forgotten, the session's own among them if nothing of it is left; empty while it has a run
-            without an outcome.
-        """
-        found, runs = self._table[session], self._engine.runs
-        if any(runs[run].outcome is None for run in found.runs.values()):
-            return []
-        keep = self._engine.machines.may_speak_of()
-        forgotten = [run for run in found.runs.values() if run not in keep]
-        found.runs = {key: run for key, run in found.runs.items() if run in keep}
-        found.forgotten = True
+    def forget(self, session: str) -> list[str]:
+        """Forget a session with its runs, whose ids are returned. Machines are known to have had them lately."""
+        forgotten = [*self._table[session].runs.values()]
         for run in forgotten:
-            runs.drop(run)
-        self._engine.machines.forget(set(forgotten))
+            self._engine.runs.drop(run)
+        self._engine.machines.forget(self._engine.runs)
         self._engine.deadlines.forget()
-        if found.runs:
-            return forgotten
         self._table.drop(session)
-        return [*forgotten, session]
+        return forgotten
 
     # Taking back
 
-    def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float, lease: Lease = PRIVATE) -> None:
+    def restore(
+        self,
+        session: str,
+        policy: Policy,
+        runs: Iterable[Run],
+        now: float,
+        lease: Lease = PRIVATE,
+        ran: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """Take a session back from the journal; its deadlines start anew, machines keep what they held.
 
         Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
+
+        Args:
+            session: Its id.
+            policy: How its workloads are run from now on.
+            runs: All of them.
+            now: The time.
+            lease: Of its holder.
+            ran: Runs that its machines held, of other sessions too: one for each attempt, in order.
 
         Raises:
             ConfigError: The lab does not know the kind of one, or not as it was; nothing is taken back.
@@ -225,7 +235,7 @@ class Sessions:
         self._position = max([self._position, *(run.position + 1 for run in runs)])
         for record in restored:
             self._take_in(record)
-        self._remember_machines(restored, now)
+        self._remember_machines(restored, ran, now)
         for record in restored:
             self._enlist(record, now)
         for record in sorted(restored, key=lambda record: record.is_waiting):  # first what machines hold
@@ -244,15 +254,20 @@ class Sessions:
             unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING and not lifecycle.elsewhere else 0,
         )
 
-    def _remember_machines(self, restored: list[RunRecord], now: float) -> None:
-        placed = [
+    def _remember_machines(self, restored: list[RunRecord], ran: Mapping[str, Sequence[str]], now: float) -> None:
+        placed = sorted(
             (placement.at, placement.machine, placement.known_by, record.run.id)
             for record in restored
             for attempt in record.run.attempts
             for placement in attempt.placements
-        ]
-        for _, machine, known_by, run_id in sorted(placed):
-            self._engine.machines.remember(machine, known_by, run_id, now)
+        )
+        mine: dict[str, list[tuple[KnownBy, str]]] = {}
+        for _, machine, known_by, run_id in placed:
+            mine.setdefault(machine, []).append((known_by, run_id))
+        for machine, own in mine.items():
+            held = [run for run, _ in groupby(ran.get(machine, [run for _, run in own]))]
+            here = [run for run in held[:-LATELY] if run in self._engine.runs]
+            self._engine.machines.remember(machine, own[0][0], [*here, *held[-LATELY:]], now)
 
     def _take_up(self, record: RunRecord, now: float) -> None:
         """Let machines go on with what they hold, and let wait what waited."""

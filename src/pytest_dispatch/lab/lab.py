@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.machine_table import recall
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.lab.background_tasks import Background
 from pytest_dispatch.lab.console_log import ConsoleLog
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import Machine
     from pytest_dispatch.sources.asset_cache import AssetCache
-    from pytest_dispatch.store.journal import Journal, Letter
+    from pytest_dispatch.store.journal import Journal, KeptMachine, Letter
 
 TICK = 0.1  # seconds between looks at the deadlines
 
@@ -120,11 +121,28 @@ class Lab:
         Args:
             machine_url: Makes the boot URL for a machine's token.
             letters: Issues that earlier sessions left in the journal.
+
+        Raises:
+            JournalError: It cannot be read.
         """
+        self._recall(await self.writer.journal.background.machines())
         tick = asyncio.create_task(self._tick(), name="the look at deadlines")
         working, filing = self._services.start(), self.issues.start(letters)
         for task in [tick, *working, filing, *self.machines.start(machine_url)]:
             self._background.watch(task)
+
+    def _recall(self, machines: Iterable[KeptMachine]) -> None:
+        """Take back which machines are kept out of scheduling; where sessions come and go, all that are known.
+
+        Of machines that a lab brings up itself its configuration tells: those that this one does not have went with
+        theirs, and a hold of one waits in the journal until a lab has it again.
+        """
+        table = self.queue.machines
+        for each in machines:
+            gone = each.machine.driven and each.machine.id not in table
+            if not gone and (each.hold is not None or not self.private):
+                recall(table, each.machine, each.hold, self.writer.clock.now())
+        self.writer.commit()
 
     async def stop(self) -> None:
         """Power off our machines and let go of everything; the journal stays as it is."""

@@ -137,7 +137,7 @@ class DrivenMachines:
         for name in late:
             self._notices.note(name, "late", "", f"it did not ask what to boot for {format_duration(patience)}")
             self._fleet.prod(name, patience)
-        strangers = any(not seen.machine.driven for seen in self._queue.machines.values())
+        strangers = any(seen.heard and not seen.machine.driven for seen in self._queue.machines.values())
         if self._fleet.lost and not strangers:
             for run_id in list(waiting):
                 engine.lacks(run_id, f"no machine is left: {self._fleet.lost}", self._writer.clock.now())

@@ -71,7 +71,7 @@ class Outbox:
         """Begin with what earlier sessions left; returns the task that does it, which ends by a JournalError alone."""
         for letter in letters:
             if self._filers(letter.repo) is not None:
-                (self._letters if letter.api == self._api else self._elsewhere).append(letter)
+                self.put(letter)
         self._task = asyncio.create_task(self._work(), name="the outbox")
         return self._task
 
@@ -83,7 +83,7 @@ class Outbox:
 
     def put(self, letter: Letter) -> None:
         """File this too; it is in the journal already."""
-        self._letters.append(letter)
+        (self._letters if letter.api == self._api else self._elsewhere).append(letter)
         self._wake.set()
 
     def status(self, session: str = "") -> OutboxStatus:

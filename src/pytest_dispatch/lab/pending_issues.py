@@ -66,7 +66,8 @@ class PendingIssues:
 
     def issue_due(self, letter: Letter) -> None:
         """File this too, once it is reviewed."""
-        self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
+        if letter.api == self._api:
+            self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
         if letter.review:
             review = self._reviews.setdefault(letter.run, _Review(letter.session))
             review.letters[letter.issue.marker] = letter
@@ -136,9 +137,16 @@ class PendingIssues:
         untried.discard(letter.issue.marker)
         if not untried:
             self._untried.pop(letter.run, None)
-        if letter.url and letter.session in self._writer.ledgers:
+        if letter.session not in self._writer.ledgers:
+            self._forget_late(letter.session)
+        elif letter.url:
             self._writer.ledgers[letter.session].filed(letter)
         self._writer.wake()
+
+    def _forget_late(self, session: str) -> None:
+        """Drop what became of the letters of a session that is not here, but where the end of a pytest tells of it."""
+        if not self._private:
+            self._outbox.forget(session)
 
 
 def _amended(letter: Letter, issue: Issue | None) -> Letter:

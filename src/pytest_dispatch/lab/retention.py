@@ -17,9 +17,9 @@ EVERY = 5.0  # seconds between looks
 
 
 class Memory:
-    """Has every part of the lab forget what is over.
+    """Has every part of the lab forget what is over, but for what has an issue that is yet to be filed.
 
-    A run of which a machine may yet speak is remembered, as is what has an issue that is not filed.
+    What a machine says later of a run that is forgotten finds it in the journal.
 
     Args:
         writer: The lab's.
@@ -45,7 +45,7 @@ class Memory:
             return
         self._looked = now
         for session in self._writer.queue.table.over_since(now - KEPT):
-            if not self._issues.status(session).pending:
+            if self._writer.queue.sessions.is_through(session) and not self._issues.status(session).pending:
                 self._forget(session)
 
     def _forget(self, session: str) -> None:
@@ -53,7 +53,6 @@ class Memory:
         self._writer.forget(forgotten)
         self._services.forget(forgotten)
         self._console.forget(set(forgotten))
-        if session in forgotten:
-            del self._writer.ledgers[session]
-            self._orders.forget(session)
-            self._issues.forget(session)
+        del self._writer.ledgers[session]
+        self._orders.forget(session)
+        self._issues.forget(session)

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from pytest_dispatch.core.lifecycle import CoreEvent
-from pytest_dispatch.core.model import Issue, Outcome, Run
+from pytest_dispatch.core.model import Issue, Run
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.core.series import Ending, ending_of
 from pytest_dispatch.github.issue_text import issues_for, late_issues
-from pytest_dispatch.store.journal import Letter, SessionRecord
+from pytest_dispatch.store.journal import IssueRule, Letter, SessionRecord
+
+__all__ = ["Feed", "Feeds", "IssueRule", "Ledger"]
 
 BACKLOG = 10_000  # changes of a session that are kept for readers that are behind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssueRule:
-    """Which runs of a session become GitHub issues, and where.
-
-    Attributes:
-        raw: What workloads write is left as it is.
-        reviewed: The session's holder has a look at each before it is filed.
-    """
-
-    repo: str = ""
-    outcomes: frozenset[Outcome] = frozenset()
-    raw: bool = False
-    reviewed: bool = False
 
 
 class Feed:
@@ -80,49 +66,43 @@ class Ledger:
 
     Args:
         record: What the journal has of the session.
-        rule: Which of its runs become issues.
-        api: Address of the API of the GitHub that they are for.
         urls: Issues filed before, by run.
     """
 
-    def __init__(
-        self, record: SessionRecord, rule: IssueRule, api: str, urls: dict[str, list[str]] | None = None
-    ) -> None:
+    def __init__(self, record: SessionRecord, urls: dict[str, list[str]] | None = None) -> None:
         self.record = record
-        self._rule = rule
-        self._api = api
         self._urls = urls or {}
         self.feed = Feed()
 
     def due(self, change: Change, digest: str) -> list[Letter]:
         """The issues that a change makes due: those of a run that has just got its outcome, or of a later report."""
-        run, about, raw = change.run, (self.record.source, digest), self._rule.raw
-        if run.outcome not in self._rule.outcomes:
+        run, about, rule = change.run, (self.record.source, digest), self.record.issues
+        if run.outcome not in rule.outcomes:
             return []
         issues: list[Issue] = []
         if change.ends:
-            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=raw)]
+            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=rule.raw)]
         elif change.event == CoreEvent.REPORT:
             known = sum(report.late for attempt in run.attempts for report in attempt.reports) - 1
-            issues = late_issues(run, *about, raw=raw, known=known)
+            issues = late_issues(run, *about, raw=rule.raw, known=known)
         return [self._letter(run, issue) for issue in issues]
 
     def _letter(self, run: Run, issue: Issue) -> Letter:
-        rule = self._rule
-        return Letter(session=run.session, run=run.id, repo=rule.repo, api=self._api, issue=issue, review=rule.reviewed)
+        rule, api = self.record.issues, self.record.api
+        return Letter(session=run.session, run=run.id, repo=rule.repo, api=api, issue=issue, review=rule.reviewed)
 
     def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
         """Those of a run that has just ended; of one that nobody waits for, what it has said."""
         silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
-        return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self._rule.raw)
+        return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self.record.issues.raw)
 
     def ending(self, change: Change) -> Ending | None:
         """Return what a change adds to the series of its run; None if it does not end it."""
         return ending_of(change.run, self.record.source) if change.ends else None
 
-    def handed_over(self, record: SessionRecord, rule: IssueRule) -> Ledger:
+    def handed_over(self, record: SessionRecord) -> Ledger:
         """Return the ledger of the session's next holder, which is told nothing of what was."""
-        return Ledger(record, rule, self._api, self._urls)
+        return Ledger(record, self._urls)
 
     def filed(self, letter: Letter) -> None:
         """An issue was filed."""

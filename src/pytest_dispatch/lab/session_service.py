@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -55,17 +54,23 @@ class Orders:
         self._issues = issues
         self._api = api
         self._saved: dict[str, dict[str, Run]] = {}  # by session and run
-        self._taking_back = asyncio.Lock()  # nobody else is to take a session up while it is read
         self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
 
     async def open(self, source: str, policy: Policy, issues: IssueRule, port: int, lease: Lease = PRIVATE) -> str:
         """Let a session submit runs; returns its id."""
         opened = self._writer.journal.opening(self._now())
         record = SessionRecord(
-            id=secrets.token_hex(6), source=source, opened=opened, policy=policy, port=port, owner=lease.owner
+            id=secrets.token_hex(6),
+            source=source,
+            opened=opened,
+            policy=policy,
+            port=port,
+            owner=lease.owner,
+            issues=issues,
+            api=self._api,
         )
         self._queue.table.open(record.id, policy, self._granted(lease))
-        self._writer.ledgers[record.id] = Ledger(record, issues, self._api)
+        self._writer.ledgers[record.id] = Ledger(record)
         self._writer.write([session_row(record)])
         await self._writer.on_disk()
         return record.id
@@ -82,13 +87,13 @@ class Orders:
 
         Machines go on with what they hold, everything else waits to be asked for again.
         """
-        async with self._taking_back:
+        async with self._writer.taking_back:
             self._writer.hand_over()
             await self._writer.on_disk()
             record = await self._writer.journal.background.last_unfinished(source, lease.owner)
             if record is None:
                 return None
-            if record.id not in self._writer.ledgers or not self._queue.table.is_whole(record.id):
+            if record.id not in self._writer.ledgers:
                 return await self._restore(record, policy, issues, lease)
             if self._queue.table.is_held(record.id) or self._private:
                 return None
@@ -101,21 +106,22 @@ class Orders:
             It with the epoch of this holder, whoever takes it over next.
 
         Raises:
-            UnknownError: There is no such session.
+            UnknownError: There is no such session, or only one that was closed.
         """
-        self._writer.ledger(session)
-        async with self._taking_back:
+        async with self._writer.taking_back:
+            if session not in self._writer.ledgers:
+                record = await self._writer.journal.background.unfinished(session)
+                if record is not None:
+                    return await self._restore(record, policy, issues, lease)
             return await self._take_over(session, lease, policy, issues)
 
     async def _take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
         ledger = self._writer.ledger(session)
-        if not self._queue.table.is_whole(session):
-            return await self._restore(ledger.record, policy, issues, lease)
         epoch = self._queue.table.take_over(session, self._granted(lease), self._now())
         self._queue.sessions.take_over(session, policy, self._now())
-        record = replace(ledger.record, owner=lease.owner, epoch=epoch, policy=policy)
+        record = replace(ledger.record, owner=lease.owner, epoch=epoch, policy=policy, issues=issues)
         self._writer.commit()
-        self._writer.ledgers[session] = ledger.handed_over(record, issues)
+        self._writer.ledgers[session] = ledger.handed_over(record)
         self._have_judged(session)
         self._cut_off.discard(session)
         self._writer.write([session_row(record)])
@@ -131,11 +137,12 @@ class Orders:
         others if the journal was damaged: what machines run now may have been in the part that was lost.
         """
         journal, kept = self._writer.journal, await self._kept(record.id)
-        record = replace(record, epoch=record.epoch + 1)
+        epoch, owner = record.epoch + 1, lease.owner
+        record = replace(record, epoch=epoch, owner=owner, policy=policy, issues=issues, api=self._api)
         granted = self._granted(replace(lease, epoch=record.epoch))
-        self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), granted)
+        self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), granted, kept.ran)
         self._writer.know(kept.runs)
-        self._writer.ledgers[record.id] = ledger = Ledger(record, issues, self._api)
+        self._writer.ledgers[record.id] = ledger = Ledger(record)
         self._writer.write([session_row(record)])
         self._recall(record.id, kept)
         why = "the journal was damaged" if journal.damage else "the lab was restarted"
@@ -153,17 +160,10 @@ class Orders:
         return record
 
     async def _kept(self, session: str) -> KeptSession:
-        """Return what the journal has of a session; read again if something of it changed meanwhile."""
-        while True:
-            self._writer.hand_over()
-            await self._writer.on_disk()
-            before = self._remembered(session)
-            kept = await self._writer.journal.background.kept(session, RECALLED)
-            if self._remembered(session) == before:
-                return kept
-
-    def _remembered(self, session: str) -> list[Run]:
-        return self._queue.sessions.runs_of(session) if session in self._writer.ledgers else []
+        """Return what the journal has of a session, which is not here."""
+        self._writer.hand_over()
+        await self._writer.on_disk()
+        return await self._writer.journal.background.kept(session, RECALLED)
 
     def _have_judged(self, session: str) -> None:
         """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""

@@ -96,6 +96,7 @@ class Writer:
         digests: Of what is really run, by run, where its service knows.
         ledgers: Of the sessions, by id.
         broken: Why the lab answers nothing more, once that is so.
+        taking_back: Held by whoever reads what the journal has of runs, and goes on from there.
         stopping: Whoever waits is to give up.
         news: Set when something moves; then there is another one.
     """
@@ -107,6 +108,7 @@ class Writer:
         self.digests: dict[str, str] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.broken: DispatchError | None = None
+        self.taking_back = asyncio.Lock()
         self.stopping = False
         self._of_changes: Sequence[ChangeSubscriber] = ()
         self._of_issues: Sequence[IssueSubscriber] = ()
@@ -152,12 +154,25 @@ class Writer:
         for change in changes:
             for subscriber in self._of_changes:
                 subscriber.changed(change)
+        self._tell_of(letters)
+        self.wake()
+
+    def amend(self, change: Change, was: Run, letters: Sequence[Letter]) -> None:
+        """Journal what happened to a run that only the journal has, as it `was`; no session is told of it.
+
+        Whoever does this holds `taking_back`, and has it on disk before it lets go of that.
+        """
+        self.write([event_row(change), *run_rows(change.run, was), *map(letter_row, letters)])
+        self._tell_of(letters)
+        self.wake()
+
+    def _tell_of(self, letters: Sequence[Letter]) -> None:
+        """Tell those who file issues; the journal has these."""
         if letters:
             self.hand_over()  # what the outbox writes of a letter comes after it
         for letter in letters:
             for follower in self._of_issues:
                 follower.issue_due(letter)
-        self.wake()
 
     def _series_rows(self, changes: Iterable[Change]) -> Iterator[Row]:
         for change in changes:

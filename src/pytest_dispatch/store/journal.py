@@ -25,7 +25,15 @@ from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.inserts import Inserts
 from pytest_dispatch.store.journal_lock import Release, take
 from pytest_dispatch.store.reader import BackgroundReader, Reader
-from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
+from pytest_dispatch.store.records import (
+    HeldAttempt,
+    IssueRule,
+    KeptMachine,
+    KeptRun,
+    KeptSession,
+    Letter,
+    SessionRecord,
+)
 from pytest_dispatch.store.rows import (
     Row,
     change_rows,
@@ -44,7 +52,11 @@ from pytest_dispatch.store.version import version_of
 
 __all__ = [
     "KEPT_SESSIONS",
+    "HeldAttempt",
+    "IssueRule",
     "Journal",
+    "KeptMachine",
+    "KeptRun",
     "KeptSession",
     "Letter",
     "Row",

@@ -8,6 +8,7 @@ reads and who writes do not wait for each other.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -17,14 +18,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.core.model import Report, Run
+from pytest_dispatch.core.model import Phase, Report, Run
 from pytest_dispatch.core.series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.records import KeptSession, Letter, SessionRecord
+from pytest_dispatch.store.records import HeldAttempt, KeptMachine, KeptRun, KeptSession, Letter, SessionRecord
 from pytest_dispatch.store.rows import report_digest
-from pytest_dispatch.store.values import RunParts, letter_of, session_of, sketch_of
+from pytest_dispatch.store.values import RunParts, letter_of, machine_of, session_of, sketch_of
 
 T = TypeVar("T")
 
@@ -52,12 +53,20 @@ class Reader:
             newest = self._all(query)
             return session_of(newest[0]) if newest and newest[0]["closed"] is None else None
 
+    def unfinished(self, session: str) -> SessionRecord | None:
+        """Return a session that was not closed; None if there is none of that id."""
+        own = schema.sessions.c
+        found = self._all(sa.select(schema.sessions).where(own.id == session, own.closed.is_(None)))
+        with self._database.errors("read"):
+            return session_of(found[0]) if found else None
+
     def kept(self, session: str, lines: int) -> KeptSession:
         """Return all that is needed to go on with a session, with the last so many lines of its consoles."""
         return KeptSession(
             runs=self.runs(session),
             served=self.served(session),
             console=self.console(session, lines),
+            ran=self._ran_on_machines_of(session),
         )
 
     def runs(self, session: str) -> list[Run]:
@@ -78,18 +87,45 @@ class Reader:
         newest = query.where(_own.session == session).order_by(rows.id.desc()).limit(most)
         return [tuple(row.values()) for row in reversed(self._all(newest))]
 
-    # Single runs
-
-    def run(self, run: str) -> Run | None:
-        """Return a run; None if there is none of that id."""
-        return next(iter(self._runs(_own.id == run)), None)
-
-    def latest_on(self, machine: str, most: int) -> list[tuple[str, int]]:
-        """Return run and number of the latest attempts that a machine held, the last one first, so many at most."""
+    def _ran_on_machines_of(self, session: str) -> dict[str, list[str]]:
+        """Return the runs of whichever session that this one's machines held, once for each attempt, in order."""
         rows = schema.placements.c
-        query = sa.select(rows.run, rows.attempt).where(rows.machine == stored(machine))
-        found = self._all(query.order_by(rows.at.desc(), rows.run, rows.attempt.desc()).limit(most))
-        return [(row["run"], row["attempt"]) for row in found]
+        mine = sa.select(rows.machine).join(schema.runs, _own.id == rows.run).where(_own.session == session)
+        query = sa.select(rows.machine, rows.run).where(rows.machine.in_(mine))
+        ran: dict[str, list[str]] = {}
+        for row in self._all(query.order_by(rows.at, rows.run, rows.attempt)):
+            ran.setdefault(restored(row["machine"]), []).append(row["run"])
+        return ran
+
+    # What machines may speak of
+
+    def latest_on(self, machine: str, most: int) -> list[HeldAttempt]:
+        """Return the latest attempts that a machine held, the last one first, so many at most."""
+        rows, moments = schema.placements.c, schema.moments.c
+        of_attempt = (moments.run == rows.run, moments.attempt == rows.attempt)
+        ran = sa.select(sa.func.min(moments.at)).where(*of_attempt, moments.phase == str(Phase.RUNNING))
+        query = sa.select(rows.run, rows.attempt, ran.scalar_subquery().label("began"))
+        query = query.where(rows.machine == stored(machine)).order_by(rows.at.desc(), rows.run, rows.attempt.desc())
+        with self._database.errors("read"):
+            return [
+                HeldAttempt(
+                    run=row["run"],
+                    number=row["attempt"],
+                    began=math.inf if row["began"] is None else float(row["began"]),
+                )
+                for row in self._all(query.limit(most))
+            ]
+
+    def kept_run(self, run: str) -> KeptRun | None:
+        """Return a run, with what there is to know of its session; None if there is none of that id."""
+        asked, rows = schema.sessions.c, schema.served.c
+        for found in self._runs(_own.id == run):
+            (session,) = self._all(sa.select(schema.sessions).where(asked.id == found.session))
+            served = self._all(sa.select(rows.digest).where(rows.run == run).order_by(rows.id.desc()).limit(1))
+            with self._database.errors("read"):
+                record = session_of(session)
+            return KeptRun(run=found, session=record, digest=served[0]["digest"] if served else "")
+        return None
 
     def knows(self, run: str, attempt: int, report: Report) -> bool:
         """Tell whether an attempt has this very report already, whenever it came."""
@@ -123,6 +159,22 @@ class Reader:
         for row in self._all(query):
             urls.setdefault(row["run"], []).append(row["url"])
         return urls
+
+    # Machines
+
+    def machines(self) -> list[KeptMachine]:
+        """Return the machines that earlier labs knew, and which of them are kept out of scheduling."""
+        own, known, out = schema.machines, schema.identities.c, schema.holds.c
+        holds = self._all(sa.select(schema.holds).where(out.what == "machine", out.active.is_(True)))
+        held = {row["name"]: row for row in holds}
+        named: dict[str, list[Any]] = {}
+        for row in self._all(sa.select(schema.identities).order_by(known.known_by, known.value)):
+            named.setdefault(row["machine"], []).append(row)
+        with self._database.errors("read"):
+            return [
+                machine_of(row, named.get(row["id"], ()), held.get(row["id"]))
+                for row in self._all(sa.select(own).order_by(own.c.id))
+            ]
 
     # How
 
@@ -168,6 +220,10 @@ class BackgroundReader:
         """Return the owner's newest session of this source, if it was not closed."""
         return await self._ask(lambda: self._reader.last_unfinished(source, owner))
 
+    async def unfinished(self, session: str) -> SessionRecord | None:
+        """Return a session that was not closed; None if there is none of that id."""
+        return await self._ask(lambda: self._reader.unfinished(session))
+
     async def kept(self, session: str, lines: int) -> KeptSession:
         """Return all that is needed to go on with a session."""
         return await self._ask(lambda: self._reader.kept(session, lines))
@@ -176,13 +232,13 @@ class BackgroundReader:
         """Return the session's runs, in the order in which they were asked for."""
         return await self._ask(lambda: self._reader.runs(session))
 
-    async def run(self, run: str) -> Run | None:
-        """Return a run; None if there is none of that id."""
-        return await self._ask(lambda: self._reader.run(run))
-
-    async def latest_on(self, machine: str, most: int) -> list[tuple[str, int]]:
-        """Return run and number of the latest attempts that a machine held, the last one first."""
+    async def latest_on(self, machine: str, most: int) -> list[HeldAttempt]:
+        """Return the latest attempts that a machine held, the last one first."""
         return await self._ask(lambda: self._reader.latest_on(machine, most))
+
+    async def kept_run(self, run: str) -> KeptRun | None:
+        """Return a run, with what there is to know of its session; None if there is none of that id."""
+        return await self._ask(lambda: self._reader.kept_run(run))
 
     async def knows(self, run: str, attempt: int, report: Report) -> bool:
         """Tell whether an attempt has this very report already."""
@@ -199,6 +255,10 @@ class BackgroundReader:
     async def filed(self, session: str) -> dict[str, list[str]]:
         """Return the URLs of the issues filed for each run of a session."""
         return await self._ask(lambda: self._reader.filed(session))
+
+    async def machines(self) -> list[KeptMachine]:
+        """Return the machines that earlier labs knew, and which of them are kept out of scheduling."""
+        return await self._ask(self._reader.machines)
 
     def close(self, timeout: float = 2.0) -> None:
         """Read nothing more. A read that hangs for longer is left to end with the process."""

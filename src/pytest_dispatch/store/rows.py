@@ -38,6 +38,11 @@ def session_row(record: SessionRecord, closed: float | None = None) -> Row:
         "opened": record.opened,
         "closed": closed,
         **_policy(record.policy),
+        "issues_repo": record.issues.repo,
+        "issues_api": record.api,
+        "issues_outcomes": as_json(sorted(record.issues.outcomes)),
+        "issues_raw": record.issues.raw,
+        "issues_reviewed": record.issues.reviewed,
     }
 
 

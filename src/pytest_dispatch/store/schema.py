@@ -73,6 +73,12 @@ sessions = Table(
     _flag("judged"),
     _text("fail_labels"),
     _text("skip_labels"),
+    # which of its runs become issues
+    _text("issues_repo"),
+    _text("issues_api"),
+    _text("issues_outcomes"),
+    _flag("issues_raw"),
+    _flag("issues_reviewed"),
 )
 
 runs = Table(

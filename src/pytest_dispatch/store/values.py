@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import (
     Attempt,
     Case,
@@ -31,7 +32,7 @@ from pytest_dispatch.core.requirements import Requirement
 from pytest_dispatch.core.series import NO_BUCKET, Sketch
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored
-from pytest_dispatch.store.records import Letter, SessionRecord
+from pytest_dispatch.store.records import IssueRule, KeptMachine, Letter, SessionRecord
 from pytest_dispatch.support.codec import decode
 
 Found = Mapping[Any, Any]
@@ -61,6 +62,13 @@ def session_of(row: Found) -> SessionRecord:
         port=row["port"],
         owner=restored(row["owner"]),
         epoch=row["epoch"],
+        issues=IssueRule(
+            repo=row["issues_repo"],
+            outcomes=frozenset(map(Outcome, decode(row["issues_outcomes"], _Words))),
+            raw=bool(row["issues_raw"]),
+            reviewed=bool(row["issues_reviewed"]),
+        ),
+        api=row["issues_api"],
     )
 
 
@@ -72,6 +80,22 @@ def sketch_of(row: Found) -> Sketch:
         flaky=count if row["flaky"] else 0,
         buckets={} if bucket == NO_BUCKET else {bucket: count},
     )
+
+
+def machine_of(row: Found, identities: Iterable[Found], hold: Found | None) -> KeptMachine:
+    """Return a machine, by what it is recognised, and why it is kept out of scheduling, if it is."""
+    machine = Machine(
+        id=restored(row["id"]),
+        identities=frozenset(Identity(KnownBy(each["known_by"]), restored(each["value"])) for each in identities),
+        labels=decode(row["labels"], dict[str, str]),
+        driven=bool(row["driven"]),
+    )
+    return KeptMachine(machine=machine, hold=None if hold is None else _hold(hold))
+
+
+def _hold(row: Found) -> Hold:
+    said = {"reason": restored(row["reason"]), "owner": restored(row["owner"])}
+    return Hold(**said, since=row["since"], until=row["until"])
 
 
 def letter_of(row: Found) -> Letter:

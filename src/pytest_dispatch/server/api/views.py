@@ -61,7 +61,7 @@ def _machine_view(context: ApiContext, seen: MachineRecord, session: str) -> Mac
     machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
     if off and machine.state in _AWAY:
         machine = replace(machine, state=MachineState.OFF, reason="")
-    ran = [queue.runs[run_id] for run_id in seen.ran]
+    ran = [queue.runs[run_id] for run_id in seen.ran if run_id in queue.runs]
     return MachineView(
         name=seen.id,
         heard=seen.heard,

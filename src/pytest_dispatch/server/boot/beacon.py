@@ -47,25 +47,25 @@ async def put(
 ) -> web.StreamResponse:
     """The workload reports, and had booted when it `began` to do so; what has come of it so far is in `data`."""
     machine, data = bearer.machine, bytearray() if data is None else data
-    if not service.beacons.may_report(machine):  # nobody else may have the lab read anything
+    if not await service.beacons.may_report(machine):  # nobody else may have the lab read anything
         return _not_mine(bearer, "has booted")
     try:
         report = await _received(request, data)
     except RefusedError as error:
-        return refuse(service, bearer, began, data, error)
+        return await refuse(service, bearer, began, data, error)
     taken = await service.beacons.report(machine, report, began)
     if taken is Taken.FULL:
         most = f"{REPORTS} reports of one boot, and {VOLUME // 2**20} MiB in all of them"
-        return refuse(service, bearer, began, data, RefusedError(413, f"expected at most {most}"))
+        return await refuse(service, bearer, began, data, RefusedError(413, f"expected at most {most}"))
     return _not_mine(bearer, "has booted") if taken is Taken.REFUSED else web.Response()
 
 
-def refuse(
+async def refuse(
     service: BootService, bearer: Bearer, began: float, data: bytes | bytearray, error: RefusedError
 ) -> web.Response:
     """Tell the workload, and whoever waits for its run, why a report that began with this data is not taken."""
     refusal = Refusal(why=str(error), begins=_first_line(data), whole=error.whole)
-    if not service.beacons.refuse(bearer.machine, refusal, began):
+    if not await service.beacons.refuse(bearer.machine, refusal, began):
         return _not_mine(bearer, "has booted")
     return web.Response(status=error.status, text=f"{error}\n")
 

@@ -161,7 +161,7 @@ class BootPath:
             why = f"expected all of it within {format_duration(self._bounds.body)}"
             if request.content.at_eof():  # it is the lab that is slow, and may have taken it
                 return web.Response(status=408, text=f"{why}\n")
-            return beacon.refuse(self._boot, bearer, began, data, beacon.RefusedError(408, why, whole=False))
+            return await beacon.refuse(self._boot, bearer, began, data, beacon.RefusedError(408, why, whole=False))
 
     async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
         """Why this request is none that a machine makes."""

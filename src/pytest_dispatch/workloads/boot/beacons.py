@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
+from pytest_dispatch.workloads.boot.forgotten import Forgotten
 from pytest_dispatch.workloads.boot.protocol import BootProtocol, Taken
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Refusal, Report
     from pytest_dispatch.lab.writer import Writer
 
+PATIENCE = 10.0  # seconds that the journal is given to tell what a machine ran
+
 
 class Beacons:
     """Takes beacons; what is acknowledged is on disk.
 
+    Of a run that the lab remembers nothing is read. Of others the journal is asked: methods that do so may raise a
+    JournalError, or a LabError if it does not answer in time; then the workload is to try again.
+
     Args:
         writer: The lab's.
         protocol: Knows which run a machine may speak of.
+
+    Attributes:
+        patience: Seconds that the journal is given.
     """
 
     def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
+        self.patience = PATIENCE
         self._writer = writer
         self._protocol = protocol
+        self._forgotten = Forgotten(writer, protocol)
 
     async def boot(self, bearer: Bearer) -> Taken:
         """Take a workload's word that it runs; on disk when this returns.
@@ -33,14 +49,27 @@ class Beacons:
         """
         if bearer.replaced:
             raise UsedError
-        taken = self._protocol.boot(bearer.machine, self._now())
+        machine = bearer.machine
+        taken = self._protocol.boot(machine, self._now())
+        if taken is Taken.REFUSED and not self._protocol.remembers(machine):
+            async with self._in_time():
+                taken = await self._forgotten.boot(machine)
+            if taken is Taken.REFUSED:
+                self._protocol.unknown(machine, "said that it booted", self._now())
         self._writer.commit()
         await self._writer.on_disk()
         return taken
 
-    def may_report(self, machine: str) -> bool:
+    async def may_report(self, machine: str) -> bool:
         """Tell whether the machine booted anything of which it may yet speak."""
-        return self._protocol.may_report(machine, self._now())
+        if self._protocol.may_report(machine):
+            return True
+        if not self._protocol.remembers(machine):
+            async with self._in_time():
+                if await self._forgotten.may_report(machine):
+                    return True
+        self._protocol.unknown(machine, "sent a report", self._now())
+        return False
 
     async def report(self, machine: str, report: Report, began: float) -> Taken:
         """Take a report, in a request that began then; on disk when this returns.
@@ -49,15 +78,31 @@ class Beacons:
             JournalError: It cannot be written.
         """
         taken, _ = self._protocol.report(machine, report, self._now(), began)
+        if taken is Taken.REFUSED and not self._protocol.remembers(machine):
+            async with self._in_time():
+                taken = await self._forgotten.report(machine, report, began)
         self._writer.commit()
         await self._writer.on_disk()
         return taken
 
-    def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
+    async def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
         """Note what a workload sent that is no report, in a request that began then; tells whether a run is told."""
         told = self._protocol.refuse(machine, refusal, self._now(), began)
+        if not told and not self._protocol.remembers(machine):
+            async with self._in_time():
+                told = await self._forgotten.refuse(machine, refusal, began)
         self._writer.commit()
         return told
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Give what is read inside no longer than there is patience for it."""
+        try:
+            async with asyncio.timeout(self.patience):
+                yield
+        except TimeoutError as error:
+            why = f"the journal did not tell within {format_duration(self.patience)} what this machine ran"
+            raise LabError(f"{why}; send it again") from error
 
     def _now(self) -> float:
         return self._writer.clock.now()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import takewhile
 
 from pytest_dispatch.core.attempts import knows, ran_on
 from pytest_dispatch.core.engine import Engine
-from pytest_dispatch.core.machine_table import MachineRecord
+from pytest_dispatch.core.machine_table import LATELY, MachineRecord
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, Run
 from pytest_dispatch.core.queue import Queue
@@ -134,25 +135,21 @@ class BootProtocol:
         """Take a workload's word that it runs (POST)."""
         seen = self._machines.speaks(machine, now)
         if seen is None or not seen.holds:
-            if seen is not None and seen.ran and ran_on(machine, self._engine.runs[seen.ran[-1]]):
-                return Taken.REPEATED
-            self._unknown(machine, "said that it booted", now)
-            return Taken.REFUSED
+            last = self._here(seen)[:1] if seen is not None else []
+            return Taken.REPEATED if last and ran_on(machine, last[0]) else Taken.REFUSED
         again = self._engine.runs[seen.holds].attempt.ran
         if not self._engine.move(seen.holds, Event.BOOT, now):
             return Taken.REFUSED
         return Taken.REPEATED if again else Taken.NEW
 
-    def may_report(self, machine: str, now: float) -> bool:
-        """Tell whether this machine, which begins to report, booted anything of which it may yet speak."""
+    def may_report(self, machine: str) -> bool:
+        """Tell whether this machine booted anything here of which it may yet speak."""
         seen = self._machines.find(machine)
-        if seen is not None and any(ran_on(machine, self._engine.runs[run_id]) for run_id in seen.ran[-2:]):
-            return True
-        if seen is None or not seen.holds:
-            self._unknown(machine, "sent a report", now)
-        return False
+        return seen is not None and any(ran_on(machine, run) for run in self._here(seen))
 
-    def report(self, machine: str, report: Report, now: float, began: float = math.inf) -> tuple[Taken, Run | None]:
+    def report(
+        self, machine: str, report: Report, now: float, began: float = math.inf, of: str = ""
+    ) -> tuple[Taken, Run | None]:
         """Take a report of the workload on this machine (PUT).
 
         Args:
@@ -160,12 +157,13 @@ class BootProtocol:
             report: What it says.
             now: The time.
             began: When it began to say so: what booted later is not meant.
+            of: The run that is meant; empty for whichever may be.
         """
         seen = self._machines.speaks(machine, now)
         if seen is None:
             return Taken.REFUSED, None
         report = replace(report, at=now)
-        for run, attempt, may_speak in self._may_speak_of(seen, min(began, now)):
+        for run, attempt, may_speak in self._may_speak_of(seen, min(began, now), of):
             if knows(attempt, report):
                 return Taken.REPEATED, run
             if may_speak:
@@ -173,34 +171,56 @@ class BootProtocol:
                 return taken, self._engine.runs[run.id]
         return Taken.REFUSED, None
 
-    def refuse(self, machine: str, refusal: Refusal, now: float, began: float = math.inf) -> bool:
+    def refuse(self, machine: str, refusal: Refusal, now: float, began: float = math.inf, of: str = "") -> bool:
         """Note that a workload sent what is no report; returns whether there is one that it can have come from."""
         seen = self._machines.speaks(machine, now)
-        attempts = self._may_speak_of(seen, min(began, now)) if seen is not None else ()
+        attempts = self._may_speak_of(seen, min(began, now), of) if seen is not None else ()
         for run, attempt, may_speak in attempts:
             if may_speak:
                 self._engine.refuse(run.id, attempt.number, replace(refusal, at=now), now)
                 return True
         return False
 
-    def _may_speak_of(self, seen: MachineRecord, began: float) -> Iterator[tuple[Run, Attempt, bool]]:
+    def _may_speak_of(self, seen: MachineRecord, began: float, of: str) -> Iterator[tuple[Run, Attempt, bool]]:
         """Yield attempts of which a machine can have begun to report then, the likeliest first; and if it still can."""
         held = self._held(seen.id)
-        if held is not None and held.attempt.began <= began:
+        if held is not None and held.attempt.began <= began and of in ("", held.id):
             yield held, held.attempt, True
             return
-        for run_id in dict.fromkeys(reversed(seen.ran[-2:])):
-            run = self._engine.runs[run_id]
+        for run in [self._engine.runs[of]] if of else self._here(seen):
             attempt = ran_on(seen.id, run, began) if run.workload.kind == BOOT else None
             if attempt is not None:
-                # once it downloads something else, what it ran before cannot be speaking
-                yield run, attempt, held is None or began < _began_to_download(held.attempt)
+                yield run, attempt, self.may_speak_of_earlier(seen.id, began)
 
-    def _unknown(self, machine: str, what: str, now: float) -> None:
-        """Note who speaks and runs nothing here, unless it is a machine of our own."""
+    def may_speak_of_earlier(self, machine: str, began: float) -> bool:
+        """Tell whether a machine that begins to speak then can mean what it ran before what it holds now.
+
+        Once it downloads something else, what it ran before cannot be speaking.
+        """
+        held = self._held(machine)
+        return held is None or began < _began_to_download(held.attempt)
+
+    # What is not here any more
+
+    def remembers(self, machine: str) -> bool:
+        """Tell whether all runs are here of which this machine may speak; else the journal may know of others."""
         seen = self._machines.find(machine)
-        if seen is None or not seen.machine.driven:
+        return seen is not None and len(self._here(seen)) == LATELY
+
+    def latest_on(self, machine: str, known: Iterable[str]) -> list[str]:
+        """Return the ids of the runs of which this machine may speak, the last one first; `known` of older ones too."""
+        seen = self._machines.find(machine)
+        return [*dict.fromkeys([*(seen.latest if seen is not None else ()), *known])][:LATELY]
+
+    def unknown(self, machine: str, what: str, now: float) -> None:
+        """Note who speaks and runs nothing here, unless it is a machine of our own, or it holds something."""
+        seen = self._machines.find(machine)
+        if seen is None or not (seen.machine.driven or seen.holds):
             self._machines.unknown.note(machine, what, now)
+
+    def _here(self, seen: MachineRecord) -> list[Run]:
+        """Return the runs of which a machine may speak, the last one first, up to the first that is not here."""
+        return [self._engine.runs[run] for run in takewhile(self._engine.runs.__contains__, seen.latest)]
 
     # Inside
 

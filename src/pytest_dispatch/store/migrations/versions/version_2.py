@@ -98,6 +98,12 @@ def _session(session: old.Session, closed: float | None) -> dict[str, Any]:
         "judged": policy.judged,
         "fail_labels": as_json(policy.fail_labels),
         "skip_labels": as_json(policy.skip_labels),
+        # version 1 did not keep it
+        "issues_repo": "",
+        "issues_api": "",
+        "issues_outcomes": "[]",
+        "issues_raw": False,
+        "issues_reviewed": False,
     }
 
 

@@ -1,0 +1,137 @@
+"""What machines say of attempts that the lab does not remember: found in the journal, and noted there.
+
+They are over, or an earlier lab began them. What is said of one is taken as if it were here: written before it is
+acknowledged, once however often it comes, and filed as an issue where its session wants that. No session is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.attempts import advanced, has_room, not_after, with_refusal, with_report
+from pytest_dispatch.core.media import BOOT
+from pytest_dispatch.core.runs import Change
+from pytest_dispatch.lab.session_feed import Ledger
+from pytest_dispatch.workloads.boot.lifecycle import Event
+from pytest_dispatch.workloads.boot.protocol import BootProtocol, Taken
+from pytest_dispatch.workloads.boot.rules import RULES
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Refusal, Report, Run
+    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.store.journal import HeldAttempt, KeptRun
+
+LOOKED_AT = 50  # attempts of a machine, the latest, among which those are that it may speak of
+
+
+class Forgotten:
+    """Takes what the protocol cannot, as the run is not here. Each method may raise a JournalError.
+
+    Args:
+        writer: The lab's.
+        protocol: Has refused it.
+    """
+
+    def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
+        self._writer = writer
+        self._queue = writer.queue
+        self._protocol = protocol
+
+    async def may_report(self, machine: str) -> bool:
+        """Tell whether a machine booted anything of which it may yet speak."""
+        return bool(await self._ran_on(machine, self._now()))
+
+    async def boot(self, machine: str) -> Taken:
+        """Take a workload's word that it runs."""
+        async with self._writer.taking_back:
+            runs, held = await self._latest_on(machine)
+            if not runs or runs[0] in self._queue.runs:
+                return self._protocol.boot(machine, self._now())
+            attempts = [each for each in held if each.run == runs[0]]
+            if any(each.ran for each in attempts):
+                return Taken.REPEATED
+            kept = await self._read(runs[0])
+            if kept is None or kept.run.attempt.number != attempts[0].number:
+                return Taken.REFUSED
+            run, now = not_after(kept.run, self._now()), self._now()
+            moved = advanced(RULES.lifecycle_of(run), run, Event.BOOT, now)
+            return await self._keep(kept, moved, Event.BOOT, run.attempt.number, Taken.NEW)
+
+    async def report(self, machine: str, report: Report, began: float) -> Taken:
+        """Take a report, in a request that began then."""
+        async with self._writer.taking_back:
+            for run_id, number in await self._ran_on(machine, began):
+                if run_id in self._queue.runs:
+                    taken, _ = self._protocol.report(machine, report, self._now(), began, of=run_id)
+                else:
+                    taken = await self._report(machine, run_id, number, report, began)
+                if taken is not Taken.REFUSED:
+                    return taken
+        return Taken.REFUSED
+
+    async def _report(self, machine: str, run_id: str, number: int, report: Report, began: float) -> Taken:
+        if await self._writer.journal.background.knows(run_id, number, report):
+            return Taken.REPEATED
+        kept = await self._read(run_id) if self._protocol.may_speak_of_earlier(machine, began) else None
+        if kept is None:
+            return Taken.REFUSED
+        run, now = not_after(kept.run, self._now()), self._now()
+        attempt = run.attempts[number - 1]
+        if not has_room(attempt, report):
+            return Taken.FULL
+        told = with_report(RULES.lifecycle_of(run), run, number, replace(report, at=now), now)
+        return await self._keep(kept, told, Event.REPORT, number, Taken.LATE if attempt.ended else Taken.NEW)
+
+    async def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
+        """Note what is no report, in a request that began then; tells whether there is a run that it can be of."""
+        async with self._writer.taking_back:
+            for run_id, number in await self._ran_on(machine, began):
+                if run_id in self._queue.runs:
+                    if self._protocol.refuse(machine, refusal, self._now(), began, of=run_id):
+                        return True
+                elif self._protocol.may_speak_of_earlier(machine, began):
+                    kept = await self._read(run_id)
+                    if kept is not None:
+                        told = with_refusal(kept.run, number, replace(refusal, at=self._now()))
+                        await self._keep(kept, told, Event.REFUSE, number, Taken.REFUSED)
+                        return True
+        return False
+
+    # What the journal says
+
+    async def _latest_on(self, machine: str) -> tuple[list[str], list[HeldAttempt]]:
+        """Return the runs of which a machine may speak, and their attempts that it held; the last ones first."""
+        held = await self._writer.journal.background.latest_on(machine, LOOKED_AT)
+        runs = self._protocol.latest_on(machine, (each.run for each in held))
+        attempts = [each for each in held if each.run in runs]
+        return runs, sorted(attempts, key=lambda each: runs.index(each.run))
+
+    async def _ran_on(self, machine: str, began: float) -> list[tuple[str, int]]:
+        """Return the attempts of which a machine can have begun to speak then: of each run the last that ran."""
+        (_, latest), now, found = await self._latest_on(machine), self._now(), dict[str, int]()
+        for each in latest:
+            # one from when the clock was ahead is of an earlier lab, and so from before
+            if each.ran and (each.began <= began or each.began > now):
+                found.setdefault(each.run, each.number)
+        return [*found.items()]
+
+    async def _read(self, run_id: str) -> KeptRun | None:
+        """Return a boot as the journal has it, also what was written of it a moment ago; None if it is none."""
+        self._writer.hand_over()
+        await self._writer.on_disk()
+        kept = await self._writer.journal.background.kept_run(run_id)
+        return kept if kept is not None and kept.run.workload.kind == BOOT else None
+
+    async def _keep(self, kept: KeptRun, told: Run | None, event: str, number: int, taken: Taken) -> Taken:
+        """Write what a run is since an event, and say what became of it; None says that it meant nothing there."""
+        if told is None:
+            return Taken.REFUSED
+        change = Change(told, event, number, self._now())
+        letters = Ledger(kept.session).due(change, kept.digest or told.workload.digest)
+        self._writer.amend(change, kept.run, letters)
+        await self._writer.on_disk()
+        return taken
+
+    def _now(self) -> float:
+        return self._writer.clock.now()
