@@ -339,6 +339,12 @@ server.close()
 
 def test_the_interface_of_a_link_local_address_is_not_told_to_the_server(namespaces: list[str], tmp_path: Path) -> None:
     """What it is called here means nothing there (RFC 6874, section 4)."""
-    command = [*namespaces, "env", f"PYTHONPATH={ROOT / 'tests'}", f"DISPATCH_RUN={tmp_path}", sys.executable]
+    command = [
+        *namespaces,
+        "env",
+        f"PYTHONPATH={ROOT / 'tests' / 'support'}",
+        f"DISPATCH_RUN={tmp_path}",
+        sys.executable,
+    ]
     ran = subprocess.run([*command, "-c", ON_A_CABLE], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.stdout, ran.stderr) == ("0 [fe80::1]:PORT\n", "")

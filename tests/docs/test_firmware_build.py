@@ -105,9 +105,9 @@ def test_a_committed_program_is_small(program: Path) -> None:
 def test_without_the_sources_the_installed_programs_are_looked_at(tmp_path: Path) -> None:
     """As the job `wheel` does."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
-    for name in (Path(__file__), SUPPORT / "docs_examples.py"):
+    for name in (Path(__file__), SUPPORT / "docs_examples.py", SUPPORT / "project.py"):
         copy = tmp_path / name.relative_to(ROOT)
-        copy.parent.mkdir(parents=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(name, copy)
     command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-c", "/dev/null", "-p", "no:cacheprovider"]
     command += ["-o", f"pythonpath={tmp_path / 'tests/support'}"]

@@ -60,7 +60,7 @@ def test_the_top_level_holds_nothing_that_can_live_deeper(files: list[Path]) -> 
 
 def test_nothing_is_left_undone_in_a_comment(texts: dict[str, str]) -> None:
     mark = re.compile(rf"\b({'|'.join(LEFT_OVERS)})\b")
-    directive = "src/pytest_dispatch/report/"  # TAP has one of these words as a directive
+    directive = "src/pytest_dispatch/results/"  # TAP has one of these words as a directive
     found = {
         f"{name}: {line.strip()}"
         for name, text in texts.items()

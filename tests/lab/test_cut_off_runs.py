@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,8 @@ import pytest
 from disk import killed, needs_shim, preloaded
 from faults import fault
 from labs import Bench, running_lab, until
-from test_forgetting import MACHINE, close, later, runs_through
-from test_forgotten_runs import ALL, GitHub, Past, Story, forgotten
-from test_journal_reads import slow_reads
+from past_runs import ALL, MACHINE, GitHub, Past, Story, close, forgotten, later, runs_through, slow_reads
+from project import SUPPORT
 
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Outcome, Policy, Report, Run
@@ -210,7 +210,7 @@ def killed_at(folder: Path, step: int) -> tuple[int, list[str]]:
     """Let a lab be killed at this step, while its machine speaks; returns its exit code, and what it acknowledged."""
     environ = {
         **preloaded(),
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(SUPPORT)]),
         **killed(folder / "journal.db", step, commits=True),
     }
     command = [sys.executable, "-c", SAYS, str(folder)]

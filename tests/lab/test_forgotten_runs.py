@@ -3,95 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from faults import fault
-from labs import Bench, gathered, running_lab, until
-from test_forgetting import MACHINE, close, later, runs_through
-from test_journal_reads import slow_reads
+from labs import gathered, running_lab, until
+from past_runs import MACHINE, Past, Story, close, forgotten, later, runs_through, slow_reads
 
 from pytest_dispatch.core.attempts import REPORTS
-from pytest_dispatch.core.model import Attempt, Issue, Outcome, Report, Run
-from pytest_dispatch.github.filing import Filed
-from pytest_dispatch.lab.session_feed import IssueRule
+from pytest_dispatch.core.model import Outcome, Report
 from pytest_dispatch.store.journal import run_rows
 from pytest_dispatch.workloads.boot.protocol import Taken
 
 pytestmark = pytest.mark.anyio
 
 ELSEWHERE = "127.0.0.9"  # a machine that ran nothing here
-ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
-
-
-@dataclass
-class GitHub:
-    """Takes every issue, and says where it is."""
-
-    issues: list[Issue] = field(default_factory=list)
-
-    def file(self, issue: Issue, again: bool) -> Filed:
-        self.issues.append(issue)
-        return Filed(f"https://github.example/o/r/issues/{len(self.issues)}")
-
-    @property
-    def titles(self) -> list[str]:
-        return [issue.title for issue in self.issues]
-
-
-@dataclass
-class Story:
-    """A lab that does not know what its machine ran, and what is in its journal."""
-
-    bench: Bench
-    runs: list[Run]
-    github: GitHub
-
-    @property
-    def kept(self) -> list[Run]:
-        """The session's runs, as the journal has them."""
-        return self.bench.journal.reader.runs(self.runs[0].session)
-
-    @property
-    def attempt(self) -> Attempt:
-        """The last one."""
-        return self.kept[-1].attempt
-
-    @property
-    def said(self) -> list[tuple[str, bool]]:
-        """What it reported, and what of that was late."""
-        return [(report.title, report.late) for report in self.attempt.reports]
-
-    @property
-    def unknown(self) -> str:
-        return self.bench.lab.queue.machines.unknown.since(0.0)
-
-    def count(self, table: str) -> int:
-        with closing(sqlite3.connect(self.bench.folder / "journal.db")) as db:
-            found: int = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        return found
-
-
-Past = Callable[[Path], AbstractAsyncContextManager[Story]]
-
-
-@asynccontextmanager
-async def forgotten(folder: Path) -> AsyncIterator[Story]:
-    """One session is over, and the lab has forgotten it."""
-    github = GitHub()
-    async with running_lab(folder, private=False, filers={"o/r": github}.get) as bench:
-        runs = await runs_through(bench, "a.efi", "b.efi", rule=ALL)
-        await until(lambda: len(github.issues) == 2)
-        await close(bench, runs[0].session)
-        await until(lambda: not bench.lab.issues.status().pending)
-        later(bench)
-        assert not bench.lab.queue.runs
-        yield Story(bench, runs, github)
-        assert not bench.lab.queue.runs
-        assert not bench.lab.writer.ledgers
 
 
 @asynccontextmanager

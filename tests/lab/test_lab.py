@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from boots import but
 from faults import fault
 from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from project import SUPPORT
+from told_machine import ToldMachine
 
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
@@ -47,51 +48,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield running
 
 
-@dataclass
-class Puppet:
-    """A machine that does what a test says; its boot URL comes from the lab."""
-
-    name: str = "puppet"
-    faults: list[Exception] = field(default_factory=list)  # what its next starts raise
-    new_url: Callable[[], str] = str
-    url: str = ""
-    starts: int = 0
-    alive: bool = False
-    signs: asyncio.Queue[Sign | Exception] = field(default_factory=asyncio.Queue)
-
-    async def start(self, new_url: Callable[[], str]) -> None:
-        self.starts += 1
-        if self.faults:
-            raise self.faults.pop(0)
-        self.new_url, self.alive = new_url, True
-        self.boot()
-
-    def boot(self) -> None:
-        """Firmware is told a new URL, as after a reset."""
-        self.url = self.new_url()
-
-    async def stop(self) -> None:
-        self.alive = False
-
-    async def console(self) -> AsyncIterator[Sign]:
-        while True:
-            sign = await self.signs.get()
-            if isinstance(sign, Exception):
-                raise sign
-            yield sign
-
-    @property
-    def target(self) -> str:
-        """Path and query of its boot URL."""
-        return "/" + self.url.split("/", 3)[3]
-
-
 # Machines of our own
 
 
 async def test_a_machine_of_our_own_is_known_by_its_token_in_all_that_it_says(tmp_path: Path) -> None:
     """Wherever it comes from, and though it is in none of the allowed networks."""
-    puppet = Puppet()
+    puppet = ToldMachine()
     async with running_lab(tmp_path, machines=[puppet], allow=()) as bench:
         run = await bench.one()
         await until(lambda: puppet.alive)
@@ -108,7 +70,7 @@ async def test_a_machine_of_our_own_is_known_by_its_token_in_all_that_it_says(tm
 
 async def test_a_script_with_a_token_is_the_machine_that_it_was_given_to(tmp_path: Path) -> None:
     """Whatever it asks with; and such a tool in the workload ends nothing."""
-    puppet, agent = Puppet(), "User-Agent: curl/8.5.0\r\n"
+    puppet, agent = ToldMachine(), "User-Agent: curl/8.5.0\r\n"
     async with running_lab(tmp_path, machines=[puppet], allow=()) as bench:
         run = await bench.one()
         await until(lambda: puppet.alive)
@@ -123,7 +85,7 @@ async def test_a_script_with_a_token_is_the_machine_that_it_was_given_to(tmp_pat
 
 
 async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path: Path) -> None:
-    puppet = Puppet()
+    puppet = ToldMachine()
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         run = await bench.one()
         await until(lambda: puppet.alive)
@@ -137,7 +99,7 @@ async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path
 
 
 async def test_a_machine_that_panics_is_started_again_and_the_attempt_is_over(tmp_path: Path) -> None:
-    puppet = Puppet()
+    puppet = ToldMachine()
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         run = await bench.one(policy=Policy(retries=0))
         await until(lambda: puppet.alive)
@@ -156,7 +118,7 @@ async def test_a_machine_that_panics_is_started_again_and_the_attempt_is_over(tm
 
 async def test_a_machine_that_is_off_is_woken_for_what_comes_back(tmp_path: Path) -> None:
     """It took the power-off program while another one still ran; that one fails, and a further attempt is due."""
-    puppets = [Puppet("one"), Puppet("two")]
+    puppets = [ToldMachine("one"), ToldMachine("two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         run = await bench.one(policy=Policy(retries=1))
         await until(lambda: all(puppet.alive for puppet in puppets))
@@ -172,7 +134,7 @@ async def test_a_machine_that_is_off_is_woken_for_what_comes_back(tmp_path: Path
 
 async def test_a_machine_that_waits_is_called_for_what_comes_back(tmp_path: Path) -> None:
     """It runs the wait program, and would sit the rest of its minute out."""
-    puppets = [Puppet("one"), Puppet("two")]
+    puppets = [ToldMachine("one"), ToldMachine("two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         run = await bench.one(policy=Policy(retries=1))
         await until(lambda: all(puppet.alive for puppet in puppets))
@@ -187,7 +149,7 @@ async def test_a_machine_that_waits_is_called_for_what_comes_back(tmp_path: Path
 async def test_machines_that_wait_are_powered_off_when_nobody_wants_anything_any_more(
     tmp_path: Path, over: bool
 ) -> None:
-    puppets = [Puppet("one"), Puppet("two")]
+    puppets = [ToldMachine("one"), ToldMachine("two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         run = await bench.one()
         await until(lambda: all(puppet.alive for puppet in puppets))
@@ -205,7 +167,7 @@ async def test_machines_that_wait_are_powered_off_when_nobody_wants_anything_any
 
 
 async def test_a_machine_that_cannot_be_brought_up_is_tried_three_times(tmp_path: Path) -> None:
-    puppet = Puppet(faults=[MachineError("no room"), MachineError("no room")])
+    puppet = ToldMachine(faults=[MachineError("no room"), MachineError("no room")])
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         await bench.one()
         await until(lambda: puppet.alive)
@@ -213,7 +175,7 @@ async def test_a_machine_that_cannot_be_brought_up_is_tried_three_times(tmp_path
 
 
 async def test_when_no_machine_is_left_nobody_waits(tmp_path: Path) -> None:
-    puppets = [Puppet(name, faults=[MachineError("no KVM")] * 9) for name in ("one", "two")]
+    puppets = [ToldMachine(name, faults=[MachineError("no KVM")] * 9) for name in ("one", "two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         (first,) = await bench.submit(bench.workload("a.efi"), ready=False)
         await until(lambda: bench.now(first).outcome is not None)
@@ -225,7 +187,7 @@ async def test_when_no_machine_is_left_nobody_waits(tmp_path: Path) -> None:
 
 
 async def test_a_stranger_may_take_what_our_own_machines_cannot(tmp_path: Path) -> None:
-    puppet = Puppet(faults=[MachineError("no KVM")] * 3)
+    puppet = ToldMachine(faults=[MachineError("no KVM")] * 3)
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         await bench.call("HEAD", source="127.0.0.2")
         run = await bench.one()
@@ -260,18 +222,18 @@ def _no_filer(_repo: str) -> None:
     raise ZeroDivisionError("a filer")
 
 
-async def _say_nonsense(_bench: Bench, puppet: Puppet) -> None:
+async def _say_nonsense(_bench: Bench, puppet: ToldMachine) -> None:
     puppet.signs.put_nowait(OSError("the console"))
 
 
-async def _report(bench: Bench, puppet: Puppet) -> None:
+async def _report(bench: Bench, puppet: ToldMachine) -> None:
     for method in ("GET", "POST", "PUT"):
         await bench.call(method, puppet.target, body=b'{"title": "t"}' if method == "PUT" else b"")
     puppet.boot()
     await bench.call("HEAD", puppet.target)
 
 
-async def _wait(_bench: Bench, _puppet: Puppet) -> None:
+async def _wait(_bench: Bench, _puppet: ToldMachine) -> None:
     return
 
 
@@ -289,10 +251,10 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
     caplog: pytest.LogCaptureFixture,
     options: dict[str, Any],
     faults: list[Exception],
-    provoke: Callable[[Bench, Puppet], Any],
+    provoke: Callable[[Bench, ToldMachine], Any],
     why: str,
 ) -> None:
-    puppet = Puppet(faults=faults)
+    puppet = ToldMachine(faults=faults)
     async with running_lab(tmp_path, machines=[puppet], **options) as bench:
         rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
         wanted = [bench.workload("a.efi"), bench.workload("b.efi")]
@@ -601,7 +563,7 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
         await until(lambda: json.loads(ask(process))["sent"] == 3000)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    puppet = Puppet("sim-1")
+    puppet = ToldMachine("sim-1")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
         assert resumed is not None
@@ -886,7 +848,7 @@ FLOOD = [f"{n:06} " + "x" * 900 for n in range(4000)]
 )
 @pytest.mark.parametrize("ends", ["by a fault", "with the lab"])
 async def test_a_console_that_is_flooded_does_not_fill_the_disk(tmp_path: Path, ends: str) -> None:
-    puppet = Puppet()
+    puppet = ToldMachine()
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         run = await bench.one(policy=Policy(retries=0))
         await until(lambda: puppet.alive)

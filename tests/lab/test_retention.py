@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
-from labs import Bench, running_lab, until
+from labs import Bench, running_lab
+from past_runs import close, later, runs_through
 
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease, LeaseKind
 from pytest_dispatch.core.machine_table import LATELY
-from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
+from pytest_dispatch.core.model import Issue, Outcome, Policy
 from pytest_dispatch.github.filing import Filed, FilingError
 from pytest_dispatch.lab.retention import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
@@ -18,44 +19,11 @@ from pytest_dispatch.store.journal import SessionRecord
 
 pytestmark = pytest.mark.anyio
 
-MACHINE = "127.0.0.2"
-
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with running_lab(tmp_path, private=False) as running:
         yield running
-
-
-async def runs_through(
-    bench: Bench, *names: str, lease: Lease | None = None, rule: IssueRule | None = None
-) -> list[Run]:
-    """Let a machine run a session of these, one after the other."""
-    workloads = [bench.workload(name) for name in names]
-    runs = await bench.submit(*workloads, policy=Policy(), rule=rule, lease=lease or Lease())
-    for run in runs:
-        await bench.call("HEAD")
-        await bench.download(run)
-        assert (await bench.call("POST")).status == 200
-        assert (await bench.report(title=run.workload.name)).status == 200
-    await bench.call("HEAD")
-    await until(lambda: all(bench.now(run).outcome for run in runs))
-    return runs
-
-
-async def close(bench: Bench, session: str) -> None:
-    for _ in range(2):  # cancel what is left, then for good
-        assert (await bench.api("DELETE", f"/sessions/{session}")).status == 204
-    await bench.lab.writer.on_disk()
-
-
-def later(bench: Bench, seconds: float = KEPT + EVERY) -> None:
-    """Let time pass, and the lab tidy up."""
-    bench.clock.ahead += seconds
-    now = bench.clock.now()
-    bench.lab.queue.expire(now)
-    bench.lab.writer.commit()
-    bench.lab._memory.tidy(now)
 
 
 def remembered(bench: Bench) -> set[str]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from journals import begin, session
 from labs import gathered, running_lab, until
+from past_runs import slow_reads
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Policy
@@ -22,24 +19,6 @@ from pytest_dispatch.store.journal import Journal, session_row
 pytestmark = pytest.mark.anyio
 
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
-
-
-@contextmanager
-def slow_reads() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Inside, the reader's thread stands still before it reads: the first event says so, the second lets it go on."""
-    there, go = threading.Event(), threading.Event()
-
-    def wait(*_: Any) -> None:
-        if threading.current_thread().name == "dispatch-reader":
-            there.set()
-            assert go.wait(SOON)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", wait)
-    try:
-        yield there, go
-    finally:
-        go.set()
-        sa.event.remove(sa.Engine, "before_cursor_execute", wait)
 
 
 async def left(folder: Path) -> str:
