@@ -342,7 +342,7 @@ def test_the_interface_of_a_link_local_address_is_not_told_to_the_server(namespa
     command = [
         *namespaces,
         "env",
-        f"PYTHONPATH={ROOT / 'tests' / 'support'}",
+        f"PYTHONPATH={ROOT}/tests/support",
         f"DISPATCH_RUN={tmp_path}",
         sys.executable,
     ]

@@ -100,7 +100,7 @@ def comparable(line: str) -> str:
 
 def test_no_python_is_shown_that_is_not_run() -> None:
     """As an example here, or as a part of the package that the tests of a made-up kind install."""
-    package = [file.read_text("utf-8") for file in (ROOT / "tests" / "support" / "bakery").glob("*.py")]
+    package = [file.read_text("utf-8") for file in (ROOT / "tests/support/bakery").glob("*.py")]
     shown = [block for page in PAGES for block in blocks(page) if block.language == "python"]
     own = [block for block in shown if block.directive != "file"]
     assert [block.where for block in own if not any(block.text in text for text in package)] == []

@@ -61,7 +61,7 @@ class Bakery:
 def running_bakery(folder: Path) -> Iterator[Bakery]:
     """Run one."""
     folder.mkdir()
-    program = [sys.executable, str(ROOT / "tests" / "support" / "bakery_outside.py"), str(folder)]
+    program = [sys.executable, str(ROOT / "tests/support/bakery_outside.py"), str(folder)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -73,7 +73,7 @@ def running_bakery(folder: Path) -> Iterator[Bakery]:
 def install(folder: Path) -> None:
     """Install the package, as pip would: its modules, and what it says of itself."""
     shutil.copytree(
-        ROOT / "tests" / "support" / "bakery", folder / "bakery", ignore=shutil.ignore_patterns("__pycache__")
+        ROOT / "tests/support/bakery", folder / "bakery", ignore=shutil.ignore_patterns("__pycache__")
     )
     info = folder / "bakery-1.0.dist-info"
     info.mkdir()
