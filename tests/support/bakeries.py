@@ -72,9 +72,7 @@ def running_bakery(folder: Path) -> Iterator[Bakery]:
 
 def install(folder: Path) -> None:
     """Install the package, as pip would: its modules, and what it says of itself."""
-    shutil.copytree(
-        ROOT / "tests/support/bakery", folder / "bakery", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "tests/support/bakery", folder / "bakery", ignore=shutil.ignore_patterns("__pycache__"))
     info = folder / "bakery-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bakery\nVersion: 1.0\n")
