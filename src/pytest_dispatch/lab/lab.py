@@ -17,7 +17,7 @@ from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.lab.background_tasks import Background
 from pytest_dispatch.lab.console_log import ConsoleLog
 from pytest_dispatch.lab.kind_services import Kind, Resources, Service, Services
-from pytest_dispatch.lab.machine_control import DrivenMachines
+from pytest_dispatch.lab.driven_machines import DrivenMachines
 from pytest_dispatch.lab.notices import NoticeBoard
 from pytest_dispatch.lab.pending_issues import PendingIssues
 from pytest_dispatch.lab.preparation import Preparation
