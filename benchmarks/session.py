@@ -17,9 +17,9 @@ from bench_lab import PLACES, Measure, workload
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
+from pytest_dispatch.embedded import make_machines
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.ledger import IssueRule
-from pytest_dispatch.machines.sim import create
 from pytest_dispatch.option_values import read_spec
 from pytest_dispatch.server.app import Address, LabServer
 from pytest_dispatch.sources.cache import AssetCache
@@ -92,7 +92,7 @@ class _Bare:
 
 
 async def _script(files: list[Path]) -> float:
-    machines = create(read_spec(MACHINES), files[0].parent)
+    machines = make_machines(read_spec(MACHINES), files[0].parent)
     bare = _Bare(files, len(machines))
     app = web.Application()
     app.router.add_route("*", "/dispatch", bare)
@@ -103,7 +103,10 @@ async def _script(files: list[Path]) -> float:
     port = runner.addresses[0][1]
     began = time.perf_counter()
     for machine in machines:
-        await machine.start(partial(str, f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"))
+        assert machine.power is not None
+        assert machine.boot is not None
+        await machine.boot.boot_from(partial(str, f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"))
+        await machine.power.on()
     await bare.over.wait()
     took = time.perf_counter() - began
     await runner.cleanup()
@@ -117,7 +120,7 @@ async def _lab(files: list[Path]) -> float:
     folder = files[0].parent.parent
     journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**12, None)
     journal.open()
-    machines = create(read_spec(MACHINES), folder)
+    machines = make_machines(read_spec(MACHINES), folder)
     lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND], machines=machines)
     server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), secrets.token_urlsafe(24))
     await server.start()

@@ -13,7 +13,7 @@ import pytest
 # Loaded once, here: `pytester` makes each example forget what it imported.
 import pytest_dispatch.session  # noqa: F401
 from docs_examples import PAGES, ROOT, Example, blocks, examples
-from plugin_bench import IN_THREAD, WITHOUT
+from plugin_bench import IN_THREAD, WITHOUT, plays
 from pytest_dispatch.testing.github import FakeGitHub
 
 EXAMPLES = [example for page in PAGES for example in examples(page)]
@@ -59,12 +59,8 @@ def set_up(example: Example, folder: Path) -> None:
     if not example.workloads:
         return
     (folder / "workloads").mkdir(exist_ok=True)
-    tables = []
     for name, scenario in example.workloads.items():
-        (folder / "workloads" / name).write_bytes(name.encode() * 100)
-        tables.append(f'[[workload]]\nname = "{name}"\nscenario = "{scenario}"\n')
-    if "workloads/dispatch.toml" not in example.files:
-        (folder / "workloads" / "dispatch.toml").write_text("\n".join(tables))
+        plays(folder / "workloads" / name, scenario)
 
 
 def install(project: dict[str, Any], folder: Path) -> None:

@@ -9,39 +9,35 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from by_hand import ByHand
 from labs import until
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.lab.fleet import STARTS, Fleet
-from pytest_dispatch.machines.base import Sign
+from pytest_dispatch.machines.base import DrivenMachine, Sign
 
 pytestmark = pytest.mark.anyio
 
 
-@dataclass
-class Machine:
+@dataclass(eq=False)
+class Machine(ByHand):
     """A driver's machine, as slow and as broken as a test wants."""
 
-    name: str
     calls: list[str] = field(default_factory=list)
-    faults: list[MachineError] = field(default_factory=list)
     stop_fault: OSError | None = None
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     may_stop: asyncio.Event | None = None
     may_boot: asyncio.Event | None = None  # its driver has to see to something before that
-    alive: bool = False
-    new_url: Callable[[], str] = str
 
-    async def start(self, new_url: Callable[[], str]) -> None:
-        self.new_url = new_url
+    async def on(self) -> None:
         if self.may_boot is not None:
             await self.may_boot.wait()
-        self.calls.append(f"start {new_url()}")
+        self.calls.append(f"start {self.new_url()}")
         await self.may_start.wait()
         if self.faults:
             raise self.faults.pop(0)
         self.alive = True
 
-    async def stop(self) -> None:
+    async def off(self) -> None:
         self.calls.append("stop")
         if self.may_stop is not None:
             await self.may_stop.wait()
@@ -49,7 +45,7 @@ class Machine:
         if self.stop_fault is not None:
             raise self.stop_fault
 
-    async def console(self) -> AsyncIterator[Sign]:
+    async def read(self) -> AsyncIterator[Sign]:
         for n in range(2):
             yield Sign(text=f"{self.name} {n}")
 
@@ -60,6 +56,8 @@ class Listener:
         self.tasks: list[asyncio.Task[None]] = []
         self.time = 0.0
         self.asked: dict[str, float] = {}
+        self.off: list[str] = []
+        self.hands: list[str] = []
 
     def now(self) -> float:
         return self.time
@@ -70,21 +68,56 @@ class Listener:
     def shown(self, machine: str, sign: Sign) -> None:
         self.seen.append((machine, sign.text))
 
+    def went_off(self, machine: str) -> None:
+        self.off.append(machine)
+
+    def by_hand(self, machine: str) -> None:
+        self.hands.append(machine)
+
     def out_of_order(self, machine: str, why: str) -> None:
         self.seen.append((machine, why))
 
     def watch(self, task: asyncio.Task[None]) -> None:
         self.tasks.append(task)
 
+    async def done(self) -> None:
+        """Return when the power cycles are over that were begun so far."""
+        await asyncio.gather(*(task for task in self.tasks if task.get_name().startswith("the power cycle")))
 
-def fleet_of(*machines: Machine) -> tuple[Fleet, Listener]:
+
+def fleet_with(
+    listener: Listener, *machines: ByHand | DrivenMachine, url_of: Callable[[str], str] = "url-of-{}".format
+) -> Fleet:
+    return Fleet(
+        [each.driven() if isinstance(each, ByHand) else each for each in machines],
+        url_of=url_of,
+        next_url_of="next-url-of-{}".format,
+        listener=listener,
+        now=listener.now,
+        expected=listener.expected,
+    )
+
+
+def fleet_of(*machines: ByHand | DrivenMachine) -> tuple[Fleet, Listener]:
     listener = Listener()
-    return Fleet(list(machines), lambda name: f"url-of-{name}", listener, listener.now, listener.expected), listener
+    return fleet_with(listener, *machines), listener
+
+
+async def on(fleet: Fleet, listener: Listener, *machines: Machine) -> None:
+    """Bring these up."""
+    for machine in machines:
+        machine.may_start.set()
+        fleet.call(machine.name)
+    await listener.done()
+    for machine in machines:
+        machine.calls.clear()
+    listener.tasks.clear()
 
 
 async def test_what_is_off_is_powered_on_once() -> None:
-    one, two = Machine("one"), Machine("two", alive=True)
+    one, two = Machine("one"), Machine("two")
     fleet, listener = fleet_of(one, two)
+    await on(fleet, listener, two)
     assert fleet.resting
     fleet.wake()
     fleet.wake()
@@ -92,9 +125,9 @@ async def test_what_is_off_is_powered_on_once() -> None:
     one.may_start.set()
     await until(lambda: one.alive)
     assert (one.calls, two.calls) == (["stop", "start url-of-one"], [])
-    assert [task.get_name() for task in listener.tasks] == ["the power cycle of one"]
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert not fleet.resting
+    assert [task.get_name() for task in listener.tasks] == ["the power cycle of one", "the power of one"]
 
 
 async def test_each_boot_of_a_machine_has_a_url_of_its_own() -> None:
@@ -108,16 +141,17 @@ async def test_each_boot_of_a_machine_has_a_url_of_its_own() -> None:
     for machine in (one, two):
         machine.may_start.set()
     listener = Listener()
-    fleet = Fleet([one, two], url_of, listener, listener.now, listener.expected)
+    fleet = fleet_with(listener, one, two, url_of=url_of)
     fleet.wake()
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert (one.new_url(), two.new_url(), one.new_url()) == ("one-3", "two-4", "one-5")
     assert [machine.calls for machine in (one, two)] == [["stop", "start one-1"], ["stop", "start two-2"]]
 
 
 async def test_what_is_being_powered_on_is_not_powered_off_nor_off() -> None:
-    one, two = Machine("one"), Machine("two", alive=True)
-    fleet, _ = fleet_of(one, two)
+    one, two = Machine("one"), Machine("two")
+    fleet, listener = fleet_of(one, two)
+    await on(fleet, listener, two)
     assert fleet.is_off("one")
     assert not fleet.is_off("two")
     assert not fleet.is_off("192.168.1.31")
@@ -148,7 +182,7 @@ async def test_what_hangs_before_its_power_cycle_is_over_is_cycled_once_more() -
     fleet.cycle("one")  # it had its URL, and may have asked
     fleet.cycle("one")
     machine.may_start.set()
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert (machine.calls, machine.alive) == (CYCLE * 2, True)
 
 
@@ -165,7 +199,7 @@ async def test_what_hung_before_its_power_cycle_is_cycled_by_it() -> None:
     await until(lambda: machine.new_url is not str)
     fleet.cycle("one")  # it is being powered on, and has no URL yet
     may_boot.set()
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert machine.calls == CYCLE
 
 
@@ -177,14 +211,14 @@ async def test_a_machine_that_boots_already_need_not_be_called() -> None:
     fleet.call("one")
     fleet.wake()
     machine.may_start.set()
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert machine.calls == CYCLE
 
 
 async def test_whoever_sees_the_end_of_a_power_cycle_may_ask_for_the_next() -> None:
     class Told(Machine):
-        async def start(self, new_url: Callable[[], str]) -> None:
-            await super().start(new_url)
+        async def on(self) -> None:
+            await super().on()
             if self.calls == CYCLE:
                 asyncio.get_running_loop().call_soon(fleet.cycle, "one")  # when the first one has just ended
 
@@ -192,8 +226,8 @@ async def test_whoever_sees_the_end_of_a_power_cycle_may_ask_for_the_next() -> N
     machine.may_start.set()
     fleet, listener = fleet_of(machine)
     fleet.cycle("one")
-    await until(lambda: len(listener.tasks) == 2)
-    await asyncio.gather(*listener.tasks)
+    await until(lambda: len(machine.calls) == 4)
+    await listener.done()
     assert machine.calls == CYCLE * 2
 
 
@@ -207,9 +241,9 @@ async def test_what_is_given_up_is_not_cycled_once_more() -> None:
 
     machine, listener = Machine("one", faults=[MachineError("no room")] * (STARTS + 1)), Cycler()
     machine.may_start.set()
-    fleet = Fleet([machine], lambda name: f"url-of-{name}", listener, listener.now, listener.expected)
+    fleet = fleet_with(listener, machine)
     fleet.cycle("one")
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert machine.calls == CYCLE * STARTS
 
 
@@ -221,7 +255,7 @@ async def started() -> tuple[Machine, Fleet, Listener]:
     machine.may_start.set()
     fleet, listener = fleet_of(machine)
     fleet.wake()
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     return machine, fleet, listener
 
 
@@ -240,9 +274,10 @@ async def test_a_machine_is_late_that_asked_for_nothing_since_it_is_on() -> None
 
 
 async def test_time_counts_from_when_a_machine_is_on() -> None:
-    """However long its driver takes for that, and though a driver may have it on from the beginning."""
-    slow, other = Machine("one"), Machine("two", alive=True)
+    """However long its driver takes for that."""
+    slow, other = Machine("one"), Machine("two")
     fleet, listener = fleet_of(slow, other)
+    await on(fleet, listener, other)
     fleet.cycle("one")
     await until(lambda: slow.calls == CYCLE)
     slow.alive = True
@@ -251,11 +286,11 @@ async def test_time_counts_from_when_a_machine_is_on() -> None:
     assert fleet.late(900.0) == ["two"]
     listener.asked["two"] = 1000.0
     slow.may_start.set()
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     listener.time = 1899.0
     assert fleet.late(900.0) == []
     listener.time = 1900.0
-    assert fleet.late(900.0) == ["one", "two"]
+    assert fleet.late(900.0) == ["two", "one"]
 
 
 async def test_one_that_is_late_is_cycled_and_at_last_given_up() -> None:
@@ -264,10 +299,10 @@ async def test_one_that_is_late_is_cycled_and_at_last_given_up() -> None:
     for times in range(1, STARTS):
         fleet.prod("one", 900.0)
         assert listener.seen[times - 1 :] == [("one", f"{why}, so it is powered off and on")]
-        await asyncio.gather(*listener.tasks)
+        await listener.done()
         assert (machine.calls, machine.alive) == (CYCLE * (times + 1), True)
     fleet.prod("one", 900.0)
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert (machine.calls, machine.alive) == ([*CYCLE * STARTS, "stop"], False)
     assert listener.seen[STARTS - 1 :] == [("one", f"{why}, {STARTS} times in a row")]
     assert fleet.lost == f"one: {why}, {STARTS} times in a row"
@@ -278,18 +313,19 @@ async def test_one_that_asks_at_last_has_all_its_tries_again() -> None:
     for asked in (1.0, 2.0, 3.0):
         for _ in range(STARTS - 1):
             fleet.prod("one", 900.0)
-            await asyncio.gather(*listener.tasks)
+            await listener.done()
         listener.asked["one"] = asked
     assert machine.alive
     assert not fleet.lost
 
 
 async def test_a_machine_is_given_up_after_some_tries() -> None:
-    machine, other = Machine("one", faults=[MachineError(f"no {n}") for n in range(STARTS)]), Machine("two", alive=True)
+    machine, other = Machine("one", faults=[MachineError(f"no {n}") for n in range(STARTS)]), Machine("two")
     machine.may_start.set()
     fleet, listener = fleet_of(machine, other)
+    await on(fleet, listener, other)
     fleet.cycle("one")
-    await asyncio.gather(*listener.tasks)
+    await listener.done()
     assert machine.calls.count("start url-of-one") == STARTS
     assert listener.seen == [("one", f"no {STARTS - 1}")]
     assert not fleet.lost  # the other one is there
@@ -311,20 +347,25 @@ async def test_consoles_are_read() -> None:
 
 
 async def test_all_are_powered_off_also_what_is_just_being_powered_on() -> None:
-    one, two = Machine("one"), Machine("two", alive=True)
-    fleet, listener = fleet_of(one, two)
+    """But not what the lab never brought up: it may be somebody else's to use."""
+    one, two, three = Machine("one"), Machine("two"), Machine("three")
+    fleet, listener = fleet_of(one, two, three)
+    await on(fleet, listener, two)
     fleet.cycle("one")
     await until(lambda: len(one.calls) == 2)
     await fleet.stop()
     assert one.calls[-1] == two.calls[-1] == "stop"
+    assert three.calls == []
     assert [task.cancelled() for task in listener.tasks] == [True]
     fleet.wake()
     assert len(listener.tasks) == 1  # for good
 
 
 async def test_one_that_cannot_be_stopped_does_not_keep_the_others_on() -> None:
-    broken, other = Machine("one", stop_fault=OSError("a socket")), Machine("two", alive=True)
-    fleet, _ = fleet_of(broken, other)
+    broken, other = Machine("one"), Machine("two")
+    fleet, listener = fleet_of(broken, other)
+    await on(fleet, listener, broken, other)
+    broken.stop_fault = OSError("a socket")
     with pytest.raises(OSError, match="a socket"):
         await fleet.stop()
     assert other.calls == ["stop"]

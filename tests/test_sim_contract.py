@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_dispatch.machines.base import Machine, Spec
+from pytest_dispatch.machines.base import DrivenMachine, Spec
 from pytest_dispatch.machines.sim import create
-from pytest_dispatch.testing.machine_contract import MachineContract
+from pytest_dispatch.testing.machine_contract import BootControlContract, ConsoleContract, PowerContract
 
 
-class TestSim(MachineContract):
+class TestSim(PowerContract, BootControlContract, ConsoleContract):
     patience = 20.0
 
-    def make_machine(self, state: Path) -> Machine:
+    def make_machine(self, state: Path) -> DrivenMachine:
         options = (("pace", "0.001"), ("boot", "0.002"))
         [machine] = create(Spec(scheme="sim", options=options, text="sim?pace=0.001&boot=0.002"), state)
         return machine

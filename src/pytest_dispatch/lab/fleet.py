@@ -1,19 +1,25 @@
-"""Runs the machines that the lab brings up itself: power on, listen to the console, cycle what hangs."""
+"""Runs the machines that the lab brings up itself: power on, listen to the console, cycle what hangs.
+
+A machine without power control is brought up by hand: the lab says when that is due, and takes it for done.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.machines.base import Machine, Sign
+from pytest_dispatch.lab.driver_calls import discreet, signs_of, within
+from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Power, Sign
 
 STARTS = 3  # of a machine in a row that fail, or after which it never asks, before it is called broken
+AGAIN = 5.0  # seconds after which a driver is asked once more whether a machine is off, where it could not tell
+BY_HAND = "it has no power control"
 
 
 class MachineListener(Protocol):
@@ -21,6 +27,14 @@ class MachineListener(Protocol):
 
     def shown(self, machine: str, sign: Sign) -> None:
         """Note what a machine showed."""
+        ...
+
+    def went_off(self, machine: str) -> None:
+        """Note that a machine is off which the lab has not powered off."""
+        ...
+
+    def by_hand(self, machine: str) -> None:
+        """Note that somebody has to power a machine on, or off and on: the lab cannot."""
         ...
 
     def out_of_order(self, machine: str, why: str) -> None:
@@ -39,11 +53,13 @@ class _Cycle:
     Attributes:
         booting: The machine was given a URL since it was powered off: what it boots is the next boot already.
         again: That one is to be cycled too.
+        asked: It has asked what to boot.
     """
 
     task: asyncio.Task[None] = field(init=False)
     booting: bool = False
     again: bool = False
+    asked: bool = False
 
 
 class Fleet:
@@ -52,6 +68,7 @@ class Fleet:
     Args:
         machines: All of them.
         url_of: Makes a new boot URL for a machine, which replaces the one before.
+        next_url_of: Makes one that does so once it is asked at.
         listener: Is told what they show.
         now: Tells the time.
         expected: Since when a machine may ask any moment; infinity while it has something else to do.
@@ -59,19 +76,26 @@ class Fleet:
 
     def __init__(
         self,
-        machines: list[Machine],
+        machines: Iterable[DrivenMachine],
+        *,
         url_of: Callable[[str], str],
+        next_url_of: Callable[[str], str],
         listener: MachineListener,
         now: Callable[[], float],
         expected: Callable[[str], float],
     ) -> None:
         self._machines = {machine.name: machine for machine in machines}
         self._url_of = url_of
+        self._next_url_of = next_url_of
         self._listener = listener
         self._now = now
         self._expected = expected
         self._cycling: dict[str, _Cycle] = {}
-        self._on_since: dict[str, float] = {}
+        self._on: dict[str, float] = {}  # since when those are on that were brought up and are not known to be off
+        self._watches: dict[str, asyncio.Task[None]] = {}  # for them to go off by themselves
+        self._boots_once: set[str] = set()  # what they boot has to be said beforehand for each boot
+        self._arming: dict[str, asyncio.Task[None]] = {}  # what is done to say so
+        self._begun: set[str] = set()  # have been brought up at least once, as far as that went
         self._prodded: dict[str, tuple[float, int]] = {}  # since when it was expected, and how often in a row
         self._broken: dict[str, str] = {}
         self._stopped = False
@@ -79,10 +103,13 @@ class Fleet:
     def __iter__(self) -> Iterator[str]:
         return iter(self._machines)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._machines
+
     @property
     def resting(self) -> bool:
         """Whether a machine is off, and nothing is being done about it."""
-        return any(not m.alive and name not in self._cycling for name, m in self._machines.items())
+        return any(map(self.is_off, self._machines))
 
     @property
     def lost(self) -> str:
@@ -94,26 +121,35 @@ class Fleet:
 
     def listen(self) -> list[asyncio.Task[None]]:
         """Read the consoles; returns the tasks that do."""
-        machines = self._machines.values()
-        return [asyncio.create_task(self._read(m), name=f"the reader of {m.name}'s console") for m in machines]
+        return [
+            asyncio.create_task(self._read(machine, machine.console), name=f"the reader of {name}'s console")
+            for name, machine in self._machines.items()
+            if machine.console is not None
+        ]
 
     async def stop(self) -> None:
-        """Power everything off, for good; whoever watches the tasks ends them."""
+        """Power off all that was brought up, for good; whoever watches the tasks ends them."""
         self._stopped = True
         cycling = [cycle.task for cycle in self._cycling.values()]
         for task in cycling:
             task.cancel()
         await asyncio.gather(*cycling, return_exceptions=True)
-        ends = await asyncio.gather(*(m.stop() for m in self._machines.values()), return_exceptions=True)
+        for name in self._begun:
+            self._is_off(name)
+        powers = [power for name in self._begun if (power := self._machines[name].power) is not None]
+        ends = await asyncio.gather(*(power.off() for power in powers), return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
 
+    def has_power(self, name: str) -> bool:
+        """Tell whether this is a machine of ours whose power the lab controls."""
+        return name in self._machines and self._machines[name].power is not None
+
     def wake(self) -> None:
         """There is work: power on what is off."""
-        for name, machine in self._machines.items():
-            if not machine.alive:
-                self.call(name)
+        for name in filter(self.is_off, self._machines):
+            self.call(name)
 
     def call(self, name: str) -> None:
         """Let it boot, by powering it off and on, unless that is under way or the machine is broken."""
@@ -129,9 +165,8 @@ class Fleet:
 
     def late(self, patience: float) -> list[str]:
         """Those that are on, and for so long could have asked and did not."""
-        now = self._now()
-        on = [name for name, m in self._machines.items() if m.alive and name not in self._cycling]
-        return [n for n in on if now - max(self._on_since.setdefault(n, now), self._expected(n)) >= patience]
+        now, on = self._now(), [(name, since) for name, since in self._on.items() if name not in self._cycling]
+        return [name for name, since in on if now - max(since, self._expected(name)) >= patience]
 
     def prod(self, name: str, patience: float) -> None:
         """Cycle one that is late; if that has not helped before, it is broken."""
@@ -140,64 +175,148 @@ class Fleet:
         times = times + 1 if expected == before else 1
         self._prodded[name] = expected, times
         why = f"it did not ask what to boot for {format_duration(patience)}"
+        done = "it is powered off and on" if self.has_power(name) else f"it has to be, by hand: {BY_HAND}"
         if times < STARTS:
-            self._listener.shown(name, Sign(text=f"{why}, so it is powered off and on"))
+            self._listener.shown(name, Sign(text=f"{why}, so {done}"))
             self.call(name)
         else:
-            self._begin(name, partial(self._retire, f"{why}, {STARTS} times in a row"))
+            why = f"{why}, {STARTS} times in a row" + ("" if self.has_power(name) else f"; {BY_HAND}")
+            self._begin(name, partial(self._retire, why))
 
     async def power_off(self, name: str) -> None:
         """Power off one that nothing is being done about."""
-        if name not in self._cycling:
-            await self._machines[name].stop()
+        machine = self._machines[name]
+        if name in self._cycling or machine.power is None:
+            return
+        try:
+            await within(machine, machine.power.off(), "powered off")
+            self._is_off(name)
+        except MachineError as error:
+            self._listener.shown(name, Sign(text=f"it stays on: {error}"))
 
     def is_off(self, name: str) -> bool:
-        """Whether this is a machine of ours that is off, and stays so."""
-        return name in self._machines and name not in self._cycling and not self._machines[name].alive
+        """Whether this is a machine of ours that is off, and stays so; one that was never brought up counts as that."""
+        return name in self._machines and name not in self._on and name not in self._cycling
 
-    def _begin(self, name: str, work: Callable[[Machine, _Cycle], Awaitable[None]]) -> None:
+    def took_power_off(self, name: str) -> None:
+        """Note that it has the program that powers it off; its driver may have no way to see that."""
+        if name in self._on and name not in self._cycling:
+            self._is_off(name)
+            self._listener.went_off(name)
+
+    def asks(self, name: str) -> None:
+        """Note that it boots from its URL; what it boots next has to be said now, where it cannot be said later."""
+        machine = self._machines[name]
+        if name in self._cycling:
+            self._cycling[name].asked = True
+        elif name in self._boots_once and machine.boot is not None:
+            work = self._arm(machine, machine.boot)
+            task = self._arming[name] = asyncio.create_task(work, name=f"the next boot of {name}")
+            self._listener.watch(task)
+
+    def _begin(self, name: str, work: Callable[[DrivenMachine, _Cycle], Awaitable[None]]) -> None:
         if self._stopped or name in self._broken:
             return
+        self._begun.add(name)
         cycle = self._cycling[name] = _Cycle()
         cycle.task = asyncio.create_task(self._through(name, work), name=f"the power cycle of {name}")
         self._listener.watch(cycle.task)
 
-    async def _through(self, name: str, work: Callable[[Machine, _Cycle], Awaitable[None]]) -> None:
+    async def _through(self, name: str, work: Callable[[DrivenMachine, _Cycle], Awaitable[None]]) -> None:
+        cycle = self._cycling[name]
         try:
-            await work(self._machines[name], self._cycling[name])
+            await work(self._machines[name], cycle)
         finally:
             del self._cycling[name]  # at once: whoever wants another one from now on is to get it
+        if cycle.asked:
+            self.asks(name)
 
-    async def _cycle(self, machine: Machine, cycle: _Cycle) -> None:
+    async def _cycle(self, machine: DrivenMachine, cycle: _Cycle) -> None:
         await self._bring_up(machine, cycle)
         while cycle.again and machine.name not in self._broken:
             await self._bring_up(machine, cycle)
 
-    async def _bring_up(self, machine: Machine, cycle: _Cycle) -> None:
-        def new_url() -> str:
-            cycle.booting = True
-            return self._url_of(machine.name)
-
+    async def _bring_up(self, machine: DrivenMachine, cycle: _Cycle) -> None:
         for tries_left in reversed(range(STARTS)):
-            await machine.stop()
-            cycle.booting = cycle.again = False
             try:
-                await machine.start(new_url)
+                await self._switch_off(machine)
+                cycle.booting = cycle.again = cycle.asked = False
+                await self._switch_on(machine, cycle)
             except MachineError as error:
                 if not tries_left:
                     self._out_of_order(machine, str(error))
             else:
-                self._on_since[machine.name] = self._now()
                 return
 
-    async def _retire(self, why: str, machine: Machine, _: _Cycle) -> None:
-        await machine.stop()
+    async def _switch_off(self, machine: DrivenMachine) -> None:
+        self._is_off(machine.name)
+        if machine.power is not None:
+            await within(machine, machine.power.off(), "powered off")
+            await within(machine, machine.power.until_off(), "off")
+
+    async def _switch_on(self, machine: DrivenMachine, cycle: _Cycle) -> None:
+        name, asked = machine.name, 0
+
+        def new_url() -> str:
+            nonlocal asked
+            asked += 1
+            cycle.booting = True
+            return self._url_of(name)
+
+        if machine.boot is not None:
+            await within(machine, machine.boot.boot_from(new_url), "told what to boot")
+            if asked:
+                self._boots_once.add(name)
+        else:
+            cycle.booting = True
+        if machine.power is None:
+            self._listener.by_hand(name)
+        else:
+            await within(machine, machine.power.on(), "powered on")
+            work = self._watch(machine, machine.power)
+            self._watches[name] = asyncio.create_task(work, name=f"the power of {name}")
+            self._listener.watch(self._watches[name])
+        self._on[name] = self._now()
+
+    async def _arm(self, machine: DrivenMachine, boot: BootControl) -> None:
+        try:
+            new_url = partial(self._next_url_of, machine.name)
+            await within(machine, boot.boot_from(new_url), "told what to boot next")
+        except MachineError as error:
+            self._listener.shown(machine.name, Sign(text=f"it may not come back by itself: {error}"))
+
+    async def _watch(self, machine: DrivenMachine, power: Power) -> None:
+        """Wait for it to go off by itself."""
+        name, told = machine.name, False
+        while not told:
+            try:
+                with discreet(machine):
+                    await power.until_off()
+                told = True
+            except MachineError as error:
+                self._listener.shown(name, Sign(text=f"whether it is on cannot be told: {error}"))
+                await asyncio.sleep(AGAIN)
+        del self._watches[name], self._on[name]
+        if name not in self._cycling:
+            self._listener.went_off(name)
+
+    def _is_off(self, name: str) -> None:
+        self._on.pop(name, None)
+        for tasks in (self._watches, self._arming):
+            if task := tasks.pop(name, None):
+                task.cancel()
+
+    async def _retire(self, why: str, machine: DrivenMachine, _: _Cycle) -> None:
+        try:
+            await self._switch_off(machine)
+        except MachineError as error:
+            why = f"{why}; {error}"
         self._out_of_order(machine, why)
 
-    def _out_of_order(self, machine: Machine, why: str) -> None:
+    def _out_of_order(self, machine: DrivenMachine, why: str) -> None:
         self._broken[machine.name] = why
         self._listener.out_of_order(machine.name, why)
 
-    async def _read(self, machine: Machine) -> None:
-        async for sign in machine.console():
+    async def _read(self, machine: DrivenMachine, console: Console) -> None:
+        async for sign in signs_of(machine, console):
             self._listener.shown(machine.name, sign)

@@ -9,7 +9,7 @@ its word.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.token import PUBLIC_API
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.errors import DispatchError
     from pytest_dispatch.core.model import Workload
-    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.lab.outbox import Filer
-    from pytest_dispatch.machines.base import Machine
+    from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.cache import AssetCache
     from pytest_dispatch.store.journal import Journal, Letter
 
@@ -49,7 +48,6 @@ class Lab:
         places: Where it may read them.
         kinds: The kinds of workloads that it runs.
         machines: Those that the lab brings up itself.
-        labels: What these have, by the machine's name.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
         private: It is of one pytest, and ends with it.
@@ -73,8 +71,7 @@ class Lab:
         cache: AssetCache,
         kinds: Iterable[Kind],
         places: Places | None = None,
-        machines: Iterable[Machine] = (),
-        labels: Mapping[str, Labels] | None = None,
+        machines: Iterable[DrivenMachine] = (),
         filers: Callable[[str], Filer | None] = lambda _repo: None,
         api: str = PUBLIC_API,
         private: bool = True,
@@ -92,7 +89,6 @@ class Lab:
         self._services = services = Services(kinds, Resources(writer, cache, places or Places()))
         self.machines = DrivenMachines(
             machines,
-            labels or {},
             writer,
             services=services,
             console=self.console,
