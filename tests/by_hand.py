@@ -1,4 +1,4 @@
-"""A machine of the lab's own that a test plays; its boot URLs come from the lab."""
+"""Machines of the lab's own: one that a test plays, and one that boots as a BMC has it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.base import DrivenMachine, Sign
+from pytest_dispatch.machines.sim import SimMachine
 
 
 @dataclass(eq=False)
 class ByHand:
-    """It does what a test says.
+    """It does what a test says; its boot URLs come from the lab.
 
     Attributes:
         faults: What its next power-ons raise.
@@ -74,3 +76,22 @@ class ByHand:
     def target(self, boot: int = -1) -> str:
         """Path and query of its boot URL, of its latest boot if not of another one."""
         return "/" + self.urls[boot].split("/", 3)[3]
+
+
+class Ahead(SimMachine):
+    """What is booted is said for one boot, and then nothing is; nobody sees when that begins."""
+
+    def __init__(self) -> None:
+        super().__init__(pace=0.001, boot=0.05)
+        self.said: list[str] = []
+        self.booted: list[str] = []
+
+    async def boot_from(self, new_url: Callable[[], str]) -> None:
+        self.said = [new_url()]
+        await super().boot_from(self._once)
+
+    def _once(self) -> str:
+        if not self.said:
+            raise MachineError("there is nothing to boot")
+        self.booted.append(self.said.pop())
+        return self.booted[-1]

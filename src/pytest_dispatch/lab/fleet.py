@@ -18,7 +18,7 @@ from pytest_dispatch.lab.driver_calls import discreet, signs_of, within
 from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Power, Sign
 
 STARTS = 3  # of a machine in a row that fail, or after which it never asks, before it is called broken
-AGAIN = 5.0  # seconds after which a driver is asked once more whether a machine is off, where it could not tell
+AGAIN = 5.0  # seconds
 BY_HAND = "it has no power control"
 
 
@@ -72,6 +72,7 @@ class Fleet:
         listener: Is told what they show.
         now: Tells the time.
         expected: Since when a machine may ask any moment; infinity while it has something else to do.
+        again: Seconds after which a driver is asked once more whether a machine is off, where it could not tell.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Fleet:
         listener: MachineListener,
         now: Callable[[], float],
         expected: Callable[[str], float],
+        again: float = AGAIN,
     ) -> None:
         self._machines = {machine.name: machine for machine in machines}
         self._url_of = url_of
@@ -90,6 +92,7 @@ class Fleet:
         self._listener = listener
         self._now = now
         self._expected = expected
+        self._again = again
         self._cycling: dict[str, _Cycle] = {}
         self._on: dict[str, float] = {}  # since when those are on that were brought up and are not known to be off
         self._watches: dict[str, asyncio.Task[None]] = {}  # for them to go off by themselves
@@ -295,7 +298,7 @@ class Fleet:
                 told = True
             except MachineError as error:
                 self._listener.shown(name, Sign(text=f"whether it is on cannot be told: {error}"))
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(self._again)
         del self._watches[name], self._on[name]
         if name not in self._cycling:
             self._listener.went_off(name)
