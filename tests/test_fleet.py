@@ -585,3 +585,12 @@ async def test_what_a_machine_shows_is_told_without_the_secrets_of_its_driver() 
     with pytest.raises(LabError, match=r"^the lab is broken: the driver of one raised RuntimeError: \*\*\* again"):
         await reader
     assert shown == [Sign(text="by root:***", fault="*** is wrong", lab=True)]
+
+
+async def test_one_that_cannot_be_powered_off_is_told_without_its_secrets() -> None:
+    machine = Machine("one")
+    fleet, listener = fleet_of(machine.driven(secrets=("hunter2",)))
+    await on(fleet, listener, machine)
+    machine.stop_fault = OSError("no way in for root:hunter2")
+    with pytest.raises(LabError, match=r"raised OSError: no way in for root:\*\*\* \("):
+        await fleet.stop()

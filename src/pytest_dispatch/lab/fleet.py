@@ -138,9 +138,10 @@ class Fleet:
             task.cancel()
         await asyncio.gather(*cycling, return_exceptions=True)
         for name in self._begun:
-            self._is_off(name)
-        powers = [power for name in self._begun if (power := self._machines[name].power) is not None]
-        ends = await asyncio.gather(*(power.off() for power in powers), return_exceptions=True)
+            self._note_off(name)
+        begun = [self._machines[name] for name in self._begun]
+        offs = [within(each, each.power.off(), "powered off") for each in begun if each.power is not None]
+        ends = await asyncio.gather(*offs, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
@@ -193,18 +194,18 @@ class Fleet:
             return
         try:
             await within(machine, machine.power.off(), "powered off")
-            self._is_off(name)
+            self._note_off(name)
         except MachineError as error:
             self._listener.shown(name, Sign(text=f"it stays on: {error}"))
 
     def is_off(self, name: str) -> bool:
-        """Whether this is a machine of ours that is off, and stays so; one that was never brought up counts as that."""
+        """Tell whether a machine of ours is off, and stays so; one that was never brought up counts as that."""
         return name in self._machines and name not in self._on and name not in self._cycling
 
     def took_power_off(self, name: str) -> None:
         """Note that it has the program that powers it off; its driver may have no way to see that."""
         if name in self._on and name not in self._cycling:
-            self._is_off(name)
+            self._note_off(name)
             self._listener.went_off(name)
 
     def asks(self, name: str) -> None:
@@ -252,7 +253,7 @@ class Fleet:
                 return
 
     async def _switch_off(self, machine: DrivenMachine) -> None:
-        self._is_off(machine.name)
+        self._note_off(machine.name)
         if machine.power is not None:
             await within(machine, machine.power.off(), "powered off")
             await within(machine, machine.power.until_off(), "off")
@@ -290,12 +291,12 @@ class Fleet:
 
     async def _watch(self, machine: DrivenMachine, power: Power) -> None:
         """Wait for it to go off by itself."""
-        name, told = machine.name, False
-        while not told:
+        name = machine.name
+        while True:
             try:
                 with discreet(machine):
                     await power.until_off()
-                told = True
+                break
             except MachineError as error:
                 self._listener.shown(name, Sign(text=f"whether it is on cannot be told: {error}"))
                 await asyncio.sleep(self._again)
@@ -303,7 +304,7 @@ class Fleet:
         if name not in self._cycling:
             self._listener.went_off(name)
 
-    def _is_off(self, name: str) -> None:
+    def _note_off(self, name: str) -> None:
         self._on.pop(name, None)
         for tasks in (self._watches, self._arming):
             if task := tasks.pop(name, None):
