@@ -13,7 +13,8 @@ from by_hand import ByHand
 from labs import until
 from pytest_dispatch.core.errors import LabError, MachineError
 from pytest_dispatch.lab.driver_calls import within
-from pytest_dispatch.lab.fleet import AGAIN, STARTS, Fleet
+from pytest_dispatch.lab.fleet import STARTS, Fleet
+from pytest_dispatch.lab.machine_control import AGAIN
 from pytest_dispatch.machines.base import DrivenMachine, Sign
 
 pytestmark = pytest.mark.anyio
@@ -295,7 +296,7 @@ async def test_time_counts_from_when_a_machine_is_on() -> None:
     listener.time = 1899.0
     assert fleet.late(900.0) == []
     listener.time = 1900.0
-    assert fleet.late(900.0) == ["two", "one"]
+    assert fleet.late(900.0) == ["one", "two"]
 
 
 async def test_one_that_is_late_is_cycled_and_at_last_given_up() -> None:
@@ -422,6 +423,11 @@ async def test_one_that_stays_on_when_it_is_powered_off_is_not_off() -> None:
     await fleet.power_off("one")
     assert not fleet.is_off("one")
     assert listener.seen == [("one", "it stays on: the relay is stuck")]
+    fleet.cycle("one")
+    await listener.done()
+    assert listener.seen[1:] == [("one", "the relay is stuck")]
+    listener.time = 901.0
+    assert fleet.late(900.0) == [], "nothing more is done about it"
 
 
 async def test_a_driver_that_cannot_tell_whether_a_machine_is_on_is_asked_again() -> None:
