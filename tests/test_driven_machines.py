@@ -89,7 +89,8 @@ async def test_one_without_power_control_is_waited_for_no_longer_once_it_is_give
 async def test_a_machine_without_boot_control_is_known_by_its_address(tmp_path: Path) -> None:
     """Though no address is allowed but those of the lab's own; what else asks is no machine."""
     machine = ByHand("one")
-    driven = machine.driven(boot=None, address=HERE)
+    driven = machine.driven(boot=None, console=None, address=HERE)
+    machine.signs.put_nowait(Sign(text="BdsDxe"))  # nobody looks
     async with running_lab(tmp_path, machines=[driven], allow=()) as bench:
         run = await bench.one(expect=Expect.RETURN)
         await until(lambda: machine.alive)
@@ -104,6 +105,7 @@ async def test_a_machine_without_boot_control_is_known_by_its_address(tmp_path: 
         assert (await bench.call("GET", source=HERE)).headers["dispatch-idle"] == "poweroff"
         assert bench.now(run).outcome is Outcome.PASSED
         assert bench.lab.queue.machine("one", bench.clock.now()).state is MachineState.OFF
+        assert (await bench.api("GET", f"/runs/{run.id}")).json["console"] == []
 
 
 async def test_one_whose_driver_cannot_see_it_go_off_is_powered_on_again_for_more(tmp_path: Path) -> None:
@@ -117,6 +119,22 @@ async def test_one_whose_driver_cannot_see_it_go_off_is_powered_on_again_for_mor
         await until(lambda: machine.starts == 2)
         await runs_on(bench, second, "/dispatch", HERE)
         assert machine.alive, "the outlet is as it was"
+
+
+async def test_one_without_boot_control_that_goes_off_in_its_workload_is_not_booted_into_it_again(
+    tmp_path: Path,
+) -> None:
+    """As little as one with a token: it asked, and what it runs has deadlines of its own."""
+    machine = ByHand("one")
+    async with running_lab(tmp_path, machines=[machine.driven(boot=None, address=HERE)]) as bench:
+        run = await bench.one()
+        await until(lambda: machine.alive)
+        await bench.download(run, HERE)
+        assert (await bench.call("POST", source=HERE)).status == 200
+        machine.alive = False
+        await until(lambda: bench.lab.machines.is_off("one"))
+        assert (await bench.call("HEAD", "/dispatch/look", source=HERE)).status == 200
+        assert (machine.starts, bench.attempt(run).state) == (1, State.BOOTING)
 
 
 # Told beforehand what they boot

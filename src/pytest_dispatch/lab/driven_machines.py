@@ -69,7 +69,8 @@ class DrivenMachines:
             now=writer.clock.now,
             expected=self._expected,
         )
-        self._queue.machines.on_off = self._took_power_off
+        self._at = {machine.name: Bearer(machine.name) for machine in machines if machine.address}
+        self._queue.machines.on_power_off = self._took_power_off
         for machine in machines:
             ways = [Identity(KnownBy.TOKEN, machine.name)] * (machine.boot is not None)
             ways += [Identity(KnownBy.ADDRESS, machine.address)] * bool(machine.address)
@@ -97,10 +98,9 @@ class DrivenMachines:
             self._fleet.asks(bearer.machine)
         return bearer
 
-    def at(self, address: str) -> str:
-        """Return which of our machines is known by this address; empty if none is."""
-        name = self._queue.machines.called(Identity(KnownBy.ADDRESS, address))
-        return name if name in self._fleet else ""
+    def at(self, address: str) -> Bearer | None:
+        """Look up the machine of ours that is known by this address; None if none is."""
+        return self._at.get(self._queue.machines.called(Identity(KnownBy.ADDRESS, address)))
 
     def is_off(self, machine: str) -> bool:
         """Tell whether a machine took the power-off program, or is ours and off anyway.
@@ -172,7 +172,7 @@ class DrivenMachines:
             self._fleet.call(name)
 
     def _holds_unasked(self, name: str) -> bool:
-        seen, bearer = self._queue.machines.find(name), self._tokens.present(name)
+        seen, bearer = self._queue.machines.find(name), self._tokens.present(name) or self._at.get(name)
         run = self._queue.runs[seen.holds] if seen is not None and seen.holds else None
         if run is None or run.attempt.ended:
             return False

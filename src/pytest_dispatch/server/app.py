@@ -291,8 +291,8 @@ class LabServer:
         if token is not None:
             return self._lab.machines.bearer(token)
         address = machine_address(request.remote or "")
-        if ours := self._lab.machines.at(str(address)):
-            return Bearer(ours)
+        if (ours := self._lab.machines.at(str(address))) is not None:
+            return ours
         if self._address.allow is not None and not any(address in network for network in self._address.allow):
             return None
         return Bearer(str(address))
