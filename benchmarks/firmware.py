@@ -45,11 +45,15 @@ async def _cycles(spec: str, count: int) -> tuple[list[float], float]:
     await site.start()
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
         machine = make_machines(read_spec(spec), Path(folder))[0]
-        reader = asyncio.create_task(_drain(machine.console()))
+        assert machine.power is not None
+        assert machine.boot is not None
+        assert machine.console is not None
+        reader = asyncio.create_task(_drain(machine.console.read()))
         began = time.perf_counter()
-        await machine.start(lambda: f"http://127.0.0.1:{runner.addresses[0][1]}/dispatch?machine=bench")
+        await machine.boot.boot_from(lambda: f"http://127.0.0.1:{runner.addresses[0][1]}/dispatch?machine=bench")
+        await machine.power.on()
         await enough.wait()
-        await machine.stop()
+        await machine.power.off()
         reader.cancel()
     await runner.cleanup()
     return [b - a for a, b in pairwise(beacons)], heads[0] - began

@@ -19,7 +19,7 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.machines.sim.driver import create
+from pytest_dispatch.program.embedded import make_machines
 from pytest_dispatch.program.option_values import read_spec
 from pytest_dispatch.server.app import LabServer
 from pytest_dispatch.server.boot.path import Address
@@ -93,7 +93,7 @@ class _Bare:
 
 
 async def _script(files: list[Path]) -> float:
-    machines = create(read_spec(MACHINES), files[0].parent)
+    machines = make_machines(read_spec(MACHINES), files[0].parent)
     bare = _Bare(files, len(machines))
     app = web.Application()
     app.router.add_route("*", "/dispatch", bare)
@@ -104,7 +104,10 @@ async def _script(files: list[Path]) -> float:
     port = runner.addresses[0][1]
     began = time.perf_counter()
     for machine in machines:
-        await machine.start(partial(str, f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"))
+        assert machine.power is not None
+        assert machine.boot is not None
+        await machine.boot.boot_from(partial(str, f"http://127.0.0.1:{port}/dispatch?machine={machine.name}"))
+        await machine.power.on()
     await bare.over.wait()
     took = time.perf_counter() - began
     await runner.cleanup()
@@ -118,7 +121,7 @@ async def _lab(files: list[Path]) -> float:
     folder = files[0].parent.parent
     journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**12, None)
     journal.open()
-    machines = create(read_spec(MACHINES), folder)
+    machines = make_machines(read_spec(MACHINES), folder)
     lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND], machines=machines)
     server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), secrets.token_urlsafe(24))
     await server.start()

@@ -6,6 +6,10 @@
 
 #include "console.h"
 
+/* What a simulated machine plays in place of this program: a line of text in its bytes. */
+#define PLAYED_AS(scenario) \
+    static const CHAR8 played_as[] __attribute__((used)) = "\nsim: " scenario "\n"
+
 /* To be called first. Finds the lab by the URL that this program was booted from. */
 void beacon_start(EFI_HANDLE image, EFI_SYSTEM_TABLE *system, const CHAR8 *name);
 

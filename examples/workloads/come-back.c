@@ -4,6 +4,8 @@
  */
 #include "beacon.h"
 
+PLAYED_AS("come-back");
+
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system)
 {
     beacon_start(image, system, "come-back.efi");

@@ -3,6 +3,8 @@
  */
 #include "beacon.h"
 
+PLAYED_AS("fail");
+
 static struct text report;
 
 static void add_case(const CHAR8 *name, BOOLEAN passed, const CHAR8 *seconds, const CHAR8 *message)

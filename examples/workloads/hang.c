@@ -3,6 +3,8 @@
  */
 #include "beacon.h"
 
+PLAYED_AS("hang");
+
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system)
 {
     beacon_start(image, system, "hang.efi");

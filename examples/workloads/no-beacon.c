@@ -4,6 +4,8 @@
  */
 #include "beacon.h"
 
+PLAYED_AS("no-boot");
+
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system)
 {
     (void)image;

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,33 +33,41 @@ COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")
 HERE = ("--bind=127.0.0.1:0", "--no-mdns")
 
 ODD = """
-import logging, sys
+import asyncio, logging, sys
 from contextlib import suppress
+from pathlib import Path
+from pytest_dispatch.machines.base import DrivenMachine, Sign
 
 class Machine:
-    name, alive = "odd-1", False
-
     def __init__(self, what):
-        self.what = what
+        self.what, self.is_off = what, asyncio.Event()
+        self.is_off.set()
 
-    async def start(self, new_url):
-        self.alive = True
+    async def boot_from(self, new_url):
+        pass
 
-    async def stop(self):
-        if self.what == "odd?stays":
+    async def on(self):
+        self.is_off.clear()
+        Path(__file__).with_name("on").touch()
+
+    async def until_off(self):
+        await self.is_off.wait()
+
+    async def off(self):
+        if self.what == "odd?stays" and not self.is_off.is_set():
             raise OSError("the plug does not answer")
 
-    async def console(self):
+    async def read(self):
         if self.what == "odd?breaks":
             raise RuntimeError("the console broke")
-        return
-        yield
+        yield Sign(text="smoke", fault="smoke")  # a reason to power it off and on
 
 
 def create(spec, state):
     loaded = [name for name in ("pytest", "_pytest", "rich", "pydantic", "alembic") if name in sys.modules]
     logging.getLogger("odd.driver").warning("loaded: %s", loaded)
-    return [Machine(spec.text)]
+    machine = Machine(spec.text)
+    return [DrivenMachine(power=machine, boot=machine, console=machine)]
 """
 
 
@@ -190,11 +199,22 @@ def test_a_lab_that_breaks_ends(environ: dict[str, str]) -> None:
         assert not lab.token_file.exists()
 
 
-def test_a_lab_that_does_not_end_as_it_should_says_so(environ: dict[str, str]) -> None:
+def test_a_lab_that_does_not_end_as_it_should_says_so(environ: dict[str, str], tmp_path: Path) -> None:
     with serving(environ, "--machine=odd?stays") as lab:
+        give_up = time.monotonic() + PATIENCE
+        while not (tmp_path / "odd" / "on").exists() and time.monotonic() < give_up:
+            time.sleep(0.005)
         code, _said, errors = lab.end(signal.SIGTERM)
         assert code == 1
         assert errors.splitlines()[-1] == "dispatch: not everything could be stopped: OSError: the plug does not answer"
+
+
+def test_a_secret_in_a_machine_s_url_is_refused(environ: dict[str, str]) -> None:
+    ran = dispatch(environ, "serve", *HERE, "--machine=odd://me:s3cret@bmc-1")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("dispatch: --machine: expected no secret on the command line")
+    assert "got 'odd://***@bmc-1'; have its driver read it from a file or the environment" in ran.stderr
+    assert "s3cret" not in ran.stderr
 
 
 def test_a_port_that_is_taken(environ: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from docs_examples import PAGES, ROOT, Example, blocks, examples
-from plugin_bench import IN_THREAD, WITHOUT
+from plugin_bench import IN_THREAD, WITHOUT, plays
 
 # Loaded once, here: `pytester` makes each example forget what it imported.
 import pytest_dispatch.plugin.session  # noqa: F401
@@ -59,12 +59,8 @@ def set_up(example: Example, folder: Path) -> None:
     if not example.workloads:
         return
     (folder / "workloads").mkdir(exist_ok=True)
-    tables = []
     for name, scenario in example.workloads.items():
-        (folder / "workloads" / name).write_bytes(name.encode() * 100)
-        tables.append(f'[[workload]]\nname = "{name}"\nscenario = "{scenario}"\n')
-    if "workloads/dispatch.toml" not in example.files:
-        (folder / "workloads" / "dispatch.toml").write_text("\n".join(tables))
+        plays(folder / "workloads" / name, scenario)
 
 
 def install(project: dict[str, Any], folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from boots import boots
-from plugin_bench import WITHOUT
+from plugin_bench import WITHOUT, plays
 from project import ROOT
 
 # Loaded once, here: `pytester` makes each run forget what it imported.
@@ -31,11 +31,8 @@ QUICK = ["--dispatch-machine=sim:2?pace=0.01", "--dispatch-bind=127.0.0.1:0", "-
 def test_an_image_passes_that_reaches_a_level_and_fails_that_reaches_none(pytester: pytest.Pytester) -> None:
     pytester.makeconftest((EXAMPLES / "sev-certify" / "conftest.py").read_text("utf-8"))
     images = pytester.mkdir("images")
-    tables = []
     for name, scenario in {"debian.efi": "pass", "ubuntu.efi": "multi-report"}.items():
-        (images / name).write_bytes(b"MZ" * 500)
-        tables.append(f'[[workload]]\nname = "{name}"\nscenario = "{scenario}"\n')
-    (images / "dispatch.toml").write_text("".join(tables))
+        plays(images / name, scenario)
     result = pytester.runpytest("--dispatch-dir=images", *QUICK, *WITHOUT)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["FAILED images::debian.efi*the verdict hook says failed"])

@@ -533,7 +533,7 @@ def test_a_bomb_goes_off_in_bounded_time_and_memory(text: str) -> None:
 VALUES = TEXT | st.integers() | st.booleans() | st.lists(TEXT, max_size=3) | NUMBERS
 KEYS = st.sampled_from(
     [
-        *("name", "file", "type", "labels", "requires", "expect", "scenario"),
+        *("name", "file", "type", "labels", "requires", "expect"),
         *("assign-timeout", "boot-timeout", "report-timeout"),
     ]
 )

@@ -49,21 +49,45 @@ secrets.token_urlsafe = marked
 
 #: A machine that breaks the lab, with its boot URL in the error's own frame.
 BREAKER = """
-class Machine:
-    name, alive = "bench-1", False
+from pytest_dispatch.machines.base import DrivenMachine
+from pytest_dispatch.machines.sim.driver import SimMachine
 
-    async def start(self, new_url):
-        self.url, self.alive = new_url(), True
-
-    async def stop(self):
-        self.alive = False
-
-    async def console(self):
+class Breaks:
+    async def read(self):
         raise RuntimeError("the console broke")
         yield
 
 def create(spec, state):
-    return [Machine()]
+    machine = SimMachine()
+    return [DrivenMachine(power=machine, boot=machine, console=Breaks())]
+"""
+
+#: A driver that tells the URL by which it reaches its machine, wherever it can.
+TELLER = """
+from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.machines.base import Sign
+from pytest_dispatch.machines.sim.driver import SimMachine
+
+WHERE, ERROR = {where!r}, {error}
+
+class Teller(SimMachine):
+    def __init__(self, url):
+        super().__init__(pace=0.001)
+        self.url = url
+
+    async def on(self):
+        if WHERE == "on":
+            raise ERROR(f"cannot reach {{self.url}}")
+        await super().on()
+
+    async def pause(self, seconds):
+        self.console.show(Sign(text=f"goes on at {{self.url}}"))
+        await super().pause(seconds)
+
+def create(spec, state):
+    if WHERE == "create":
+        raise ERROR(f"cannot reach {{spec.url}}")
+    return [Teller(spec.url).driven()]
 """
 
 USES = """
@@ -160,6 +184,11 @@ def by_program(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]
     return ()
 
 
+def by_machine(_monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
+    """A machine whose BMC wants a password."""
+    return (f"--dispatch-machine=bench://me:{PASSWORD}@bmc-1/x?token={OPTION}&labels=gpu", f"--dispatch-token={OPTION}")
+
+
 def by_proxy(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
     """One that is not there, whose URL has a password."""
     with socket.socket() as closed:
@@ -233,6 +262,13 @@ def breaking(bench: Bench, _github: FakeGitHub) -> None:
     bench.driver(BREAKER)
 
 
+def telling(where: str, error: str = "MachineError") -> Callable[[Bench, FakeGitHub], None]:
+    def write(bench: Bench, _github: FakeGitHub) -> None:
+        bench.driver(TELLER.format(where=where, error=error))
+
+    return write
+
+
 def using(bench: Bench, _github: FakeGitHub) -> None:
     bench.pytester.makepyfile(f"import faulthandler, pytest\n@pytest.mark.dispatch('a.efi')\n{USES.strip()}\n")
 
@@ -280,6 +316,34 @@ WRONG: dict[str, Wrong] = {
         breaking,
         "the lab is broken",
     ),
+    **{
+        f"a machine's URL has a password, and its driver tells {what}": (
+            by_machine,
+            (*FOLDER, "--dispatch-drain=0", "--tb=long", *where),
+            telling(*how),
+            told,
+        )
+        for what, where, how, told in (
+            ("nobody", (), ("",), "machines bench://***@bmc-1/x?token=***&labels=gpu"),
+            ("nobody, with pytest-xdist", ("-n1",), ("",), "machines bench://***@bmc-1/x?token=***&labels=gpu"),
+            ("it at once", (), ("create",), "cannot reach bench://me:***@bmc-1/x?token=***"),
+            ("it by an error of any kind", (), ("create", "KeyError"), "cannot reach bench://me:***@bmc-1/x?token=***"),
+            (
+                "it when the machine cannot be powered on",
+                (),
+                ("on",),
+                "no machine is left: bench-1: cannot reach bench://me:***@",
+            ),
+            (
+                "it by a defect",
+                (),
+                ("on", "KeyError"),
+                "the driver of bench-1 raised KeyError: 'cannot reach bench://me:",
+            ),
+            ("it by a defect, in a thread", (IN_THREAD,), ("on", "KeyError"), "the driver of bench-1 raised KeyError"),
+            ("it on the console", (), ("",), "goes on at bench://me:***@bmc-1/x?token=***"),
+        )
+    },
     "a hook raises at the beginning": (
         by_option,
         (*FOLDER, *QUICK, IN_THREAD, "--full-trace"),
@@ -399,6 +463,22 @@ def test_what_is_looked_for_would_be_found(tmp_path: Path) -> None:
         "".join(MADE),
         "deep/file",
     }
+
+
+def test_a_password_in_a_machine_s_url_is_warned_of_and_refused_in_an_ini_file(bench: Bench) -> None:
+    given = f"bench://me:{PASSWORD}@bmc-1"
+    result = bench.pytester.runpytest_inprocess(
+        "-W", "error", "--co", "--dispatch-dir=w", "--dispatch-machine=sim", "--dispatch-machine", given, *WITHOUT
+    )
+    [line] = [line for line in result.errlines if line]
+    assert line.startswith("ERROR: --dispatch-machine: everybody on this computer can read it in the list of processes")
+    bench.path.joinpath("pytest.ini").write_text(f"[pytest]\ndispatch_machine =\n    sim\n    {given}\n")
+    result = bench.pytester.runpytest_inprocess("--co", "--dispatch-dir=w", *WITHOUT)
+    [line] = [line for line in result.errlines if line]
+    assert line.startswith("ERROR: --dispatch-machine: expected no secret in an ini file or behind -o")
+    assert PASSWORD not in line
+    bench.path.joinpath("pytest.ini").write_text("[pytest]\ndispatch_machine =\n    sim\n    sim:2\n")
+    assert bench.pytester.runpytest_inprocess("--co", "--dispatch-dir=w", *WITHOUT).ret == 0
 
 
 @pytest.mark.parametrize("place", [by_option, by_option_apart])

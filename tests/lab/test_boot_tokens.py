@@ -36,6 +36,25 @@ def test_a_machine_boots_since_it_fetched_anything() -> None:
         asking.got = ("run", 1) if now == 2.0 else None
 
 
+def test_one_that_is_made_beforehand_is_good_from_when_it_is_first_asked_with() -> None:
+    tokens = Tokens()
+    first = tokens.renew("one", 1.0)
+    dropped, armed, other = tokens.arm("one"), tokens.arm("one"), tokens.arm("two")
+    tokens.begin(first, 2.0)
+    tokens.begin(dropped, 2.0)
+    assert facts(tokens.bearer(first)) == ("one", math.inf), "what runs may speak until then"
+    assert tokens.bearer(dropped) is None
+    assert tokens.bearer(armed) is None
+    tokens.begin(armed, 3.0)
+    tokens.begin(armed, 4.0)
+    assert facts(tokens.bearer(first)) == ("one", 3.0)
+    assert tokens.bearer(armed) is tokens.present("one")
+    assert tokens.present("two") is None
+    tokens.renew("two", 5.0)
+    tokens.begin(other, 6.0)
+    assert tokens.bearer(other) is None, "it was powered off and on since"
+
+
 def test_none_is_like_another_nor_short() -> None:
     tokens = Tokens()
     made = {tokens.renew("one", 0.0) for _ in range(1000)}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from by_hand import ByHand
 from faults import fault
 from labs import running_lab, until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Policy
-from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim.driver import SimMachine
 from pytest_dispatch.machines.sim.scenarios import Scenario, Stage
 from pytest_dispatch.workloads.boot.lifecycle import State
@@ -24,13 +23,13 @@ pytestmark = pytest.mark.anyio
 class Counted(SimMachine):
     """One whose first stage hangs when it has reported, and which counts how often it is powered on."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, pace=0.001, scenarios={"pass": Scenario(play=_play)})
+    def __init__(self) -> None:
+        super().__init__(pace=0.001, scenarios={"pass": Scenario(play=_play)})
         self.starts = 0
 
-    async def start(self, new_url: Callable[[], str]) -> None:
+    async def on(self) -> None:
         self.starts += 1
-        await super().start(new_url)
+        await super().on()
 
 
 async def _play(stage: Stage) -> None:
@@ -41,13 +40,13 @@ async def _play(stage: Stage) -> None:
 
 
 async def test_a_machine_that_hangs_after_a_stage_is_cycled_once_and_goes_on_with_the_next(tmp_path: Path) -> None:
-    machines = {name: Counted(name) for name in ("one", "two")}
-    async with running_lab(tmp_path, machines=machines.values()) as bench:
+    machines = {name: Counted() for name in ("one", "two")}
+    async with running_lab(tmp_path, machines=[each.driven(name) for name, each in machines.items()]) as bench:
         stages = [bench.workload(f"{name}.efi", chain="c") for name in "abc"]
         runs = await bench.submit(*stages, policy=Policy(retries=0))
         where = (await bench.enters(runs[0], State.REPORTED)).machine
         [other] = machines.keys() - {where}
-        await until(lambda: machines[other].starts == 1 and not machines[other].alive)
+        await until(lambda: machines[other].starts == 1 and bench.lab.machines.is_off(other))
         bench.clock.ahead += 61
         await until(lambda: bench.now(runs[2]).outcome is not None)
         assert [bench.now(run).outcome for run in runs] == [Outcome.PASSED] * 3
@@ -82,15 +81,15 @@ async def test_a_stage_whose_machine_does_not_come_back_says_so(tmp_path: Path) 
 class Breaks(SimMachine):
     """One that cannot be powered on a second time."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, pace=0.001, scenarios={"pass": Scenario(play=_play)})
+    def __init__(self) -> None:
+        super().__init__(pace=0.001, scenarios={"pass": Scenario(play=_play)})
         self.starts = 0
 
-    async def start(self, new_url: Callable[[], str]) -> None:
+    async def on(self) -> None:
         self.starts += 1
         if self.starts > 1:
             raise MachineError("its power supply does not answer")
-        await super().start(new_url)
+        await super().on()
 
 
 @fault(
@@ -101,7 +100,7 @@ class Breaks(SimMachine):
 )
 @pytest.mark.parametrize("retries", [0, 3])
 async def test_a_stage_whose_machine_is_out_of_order_waits_for_no_deadline(tmp_path: Path, retries: int) -> None:
-    async with running_lab(tmp_path, machines=[Breaks("one")]) as bench:
+    async with running_lab(tmp_path, machines=[Breaks().driven("one")]) as bench:
         stages = [bench.workload(f"{name}.efi", chain="c") for name in "abc"]
         runs = await bench.submit(*stages, policy=Policy(retries=retries))
         await bench.enters(runs[0], State.REPORTED)
@@ -115,32 +114,6 @@ async def test_a_stage_whose_machine_is_out_of_order_waits_for_no_deadline(tmp_p
         assert (machine.state, "power supply" in machine.reason) == (MachineState.BROKEN, True)
 
 
-class ByHand:
-    """A machine that the test plays, and switches off."""
-
-    def __init__(self) -> None:
-        self.name = "one"
-        self.alive = False
-        self.starts = 0
-        self.new_url: Callable[[], str] = str
-
-    async def start(self, new_url: Callable[[], str]) -> None:
-        self.alive, self.new_url = True, new_url
-        self.starts += 1
-
-    async def stop(self) -> None:
-        self.alive = False
-
-    async def console(self) -> AsyncIterator[Sign]:
-        await asyncio.Event().wait()
-        yield Sign(text="")
-
-
-def _target(machine: ByHand) -> str:
-    """Boot once more: the path and the token of the boot URL."""
-    return f"/{machine.new_url().split('/', 3)[3]}"
-
-
 async def test_a_machine_that_goes_off_when_its_chain_goes_on_there_is_powered_on(tmp_path: Path) -> None:
     """The next stage was asked for when it had been told to power off, and was still at it."""
     machine = ByHand()
@@ -148,17 +121,18 @@ async def test_a_machine_that_goes_off_when_its_chain_goes_on_there_is_powered_o
         first, second = (bench.workload(f"{name}.efi", chain="c") for name in "ab")
         [run] = await bench.submit(first)
         await until(lambda: machine.alive)
-        path = _target(machine)
+        path = machine.target()
         assert (await bench.call("GET", path)).body == bench.bytes_of(run)
         await bench.enters(run, State.DOWNLOADED)
         assert (await bench.call("POST", path)).status == 200
         report = b'{"title": "done", "result": "passed"}'
         assert (await bench.call("PUT", path, body=report)).status == 200
-        assert (await bench.call("HEAD", _target(machine))).headers["dispatch-idle"] == "poweroff"
+        machine.boot()
+        assert (await bench.call("HEAD", machine.target())).headers["dispatch-idle"] == "poweroff"
         [after] = await bench.lab.orders.submit(run.session, [("b", second)])
         await bench.enters(after, State.ASSIGNED)
         machine.alive = False
         await until(lambda: machine.starts == 2)
-        path = _target(machine)
+        path = machine.target()
         assert (await bench.call("HEAD", path)).headers["dispatch-workload"] == "b.efi"
         assert (await bench.call("GET", path)).body == bench.bytes_of(after)

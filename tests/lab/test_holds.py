@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import ByHand
 from labs import Bench, running_lab, sims, until
-from told_machine import ToldMachine
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
@@ -142,7 +142,7 @@ async def test_a_machine_that_was_not_seen_keeps_nobody_waiting(tmp_path: Path) 
     async with a_lab(tmp_path) as bench:
         await bench.call("HEAD")
         bench.lab.queue.machines.withhold(MACHINE, Hold(reason="its fan is loud"))
-    async with running_lab(tmp_path, machines=[ToldMachine("one", faults=[MachineError("no KVM")] * 9)]) as bench:
+    async with running_lab(tmp_path, machines=[ByHand("one", faults=[MachineError("no KVM")] * 9)]) as bench:
         (run,) = await bench.submit(bench.workload(), ready=False)
         await until(lambda: bench.now(run).outcome is not None)
         assert bench.now(run).reason == "no machine is left: one: no KVM"

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 from boots import but
+from by_hand import ByHand
 from faults import fault
 from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
 from project import SUPPORT
-from told_machine import ToldMachine
 
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
@@ -53,15 +53,15 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def test_a_machine_of_our_own_is_known_by_its_token_in_all_that_it_says(tmp_path: Path) -> None:
     """Wherever it comes from, and though it is in none of the allowed networks."""
-    puppet = ToldMachine()
+    puppet = ByHand("puppet")
     async with running_lab(tmp_path, machines=[puppet], allow=()) as bench:
         run = await bench.one()
         await until(lambda: puppet.alive)
-        assert (await bench.call("HEAD", puppet.target, source="127.0.0.5")).status == 200
-        assert (await bench.call("GET", puppet.target, source="127.0.0.6")).status == 200
+        assert (await bench.call("HEAD", puppet.target(), source="127.0.0.5")).status == 200
+        assert (await bench.call("GET", puppet.target(), source="127.0.0.6")).status == 200
         await bench.enters(run, State.DOWNLOADED)
-        assert (await bench.call("POST", puppet.target, source="127.0.0.7")).status == 200
-        assert (await bench.call("PUT", puppet.target, source="127.0.0.8", body=b'{"title": "t"}')).status == 200
+        assert (await bench.call("POST", puppet.target(), source="127.0.0.7")).status == 200
+        assert (await bench.call("PUT", puppet.target(), source="127.0.0.8", body=b'{"title": "t"}')).status == 200
         assert (await bench.call("POST", "/dispatch", source="127.0.0.7")).status == 403
         attempt = bench.attempt(run)
         assert (attempt.machine, attempt.state) == ("puppet", State.REPORTED)
@@ -70,28 +70,28 @@ async def test_a_machine_of_our_own_is_known_by_its_token_in_all_that_it_says(tm
 
 async def test_a_script_with_a_token_is_the_machine_that_it_was_given_to(tmp_path: Path) -> None:
     """Whatever it asks with; and such a tool in the workload ends nothing."""
-    puppet, agent = ToldMachine(), "User-Agent: curl/8.5.0\r\n"
+    puppet, agent = ByHand("puppet"), "User-Agent: curl/8.5.0\r\n"
     async with running_lab(tmp_path, machines=[puppet], allow=()) as bench:
         run = await bench.one()
         await until(lambda: puppet.alive)
-        assert (await bench.bare("HEAD", agent, puppet.target)).status == 200
-        assert (await bench.bare("GET", agent, puppet.target)).body == bench.bytes_of(run)
+        assert (await bench.bare("HEAD", agent, puppet.target())).status == 200
+        assert (await bench.bare("GET", agent, puppet.target())).body == bench.bytes_of(run)
         await bench.enters(run, State.DOWNLOADED)
-        assert (await bench.bare("POST", agent, puppet.target)).status == 200
-        assert (await bench.bare("HEAD", agent, puppet.target)).status == 403
+        assert (await bench.bare("POST", agent, puppet.target())).status == 200
+        assert (await bench.bare("HEAD", agent, puppet.target())).status == 403
         assert (await bench.bare("HEAD", agent)).status == 403
-        assert (await bench.bare("PUT", agent, puppet.target, '{"title": "t"}')).status == 200
+        assert (await bench.bare("PUT", agent, puppet.target(), '{"title": "t"}')).status == 200
         assert [report.title for report in bench.attempt(run).reports] == ["t"]
 
 
 async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path: Path) -> None:
-    puppet = ToldMachine()
+    puppet = ByHand("puppet")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         run = await bench.one()
         await until(lambda: puppet.alive)
         puppet.signs.put_nowait(Sign(text="BdsDxe"))
         await until(puppet.signs.empty)
-        await bench.call("GET", puppet.target)
+        await bench.call("GET", puppet.target())
         puppet.signs.put_nowait(Sign(text="loading"))
         await until(lambda: len(bench.lab.console.of(bench.now(run))) == 2)
         view = (await bench.api("GET", f"/runs/{run.id}")).json
@@ -99,14 +99,14 @@ async def test_console_lines_belong_to_the_attempt_that_follows_or_runs(tmp_path
 
 
 async def test_a_machine_that_panics_is_started_again_and_the_attempt_is_over(tmp_path: Path) -> None:
-    puppet = ToldMachine()
+    puppet = ByHand("puppet")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         run = await bench.one(policy=Policy(retries=0))
         await until(lambda: puppet.alive)
         puppet.signs.put_nowait(Sign(text="assert", fault="firmware hangs"))
         await until(lambda: puppet.starts == 2)  # it held nothing: off and on, and that is all
-        await bench.call("GET", puppet.target)
-        await bench.call("POST", puppet.target)
+        await bench.call("GET", puppet.target())
+        await bench.call("POST", puppet.target())
         puppet.signs.put_nowait(Sign(text="panic", fault="kernel panic"))
         await until(lambda: bench.now(run).outcome is not None)
         assert (bench.now(run).outcome, bench.now(run).reason) == (
@@ -118,28 +118,28 @@ async def test_a_machine_that_panics_is_started_again_and_the_attempt_is_over(tm
 
 async def test_a_machine_that_is_off_is_woken_for_what_comes_back(tmp_path: Path) -> None:
     """It took the power-off program while another one still ran; that one fails, and a further attempt is due."""
-    puppets = [ToldMachine("one"), ToldMachine("two")]
+    puppets = [ByHand("one"), ByHand("two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         run = await bench.one(policy=Policy(retries=1))
         await until(lambda: all(puppet.alive for puppet in puppets))
-        await bench.call("GET", puppets[0].target)
-        await bench.call("POST", puppets[0].target)
+        await bench.call("GET", puppets[0].target())
+        await bench.call("POST", puppets[0].target())
         puppets[0].signs.put_nowait(Sign(text="killed", fault="the emulator was killed", lab=True))
         await until(lambda: len(bench.now(run).attempts) == 2)
         puppets[1].alive = False  # only now is it off, as far as anybody can see
         await until(lambda: puppets[1].starts == 2)
-        await bench.call("GET", puppets[1].target)
+        await bench.call("GET", puppets[1].target())
         assert bench.attempt(run).machine == "two"
 
 
 async def test_a_machine_that_waits_is_called_for_what_comes_back(tmp_path: Path) -> None:
     """It runs the wait program, and would sit the rest of its minute out."""
-    puppets = [ToldMachine("one"), ToldMachine("two")]
+    puppets = [ByHand("one"), ByHand("two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         run = await bench.one(policy=Policy(retries=1))
         await until(lambda: all(puppet.alive for puppet in puppets))
-        await bench.call("GET", puppets[0].target)
-        assert (await bench.call("HEAD", puppets[1].target)).headers["dispatch-idle"] == "wait"
+        await bench.call("GET", puppets[0].target())
+        assert (await bench.call("HEAD", puppets[1].target())).headers["dispatch-idle"] == "wait"
         puppets[0].signs.put_nowait(Sign(text="killed", fault="the emulator was killed", lab=True))
         await until(lambda: [puppet.starts for puppet in puppets] == [2, 2])
         assert bench.now(run).attempts[0].outcome is Outcome.ERROR
@@ -149,13 +149,13 @@ async def test_a_machine_that_waits_is_called_for_what_comes_back(tmp_path: Path
 async def test_machines_that_wait_are_powered_off_when_nobody_wants_anything_any_more(
     tmp_path: Path, over: bool
 ) -> None:
-    puppets = [ToldMachine("one"), ToldMachine("two")]
+    puppets = [ByHand("one"), ByHand("two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         run = await bench.one()
         await until(lambda: all(puppet.alive for puppet in puppets))
-        await bench.call("GET", puppets[0].target)
-        assert (await bench.call("HEAD", puppets[1].target)).headers["dispatch-idle"] == "wait"
-        await bench.call("POST", puppets[0].target)
+        await bench.call("GET", puppets[0].target())
+        assert (await bench.call("HEAD", puppets[1].target())).headers["dispatch-idle"] == "wait"
+        await bench.call("POST", puppets[0].target())
         if not over:
             await bench.one(name="b.efi", location=str(bench.folder / "a.efi"))  # of another session
         await bench.api("DELETE", f"/sessions/{run.session}")
@@ -167,7 +167,7 @@ async def test_machines_that_wait_are_powered_off_when_nobody_wants_anything_any
 
 
 async def test_a_machine_that_cannot_be_brought_up_is_tried_three_times(tmp_path: Path) -> None:
-    puppet = ToldMachine(faults=[MachineError("no room"), MachineError("no room")])
+    puppet = ByHand("puppet", faults=[MachineError("no room"), MachineError("no room")])
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         await bench.one()
         await until(lambda: puppet.alive)
@@ -175,7 +175,7 @@ async def test_a_machine_that_cannot_be_brought_up_is_tried_three_times(tmp_path
 
 
 async def test_when_no_machine_is_left_nobody_waits(tmp_path: Path) -> None:
-    puppets = [ToldMachine(name, faults=[MachineError("no KVM")] * 9) for name in ("one", "two")]
+    puppets = [ByHand(name, faults=[MachineError("no KVM")] * 9) for name in ("one", "two")]
     async with running_lab(tmp_path, machines=puppets) as bench:
         (first,) = await bench.submit(bench.workload("a.efi"), ready=False)
         await until(lambda: bench.now(first).outcome is not None)
@@ -187,7 +187,7 @@ async def test_when_no_machine_is_left_nobody_waits(tmp_path: Path) -> None:
 
 
 async def test_a_stranger_may_take_what_our_own_machines_cannot(tmp_path: Path) -> None:
-    puppet = ToldMachine(faults=[MachineError("no KVM")] * 3)
+    puppet = ByHand("puppet", faults=[MachineError("no KVM")] * 3)
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         await bench.call("HEAD", source="127.0.0.2")
         run = await bench.one()
@@ -222,18 +222,18 @@ def _no_filer(_repo: str) -> None:
     raise ZeroDivisionError("a filer")
 
 
-async def _say_nonsense(_bench: Bench, puppet: ToldMachine) -> None:
+async def _say_nonsense(_bench: Bench, puppet: ByHand) -> None:
     puppet.signs.put_nowait(OSError("the console"))
 
 
-async def _report(bench: Bench, puppet: ToldMachine) -> None:
+async def _report(bench: Bench, puppet: ByHand) -> None:
     for method in ("GET", "POST", "PUT"):
-        await bench.call(method, puppet.target, body=b'{"title": "t"}' if method == "PUT" else b"")
+        await bench.call(method, puppet.target(), body=b'{"title": "t"}' if method == "PUT" else b"")
     puppet.boot()
-    await bench.call("HEAD", puppet.target)
+    await bench.call("HEAD", puppet.target())
 
 
-async def _wait(_bench: Bench, _puppet: ToldMachine) -> None:
+async def _wait(_bench: Bench, _puppet: ByHand) -> None:
     return
 
 
@@ -251,10 +251,10 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
     caplog: pytest.LogCaptureFixture,
     options: dict[str, Any],
     faults: list[Exception],
-    provoke: Callable[[Bench, ToldMachine], Any],
+    provoke: Callable[[Bench, ByHand], Any],
     why: str,
 ) -> None:
-    puppet = ToldMachine(faults=faults)
+    puppet = ByHand("puppet", faults=faults)
     async with running_lab(tmp_path, machines=[puppet], **options) as bench:
         rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
         wanted = [bench.workload("a.efi"), bench.workload("b.efi")]
@@ -558,12 +558,12 @@ def ask(process: subprocess.Popen[str]) -> str:
 
 
 async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tried_again(tmp_path: Path) -> None:
-    workload(tmp_path / "hang.efi")
+    workload(tmp_path / "hang.efi", plays="hang")
     with lab_process(tmp_path, "hang.efi", machines=1) as (process, _):
         await until(lambda: json.loads(ask(process))["sent"] == 3000)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    puppet = ToldMachine("sim-1")
+    puppet = ByHand("sim-1")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
         assert resumed is not None
@@ -575,7 +575,7 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
         assert run.attempt.number == 2
         await bench.lab.orders.submit(session, [(run.key, run.workload)])
         await until(lambda: puppet.alive)
-        assert (await bench.call("GET", puppet.target)).body == bench.bytes_of(run)
+        assert (await bench.call("GET", puppet.target())).body == bench.bytes_of(run)
 
 
 async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_before(tmp_path: Path) -> None:
@@ -677,10 +677,10 @@ def _fetch(port: int, source: str) -> int:
 async def test_a_lab_with_everything_open_stops_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     sockets = open_sockets()
-    sims = [SimMachine(f"sim-{n}", pace=0.002) for n in range(2)]
+    sims = [SimMachine(pace=0.002).driven(f"sim-{n}") for n in range(2)]
     async with running_lab(tmp_path, machines=sims) as bench:
         rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
-        workloads = [bench.workload(f"{n}.efi", 8 * 2**20, scenario="hang") for n in range(6)]
+        workloads = [bench.workload(f"{n}.efi", 8 * 2**20, plays="hang") for n in range(6)]
         runs = await bench.submit(*workloads, rule=rule)
         wires = [await bench.wire(f"127.0.0.{n + 2}", receive_buffer=1) for n in range(4)]
         for wire in wires:
@@ -848,12 +848,12 @@ FLOOD = [f"{n:06} " + "x" * 900 for n in range(4000)]
 )
 @pytest.mark.parametrize("ends", ["by a fault", "with the lab"])
 async def test_a_console_that_is_flooded_does_not_fill_the_disk(tmp_path: Path, ends: str) -> None:
-    puppet = ToldMachine()
+    puppet = ByHand("puppet")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
         run = await bench.one(policy=Policy(retries=0))
         await until(lambda: puppet.alive)
-        await bench.call("GET", puppet.target)
-        await bench.call("POST", puppet.target)
+        await bench.call("GET", puppet.target())
+        await bench.call("POST", puppet.target())
         for line in FLOOD:
             puppet.signs.put_nowait(Sign(text=line))
         await until(lambda: [text for _, text in bench.lab.console.of(bench.now(run))[-1:]] == FLOOD[-1:])

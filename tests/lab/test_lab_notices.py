@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from by_hand import ByHand
 from labs import FIRMWARE, TOKEN, Bench, running_lab, until
-from puppet import Puppet
 
 from pytest_dispatch.client.lab_client import LabClient
+from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.notices import KEPT, Notice, Notices
+from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.server.api.schemas import SessionView
 from pytest_dispatch.server.limits.bounds import Bounds
@@ -160,18 +162,17 @@ async def test_a_defect_of_ours_is_told_also_where_no_run_can(bench: Bench) -> N
     assert why.startswith("500, KeyError: ")
 
 
-class Bad(Puppet):
+class Bad(ByHand):
     """A machine that shows a fault whenever it is powered on, before it asks for anything."""
 
-    async def start(self, new_url: object) -> None:
-        await self.stop()
-        self._life = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
+    async def on(self) -> None:
+        await super().on()
         self.signs.put_nowait(Sign(text="smoke", fault="its fan stands still"))
 
 
 async def test_machines_of_our_own_that_cannot_be_used_are_told_of(tmp_path: Path) -> None:
     """Also as long as others can: there is one machine less for the work."""
-    machines = [Puppet("dead", "fail"), Bad("bad", "")]
+    machines = [ByHand("dead", [MachineError("it has no power supply; plug one in")] * STARTS), Bad("bad")]
     async with running_lab(tmp_path, machines=machines) as bench:
         await bench.submit(bench.workload())
         await until(lambda: {notice.machine for notice in bench.lab.notices.all() if notice.times > 1} == {"bad"})

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from by_hand import ByHand
 from faults import fault
 from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab, until
 from project import SUPPORT
@@ -21,7 +22,6 @@ from pytest_dispatch.core.model import Outcome, Policy, Run
 from pytest_dispatch.core.sessions import LINING_UP
 from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.server.boot.beacon import REPORT_LIMIT
 from pytest_dispatch.server.boot.sending import REST
 from pytest_dispatch.server.limits.bounds import Bounds
@@ -344,43 +344,13 @@ async def begun_report(bench: Bench, source: str, target: str = "/dispatch") -> 
 # Addresses and tokens
 
 
-@dataclass
-class Tower:
-    """A machine of the lab's own that a test plays; its boot URLs come from the lab."""
-
-    name: str
-    urls: list[str] = field(default_factory=list)
-    new_url: Callable[[], str] = str
-    alive: bool = False
-
-    async def start(self, new_url: Callable[[], str]) -> None:
-        self.new_url = new_url
-        self.boot()
-        self.alive = True
-
-    def boot(self) -> None:
-        """Firmware is told a new URL, as after a reset."""
-        self.urls.append(self.new_url())
-
-    async def stop(self) -> None:
-        self.alive = False
-
-    async def console(self) -> AsyncIterator[Sign]:
-        await asyncio.Event().wait()
-        yield Sign(text="")
-
-    def target(self, boot: int = -1) -> str:
-        """Path and query of its boot URL, of its latest boot if not of another one."""
-        return "/" + self.urls[boot].split("/", 3)[3]
-
-
-async def on(*towers: Tower) -> None:
+async def on(*towers: ByHand) -> None:
     await until(lambda: all(tower.alive for tower in towers))
 
 
 @fault("Machines", "two machines share an address (NAT); each has a token", outcome="each is itself", told=NOTHING)
 async def test_two_machines_behind_one_address(tmp_path: Path) -> None:
-    towers = [Tower("one"), Tower("two")]
+    towers = [ByHand("one"), ByHand("two")]
     async with running_lab(tmp_path, machines=towers) as bench:
         runs = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
         await on(*towers)
@@ -403,7 +373,7 @@ async def test_two_machines_behind_one_address(tmp_path: Path) -> None:
     told=NOTHING,
 )
 async def test_a_machine_with_a_token_has_another_address(tmp_path: Path) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         run = await bench.one()
         await on(tower)
@@ -431,7 +401,7 @@ HANGS = "it did not ask what to boot for 15m"
     f"{HANGS}, 3 times in a row`",
 )
 async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         run = await bench.one()
         await on(tower)
@@ -444,7 +414,7 @@ async def test_a_machine_of_our_own_hangs_before_it_asks(tmp_path: Path) -> None
 
 
 async def test_a_machine_of_our_own_that_never_asks_is_given_up(tmp_path: Path) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         run = await bench.one(limits={"assign": 86400.0})
         await on(tower)
@@ -458,7 +428,7 @@ async def test_a_machine_of_our_own_that_never_asks_is_given_up(tmp_path: Path) 
 
 async def test_a_machine_that_runs_a_workload_does_not_hang(tmp_path: Path) -> None:
     """What it took has deadlines of its own, also when it resets. Nor does one that waits for work, and asks for it."""
-    towers = busy, idle, mute = Tower("busy"), Tower("idle"), Tower("mute")
+    towers = busy, idle, mute = ByHand("busy"), ByHand("idle"), ByHand("mute")
     async with running_lab(tmp_path, machines=towers) as bench:
         first = await bench.one(policy=ONCE)
         await on(*towers)
@@ -477,7 +447,7 @@ async def test_a_machine_that_runs_a_workload_does_not_hang(tmp_path: Path) -> N
 @pytest.mark.parametrize("resets", [False, True])
 async def test_what_was_complete_when_it_booted_may_run_on(tmp_path: Path, resets: bool) -> None:
     """A Python test may be at it. After its reset, the machine has as long to ask as any other."""
-    towers = running, mute = Tower("running"), Tower("mute")
+    towers = running, mute = ByHand("running"), ByHand("mute")
     async with running_lab(tmp_path, machines=towers) as bench:
         first = await bench.one(expect=Expect.BOOT)
         await on(*towers)
@@ -497,7 +467,7 @@ async def test_what_was_complete_when_it_booted_may_run_on(tmp_path: Path, reset
 
 
 async def test_a_machine_of_our_own_is_left_alone_while_nothing_waits_for_it(tmp_path: Path) -> None:
-    towers = busy, mute = Tower("busy"), Tower("mute")
+    towers = busy, mute = ByHand("busy"), ByHand("mute")
     async with running_lab(tmp_path, machines=towers) as bench:
         run = await bench.one(policy=ONCE)
         await on(*towers)
@@ -509,14 +479,14 @@ async def test_a_machine_of_our_own_is_left_alone_while_nothing_waits_for_it(tmp
         await until(lambda: len(mute.urls) == 2)
 
 
-@dataclass
-class SlowTower(Tower):
+@dataclass(eq=False)
+class SlowTower(ByHand):
     """Its driver says that it is on when a test says so, as one that asks a BMC until that is the case."""
 
     is_on: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def start(self, new_url: Callable[[], str]) -> None:
-        await super().start(new_url)
+    async def on(self) -> None:
+        await super().on()
         await self.is_on.wait()
 
 
@@ -598,7 +568,7 @@ async def test_a_machine_without_a_token_has_another_address(
     told="the terminal: who was refused, and why; or a report that is shown as late",
 )
 async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: Path) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         run = await bench.one(policy=Policy(retry_failures=1))
         await on(tower)
@@ -625,7 +595,7 @@ async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: P
         assert bench.now(run).outcome is Outcome.FAILED
 
 
-async def boots(bench: Bench, tower: Tower, run: Run) -> str:
+async def boots(bench: Bench, tower: ByHand, run: Run) -> str:
     """The machine boots anew, and this workload; returns where that speaks to."""
     tower.boot()
     assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == run.workload.name
@@ -652,7 +622,7 @@ async def is_refused(bench: Bench, target: str, *methods: str) -> None:
     told="the terminal: who was refused, and why; or a report that is shown as late",
 )
 async def test_a_token_is_good_for_one_boot(tmp_path: Path) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
         await on(tower)
@@ -722,7 +692,7 @@ async def _reports(bench: Bench, target: str, run: Run) -> None:
 async def test_a_workload_gets_no_other_one(
     tmp_path: Path, expect: Expect, does: Callable[[Bench, str, Run], Awaitable[None]], outcome: Outcome
 ) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         policy = Policy(retries=0, expect=expect)
         first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=policy)
@@ -742,7 +712,7 @@ async def test_a_workload_gets_no_other_one(
 
 
 async def test_who_got_the_wait_program_may_ask_again_with_or_without_a_boot(tmp_path: Path) -> None:
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         await bench.one(policy=Policy(retries=1))
         await on(tower)
@@ -758,7 +728,7 @@ async def test_who_got_the_wait_program_may_ask_again_with_or_without_a_boot(tmp
 
 async def test_what_hangs_from_an_earlier_boot_takes_nothing_from_the_next(tmp_path: Path) -> None:
     """Whoever has its token may have begun as many reports as a machine may."""
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
         await on(tower)
@@ -790,7 +760,7 @@ async def test_who_waits_for_bytes_while_its_machine_is_reset_gets_none(
     tmp_path: Path, method: str, passed: float
 ) -> None:
     """In line with others, or for its own."""
-    tower, may = Tower("one"), asyncio.Event()
+    tower, may = ByHand("one"), asyncio.Event()
     async with running_lab(tmp_path, machines=[tower], cache=lambda path: LateCache(path, may)) as bench:
         [run] = await bench.submit(bench.workload("a.efi"), ready=False)
         await on(tower)
@@ -817,7 +787,7 @@ async def test_who_waits_for_bytes_while_its_machine_is_reset_gets_none(
 )
 async def test_a_report_that_crosses_the_reset_is_of_the_boot_before(tmp_path: Path, order: str, late: bool) -> None:
     """It counts as long as the machine has not asked for the next workload."""
-    tower, wires = Tower("one"), []
+    tower, wires = ByHand("one"), []
     async with running_lab(tmp_path, machines=[tower]) as bench:
         first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
         await on(tower)
@@ -840,7 +810,7 @@ async def test_a_report_that_crosses_the_reset_is_of_the_boot_before(tmp_path: P
 
 async def test_a_download_of_an_earlier_attempt_does_not_break_the_next(tmp_path: Path) -> None:
     """Its connection may break off when the machine has long had the same workload once more."""
-    tower = Tower("one")
+    tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
         run = await bench.one(size=BIG, policy=Policy(retries=1))
         await on(tower)

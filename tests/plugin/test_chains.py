@@ -21,10 +21,10 @@ Stages = Mapping[str, list[str]]
 
 def chained(bench: Bench, stages: Stages = STAGES, *others: str, **scenarios: str) -> None:
     """Workloads of a chain, each with its prerequisites, and others; what is not named otherwise passes."""
-    bench.workloads(dict.fromkeys((*stages, *others), "pass"))
+    bench.workloads({name: scenarios.get(name, "pass") for name in (*stages, *others)})
     tables = []
     for name in (*stages, *others):
-        keys = [f'name = "{name}.efi"', f'scenario = "{scenarios.get(name, "pass")}"']
+        keys = [f'name = "{name}.efi"']
         if name in stages:
             keys += ['chain = "disk"', f"after = {[f'{each}.efi' for each in stages[name]]}"]
         tables.append("\n".join(["[[workload]]", *keys, ""]))
@@ -56,13 +56,18 @@ async def play(stage):
         Path(f"done-{stage.workload}").touch()
 
 class Counting(SimMachine):
-    async def start(self, new_url):
+    def __init__(self, name):
+        super().__init__(pace=0.001, scenarios={"pass": Scenario(play=play)})
+        self.name = name
+
+    async def on(self):
         with Path(f"started-{self.name}").open("a") as file:
             file.write("x")
-        await super().start(new_url)
+        await super().on()
 
 def create(spec, state):
-    return [Counting(f"sim-{n}", pace=0.001, scenarios={"pass": Scenario(play=play)}) for n in range(1, spec.count + 1)]
+    names = [f"sim-{n}" for n in range(1, spec.count + 1)]
+    return [Counting(name).driven(name) for name in names]
 """
 
 
@@ -249,7 +254,7 @@ async def play(stage):
     await stage.report(result="passed")
 
 def create(spec, state):
-    return [SimMachine(f"sim-{n}", pace=0.001, scenarios={"pass": Scenario(play=play)}) for n in (1, 2)]
+    return [SimMachine(pace=0.001, scenarios={"pass": Scenario(play=play)}).driven(f"sim-{n}") for n in (1, 2)]
 """
 
 
@@ -313,7 +318,7 @@ async def play(stage):
     await stage.report(result="failed" if stage.workload == "a.efi" else "passed")
 
 def create(spec, state):
-    return [SimMachine(f"sim-{n}", pace=0.001, scenarios={"pass": Scenario(play=play)}) for n in (1, 2)]
+    return [SimMachine(pace=0.001, scenarios={"pass": Scenario(play=play)}).driven(f"sim-{n}") for n in (1, 2)]
 """
 
 

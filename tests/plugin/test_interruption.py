@@ -27,7 +27,7 @@ from pytest_dispatch.machines.sim.driver import SimMachine
 
 def create(spec, state):
     played = {**SCENARIOS, "come-back": SCENARIOS["hang"]}
-    return [SimMachine(f"bench-{number}", pace=0.001, scenarios=played) for number in (1, 2)]
+    return [SimMachine(pace=0.001, scenarios=played).driven(f"bench-{number}") for number in (1, 2)]
 """
 
 
@@ -119,28 +119,29 @@ async def play(stage):
     await asyncio.Event().wait()
 
 def create(spec, state):
-    return [SimMachine("bench-1", pace=0.001, scenarios={"pass": Scenario(play=play)})]
+    return [SimMachine(pace=0.001, scenarios={"pass": Scenario(play=play)}).driven("bench-1")]
 """
 
 
 #: Once pytest has been told that the lab is up, and before it can be answered.
 IS_KILLED = """
 import asyncio, os, signal, sys, threading
+from dataclasses import replace
 from pytest_dispatch.machines.sim.driver import SimMachine
 
 def told():
     frame = sys._current_frames()[threading.main_thread().ident]
     return frame.f_code.co_name == "until_told_to_stop"
 
-class Killed(SimMachine):
-    async def console(self):
+class Killer:
+    async def read(self):
         while not told():
             await asyncio.sleep(0.001)
         os.kill(os.getpid(), signal.SIGKILL)
         yield
 
 def create(spec, state):
-    return [Killed("bench-1")]
+    return [replace(SimMachine().driven("bench-1"), console=Killer())]
 """
 
 
@@ -327,7 +328,7 @@ from pathlib import Path
 from pytest_dispatch.machines.sim.driver import SimMachine
 
 class Chatty(SimMachine):
-    async def start(self, new_url):
+    async def on(self):
         count = 0
         while not Path("quiet").exists():
             for _ in range(20):
@@ -336,10 +337,10 @@ class Chatty(SimMachine):
             if count > 3000:  # more than wait to be told, and than fit between the processes
                 Path("flooded").touch()
             await asyncio.sleep(0.001)
-        await super().start(new_url)
+        await super().on()
 
 def create(spec, state):
-    return [Chatty("bench-1", pace=0.001)]
+    return [Chatty(pace=0.001).driven("bench-1")]
 """
 
 

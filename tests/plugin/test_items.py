@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from plugin_bench import WITHOUT, Bench
+from plugin_bench import WITHOUT, Bench, plays
 
 ODD = ("br[1]-x", "[a]", "x]y", "<i>&'\"", "50%5B", "back\\slash", "wi th ünïcödé", ":colon:", "a::b:::c")
 
@@ -122,12 +122,11 @@ def test_items_of_another_plugin_are_refused(bench: Bench) -> None:
 def test_one_id_and_one_test_case_for_any_name(bench: Bench, workers: tuple[str, ...]) -> None:
     folder = bench.path / "w"
     folder.mkdir()
-    table = "[[workload]]\nname = {}\nfile = {}\nscenario = {}\n"
+    table = "[[workload]]\nname = {}\nfile = {}\n"
     lines = []
     for number, name in enumerate(ODD):
-        (folder / f"{number}.efi").write_bytes(b"MZ")
-        scenario = '"fail"' if number % 2 else '"pass"'
-        lines.append(table.format(json.dumps(name, ensure_ascii=False), f'"{number}.efi"', scenario))
+        plays(folder / f"{number}.efi", "fail" if number % 2 else "pass")
+        lines.append(table.format(json.dumps(name, ensure_ascii=False), f'"{number}.efi"'))
     (folder / "dispatch.toml").write_text("".join(lines))
     first = bench.spawn("--junitxml=j.xml", "-rA", *workers)
     shown = set(re.findall(r"(?m)^(?:PASSED|FAILED) (w::.*?)(?: - .*)?$", first.stdout.str()))

@@ -35,25 +35,40 @@ from pytest_dispatch.testing.github import FakeGitHub
 pytestmark = pytest.mark.skipif(not TASKS.exists(), reason="counts by /proc, as Linux has it")
 
 DRIVER = """
-import logging, os, signal, subprocess, sys, threading, time, warnings
+import asyncio, logging, os, signal, subprocess, sys, threading, time, warnings
 from pytest_dispatch.core.errors import MachineError
+from pathlib import Path
+from pytest_dispatch.machines.base import DrivenMachine, Sign
 
 class PlugError(MachineError):
     def __init__(self, host, port):
         super().__init__(f"no plug at {host}:{port}")
 
 class Machine:
-    name, alive = "odd-1", False
-
     def __init__(self, what):
-        self.what = what
+        self.what, self.is_off = what, asyncio.Event()
+        self.is_off.set()
 
-    async def start(self, *url):
-        self.alive = True
+    async def boot_from(self, new_url):
+        pass
 
-    async def stop(self):
-        if self.what == "is-interrupted":
-            open("off", "w").close()
+    async def on(self):
+        self.is_off.clear()
+        Path(__file__).with_name("on").touch()
+
+    async def read(self):
+        yield Sign(text="smoke", fault="smoke")  # a reason to power it off and on
+        try:
+            await asyncio.Event().wait()
+        finally:
+            Path(__file__).with_name("let-go").touch()
+
+    async def until_off(self):
+        await self.is_off.wait()
+
+    async def off(self):
+        if self.is_off.is_set():
+            return
         if self.what == "does-not-stop":
             raise OSError("the plug does not answer")
         if self.what == "hangs":
@@ -61,15 +76,11 @@ class Machine:
         if self.what == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async def console(self):
-        return
-        yield
-
 
 def create(spec, state):
     what = spec.text
     if what == "is-interrupted":
-        os.kill(os.getppid(), signal.SIGINT)  # Ctrl-C, while it has power already
+        os.kill(os.getppid(), signal.SIGINT)  # Ctrl-C
     print("a driver may print")
     logging.getLogger("odd.driver").warning("made in %s", state.parent)
     if what == "looks-around":
@@ -88,8 +99,15 @@ def create(spec, state):
         thread = threading.Thread(target=lambda: 1 / 0, name="odd thread")
         thread.start()
         thread.join()
-    return [Machine(what)]
+    machine = Machine(what)
+    return [DrivenMachine(power=machine, boot=machine, console=machine)]
 """
+
+
+def until_it_is_on(tmp_path: Path) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not (tmp_path / "odd" / "on").exists() and time.monotonic() < give_up:
+        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)
@@ -178,19 +196,18 @@ def test_a_driver_s_own_error_says_why(tmp_path: Path, monkeypatch: pytest.Monke
 
 @fault(
     "pytest",
-    "Ctrl-C while the lab starts, when a driver has a machine powered on already",
-    outcome="nothing is run; the machine is powered off",
+    "Ctrl-C while the lab starts, when drivers make its machines",
+    outcome="nothing is run; the lab ends in order, and lets go of them",
     told="exit code 2, as pytest tells Ctrl-C",
 )
 def test_one_that_is_interrupted_while_it_starts_is_stopped_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     lab = odd(tmp_path, monkeypatch, "is-interrupted")
     with pytest.raises(KeyboardInterrupt):
         lab.start("w")
     lab.stop()
-    assert (tmp_path / "off").exists()
+    assert (tmp_path / "odd" / "let-go").exists()
 
 
 def test_what_a_driver_leaves_behind_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +261,7 @@ def test_one_that_does_not_end_as_it_should(
 ) -> None:
     lab = odd(tmp_path, monkeypatch, what)
     lab.start("w")
+    until_it_is_on(tmp_path)
     with pytest.raises(LabError) as caught:
         lab.stop()
     assert str(caught.value) == why

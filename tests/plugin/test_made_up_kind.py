@@ -247,11 +247,11 @@ from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.sim.driver import SimMachine
 
 class Broken(SimMachine):
-    async def start(self, new_url):
+    async def on(self):
         raise MachineError("no power")
 
 def create(spec, state):
-    return [Broken("bench-1")]
+    return [Broken().driven("bench-1")]
 """
 
 

@@ -78,7 +78,7 @@ async def play(stage):
     await stage.report(result="passed")
 
 def create(spec, state):
-    return [SimMachine(f"bench-{n}", pace=0.001, scenarios={"pass": Scenario(play=play)}) for n in range(4)]
+    return [SimMachine(pace=0.001, scenarios={"pass": Scenario(play=play)}).driven(f"bench-{n}") for n in range(4)]
 """
 
 

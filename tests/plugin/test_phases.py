@@ -27,20 +27,25 @@ OUTCOMES = {"passed": 4, "failed": 4, "errors": 1}  # the failed case counts too
 
 #: A machine whose power fails when a workload says so; registered as a package of a third party would.
 FRAIL = """
+from dataclasses import replace
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim.driver import SimMachine
 
 
-class Frail(SimMachine):
-    async def console(self):
-        async for sign in super().console():
+class Frail:
+    def __init__(self, console):
+        self.console = console
+
+    async def read(self):
+        async for sign in self.console.read():
             yield sign
             if "POST: 200" in sign.text:
                 yield Sign(text="click", fault="its power failed", lab=True)
 
 
 def create(spec, state):
-    return [Frail("frail-1", pace=0.001)]
+    machine = SimMachine(pace=0.001).driven("frail-1")
+    return [replace(machine, console=Frail(machine.console))]
 """
 
 

@@ -36,7 +36,7 @@ def test_a_workload_runs_where_there_is_what_it_requires(bench: Bench) -> None:
 
 def test_it_is_tried_again_where_there_is_no_other_machine_for_it(bench: Bench) -> None:
     bench.workloads({"a": "no-boot", "b": "pass"})
-    tables = '[[workload]]\nname = "a.efi"\nscenario = "no-boot"\nrequires = ["gpu"]\n[[workload]]\nname = "b.efi"\n'
+    tables = '[[workload]]\nname = "a.efi"\nrequires = ["gpu"]\n[[workload]]\nname = "b.efi"\n'
     bench.path.joinpath("w", "dispatch.toml").write_text(tables)
     result = bench.run(LABELLED[0], machines=LABELLED[1])
     result.assert_outcomes(passed=1, errors=1)

@@ -91,7 +91,7 @@ def test_what_has_not_ended_is_what_it_is_now(bench: Bench) -> None:
     bench.workloads({"a": "pass", **hangs})
     cut_off(bench)
     workloads = bench.workloads({"a": "fail", "b": {"scenario": "hang", "expect": "boot"}, "c": "pass", "d": "hang"})
-    workloads.joinpath("c.efi").write_bytes(b"MZ, and longer than before" * 100)
+    workloads.joinpath("c.efi").write_bytes(b"MZ, and longer than before" * 100)  # which passes
     again = bench.spawn("-v", "--dispatch-resume", "--dispatch-report-timeout=5s", "--dispatch-drain=0")
     again.assert_outcomes(passed=3, failed=1)
     assert "no report 5s after it booted" in again.stdout.str()

@@ -48,7 +48,7 @@ def dots(screen: Vt100) -> str:
 
 def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "slow", "d": "slow"})
-    bench.path.joinpath("w", "c.efi").write_bytes(b"MZ" * 200_000)
+    bench.path.joinpath("w", "c.efi").write_bytes(b"MZ\nsim: slow\n" + b"MZ" * 200_000)
     shown = on_terminal(bench, terminals, machines=bench.gated("2?pace=0.06"))
     screen = shown.screen
     assert shown.until(lambda screen: "⏳ 4 unassigned" in screen.text)

@@ -25,7 +25,7 @@ def logged(bench: Bench) -> list[list[str]]:
 
 
 def test_workloads_may_be_changed(bench: Bench) -> None:
-    bench.workloads({"a": "no-boot", "b": "pass", "c": "pass"})
+    bench.workloads({"a": "no-boot", "b": "pass", "c": "fail"})
     bench.pytester.makeconftest(
         """
         from dataclasses import replace
@@ -33,7 +33,7 @@ def test_workloads_may_be_changed(bench: Bench) -> None:
 
         def pytest_dispatch_workloads(config, workloads):
             a, b, c = workloads
-            z = replace(c, name="z", payload={**c.payload, "scenario": "fail"})
+            z = replace(b, name="z", payload={**c.payload, "media": "img"})
             workloads[:] = [z, replace(a, expect=Expect.RETURN)]
         """
     )
@@ -54,7 +54,7 @@ from dataclasses import replace
 from pathlib import Path
 
 def pytest_dispatch_workloads(config, workloads):
-    payload = dict(media="efi", location=Path("link/b.efi").absolute(), size=4, scenario="pass")
+    payload = dict(media="efi", location=Path("link/b.efi").absolute(), size=4)
     workloads.append(replace(workloads[0], name="b.efi", payload=payload))
 
 def pytest_dispatch_event(run, event, attempt):
@@ -80,7 +80,7 @@ def changed(payload: str) -> str:
         ("workloads[0] = replace(workloads[0], name='a\\nb')", "at most 255 characters, all printable, got 'a\\nb'"),
         (
             "workloads[0] = replace(workloads[0], payload={'media': 'efi'})",
-            "pytest_dispatch_workloads: a.efi: payload: expected media, location, size and perhaps scenario, got media",
+            "pytest_dispatch_workloads: a.efi: payload: expected media, location and size, got media",
         ),
         (changed("media='exe'"), "a.efi: payload: media: expected one of efi, iso, img, got 'exe'"),
         (changed("size=0"), "a.efi: payload: size: expected a number of bytes, got 0"),

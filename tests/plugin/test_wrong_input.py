@@ -35,7 +35,16 @@ OPTIONS = {
     "bind-high-port": (["--dispatch-bind=0.0.0.0:65536"], "got '0.0.0.0:65536'"),
     "path-relative": (["--dispatch-path=dispatch"], "--dispatch-path: expected a path such as /dispatch"),
     "path-of-the-api": (["--dispatch-path=/api/v1"], "outside /api/, got '/api/v1'"),
-    "spec-none": (["--dispatch-machine=sim:0"], "--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or"),
+    "spec-none": (["--dispatch-machine=sim:0"], "--dispatch-machine: expected a SPEC such as sim, sim:8, qemu:2 or"),
+    "spec-nowhere": (["--dispatch-machine=sim://"], "or NAME://HOST, got 'sim://'"),
+    "spec-both": (["--dispatch-machine=sim:2://x"], "or NAME://HOST, got 'sim:2://x'"),
+    "spec-secret": (["--dispatch-machine=Sim://me:pw@x"], "or NAME://HOST, got 'Sim://***@x'"),
+    "spec-unknown": (
+        ["--dispatch-machine=bmc://me:pw@x"],
+        "expected one of qemu, qemu-aarch64, sim, got 'bmc://***@x'",
+    ),
+    "spec-address": (["--dispatch-machine=sim?address=here"], "expected an address such as 192.168.1.31 behind"),
+    "spec-addresses": (["--dispatch-machine=sim:2?address=::1"], "expected address= with 0 of its 2 machines"),
     "spec-word": (["--dispatch-machine=sim:many"], "got 'sim:many'"),
     "spec-scheme": (
         ["--dispatch-machine=vax"],

@@ -23,7 +23,7 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.machines.base import Spec
-from pytest_dispatch.program.embedded import STOP, EmbeddedLab, make_machines, tell_apart
+from pytest_dispatch.program.embedded import STOP, EmbeddedLab, make_machines, told_apart
 from pytest_dispatch.program.option_values import read_spec
 from pytest_dispatch.server.api.schemas import OpenSession, RunView, Wanted
 
@@ -60,7 +60,7 @@ def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
         assert len(list(temp.iterdir())) == 1  # for the machines
         client = LabClient(lab.url, lab.token)
         session = client.open(OpenSession(source="w", policy=Policy())).id
-        wanted = [Wanted(key=n, workload=workload(tmp_path / f"{n}.efi", scenario=n)) for n in ("pass", "fail")]
+        wanted = [Wanted(key=n, workload=workload(tmp_path / f"{n}.efi", plays=n)) for n in ("pass", "fail")]
         views = client.submit(session, wanted)
         assert [outcome_of(client, view) for view in views] == [Outcome.PASSED, Outcome.FAILED]
         client.end(session)
@@ -330,23 +330,35 @@ def test_machines_come_from_whoever_offers_their_scheme(tmp_path: Path) -> None:
 
 
 THIRD_PARTY = """
+import asyncio
+from pathlib import Path
+from pytest_dispatch.machines.base import DrivenMachine, Sign
+
 class Machine:
-    name, alive = "third-1", False
+    is_on = False
 
-    async def start(self, new_url):
-        self.alive = True
+    async def boot_from(self, new_url):
+        pass
 
-    async def stop(self):
-        raise OSError("the plug does not answer")
+    async def on(self):
+        self.is_on = True
+        Path(__file__).with_name("on").touch()
 
-    async def console(self):
-        return
-        yield
+    async def read(self):
+        yield Sign(text="smoke", fault="smoke")  # a reason to power it off and on
 
+    async def off(self):
+        if self.is_on:
+            raise OSError("the plug does not answer")
+
+    async def until_off(self):
+        if self.is_on:
+            await asyncio.Event().wait()
 
 def create(spec, state):
     assert state.is_dir()
-    return [Machine()]
+    machine = Machine()
+    return [DrivenMachine(power=machine, boot=machine, console=machine)]
 """
 
 
@@ -360,6 +372,9 @@ def test_a_third_party_s_machine_that_does_not_stop_is_told_and_the_rest_stops(
     monkeypatch.syspath_prepend(package)
     lab = embedded(tmp_path, machines=(Spec(scheme="third", text="third"),))
     lab.start("w")
+    give_up = time.monotonic() + 60
+    while not (package / "on").exists() and time.monotonic() < give_up:
+        time.sleep(0.005)
     with pytest.raises(LabError, match=r"^not everything could be stopped: OSError: the plug does not answer$"):
         lab.stop()
 
@@ -367,5 +382,4 @@ def test_a_third_party_s_machine_that_does_not_stop_is_told_and_the_rest_stops(
 def test_machines_of_several_specs_are_told_apart(tmp_path: Path) -> None:
     specs = ("sim:2", "sim?pace=0.1", "sim:2")
     machines = [machine for spec in specs for machine in make_machines(read_spec(spec), tmp_path)]
-    tell_apart(machines)
-    assert [machine.name for machine in machines] == ["sim-1", "sim-2", "sim-3", "sim-4", "sim-5"]
+    assert [machine.name for machine in told_apart(machines)] == ["sim-1", "sim-2", "sim-3", "sim-4", "sim-5"]

@@ -83,5 +83,5 @@ async def test_the_hanging_example_hangs_until_it_is_stopped(tmp_path: Path) -> 
         await until(lambda: here.methods == "HEAD GET POST")
         await asyncio.sleep(0.5)
         assert here.methods == "HEAD GET POST"
-        assert here.machine.alive
+        assert await here.is_on()
         assert here.faults == []

@@ -60,20 +60,16 @@ async def test_a_second_session_begins_at_the_saved_firmware_of_the_first(tmp_pa
 
 async def test_two_machines_run_side_by_side(tmp_path: Path) -> None:
     first, second = machines(tmp_path, 2)
-    assert (first.name, second.name) == ("qemu-1", "qemu-2")
-    async with BootServer(RESET).open() as server, reading(first) as one, reading(second) as two:
+    async with BootServer(RESET).open() as server, reading(first.console) as one, reading(second.console) as two:
         try:
-            await asyncio.gather(
-                first.start(lambda: server.url("token-1")), second.start(lambda: server.url("token-2"))
-            )
+            await first.boot_from(lambda: server.url("token-1"))
+            await second.boot_from(lambda: server.url("token-2"))
+            await asyncio.gather(first.on(), second.on())
             await server.until(lambda: {asked.machine for asked in server.of("GET")} == {"token-1", "token-2"})
             await until(lambda: all(any(sign.text == "Hello" for sign in signs) for signs in (one, two)))
-            assert first.alive
-            assert second.alive
         finally:
-            await asyncio.gather(first.stop(), second.stop())
-    assert not first.alive
-    assert not second.alive
+            await asyncio.gather(first.off(), second.off())
+    await asyncio.gather(first.until_off(), second.until_off())
 
 
 async def test_a_server_that_takes_three_seconds_for_head_is_waited_for(tmp_path: Path) -> None:
@@ -114,8 +110,8 @@ async def test_a_fault_is_named_and_the_machine_waits_for_the_lab(tmp_path: Path
         sign = await here.fault()
         assert sign.fault == fault
         assert not sign.lab, "whose fault it is depends on what came before"
-        assert here.machine.alive
-        await here.machine.stop()
+        assert await here.is_on()
+        await here.machine.off()
         await here.start()
         await here.off()
     assert here.texts[-1] == "The machine powered itself off"
@@ -124,8 +120,8 @@ async def test_a_fault_is_named_and_the_machine_waits_for_the_lab(tmp_path: Path
 async def test_a_url_that_firmware_cannot_take_is_refused_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path, POWEROFF) as here:
         with pytest.raises(MachineError, match="expected a boot URL of at most 255 ASCII characters"):
-            await here.machine.start(lambda: f"http://127.0.0.1/{'x' * 255}?machine={TOKEN}")
-        assert not here.machine.alive
+            await here.boot(f"http://127.0.0.1/{'x' * 255}?machine={TOKEN}")
+        assert not await here.is_on()
 
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -133,7 +129,7 @@ async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else can, either
             url = f"http://127.0.0.1:{closed.getsockname()[1]}/dispatch?machine={TOKEN}"
-            await here.machine.start(lambda: url)
+            await here.boot(url)
             sign = await here.fault()
     assert sign.fault.startswith("firmware got no answer that it can use (Could not retrieve NBP file size")
 
@@ -179,8 +175,8 @@ async def test_stop_leaves_no_process_whenever_it_comes(tmp_path: Path, moment: 
         if moment == "when it hangs":
             await until(lambda: "Hello" in here.texts)
         async with asyncio.timeout(PATIENCE):
-            await here.machine.stop()
-        assert not here.machine.alive
+            await here.machine.off()
+        assert not await here.is_on()
         assert emulators() == []
 
 
@@ -188,10 +184,10 @@ async def test_a_stop_during_a_start_is_an_error_of_that_start(tmp_path: Path) -
     async with bench(tmp_path, ending("hang")) as here:
         starting = asyncio.create_task(here.start())
         await asyncio.sleep(0.01)
-        await here.machine.stop()
-        with pytest.raises(MachineError, match="qemu-1 was stopped while it was being started"):
+        await here.machine.off()
+        with pytest.raises(MachineError, match="it was powered off while it was being powered on"):
             await starting
-        assert not here.machine.alive
+        assert not await here.is_on()
 
 
 PARENT = """
@@ -202,7 +198,8 @@ from pytest_dispatch.machines.qemu.driver import create
 
 async def main():
     [machine] = create(Spec(scheme="qemu"), Path(sys.argv[1]))
-    await machine.start(lambda: "http://127.0.0.1:1/dispatch")
+    await machine.boot.boot_from(lambda: "http://127.0.0.1:1/dispatch")
+    await machine.power.on()
     print("on", flush=True)
     await asyncio.sleep(3600)
 
@@ -239,7 +236,7 @@ async def test_a_firmware_that_qemu_does_not_take_is_told_in_its_words(tmp_path:
     async with bench(tmp_path, POWEROFF, **options) as here:
         with pytest.raises(MachineError, match=r"QEMU ended by itself with status 1; it said .*(size|bytes)"):
             await here.start()
-        assert not here.machine.alive
+        assert not await here.is_on()
 
 
 ONCE = """#!/bin/sh
@@ -259,12 +256,14 @@ async def test_a_qemu_that_does_not_start_again_after_a_reset_is_a_fault_of_the_
     once.chmod(0o755)
     states = last_used(Path(os.environ["XDG_CACHE_HOME"]) / "pytest-dispatch/firmware-state")
     build = dataclasses.replace(build, binary=once)
-    machine = QemuMachine("qemu-1", build, states=states, saved=True, log=tmp_path / "log")
-    async with BootServer(RESET).open() as server, reading(machine) as signs:
-        await machine.start(lambda: server.url(TOKEN))
-        await until(lambda: not machine.alive)
+    machine = QemuMachine(build, states=states, saved=True, log=tmp_path / "log")
+    async with BootServer(RESET).open() as server, reading(machine.console) as signs:
+        await machine.boot_from(lambda: server.url(TOKEN))
+        await machine.on()
+        async with asyncio.timeout(PATIENCE):
+            await machine.until_off()
         await asyncio.sleep(0.002)
-    assert signs[-1].fault == "qemu-1: QEMU ended by itself with status 1; it said 'no memory left'"
+    assert signs[-1].fault == "QEMU ended by itself with status 1; it said 'no memory left'"
     assert signs[-1].lab
 
 
@@ -358,10 +357,12 @@ async def test_firmware_that_cannot_be_saved_boots_all_the_same(tmp_path: Path) 
     cramped.write_text(CRAMPED.format(build.binary))
     cramped.chmod(0o755)
     build = dataclasses.replace(build, binary=cramped)
-    machine = QemuMachine("qemu-1", build, states=tmp_path / "states", saved=True, log=tmp_path / "log")
-    async with BootServer(POWEROFF).open() as server, reading(machine) as signs:
-        await machine.start(lambda: server.url(TOKEN))
-        await until(lambda: not machine.alive)
+    machine = QemuMachine(build, states=tmp_path / "states", saved=True, log=tmp_path / "log")
+    async with BootServer(POWEROFF).open() as server, reading(machine.console) as signs:
+        await machine.boot_from(lambda: server.url(TOKEN))
+        await machine.on()
+        async with asyncio.timeout(PATIENCE):
+            await machine.until_off()
         await asyncio.sleep(0.002)
     [told] = [sign.text for sign in signs if sign.text.startswith("Firmware is not saved")]
     assert "expected 'migrate' to complete, but QEMU says 'failed'; it said " in told

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from pytest_dispatch.machines.base import Machine, Spec
+from pytest_dispatch.machines.base import DrivenMachine, Spec
 from pytest_dispatch.machines.qemu.driver import create, create_aarch64
-from pytest_dispatch.testing.machine_contract import MachineContract
+from pytest_dispatch.testing.machine_contract import BootControlContract, ConsoleContract, PowerContract
 
 
 @pytest.mark.qemu
 @pytest.mark.usefixtures("x86_64")
-class TestQemu(MachineContract):
-    def make_machine(self, state: Path) -> Machine:
+class TestQemu(PowerContract, BootControlContract, ConsoleContract):
+    def make_machine(self, state: Path) -> DrivenMachine:
         [machine] = create(Spec(scheme="qemu", text="qemu"), state)
         return machine
 
 
 @pytest.mark.qemu
 @pytest.mark.usefixtures("aarch64")
-class TestQemuAarch64(MachineContract):
-    def make_machine(self, state: Path) -> Machine:
+class TestQemuAarch64(PowerContract, BootControlContract, ConsoleContract):
+    def make_machine(self, state: Path) -> DrivenMachine:
         [machine] = create_aarch64(Spec(scheme="qemu-aarch64", text="qemu-aarch64"), state)
         return machine

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.machines.sim.scenarios import SCENARIOS as PLAYED
-from pytest_dispatch.sources.folder import SCENARIOS, list_folder
+from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 
 KEYS = (
@@ -22,7 +21,6 @@ KEYS = (
     "assign-timeout",
     "boot-timeout",
     "report-timeout",
-    "scenario",
     "requires",
     "chain",
     "after",
@@ -164,7 +162,6 @@ def test_a_manifest_says_everything(tmp_path: Path) -> None:
         assign-timeout = "1h"
         boot-timeout = "90s"
         report-timeout = "1h30m"
-        scenario = "no-boot"
 
         [[workload]]
         file = "a.efi"
@@ -177,7 +174,7 @@ def test_a_manifest_says_everything(tmp_path: Path) -> None:
         "efi",
         str(tmp_path / "images/vmlinuz"),
     )
-    assert (linux.labels, linux.expect, linux.payload["scenario"]) == (("smoke", "x86"), Expect.BOOT, "no-boot")
+    assert (linux.labels, linux.expect) == (("smoke", "x86"), Expect.BOOT)
     assert linux.limits == {"assign": 3600.0, "boot": 90.0, "report": 5400.0}
     assert linux.digest == ""
 
@@ -193,10 +190,6 @@ def test_a_name_alone_is_the_file_s_too(tmp_path: Path) -> None:
     assert list_folder(tmp_path, "lab").workloads[0].payload["location"] == str(tmp_path / "a.efi")
 
 
-def test_every_scenario_that_sim_plays_can_be_named() -> None:
-    assert set(SCENARIOS) == set(PLAYED)
-
-
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
@@ -209,10 +202,6 @@ def test_every_scenario_that_sim_plays_can_be_named() -> None:
         ('file = "a.efi"\ntype = "exe"', "type: expected efi, iso or img, got 'exe'"),
         ('file = "a.bin"', "type: expected efi, iso or img, since 'a.bin' does not tell, got nothing"),
         ('file = "a.efi"\nexpect = true', "expect: expected report, boot or return, got True"),
-        (
-            'file = "a.efi"\nscenario = "explode"',
-            f"scenario: expected {', '.join(SCENARIOS[:-1])} or {SCENARIOS[-1]}, got 'explode'",
-        ),
         ('file = "a.efi"\nlabels = "smoke"', "labels: expected a list of labels such as [\"smoke\"], got 'smoke'"),
         (
             'file = "a.efi"\nrequires = "gpu"',

@@ -11,10 +11,8 @@ from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES
 
 
-def boots(
-    name: str, *, media: str = "efi", location: str = "", size: int = 3, scenario: str = "", **said: Any
-) -> Workload:
-    payload = BootPayload(media=media, location=location or f"/w/{name}", size=size, scenario=scenario)
+def boots(name: str, *, media: str = "efi", location: str = "", size: int = 3, **said: Any) -> Workload:
+    payload = BootPayload(media=media, location=location or f"/w/{name}", size=size)
     return Workload(name=name, kind=BOOT, payload=payload.as_json(), **said)
 
 

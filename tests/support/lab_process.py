@@ -54,13 +54,13 @@ def _standing() -> dict[str, int]:
 
 def _workload(path: Path) -> Workload:
     size = path.stat().st_size
-    payload = BootPayload(media=path.suffix[1:], location=str(path), size=size, scenario=path.stem)
+    payload = BootPayload(media=path.suffix[1:], location=str(path), size=size)
     return Workload(name=path.name, kind=BOOT, payload=payload.as_json())
 
 
 async def main(folder: Path, port: int, machines: int, names: list[str]) -> None:
     os.sendfile, os.pread = _counted, _read
-    sims = [SimMachine(f"sim-{n}", pace=0.002) for n in range(1, machines + 1)]
+    sims = [SimMachine(pace=0.002).driven(f"sim-{n}") for n in range(1, machines + 1)]
     async with running_lab(folder, port=port, machines=sims) as bench:
         session = await bench.lab.orders.open("w", Policy(), IssueRule(), bench.port)
         keys = [name if names.count(name) == 1 else f"{name} {n}" for n, name in enumerate(names)]

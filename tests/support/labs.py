@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import msgspec
 from boots import boots
+from by_hand import ByHand
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import PRIVATE, Lease
@@ -25,7 +26,7 @@ from pytest_dispatch.lab.kind_services import Kind
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.machines.base import Machine, Spec
+from pytest_dispatch.machines.base import DrivenMachine, Spec
 from pytest_dispatch.program.config import LabConfig
 from pytest_dispatch.program.embedded import EmbeddedLab
 from pytest_dispatch.server.app import LabServer
@@ -272,9 +273,17 @@ class Bench:
         return self.attempt(run)
 
 
-def workload(path: Path, size: int = 3000, **fields: Any) -> Workload:
-    """A workload with a file of random bytes, and some other name where the test gives one."""
-    path.write_bytes(secrets.token_bytes(size))
+def workload(path: Path, size: int = 3000, *, plays: str = "", **fields: Any) -> Workload:
+    """A workload with a file of random bytes, and some other name where the test gives one.
+
+    Args:
+        path: The file.
+        size: In bytes.
+        plays: The scenario that a simulated machine plays for it.
+        fields: What else there is to say.
+    """
+    says = f"sim: {plays}\n".encode() if plays else b""
+    path.write_bytes(says + secrets.token_bytes(size - len(says)))
     return boots(**{"name": path.name, "media": path.suffix[1:], "location": str(path), "size": size, **fields})
 
 
@@ -294,7 +303,7 @@ async def running_lab(
     path: str = "/dispatch",
     allow: tuple[Network, ...] | None = None,
     tools: frozenset[str] = frozenset(),
-    machines: Iterable[Machine] = (),
+    machines: Iterable[DrivenMachine | ByHand] = (),
     kinds: Iterable[Kind] = (),
     filers: Callable[[str], Filer | None] = lambda _repo: None,
     journal: Callable[[Path], Journal] = Journal,
@@ -317,7 +326,7 @@ async def running_lab(
             cache=store,
             places=Places(folders={"w": str(folder)}),
             kinds=[BOOT_KIND, *kinds],
-            machines=machines,
+            machines=[each.driven() if isinstance(each, ByHand) else each for each in machines],
             filers=filers,
             private=private,
         )

@@ -75,7 +75,7 @@ async def say(stage):
         await stage.report(**report)
 
 def create(spec, state):
-    return [SimMachine("bench-1", pace=0.001, scenarios={"pass": Scenario(play=say)})]
+    return [SimMachine(pace=0.001, scenarios={"pass": Scenario(play=say)}).driven()]
 """
 
 GATED = """
@@ -84,14 +84,14 @@ from pathlib import Path
 from pytest_dispatch.machines.sim.driver import SimMachine
 
 class Gated(SimMachine):
-    async def start(self, new_url):
+    async def on(self):
         while not Path("go").exists():
             await asyncio.sleep(0.01)
-        await super().start(new_url)
+        await super().on()
 
 def create(spec, state):
     pace = float(dict(spec.options)["pace"])
-    return [Gated(f"sim-{n}", pace=pace) for n in range(1, spec.count + 1)]
+    return [Gated(pace=pace).driven(f"sim-{n}") for n in range(1, spec.count + 1)]
 """
 
 Scenario = str | Mapping[str, str]
@@ -119,8 +119,9 @@ class Bench:
         tables = []
         for name, said in scenarios.items():
             file = name if "." in name else f"{name}.efi"
-            (path / file).write_bytes(b"MZ" + file.encode() * 50)
-            keys = {"name": file, **({"scenario": said} if isinstance(said, str) else said)}
+            keys = {"scenario": said} if isinstance(said, str) else dict(said)
+            plays(path / file, keys.pop("scenario", "pass"))
+            keys = {"name": file, **keys}
             tables.append("[[workload]]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items()))
         (path / "dispatch.toml").write_text("\n".join(tables))
         return path
@@ -179,6 +180,11 @@ class Bench:
         assert "test session starts" not in result.stdout.str()
         [line] = [line for line in result.errlines if line]
         return line.removeprefix("ERROR: ")
+
+
+def plays(path: Path, scenario: str) -> None:
+    """Make a workload for which a simulated machine plays this."""
+    path.write_bytes(b"MZ" + path.name.encode() * 50 + f"\nsim: {scenario}\n".encode())
 
 
 def clean(result: pytest.RunResult) -> pytest.RunResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.machines.base import Sign, Spec
+from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
+from pytest_dispatch.machines.played import PlayedMachine
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 #: The steps of a boot, each named by the state that it brings about.
@@ -53,41 +54,23 @@ class Head:
         return unquote(self.headers.get("dispatch-workload", ""))
 
 
-class Puppet:
+class Puppet(PlayedMachine):
     """See the module's docstring."""
 
-    def __init__(self, name: str, first: str) -> None:
-        self.name = name
-        self.signs: asyncio.Queue[Sign] = asyncio.Queue()
+    def __init__(self, first: str) -> None:
+        super().__init__()
         self._first = first
-        self._life: asyncio.Task[None] | None = None
 
-    @property
-    def alive(self) -> bool:
-        return self._life is not None and not self._life.done()
-
-    async def start(self, new_url: Callable[[], str]) -> None:
-        await self.stop()
+    async def live(self, is_on: Callable[[], None]) -> None:
         if self._first == "fail":
             raise MachineError("it has no power supply; plug one in")
-        self._life = asyncio.create_task(self._live(new_url), name=self.name)
-
-    async def stop(self) -> None:
-        if self._life is not None:
-            self._life.cancel()
-            await asyncio.wait([self._life])
-
-    async def console(self) -> AsyncIterator[Sign]:
-        while True:
-            yield await self.signs.get()
-
-    async def _live(self, new_url: Callable[[], str]) -> None:
+        is_on()
         if self._first == "break-journal":
             await until(lambda: any(state == State.UNASSIGNED for _, state in TOLD))
             break_journal()
         idle = ""
         while idle != "poweroff":
-            boot = Boot(self, new_url())
+            boot = Boot(self, self.new_url())
             try:
                 idle = await boot.play()
                 if idle == "wait":
@@ -199,12 +182,12 @@ async def _silent(boot: Boot) -> None:
 
 
 async def _lost(boot: Boot) -> None:
-    boot.machine.signs.put_nowait(Sign(text="click", fault="its power failed", lab=True))
+    boot.machine.console.show(Sign(text="click", fault="its power failed", lab=True))
     await _silent(boot)
 
 
 async def _panic(boot: Boot) -> None:
-    boot.machine.signs.put_nowait(Sign(text="Kernel panic - not syncing", fault="the kernel panicked"))
+    boot.machine.console.show(Sign(text="Kernel panic - not syncing", fault="the kernel panicked"))
     await _silent(boot)
 
 
@@ -242,7 +225,7 @@ ACTS: Mapping[str, Callable[[Boot], Awaitable[None]]] = {
 }
 
 
-def create(spec: Spec, state: Path) -> list[Puppet]:
+def create(spec: Spec, state: Path) -> list[DrivenMachine]:
     """Those of `puppet:8`; `puppet:8?first=fail` cannot be started, those with `first=break-journal` do that first."""
     first = dict(spec.options).get("first", "")
-    return [Puppet(f"m-{number}", first) for number in range(1, spec.count + 1)]
+    return [Puppet(first).driven(f"m-{number}") for number in range(1, spec.count + 1)]

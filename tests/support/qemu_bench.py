@@ -10,8 +10,8 @@ from pathlib import Path
 
 from children import children
 
-from pytest_dispatch.machines.base import Machine, Sign, Spec
-from pytest_dispatch.machines.qemu.driver import create, create_aarch64
+from pytest_dispatch.machines.base import Sign, Spec
+from pytest_dispatch.machines.qemu.driver import QemuMachine, create, create_aarch64
 from pytest_dispatch.testing.boot_server import BootServer, Offer
 from pytest_dispatch.testing.efi import program
 from pytest_dispatch.testing.machine_contract import reading
@@ -30,14 +30,15 @@ def bytes_of(path: Path, arch: str = "x64") -> Offer:
     return Offer(programs={arch: path.read_bytes()})
 
 
-def machines(state: Path, count: int, arch: str = "x64", **options: str) -> list[Machine]:
+def machines(state: Path, count: int, arch: str = "x64", **options: str) -> list[QemuMachine]:
     pairs = tuple(options.items())
-    return FACTORIES[arch](Spec(scheme="qemu", count=count, options=pairs, text="qemu"), state)
+    made = FACTORIES[arch](Spec(scheme="qemu", count=count, options=pairs, text="qemu"), state)
+    return [machine.power for machine in made if isinstance(machine.power, QemuMachine)]
 
 
 @dataclass(frozen=True)
 class Bench:
-    machine: Machine
+    machine: QemuMachine
     server: BootServer
     signs: list[Sign]
 
@@ -54,10 +55,21 @@ class Bench:
         return " ".join(asked.method for asked in self.server.asked)
 
     async def start(self) -> None:
-        await self.machine.start(lambda: self.server.url(TOKEN))
+        await self.boot(self.server.url(TOKEN))
+
+    async def boot(self, url: str) -> None:
+        await self.machine.boot_from(lambda: url)
+        await self.machine.on()
+
+    async def is_on(self) -> bool:
+        watch = asyncio.create_task(self.machine.until_off())
+        over, _ = await asyncio.wait([watch], timeout=0.01)
+        watch.cancel()
+        return not over
 
     async def off(self) -> None:
-        await until(lambda: not self.machine.alive)
+        async with asyncio.timeout(PATIENCE):
+            await self.machine.until_off()
         await asyncio.sleep(0.002)  # its reader takes the last lines
 
     async def fault(self) -> Sign:
@@ -75,11 +87,11 @@ async def until(holds: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def bench(state: Path, *plan: Offer, arch: str = "x64", **options: str) -> AsyncIterator[Bench]:
     [machine] = machines(state, 1, arch, **options)
-    async with BootServer(*plan).open() as server, reading(machine) as signs:
+    async with BootServer(*plan).open() as server, reading(machine.console) as signs:
         try:
             yield Bench(machine, server, signs)
         finally:
-            await machine.stop()
+            await machine.off()
 
 
 def emulators() -> list[int]:

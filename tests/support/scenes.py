@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from databases import new_database
 from disk import preloaded
 from forks import Forks
-from plugin_bench import IN_THREAD
+from plugin_bench import IN_THREAD, plays
 from strangers import Stranger
 
 from pytest_dispatch.testing.github import FakeGitHub
@@ -43,19 +43,8 @@ def pytest_dispatch_issue(run, issue):
     return replace(issue, title="judged: " + issue.title) if run.workload.name == "b.efi" else False
 """
 
-SIMS = """
-[[workload]]
-name = "a.efi"
-scenario = "pass"
-
-[[workload]]
-name = "b.efi"
-scenario = "fail"
-
-[[workload]]
-name = "c.efi"
-scenario = "multi-report"
-"""
+#: What simulated machines play.
+SIMS = {"a.efi": "pass", "b.efi": "fail", "c.efi": "multi-report"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +53,7 @@ class Play:
 
     Attributes:
         conftest: The user's hooks.
-        toml: What the folder's simulated machines play; empty where strangers boot.
+        sims: What the session's simulated machines play; empty where strangers boot.
         outcomes: Of the runs.
         issues: Titles of all that are filed.
         ends: Changes that end an attempt: what happened to it, and the verdict of those who judge for themselves.
@@ -74,7 +63,7 @@ class Play:
     """
 
     conftest: str = ""
-    toml: str = ""
+    sims: Mapping[str, str] = field(default_factory=dict)
     outcomes: Mapping[str, str] = field(
         default_factory=lambda: {"a.efi": "passed", "b.efi": "failed", "c.efi": "passed"}
     )
@@ -92,7 +81,7 @@ JUDGED = Play(
     issues=("judged: broken",),
     ends=2,
 )
-OWN = Play(toml=SIMS, strangers=0, issues=("b.efi",), attempts=2)
+OWN = Play(sims=SIMS, strangers=0, issues=("b.efi",), attempts=2)
 
 
 @dataclass(frozen=True)
@@ -119,7 +108,7 @@ class Scene:
 
     @property
     def options(self) -> list[str]:
-        machines = ["--dispatch-machine=sim:2?pace=0.001"] if self.play.toml else []
+        machines = ["--dispatch-machine=sim:2?pace=0.001"] if self.play.sims else []
         return [
             *machines,
             IN_THREAD,
@@ -140,9 +129,7 @@ class Scene:
         (self.folder / "w").mkdir(parents=True)
         (self.folder / "tmp").mkdir()  # a lab that is killed with its pytest leaves its own there
         for name in SAYS:
-            (self.folder / "w" / name).write_bytes(b"MZ" + name.encode() * 100)
-        if self.play.toml:
-            (self.folder / "w" / "dispatch.toml").write_text(self.play.toml)
+            plays(self.folder / "w" / name, self.play.sims.get(name, "pass"))
         (self.folder / "conftest.py").write_text(self.play.conftest)
         self.github.add_repo(self.repo)
 

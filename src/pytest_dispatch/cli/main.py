@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError
-from pytest_dispatch.core.secrets import PUBLIC_API, without_passwords
+from pytest_dispatch.core.secrets import PUBLIC_API, without_passwords, without_userinfo
 
 if TYPE_CHECKING:
+    from pytest_dispatch.machines.base import Spec
     from pytest_dispatch.program.config import LabConfig
 
 
@@ -42,7 +43,7 @@ OPTIONS = (
         "0.0.0.0:8080",
     ),
     _Option("path", "PATH", "path of the boot URL (default: %(default)s)", "/dispatch"),
-    _Option("machine", "SPEC", "bring machines up ourselves: sim, sim:8, qemu, qemu:2; may be given again", []),
+    _Option("machine", "SPEC", "bring machines up ourselves: sim, sim:8, qemu:2, NAME://…; may be given again", []),
     _Option("allow", "CIDR", "only machines of this network may boot or report; may be given again", []),
     _Option("boot-tool", "TOOL", "machines boot by this tool here: curl, wget; may be given again", []),
     _Option("db", "PATH", "the journal: a file, or the URL of a database (default: lab.db in the user's state)"),
@@ -152,12 +153,28 @@ def _config(given: argparse.Namespace) -> LabConfig:
         allow=tuple(map(values.read_network, given.allow)),
         boot_tools=frozenset(map(values.read_boot_tool, given.boot_tool)),
         announce=not given.no_mdns,
-        machines=tuple(map(values.read_spec, given.machine)),
+        machines=tuple(map(_machine, given.machine)),
         db=_db(given.db),
         cache=_place("--cache", given.cache) if given.cache else user_cache_path("pytest-dispatch") / "assets",
         cache_limit=values.read_gigabytes(given.cache_limit),
         private=False,
     )
+
+
+def _machine(text: str) -> Spec:
+    """A machine's SPEC.
+
+    Raises:
+        ConfigError: It is none, or everybody on this computer can read a secret in it.
+    """
+    from pytest_dispatch.program.option_values import read_spec
+
+    if (shown := without_userinfo(text)) != text:
+        raise ConfigError(
+            f"--machine: expected no secret on the command line, where everybody on this computer can read it, got"
+            f" {shown!r}; have its driver read it from a file or the environment"
+        )
+    return read_spec(text)
 
 
 def _db(text: str) -> str:

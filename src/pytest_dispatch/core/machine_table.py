@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pytest_dispatch.core.duration import format_duration
@@ -86,9 +86,11 @@ class MachineTable(Mapping[str, MachineRecord]):
     Attributes:
         changed: Those of which something else is known, or which are kept out of scheduling or not any more, since
             whoever journals them emptied this. How they stand from moment to moment is no part of it.
+        on_power_off: Told that a machine has powered itself off.
     """
 
     def __init__(self) -> None:
+        self.on_power_off: Callable[[str], None] = lambda _machine: None
         self.unknown = UnknownCallers()
         self.changed: dict[str, None] = {}
         self._records: dict[str, MachineRecord] = {}
@@ -168,6 +170,7 @@ class MachineTable(Mapping[str, MachineRecord]):
         record = self._records[machine]
         record.off, record.changed = True, now
         self._present.pop(machine, None)
+        self.on_power_off(machine)
 
     def broke(self, machine: str, why: str, now: float) -> None:
         """Note that it cannot be brought up, until it asks after all."""

@@ -73,18 +73,16 @@ class BootPayload:
         location: Where they are: an absolute path, or the API URL of a release asset. Between pytest's side and a lab
             it is what `sources.places` says, and never a path.
         size: How many they are.
-        scenario: What a `sim` machine plays when it boots them.
     """
 
     media: str
     location: str
     size: int
-    scenario: str = ""
 
     @classmethod
     def of(cls, workload: Workload) -> BootPayload:
-        """Return the payload of a boot workload."""
-        return cls(**workload.payload)
+        """Return the payload of a boot workload; one in a journal may say more than is known today."""
+        return cls(**{name: workload.payload[name] for name in cls.__slots__})
 
     @classmethod
     def read(cls, workload: Workload) -> BootPayload:
@@ -118,25 +116,21 @@ class BootPayload:
         try:
             payload = cls(**workload.payload)
         except TypeError as error:
-            what = (
-                f"expected media, location, size and perhaps scenario, got {', '.join(workload.payload) or 'nothing'}"
-            )
+            what = f"expected media, location and size, got {', '.join(workload.payload) or 'nothing'}"
             raise ConfigError(f"{where}: {what}") from error
         if payload.media not in [*known()]:
             raise ConfigError(f"{where}: media: expected one of {', '.join(known())}, got {payload.media!r}")
         size: object = payload.size
         if not isinstance(size, int) or not 0 < size < MOST_BYTES:
             raise ConfigError(f"{where}: size: expected a number of bytes, got {size!r}")
-        for name in ("location", "scenario"):
-            given: object = getattr(payload, name)
-            if not isinstance(given, str):
-                raise ConfigError(f"{where}: {name}: expected text, got {given!r}")
+        location: object = payload.location
+        if not isinstance(location, str):
+            raise ConfigError(f"{where}: location: expected text, got {location!r}")
         return payload
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as a workload's payload, without what is empty."""
-        told = {"media": self.media, "location": self.location, "size": self.size, "scenario": self.scenario}
-        return {name: value for name, value in told.items() if value != ""}
+        """Return it as a workload's payload."""
+        return {"media": self.media, "location": self.location, "size": self.size}
 
 
 class Expect(StrEnum):

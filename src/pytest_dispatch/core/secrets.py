@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pytest_dispatch.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Self
 
 PUBLIC_API = "https://api.github.com"
@@ -24,7 +24,9 @@ HIDDEN = "***"
 #: A user's password in a URL; it may have slashes in it.
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 #: What a URL's query says of them: `?user=me&password=…`.
-_QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
+_QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token)[^=&\s]*=)([^&\s]+)", re.IGNORECASE)
+#: Who signs in by a URL; a password that should have been percent-encoded may hold whatever stands before its end.
+_USERINFO = re.compile(r"(?<=://).*(?=@)", re.DOTALL)
 
 
 def gh_host(url: str) -> str:
@@ -54,6 +56,28 @@ def ways_to_sign_in(url: str) -> str:
 def without_passwords(text: str) -> str:
     """`text` with the passwords in its URLs blotted out."""
     return _QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1{HIDDEN}", text)) if "://" in text else text
+
+
+def without_userinfo(text: str) -> str:
+    """`text`, which may be a URL, without who signs in by it, and with the secrets of its query blotted out."""
+    return _QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(HIDDEN, text))
+
+
+def secrets_in(text: str) -> tuple[str, ...]:
+    """Return what `without_userinfo` blots out, the longest first, as it is written and as it is meant.
+
+    Of a user with a password, the password; alone, the user may be a token.
+    """
+    said = [user.partition(":")[2] or user for user in _USERINFO.findall(text)]
+    said += [value for _, value in _QUERY.findall(text)]
+    return tuple(sorted({*said, *map(unquote, said)} - {""}, key=len, reverse=True))
+
+
+def blotted(text: str, secrets: Iterable[str]) -> str:
+    """`text` with these blotted out."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:

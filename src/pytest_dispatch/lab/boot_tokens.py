@@ -35,6 +35,7 @@ class Bearer:
         got: What was fetched with it: a run, and the number of its attempt.
         since: When the machine began to boot, the first time since it fetched anything.
         by_token: It showed one.
+        asked: It was asked with.
         warned: The machine's console tells that it was used once more after its boot.
     """
 
@@ -43,6 +44,7 @@ class Bearer:
     got: tuple[str, int] | None = None
     since: float = 0.0
     by_token: bool = False
+    asked: bool = False
     warned: bool = False
 
     @property
@@ -62,19 +64,26 @@ class Tokens:
     def __init__(self) -> None:
         self._bearers: dict[str, Bearer] = {}
         self._of: dict[str, deque[str]] = {}
+        self._armed: dict[str, str] = {}  # the next token of a machine, by machine
 
     def __len__(self) -> int:
         return len(self._bearers)
 
-    def renew(self, machine: str, now: float) -> str:
-        """A new token for this machine, which boots anew, in place of the one that it had."""
+    def arm(self, machine: str) -> str:
+        """Return a token for the machine's next boot, which begins when it is first asked with."""
+        self._armed[machine] = secrets.token_urlsafe(SIZE)
+        return self._armed[machine]
+
+    def renew(self, machine: str, now: float, token: str = "") -> str:
+        """Return a token for this machine, which boots anew, in place of the one that it had; a new one if not this."""
+        self._armed.pop(machine, None)
         known, last = self._of.setdefault(machine, deque()), self.present(machine)
         since = now if last is None or last.got else last.since
         if last is not None:
             last.until = now
         if len(known) > KEPT:
             del self._bearers[known.popleft()]
-        token = secrets.token_urlsafe(SIZE)
+        token = token or secrets.token_urlsafe(SIZE)
         known.append(token)
         self._bearers[token] = Bearer(machine, since=since, by_token=True)
         return token
@@ -84,6 +93,11 @@ class Tokens:
         known = self._of.get(machine)
         return self._bearers[known[-1]] if known else None
 
+    def begin(self, token: str, now: float) -> None:
+        """Let the boot begin that this token was made for beforehand, if it was."""
+        for machine in [machine for machine, armed in self._armed.items() if armed == token]:
+            self.renew(machine, now, token)
+
     def bearer(self, token: str) -> Bearer | None:
-        """Whose token this is or was lately; None if it is none of ours."""
+        """Return whose token this is or was lately; None if it is none of ours."""
         return self._bearers.get(token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
@@ -12,18 +12,17 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Identity
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.lab.boot_tokens import Bearer, Tokens, UsedError
-from pytest_dispatch.lab.fleet import Fleet
+from pytest_dispatch.lab.fleet import BY_HAND, Fleet
 from pytest_dispatch.machines.base import Sign
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.background_tasks import Background
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.kind_services import Services
     from pytest_dispatch.lab.notices import NoticeBoard
     from pytest_dispatch.lab.writer import Writer
-    from pytest_dispatch.machines.base import Machine
+    from pytest_dispatch.machines.base import DrivenMachine
 
 SHARE = 0.5  # of the time that work waits, in which a machine of ours has to ask: the rest is for one more boot
 
@@ -36,7 +35,6 @@ class DrivenMachines:
 
     Args:
         machines: All of them.
-        labels: What these have, by the machine's name.
         writer: The lab's.
         services: Of its kinds.
         console: Gets what the machines show.
@@ -46,8 +44,7 @@ class DrivenMachines:
 
     def __init__(
         self,
-        machines: Iterable[Machine],
-        labels: Mapping[str, Labels],
+        machines: Iterable[DrivenMachine],
         writer: Writer,
         *,
         services: Services,
@@ -64,10 +61,20 @@ class DrivenMachines:
         self._background = background
         self._tokens = Tokens()
         self._machine_url: Callable[[str], str] = lambda token: token
-        self._fleet = Fleet(machines, self._url_of, self, writer.clock.now, self._expected)
+        self._fleet = Fleet(
+            machines,
+            url_of=self._url_of,
+            next_url_of=self._next_url_of,
+            listener=self,
+            now=writer.clock.now,
+            expected=self._expected,
+        )
+        self._at = {machine.name: Bearer(machine.name) for machine in machines if machine.address}
+        self._queue.machines.on_power_off = self._took_power_off
         for machine in machines:
-            known_by, has = Identity(KnownBy.TOKEN, machine.name), labels.get(machine.name)
-            self._queue.machines.declare(machine.name, known_by, labels=has, driven=True)
+            ways = [Identity(KnownBy.TOKEN, machine.name)] * (machine.boot is not None)
+            ways += [Identity(KnownBy.ADDRESS, machine.address)] * bool(machine.address)
+            self._queue.machines.declare(machine.name, *ways, labels=machine.labels, driven=True)
 
     def start(self, machine_url: Callable[[str], str]) -> list[asyncio.Task[None]]:
         """Read the consoles; returns the tasks that do.
@@ -83,8 +90,17 @@ class DrivenMachines:
         await self._fleet.stop()
 
     def bearer(self, token: str) -> Bearer | None:
-        """Look up a token, including those replaced lately; None if it is none of ours."""
-        return self._tokens.bearer(token)
+        """Look up a token that is asked with, including those replaced lately; None if it is none of ours."""
+        self._tokens.begin(token, self._writer.clock.now())
+        bearer = self._tokens.bearer(token)
+        if bearer is not None and not bearer.asked:
+            bearer.asked = True
+            self._fleet.asks(bearer.machine)
+        return bearer
+
+    def at(self, address: str) -> Bearer | None:
+        """Look up the machine of ours that is known by this address; None if none is."""
+        return self._at.get(self._queue.machines.called(Identity(KnownBy.ADDRESS, address)))
 
     def is_off(self, machine: str) -> bool:
         """Tell whether a machine took the power-off program, or is ours and off anyway.
@@ -98,7 +114,7 @@ class DrivenMachines:
     def is_awaited(self, machine: str) -> bool:
         """Tell whether the end of a lab is to wait for a machine to be off: it is on, and may get something of ours."""
         machines, now = self._queue.machines, self._writer.clock.now()
-        ours = machines[machine].machine.driven and not machines.is_held(machine, now)
+        ours = self._fleet.has_power(machine) and not machines.is_held(machine, now)
         return not self.is_off(machine) and (ours or machines.may_ask(machine, now))
 
     def refused(self, bearer: Bearer, error: UsedError) -> None:
@@ -113,11 +129,13 @@ class DrivenMachines:
     # When there is work, and when there is none
 
     def changed(self, change: Change) -> None:
-        """Boot a machine anew whose attempt ended without it, and wake machines for a run that waits once more."""
+        """Boot a machine anew whose attempt ended without it, and wake machines for what they are to run."""
         run = change.run
         attempt = run.attempts[change.attempt - 1]
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
+        if change.event == CoreEvent.ASSIGN:
+            self._wake_for_its_chain(attempt.machine)
         if run.id in self._queue.engine.standings.waiting:
             self._begin_anew(attempt.machine)
 
@@ -126,8 +144,6 @@ class DrivenMachines:
 
         If none is left and no stranger was seen, say so.
         """
-        for name in self._given_while_off():
-            self._fleet.call(name)
         patience = SHARE * self._queue.table.patience
         late = self._fleet.late(patience)
         engine, waiting = self._queue.engine, self._queue.engine.standings.waiting
@@ -150,12 +166,13 @@ class DrivenMachines:
         for name in self._waiting():
             await self._fleet.power_off(name)
 
-    def _given_while_off(self) -> list[str]:
-        """Return our own machines that are off, and hold what they never asked for: their chain goes on there."""
-        return [name for name in self._fleet if self._fleet.is_off(name) and self._holds_unasked(name)]
+    def _wake_for_its_chain(self, name: str) -> None:
+        """Boot a machine of our own that is off, and holds what it never asked for: its chain goes on there."""
+        if self._fleet.is_off(name) and self._holds_unasked(name):
+            self._fleet.call(name)
 
     def _holds_unasked(self, name: str) -> bool:
-        seen, bearer = self._queue.machines.find(name), self._tokens.present(name)
+        seen, bearer = self._queue.machines.find(name), self._tokens.present(name) or self._at.get(name)
         run = self._queue.runs[seen.holds] if seen is not None and seen.holds else None
         if run is None or run.attempt.ended:
             return False
@@ -186,6 +203,14 @@ class DrivenMachines:
                 self._notices.note(machine, "broke down", "fault", why)
                 self._fleet.cycle(machine)
 
+    def went_off(self, machine: str) -> None:
+        """Power a machine on again that went off when its chain was to go on there."""
+        self._wake_for_its_chain(machine)
+
+    def by_hand(self, machine: str) -> None:
+        """Note that somebody has to power a machine on, or off and on; each time anew."""
+        self._notices.note(machine, "by hand", str(self._writer.clock.now()), f"power it on, or off and on: {BY_HAND}")
+
     def out_of_order(self, machine: str, why: str) -> None:
         """Note that a machine cannot be brought up."""
         self._notices.note(machine, "out of order", "", why)
@@ -202,9 +227,19 @@ class DrivenMachines:
         """Return a URL for the machine's next boot, and no other."""
         return self._machine_url(self._tokens.renew(machine, self._writer.clock.now()))
 
+    def _next_url_of(self, machine: str) -> str:
+        """Return a URL for the boot that follows the one which has just begun."""
+        return self._machine_url(self._tokens.arm(machine))
+
     def _expected(self, machine: str) -> float:
         """Return since when a machine may ask any moment; it need not as long as what it fetched runs."""
         bearer, seen = self._tokens.present(machine), self._queue.machines.find(machine)
         if (bearer and bearer.got) or (seen and seen.holds):
             return math.inf
         return max(bearer.since if bearer else 0.0, seen.expected if seen else 0.0)
+
+    # As the queue's listener
+
+    def _took_power_off(self, machine: str) -> None:
+        if machine in self._fleet:
+            self._fleet.took_power_off(machine)

@@ -1,35 +1,23 @@
-"""Runs the machines that the lab brings up itself: power on, listen to the console, cycle what hangs."""
+"""Runs the machines that the lab brings up itself: powers on what is off, cycles what hangs, gives up what is broken.
+
+A machine without power control is brought up by hand: the lab says when that is due, and takes it for done.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.machines.base import Machine, Sign
+from pytest_dispatch.lab.machine_control import AGAIN, MachineControl, MachineListener
+from pytest_dispatch.machines.base import DrivenMachine, Sign
 
 STARTS = 3  # of a machine in a row that fail, or after which it never asks, before it is called broken
-
-
-class MachineListener(Protocol):
-    """Who is told what machines show."""
-
-    def shown(self, machine: str, sign: Sign) -> None:
-        """Note what a machine showed."""
-        ...
-
-    def out_of_order(self, machine: str, why: str) -> None:
-        """Note that a machine cannot be brought up."""
-        ...
-
-    def watch(self, task: asyncio.Task[None]) -> None:
-        """Watch a task that must not die unnoticed."""
-        ...
+BY_HAND = "it has no power control"
 
 
 @dataclass(slots=True, eq=False)
@@ -39,11 +27,17 @@ class _Cycle:
     Attributes:
         booting: The machine was given a URL since it was powered off: what it boots is the next boot already.
         again: That one is to be cycled too.
+        asked: It has asked what to boot.
     """
 
     task: asyncio.Task[None] = field(init=False)
     booting: bool = False
     again: bool = False
+    asked: bool = False
+
+    def boots(self) -> None:
+        """Note that the machine is given a URL."""
+        self.booting = True
 
 
 class Fleet:
@@ -52,72 +46,92 @@ class Fleet:
     Args:
         machines: All of them.
         url_of: Makes a new boot URL for a machine, which replaces the one before.
-        listener: Is told what they show.
+        next_url_of: Makes one that does so once it is asked at.
+        listener: Is told what becomes of them.
         now: Tells the time.
         expected: Since when a machine may ask any moment; infinity while it has something else to do.
+        again: Seconds after which a driver is asked once more whether a machine is off, where it could not tell.
     """
 
     def __init__(
         self,
-        machines: list[Machine],
+        machines: Iterable[DrivenMachine],
+        *,
         url_of: Callable[[str], str],
+        next_url_of: Callable[[str], str],
         listener: MachineListener,
         now: Callable[[], float],
         expected: Callable[[str], float],
+        again: float = AGAIN,
     ) -> None:
-        self._machines = {machine.name: machine for machine in machines}
-        self._url_of = url_of
+        self._controls = {
+            machine.name: MachineControl(
+                machine,
+                new_url=partial(url_of, machine.name),
+                next_url=partial(next_url_of, machine.name),
+                listener=listener,
+                now=now,
+                again=again,
+            )
+            for machine in machines
+        }
         self._listener = listener
         self._now = now
         self._expected = expected
         self._cycling: dict[str, _Cycle] = {}
-        self._on_since: dict[str, float] = {}
+        self._begun: set[str] = set()  # have been brought up at least once, as far as that went
         self._prodded: dict[str, tuple[float, int]] = {}  # since when it was expected, and how often in a row
         self._broken: dict[str, str] = {}
         self._stopped = False
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._machines)
+        return iter(self._controls)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._controls
 
     @property
     def resting(self) -> bool:
-        """Whether a machine is off, and nothing is being done about it."""
-        return any(not m.alive and name not in self._cycling for name, m in self._machines.items())
+        """Tell whether a machine is off, and nothing is being done about it."""
+        return any(map(self.is_off, self._controls))
 
     @property
     def lost(self) -> str:
-        """If there were machines and none can be brought up: one of them, and why."""
-        if not self._broken or len(self._broken) < len(self._machines):
+        """Return one of the machines that cannot be brought up, and why, if none can and there are some."""
+        if not self._broken or len(self._broken) < len(self._controls):
             return ""
         name, why = list(self._broken.items())[-1]
         return f"{name}: {why}"
 
     def listen(self) -> list[asyncio.Task[None]]:
         """Read the consoles; returns the tasks that do."""
-        machines = self._machines.values()
-        return [asyncio.create_task(self._read(m), name=f"the reader of {m.name}'s console") for m in machines]
+        return [task for control in self._controls.values() for task in control.listen()]
 
     async def stop(self) -> None:
-        """Power everything off, for good; whoever watches the tasks ends them."""
+        """Power off all that was brought up, for good; whoever watches the tasks ends them."""
         self._stopped = True
         cycling = [cycle.task for cycle in self._cycling.values()]
         for task in cycling:
             task.cancel()
         await asyncio.gather(*cycling, return_exceptions=True)
-        ends = await asyncio.gather(*(m.stop() for m in self._machines.values()), return_exceptions=True)
+        offs = [self._controls[name].off(wait=False) for name in self._begun]
+        ends = await asyncio.gather(*offs, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
 
+    def has_power(self, name: str) -> bool:
+        """Tell whether this is a machine of ours whose power the lab controls."""
+        return name in self._controls and self._controls[name].has_power
+
     def wake(self) -> None:
-        """There is work: power on what is off."""
-        for name, machine in self._machines.items():
-            if not machine.alive:
-                self.call(name)
+        """Power on what is off: there is work."""
+        for name in filter(self.is_off, self._controls):
+            self.call(name)
 
     def call(self, name: str) -> None:
         """Let it boot, by powering it off and on, unless that is under way or the machine is broken."""
-        if name in self._machines and name not in self._cycling:
+        if name in self._controls and name not in self._cycling:
             self._begin(name, self._cycle)
 
     def cycle(self, name: str) -> None:
@@ -128,10 +142,11 @@ class Fleet:
             self.call(name)
 
     def late(self, patience: float) -> list[str]:
-        """Those that are on, and for so long could have asked and did not."""
+        """Return those that are on, and for so long could have asked and did not."""
         now = self._now()
-        on = [name for name, m in self._machines.items() if m.alive and name not in self._cycling]
-        return [n for n in on if now - max(self._on_since.setdefault(n, now), self._expected(n)) >= patience]
+        since = {name: control.on_since for name, control in self._controls.items() if name not in self._cycling}
+        on = [(name, at) for name, at in since.items() if at is not None]
+        return [name for name, at in on if now - max(at, self._expected(name)) >= patience]
 
     def prod(self, name: str, patience: float) -> None:
         """Cycle one that is late; if that has not helped before, it is broken."""
@@ -140,64 +155,83 @@ class Fleet:
         times = times + 1 if expected == before else 1
         self._prodded[name] = expected, times
         why = f"it did not ask what to boot for {format_duration(patience)}"
+        done = "it is powered off and on" if self.has_power(name) else f"it has to be, by hand: {BY_HAND}"
         if times < STARTS:
-            self._listener.shown(name, Sign(text=f"{why}, so it is powered off and on"))
+            self._listener.shown(name, Sign(text=f"{why}, so {done}"))
             self.call(name)
         else:
-            self._begin(name, partial(self._retire, f"{why}, {STARTS} times in a row"))
+            why = f"{why}, {STARTS} times in a row" + ("" if self.has_power(name) else f"; {BY_HAND}")
+            self._begin(name, partial(self._retire, why))
 
     async def power_off(self, name: str) -> None:
         """Power off one that nothing is being done about."""
-        if name not in self._cycling:
-            await self._machines[name].stop()
+        if name in self._cycling or not self.has_power(name):
+            return
+        try:
+            await self._controls[name].off()
+        except MachineError as error:
+            self._listener.shown(name, Sign(text=f"it stays on: {error}"))
 
     def is_off(self, name: str) -> bool:
-        """Whether this is a machine of ours that is off, and stays so."""
-        return name in self._machines and name not in self._cycling and not self._machines[name].alive
+        """Tell whether a machine of ours is off, and stays so; one that was never brought up counts as that."""
+        return name in self._controls and name not in self._cycling and self._controls[name].on_since is None
 
-    def _begin(self, name: str, work: Callable[[Machine, _Cycle], Awaitable[None]]) -> None:
+    def took_power_off(self, name: str) -> None:
+        """Note that it has the program that powers it off; its driver may have no way to see that."""
+        control = self._controls[name]
+        if control.on_since is not None and name not in self._cycling:
+            control.is_off()
+            self._listener.went_off(name)
+
+    def asks(self, name: str) -> None:
+        """Note that it boots from its URL."""
+        if name in self._cycling:
+            self._cycling[name].asked = True
+        else:
+            self._controls[name].begins()
+
+    def _begin(self, name: str, work: Callable[[MachineControl, _Cycle], Awaitable[None]]) -> None:
         if self._stopped or name in self._broken:
             return
+        self._begun.add(name)
         cycle = self._cycling[name] = _Cycle()
         cycle.task = asyncio.create_task(self._through(name, work), name=f"the power cycle of {name}")
         self._listener.watch(cycle.task)
 
-    async def _through(self, name: str, work: Callable[[Machine, _Cycle], Awaitable[None]]) -> None:
+    async def _through(self, name: str, work: Callable[[MachineControl, _Cycle], Awaitable[None]]) -> None:
+        cycle = self._cycling[name]
         try:
-            await work(self._machines[name], self._cycling[name])
+            await work(self._controls[name], cycle)
         finally:
             del self._cycling[name]  # at once: whoever wants another one from now on is to get it
+        if cycle.asked:
+            self.asks(name)
 
-    async def _cycle(self, machine: Machine, cycle: _Cycle) -> None:
-        await self._bring_up(machine, cycle)
-        while cycle.again and machine.name not in self._broken:
-            await self._bring_up(machine, cycle)
+    async def _cycle(self, control: MachineControl, cycle: _Cycle) -> None:
+        await self._bring_up(control, cycle)
+        while cycle.again and control.name not in self._broken:
+            await self._bring_up(control, cycle)
 
-    async def _bring_up(self, machine: Machine, cycle: _Cycle) -> None:
-        def new_url() -> str:
-            cycle.booting = True
-            return self._url_of(machine.name)
-
+    async def _bring_up(self, control: MachineControl, cycle: _Cycle) -> None:
         for tries_left in reversed(range(STARTS)):
-            await machine.stop()
-            cycle.booting = cycle.again = False
             try:
-                await machine.start(new_url)
+                await control.off()
+                cycle.booting = cycle.again = cycle.asked = False
+                await control.on(cycle.boots)
             except MachineError as error:
                 if not tries_left:
-                    self._out_of_order(machine, str(error))
+                    self._out_of_order(control.name, str(error))
             else:
-                self._on_since[machine.name] = self._now()
                 return
 
-    async def _retire(self, why: str, machine: Machine, _: _Cycle) -> None:
-        await machine.stop()
-        self._out_of_order(machine, why)
+    async def _retire(self, why: str, control: MachineControl, _: _Cycle) -> None:
+        try:
+            await control.off()
+        except MachineError as error:
+            why = f"{why}; {error}"
+        self._out_of_order(control.name, why)
 
-    def _out_of_order(self, machine: Machine, why: str) -> None:
-        self._broken[machine.name] = why
-        self._listener.out_of_order(machine.name, why)
-
-    async def _read(self, machine: Machine) -> None:
-        async for sign in machine.console():
-            self._listener.shown(machine.name, sign)
+    def _out_of_order(self, name: str, why: str) -> None:
+        self._broken[name] = why
+        self._controls[name].is_off()  # as far as there is anything to do about it
+        self._listener.out_of_order(name, why)

@@ -9,15 +9,15 @@ its word.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.machine_table import recall
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.lab.background_tasks import Background
 from pytest_dispatch.lab.console_log import ConsoleLog
-from pytest_dispatch.lab.kind_services import Kind, Resources, Service, Services
 from pytest_dispatch.lab.driven_machines import DrivenMachines
+from pytest_dispatch.lab.kind_services import Kind, Resources, Service, Services
 from pytest_dispatch.lab.notices import NoticeBoard
 from pytest_dispatch.lab.pending_issues import PendingIssues
 from pytest_dispatch.lab.preparation import Preparation
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.errors import DispatchError
     from pytest_dispatch.core.model import Workload
-    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.lab.outbox import Filer
-    from pytest_dispatch.machines.base import Machine
+    from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.asset_cache import AssetCache
     from pytest_dispatch.store.journal import Journal, KeptMachine, Letter
 
@@ -50,7 +49,6 @@ class Lab:
         places: Where it may read them.
         kinds: The kinds of workloads that it runs.
         machines: Those that the lab brings up itself.
-        labels: What these have, by the machine's name.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
         private: It is of one pytest, and ends with it.
@@ -74,8 +72,7 @@ class Lab:
         cache: AssetCache,
         kinds: Iterable[Kind],
         places: Places | None = None,
-        machines: Iterable[Machine] = (),
-        labels: Mapping[str, Labels] | None = None,
+        machines: Iterable[DrivenMachine] = (),
         filers: Callable[[str], Filer | None] = lambda _repo: None,
         api: str = PUBLIC_API,
         private: bool = True,
@@ -93,7 +90,6 @@ class Lab:
         self._services = services = Services(kinds, Resources(writer, cache, places or Places()))
         self.machines = DrivenMachines(
             machines,
-            labels or {},
             writer,
             services=services,
             console=self.console,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.console_log import ConsoleLog
-    from pytest_dispatch.lab.kind_services import Services
     from pytest_dispatch.lab.driven_machines import DrivenMachines
+    from pytest_dispatch.lab.kind_services import Services
     from pytest_dispatch.lab.writer import Writer
     from pytest_dispatch.store.journal import KeptSession
 

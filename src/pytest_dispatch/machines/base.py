@@ -1,7 +1,9 @@
-"""What a machine that we bring up ourselves has to be able to do, and how one is found by its SPEC.
+"""What the lab does to a machine that it brings up itself, and how one is found by its SPEC.
 
-A driver is a factory registered in the entry-point group `pytest_dispatch.machines` under the SPEC's scheme
-(`qemu` in `--dispatch-machine qemu:2`). It makes one `Machine` for each machine that is asked for.
+Three small protocols, any of which a machine may lack: `Power`, `BootControl`, `Console`. All their methods run on the
+lab's event loop and must not block it. A driver is a factory registered in the entry-point group
+`pytest_dispatch.machines` under the SPEC's scheme (`qemu` in `--dispatch-machine qemu:2`). It makes a `DrivenMachine`
+for each machine that is asked for.
 """
 
 from __future__ import annotations
@@ -11,27 +13,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A `--dispatch-machine` value, taken apart: `scheme[:count][?key=value&…]` or `scheme://…`.
+    """A `--dispatch-machine` value, taken apart: `scheme[:count][?key=value&…]` or `scheme://…[?key=value&…]`.
 
     Attributes:
         scheme: Which driver.
         count: How many machines.
-        options: What stands behind the `?`, but for the labels.
+        options: What stands behind the `?`, but for what is the same for all drivers. There may be secrets in it.
         labels: What the machines have, for requirements: what stands there as `labels=`, and their driver.
-        text: The value as it was given, for messages.
+        addresses: What stands there as `address=`, one for each machine that has no boot control.
+        url: The value as it was given, if it is a URL, without what is the same for all drivers. There may be secrets
+            in it.
+        text: The value for messages, without secrets.
+        secrets: Those that are in it.
     """
 
     scheme: str
     count: int = 1
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    url: str = field(default="", repr=False)
     text: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,60 +59,90 @@ class Sign:
     lab: bool = False
 
 
-class Machine(Protocol):
-    """One machine with its power button and its console.
+class Power(Protocol):
+    """The power of a machine. What a driver starts in this computer ends with this process, however that ends.
 
-    All methods run on the lab's event loop and must not block it. `start` and `stop` may be called again and
-    again: a machine whose workload hung is stopped and started. What a driver starts ends with this process,
-    however it ends.
+    Each method may raise `MachineError`, which says what is missing.
     """
 
-    name: str
+    async def on(self) -> None:
+        """Power on a machine that is off; returns when it is on, not when it has booted."""
+        ...
 
-    async def start(self, new_url: Callable[[], str]) -> None:
-        """Power on and boot over UEFI HTTP boot, again after every reset, until the machine powers itself off.
+    async def off(self) -> None:
+        """Power off at once, within 2 s where a lab is to end in them. Does nothing if it is off."""
+        ...
 
-        Each boot has a URL of its own, so that no workload can speak for the next one: `new_url()` is called once for
-        each, when it begins, and the URL before is then good for nothing. All that firmware asks and the workload says
-        within one boot goes to the same URL, however often firmware is told it.
+    async def until_off(self) -> None:
+        """Return when the machine is off, whoever powered it off; at once if it is. One that resets stays on.
 
-        Returns when the machine is on, not when it has booted. A machine that is on is powered off first.
-        After a fault a driver does nothing by itself: it names the fault on the console, and the lab stops and
-        starts the machine.
+        A driver that has to ask for that, such as one for a BMC, asks every few seconds. One that cannot know what
+        the machine does by itself, such as one for an outlet, returns after `off`.
+        """
+        ...
+
+
+class BootControl(Protocol):
+    """What a machine boots.
+
+    Each boot has a URL of its own, so that no workload can speak for the next one. All that firmware asks and the
+    workload says within one boot goes to the same URL, however often firmware is told it.
+    """
+
+    async def boot_from(self, new_url: Callable[[], str]) -> None:
+        """Have the machine boot over UEFI HTTP boot; called while it is off, before each power-on.
 
         Args:
-            new_url: Makes the boot URL of the next boot, with a token of this machine; not to be called any more once
-                the machine is stopped. The URL's host is the lab as seen from this computer, a loopback address; a
-                driver whose machines reach the lab by another address (QEMU's user network: 10.0.2.2) puts that in
+            new_url: Makes the URL of one boot, with a token of this machine, and makes the one before good for nothing.
+                A driver that sees its machine boot, also after a reset, calls it whenever that begins. One that can
+                only say beforehand what is booted once, such as one for a BMC, calls it before it returns; then
+                `boot_from` is called again as soon as the machine asks at that URL, for the boot that follows.
+                The URL's host is the lab as seen from this computer, a loopback address unless the lab listens at
+                another; a driver whose machines reach the lab elsewhere (QEMU's user network: 10.0.2.2) puts that in
                 its place, and may add to the query. But for the token, one URL is like the other.
 
         Raises:
-            MachineError: It cannot be brought up; says what is missing. The machine is off.
+            MachineError: It cannot be set; says what is missing.
         """
         ...
 
-    async def stop(self) -> None:
-        """Power off at once, within 2 s. Does nothing if it is off."""
-        ...
 
-    @property
-    def alive(self) -> bool:
-        """Whether it is powered on; a machine that resets stays on."""
-        ...
+class Console(Protocol):
+    """What a machine shows."""
 
-    def console(self) -> AsyncIterator[Sign]:
+    def read(self) -> AsyncIterator[Sign]:
         """What the machine shows, as it shows it, without the tokens of its boot URLs.
 
-        An asynchronous generator for one reader: goes on over stop and start, ends with `aclose` or with the task
-        that reads it. Lines that nobody reads in time may be lost, the oldest first.
+        An asynchronous generator for one reader: goes on while the machine is powered off and on, ends with `aclose`
+        or with the task that reads it. Lines that nobody reads in time may be lost, the oldest first.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrivenMachine:
+    """One machine, and what drives it; None for what it lacks.
+
+    Attributes:
+        name: How it is called; empty for the scheme and a number.
+        labels: What it has, for requirements. Those of the SPEC are added.
+        address: By which it is known if it has no boot control. The SPEC says it.
+        secrets: Texts that are not to be shown, such as the password of its BMC. Those of the SPEC are added.
+    """
+
+    name: str = ""
+    power: Power | None = None
+    boot: BootControl | None = None
+    console: Console | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Factory(Protocol):
     """What an entry point in the group `pytest_dispatch.machines` refers to."""
 
-    def __call__(self, spec: Spec, state: Path) -> list[Machine]:
+    def __call__(self, spec: Spec, state: Path) -> Sequence[DrivenMachine]:
         """Make the machines of a SPEC, without starting anything.
 
         Args:

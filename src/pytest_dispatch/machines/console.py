@@ -72,7 +72,7 @@ class Lines:
 
 
 class Console:
-    """What one machine shows, over all its boots, for one reader; see `Machine.console`."""
+    """What one machine shows, over all its boots, for one reader; see `machines.base.Console`."""
 
     def __init__(self) -> None:
         self._signs: asyncio.Queue[Sign] = asyncio.Queue(KEPT)

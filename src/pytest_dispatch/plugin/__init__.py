@@ -31,7 +31,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """Before anybody else looks at the command line: no secret is to be seen in it."""
     known = early_config.known_args_namespace
-    if known.dispatch_token or known.dispatch_db or early_config.getini("dispatch_token"):
+    given = known.dispatch_token or known.dispatch_db or known.dispatch_machine
+    if given or early_config.getini("dispatch_token") or early_config.getini("dispatch_machine"):
         from pytest_dispatch.plugin.masking import hide_secrets
 
         hide_secrets(early_config, args)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_dispatch.core.secrets import HIDDEN, without_passwords
+from pytest_dispatch.core.secrets import HIDDEN, without_passwords, without_userinfo
 
 #: What the options in question said; nothing else of pytest's holds it.
-GIVEN: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+GIVEN: pytest.StashKey[dict[str, str | list[str]]] = pytest.StashKey()
 
 _USER = re.compile(r"(?<=://)[^/@\s]*(?=@)")  # of an address at GitHub: may be a token itself
 
@@ -39,6 +39,9 @@ _SECRETS = {
     "dispatch_api_url": _Secret(
         "--dispatch-api-url", lambda url: _USER.sub(HIDDEN, url), "leave the user out and set GITHUB_TOKEN"
     ),
+    "dispatch_machine": _Secret(
+        "--dispatch-machine", without_userinfo, "have its driver read it from a file or the environment"
+    ),
 }
 _BY_OPTION = {secret.option: secret for secret in _SECRETS.values()}
 
@@ -58,13 +61,14 @@ def hide_secrets(config: pytest.Config, args: list[str]) -> None:
     known = config.known_args_namespace
     given = config.stash[GIVEN] = {name: value for name in _SECRETS if (value := getattr(known, name))}
     for name, value in given.items():
-        setattr(known, name, _SECRETS[name].hide(value))
+        hide = _SECRETS[name].hide
+        setattr(known, name, hide(value) if isinstance(value, str) else [hide(each) for each in value])
     args[:] = _masked(_expanded(args))
     shown = config.invocation_params.args
     config.invocation_params = replace(config.invocation_params, args=tuple(_masked(shown)))
     sys.argv[:] = _masked(sys.argv)  # pytest-xdist hands it to its workers
     for name, value in given.items():
-        if _SECRETS[name].hide(value) != value and value in "\0".join(shown):
+        if any(_hides(_SECRETS[name], each) and each in "\0".join(shown) for each in _each(value)):
             _warn_of_processes(config, _SECRETS[name])
 
 
@@ -75,7 +79,7 @@ def refuse_in_ini(config: pytest.Config) -> None:
         pytest.UsageError: There is a secret in it.
     """
     addopts = config.getini("addopts")
-    found = [each for name, each in _SECRETS.items() if (said := config.getini(name)) and each.hide(said) != said]
+    found = [secret for name, secret in _SECRETS.items() if any(_hides(secret, s) for s in _each(config.getini(name)))]
     found += [secret for arg, secret in _with_secrets(addopts) if secret is not None and _shown(arg, secret) != arg]
     found += [_SECRETS["dispatch_token"] for arg in addopts if "dispatch_token=" in arg]
     if found:
@@ -83,6 +87,15 @@ def refuse_in_ini(config: pytest.Config) -> None:
             f"{found[0].option}: expected no secret in an ini file or behind -o, where plugins and tracebacks show it;"
             f" {found[0].instead} instead"
         )
+
+
+def _each(value: str | list[str] | None) -> list[str]:
+    """What an option says, also one that may be given several times."""
+    return [value] if isinstance(value, str) else value or []
+
+
+def _hides(secret: _Secret, value: str) -> bool:
+    return bool(value) and secret.hide(value) != value
 
 
 def _expanded(args: Iterable[str]) -> Iterator[str]:

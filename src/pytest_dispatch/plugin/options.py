@@ -57,7 +57,7 @@ OPTIONS = (
     Option(
         "--dispatch-machine",
         "SPEC",
-        "Bring machines up ourselves: sim, sim:8, qemu, qemu:2; may be given again",
+        "Bring machines up ourselves: sim, sim:8, qemu:2, NAME://…; may be given again",
         "linelist",
     ),
     Option(

@@ -91,7 +91,8 @@ class _Values:
         return bool(self.config.getoption(name)) and is_typed(self.config, _option(name))
 
     def lines(self, name: str) -> list[str]:
-        return list(self.config.getoption(name) or self.config.getini(name))
+        given = self.config.stash.get(GIVEN, {}).get(name) or self.config.getoption(name)
+        return list(given or self.config.getini(name))
 
     def flag(self, name: str) -> bool:
         given = self.config.getoption(name)

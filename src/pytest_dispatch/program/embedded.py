@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError, MachineError
 from pytest_dispatch.core.model import KnownBy
-from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.plain_text import plain_line, what_was_raised
+from pytest_dispatch.core.secrets import blotted
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.program.config import LabConfig
 from pytest_dispatch.program.messages import Stopped
@@ -31,13 +32,11 @@ from pytest_dispatch.support.event_loop import LoopThread
 from pytest_dispatch.workloads.registry import known_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Sequence
 
-    from pytest_dispatch.core.errors import DispatchError
-    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.github.issues import GitHubFiler
     from pytest_dispatch.lab.outbox import Filer
-    from pytest_dispatch.machines.base import Machine, Spec
+    from pytest_dispatch.machines.base import DrivenMachine, Factory, Spec
 
 START = 30.0  # seconds that a start may take
 STOP = 2.0  # seconds that a stop may take
@@ -84,17 +83,15 @@ class EmbeddedLab:
         with ExitStack() as parts:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
-            made = [(machine, spec) for spec in self._config.machines for machine in make_machines(spec, state)]
-            machines = [machine for machine, _ in made]
-            tell_apart(machines)
-            labels = {machine.name: spec.labels for machine, spec in made}
+            made = [machine for spec in self._config.machines for machine in make_machines(spec, state)]
+            machines = told_apart(made)
             journal = Journal(self._config.db)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage
             self._loop.start()
             parts.callback(self._loop.stop)
-            self._loop.call(lambda: self._start(parts, journal, machines, labels, source), START)
+            self._loop.call(lambda: self._start(parts, journal, machines, source), START)
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -123,8 +120,7 @@ class EmbeddedLab:
         self,
         parts: ExitStack,
         journal: Journal,
-        machines: list[Machine],
-        labels: Mapping[str, Labels],
+        machines: list[DrivenMachine],
         source: str,
     ) -> None:
         config = self._config
@@ -138,7 +134,6 @@ class EmbeddedLab:
             places=replace(config.places, apis=(*config.places.apis, config.api_url)),
             kinds=known_kinds(),
             machines=machines,
-            labels=labels,
             filers=filers,
             api=config.api_url,
             private=config.private,
@@ -252,25 +247,59 @@ async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: st
         )
 
 
-def tell_apart(machines: list[Machine]) -> None:
-    """Rename those whose name another has: every SPEC of a scheme counts from 1."""
-    taken: set[str] = set()
+def told_apart(machines: Iterable[DrivenMachine]) -> list[DrivenMachine]:
+    """Return them, but those whose name another has with the next one: every SPEC of a scheme counts from 1."""
+    taken: dict[str, DrivenMachine] = {}
     for machine in machines:
-        stem, number = machine.name.rpartition("-")[0] or machine.name, count(1)
-        while machine.name in taken:
-            machine.name = f"{stem}-{next(number)}"
-        taken.add(machine.name)
+        name, number = machine.name, count(1)
+        stem = name.rpartition("-")[0] or name
+        while name in taken:
+            name = f"{stem}-{next(number)}"
+        taken[name] = replace(machine, name=name)
+    return list(taken.values())
 
 
-def make_machines(spec: Spec, state: Path) -> list[Machine]:
-    """The machines of a SPEC, from whichever package offers its scheme.
+def make_machines(spec: Spec, state: Path) -> list[DrivenMachine]:
+    """Make the machines of a SPEC, by whichever package offers its scheme.
 
     Raises:
-        ConfigError: None does.
+        ConfigError: None does, or the SPEC has not what its driver needs.
         MachineError: Something that the driver needs is missing.
     """
     found = {point.name: point for point in entry_points(group=GROUP)}
     if spec.scheme not in found:
         raise ConfigError(f"--dispatch-machine: expected one of {', '.join(sorted(found))}, got {spec.text!r}")
-    machines: list[Machine] = found[spec.scheme].load()(spec, state)
-    return machines
+    factory: Factory = found[spec.scheme].load()
+    try:
+        made = factory(spec, state)
+    except Exception as error:
+        said = str(error) if isinstance(error, DispatchError) else what_was_raised(error)
+        if (told := blotted(said, spec.secrets)) == said:
+            raise
+        raise (ConfigError if isinstance(error, ConfigError) else MachineError)(told) from None
+    return [
+        replace(
+            machine,
+            name=machine.name or f"{spec.scheme}-{number}",
+            labels={**machine.labels, **spec.labels},
+            address=address,
+            secrets=(*machine.secrets, *spec.secrets),
+        )
+        for number, (machine, address) in enumerate(zip(made, _addresses(spec, made), strict=True), start=1)
+    ]
+
+
+def _addresses(spec: Spec, machines: Sequence[DrivenMachine]) -> Sequence[str]:
+    """Return the address of each machine; empty for those that are known by their boot URL.
+
+    Raises:
+        ConfigError: There are not as many as there are machines that need one.
+    """
+    without = [machine for machine in machines if machine.boot is None]
+    if len(spec.addresses) != len(without):
+        raise ConfigError(
+            f"--dispatch-machine {spec.text}: expected address= with {len(without)} of its {len(machines)} machines'"
+            f" addresses (those without boot control are known by them), got {len(spec.addresses)}"
+        )
+    given = iter(spec.addresses)
+    return [next(given) if machine.boot is None else "" for machine in machines]

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.requirements import read_labels
+from pytest_dispatch.core.secrets import secrets_in, without_userinfo
 from pytest_dispatch.github.api import checked_api_url
 from pytest_dispatch.machines.base import Spec
 
 MOST_MACHINES = 10_000
-LABELS = "labels"  # the option of a SPEC that is the same for all drivers
+_COMMON = LABELS, ADDRESS = "labels", "address"  # the options of a SPEC that are the same for all drivers
 
-_SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?::(?P<count>[0-9]+))?(?:\?(?P<options>.*))?")
+_SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?:(?P<place>://[^?]+)|:(?P<count>[0-9]+))?(?:\?(?P<options>.*))?")
 
 
 def read_spec(text: str) -> Spec:
@@ -26,15 +27,36 @@ def read_spec(text: str) -> Spec:
     Raises:
         ConfigError: It is malformed.
     """
-    match = _SPEC.fullmatch(text.strip())
+    shown, match = without_userinfo(text), _SPEC.fullmatch(text.strip())
     count = read_number(match["count"] or "1") if match else None
     if match is None or count is None or not 1 <= count <= MOST_MACHINES:
-        raise ConfigError(f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu or qemu:2, got {text!r}")
+        raise ConfigError(
+            f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu:2 or NAME://HOST, got {shown!r}"
+        )
+    scheme, place = match["scheme"], match["place"]
     pairs = [pair.partition("=") for pair in (match["options"] or "").split("&") if pair]
-    options = tuple((key, value) for key, _, value in pairs if key != LABELS)
-    said = [label for key, _, value in pairs if key == LABELS for label in value.split(",")]
-    labels = read_labels([f"driver={match['scheme']}", *said], f"--dispatch-machine {text}: {LABELS}")
-    return Spec(scheme=match["scheme"], count=count, options=options, labels=labels, text=text)
+    said = {name: [each for key, _, value in pairs if key == name for each in value.split(",")] for name in _COMMON}
+    options = tuple((key, value) for key, _, value in pairs if key not in _COMMON)
+    query = "&".join(f"{key}={value}" for key, value in options)
+    return Spec(
+        scheme=scheme,
+        count=count,
+        options=options,
+        labels=read_labels([f"driver={scheme}", *said[LABELS]], f"--dispatch-machine {shown}: {LABELS}"),
+        addresses=tuple(_machine_address(address, shown) for address in said[ADDRESS]),
+        url=f"{scheme}{place}{query and f'?{query}'}" if place else "",
+        text=shown,
+        secrets=secrets_in(text),
+    )
+
+
+def _machine_address(text: str, spec: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ConfigError(
+            f"--dispatch-machine {spec}: expected an address such as 192.168.1.31 behind {ADDRESS}=, got {text!r}"
+        ) from None
 
 
 def read_bind(text: str) -> tuple[str, int]:

@@ -39,19 +39,6 @@ _SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOC
 _NO_FILE = "expected a file, got a folder, something special, or a link that leads nowhere"
 _UNLISTED = f"{MANIFEST} does not list it: add a [[workload]] table with its name"
 
-#: What a `sim` machine can play when it boots a workload.
-SCENARIOS = (
-    "pass",
-    "fail",
-    "no-boot",
-    "hang",
-    "drop-download",
-    "come-back",
-    "multi-report",
-    "slow",
-    "duplicate",
-)
-
 
 def list_folder(path: Path, shown_as: str) -> Listing:
     """List a folder's workloads, by name; those of a chain together, as they are listed.
@@ -211,7 +198,7 @@ def _workload(folder: Path, file: PurePosixPath, media: str, read: dict[str, Any
     if not status.st_size:
         raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
     location = _followed(folder, path) if len(file.parts) > 1 or os.path.islink(path) else path  # noqa: PTH114 - as above
-    payload = BootPayload(media=media, location=location, size=status.st_size, scenario=read.pop("scenario", ""))
+    payload = BootPayload(media=media, location=location, size=status.st_size)
     limits = {name: read.pop(key) for key, name in _LIMITS.items() if key in read}
     return Workload(**{"name": str(file), **read}, kind=BOOT, payload=payload.as_json(), limits=limits)
 
@@ -321,7 +308,6 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "assign-timeout": _seconds,
     "boot-timeout": _seconds,
     "report-timeout": _seconds,
-    "scenario": _one_of(SCENARIOS),
     "requires": _requires,
     "chain": _text,
     "after": _names,

@@ -18,7 +18,7 @@ class Offer:
 
     Attributes:
         programs: The bytes for each processor, as the boot URL's `arch` names it; x64 if it does not.
-        headers: Further headers, such as those by which a `sim` machine knows what to play.
+        headers: Further headers.
         status: The HTTP status; with any but 200, no bytes.
         delay: Seconds until HEAD is answered.
     """
@@ -29,10 +29,10 @@ class Offer:
     delay: float = 0.0
 
 
-#: A program that resets its machine, which then has to ask again.
+#: A program that resets its machine, which then has to ask again; a `sim` machine plays the same.
 RESET = Offer(
-    programs={arch: program("reset", arch=arch) for arch in ("x64", "aa64")},
-    headers={"Dispatch-Scenario": "come-back", "Dispatch-Workload": "reset.efi"},
+    programs={arch: program("reset", arch=arch) + b"\nsim: come-back\n" for arch in ("x64", "aa64")},
+    headers={"Dispatch-Workload": "reset.efi"},
 )
 #: A program that powers its machine off.
 POWEROFF = Offer(

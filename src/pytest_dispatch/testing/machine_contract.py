@@ -1,10 +1,10 @@
-"""What every machine driver must do, as a class of tests; sockets and time are real.
+"""What drivers must do, as classes of tests, one for each protocol; sockets and time are real.
 
-Subclass it under a name that pytest collects, and make your machine:
+Subclass those for what your driver has, under a name that pytest collects, and make your machine:
 
-    class TestMyMachine(MachineContract):
-        def make_machine(self, state: Path) -> Machine:
-            return MyMachine(...)
+    class TestMyMachine(PowerContract, BootControlContract, ConsoleContract):
+        def make_machine(self, state: Path) -> DrivenMachine:
+            return DrivenMachine(power=..., boot=..., console=...)
 """
 
 # These are tests: a name says what its test holds, and `assert` is how it says it.
@@ -21,15 +21,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import cast
 
-from pytest_dispatch.machines.base import Machine, Sign
+from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Power, Sign
 from pytest_dispatch.testing.boot_server import POWEROFF, RESET, Asked, BootServer, Offer
 
-STOP = 20.0  # seconds after which a stop counts as one that hangs; a lab gives it 2, a busy computer may need longer
+STOP = (
+    20.0  # seconds after which a power-off counts as one that hangs; a lab gives it 2, a busy computer may need longer
+)
 TOKEN = "token-of-the-first-start"  # noqa: S105 - opens nothing; the number of the boot follows
 OTHER = "token-of-the-second-start"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Bench:
     """A machine and the server that it boots from.
 
@@ -37,41 +39,73 @@ class Bench:
         told: The tokens that were made for it, in order.
     """
 
-    machine: Machine
+    machine: DrivenMachine
     server: BootServer
     told: list[str] = field(default_factory=list)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def power(self) -> Power:
+        """Its power."""
+        assert self.machine.power is not None, "this contract is for a machine with power control"
+        return self.machine.power
+
+    @property
+    def console(self) -> Console:
+        """Its console."""
+        assert self.machine.console is not None, "this contract is for a machine with a console"
+        return self.machine.console
 
     async def start(self, token: str = TOKEN) -> None:
-        """Power on; each boot has a token of its own that begins like this."""
+        """Power on what is off, as a lab does it; each boot has a token of its own that begins like this."""
 
         def new_url() -> str:
             self.told.append(f"{token}-{len(self.told)}")
             return self.server.url(self.told[-1])
 
-        await self.machine.start(new_url)
+        if self.machine.boot is not None:
+            before = len(self.told)
+            await self.machine.boot.boot_from(new_url)
+            if len(self.told) > before:
+                self._begin(self._say_each(self.machine.boot, new_url))
+        await self.power.on()
 
     async def gets(self, count: int) -> None:
         """Wait until programs were fetched so often."""
         await self.server.until(lambda: len(self.server.of("GET")) >= count)
 
-    async def off(self) -> None:
-        """Wait until the machine is off."""
-        while self.machine.alive:  # noqa: ASYNC110 - the Protocol tells of it by a property alone
-            await asyncio.sleep(0.005)
+    async def stays_on(self) -> bool:
+        """Tell whether it is on."""
+        watch = asyncio.create_task(self.power.until_off())
+        over, _ = await asyncio.wait([watch], timeout=0.01)
+        watch.cancel()
+        return not over
 
     async def stop(self) -> None:
         """Power off within the bound."""
+        for task in self._tasks:
+            task.cancel()
         async with asyncio.timeout(STOP):
-            await self.machine.stop()
+            await self.power.off()
+            await self.power.until_off()
+
+    def _begin(self, work: Awaitable[None]) -> None:
+        self._tasks.append(asyncio.ensure_future(work))
+
+    async def _say_each(self, boot: BootControl, new_url: Callable[[], str]) -> None:
+        """Say what the next boot is from as soon as one has begun, for a driver that cannot see that."""
+        while True:
+            await self.server.until(lambda: [each.machine for each in self.server.asked[-1:]] == self.told[-1:])
+            await boot.boot_from(new_url)
 
 
-class MachineContract(ABC):
-    """The tests.
+class Contract(ABC):
+    """What the contracts of all protocols have in common.
 
     Attributes:
         patience: Seconds that one test may take.
         reset: What the server offers so that the machine resets; by default a real EFI program for x64 or AArch64,
-            with the headers by which a `sim` machine plays the same.
+            which tells a `sim` machine to play the same.
         poweroff: What it offers so that the machine powers itself off.
     """
 
@@ -80,8 +114,58 @@ class MachineContract(ABC):
     poweroff: Offer = POWEROFF
 
     @abstractmethod
-    def make_machine(self, state: Path) -> Machine:
-        """A machine that is off. `state` is an empty folder for what it needs on disk."""
+    def make_machine(self, state: Path) -> DrivenMachine:
+        """Make a machine that is off. `state` is an empty folder for what it needs on disk."""
+
+    def _play(self, state: Path, play: Callable[[Bench], Awaitable[None]], *plan: Offer) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(self.patience), BootServer(*plan).open() as server:
+                bench = Bench(machine=self.make_machine(state), server=server)
+                try:
+                    await play(bench)
+                finally:
+                    await bench.stop()
+
+        asyncio.run(main())
+
+
+class PowerContract(Contract):
+    """The tests of `machines.base.Power`."""
+
+    def test_it_is_on_from_power_on_to_power_off(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.power.until_off()
+            await bench.start()
+            assert await bench.stays_on()
+            watch = asyncio.create_task(bench.power.until_off())
+            await bench.stop()
+            await watch
+            assert not await bench.stays_on()
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_power_off_is_quick_and_may_come_at_any_time(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            await bench.stop()
+            await bench.start()
+            await bench.stop()
+            await bench.stop()
+
+        self._play(tmp_path, play, self.reset)
+
+    def test_it_goes_on_and_off_again_and_again(self, tmp_path: Path) -> None:
+        async def play(bench: Bench) -> None:
+            for _ in range(3):
+                await bench.start()
+                assert await bench.stays_on()
+                await bench.stop()
+                assert not await bench.stays_on()
+
+        self._play(tmp_path, play, self.reset)
+
+
+class BootControlContract(Contract):
+    """The tests of `machines.base.BootControl`, for a machine that has power control too."""
 
     def test_it_asks_for_its_url_with_head_and_then_get(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
@@ -95,11 +179,11 @@ class MachineContract(ABC):
 
         self._play(tmp_path, play, self.poweroff)
 
-    def test_it_comes_again_after_a_reset_and_stays_alive(self, tmp_path: Path) -> None:
+    def test_it_comes_again_after_a_reset_and_stays_on(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
             await bench.start()
             await bench.gets(3)
-            assert bench.machine.alive
+            assert await bench.stays_on()
             assert all(asked.machine.startswith(TOKEN) for asked in bench.server.asked)
 
         self._play(tmp_path, play, self.reset)
@@ -118,30 +202,14 @@ class MachineContract(ABC):
 
     def test_it_is_off_when_it_has_powered_itself_off(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
-            assert not bench.machine.alive
             await bench.start()
             await bench.gets(2)
-            await bench.off()
+            await bench.power.until_off()
             assert len(bench.server.of("GET")) == 2
 
         self._play(tmp_path, play, self.reset, self.poweroff)
 
-    def test_stop_is_quick_and_may_come_at_any_time(self, tmp_path: Path) -> None:
-        async def play(bench: Bench) -> None:
-            await bench.stop()
-            await bench.start()
-            assert bench.machine.alive
-            await bench.stop()
-            assert not bench.machine.alive
-            await bench.stop()
-            await bench.start()
-            await bench.gets(1)
-            await bench.stop()
-            assert not bench.machine.alive
-
-        self._play(tmp_path, play, self.reset)
-
-    def test_a_stopped_machine_asks_no_more_and_starts_again(self, tmp_path: Path) -> None:
+    def test_one_that_was_powered_off_asks_no_more_and_boots_from_elsewhere(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
             await bench.start()
             await bench.gets(1)
@@ -153,24 +221,16 @@ class MachineContract(ABC):
 
         self._play(tmp_path, play, self.reset)
 
-    def test_start_of_a_machine_that_is_on_begins_anew(self, tmp_path: Path) -> None:
-        async def play(bench: Bench) -> None:
-            await bench.start()
-            await bench.gets(1)
-            await bench.start(OTHER)
-            await bench.server.until(lambda: bench.server.asked[-1].machine.startswith(OTHER))
-            await bench.gets(len(bench.server.of("GET")) + 2)
-            assert bench.server.asked[-1].machine.startswith(OTHER)
-            assert bench.machine.alive
 
-        self._play(tmp_path, play, self.reset)
+class ConsoleContract(Contract):
+    """The tests of `machines.base.Console`, for a machine that has power and boot control too."""
 
     def test_its_console_has_clean_lines_without_the_tokens(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
-            async with reading(bench.machine) as signs:
+            async with reading(bench.console) as signs:
                 await bench.start()
                 await bench.gets(2)
-                await bench.off()
+                await bench.power.until_off()
                 await asyncio.sleep(0)
             assert signs
             assert not [sign for sign in signs if sign.fault]
@@ -181,9 +241,9 @@ class MachineContract(ABC):
 
         self._play(tmp_path, play, self.reset, self.poweroff)
 
-    def test_its_console_goes_on_over_stop_and_start_and_ends_when_closed(self, tmp_path: Path) -> None:
+    def test_its_console_goes_on_over_off_and_on_and_ends_when_closed(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
-            console = cast("AsyncGenerator[Sign]", bench.machine.console())
+            console = cast("AsyncGenerator[Sign]", bench.console.read())
             async with aclosing(console):
                 await bench.start()
                 await anext(console)
@@ -191,20 +251,9 @@ class MachineContract(ABC):
                 await bench.start()
                 await anext(console)
             assert await anext(console, None) is None
-            assert bench.machine.alive, "whoever reads the console does not hold the power button"
+            assert await bench.stays_on(), "whoever reads the console does not hold the power button"
 
         self._play(tmp_path, play, self.reset)
-
-    def _play(self, state: Path, play: Callable[[Bench], Awaitable[None]], *plan: Offer) -> None:
-        async def main() -> None:
-            machine = self.make_machine(state)
-            async with asyncio.timeout(self.patience), BootServer(*plan).open() as server:
-                try:
-                    await play(Bench(machine=machine, server=server))
-                finally:
-                    await machine.stop()
-
-        asyncio.run(main())
 
 
 def _token(asked: Asked) -> str:
@@ -212,12 +261,12 @@ def _token(asked: Asked) -> str:
 
 
 @asynccontextmanager
-async def reading(machine: Machine) -> AsyncIterator[list[Sign]]:
-    """What a machine shows meanwhile."""
+async def reading(console: Console) -> AsyncIterator[list[Sign]]:
+    """Collect what a machine shows meanwhile."""
     signs: list[Sign] = []
 
     async def read() -> None:
-        async for sign in machine.console():
+        async for sign in console.read():
             signs.append(sign)  # noqa: PERF401 - each as it comes, not all at an end that never is
 
     reader = asyncio.create_task(read())

@@ -15,9 +15,10 @@ import pytest
 from aiohttp import web
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
-from pytest_dispatch.machines.base import Factory, Machine, Sign, Spec
-from pytest_dispatch.machines.sim.driver import LINES, TRIES, SimMachine, create
-from pytest_dispatch.machines.sim.scenarios import SCENARIOS, Scenario, Stage
+from pytest_dispatch.machines.base import DrivenMachine, Factory, Power, Sign, Spec
+from pytest_dispatch.machines.console import KEPT
+from pytest_dispatch.machines.sim.driver import TRIES, SimMachine, create
+from pytest_dispatch.machines.sim.scenarios import LOOK, SCENARIOS, Scenario, Stage, named_in
 from pytest_dispatch.machines.sim.uefi_client import Answer, BadAnswerError, Target
 
 pytestmark = pytest.mark.anyio
@@ -35,10 +36,11 @@ class Offer:
     status: int = 200
     get: Mapping[str, str] = field(default_factory=dict)  # header that GET alone has
     get_size: int | None = None
+    begin: bytes = b""
 
 
 def play(scenario: str, workload: str = "workload-7.efi", size: int = 3000) -> Offer:
-    return Offer({"Dispatch-Scenario": scenario, "Dispatch-Workload": workload}, size)
+    return Offer({"Dispatch-Workload": workload}, size, begin=f"MZ\nsim: {scenario}\n".encode())
 
 
 OFF = Offer({"Dispatch-Idle": "poweroff"}, size=512)
@@ -63,7 +65,8 @@ class Desk:
 
     def __init__(self, *plan: Offer) -> None:
         self.plan = list(plan)
-        self.offer = OFF
+        self.offers: dict[tuple[str, int], Offer] = {}
+        self.offer = OFF  # what was offered last, for a GET over another connection
         self.seen: list[Seen] = []
         self.broken: list[int] = []
         self.taken: list[int] = []
@@ -90,8 +93,8 @@ class Desk:
             refusals = self.refusals.get(request.method)
             return web.Response(status=refusals.pop(0) if refusals else 200, text="as asked")
         if request.method == "HEAD":
-            self.offer = self.plan.pop(0) if self.plan else OFF
-        return await self.send(request, self.offer)
+            self.offer = self.offers[peer] = self.plan.pop(0) if self.plan else OFF
+        return await self.send(request, self.offers.get(peer, self.offer))
 
     async def send(self, request: web.Request, offer: Offer) -> web.StreamResponse:
         headers = {"Content-Type": offer.media, **offer.headers}
@@ -105,7 +108,7 @@ class Desk:
         sent = 0
         try:
             while request.method == "GET" and sent < size:
-                piece = bytes(min(65536, size - sent))
+                piece = (b"" if sent else offer.begin).ljust(min(65536, size - sent), b"\0")
                 await answer.write(piece)
                 sent += len(piece)
         except ConnectionError:
@@ -147,7 +150,7 @@ class Console:
         self._task = asyncio.create_task(self._read(machine))
 
     async def _read(self, machine: SimMachine) -> None:
-        async for sign in machine.console():
+        async for sign in machine.console.read():
             self.signs.append(sign)
 
     @property
@@ -172,15 +175,17 @@ async def lived(machine: SimMachine, url: str | Callable[[], str]) -> AsyncItera
     """A machine that is started, and stopped in the end."""
     console = Console(machine)
     try:
-        await machine.start(url if callable(url) else lambda: url)
+        await machine.boot_from(url if callable(url) else lambda: url)
+        await machine.on()
         yield console
     finally:
-        await machine.stop()
+        await machine.off()
         await console.close()
 
 
-async def off(machine: Machine) -> None:
-    await until(lambda: not machine.alive)
+async def off(machine: SimMachine) -> None:
+    async with asyncio.timeout(60):
+        await machine.until_off()
     await asyncio.sleep(0.002)  # its reader takes the last lines
 
 
@@ -204,7 +209,7 @@ async def raw_server(*answers: bytes) -> AsyncIterator[str]:
 
 
 def quick(**kwargs: object) -> SimMachine:
-    return SimMachine("sim-1", **{"pace": 0.0005, "boot": 0.0, **kwargs})  # type: ignore[arg-type]  # a test's kwargs
+    return SimMachine(**{"pace": 0.0005, "boot": 0.0, **kwargs})  # type: ignore[arg-type]  # a test's kwargs
 
 
 async def live_through(desk: Desk, **kwargs: object) -> Console:
@@ -259,6 +264,40 @@ async def test_pass_is_what_an_answer_without_a_scenario_gets() -> None:
     await live_through(desk)
     [report] = desk.of("PUT")
     assert (report.json["title"], report.json["result"]) == ("workload", "passed")
+
+
+async def test_what_names_none_plays_what_its_machine_was_told(tmp_path: Path) -> None:
+    desk = Desk(Offer(), play("pass"))
+    [machine] = create(spec("sim", pace="0.0005", boot="0", play="fail"), tmp_path)
+    async with desk.open():
+        await (await powered_on(machine, desk.url)).until_off()
+    assert [report.json["result"] for report in desk.of("PUT")] == ["failed", "passed"]
+
+
+@pytest.mark.parametrize(
+    ("program", "scenario"),
+    [
+        (b"sim: fail", "fail"),
+        (b"sim: fail\n", "fail"),
+        (b"# a text\r\nsim:hang\r\n", "hang"),
+        (b"MZ\0\x90sim: no\0\0sim: no-boot\0\xff", "no-boot"),
+        (b"sim: fail\nsim: pass\n", "fail"),
+        (b"sim: \xc3\xa4\n", ""),
+        (b"sim: a scenario\n", ""),
+        (b"my sim: fail\n", ""),
+        (b"sim: " + b"x" * 41, ""),
+        (b"", ""),
+    ],
+)
+def test_a_workload_names_its_scenario_by_a_line(program: bytes, scenario: str) -> None:
+    assert named_in(program) == scenario
+
+
+async def test_what_names_its_scenario_late_names_none() -> None:
+    desk = Desk(Offer(size=LOOK + 100, begin=b"\n".rjust(LOOK, b"\0") + b"sim: fail\n"))
+    await live_through(desk)
+    [report] = desk.of("PUT")
+    assert report.json["result"] == "passed"
 
 
 async def test_a_pass_reports_two_passed_cases() -> None:
@@ -321,11 +360,10 @@ async def test_a_hang_is_silent_until_it_is_stopped_and_then_started() -> None:
     machine = quick()
     async with desk.open(), lived(machine, desk.url) as console:
         await console.wait_for("workload-7.efi: memory:")
-        assert machine.alive
-        await machine.stop()
-        assert not machine.alive
+        await machine.off()
+        await machine.until_off()
         assert desk.methods == "HEAD GET POST"
-        await machine.start(lambda: desk.url)
+        await machine.on()
         await off(machine)
     assert desk.methods == "HEAD GET POST HEAD GET"
 
@@ -381,8 +419,8 @@ async def test_a_scenario_that_does_not_let_itself_be_cancelled_is_the_last_thin
     machine = quick(scenarios={"mine": Scenario(play=stubborn)})
     async with desk.open(), lived(machine, lambda: desk.url) as console:
         await console.wait_for("here I stay")
-        await machine.stop()
-        assert not machine.alive
+        await machine.off()
+        await machine.until_off()
         assert desk.methods == "HEAD GET"
     assert console.faults == []
 
@@ -420,7 +458,7 @@ async def test_the_machines_token_is_never_shown() -> None:
         (Offer(get_size=2999), ("3000 bytes as HEAD promised", "2999 from GET")),
         (Offer(status=404), ("expected 200", "404 Not Found")),
         (Offer(status=302, headers={"Location": "/x"}), ("expected 200", "302 Found")),
-        (Offer({"Dispatch-Scenario": "dance"}), ("scenarios pass, fail", "'dance'")),
+        (play("dance"), ("scenarios pass, fail", "'dance'")),
         (Offer({"Dispatch-Idle": "sleep"}), ("wait, poweroff", "'sleep'")),
     ],
 )
@@ -545,7 +583,7 @@ async def test_a_scenario_that_raises_is_named_and_ends_the_machine() -> None:
     desk = Desk(play("mine"))
     console = await live_through(desk, scenarios={"mine": Scenario(play=broken)})
     [told] = console.faults
-    assert re.fullmatch(r"the scenario of sim-1 raised KeyError: 'whoops' \(.*test_sim\.py, line \d+\)", told)
+    assert re.fullmatch(r"the scenario raised KeyError: 'whoops' \(.*test_sim\.py, line \d+\)", told)
     assert desk.methods == "HEAD GET POST"
 
 
@@ -567,27 +605,14 @@ async def test_a_server_that_closes_after_each_answer_gets_a_connection_each() -
     assert console.faults == []
 
 
-async def test_start_while_on_begins_anew_and_stop_while_off_does_nothing() -> None:
-    desk = Desk(play("hang"), play("hang"))
-    machine = quick()
-    await machine.stop()
-    async with desk.open(), lived(machine, desk.url) as console:
-        await console.wait_for("memory:")
-        await machine.start(lambda: desk.url)
-        await until(lambda: len(desk.of("POST")) == 2)
-        assert machine.alive
-    assert not machine.alive
-    await machine.stop()
-
-
 async def test_a_console_that_nobody_reads_stays_small() -> None:
     machine = quick()
-    for number in range(LINES + 10):
+    for number in range(KEPT + 10):
         machine.show(f"line {number}")
     console = Console(machine)
-    await console.wait_for(f"line {LINES + 9}")
+    await console.wait_for(f"line {KEPT + 9}")
     await console.close()
-    assert len(console.signs) == LINES
+    assert len(console.signs) == KEPT
     assert console.signs[0].text == "line 10"
 
 
@@ -601,17 +626,23 @@ async def test_a_console_that_nobody_reads_stays_small() -> None:
 )
 async def test_a_url_that_cannot_be_booted_is_refused_at_once(url: str, words: str) -> None:
     machine = quick()
+    await machine.boot_from(lambda: url)
     with pytest.raises(MachineError) as caught:
-        await machine.start(lambda: url)
+        await machine.on()
     assert words in str(caught.value)
     assert SECRET not in str(caught.value)
-    assert not machine.alive
+    await machine.until_off()
+
+
+async def test_one_that_was_not_told_where_to_boot_from_says_so() -> None:
+    with pytest.raises(MachineError, match="expected to be told where to boot from before it is powered on"):
+        await quick().on()
 
 
 async def test_a_source_that_is_not_ours_is_refused_at_once() -> None:
     machine = quick(source="203.0.113.9")
-    with pytest.raises(MachineError, match=r"sim-1 cannot send from 203\.0\.113\.9 .*from="):
-        await machine.start(lambda: "http://127.0.0.1:1/dispatch")
+    with pytest.raises(MachineError, match=r"it cannot send from 203\.0\.113\.9 .*from="):
+        await machine.on()
 
 
 def test_an_ipv6_host_stands_in_brackets_only_where_it_must() -> None:
@@ -631,16 +662,22 @@ def spec(text: str, count: int = 1, **options: str) -> Spec:
     return Spec(scheme="sim", count=count, options=pairs, text=text)
 
 
-async def test_a_spec_makes_machines_with_names_and_addresses(tmp_path: Path) -> None:
-    factory: Factory = create  # type: ignore[assignment]  # list is invariant; every SimMachine is a Machine
+async def powered_on(machine: DrivenMachine, url: str) -> Power:
+    assert machine.boot is not None
+    assert machine.power is not None
+    await machine.boot.boot_from(lambda: url)
+    await machine.power.on()
+    return machine.power
+
+
+async def test_a_spec_makes_machines_with_addresses(tmp_path: Path) -> None:
+    factory: Factory = create
     options = {"pace": "0.0005", "boot": "0", "from_": "127.0.0.254"}
     machines = factory(spec("sim:3?from=127.0.0.254", 3, **options), tmp_path)
-    assert [machine.name for machine in machines] == ["sim-1", "sim-2", "sim-3"]
     desk = Desk()
     async with desk.open():
         for machine in machines:
-            await machine.start(lambda: desk.url)
-            await off(machine)
+            await (await powered_on(machine, desk.url)).until_off()
     peers = {seen.peer[0] for seen in desk.of("HEAD")}
     assert peers == {"127.0.0.254", "127.0.0.255", "127.0.1.0"}
 
@@ -648,12 +685,13 @@ async def test_a_spec_makes_machines_with_names_and_addresses(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"colour": "red"}, "unknown option 'colour'; sim knows pace, boot, from"),
+        ({"colour": "red"}, "unknown option 'colour'; sim knows pace, boot, from, play"),
         ({"pace": "fast"}, "expected a number from 0.0001 to 3600 behind pace=, got 'fast'"),
         ({"pace": "0"}, "behind pace=, got '0'"),
         ({"boot": "nan"}, "expected a number from 0 to 3600 behind boot=, got 'nan'"),
         ({"from_": "localhost"}, "expected an address such as 127.0.0.10 behind from=, got 'localhost'"),
         ({"from_": "255.255.255.255"}, "4294967296"),
+        ({"play": "dance"}, "expected one of the scenarios pass, fail, no-boot, "),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, str], words: str) -> None:
@@ -667,10 +705,10 @@ async def test_a_hundred_machines_share_a_loop(tmp_path: Path) -> None:
     desk = Desk(*[play("pass")] * 100)
     machines = create(spec("sim:100", 100, pace="0.001", boot="0", from_="127.0.1.1"), tmp_path)
     async with desk.open(), AsyncExitStack() as stack:
-        for machine in machines:
-            await machine.start(lambda: desk.url)
-            stack.push_async_callback(machine.stop)
-        for machine in machines:
-            await off(machine)
+        powers = [await powered_on(machine, desk.url) for machine in machines]
+        for power in powers:
+            stack.push_async_callback(power.off)
+        for power in powers:
+            await power.until_off()
     assert len(desk.of("PUT")) == 100
     assert not desk.broken

@@ -149,7 +149,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     reader = threading.Thread(target=lambda: changes.extend(_until_over(client, opened.id)))
     reader.start()
     scenarios = ("pass", "fail", "multi-report", "hang")
-    wanted = [Wanted(key=name, workload=workload(tmp_path / f"{name}.efi", scenario=name)) for name in scenarios]
+    wanted = [Wanted(key=name, workload=workload(tmp_path / f"{name}.efi", plays=name)) for name in scenarios]
     runs = {view.run.key: view.run.id for view in client.submit(opened.id, wanted)}
     assert {view.run.id for view in client.submit(opened.id, wanted)} == set(runs.values())
     for key in ("pass", "fail", "multi-report"):
@@ -218,7 +218,7 @@ def test_who_follows_a_run_has_all_its_reports_and_was_sent_each_once(
 ) -> None:
     client = LabClient(lab.url, lab.token)
     opened = client.open(OpenSession(source="w", policy=Policy()))
-    asked = workload(tmp_path / "a.efi", scenario="multi-report")
+    asked = workload(tmp_path / "a.efi", plays="multi-report")
     [view] = client.submit(opened.id, [Wanted(key="k", workload=asked)])
     *_, followed = _until_it_ends(client, view)
     told = b"".join(response.content for request, response in recorder.exchanges if "known=" in str(request.url))

@@ -265,8 +265,7 @@ async def test_what_is_not_whole_cannot_be_run(bench: Bench) -> None:
         ({"size": "3000"}, "size: expected a number of bytes, got '3000'"),
         ({"media": "floppy"}, "media: expected one of efi, iso, img, got 'floppy'"),
         ({"media": ["efi"]}, "media: expected one of efi, iso, img, got ['efi']"),
-        ({"scenario": None}, "scenario: expected text, got None"),
-        ({"path": "/etc/passwd"}, "expected media, location, size and perhaps scenario, got media"),
+        ({"path": "/etc/passwd"}, "expected media, location and size, got media"),
     ],
 )
 async def test_what_no_lab_reads_is_refused_in_one_line(bench: Bench, changes: dict[str, Any], why: str) -> None:

@@ -854,11 +854,6 @@ async def test_a_workload_without_a_beacon_is_over_when_its_machine_comes_back(b
     assert bench.now(run).outcome is Outcome.PASSED
 
 
-async def test_a_sim_scenario_is_told_as_plain_ascii(bench: Bench) -> None:
-    await bench.one(scenario="my own\r\nX: ü")
-    assert (await bench.call("HEAD")).headers["dispatch-scenario"] == "my own%0D%0AX: %C3%BC"
-
-
 async def test_a_connection_that_breaks_within_a_request_does_no_harm(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,13 +6,13 @@ To its firmware such a machine is a new computer without a single setting, so no
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,8 @@ from platformdirs import user_cache_path
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import without_secrets
-from pytest_dispatch.machines.base import Machine, Sign, Spec
-from pytest_dispatch.machines.console import Console
+from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
+from pytest_dispatch.machines.played import PlayedMachine
 from pytest_dispatch.machines.qemu.board import AARCH64, LAB, X86_64, Board, Build, find_firmware
 from pytest_dispatch.machines.qemu.boot import Boot
 from pytest_dispatch.machines.qemu.proxydhcp import LONGEST_URL
@@ -35,7 +35,6 @@ from pytest_dispatch.support.file_stamp import FileStamp
 from pytest_dispatch.support.network_errors import is_loopback
 
 OLDEST = (6, 0)  # the first QEMU with `-action` and `pvpanic-pci`
-STOP = 1.5  # seconds in which a killed QEMU is gone
 _ANSWER = 10.0  # seconds that `--version` may take
 _FORMAT = 1  # to be raised when the states that earlier versions saved are of no use
 
@@ -82,91 +81,39 @@ _OPTIONS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
 )
 
 
-class QemuMachine:
-    """A machine that QEMU plays. See `machines.base.Machine` for its methods.
+class QemuMachine(PlayedMachine):
+    """A machine that QEMU plays.
 
     Args:
-        name: How it is called.
         build: What it is made of.
         states: Where its saved firmware is.
         saved: Whether to use it.
         log: A file for what QEMU says.
     """
 
-    def __init__(self, name: str, build: Build, *, states: Path, saved: bool, log: Path) -> None:
-        self.name = name
+    def __init__(self, build: Build, *, states: Path, saved: bool, log: Path) -> None:
+        super().__init__()
         self._build = build
-        self._console = Console()
         self._states = SavedStates(states, self._unsaved, wanted=saved)
         self._log = log
-        self._life: asyncio.Task[None] | None = None
 
-    @property
-    def alive(self) -> bool:
-        """Whether it is powered on."""
-        return self._life is not None and not self._life.done()
-
-    async def start(self, new_url: Callable[[], str]) -> None:
-        """Power on and boot, again after every reset, until the machine powers itself off.
+    async def live(self, is_on: Callable[[], None]) -> None:
+        """Boot, again after every reset, until the machine powers itself off.
 
         Raises:
             MachineError: QEMU does not start, or firmware cannot take the URL.
         """
-        await self.stop()
-        on = asyncio.Event()
-        self._life = asyncio.create_task(self._live(new_url, on), name=self.name)
-        started = asyncio.create_task(on.wait())
-        try:
-            await asyncio.wait([self._life, started], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            _end(self._life)
-            raise
-        finally:
-            started.cancel()
-        if not on.is_set():
-            self._refuse(self._life)
-        self._life.add_done_callback(self._ended)
-
-    async def stop(self) -> None:
-        """Power off at once."""
-        if self._life is not None and self.alive:
-            _end(self._life)
-            await asyncio.wait([self._life], timeout=STOP)
-
-    def console(self) -> AsyncIterator[Sign]:
-        """What it shows, as it shows it."""
-        return self._console.read()
-
-    async def _live(self, new_url: Callable[[], str], on: asyncio.Event) -> None:
         again = True
         while again:
-            url = url_for(self._build.board, new_url())
-            boot = Boot(build=self._build, url=url, states=self._states, console=self._console, log=self._log)
-            again = await boot.run(on.set)
-
-    def _refuse(self, life: asyncio.Task[None]) -> None:
-        """Tell why a life ended before it began."""
-        error = None if life.cancelled() else life.exception()
-        raise error or MachineError(f"{self.name} was stopped while it was being started")
-
-    def _ended(self, life: asyncio.Task[None]) -> None:
-        """Name what ended a machine's life against the rules: QEMU that did not start again after a reset."""
-        error = None if life.cancelled() else life.exception()
-        if error is not None:
-            why = f"{self.name}: {error}"
-            self._console.show(Sign(text=why, fault=why, lab=True))
+            url = url_for(self._build.board, self.new_url())
+            boot = Boot(build=self._build, url=url, states=self._states, console=self.console, log=self._log)
+            again = await boot.run(is_on)
 
     def _unsaved(self, why: str) -> None:
-        self._console.show(Sign(text=f"Firmware is not saved, so each boot takes some seconds more: {why}"))
+        self.console.show(Sign(text=f"Firmware is not saved, so each boot takes some seconds more: {why}"))
 
 
-def _end(life: asyncio.Task[None]) -> None:
-    """Cancel it once: a second time would cancel its cleaning up."""
-    if not life.cancelling():
-        life.cancel()
-
-
-def create(spec: Spec, state: Path) -> list[Machine]:
+def create(spec: Spec, state: Path) -> list[DrivenMachine]:
     """Make the x86-64 machines of a SPEC such as `qemu:2?memory=1024`; see `Options` for what it may hold.
 
     Raises:
@@ -176,22 +123,18 @@ def create(spec: Spec, state: Path) -> list[Machine]:
     return _create(X86_64, spec, state)
 
 
-def create_aarch64(spec: Spec, state: Path) -> list[Machine]:
+def create_aarch64(spec: Spec, state: Path) -> list[DrivenMachine]:
     """Make the AArch64 machines of a SPEC such as `qemu-aarch64`; like `create`."""
     return _create(AARCH64, spec, state)
 
 
-def _create(board: Board, spec: Spec, state: Path) -> list[Machine]:
+def _create(board: Board, spec: Spec, state: Path) -> list[DrivenMachine]:
     options = read_options(spec)
     build = build_for(board, options)
     states = user_cache_path("pytest-dispatch") / "firmware-state" / _key(build)
-    names = [f"{spec.scheme}-{number}" for number in range(1, spec.count + 1)]
-    return [
-        QemuMachine(
-            name, build, states=states, saved=options.saved and options.accel == "tcg", log=state / f"{name}.log"
-        )
-        for name in names
-    ]
+    saved = options.saved and options.accel == "tcg"
+    logs = [state / f"{spec.scheme}-{secrets.token_hex(4)}.log" for _ in range(spec.count)]
+    return [QemuMachine(build, states=states, saved=saved, log=log).driven() for log in logs]
 
 
 def read_options(spec: Spec) -> Options:

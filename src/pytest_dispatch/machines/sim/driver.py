@@ -1,7 +1,7 @@
 """Machines that are not there: a scripted UEFI client that speaks the true protocol over real sockets.
 
-For a first try without QEMU, and a public test double. What it plays is named by the server (header
-`Dispatch-Scenario`), so that each workload has its own script; see `machines.scenarios` for the table.
+For a first try without QEMU, and a public test double. What it plays is named by the workload that it boots, in its
+first bytes; see `machines.scenarios` for how, and for the table.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import ipaddress
 import json
 import math
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,8 +21,9 @@ from urllib.parse import unquote
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.model import Idle
 from pytest_dispatch.core.plain_text import what_was_raised
-from pytest_dispatch.machines.base import Sign, Spec
-from pytest_dispatch.machines.sim.scenarios import SCENARIOS, Download, Scenario
+from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
+from pytest_dispatch.machines.played import PlayedMachine
+from pytest_dispatch.machines.sim.scenarios import LOOK, SCENARIOS, Download, Scenario, Stage, named_in
 from pytest_dispatch.machines.sim.uefi_client import (
     PATIENCE,
     Answer,
@@ -44,94 +46,89 @@ PAUSES = (
     30.0,
 )  # after the first, second, … failure in a row; the last one again and again
 TRIES = 20  # failures in a row after which firmware gives up, as real firmware does after one
-STOP = 1.5  # seconds for a scenario of somebody's own that does not let itself be cancelled
-LINES = 512  # console lines kept for a reader who is late; older ones are lost
 
 
 class _RefusedError(Exception):
     """The server does not take what the workload said: the machine resets."""
 
 
-class SimMachine:
-    """A machine whose firmware and workloads are played. See `machines.base.Machine` for its methods.
+class SimMachine(PlayedMachine):
+    """A machine whose firmware and workloads are played.
 
     Args:
-        name: How it is called.
         pace: Factor for every wait: 1 is as slow as a real machine.
         boot: Seconds from power-on or reset until it asks, not scaled; None for a real machine's, scaled.
         source: Address that it comes from; empty for the one that the system takes.
         scenarios: What it can play.
+        play: Which of them, where the workload names none.
         patience: Seconds without a byte from the server after which it gives a connection up, not scaled.
     """
 
     def __init__(
         self,
-        name: str,
         *,
         pace: float = PACE,
         boot: float | None = None,
         source: str = "",
         scenarios: Mapping[str, Scenario] = SCENARIOS,
+        play: str = "pass",
         patience: float = PATIENCE,
     ) -> None:
-        self.name = name
+        super().__init__()
         self._pace = pace
         self._boot_seconds = BOOT * pace if boot is None else boot
         self._source = source
         self._scenarios = scenarios
+        self._play = play
         self._patience = patience
         self._dropped: set[str] = set()
-        self._signs: asyncio.Queue[Sign] = asyncio.Queue(LINES)
-        self._life: asyncio.Task[None] | None = None
 
-    @property
-    def alive(self) -> bool:
-        """Whether it is powered on."""
-        return self._life is not None and not self._life.done()
-
-    async def start(self, new_url: Callable[[], str]) -> None:
-        """Power on and boot until a power-off program comes; a machine that is on is powered off first.
+    async def live(self, is_on: Callable[[], None]) -> None:
+        """Boot again and again until it powers off, or nothing works any more.
 
         Raises:
             MachineError: The URL is no plain http, or the source address is not one of this computer's.
         """
-        await self.stop()
-        first = Target.of(new_url())
         self._check_source()
-        self._life = asyncio.create_task(self._live(_targets(first, new_url)), name=self.name)
-        self._life.add_done_callback(self._ended)
-
-    async def stop(self) -> None:
-        """Power off at once."""
-        if self._life is not None and self.alive:
-            self._life.cancel()
-            await asyncio.wait([self._life], timeout=STOP)
-
-    async def console(self) -> AsyncIterator[Sign]:
-        """What it shows, as it shows it."""
-        while True:
-            yield await self._signs.get()
+        targets = chain([Target.of(self.new_url())], (Target.of(self.new_url()) for _ in count()))
+        is_on()
+        failures = 0
+        while failures < TRIES and not _is_stopped():
+            target = next(targets)
+            await asyncio.sleep(self._boot_seconds)
+            try:
+                answer, scenario = await self._fetch(target)
+                failures = 0
+                if answer.headers.get("dispatch-idle") == Idle.POWEROFF:
+                    self.show("Power off")
+                    return
+                await self._run(answer, scenario, target)
+            except _RefusedError:
+                pass
+            except (OSError, BadAnswerError) as error:
+                unusable = isinstance(error, BadAnswerError)
+                self.show(f"  Error: {error}", f"unexpected answer: {error}" if unusable else "")
+                failures += 1
+                await self.pause(PAUSES[min(failures, len(PAUSES)) - 1])
+        if failures == TRIES:
+            self.show("UEFI Interactive Shell", f"firmware fell through its boot order after {TRIES} tries in a row")
 
     def show(self, text: str, fault: str = "") -> None:
         """Put a line on the console; with `fault`, one that names a fault of the lab."""
-        if self._signs.full():
-            self._signs.get_nowait()
         clean = "".join(char if char.isprintable() else "?" for char in text)
-        self._signs.put_nowait(Sign(text=clean, fault=fault, lab=bool(fault)))
+        self.console.show(Sign(text=clean, fault=fault, lab=bool(fault)))
 
     async def pause(self, seconds: float) -> None:
         """Let so many seconds of a real machine pass."""
         await asyncio.sleep(seconds * self._pace)
 
-    async def connect(self, target: Target, receive_buffer: int = 0) -> Connection:
+    async def connect(self, target: Target) -> Connection:
         """Open a connection from the machine's own address.
 
         Raises:
             OSError: The server cannot be reached.
         """
-        return await Connection.open(
-            target, source=self._source, receive_buffer=receive_buffer, patience=self._patience
-        )
+        return await Connection.open(target, source=self._source, patience=self._patience)
 
     def _check_source(self) -> None:
         if not self._source:
@@ -142,75 +139,41 @@ class SimMachine:
                 probe.bind((self._source, 0))
             except OSError as error:
                 raise MachineError(
-                    f"{self.name} cannot send from {self._source} ({error.strerror}): "
-                    f"give an address of this computer as from="
+                    f"it cannot send from {self._source} ({error.strerror}): give an address of this computer as from="
                 ) from error
 
-    def _ended(self, life: asyncio.Task[None]) -> None:
-        """Name what ended a machine's life against the rules: a scenario of somebody's own that raised."""
-        error = None if life.cancelled() else life.exception()
-        if error is not None:
-            self.show("the scenario broke down", f"the scenario of {self.name} raised {what_was_raised(error)}")
-
-    async def _live(self, targets: Iterator[Target]) -> None:
-        """Boot again and again until it powers off, or nothing works any more."""
-        failures = 0
-        while failures < TRIES:
-            if _is_stopped():
-                return
-            target = next(targets)
-            await asyncio.sleep(self._boot_seconds)
-            try:
-                answer = await self._fetch(target)
-                failures = 0
-                if answer.headers.get("dispatch-idle") == Idle.POWEROFF:
-                    self.show("Power off")
-                    return
-                await self._run(answer, target)
-                continue
-            except _RefusedError:
-                continue
-            except OSError as error:
-                self.show(f"  Error: {error}")
-            except BadAnswerError as error:
-                self.show(f"  Error: {error}", f"unexpected answer: {error}")
-            failures += 1
-            await self.pause(PAUSES[min(failures, len(PAUSES)) - 1])
-        self.show("UEFI Interactive Shell", f"firmware fell through its boot order after {TRIES} tries in a row")
-
-    async def _fetch(self, target: Target) -> Answer:
-        """HEAD, then GET over the same connection, as firmware does it; the body is taken and forgotten."""
+    async def _fetch(self, target: Target) -> tuple[Answer, Scenario]:
+        """HEAD, then GET over the same connection, as firmware does it; all but the first bytes is forgotten."""
         self.show(f">>Start HTTP Boot over IPv{6 if ':' in target.host else 4}....")
         connection = await self.connect(target)
         try:
             self.show(f"  Station IP address is {connection.address}")
             self.show(f"  URI: {target.text}")
             head = usable(await connection.ask("HEAD", target.request))
-            how = self._download_of(head)
-            if head.closes or how.receive_buffer:
+            if head.closes:
                 connection.reset()
-                connection = await self.connect(target, how.receive_buffer)
+                connection = await self.connect(target)
             self.show(f"  NBP filesize is {head.length} Bytes")
             answer = usable(await connection.ask("GET", target.request))
             check_same(head, answer)
-            await self._receive(connection, answer.length, how)
+            scenario = self._scenario_of(answer, await connection.peek(min(answer.length, LOOK)))
+            await self._receive(connection, answer.length, self._download_of(answer, scenario))
         finally:
             connection.reset()
-        return answer
+        return answer, scenario
 
-    def _scenario_of(self, answer: Answer) -> Scenario:
-        wanted = answer.headers.get("dispatch-scenario") or "pass"
+    def _scenario_of(self, answer: Answer, begin: bytes) -> Scenario:
+        if "dispatch-idle" in answer.headers:
+            return _IDLE
+        wanted = named_in(begin) or self._play
         if wanted not in self._scenarios:
             known = ", ".join(self._scenarios)
-            raise BadAnswerError(f"expected one of the scenarios {known}, got {wanted!r}")
+            raise BadAnswerError(f"expected a workload that names one of the scenarios {known}, got {wanted!r}")
         return self._scenarios[wanted]
 
-    def _download_of(self, head: Answer) -> Download:
-        """How to fetch it; a download that is to break off does so only the first time."""
-        if "dispatch-idle" in head.headers:
-            return Download()
-        how = self._scenario_of(head).download
-        workload = _workload_of(head)
+    def _download_of(self, answer: Answer, scenario: Scenario) -> Download:
+        """How to take it; a download that is to break off does so only the first time."""
+        workload, how = _workload_of(answer), scenario.download
         if how.breaks and workload not in self._dropped:
             self._dropped.add(workload)
             return how
@@ -218,6 +181,8 @@ class SimMachine:
         return Download() if how.breaks else how
 
     async def _receive(self, connection: Connection, length: int, how: Download) -> None:
+        if how.receive_buffer:
+            connection.hold_little(how.receive_buffer)
         if how.breaks:
             await connection.skip(length // 3)
             connection.reset()
@@ -230,17 +195,27 @@ class SimMachine:
             self.show(f"  Downloading...{100 * done // length}%")
             await self.pause(how.pause)
 
-    async def _run(self, answer: Answer, target: Target) -> None:
+    async def _run(self, answer: Answer, scenario: Scenario, target: Target) -> None:
         """Start what was downloaded, and come back when it resets the machine."""
-        if "dispatch-idle" in answer.headers:
-            self.show("Nothing to run: waiting a minute")
-            await self.pause(STALL)
-            return
         stage = _Stage(self, target, _workload_of(answer))
-        self.show(f'BdsDxe: starting Boot0001 "UEFI HTTP Boot": {stage.workload}')
-        await self.pause(LOAD)
-        await self._scenario_of(answer).play(stage)
+        if scenario is not _IDLE:
+            self.show(f'BdsDxe: starting Boot0001 "UEFI HTTP Boot": {stage.workload}')
+            await self.pause(LOAD)
+        try:
+            await scenario.play(stage)
+        except (_RefusedError, OSError, BadAnswerError):
+            raise
+        except Exception as error:
+            raise MachineError(f"the scenario raised {what_was_raised(error)}") from error
         self.show("Reset")
+
+
+async def _wait(stage: Stage) -> None:
+    stage.say("Nothing to run: waiting a minute")
+    await stage.pause(STALL)
+
+
+_IDLE = Scenario(play=_wait)
 
 
 class _Stage:
@@ -293,13 +268,6 @@ def _is_stopped() -> bool:
     return life is not None and life.cancelling() > 0
 
 
-def _targets(first: Target, new_url: Callable[[], str]) -> Iterator[Target]:
-    """Where each boot asks: firmware is told anew every time."""
-    yield first
-    while True:
-        yield Target.of(new_url())
-
-
 def _workload_of(answer: Answer) -> str:
     return unquote(answer.headers.get("dispatch-workload", "")) or "workload"
 
@@ -321,18 +289,26 @@ def _address(key: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addre
         raise ConfigError(f"expected an address such as 127.0.0.10 behind {key}=, got {text!r}") from error
 
 
+def _scenario(key: str, text: str) -> str:
+    if text not in SCENARIOS:
+        raise ConfigError(f"expected one of the scenarios {', '.join(SCENARIOS)} behind {key}=, got {text!r}")
+    return text
+
+
 _OPTIONS: Mapping[str, Callable[[str, str], Any]] = {
     "pace": partial(_seconds, 0.0001),
     "boot": partial(_seconds, 0.0),
     "from": _address,
+    "play": _scenario,
 }
 
 
-def create(spec: Spec, state: Path) -> list[SimMachine]:
+def create(spec: Spec, state: Path) -> list[DrivenMachine]:
     """Make the machines of a SPEC such as `sim:8?pace=0.01&boot=0.2&from=127.0.0.10`.
 
     Options: `pace` (factor for all waits, 0.05), `boot` (seconds that a boot takes, ten times the pace),
-    `from` (address that the first machine comes from; each further one has the next).
+    `from` (address that the first machine comes from; each further one has the next), `play` (the scenario of what
+    names none, `pass`).
 
     Raises:
         ConfigError: An option is unknown or its value is none.
@@ -349,4 +325,4 @@ def create(spec: Spec, state: Path) -> list[SimMachine]:
         sources = [str(first + number) if first else "" for number in range(spec.count)]
     except (ConfigError, ipaddress.AddressValueError) as error:
         raise ConfigError(f"--dispatch-machine {spec.text}: {error}") from error
-    return [SimMachine(f"sim-{number}", source=source, **given) for number, source in enumerate(sources, 1)]
+    return [SimMachine(source=source, **given).driven() for source in sources]

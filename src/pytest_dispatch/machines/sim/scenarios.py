@@ -1,15 +1,28 @@
 """What a `sim` machine can play: a table of names and small coroutines.
 
-A scenario sees its machine as a `Stage`. Anybody may write one and hand it to `SimMachine` in a table.
+What it boots names the scenario, by a line of text such as `sim: fail` in its first bytes. A scenario sees its machine
+as a `Stage`. Anybody may write one and hand it to `SimMachine` in a table.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
+
+LOOK = 65536  # bytes of a workload in which it may name a scenario
+
+#: A line that does, in a text or among the strings of a program.
+_LINE = re.compile(rb"(?<![^\0\r\n])sim: *([!-~]{1,40})(?=[\0\r\n]|\Z)")
+
+
+def named_in(program: bytes) -> str:
+    """Return which scenario the first bytes of a workload name; empty if they name none."""
+    found = _LINE.search(program)
+    return found[1].decode() if found else ""
 
 
 class Stage(Protocol):
@@ -42,8 +55,8 @@ class Download:
     """How the bytes are fetched.
 
     Attributes:
-        receive_buffer: Bytes that the kernel may hold for a slow reader; 0 for the system's choice, 1 for the
-            least that it can.
+        receive_buffer: Bytes that the kernel may hold for a slow reader; 0 for the system's choice. With fewer than a
+            segment of the link may have, the sender would wait for more room, and wait long.
         pieces: In how many pieces the body is read.
         pause: Seconds between two of them.
         breaks: Whether the first download is dropped after a third.
@@ -138,7 +151,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
         "fail": Scenario(play=_fail),
         "no-boot": Scenario(play=_no_boot),
         "hang": Scenario(play=_hang),
-        "drop-download": Scenario(play=_pass, download=Download(receive_buffer=1, breaks=True)),
+        "drop-download": Scenario(play=_pass, download=Download(receive_buffer=65536, breaks=True)),
         "come-back": Scenario(play=_come_back),
         "multi-report": Scenario(play=_multi_report),
         "slow": Scenario(play=_slow, download=Download(receive_buffer=65536, pieces=20, pause=1)),

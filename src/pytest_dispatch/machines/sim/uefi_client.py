@@ -114,16 +114,12 @@ class Connection:
         self.address = str(sock.getsockname()[0])
 
     @classmethod
-    async def open(
-        cls, target: Target, *, source: str = "", receive_buffer: int = 0, patience: float = PATIENCE
-    ) -> Self:
+    async def open(cls, target: Target, *, source: str = "", patience: float = PATIENCE) -> Self:
         """Connect.
 
         Args:
             target: Where to.
             source: Address to come from; empty for the one that the system takes.
-            receive_buffer: Bytes that the kernel may hold for us, so that a server notices a slow reader;
-                0 for the system's choice, 1 for the least.
             patience: Seconds without a byte from the server.
 
         Raises:
@@ -132,8 +128,6 @@ class Connection:
         sock = socket.socket(target.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            if receive_buffer:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             if source:
                 sock.bind((source, 0))
             connecting = asyncio.get_running_loop().sock_connect(sock, (target.host, target.port))
@@ -164,6 +158,16 @@ class Connection:
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         return _parse(head.decode("latin-1"))
 
+    async def peek(self, count: int) -> bytes:
+        """Return the next bytes of a body, which stay to be taken.
+
+        Raises:
+            OSError: The connection broke or the server kept silent.
+        """
+        while len(self._rest) < count:
+            self._rest += await self._more(count - len(self._rest))
+        return self._rest[:count]
+
     async def skip(self, count: int) -> None:
         """Take so many bytes of a body, and forget them.
 
@@ -173,10 +177,11 @@ class Connection:
         left = count - len(self._rest)
         self._rest = self._rest[count:]
         while left > 0:
-            piece = await self._receive(min(left, _SKIP))
-            if not piece:
-                raise ConnectionResetError("the server closed the connection in the middle of the body")
-            left -= len(piece)
+            left -= len(await self._more(min(left, _SKIP)))
+
+    def hold_little(self, receive_buffer: int) -> None:
+        """Have the kernel hold no more than so many bytes for us, so that the server notices a slow reader."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
 
     async def reason(self, answer: Answer) -> str:
         """What a refusal says in its body, if it says so in one short line."""
@@ -190,6 +195,11 @@ class Connection:
         if self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._socket.close()
+
+    async def _more(self, most: int) -> bytes:
+        if not (piece := await self._receive(most)):
+            raise ConnectionResetError("the server closed the connection in the middle of the body")
+        return piece
 
     async def _receive(self, most: int) -> bytes:
         return await _patiently(self._patience, asyncio.get_running_loop().sock_recv(self._socket, most))

@@ -7,7 +7,6 @@ is chunked or redirected. A download counts only when its last byte was taken.
 from __future__ import annotations
 
 import re
-import string
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,6 @@ PATIENCE = 3.0  # seconds that a machine is kept waiting for bytes being fetched
 
 _FIRMWARE = Path(__file__).parents[2] / "firmware"
 _ARCHITECTURES = {"aa64", "x64"}
-_PLAIN = string.punctuation + " "  # what a header may carry as it is
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 
 
@@ -98,8 +96,6 @@ def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     run, asset = answer.run, service.assets[answer.run.id]
     payload = BootPayload.of(run.workload)
     headers = {"Content-Type": served_as(payload.media), "Dispatch-Workload": quote(run.workload.name)}
-    if payload.scenario:
-        headers["Dispatch-Scenario"] = quote(payload.scenario, safe=_PLAIN)
     file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
     return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
 

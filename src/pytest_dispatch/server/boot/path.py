@@ -184,12 +184,15 @@ class BootPath:
     def _identify(self, request: web.Request) -> Bearer | None:
         """The machine: by the token in its boot URL, else by its address; None if it may not boot here.
 
-        Whoever has a token got it from us, and so needs no place on the list of allowed addresses.
+        Who has a token got it from us, and who is one of ours by its address was named to us: neither needs a place on
+        the list of allowed addresses.
         """
         token = request.query.get("machine")
         if token is not None:
             return self._lab.machines.bearer(token)
         address = machine_address(request.remote or "")
+        if (ours := self._lab.machines.at(str(address))) is not None:
+            return ours
         if self._address.allow is not None and not any(address in network for network in self._address.allow):
             return None
         return Bearer(str(address))

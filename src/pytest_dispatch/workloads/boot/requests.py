@@ -121,8 +121,8 @@ class BootRequests:
 
     def _used(self, bearer: Bearer) -> bool:
         """Tell whether the boot is over for which the machine has its URL, or would be with what it asks for."""
-        moves_on = bearer.got is not None and bearer.got != self._protocol.gets_again(bearer.machine)
-        return bearer.replaced or moves_on
+        fetched = bearer.by_token and bearer.got is not None
+        return bearer.replaced or (fetched and bearer.got != self._protocol.gets_again(bearer.machine))
 
     async def _lined_up(self, machine: str) -> None:
         """Return when workloads stand in line in their order, not in that in which their bytes were found."""
