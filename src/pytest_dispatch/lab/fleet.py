@@ -1,4 +1,4 @@
-"""Runs the machines that the lab brings up itself: power on, listen to the console, cycle what hangs."""
+"""Runs the lab's own machines: powers them on, reads their consoles, and power-cycles those that hang."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.base import Machine, Sign
 
-STARTS = 3  # of a machine in a row that fail, or after which it never asks, before it is called broken
+STARTS = 3  # failed starts in a row, or starts without a request, after which a machine counts as broken
 
 
 class MachineListener(Protocol):
-    """Who is told what machines show."""
+    """The receiver of what happens to the machines of a fleet."""
 
     def shown(self, machine: str, sign: Sign) -> None:
-        """Note what a machine showed."""
+        """Record a line or fault of a machine's console."""
         ...
 
     def out_of_order(self, machine: str, why: str) -> None:
-        """Note that a machine cannot be brought up."""
+        """Record that a machine cannot be started."""
         ...
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -34,11 +34,11 @@ class MachineListener(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Cycle:
-    """A power cycle under way.
+    """A power cycle in progress.
 
     Attributes:
-        booting: The machine was given a URL since it was powered off: what it boots is the next boot already.
-        again: That one is to be cycled too.
+        booting: Whether the machine has got a URL since it was powered off, so that it is already in its next boot.
+        again: Whether that boot is to be power-cycled too.
     """
 
     task: asyncio.Task[None] = field(init=False)
@@ -47,14 +47,14 @@ class _Cycle:
 
 
 class Fleet:
-    """The lab's own machines, each known by the token in its boot URL; it has another one for every boot.
+    """The lab's own machines, each identified by the token in its boot URL, which is replaced for every boot.
 
     Args:
         machines: All of them.
-        url_of: Makes a new boot URL for a machine, which replaces the one before.
-        listener: Is told what they show.
-        now: Tells the time.
-        expected: Since when a machine may ask any moment; infinity while it has something else to do.
+        url_of: Makes a new boot URL for a machine, which replaces the previous one.
+        listener: Gets the console lines and faults of the machines.
+        now: Returns the time.
+        expected: Returns since when a machine is expected to ask for work; infinity while it is busy.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Fleet:
         self._expected = expected
         self._cycling: dict[str, _Cycle] = {}
         self._on_since: dict[str, float] = {}
-        self._prodded: dict[str, tuple[float, int]] = {}  # since when it was expected, and how often in a row
+        self._prodded: dict[str, tuple[float, int]] = {}  # when it was expected, and how often it was restarted since
         self._broken: dict[str, str] = {}
         self._stopped = False
 
@@ -81,24 +81,24 @@ class Fleet:
 
     @property
     def resting(self) -> bool:
-        """Whether a machine is off, and nothing is being done about it."""
+        """Return whether a machine is off, with no power cycle in progress."""
         return any(not m.alive and name not in self._cycling for name, m in self._machines.items())
 
     @property
     def lost(self) -> str:
-        """If there were machines and none can be brought up: one of them, and why."""
+        """Return the latest machine to break, and why, if all machines are broken; else empty."""
         if not self._broken or len(self._broken) < len(self._machines):
             return ""
         name, why = list(self._broken.items())[-1]
         return f"{name}: {why}"
 
     def listen(self) -> list[asyncio.Task[None]]:
-        """Read the consoles; returns the tasks that do."""
+        """Start reading the consoles, and return the reading tasks."""
         machines = self._machines.values()
         return [asyncio.create_task(self._read(m), name=f"the reader of {m.name}'s console") for m in machines]
 
     async def stop(self) -> None:
-        """Power everything off, for good; whoever watches the tasks ends them."""
+        """Power everything off for good; the caller ends the reading tasks."""
         self._stopped = True
         cycling = [cycle.task for cycle in self._cycling.values()]
         for task in cycling:
@@ -110,31 +110,31 @@ class Fleet:
                 raise end
 
     def wake(self) -> None:
-        """There is work: power on what is off."""
+        """Power on the machines that are off, because there is work."""
         for name, machine in self._machines.items():
             if not machine.alive:
                 self.call(name)
 
     def call(self, name: str) -> None:
-        """Let it boot, by powering it off and on, unless that is under way or the machine is broken."""
+        """Power a machine off and on, unless that is in progress or the machine is broken."""
         if name in self._machines and name not in self._cycling:
             self._begin(name, self._cycle)
 
     def cycle(self, name: str) -> None:
-        """Power off and on what hangs; if that is under way, and it is the next boot that hangs, once more after it."""
+        """Power-cycle a machine that hangs; if the new boot of a cycle in progress hangs, cycle once more."""
         if name in self._cycling:
             self._cycling[name].again = self._cycling[name].booting
         else:
             self.call(name)
 
     def late(self, patience: float) -> list[str]:
-        """Those that are on, and for so long could have asked and did not."""
+        """Return the machines that are on and have not asked for work for `patience` seconds although expected to."""
         now = self._now()
         on = [name for name, m in self._machines.items() if m.alive and name not in self._cycling]
         return [n for n in on if now - max(self._on_since.setdefault(n, now), self._expected(n)) >= patience]
 
     def prod(self, name: str, patience: float) -> None:
-        """Cycle one that is late; if that has not helped before, it is broken."""
+        """Power-cycle a machine that is late; if that did not help before, mark it as broken."""
         expected = self._expected(name)
         before, times = self._prodded.get(name, (math.nan, 0))
         times = times + 1 if expected == before else 1
@@ -147,12 +147,12 @@ class Fleet:
             self._begin(name, partial(self._retire, f"{why}, {STARTS} times in a row"))
 
     async def power_off(self, name: str) -> None:
-        """Power off one that nothing is being done about."""
+        """Power a machine off, unless a power cycle is in progress."""
         if name not in self._cycling:
             await self._machines[name].stop()
 
     def is_off(self, name: str) -> bool:
-        """Whether this is a machine of ours that is off, and stays so."""
+        """Return whether this is one of the lab's machines, is off, and has no power cycle in progress."""
         return name in self._machines and name not in self._cycling and not self._machines[name].alive
 
     def _begin(self, name: str, work: Callable[[Machine, _Cycle], Awaitable[None]]) -> None:
@@ -166,7 +166,7 @@ class Fleet:
         try:
             await work(self._machines[name], self._cycling[name])
         finally:
-            del self._cycling[name]  # at once: whoever wants another one from now on is to get it
+            del self._cycling[name]  # at once, so that a new cycle can begin from now on
 
     async def _cycle(self, machine: Machine, cycle: _Cycle) -> None:
         await self._bring_up(machine, cycle)

@@ -1,4 +1,4 @@
-"""The machines that the lab brings up itself: woken when there is work, booted anew when they hang, told by tokens."""
+"""Controls the lab's own machines: wakes them when there is work, and reboots those that hang."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.writer import Writer
     from pytest_dispatch.machines.base import Machine
 
-SHARE = 0.5  # of the time that work waits, in which a machine of ours has to ask: the rest is for one more boot
+SHARE = 0.5  # share of the time that runs wait in which a machine must ask; the rest allows for one more boot
 
-#: After these, a machine of our own is not expected to come back by itself.
+#: Events after which one of the lab's machines is not expected to ask again by itself.
 _STUCK = {CoreEvent.TIMEOUT, CoreEvent.FAULT, CoreEvent.CANCEL, CoreEvent.SILENCE}
 
 
 class DrivenMachines:
-    """Between the queue and the fleet; listens to what the fleet's machines show.
+    """Connects the queue with the fleet, and receives what the fleet's machines show.
 
     Args:
         machines: All of them.
-        labels: What these have, by the machine's name.
-        writer: The lab's.
-        services: Of its kinds.
-        console: Gets what the machines show.
-        notices: Gets what befalls them.
+        labels: Their labels, by the machine's name.
+        writer: The lab's writer.
+        services: The services of the lab's kinds.
+        console: Gets the console lines of the machines.
+        notices: Gets events that belong to no run.
         background: Watches the fleet's tasks.
     """
 
@@ -70,7 +70,7 @@ class DrivenMachines:
             self._queue.machines.declare(machine.name, known_by, labels=has, driven=True)
 
     def start(self, machine_url: Callable[[str], str]) -> list[asyncio.Task[None]]:
-        """Read the consoles; returns the tasks that do.
+        """Start reading the consoles, and return the reading tasks.
 
         Args:
             machine_url: Makes the boot URL for a machine's token.
@@ -79,41 +79,41 @@ class DrivenMachines:
         return self._fleet.listen()
 
     async def stop(self) -> None:
-        """Power everything off, for good."""
+        """Power everything off for good."""
         await self._fleet.stop()
 
     def bearer(self, token: str) -> Bearer | None:
-        """Look up a token, including those replaced lately; None if it is none of ours."""
+        """Look up a token, including recently replaced ones; return None if it is unknown."""
         return self._tokens.bearer(token)
 
     def is_off(self, machine: str) -> bool:
-        """Tell whether a machine took the power-off program, or is ours and off anyway.
+        """Return whether a machine has taken the power-off program, or belongs to the lab and is off anyway.
 
-        One that an earlier lab brought up, and that this one has not, has gone with it.
+        A machine that only an earlier lab had started counts as off.
         """
         seen = self._queue.machines[machine]
         gone = seen.machine.driven and machine not in self._fleet
         return gone or seen.off or self._fleet.is_off(machine)
 
     def is_awaited(self, machine: str) -> bool:
-        """Tell whether the end of a lab is to wait for a machine to be off: it is on, and may get something of ours."""
+        """Return whether the lab, when it ends, must wait for a machine to be off: it is on and may still ask."""
         machines, now = self._queue.machines, self._writer.clock.now()
         ours = machines[machine].machine.driven and not machines.is_held(machine, now)
         return not self.is_off(machine) and (ours or machines.may_ask(machine, now))
 
     def refused(self, bearer: Bearer, error: UsedError) -> None:
-        """Note that a machine asked with a boot URL whose boot is over; once for each of them, its console tells so.
+        """Show on a machine's console, once per token, that it used a boot URL after its boot.
 
-        Perhaps its driver has missed a boot: whoever waits for it is to see why.
+        Its driver may have missed a boot; the line tells the user why the machine was refused.
         """
         if not (bearer.replaced or bearer.warned):
             bearer.warned = True
             self._console.shown(bearer.machine, f"refused: {error}")
 
-    # When there is work, and when there is none
+    # With and without work
 
     def changed(self, change: Change) -> None:
-        """Boot a machine anew whose attempt ended without it, and wake machines for a run that waits once more."""
+        """Reboot a machine whose attempt ended while it hung, and wake machines for a run that waits again."""
         run = change.run
         attempt = run.attempts[change.attempt - 1]
         if change.event in _STUCK and attempt.ended:
@@ -122,9 +122,9 @@ class DrivenMachines:
             self._begin_anew(attempt.machine)
 
     def rouse(self) -> None:
-        """Bring those of our machines that do nothing to work that waits.
+        """Start the lab's machines that are off or late, if there is work for them.
 
-        If none is left and no stranger was seen, say so.
+        If all of them are broken and no other machine was seen, fail the runs that wait.
         """
         for name in self._given_while_off():
             self._fleet.call(name)
@@ -144,14 +144,14 @@ class DrivenMachines:
             self._writer.commit()
 
     async def dismiss(self) -> None:
-        """Power off those of our own machines that wait for work, once there is none."""
+        """Power off the lab's machines that wait for work, if no runs are left."""
         if self._queue.engine.standings.alive:
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
 
     def _given_while_off(self) -> list[str]:
-        """Return our own machines that are off, and hold what they never asked for: their chain goes on there."""
+        """Return the lab's machines that are off and hold a run they never fetched, because its chain goes on there."""
         return [name for name in self._fleet if self._fleet.is_off(name) and self._holds_unasked(name)]
 
     def _holds_unasked(self, name: str) -> bool:
@@ -162,21 +162,21 @@ class DrivenMachines:
         return bearer is None or bearer.got != (run.id, run.attempt.number)
 
     def _begin_anew(self, last: str) -> None:
-        """Wake machines for a run that waits once more, and better for another one than its last."""
+        """Wake machines for a run that waits again, preferably others than its last machine."""
         self._fleet.wake()
         for name in self._waiting():
             if name != last:
-                self._fleet.call(name)  # it would sit the rest of its minute out
+                self._fleet.call(name)  # otherwise it would wait up to a minute before it asks again
 
     def _waiting(self) -> list[str]:
-        """Return our own machines that were told to wait for work."""
+        """Return the lab's machines that were told to wait for work."""
         waiting = self._services.waiting_machines()
         return [name for name in self._fleet if name in waiting]
 
-    # As the fleet's listener
+    # Called by the fleet
 
     def shown(self, machine: str, sign: Sign) -> None:
-        """Note what a machine showed; a fault in it ends what the machine holds."""
+        """Record what a machine showed; a fault ends the attempt that the machine holds."""
         self._console.shown(machine, sign.text)
         if sign.fault:
             held = self._queue.scheduler.fault(machine, sign.fault, self._writer.clock.now(), lab=sign.lab)
@@ -187,23 +187,23 @@ class DrivenMachines:
                 self._fleet.cycle(machine)
 
     def out_of_order(self, machine: str, why: str) -> None:
-        """Note that a machine cannot be brought up."""
+        """Record that a machine cannot be started."""
         self._notices.note(machine, "out of order", "", why)
         self._queue.scheduler.broke(machine, why, self._writer.clock.now())
         self._writer.commit()
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        """Break the lab if this task of the fleet dies."""
+        """Mark the lab as broken if this task of the fleet dies."""
         self._background.watch(task)
 
-    # What the fleet asks
+    # What the fleet needs
 
     def _url_of(self, machine: str) -> str:
-        """Return a URL for the machine's next boot, and no other."""
+        """Return the URL for the machine's next boot, valid for that boot only."""
         return self._machine_url(self._tokens.renew(machine, self._writer.clock.now()))
 
     def _expected(self, machine: str) -> float:
-        """Return since when a machine may ask any moment; it need not as long as what it fetched runs."""
+        """Return since when a machine is expected to ask; infinity while it runs what it fetched."""
         bearer, seen = self._tokens.present(machine), self._queue.machines.find(machine)
         if (bearer and bearer.got) or (seen and seen.holds):
             return math.inf
