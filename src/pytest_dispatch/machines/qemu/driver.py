@@ -1,7 +1,7 @@
-"""Real UEFI firmware under QEMU, booted over HTTP from the lab: no root, no manual step, a boot in half a second.
+"""Machines with real UEFI firmware under QEMU, booted over HTTP from the lab: no root, no setup, half a second a boot.
 
-To its firmware such a machine is a new computer without a single setting, so nothing has to be prepared.
-`machines.boot` tells how it boots so fast, `machines.board` what it is made of.
+To its firmware each such machine is a new, unconfigured computer, so no preparation is needed. `machines.qemu.boot`
+explains why it boots so fast, `machines.qemu.board` describes the machine.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from pytest_dispatch.support.file_stamp import FileStamp
 from pytest_dispatch.support.network_errors import is_loopback
 
 OLDEST = (6, 0)  # the first QEMU with `-action` and `pvpanic-pci`
-STOP = 1.5  # seconds in which a killed QEMU is gone
+STOP = 1.5  # seconds in which a killed QEMU must be gone
 _ANSWER = 10.0  # seconds that `--version` may take
-_FORMAT = 1  # to be raised when the states that earlier versions saved are of no use
+_FORMAT = 1  # increase it to invalidate the states that earlier versions saved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What may stand behind the `?` of a SPEC.
+    """The options after the `?` of a SPEC.
 
     Attributes:
-        memory: MiB. A disk image is booted from memory, so it needs twice its size and 256 more.
-        accel: `tcg` (default) or `kvm`, QEMU's accelerators.
-        code: Firmware's code, where it is not the distribution's.
+        memory: MiB. A disk image is booted from memory, so it needs twice its size and 256 MiB more.
+        accel: QEMU's accelerator: `tcg` (default) or `kvm`.
+        code: The firmware's code, if not the distribution's.
         vars: Its empty variables.
-        saved: Whether boots begin at saved firmware; not under KVM, whose states are bound to one processor.
+        saved: Whether boots start from saved firmware; not with KVM, whose states are bound to one processor.
     """
 
     memory: int = 512
@@ -83,14 +83,14 @@ _OPTIONS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
 
 
 class QemuMachine:
-    """A machine that QEMU plays. See `machines.base.Machine` for its methods.
+    """A machine emulated by QEMU. See `machines.base.Machine` for its methods.
 
     Args:
-        name: How it is called.
-        build: What it is made of.
-        states: Where its saved firmware is.
-        saved: Whether to use it.
-        log: A file for what QEMU says.
+        name: Its name.
+        build: What determines the machine.
+        states: The folder of its saved firmware.
+        saved: Whether to use saved firmware.
+        log: A file for QEMU's output.
     """
 
     def __init__(self, name: str, build: Build, *, states: Path, saved: bool, log: Path) -> None:
@@ -103,7 +103,7 @@ class QemuMachine:
 
     @property
     def alive(self) -> bool:
-        """Whether it is powered on."""
+        """Return whether it is powered on."""
         return self._life is not None and not self._life.done()
 
     async def start(self, new_url: Callable[[], str]) -> None:
@@ -134,7 +134,7 @@ class QemuMachine:
             await asyncio.wait([self._life], timeout=STOP)
 
     def console(self) -> AsyncIterator[Sign]:
-        """What it shows, as it shows it."""
+        """Return its console lines as they come."""
         return self._console.read()
 
     async def _live(self, new_url: Callable[[], str], on: asyncio.Event) -> None:
@@ -145,12 +145,12 @@ class QemuMachine:
             again = await boot.run(on.set)
 
     def _refuse(self, life: asyncio.Task[None]) -> None:
-        """Tell why a life ended before it began."""
+        """Raise the error with which a machine ended before it was on."""
         error = None if life.cancelled() else life.exception()
         raise error or MachineError(f"{self.name} was stopped while it was being started")
 
     def _ended(self, life: asyncio.Task[None]) -> None:
-        """Name what ended a machine's life against the rules: QEMU that did not start again after a reset."""
+        """Report the error that ended a machine, such as a QEMU that did not start again after a reset."""
         error = None if life.cancelled() else life.exception()
         if error is not None:
             why = f"{self.name}: {error}"
@@ -161,17 +161,17 @@ class QemuMachine:
 
 
 def _end(life: asyncio.Task[None]) -> None:
-    """Cancel it once: a second time would cancel its cleaning up."""
+    """Cancel a task once: a second cancellation would interrupt its cleanup."""
     if not life.cancelling():
         life.cancel()
 
 
 def create(spec: Spec, state: Path) -> list[Machine]:
-    """Make the x86-64 machines of a SPEC such as `qemu:2?memory=1024`; see `Options` for what it may hold.
+    """Make the x86-64 machines of a SPEC such as `qemu:2?memory=1024`; see `Options` for its options.
 
     Raises:
-        ConfigError: An option is unknown, or its value is none.
-        MachineError: QEMU or its firmware is missing or too old; says how to get it.
+        ConfigError: An option is unknown, or its value is invalid.
+        MachineError: QEMU or its firmware is missing or too old; says how to install it.
     """
     return _create(X86_64, spec, state)
 
@@ -195,10 +195,10 @@ def _create(board: Board, spec: Spec, state: Path) -> list[Machine]:
 
 
 def read_options(spec: Spec) -> Options:
-    """What a SPEC asks for.
+    """Parse the options of a SPEC.
 
     Raises:
-        ConfigError: An option is unknown, or its value is none.
+        ConfigError: An option is unknown, or its value is invalid.
     """
     values: dict[str, Any] = {}
     for key, text in spec.options:
@@ -215,10 +215,10 @@ def read_options(spec: Spec) -> Options:
 
 
 def build_for(board: Board, options: Options, environ: Mapping[str, str] = os.environ) -> Build:
-    """What a machine is made of on this computer.
+    """Find QEMU and firmware on this computer, and return the machine to build.
 
     Raises:
-        MachineError: Something is missing or too old; says how to get it.
+        MachineError: Something is missing or too old; says how to install it.
     """
     found = shutil.which(board.binary, path=environ.get("PATH"))
     if found is None:
@@ -261,12 +261,12 @@ def _version(board: Board, binary: Path) -> str:
 
 
 def url_for(board: Board, url: str) -> str:
-    """The boot URL as the machine reaches it: the lab by its address in QEMU's user network, with what the board adds.
+    """Return the boot URL with the lab's address in QEMU's user network, and with the board's `arch`.
 
     That address leads to 127.0.0.1 of this computer, whichever loopback address the lab was given by.
 
     Raises:
-        MachineError: It is longer than DHCP can say.
+        MachineError: It is longer than a DHCP option can hold.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -284,6 +284,6 @@ def url_for(board: Board, url: str) -> str:
 
 
 def _key(build: Build) -> str:
-    """What a saved state of this machine depends on."""
+    """Return the key of everything that a saved state of this machine depends on."""
     files = (build.binary, build.firmware.code, build.firmware.vars)
     return key_of(_FORMAT, build.version, [(path, FileStamp.of(path)) for path in files], build.hardware())

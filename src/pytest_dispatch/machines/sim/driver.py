@@ -1,7 +1,7 @@
-"""Machines that are not there: a scripted UEFI client that speaks the true protocol over real sockets.
+"""Simulated machines: a scripted UEFI client that speaks the real protocol over real sockets.
 
-For a first try without QEMU, and a public test double. What it plays is named by the server (header
-`Dispatch-Scenario`), so that each workload has its own script; see `machines.scenarios` for the table.
+They are for a first try without QEMU, and a public test double. The server names the scenario to play (header
+`Dispatch-Scenario`), so that each workload has its own script; `machines.sim.scenarios` has the table.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ from pytest_dispatch.machines.sim.uefi_client import (
 
 PACE = 0.05  # a boot takes half a second, a workload about as long
 BOOT = 10.0  # seconds from power-on until firmware asks, on a real machine
-LOAD = 2.0  # from the last byte until the workload speaks
-STALL = 60.0  # what the wait program waits
+LOAD = 2.0  # seconds from the last byte until the workload sends something
+STALL = 60.0  # seconds that the wait program waits
 PAUSES = (
     2.0,
     4.0,
     8.0,
     16.0,
     30.0,
-)  # after the first, second, … failure in a row; the last one again and again
-TRIES = 20  # failures in a row after which firmware gives up, as real firmware does after one
-STOP = 1.5  # seconds for a scenario of somebody's own that does not let itself be cancelled
-LINES = 512  # console lines kept for a reader who is late; older ones are lost
+)  # seconds after the first, second, … failure in a row; the last value repeats
+TRIES = 20  # failures in a row after which firmware gives up; real firmware gives up after one
+STOP = 1.5  # seconds for a custom scenario that ignores cancellation
+LINES = 512  # console lines kept for a slow reader; older ones are dropped
 
 
 class _RefusedError(Exception):
-    """The server does not take what the workload said: the machine resets."""
+    """The server refused a message of the workload, so the machine resets."""
 
 
 class SimMachine:
-    """A machine whose firmware and workloads are played. See `machines.base.Machine` for its methods.
+    """A machine whose firmware and workloads are simulated. See `machines.base.Machine` for its methods.
 
     Args:
-        name: How it is called.
+        name: Its name.
         pace: Factor for every wait: 1 is as slow as a real machine.
         boot: Seconds from power-on or reset until it asks, not scaled; None for a real machine's, scaled.
-        source: Address that it comes from; empty for the one that the system takes.
-        scenarios: What it can play.
-        patience: Seconds without a byte from the server after which it gives a connection up, not scaled.
+        source: Address to send from; empty to let the system choose.
+        scenarios: The scenarios that it can play.
+        patience: Seconds without a byte from the server after which it drops a connection, not scaled.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class SimMachine:
 
     @property
     def alive(self) -> bool:
-        """Whether it is powered on."""
+        """Return whether it is powered on."""
         return self._life is not None and not self._life.done()
 
     async def start(self, new_url: Callable[[], str]) -> None:
         """Power on and boot until a power-off program comes; a machine that is on is powered off first.
 
         Raises:
-            MachineError: The URL is no plain http, or the source address is not one of this computer's.
+            MachineError: The URL is not plain http, or the source address does not belong to this computer.
         """
         await self.stop()
         first = Target.of(new_url())
@@ -108,19 +108,19 @@ class SimMachine:
             await asyncio.wait([self._life], timeout=STOP)
 
     async def console(self) -> AsyncIterator[Sign]:
-        """What it shows, as it shows it."""
+        """Yield its console lines as they come."""
         while True:
             yield await self._signs.get()
 
     def show(self, text: str, fault: str = "") -> None:
-        """Put a line on the console; with `fault`, one that names a fault of the lab."""
+        """Put a line on the console; with `fault`, the line names a fault of the lab."""
         if self._signs.full():
             self._signs.get_nowait()
         clean = "".join(char if char.isprintable() else "?" for char in text)
         self._signs.put_nowait(Sign(text=clean, fault=fault, lab=bool(fault)))
 
     async def pause(self, seconds: float) -> None:
-        """Let so many seconds of a real machine pass."""
+        """Wait for this many seconds of a real machine."""
         await asyncio.sleep(seconds * self._pace)
 
     async def connect(self, target: Target, receive_buffer: int = 0) -> Connection:
@@ -147,13 +147,13 @@ class SimMachine:
                 ) from error
 
     def _ended(self, life: asyncio.Task[None]) -> None:
-        """Name what ended a machine's life against the rules: a scenario of somebody's own that raised."""
+        """Report the error that ended a machine, such as a custom scenario that raised an exception."""
         error = None if life.cancelled() else life.exception()
         if error is not None:
             self.show("the scenario broke down", f"the scenario of {self.name} raised {what_was_raised(error)}")
 
     async def _live(self, targets: Iterator[Target]) -> None:
-        """Boot again and again until it powers off, or nothing works any more."""
+        """Boot repeatedly until it powers off, or until `TRIES` failures in a row."""
         failures = 0
         while failures < TRIES:
             if _is_stopped():
@@ -179,7 +179,7 @@ class SimMachine:
         self.show("UEFI Interactive Shell", f"firmware fell through its boot order after {TRIES} tries in a row")
 
     async def _fetch(self, target: Target) -> Answer:
-        """HEAD, then GET over the same connection, as firmware does it; the body is taken and forgotten."""
+        """Send HEAD, then GET over the same connection, as firmware does; the body is read and discarded."""
         self.show(f">>Start HTTP Boot over IPv{6 if ':' in target.host else 4}....")
         connection = await self.connect(target)
         try:
@@ -206,7 +206,7 @@ class SimMachine:
         return self._scenarios[wanted]
 
     def _download_of(self, head: Answer) -> Download:
-        """How to fetch it; a download that is to break off does so only the first time."""
+        """Return how to fetch the body; a scenario's broken download breaks off the first time only."""
         if "dispatch-idle" in head.headers:
             return Download()
         how = self._scenario_of(head).download
@@ -231,7 +231,7 @@ class SimMachine:
             await self.pause(how.pause)
 
     async def _run(self, answer: Answer, target: Target) -> None:
-        """Start what was downloaded, and come back when it resets the machine."""
+        """Run what was downloaded, and return when it resets the machine."""
         if "dispatch-idle" in answer.headers:
             self.show("Nothing to run: waiting a minute")
             await self.pause(STALL)
@@ -244,7 +244,7 @@ class SimMachine:
 
 
 class _Stage:
-    """A booted workload (`machines.scenarios.Stage`): it does what `beacon` does."""
+    """A booted workload (`machines.sim.scenarios.Stage`) that does what `beacon` does."""
 
     def __init__(self, machine: SimMachine, target: Target, workload: str) -> None:
         self.workload = workload
@@ -262,7 +262,7 @@ class _Stage:
         await self._call("PUT", headers, body)
 
     async def _call(self, method: str, headers: dict[str, str], body: bytes) -> None:
-        """Go on trying while the server is away or in trouble, like `beacon`, but not for ever."""
+        """Retry while the server is unreachable or fails, like `beacon`, but with a limit."""
         for seconds in PAUSES:
             try:
                 await self._once(method, headers, body)
@@ -288,13 +288,13 @@ class _Stage:
 
 
 def _is_stopped() -> bool:
-    """Whether this life was to end in a scenario of somebody's own that did not let itself be cancelled."""
+    """Return whether this task was cancelled, but a custom scenario ignored the cancellation."""
     life = asyncio.current_task()
     return life is not None and life.cancelling() > 0
 
 
 def _targets(first: Target, new_url: Callable[[], str]) -> Iterator[Target]:
-    """Where each boot asks: firmware is told anew every time."""
+    """Yield the target of each boot: firmware gets a new URL every time."""
     yield first
     while True:
         yield Target.of(new_url())
@@ -332,12 +332,12 @@ def create(spec: Spec, state: Path) -> list[SimMachine]:
     """Make the machines of a SPEC such as `sim:8?pace=0.01&boot=0.2&from=127.0.0.10`.
 
     Options: `pace` (factor for all waits, 0.05), `boot` (seconds that a boot takes, ten times the pace),
-    `from` (address that the first machine comes from; each further one has the next).
+    `from` (address of the first machine; each further machine has the next one).
 
     Raises:
-        ConfigError: An option is unknown or its value is none.
+        ConfigError: An option is unknown, or its value is invalid.
     """
-    del state  # a simulated machine leaves nothing on disk
+    del state  # a simulated machine writes nothing to disk
     unknown = [key for key, _ in spec.options if key not in _OPTIONS]
     if unknown:
         raise ConfigError(

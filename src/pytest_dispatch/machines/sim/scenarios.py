@@ -1,6 +1,6 @@
-"""What a `sim` machine can play: a table of names and small coroutines.
+"""The scenarios that a `sim` machine can play: a table of names and small coroutines.
 
-A scenario sees its machine as a `Stage`. Anybody may write one and hand it to `SimMachine` in a table.
+A scenario sees its machine as a `Stage`. Users may write their own and pass a table of them to `SimMachine`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Stage(Protocol):
 
     @property
     def workload(self) -> str:
-        """Name of the workload that was booted."""
+        """Return the name of the booted workload."""
         ...
 
     def say(self, line: str) -> None:
@@ -25,15 +25,15 @@ class Stage(Protocol):
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Wait for this many seconds."""
         ...
 
     async def boot(self) -> None:
-        """`POST`: say that the workload runs."""
+        """Send `POST`: the workload runs."""
         ...
 
     async def report(self, **fields: object) -> None:
-        """`PUT`: report; the title is the workload's name if none is given."""
+        """Send `PUT` with a report; the title is the workload's name if none is given."""
         ...
 
 
@@ -42,11 +42,11 @@ class Download:
     """How the bytes are fetched.
 
     Attributes:
-        receive_buffer: Bytes that the kernel may hold for a slow reader; 0 for the system's choice, 1 for the
-            least that it can.
+        receive_buffer: Bytes that the kernel may buffer for a slow reader; 0 for the system's default, 1 for its
+            minimum.
         pieces: In how many pieces the body is read.
-        pause: Seconds between two of them.
-        breaks: Whether the first download is dropped after a third.
+        pause: Seconds between two pieces.
+        breaks: Whether the first download breaks off after a third.
     """
 
     receive_buffer: int = 0
@@ -57,7 +57,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What a workload does once downloaded, until its machine resets; and how it is downloaded."""
+    """What a workload does once downloaded, until its machine resets, and how it is downloaded."""
 
     play: Callable[[Stage], Awaitable[None]]
     download: Download = Download()
@@ -131,7 +131,7 @@ async def _duplicate(stage: Stage) -> None:
         await stage.report(result="passed", body="Said twice.", cases=_PASSED)
 
 
-#: What each does is told in the documentation of `--dispatch-machine sim`.
+#: The documentation of `--dispatch-machine sim` describes each of them.
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "pass": Scenario(play=_pass),
