@@ -70,8 +70,8 @@ class KindRules:
             return lifecycle
         was = f"{run.workload.name}: {run.attempt.state}, expecting {run.expect!r}"
         raise ConfigError(
-            f"kind {self.name}: expected a version of it that knows what it was at, got {was}; go on with the version"
-            " that began the session, or begin anew without --dispatch-resume"
+            f"kind {self.name}: expected a version of it that knows the state of the run, got {was}; resume with the"
+            " version that began the session, or run without --dispatch-resume"
         )
 
     def expected(self, workload: Workload, policy: Policy) -> str:

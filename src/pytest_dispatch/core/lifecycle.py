@@ -25,7 +25,7 @@ class CoreEvent(StrEnum):
     BIND = "bind"  # it was seen to run on a machine
     OUTSIDE = "outside"  # an external system that carries it out has given it a name
     REPORT = "report"  # the workload reports
-    REFUSE = "refuse"  # the workload sent a report that cannot be taken
+    REFUSE = "refuse"  # the workload sent a report that was refused
     COMPLETE = "complete"  # the workload has done what was expected of it
     TIMEOUT = "timeout"  # the state's deadline passed
     SILENCE = "silence"  # its machine went silent, and another one asks for work
@@ -202,7 +202,7 @@ def _faults_under_way(lifecycle: Lifecycle, name: str, rule: StateRule) -> Itera
     known = {"machine", "detail", "state"} | lifecycle.limits.keys() | lifecycle.counted
     for event, ending in {**rule.endings, **({"endless": rule.endless} if rule.endless else {})}.items():
         if strange := {part for _, part, _, _ in string.Formatter().parse(ending.text) if part} - known:
-            yield f"{where}: {event}: unknown in its words: {', '.join(sorted(strange))}"
+            yield f"{where}: {event}: unknown fields in its text: {', '.join(sorted(strange))}"
     wait = rule.wait or Wait()
     if strange := {*wait.limits, *filter(None, [wait.at_most, wait.stretch])} - lifecycle.limits.keys():
         yield f"{where}: unknown limits: {', '.join(sorted(strange))}"

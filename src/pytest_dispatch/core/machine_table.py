@@ -282,7 +282,7 @@ def recall(machines: MachineTable, machine: Machine, hold: Hold | None, now: flo
     if hold is not None:
         machines.withhold(machine.id, replace(hold, since=min(hold.since, now)))
     elif not known:
-        del machines.changed[machine.id]  # the journal has it
+        del machines.changed[machine.id]  # it is in the journal already
 
 
 def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:

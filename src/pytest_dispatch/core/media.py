@@ -182,7 +182,9 @@ def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
         for other in found.values():
             for name in ("kind", "content_type", "suffix"):
                 if getattr(media, name) == getattr(other, name):
-                    raise ConfigError(f"{name} {getattr(media, name)!r}: expected one kind of it, got two: {GROUP}")
+                    raise ConfigError(
+                        f"{name} {getattr(media, name)!r}: expected one kind that has it, got two: {GROUP}"
+                    )
         found[media.kind] = media
     return found
 

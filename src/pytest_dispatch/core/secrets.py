@@ -88,7 +88,7 @@ class Token:
         value = value.strip()
         if not value or not all("!" <= character <= "~" for character in value):
             raise ConfigError(
-                f"the token from {source} is not one: expected letters, digits and signs without blanks; "
+                f"the token from {source} is invalid: expected letters, digits and signs without blanks; "
                 "set it again, in one line"
             )
         self._value = value

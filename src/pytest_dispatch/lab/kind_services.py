@@ -160,7 +160,7 @@ class Services:
             _log.exception("%s of the kind %s", doing, kind)
             said = what_was_raised(error)
             broken = LabError(
-                f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to who made it"
+                f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to the kind's author"
             )
             self._fail(broken)
             raise broken from error

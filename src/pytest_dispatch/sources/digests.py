@@ -20,7 +20,7 @@ from pytest_dispatch.support.file_stamp import FileStamp, open_file
 
 CHUNK = 1 << 20  # bytes read at once
 RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
-NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
+NOTED = 1 << 16  # bytes; digests of smaller files are not kept: reading such a file costs no more than reading a note
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threa
     """Return the sha256 of an open file, and check that its stamp did not change while it was read."""
     digest = _sha256_of(file, stop)
     if FileStamp.of(file.fileno()) != stamp:
-        raise FetchError(f"{path.name}: somebody writes to this file at this moment; start again when it is ready")
+        raise FetchError(f"{path.name}: this file is being written; start again when it is ready")
     return digest
 
 

@@ -207,7 +207,7 @@ def _workload(folder: Path, file: PurePosixPath, media: str, read: dict[str, Any
             raise
         status = None
     if status is None or not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
+        raise ConfigError(f"expected a file in this folder, found none named {str(file)!r}")
     if not status.st_size:
         raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
     location = _followed(folder, path) if len(file.parts) > 1 or os.path.islink(path) else path  # noqa: PTH114 - as above

@@ -34,7 +34,7 @@ _TOLD = {
 
 #: Rows that the next session may need, to resume sessions and to file remaining issues.
 _OPEN = "SELECT id FROM dispatch_sessions WHERE closed IS NULL"
-_ALIVE = f"SELECT id FROM dispatch_runs WHERE session IN ({_OPEN})"  # noqa: S608 - all of it is ours
+_ALIVE = f"SELECT id FROM dispatch_runs WHERE session IN ({_OPEN})"  # noqa: S608 - made of constants
 _NEEDED = {
     schema.sessions: "closed IS NULL",
     schema.runs: f"session IN ({_OPEN})",
@@ -118,7 +118,7 @@ def _unreadable(db: sqlite3.Connection) -> str:
     """Return which data needed by the next session cannot be read; empty if all can."""
     found: _Rows = {}
     for table, needed in _NEEDED.items():
-        query = f"SELECT * FROM {table.name} WHERE {needed}{_order(table)}"  # noqa: S608 - all of it is ours
+        query = f"SELECT * FROM {table.name} WHERE {needed}{_order(table)}"  # noqa: S608 - made of constants
         found[table] = [dict(row) for row in db.execute(query)]
     for table, rows in found.items():
         if not all(_fits(table, row) for row in rows):

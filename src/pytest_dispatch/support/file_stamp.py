@@ -74,5 +74,5 @@ def open_file(path: Path, root: str = "") -> int:
     file = _descend(path, root) if root else os.open(path, _READ)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "expected a file, it is none", str(path))
+        raise OSError(errno.EINVAL, "expected a regular file, got something else", str(path))
     return file

@@ -22,6 +22,6 @@ def known_kinds() -> list[Kind]:
         if kind is None:
             continue
         if kind.rules.name in {*kinds, *known()}:
-            raise ConfigError(f"kind {kind.rules.name!r}: expected one of it, got two: {KINDS}")
+            raise ConfigError(f"kind {kind.rules.name!r}: expected one kind of this name, got two: {KINDS}")
         kinds[kind.rules.name] = kind
     return list(kinds.values())

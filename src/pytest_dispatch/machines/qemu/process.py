@@ -179,7 +179,7 @@ class Emulator:
         await self._qmp.execute("migrate-set-parameters", max_bandwidth=_BANDWIDTH)
         await self._move("migrate", f"exec:exec cat > {shlex.quote(str(image))}")
         # QEMU reports completion a moment before the guest can be resumed; no event marks the end of that moment
-        while (await self._qmp.execute("query-status"))["status"] == "finish-migrate":  # noqa: ASYNC110 - as said
+        while (await self._qmp.execute("query-status"))["status"] == "finish-migrate":  # noqa: ASYNC110 - no event, see above
             await asyncio.sleep(_MOMENT)
 
     async def pause(self) -> None:

@@ -76,7 +76,9 @@ _STATES: Mapping[str, StateRule] = {
         on={_E.ASSIGN: _S.ASSIGNED, **_BREAKS},
         wait=Wait(limits=("assign",), since=Since.ACTIVE),
         endings={
-            _E.TIMEOUT: _lab(NOBODY_CAME + ": for {assign} nothing was taken or finished by any machine"),
+            _E.TIMEOUT: _lab(
+                NOBODY_CAME + ": timed out after {assign} in the queue; no machine started or finished anything"
+            ),
             _E.FAULT: _lab("{detail}"),
             _E.CANCEL: _CANCELLED,
         },
@@ -88,7 +90,7 @@ _STATES: Mapping[str, StateRule] = {
         revocable=True,
         endings={
             _E.TIMEOUT: _lab("{machine} was given it and did not begin to download it within {assign}"),
-            _E.SILENCE: _lab("{machine} asked for it and went silent, so it was taken from it"),
+            _E.SILENCE: _lab("{machine} asked for it and went silent, so the lab took it back"),
             _E.FAULT: _lab("{machine}: {detail} before the download"),
             _E.CANCEL: _CANCELLED,
         },
@@ -113,7 +115,7 @@ _STATES: Mapping[str, StateRule] = {
         revocable=True,
         endings={
             _E.TIMEOUT: _lab("{machine} began to download it and took nothing more for {assign}"),
-            _E.SILENCE: _lab("{machine} went silent while downloading, so it was taken from it"),
+            _E.SILENCE: _lab("{machine} went silent while downloading it, so the lab took it back"),
             _E.FAULT: _lab("{machine}: {detail} during the download"),
             _E.CANCEL: _CANCELLED,
         },

@@ -87,7 +87,7 @@ class BootService(Service):
     def wanted(self, runs: list[Run]) -> None:
         """Have the bytes of these runs fetched."""
         for run in runs:
-            self._supply.taken(run.id)  # what was fetched for it before it was asked for again does not count
+            self._supply.taken(run.id)  # drops what was fetched before it was submitted again
         self._supply.want(runs)
 
     def changed(self, change: Change) -> None:
@@ -133,16 +133,16 @@ class BootService(Service):
     def _fetched(self, run: Run, asset: Asset) -> None:
         now = self._queue.runs.get(run.id)
         if now is None or now.outcome is not None:
-            self._cache.release(run.id)  # it ended while they were on their way
+            self._cache.release(run.id)  # it ended during the download
         if now is None or not _same_bytes(run, now):
-            return  # it is over and forgotten, or was asked for again since, and others are on their way
+            return  # it is forgotten, or was submitted again with other bytes
         old = self.assets.get(run.id)
         if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
             self._give(run, asset)
         else:
             self._later[run.id] = asset
         self._queue.engine.has_what_it_needs(run.id, self._now())
-        if self._queue.runs[run.id].attempt.machine:  # taken back from the journal: no machine will take it once more
+        if self._queue.runs[run.id].attempt.machine:  # restored from the journal: no machine will take it again
             self._supply.taken(run.id)
         self.writer.commit()
         self.writer.wake()
