@@ -95,7 +95,7 @@ LOST = StateRule(phase=Phase.OVER)
         ({"works": replace(WORKS, then="burn")}, "state works: then: expected one of its events, got 'burn'"),
         (
             {"works": replace(WORKS, endings={**WORKS.endings, "fault": Ending(Outcome.ERROR, "{oven} broke")})},
-            "state works: fault: unknown in its words: oven",
+            "state works: fault: unknown fields in its text: oven",
         ),
         (
             {"works": replace(WORKS, wait=Wait(limits=("heat",), at_most="mood"))},

@@ -63,7 +63,7 @@ def test_what_is_no_kind_is_told(field: str, value: str, complaint: str) -> None
 @pytest.mark.parametrize("field", ["kind", "content_type", "suffix"])
 def test_two_kinds_of_one_name_are_told(field: str) -> None:
     taken = getattr(BUILT_IN[0], field)
-    with pytest.raises(ConfigError, match="expected one kind of it, got two"):
+    with pytest.raises(ConfigError, match="expected one kind that has it, got two"):
         gathered([*BUILT_IN, Media(**{**UKI, field: taken})])
 
 

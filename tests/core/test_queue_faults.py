@@ -342,7 +342,7 @@ class TestPatience:
         assert {bench.run(name).outcome for name in bench.ids} == {None}
         bench.after(1)
         assert {(bench.run(name).outcome, bench.run(name).reason) for name in bench.ids} == {
-            (ERROR, "no machine took it: for 30m nothing was taken or finished by any machine")
+            (ERROR, "no machine took it: timed out after 30m in the queue; no machine started or finished anything")
         }
 
     def test_stands_still_while_a_machine_works_and_begins_anew_after_it(self) -> None:
@@ -462,7 +462,10 @@ class TestPatience:
         assert bench.run("a").outcome is None
         bench.after(60)
         reasons = [bench.run(name).reason for name in "ab"]
-        assert reasons == ["no machine took it: for 30m nothing was taken or finished by any machine"] * 2
+        assert (
+            reasons
+            == ["no machine took it: timed out after 30m in the queue; no machine started or finished anything"] * 2
+        )
 
     @fault(
         "pytest",

@@ -174,7 +174,7 @@ def test_words_from_elsewhere_are_scrubbed() -> None:
 def test_what_cannot_be_a_token_is_refused_without_showing_it(value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Token(value, "GITHUB_TOKEN")
-    assert str(caught.value).startswith("the token from GITHUB_TOKEN is not one: expected letters")
+    assert str(caught.value).startswith("the token from GITHUB_TOKEN is invalid: expected letters")
     assert not value.strip() or value not in str(caught.value)
 
 

@@ -115,7 +115,9 @@ def test_where_no_machine_is_named_it_is_told_when_nobody_took_it(bench: Bench) 
     """Machines of the network may come as long as there is time; what they have is not known."""
     requiring(bench, a=["gpu"])
     result = bench.run("--dispatch-assign-timeout=1s", machines="-v")
-    result.stdout.fnmatch_lines(["*no machine took it: for 1s *; it requires gpu; there is no machine"])
+    result.stdout.fnmatch_lines(
+        ["*no machine took it: timed out after 1s in the queue;*; it requires gpu; there is no machine"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -191,13 +191,13 @@ def test_where_machines_boot_from_is_told_where_none_came() -> None:
     queue.expire(NOON + 1801)
     ended = queue.runs[asked.id]
     text = explain(ended, "", [], [])
-    assert text.startswith("no machine took it: for 30m ")
+    assert text.startswith("no machine took it: timed out after 30m ")
     assert "\n\nmachines boot from the boot URL in the line `dispatch: …` at the top" in text
     assert max(map(len, text.splitlines())) < 120
 
 
 @pytest.mark.parametrize(
-    ("reason", "machine"), [("cancelled while unassigned", ""), ("no machine took it: for 30m nothing", "10.0.0.1")]
+    ("reason", "machine"), [("cancelled while unassigned", ""), ("no machine took it: timed out after 30m", "10.0.0.1")]
 )
 def test_it_is_not_told_where_one_came_or_something_else_was_wrong(reason: str, machine: str) -> None:
     first = attempt(1, machine=machine, history=NEVER_BOOTED, outcome=ERROR, reason="no boot beacon")

@@ -73,7 +73,7 @@ async def test_a_file_that_changed_and_had_its_time_set_back_is_read_again(tmp_p
 async def test_what_has_become_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.efi")
     wanted = Bytes(name="w.efi", location=str(tmp_path / "w.efi"), size=2)
-    assert await complaint(tmp_path, wanted) == f"w.efi: expected a file, it is none: {wanted.location}"
+    assert await complaint(tmp_path, wanted) == f"w.efi: expected a regular file, got something else: {wanted.location}"
 
 
 @pytest.mark.parametrize("name", ["a.efi", "images/a.efi"])
@@ -145,7 +145,7 @@ async def test_a_file_that_somebody_writes_to(tmp_path: Path) -> None:
     text = await complaint(tmp_path, wanted)
     stop.set()
     writer.join()
-    assert text == "w.efi: somebody writes to this file at this moment; start again when it is ready"
+    assert text == "w.efi: this file is being written; start again when it is ready"
 
 
 async def test_notes_of_files_do_not_pile_up(tmp_path: Path) -> None:

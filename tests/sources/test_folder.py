@@ -122,7 +122,7 @@ def test_links_that_lead_nowhere_are_no_workloads(tmp_path: Path) -> None:
     assert [name for name, _ in listing.left_out] == ["circle.efi", "lost.efi"]
     (tmp_path / "dispatch.toml").unlink()
     fill(tmp_path, manifest='[[workload]]\nfile = "circle.efi"')
-    assert complaint(tmp_path).endswith("expected a file in this folder, 'circle.efi' is none")
+    assert complaint(tmp_path).endswith("expected a file in this folder, found none named 'circle.efi'")
 
 
 def test_what_is_named_as_workloads_are_and_is_none_is_told(tmp_path: Path) -> None:
@@ -220,10 +220,10 @@ def test_a_name_alone_is_the_file_s_too(tmp_path: Path) -> None:
         ('file = "a.efi"\nname = "../b"', "name: expected a name that does not lead out of this folder, got '../b'"),
         ('file = "x/../../a.efi"', "file: expected a name that does not lead out of this folder, got 'x/../../a.efi'"),
         ('file = "/etc/passwd"', "file: expected a name that does not lead out of this folder, got '/etc/passwd'"),
-        ('file = "gone.efi"', "file: expected a file in this folder, 'gone.efi' is none"),
+        ('file = "gone.efi"', "file: expected a file in this folder, found none named 'gone.efi'"),
         ('file = "empty.efi"', "file: expected something that boots, 'empty.efi' is empty"),
         ("labels = []", "name: expected the name of a file in this folder, got nothing"),
-        ('name = "c.efi"', "file: expected a file in this folder, 'c.efi' is none"),
+        ('name = "c.efi"', "file: expected a file in this folder, found none named 'c.efi'"),
         (
             'file = "a.efi"\ntimeout = "5m"',
             f"unknown key 'timeout', expected {', '.join(KEYS[:-1])} or {KEYS[-1]}",

@@ -123,7 +123,7 @@ _STATES = (
         state=_S.UNASSIGNED,
         event=_E.TIMEOUT,
         outcome=ERROR,
-        told="no machine took it: for 5s nothing was taken or finished by any machine",
+        told="no machine took it: timed out after 5s in the queue; no machine started or finished anything",
         session="nobody",
         keys={"assign-timeout": "5s"},
     ),

@@ -53,10 +53,11 @@ def test_a_promise_is_broken_where_the_time_was_set_back(tmp_path: Path) -> None
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.efi")
-    with pytest.raises(OSError, match="expected a file, it is none"):
+    with pytest.raises(OSError, match="expected a regular file, got something else"):
         open_file(tmp_path / "a.efi")
     promised = Promised(path=tmp_path / "a.efi", size=0)
-    with pytest.raises(SpoiledError, match=r"^a\.efi cannot be read any more \(expected a file"), promised.opened():
+    spoiled = pytest.raises(SpoiledError, match=r"^a\.efi cannot be read any more \(expected a regular file")
+    with spoiled, promised.opened():
         pass
 
 

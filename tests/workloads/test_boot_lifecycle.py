@@ -63,14 +63,14 @@ def test_what_kept_its_promise_is_complete_at_once() -> None:
 
 # Whose fault it is (E the lab's, F the workload's), and what a person reads.
 TEXTS = """
-unassigned timeout E | no machine took it: for 30m nothing was taken or finished by any machine
+unassigned timeout E | no machine took it: timed out after 30m in the queue; no machine started or finished anything
 assigned timeout E | bench-1 was given it and did not begin to download it within 30m
 downloading timeout E | bench-1 began to download it and took nothing more for 30m
 downloaded timeout E | no boot beacon 15m after the last byte was sent to bench-1; \
 a workload without a beacon needs --dispatch-expect return
 booting timeout F | no report 1h after it booted on bench-1
-assigned silence E | bench-1 asked for it and went silent, so it was taken from it
-downloading silence E | bench-1 went silent while downloading, so it was taken from it
+assigned silence E | bench-1 asked for it and went silent, so the lab took it back
+downloading silence E | bench-1 went silent while downloading it, so the lab took it back
 downloaded return E | bench-1 never booted it: it downloaded it 3 times and came back each time without a boot beacon; \
 a workload without a beacon needs --dispatch-expect return
 booting return F | bench-1 came back without reporting

@@ -53,7 +53,7 @@ async def test_a_lab_with_one_neither_begins_nor_ends_without_a_word(tmp_path: P
         async with running_lab(tmp_path, kinds=[broken(method)]):
             pass
     assert str(raised.value).startswith(told(method))
-    assert str(raised.value).endswith("); report this to who made it")
+    assert str(raised.value).endswith("); report this to the kind's author")
     assert "\n" not in str(raised.value)
 
 

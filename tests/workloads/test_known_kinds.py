@@ -53,11 +53,11 @@ def test_one_is_added(packages: Path, source: str, names: list[str]) -> None:
     [
         (
             "from pytest_dispatch.workloads.boot.service import BOOT_KIND as ADDED",
-            "kind 'boot': expected one of it, got two: pytest_dispatch.kinds",
+            "kind 'boot': expected one kind of this name, got two: pytest_dispatch.kinds",
         ),
         (
             f"{BAKES}from dataclasses import replace\nADDED = Kind(replace(RULES, name='iso'))",
-            "kind 'iso': expected one of it, got two: pytest_dispatch.kinds",
+            "kind 'iso': expected one kind of this name, got two: pytest_dispatch.kinds",
         ),
         (
             f"{BAKES}from dataclasses import replace\nADDED = Kind(replace(RULES, name='B-1'))",

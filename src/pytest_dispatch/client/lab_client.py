@@ -72,7 +72,7 @@ class _Piece:
         while left:
             data = self._file.read(min(READ, left))
             if not data:
-                raise LabError("somebody writes to this file at this moment; start again when it is ready")
+                raise LabError("this file is being written; start again when it is ready")
             left -= len(data)
             yield data
 

@@ -1,1 +1,1 @@
-"""What holds without any I/O: values, the state table, the queue."""
+"""Domain model without I/O: values, lifecycles, and the queue with its rules."""

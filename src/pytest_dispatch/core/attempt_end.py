@@ -1,7 +1,8 @@
-"""What the end of an attempt means: its outcome, and a further attempt or the run's outcome.
+"""Judges attempts that have ended: sets the outcome, then starts another attempt or ends the run.
 
-The lab proposes, by the lifecycle and the reports alone. Where a session judges for itself, its holder may amend that
-until a deadline, and no machine waits for it. Where nobody is there to do so, the proposal stands.
+The lab proposes an outcome from the lifecycle and the reports alone. If the session judges for itself, its holder may
+change the proposal until a deadline; the machine is already free by then. If no holder is attached, the proposal
+stands.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Cause, RunRecord
 
-_JUDGE = "pytest_dispatch_verdict"  # what a session judges by, in the words that its users know
+_JUDGE = "pytest_dispatch_verdict"  # the hook that judges, by the name that users know
 
 
 class Verdicts:
-    """See the module's docstring.
+    """Sets the outcomes of attempts that have ended; see the module docstring.
 
     Args:
         engine: Moves the runs.
-        policy_of: Tells how a session wants its workloads run.
-        is_attended: Tells whether a session's holder is there to judge.
+        policy_of: Returns the policy of a session.
+        is_attended: Returns whether the holder of a session is there to judge.
     """
 
     def __init__(self, engine: Engine, policy_of: Callable[[str], Policy], is_attended: Callable[[str], bool]) -> None:
@@ -37,7 +38,7 @@ class Verdicts:
         engine.on_end = self._ended
 
     def _ended(self, record: RunRecord, moved: Run, event: str, now: float, cause: Cause) -> None:
-        """Settle an attempt that has ended, or let its session judge first."""
+        """Settle an attempt that has ended, or let its session judge it first."""
         if record.chain is None or not record.chain.keeps_machine_of(moved.id):
             self._engine.release(moved, now)  # no machine waits for a verdict
         policy = self._policy_of(moved.session)
@@ -58,10 +59,17 @@ class Verdicts:
             self.accept(moved.id, now)
 
     def amend(self, run_id: str, outcome: Outcome | None, reason: str, now: float, *, final: bool = False) -> bool:
-        """Take the session's own verdict on the latest attempt; None takes the proposed one, `final` rules out a retry.
+        """Settle the latest attempt with the session's own verdict.
+
+        Args:
+            run_id: The run.
+            outcome: The session's verdict; None accepts the proposed outcome.
+            reason: Why; empty keeps the proposed reason if the outcome is unchanged.
+            now: The time.
+            final: Allow no further attempt.
 
         Returns:
-            Whether it was still to be had.
+            Whether the attempt was still waiting for a verdict.
         """
         record = self._engine.runs.record(run_id)
         attempt = record.run.attempt
@@ -73,29 +81,30 @@ class Verdicts:
         return True
 
     def accept(self, run_id: str, now: float) -> None:
-        """Let a proposal stand that nobody is there to amend."""
+        """Accept the proposed outcome because no holder is attached to change it."""
         record = self._engine.runs.record(run_id)
         if record.run.attempt.proposed is not None and record.run.attempt.outcome is None:
             record.run = replace(record.run, unreviewed=True)
             self.amend(run_id, None, "", now)
 
     def overdue(self, record: RunRecord, now: float) -> None:
-        """Settle what a holder that is there never judged, and may have meant to say no to.
+        """Settle an attempt as an error because the attached holder did not judge it in time.
 
-        Another machine would not help.
+        The holder may have meant to reject it, so the proposal does not stand. There is no retry: another machine would
+        not help.
         """
         silent = f"{_JUDGE} did not answer within {format_duration(JUDGING)}"
         reason = "; ".join(filter(None, (silent, record.run.attempt.reason)))
         self._settle(record, Outcome.ERROR, reason, CoreEvent.COMPLETE, now, again=False)
 
     def cancel(self, run_id: str, now: float) -> None:
-        """Give a run up; its machine is free. What is held back stays for the next session."""
+        """Cancel a run and free its machine; leave runs that are held back for the next session."""
         record = self._engine.runs.record(run_id)
         if record.run.outcome is not None or record.is_held_back:
             return
         if self._engine.move(run_id, CoreEvent.CANCEL, now):
             return
-        attempt = record.run.attempt  # it has ended, and waits for its session's verdict
+        attempt = record.run.attempt  # the attempt has ended and waits for its session's verdict
         outcome = attempt.proposed or Outcome.ERROR
         again = self._may_retry(record, outcome, CoreEvent.COMPLETE)
         self._settle(record, outcome, attempt.reason, CoreEvent.CANCEL if again else CoreEvent.COMPLETE, now)
@@ -103,7 +112,7 @@ class Verdicts:
     def _settle(
         self, record: RunRecord, outcome: Outcome, reason: str, event: str, now: float, *, again: bool = True
     ) -> None:
-        """Give the latest attempt its outcome, and the run a further attempt or the same outcome."""
+        """Set the outcome of the latest attempt, then start a further attempt or end the run with the same outcome."""
         engine, run, attempt = self._engine, record.run, record.run.attempt
         attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
         again = again and self._may_retry(record, outcome, event)
@@ -115,7 +124,7 @@ class Verdicts:
             engine.offer(record, now)
             engine.deadlines.watch(record)
             return
-        cut = (again or event == CoreEvent.CANCEL) and not _has_spoken(attempt)  # nobody waits for a further attempt
+        cut = (again or event == CoreEvent.CANCEL) and not _has_spoken(attempt)  # nobody waits for a retry
         run = replace(run, attempts=attempts, outcome=outcome, reason=reason, cancelled=cut)
         engine.note(record, run, event, attempt.number, now)
         record.needs = ""
@@ -123,7 +132,7 @@ class Verdicts:
         self._go_on(record, now)
 
     def _keep_place(self, record: RunRecord, now: float) -> None:
-        """Let a further attempt be where this one was, if its chain had begun there; else on any machine."""
+        """Reserve the same machines for the next attempt if the chain has begun on them; otherwise release them."""
         chain = record.chain
         if chain is not None and chain.placements:
             self._engine.keep(record, chain, now)
@@ -131,7 +140,7 @@ class Verdicts:
             self._engine.release(record.run, now)
 
     def _go_on(self, record: RunRecord, now: float) -> None:
-        """Let the next run of a chain begin, or skip the rest."""
+        """Start the next run of the chain, or skip the rest."""
         chain, run = record.chain, record.run
         if chain is None or run.id not in chain.left:
             return
@@ -148,7 +157,7 @@ class Verdicts:
         self._engine.take_turn(self._engine.runs.record(chain.first), now)
 
     def strike_out(self, record: RunRecord, now: float) -> None:
-        """Let a run that waits be of no chain: what comes after it there does not wait for it any more."""
+        """Remove a waiting run from its chain, so that the runs after it no longer wait for it."""
         chain, record.chain = record.chain, None
         if chain is None:
             return
@@ -160,7 +169,10 @@ class Verdicts:
             self._engine.take_turn(self._engine.runs.record(chain.first), now)
 
     def skip(self, record: RunRecord, chain: Chain, now: float) -> None:
-        """Skip a run for what befell its chain; if that was cancelled, so is the run, and may be asked for again."""
+        """Skip a run because of what happened earlier in its chain.
+
+        If the earlier run was cancelled, mark this one as cancelled too, so that it may be submitted again.
+        """
         event = CoreEvent.CANCEL if chain.cut else CoreEvent.FAULT
         cause = Cause(detail=f"skipped: {chain.cause}", blame=Outcome.SKIPPED, remark=f"; {chain.cause}" * chain.cut)
         self._engine.move(record.run.id, event, now, cause)
@@ -170,5 +182,5 @@ class Verdicts:
 
 
 def _has_spoken(attempt: Attempt) -> bool:
-    """Tell whether a report of the attempt came in time."""
+    """Return whether the attempt has a report that came in time."""
     return any(not report.late for report in attempt.reports)

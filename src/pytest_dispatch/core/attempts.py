@@ -1,4 +1,4 @@
-"""What an event makes of a run: pure functions on runs and their latest attempts."""
+"""Pure functions that compute what an event makes of a run and its latest attempt."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.verdict import judge, refused_report, summary_of
 
-REPORTS = 1000  # that an attempt may have
-VOLUME = 64 * 2**20  # bytes that all of them may take
-DETAIL = 500  # characters of what broke, such as the last words of an emulator
-REFUSALS = 20  # reports that the lab did not take, of which an attempt is to tell
+REPORTS = 1000  # most reports of one attempt
+VOLUME = 64 * 2**20  # most bytes that all reports of one attempt may take
+DETAIL = 500  # most characters of a fault's detail, such as the last output of an emulator
+REFUSALS = 20  # most refused reports that are recorded for one attempt
 
 _TAKEN = {Phase.STARTING, Phase.RUNNING, Phase.SETTLING}
 
 
 def first_attempt(lifecycle: Lifecycle, now: float) -> Attempt:
-    """Begin a run."""
+    """Return the first attempt of a run."""
     return _attempt(lifecycle, 1, now)
 
 
 def next_attempt(lifecycle: Lifecycle, run: Run, ended: tuple[Attempt, ...], now: float) -> Run:
-    """Return the run with one more attempt after these."""
+    """Return the run with one more attempt after those that have ended."""
     return replace(run, attempts=(*ended, _attempt(lifecycle, len(ended) + 1, now)))
 
 
@@ -50,7 +50,7 @@ def _moment(lifecycle: Lifecycle, state: str, at: float) -> Moment:
 
 
 def with_attempt(run: Run, attempt: Attempt) -> Run:
-    """Return the run with one of its attempts replaced, by number."""
+    """Return the run with the attempt of the same number replaced."""
     before, after = run.attempts[: attempt.number - 1], run.attempts[attempt.number :]
     return replace(run, attempts=(*before, attempt, *after))
 
@@ -64,9 +64,9 @@ def advanced(
     placement: Placement | None = None,
     report: Report | None = None,
 ) -> Run | None:
-    """Return the run after an event of its latest attempt; None where the event means nothing in its state.
+    """Return the run after an event of its latest attempt, or None if its state does not handle the event.
 
-    An event that begins the wait of its state anew is a moment of its own.
+    An event that restarts the wait of its state adds a moment to the history, like a change of state.
     """
     old = run.attempt
     rule = lifecycle.states[old.state]
@@ -86,30 +86,33 @@ def advanced(
 
 
 def placed(run: Run, placement: Placement) -> Run:
-    """Return the run with one more machine that its latest attempt is known to run on."""
+    """Return the run with one more machine recorded for its latest attempt."""
     return with_attempt(run, replace(run.attempt, placements=(*run.attempt.placements, placement)))
 
 
 def named(run: Run, number: int, outside: str) -> Run:
-    """Return the run with what one of its attempts is called by whoever carries it out."""
+    """Return the run with the name that an external system gave to one of its attempts."""
     return with_attempt(run, replace(run.attempts[number - 1], outside=outside))
 
 
 def with_late_report(run: Run, number: int, report: Report) -> Run:
-    """Return the run with a report of an attempt that has ended: kept, without effect."""
+    """Return the run with a late report added to an attempt that has ended; it is kept, but changes nothing."""
     attempt = run.attempts[number - 1]
     return with_attempt(run, replace(attempt, reports=(*attempt.reports, replace(report, late=True))))
 
 
 def with_report(lifecycle: Lifecycle, run: Run, number: int, report: Report, now: float) -> Run | None:
-    """Return the run with a report of one of its attempts, in time or late; None where it means nothing there."""
+    """Return the run with a report of one of its attempts, or None if the attempt's state does not handle reports.
+
+    A report of an attempt that has ended is kept as late.
+    """
     if run.attempts[number - 1].ended:
         return with_late_report(run, number, report)
     return advanced(lifecycle, run, CoreEvent.REPORT, now, report=report)
 
 
 def with_refusal(run: Run, number: int, refusal: Refusal) -> Run | None:
-    """Return the run with a report that was not taken; None if it has that already, or enough of them."""
+    """Return the run with a refused report recorded, or None if it is known already or enough are recorded."""
     attempt = run.attempts[number - 1]
     known = any(replace(refusal, at=old.at) == old for old in attempt.refused)
     if known or len(attempt.refused) >= REFUSALS:
@@ -118,13 +121,13 @@ def with_refusal(run: Run, number: int, refusal: Refusal) -> Run | None:
 
 
 def knows(attempt: Attempt, report: Report) -> bool:
-    """Tell whether the attempt has this very report already."""
+    """Return whether the attempt already has this report; times and lateness are not compared."""
     alike = (old for old in attempt.reports if old.title == report.title)
     return any(replace(report, at=old.at, late=old.late) == old for old in alike)
 
 
 def not_after(run: Run, now: float) -> Run:
-    """Return the run with nothing in it that is still to come, as there is where the date was set back since."""
+    """Return the run with no time in it later than `now`; later times occur if the system date was set back."""
 
     def past(attempt: Attempt) -> Attempt:
         return replace(
@@ -140,37 +143,38 @@ def not_after(run: Run, now: float) -> Run:
 
 
 def has_room(attempt: Attempt, report: Report) -> bool:
-    """Tell whether the attempt may have this report too."""
+    """Return whether the attempt may take this report without exceeding `REPORTS` or `VOLUME`."""
     if len(attempt.reports) >= REPORTS:
         return False
     return report.size + sum(kept.size for kept in attempt.reports) <= VOLUME
 
 
 def ran_on(machine: str, run: Run, by: float = math.inf) -> Attempt | None:
-    """Return the latest attempt in which this machine ran the run's workload at that time."""
+    """Return the latest attempt in which this machine ran the workload, begun at or before the time `by`."""
     mine = (a for a in reversed(run.attempts) if any(each.machine == machine for each in a.placements))
     return next((a for a in mine if a.ran and a.began <= by), None)
 
 
 def was_taken(attempt: Attempt) -> bool:
-    """Tell whether a machine, or whoever assigns machines, ever took the attempt."""
+    """Return whether the attempt was ever given to a machine, or to a system that assigns machines."""
     return any(moment.phase in _TAKEN for moment in attempt.history)
 
 
 def verdict_on(
     lifecycle: Lifecycle, run: Run, was: str, event: str, policy: Policy, cause: Cause
 ) -> tuple[Outcome, str]:
-    """Return outcome and reason of an attempt that has ended; where there are reports, they decide in any case.
+    """Return outcome and reason of an attempt that has ended.
 
-    A report that was refused is never a pass: nobody knows what it was to say.
+    Where the ending says that the reports decide, a refused report makes the attempt failed: what it meant to say is
+    unknown, so it is never a pass.
 
     Args:
-        lifecycle: Of the run.
-        run: Its latest attempt has ended.
-        was: The state it ended in.
-        event: What ended it.
-        policy: Of its session.
-        cause: What there is to say of the event.
+        lifecycle: The lifecycle of the run.
+        run: A run whose latest attempt has ended.
+        was: The state in which the attempt ended.
+        event: The event that ended it.
+        policy: The policy of its session.
+        cause: Details of the event.
     """
     ending, refused = _ending(lifecycle, run.attempt, was, event), refused_report(run.attempt)
     if ending.outcome is None:
@@ -193,7 +197,7 @@ def verdict_on(
 
 
 def _ending(lifecycle: Lifecycle, attempt: Attempt, was: str, event: str) -> Ending:
-    """Return how an attempt ends; one whose reports do not come to an end has an ending of its own."""
+    """Return how an attempt ends, or the state's `endless` ending if it timed out while reports still came in."""
     rule = lifecycle.states[was]
     if rule.endless is not None and rule.wait is not None and event == CoreEvent.TIMEOUT:
         latest = max(report.at for report in attempt.reports)
@@ -203,9 +207,10 @@ def _ending(lifecycle: Lifecycle, attempt: Attempt, was: str, event: str) -> End
 
 
 def may_retry(run: Run, outcome: Outcome, event: str, policy: Policy) -> bool:
-    """Tell whether there is to be a further attempt after the latest one ended like this.
+    """Return whether a further attempt follows after the latest one ended in this way.
 
-    What was taken from a silent machine is tried once more even if faults are not: nothing was tried yet.
+    An attempt taken away from a silent machine is tried once more even if the policy allows no retries: nothing has
+    been tried yet.
     """
     allowed = {
         Outcome.ERROR: max(policy.retries, int(event == CoreEvent.SILENCE)),
@@ -216,14 +221,14 @@ def may_retry(run: Run, outcome: Outcome, event: str, policy: Policy) -> bool:
 
 
 def keeps_idle_machines(lifecycle: Lifecycle, run: Run, policy: Policy) -> bool:
-    """Tell whether idle machines are to stay on for this run: it is to be tried again, or may come to be."""
+    """Return whether idle machines must stay on because the run is to be retried, or may be."""
     if policy.idle is Idle.POWEROFF or run.outcome is not None:
         return False
     attempt = run.attempt
     if attempt.phase is Phase.QUEUED:
         return len(run.attempts) > 1
     if not was_taken(attempt):
-        return False  # nobody took it, so nobody will be asked again
+        return False  # no machine took it, so there will be no retry
     outcomes = [each.outcome for each in run.attempts[:-1]]
     faults = max(policy.retries, int(lifecycle.states[attempt.state].revocable))
     return outcomes.count(Outcome.ERROR) < faults or outcomes.count(Outcome.FAILED) < policy.retry_failures

@@ -1,7 +1,7 @@
-"""Chains: runs in order under one reservation, such as stages on one machine.
+"""Chains: runs that run in order under one reservation, such as stages on one machine.
 
-The first one waits for any machine that suits all of them. Each further one begins on the machine of the one before,
-once that has passed; if it did not, the rest is skipped with the first cause.
+The first run waits for any machine that suits all runs of the chain. Each further run starts on the same machine once
+the run before it has passed. If that run did not pass, the rest is skipped, with the first failure as the reason.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Chain:
 
     Attributes:
         left: Ids of its runs that are not over, in order.
-        requires: What its machine must have: all that any of them requires.
-        placements: Where it runs, once a run of it has passed there.
-        passed: Id of the latest that did.
-        held_by: Id of the run by which it keeps its machine for the next one; empty while that runs, or if the machine
-            is busy with something else.
-        cause: Why the rest was skipped; empty as long as it was not.
-        cut: That was because nobody waited any more.
+        requires: The requirements of all its runs together.
+        placements: The machines that it runs on; set once one of its runs has passed there.
+        passed: Id of the latest run that passed.
+        held_by: Id of the run that keeps the machines reserved for the next run; empty while the next run is running,
+            or while a machine is busy with something else.
+        cause: Why the rest was skipped; empty if it was not.
+        cut: Whether the rest was skipped because a run was cancelled.
     """
 
     left: list[str] = field(default_factory=list)
@@ -43,24 +43,24 @@ class Chain:
         return self.left[0] if self.left else ""
 
     def join(self, run: Run) -> None:
-        """Let a run be its last."""
+        """Append a run to the chain."""
         self.left.append(run.id)
         if not set(run.workload.requires) <= set(self.requires):
             self.requires = tuple(sorted({*self.requires, *run.workload.requires}))
 
     def leave(self, run_id: str) -> None:
-        """Let a run be part of it no more."""
+        """Remove a run from the chain."""
         if run_id in self.left:
             self.left.remove(run_id)
         if not self.left:
             self.requires = ()
 
     def keeps_machine_of(self, run_id: str) -> bool:
-        """Tell whether a machine goes on to be reserved when this run has ended an attempt on it."""
+        """Return whether the machine of this run stays reserved for the chain after an attempt has ended."""
         return run_id in self.left and (len(self.left) > 1 or bool(self.placements))
 
     def ended(self, run: Run) -> list[str]:
-        """Note that a run is over; returns the ids of those that are to be skipped for that."""
+        """Record that a run is over, and return the ids of the runs to be skipped because of it."""
         place = self.left.index(run.id)
         rest = self.left[place + 1 :]
         del self.left[place]

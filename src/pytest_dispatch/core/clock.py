@@ -1,7 +1,7 @@
-"""Time, in one place: epoch seconds that never jump.
+"""The clock: epoch seconds that never jump.
 
-The rest of the project takes a `Clock` or a plain `now`, so that tests move time instead of sleeping, and a
-stepped system clock (NTP, a changed date) neither fires nor postpones a deadline.
+The rest of the project takes a `Clock` or a plain `now`, so that tests advance time instead of sleeping. A system clock
+that is stepped (NTP, a changed date) neither triggers nor delays a deadline.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Anything that tells the time in epoch seconds and never goes backwards."""
+    """A source of time in epoch seconds that never goes backwards."""
 
     def now(self) -> float:
-        """Epoch seconds."""
+        """Return the current time in epoch seconds."""
         ...
 
 
 class SteadyClock:
-    """The system's date when created, moved on by the monotonic clock alone.
+    """A clock that starts at the system's date and then advances with the monotonic clock.
 
-    That one stands still while the computer is suspended (Linux, macOS): nothing that machines said meanwhile could be
-    heard, so that time is none in which they were silent.
+    The monotonic clock stands still while the computer is suspended (Linux, macOS). No message from a machine can
+    arrive during that time, so it does not count as silence.
 
     Args:
-        date: Tells epoch seconds, and may jump.
-        steady: Tells seconds since whenever, and does not.
+        date: Returns epoch seconds; may jump.
+        steady: Returns seconds since an arbitrary point; never jumps.
     """
 
     def __init__(self, date: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
@@ -35,5 +35,5 @@ class SteadyClock:
         self._offset = date() - steady()
 
     def now(self) -> float:
-        """Epoch seconds."""
+        """Return the current time in epoch seconds."""
         return self._offset + self._steady()

@@ -1,4 +1,4 @@
-"""When the patience with each attempt that waits ends."""
+"""Deadlines: when the lab stops waiting for each attempt."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from pytest_dispatch.core.lifecycle import Since
 if TYPE_CHECKING:
     from pytest_dispatch.core.runs import RunRecord
 
-JUDGING = 300.0  # seconds in which a session that judges for itself has to: its hooks are asked one after the other
+JUDGING = 300.0  # seconds in which a session must judge an attempt; its hooks are called one after the other
 
 
 class Deadlines:
     """A heap of deadlines.
 
-    An entry whose attempt has moved on is dropped when it comes to the top; one whose deadline was put off meanwhile
-    goes back with the new one. So nothing has to be looked for when an attempt moves.
+    Entries are checked only when they reach the top: an entry whose attempt has moved on is dropped, and one whose
+    deadline was postponed is put back with the new deadline. So moving an attempt needs no search of the heap.
 
     Attributes:
-        active: When a machine was last busy, or bytes last arrived; runs that wait may count from there.
+        active: When a machine was last busy, or bytes last arrived; the deadlines of waiting runs may count from then.
     """
 
     def __init__(self) -> None:
         self.active = 0.0
         self._heap: list[tuple[float, int, int, str, RunRecord]] = []
-        self._count = 0  # tells apart what is otherwise equal
+        self._count = 0  # orders entries that have the same deadline
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def watch(self, record: RunRecord) -> None:
-        """Note that the attempt has come into another state, or has to wait there anew."""
+        """Add the deadline of an attempt that entered a state, or whose wait was restarted."""
         attempt = record.run.attempt
         self._count += 1
         heapq.heappush(self._heap, (self.due(record), self._count, attempt.number, attempt.state, record))
 
     def forget(self) -> None:
-        """Drop what does not count any more, which otherwise lies until its time has come."""
+        """Drop entries that no longer count, which would otherwise stay until their deadline."""
         self._heap = [each for each in self._heap if self._counts(each[4], each[2], each[3])]
         heapq.heapify(self._heap)
 
@@ -49,7 +49,7 @@ class Deadlines:
         return run.outcome is None and (run.attempt.number, run.attempt.state) == (number, state)
 
     def passed(self, now: float) -> Iterator[RunRecord]:
-        """Yield the runs whose deadline has come; the caller moves each before it asks for the next."""
+        """Yield the runs whose deadline has passed; the caller must move each one before it asks for the next."""
         while self._heap and self._heap[0][0] <= now:
             _, _, number, state, record = heapq.heappop(self._heap)
             if not self._counts(record, number, state):
@@ -60,13 +60,13 @@ class Deadlines:
                 yield record
 
     def due(self, record: RunRecord) -> float:
-        """Return when the patience with the latest attempt ends."""
+        """Return the deadline of the latest attempt, in epoch seconds."""
         run, attempt = record.run, record.run.attempt
         if record.waits_its_turn:
-            return math.inf  # those before it have deadlines
+            return math.inf  # the runs before it in the chain have deadlines
         since = max(attempt.since, record.begin)
         wait = record.lifecycle.states[attempt.state].wait
-        if wait is None:  # it is over, and its session is to judge
+        if wait is None:  # the attempt has ended, and its session is to judge it
             return since + JUDGING
         patience = self.patience(record)
         match wait.since:
@@ -81,13 +81,13 @@ class Deadlines:
         return since + patience
 
     def is_too_slow(self, record: RunRecord, now: float) -> str:
-        """Return what is wrong with an attempt whose deadline passed while it made progress; empty if it made none."""
+        """Return the fault text for an attempt that missed its deadline in spite of progress; empty if it made none."""
         wait = record.lifecycle.states[record.run.attempt.state].wait
         if wait is None or wait.since is not Since.PROGRESS:
             return ""
         return wait.too_slow if now < record.progressed + self.patience(record) else ""
 
     def patience(self, record: RunRecord) -> float:
-        """Return how long the latest attempt may be in its state, in seconds, from whenever that counts."""
+        """Return how many seconds the latest attempt may stay in its state, from the time at which its wait begins."""
         wait = record.lifecycle.states[record.run.attempt.state].wait
         return wait.seconds + sum(record.run.limits[name] for name in wait.limits) if wait else JUDGING

@@ -1,4 +1,4 @@
-"""Durations as people write them: `30s`, `5m`, `1h`, `1h30m`, and a bare `0`."""
+"""Durations in human notation: `30s`, `5m`, `1h`, `1h30m`, and a bare `0`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
         Seconds.
 
     Raises:
-        ConfigError: It is none; says what was expected and what came.
+        ConfigError: The text is not a duration; the message says what was expected and what came.
     """
     given = text.strip()
     if given == "0":
@@ -34,10 +34,10 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration as short as it stays useful; `parse_duration` reads it back.
+    """Format a duration concisely; `parse_duration` can read the result.
 
-    Below ten seconds tenths are kept; below two minutes it is all seconds, unless these are whole
-    minutes; from an hour on seconds are left out.
+    Tenths are kept below ten seconds. Below two minutes the result is in seconds unless it is a whole number of
+    minutes. From one hour on, seconds are left out.
     """
     if seconds < 0:
         return f"-{format_duration(-seconds)}"

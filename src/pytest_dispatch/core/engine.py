@@ -1,6 +1,6 @@
 """Moves attempts by their lifecycles: the only place where an attempt's state changes.
 
-Every change is noted, to be journalled and told. What the end of an attempt means is for `verdicts` to say.
+Every change is noted, to be journalled and published. What the end of an attempt means is decided in `attempt_end`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
 
 _NO_CAUSE = Cause()
 
-#: Told that an attempt has ended: its run as it was, and as it is since; the event, the time and its cause.
+#: Called when an attempt has ended, with its record, the run after the event, the event, the time, and the cause.
 OnEnd = Callable[[RunRecord, Run, str, float, Cause], None]
 
 
 class Engine:
-    """Runs, machines, and what happens between them.
+    """The runs, the machines, and the transitions of attempts.
 
     Args:
-        policy_of: Tells how a session wants its workloads run.
+        policy_of: Returns the policy of a session.
 
     Attributes:
-        on_end: Told that an attempt has ended.
-        standings: Which runs stand how.
-        arrived: What runs need has arrived since deadlines were last looked at.
+        on_end: Called when an attempt has ended.
+        standings: Which runs are under way, waiting or alive.
+        arrived: Whether something that runs need has arrived since deadlines were last checked.
     """
 
     def __init__(self, policy_of: Callable[[str], Policy]) -> None:
@@ -51,16 +51,16 @@ class Engine:
         self.on_end: OnEnd | None = None
         self.standings = Standings(policy_of)
         self.arrived = False
-        self._awaited: dict[str, dict[str, None]] = {}  # busy machines on which chains are to go on, and their runs
+        self._awaited: dict[str, dict[str, None]] = {}  # busy machines that chains wait for, and their runs
         self._changes: list[Change] = []
 
     def take_changes(self) -> list[Change]:
-        """Return everything that changed since the last call, in order."""
+        """Return all changes since the last call, in order."""
         changes, self._changes = self._changes, []
         return changes
 
     def note(self, record: RunRecord, run: Run, event: str, attempt: int, now: float) -> None:
-        """Note what a run is since an event of one of its attempts."""
+        """Store a run as changed by an event of one of its attempts, and note the change."""
         ends = run.outcome is not None and record.run.outcome is None
         record.run = run
         self._changes.append(Change(run, event, attempt, now, ends))
@@ -68,10 +68,10 @@ class Engine:
     # Waiting
 
     def offer(self, record: RunRecord, now: float) -> None:
-        """Let a run wait for a machine if it has to, if it is its turn, and if the lab has what it needs."""
+        """Put a run in the ready queue if it is waiting, it is its turn, and the lab has what it needs."""
         self.ready.discard(record.run.id)
         if record.is_held_back:
-            record.needs = ""  # what it will be asked for with is not known yet
+            record.needs = ""  # what it needs is not known until it is submitted again
         elif record.is_waiting and not record.waits_its_turn:
             if record.chain is not None and record.chain.placements:
                 self._follow_on(record, record.chain, now)
@@ -80,7 +80,7 @@ class Engine:
         self.standings.regard(record)
 
     def take_turn(self, record: RunRecord, now: float) -> None:
-        """Let a run be the one of its chain whose turn it is."""
+        """Start the turn of a run in its chain."""
         record.begin = now
         self.offer(record, now)
         self.deadlines.watch(record)
@@ -102,7 +102,7 @@ class Engine:
         )
 
     def _follow_on(self, record: RunRecord, chain: Chain, now: float) -> None:
-        """Let a run go on where its chain runs, as soon as the machine is free and the lab has what it needs."""
+        """Start a run on its chain's machines as soon as they are free and the lab has what the run needs."""
         first, *others = chain.placements
         broken = [where.machine for where in chain.placements if self.machines[where.machine].broken]
         if broken:
@@ -122,7 +122,7 @@ class Engine:
             self.bind(record.run.id, other.machine, other.known_by, now)
 
     def _reserve(self, chain: Chain, now: float) -> str:
-        """Keep a chain's machines for its next run if all of them are free; returns one that is not."""
+        """Reserve a chain's machines for its next run if all are free; otherwise return the id of a busy one."""
         busy = [each.machine for each in chain.placements if self.machines[each.machine].holds]
         if busy:
             return busy[0]
@@ -132,7 +132,7 @@ class Engine:
         return ""
 
     def keep(self, record: RunRecord, chain: Chain, now: float) -> None:
-        """Let the machines of an attempt that has ended be reserved for what its chain is to run next."""
+        """Keep the machines of an ended attempt reserved for the next run of its chain."""
         run = record.run
         self._count_out(run, now)
         held = [self.machines[placement.machine].holds for placement in run.attempt.placements]
@@ -146,7 +146,7 @@ class Engine:
             self._set_free(placement.machine, held_by, now)
 
     def has_what_it_needs(self, run_id: str, now: float) -> None:
-        """Let machines have a run: what the lab had to have for it is there."""
+        """Make a run available to machines, because what it needed has arrived."""
         record = self.runs.record(run_id)
         if record.needs:
             record.needs = ""
@@ -154,9 +154,10 @@ class Engine:
             self.offer(record, now)
 
     def lacks(self, run_id: str, detail: str, now: float) -> None:
-        """Give a run up whose needs cannot be met.
+        """Fail a run with an error because its needs cannot be met.
 
-        What runs already does not need them, and what awaits to be asked for again may be asked for with others.
+        A run that has already booted does not need them. One that waits to be submitted again may be submitted with
+        other needs.
         """
         record = self.runs.record(run_id)
         if record.awaits_resubmit:
@@ -169,7 +170,7 @@ class Engine:
     # Moving
 
     def move(self, run_id: str, event: str, now: float, cause: Cause = _NO_CAUSE) -> bool:
-        """Apply one event to a run's latest attempt; False if it means nothing there."""
+        """Apply an event to a run's latest attempt, and return False if its state does not handle the event."""
         record = self.runs.record(run_id)
         run = record.run
         placement = Placement(machine=cause.machine, known_by=cause.known_by, at=now) if cause.machine else None
@@ -192,7 +193,7 @@ class Engine:
         return True
 
     def _entered(self, record: RunRecord, before: Run, now: float) -> None:
-        """Do what follows from an attempt's new state."""
+        """Update queue, machines and deadlines after an attempt entered a state."""
         state = record.run.attempt.state
         if record.is_waiting:
             self.release(record.run, now)
@@ -205,7 +206,7 @@ class Engine:
             self.move(record.run.id, then, now)
 
     def bind(self, run_id: str, machine: str, known_by: KnownBy, now: float) -> None:
-        """Note one more machine that a run's latest attempt is seen to run on."""
+        """Record one more machine on which a run's latest attempt was seen to run."""
         record = self.runs.record(run_id)
         if any(placement.machine == machine for placement in record.run.attempt.placements):
             return
@@ -215,13 +216,13 @@ class Engine:
         self.hold(record)
 
     def sent_as(self, run_id: str, number: int, outside: str, now: float) -> None:
-        """Note what an attempt is called by whoever carries it out for us; the first name stays."""
+        """Record the name that an external system gave to an attempt; the first name is kept."""
         record = self.runs.record(run_id)
         if not record.run.attempts[number - 1].outside:
             self.note(record, named(record.run, number, outside), CoreEvent.OUTSIDE, number, now)
 
     def report(self, run_id: str, number: int, report: Report, now: float) -> bool | None:
-        """Give an attempt a report.
+        """Add a report to an attempt.
 
         Returns:
             Whether it came in time; None if there is no room for it.
@@ -236,7 +237,7 @@ class Engine:
         return self.move(run_id, CoreEvent.REPORT, now, Cause(report=report))
 
     def refuse(self, run_id: str, number: int, refusal: Refusal, now: float) -> None:
-        """Note that an attempt sent a report that cannot be taken."""
+        """Record that an attempt sent a report that was refused."""
         record = self.runs.record(run_id)
         changed = with_refusal(record.run, number, refusal)
         if changed is not None:
@@ -245,7 +246,7 @@ class Engine:
     # Machines
 
     def hold(self, record: RunRecord) -> None:
-        """Let the machines of the latest attempt be busy with it."""
+        """Mark the machines of the latest attempt as busy with it."""
         run = record.run
         if run.id not in self.standings.under_way:
             self.standings.under_way.add(run.id)
@@ -258,13 +259,13 @@ class Engine:
         self.standings.regard(record)
 
     def release(self, run: Run, now: float) -> None:
-        """Let them be free again."""
+        """Release the machines of the latest attempt."""
         self._count_out(run, now)
         for placement in run.attempt.placements:
             self._set_free(placement.machine, run.id, now)
 
     def _count_out(self, run: Run, now: float) -> None:
-        """Count a run as under way no longer."""
+        """Stop counting a run as under way."""
         if run.id in self.standings.under_way:
             self.standings.under_way.discard(run.id)
             self.ready.ended(run.session)
@@ -273,7 +274,7 @@ class Engine:
             self.deadlines.active = now
 
     def _set_free(self, machine: str, run_id: str, now: float) -> None:
-        """Let a machine be free of this run, for a chain that is to go on there before all others."""
+        """Release a machine from this run, and offer it first to the chains that wait for it."""
         self.machines.release(machine, run_id, now)
         if not self.machines[machine].holds:
             for awaiting in self._awaited.pop(machine, ()):

@@ -1,13 +1,13 @@
-"""Everything that can go wrong and that somebody can do something about.
+"""Errors that are expected and that somebody can act on.
 
     DispatchError
-    ├── ConfigError             an option, a folder or a dispatch.toml says something we cannot use
+    ├── ConfigError             an option, a folder or a dispatch.toml has a value that cannot be used
     ├── SourceError             the release or folder cannot be read
-    ├── FetchError              a workload's bytes cannot be had, or are not what was promised
-    ├── MachineError            a machine cannot be brought up (what is missing, which package has it)
+    ├── FetchError              a workload's bytes cannot be fetched, or differ from what the source announced
+    ├── MachineError            a machine cannot be started (the message names what is missing, and its package)
     ├── JournalError            the journal cannot be read or written
     ├── LabError                the lab cannot be started or reached
-    └── StaleLeaseError         a session was taken over, and its earlier holder still asks
+    └── StaleLeaseError         a request from a holder whose session was taken over
 
 A message says what was expected, what came, and what to do. Outcomes of workloads are values, never exceptions.
 """
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 
 class DispatchError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all errors raised on purpose."""
 
 
 class ConfigError(DispatchError):
-    """An option, a folder or a dispatch.toml says something that cannot be used."""
+    """An option, a folder or a dispatch.toml has a value that cannot be used."""
 
 
 class SourceError(DispatchError):
@@ -28,11 +28,11 @@ class SourceError(DispatchError):
 
 
 class FetchError(DispatchError):
-    """A workload's bytes cannot be had, or are not what the source promised."""
+    """A workload's bytes cannot be fetched, or differ from what the source announced."""
 
 
 class MachineError(DispatchError):
-    """A machine cannot be brought up."""
+    """A machine cannot be started."""
 
 
 class JournalError(DispatchError):

@@ -1,4 +1,4 @@
-"""What the core knows of a kind of workloads: the rules by which it lives."""
+"""The rules of a kind of workload, as far as the core needs them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class KindRules:
     """The rules of one kind.
 
     Attributes:
-        name: Of the kind.
-        lifecycles: How attempts live, by what makes a workload complete; the first is the usual one.
-        needs: What the lab has to have before a run is offered to machines, in words; empty if nothing.
-        derived: Limits in seconds that follow from a workload, such as from its size, and from its other limits.
+        name: The name of the kind.
+        lifecycles: Lifecycles of attempts, by the value of `expect`; the first is the default.
+        needs: What the lab must have before a run is offered to machines, in words; empty if nothing.
+        derived: Computes limits in seconds from a workload, for example from its size, and from its other limits.
     """
 
     name: str
@@ -32,10 +32,10 @@ class KindRules:
     derived: Callable[[Workload, Mapping[str, float]], Mapping[str, float]] = _none
 
     def __post_init__(self) -> None:
-        """Hold it to what marks and pages need: its name is a part of a mark's.
+        """Check that the name can be part of a mark's name, and that there is a lifecycle.
 
         Raises:
-            ConfigError: It cannot be used.
+            ConfigError: One of them cannot be used.
         """
         if not self.name.isidentifier() or self.name != self.name.lower():
             raise ConfigError(f"kind: expected an identifier in lower case, got {self.name!r}")
@@ -44,14 +44,14 @@ class KindRules:
 
     @property
     def usual(self) -> Lifecycle:
-        """Return how attempts live where nothing else is said."""
+        """Return the default lifecycle."""
         return next(iter(self.lifecycles.values()))
 
     def check(self, workload: Workload) -> None:
-        """Refuse a workload of this kind that asks for what the kind does not know.
+        """Refuse a workload of this kind whose `expect` or limits are unknown to the kind.
 
         Raises:
-            ConfigError: Says what was expected, and what came.
+            ConfigError: Names what was expected and what came.
         """
         check_expected(workload.name, self.lifecycles, workload.expect, self.name)
         for name in workload.limits:
@@ -60,22 +60,22 @@ class KindRules:
                 raise ConfigError(f"{workload.name}: limits of the kind {self.name}: expected {known}, got {name!r}")
 
     def lifecycle_of(self, run: Run) -> Lifecycle:
-        """Return how a run lives that an earlier lab began.
+        """Return the lifecycle of a run that an earlier lab began.
 
         Raises:
-            ConfigError: Whoever brings the kind has changed it since.
+            ConfigError: The kind's lifecycle has changed since then.
         """
         lifecycle = self.lifecycles.get(run.expect)
         if lifecycle is not None and run.attempt.state in lifecycle.states:
             return lifecycle
         was = f"{run.workload.name}: {run.attempt.state}, expecting {run.expect!r}"
         raise ConfigError(
-            f"kind {self.name}: expected a version of it that knows what it was at, got {was}; go on with the version"
-            " that began the session, or begin anew without --dispatch-resume"
+            f"kind {self.name}: expected a version of it that knows the state of the run, got {was}; resume with the"
+            " version that began the session, or run without --dispatch-resume"
         )
 
     def expected(self, workload: Workload, policy: Policy) -> str:
-        """Return what makes this workload complete: its own word, the session's if the kind knows it, or the usual."""
+        """Return the `expect` of this workload: its own, else the session's if the kind knows it, else the default."""
         wanted = (workload.expect or "", policy.expect)
         return next((each for each in wanted if each in self.lifecycles), next(iter(self.lifecycles)))
 
@@ -83,20 +83,20 @@ class KindRules:
         """Return the limits of this workload: its own, else the session's, else the kind's.
 
         Raises:
-            ConfigError: They cannot be derived from it.
+            ConfigError: They cannot be derived from its payload.
         """
         usual = self.usual.limits
         said = {name: seconds for name, seconds in {**policy.limits, **workload.limits}.items() if name in usual}
         limits = {**usual, **said}
         try:
             return {**limits, **self.derived(workload, limits)}
-        except Exception as error:  # whoever brings the kind may raise anything about a payload
+        except Exception as error:  # a third-party kind may raise any exception for a payload
             raise unusable(workload, error) from error
 
     def patience(self, policy: Policy) -> float:
-        """Return how long a session lets workloads of this kind wait for a machine that asks us for work, in seconds.
+        """Return how many seconds a session lets workloads of this kind wait for a machine that asks the lab for work.
 
-        0 if they wait for none, or for ever.
+        Return 0 if they wait for no such machine, or for an unlimited time.
         """
         wait = None if self.usual.elsewhere else self.usual.states[self.usual.initial].wait
         limits = {**self.usual.limits, **policy.limits}
@@ -107,22 +107,22 @@ Kinds = Mapping[str, KindRules]
 
 
 def unusable(workload: Workload, error: Exception) -> ConfigError:
-    """Return what there is to say of a workload about which its kind raised something."""
+    """Return the error for a workload whose kind raised an exception about its payload."""
     what = what_was_raised(error)
     return ConfigError(f"{workload.name}: the kind {workload.kind} cannot make use of its payload: {what}")
 
 
 def check_expected(where: str, known: Collection[str], expect: object, kind: str) -> None:
-    """Refuse an expectation that a kind does not know.
+    """Refuse a value of `expect` that a kind does not know.
 
     Args:
-        where: Who has it, for the message.
-        known: What may make workloads of the kind complete; the usual one may go without a name.
-        expect: What is expected; None for the usual.
-        kind: Its name.
+        where: Where the value was set, for the message.
+        known: The values that the kind knows; the default may be an empty string.
+        expect: The value; None for the default.
+        kind: The name of the kind.
 
     Raises:
-        ConfigError: Says what was expected, and what came.
+        ConfigError: Names what was expected and what came.
     """
     if expect is not None and expect not in known:
         named = ", ".join(filter(None, known))
@@ -134,7 +134,7 @@ def rules_of(kinds: Kinds, kind: str) -> KindRules:
     """Return the rules of a kind.
 
     Raises:
-        ConfigError: The lab does not know it.
+        ConfigError: The lab does not know the kind.
     """
     if kind not in kinds:
         raise ConfigError(f"kind: expected one of {', '.join(sorted(kinds))}, got {kind!r}")

@@ -1,7 +1,7 @@
-"""Leases: for how long a session's holder may be away.
+"""Leases: how long a session lives without a sign of its holder.
 
-A lease has an epoch. Whoever takes a session over raises it, and what the one before still asks is refused: it would
-not know what has happened since.
+A lease has an epoch. Taking a session over raises the epoch, and requests with an older epoch are refused: the earlier
+holder does not know what has happened since.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from enum import StrEnum
 from pytest_dispatch.core.errors import StaleLeaseError
 from pytest_dispatch.core.plain_text import plain_line
 
-CONNECTIONS_GONE = 60.0  # seconds after which an attached session ends whose holder has no connection any more
-UNHEARD = 900.0  # seconds after which it ends though it has: it may be suspended, or in a debugger
+CONNECTIONS_GONE = 60.0  # seconds until an attached session ends after its last connection closed
+UNHEARD = 900.0  # seconds until it ends despite open connections, as with a suspended or debugged holder
 
 
 class LeaseKind(StrEnum):
-    """Who holds a session."""
+    """The kind of holder of a session."""
 
-    ATTACHED = "attached"  # a program that runs, such as pytest
-    DURABLE = "durable"  # something that comes back, such as a cycle: its owner sets for how long it may be away
-    DETACHED = "detached"  # a person: until it is cancelled
+    ATTACHED = "attached"  # a running program, such as pytest
+    DURABLE = "durable"  # something that comes back, such as a cycle; its owner sets how long it may be away
+    DETACHED = "detached"  # a person; the session lasts until it is cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One session's.
+    """The lease of one session.
 
     Attributes:
-        owner: Who holds it, for people.
-        epoch: Grows when it is taken over.
-        heard: When its holder last asked something.
-        connections: That its holder has open: streams of the session's changes.
-        lasts: Seconds that a durable one goes on without being heard of.
+        owner: The name of the holder, for people.
+        epoch: Raised each time the session is taken over.
+        heard: When the holder last sent a request.
+        connections: How many streams of the session's changes the holder has open.
+        lasts: How many seconds a durable lease lasts without a request.
     """
 
     kind: LeaseKind = LeaseKind.ATTACHED
@@ -46,7 +46,7 @@ class Lease:
 
     @property
     def ends(self) -> float:
-        """Return when it ends if nothing is heard of its holder any more; infinity if it does not."""
+        """Return when the lease ends if its holder sends nothing more; infinity if it does not end."""
         match self.kind:
             case LeaseKind.ATTACHED:
                 return self.heard + (UNHEARD if self.connections else CONNECTIONS_GONE)
@@ -56,22 +56,22 @@ class Lease:
                 return math.inf
 
     def renewed(self, now: float) -> Lease:
-        """Return it after its holder was heard of."""
+        """Return the lease after a request from its holder."""
         return replace(self, heard=now)
 
     def connected(self, more: int, now: float) -> Lease:
-        """Return it after its holder opened so many connections, or closed them."""
+        """Return the lease after its holder opened `more` connections (negative: closed)."""
         return replace(self, connections=self.connections + more, heard=now)
 
     def taken_over(self, wanted: Lease, now: float) -> Lease:
-        """Return the lease of another holder, as that one wants it."""
+        """Return the lease of a new holder as it was requested, with the next epoch."""
         return replace(wanted, epoch=self.epoch + 1, heard=now, connections=0)
 
     def check(self, epoch: int) -> None:
-        """Refuse a holder that is no longer the latest.
+        """Refuse a request from an earlier holder.
 
         Raises:
-            StaleLeaseError: Another one took the session over since.
+            StaleLeaseError: Another holder has taken the session over.
         """
         if epoch != self.epoch:
             owner = plain_line(self.owner, 60) or "another holder"
@@ -81,4 +81,4 @@ class Lease:
             )
 
 
-PRIVATE = Lease(kind=LeaseKind.DURABLE)  # in a lab that ends with its only holder
+PRIVATE = Lease(kind=LeaseKind.DURABLE)  # the lease in a lab that ends together with its only holder

@@ -1,10 +1,10 @@
-"""A kind's lifecycle as data: which states an attempt may be in, what moves it, how long it may wait, how it ends.
+"""A kind's lifecycle as data: the states of an attempt, the events that move it, its deadlines and its endings.
 
-Theory of operation: an attempt is in exactly one state. `Lifecycle.follow(state, event)` is the state that follows; an
-event that a state does not have means nothing there, and changes nothing. Each state has a phase, which is all that
-pytest, the queue and the pages know of it; phases may go back. Each state that is not over has a deadline. Each way out
-of an attempt has an ending: whose fault it is, and the words that name the step that did not happen; or that what the
-workload reported decides. Nothing else in the project decides any of that, for any kind.
+An attempt is in exactly one state. `Lifecycle.follow(state, event)` returns the next state; an event that the state
+does not list is ignored. Each state has a phase, which is all that pytest, the queue and the pages know of it; phases
+may go back. Each state that is not over has a deadline. Each transition that ends an attempt has an ending: whose fault
+it is and the text that names the step that did not happen, or that the workload's reports decide. Nothing else in the
+project decides any of this, for any kind.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from pytest_dispatch.core.model import Outcome, Phase
 
 
 class CoreEvent(StrEnum):
-    """What may happen to an attempt of any kind; a kind adds events of its own."""
+    """Events of attempts of any kind; a kind may add its own."""
 
     ASSIGN = "assign"  # the queue gives it to a machine
-    BIND = "bind"  # it is seen to run on a machine
-    OUTSIDE = "outside"  # whoever carries it out for us has given it a name
+    BIND = "bind"  # it was seen to run on a machine
+    OUTSIDE = "outside"  # an external system that carries it out has given it a name
     REPORT = "report"  # the workload reports
-    REFUSE = "refuse"  # the workload sent a report that cannot be taken
-    COMPLETE = "complete"  # what the workload promised has happened
+    REFUSE = "refuse"  # the workload sent a report that was refused
+    COMPLETE = "complete"  # the workload has done what was expected of it
     TIMEOUT = "timeout"  # the state's deadline passed
-    SILENCE = "silence"  # its machine went silent, and another one asks
+    SILENCE = "silence"  # its machine went silent, and another one asks for work
     FAULT = "fault"  # the machine or the lab broke
     CANCEL = "cancel"  # nobody waits for it any more
 
 
 class Since(StrEnum):
-    """From when the deadline of a state counts."""
+    """The time from which the deadline of a state counts."""
 
     ENTERED = "entered"  # the attempt came into the state
-    ACTIVE = "active"  # the same, or when any machine that asks us last did something, if that was later
+    ACTIVE = "active"  # the same, or the last activity of any machine that asks the lab for work, if that is later
     PROGRESS = "progress"  # the same, or when the attempt last made progress, up to `Wait.stretch`
     REPORT = "report"  # the same, or when its latest report came
 
@@ -47,12 +47,12 @@ class Wait:
     """How long a state may last.
 
     Attributes:
-        limits: Names of limits, which are added up.
-        seconds: Likewise added.
-        since: From when it counts.
-        at_most: Name of a limit that it never exceeds, counted from when the attempt came into the state.
-        stretch: Name of the limit to which progress may put the deadline off.
-        too_slow: What is wrong, as a fault, where the deadline passes although progress went on all the time.
+        limits: Names of the limits whose sum is the time allowed.
+        seconds: Seconds to add to that sum.
+        since: From when the time counts.
+        at_most: Name of a limit that caps the total time since the attempt entered the state.
+        stretch: Name of the limit by which progress may postpone the deadline at most.
+        too_slow: Fault text for an attempt that made progress all the time and still missed the deadline.
     """
 
     limits: tuple[str, ...] = ()
@@ -68,10 +68,10 @@ class Ending:
     """How an attempt ends.
 
     Attributes:
-        outcome: Whose fault it is; None where its reports decide.
-        text: What to say of it. In braces: `machine`, `detail` (what broke), `state`, a limit's name for the time that
-            passed, else an event's name for how often it happened.
-        unreported: All that is wrong is that no report was taken.
+        outcome: The outcome, which says whose fault it is; None if the reports decide.
+        text: The reason. Fields in braces: `machine`, `detail` (what broke), `state`, the name of a limit (its
+            duration), or the name of a counted event (its count).
+        unreported: Whether the only fault is that no report was accepted.
     """
 
     outcome: Outcome | None
@@ -79,24 +79,24 @@ class Ending:
     unreported: bool = False
 
 
-JUDGED = Ending(None)  # by its reports
+JUDGED = Ending(None)  # the reports decide
 
 _ENDS_EVERYTHING = (CoreEvent.TIMEOUT, CoreEvent.FAULT, CoreEvent.CANCEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateRule:
-    """What a state is, and what leads out of it.
+    """A state, and the transitions out of it.
 
     Attributes:
-        phase: How far the attempt is.
-        on: The state that follows, by event.
-        endings: By the event that ends the attempt here.
-        wait: How long it may last; None only where it is over.
-        endless: How the attempt ends where `Wait.at_most` passes while reports still come.
-        then: The event that follows as soon as the attempt comes here, if any: the workload has kept its promise.
-        anew: Events that keep the state, and begin its wait anew.
-        revocable: A machine that goes silent here may lose the attempt to another one that asks.
+        phase: The phase of an attempt in this state.
+        on: The next state, by event.
+        endings: How the attempt ends, by the event that ends it in this state.
+        wait: How long the state may last; None only if the phase is over.
+        endless: How the attempt ends if `Wait.at_most` passes while reports still come in.
+        then: An event that follows as soon as an attempt enters the state, if any: what was expected has happened.
+        anew: Events that keep the state and restart its wait.
+        revocable: Whether a machine that goes silent in this state may lose the attempt to another machine.
     """
 
     phase: Phase
@@ -111,20 +111,20 @@ class StateRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """The whole of it.
+    """The complete lifecycle of a kind.
 
     Attributes:
-        kind: Of the workloads that live so.
-        states: By name, in the order in which people think of them.
-        initial: Where an attempt begins: in the queue.
-        limits: Seconds that waits may take by default, by the limit's name.
-        counted: Events whose number in an attempt is kept.
-        told: Events that are told although the state stays.
-        elsewhere: Attempts are carried out for us, on machines that others assign: what those have and do that ask us
-            for work is of no account.
+        kind: The kind of the workloads.
+        states: The states by name, in the order in which attempts usually pass them.
+        initial: The state in which an attempt begins, in the queue.
+        limits: Default limits of waits in seconds, by name.
+        counted: Events whose number of occurrences in an attempt is kept.
+        told: Events that are published even if the state does not change.
+        elsewhere: Whether attempts run on machines that an external system assigns. Machines that ask the lab for work
+            do not matter then.
 
     Raises:
-        ConfigError: It would leave an attempt without a way out, without a deadline, or without words.
+        ConfigError: A state has no way out, no deadline, or an invalid text.
     """
 
     kind: str
@@ -136,24 +136,24 @@ class Lifecycle:
     elsewhere: bool = False
 
     def __post_init__(self) -> None:
-        """Hold it to what is said above."""
+        """Check that every state has a way out, a deadline and valid texts."""
         for wrong in _faults(self):
             raise ConfigError(f"lifecycle of {self.kind}: {wrong}")
 
     def follow(self, state: str, event: str) -> str | None:
-        """Return the state that follows, or None where the event means nothing in this state."""
+        """Return the next state, or None if the state does not handle the event."""
         return self.states[state].on.get(event)
 
     def phase(self, state: str) -> Phase:
-        """Return how far an attempt in this state is."""
+        """Return the phase of a state."""
         return self.states[state].phase
 
     def ending(self, state: str, event: str) -> Ending:
-        """Return how an attempt ends that this event took out of this state."""
+        """Return how an attempt in this state ends if this event ends it."""
         return self.states[state].endings[event]
 
     def diagram(self) -> str:
-        """Return the states as a Mermaid diagram, without events that keep the state."""
+        """Return the states as a Mermaid diagram, without the events that keep the state."""
         lines = ["stateDiagram-v2", f"    [*] --> {self.initial}"]
         for name, rule in self.states.items():
             targets: dict[str, list[str]] = {}
@@ -166,7 +166,7 @@ class Lifecycle:
 
 
 def _faults(lifecycle: Lifecycle) -> Iterator[str]:
-    """Yield what is wrong with a lifecycle."""
+    """Yield the faults of a lifecycle."""
     states = lifecycle.states
     if lifecycle.initial not in states or states[lifecycle.initial].phase is not Phase.QUEUED:
         yield f"initial: expected a state whose phase is queued, got {lifecycle.initial!r}"
@@ -202,7 +202,7 @@ def _faults_under_way(lifecycle: Lifecycle, name: str, rule: StateRule) -> Itera
     known = {"machine", "detail", "state"} | lifecycle.limits.keys() | lifecycle.counted
     for event, ending in {**rule.endings, **({"endless": rule.endless} if rule.endless else {})}.items():
         if strange := {part for _, part, _, _ in string.Formatter().parse(ending.text) if part} - known:
-            yield f"{where}: {event}: unknown in its words: {', '.join(sorted(strange))}"
+            yield f"{where}: {event}: unknown fields in its text: {', '.join(sorted(strange))}"
     wait = rule.wait or Wait()
     if strange := {*wait.limits, *filter(None, [wait.at_most, wait.stretch])} - lifecycle.limits.keys():
         yield f"{where}: unknown limits: {', '.join(sorted(strange))}"

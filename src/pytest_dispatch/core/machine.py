@@ -1,4 +1,4 @@
-"""A machine as a value: by what it is recognised, what it has, and how it stands."""
+"""A machine as a value: its identities, its labels, and its state."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pytest_dispatch.core.model import KnownBy
 
 
 class MachineState(StrEnum):
-    """How a machine stands."""
+    """The state of a machine."""
 
-    UNKNOWN = "unknown"  # declared, and never seen
+    UNKNOWN = "unknown"  # declared, but never seen
     IDLE = "idle"
-    RESERVED = "reserved"  # something is to run on it
+    RESERVED = "reserved"  # a run is about to start on it
     RUNNING = "running"
     HELD = "held"  # kept out of scheduling, by a person or by the lab
-    BROKEN = "broken"  # cannot be brought up
-    OFFLINE = "offline"  # was not heard of for too long
+    BROKEN = "broken"  # cannot be started
+    OFFLINE = "offline"  # has not been heard from for too long
     OFF = "off"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """Something by which a machine is recognised; no two machines have the same."""
+    """A property that identifies a machine; no two machines share one."""
 
     known_by: KnownBy
     value: str
@@ -35,7 +35,7 @@ class Hold:
     """Why a machine, a run or a group is kept out of scheduling.
 
     Attributes:
-        owner: Who wants that.
+        owner: Who set the hold.
         until: When it ends by itself; None if it does not.
     """
 
@@ -51,12 +51,12 @@ class Machine:
 
     Attributes:
         id: Its name, the same for as long as it is known.
-        identities: By what it is recognised. They are joined by configuration, never because they look alike.
-        labels: What it has, for requirements.
-        driven: The lab brings it up itself.
-        state: How it stands.
-        reason: Why, in words; empty where the state says it all.
-        since: When that began.
+        identities: How it is recognised. Identities are joined by configuration, never because they look alike.
+        labels: Its labels, which requirements are checked against.
+        driven: Whether the lab starts it itself.
+        state: Its state.
+        reason: Why it is in this state, in words; may be empty.
+        since: Since when it is in this state.
     """
 
     id: str

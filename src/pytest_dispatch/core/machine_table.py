@@ -1,4 +1,4 @@
-"""The machines of a lab: how each stands, which run it holds, and which were heard of lately."""
+"""The machines of a lab: their state, the runs that they hold, and when each was last heard from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase, Run
 from pytest_dispatch.core.unknown_callers import UnknownCallers
 
-LATELY = 2  # runs of a machine of which a report may yet come: it crosses one boot
-SILENCE = 300.0  # a machine not heard of for so long may lose what it has not yet begun to run to another that asks
+LATELY = 2  # latest runs of a machine that may still send a report; a report may arrive after the next boot
+SILENCE = 300.0  # a machine silent for so long may lose a run that has not booted to another machine that asks
 
-#: Of an attempt whose machine is said to run.
+#: Phases in which the machine of an attempt counts as running.
 _RUNS = {Phase.RUNNING, Phase.SETTLING}
 
 
@@ -24,17 +24,17 @@ class MachineRecord:
     """What the lab knows of a machine.
 
     Attributes:
-        machine: As a value.
-        heard: When it was last heard of.
-        expected: Since when it may ask any moment: then it last asked, or was done with what it held.
-        holds: Id of the run whose attempt it is busy with, or reserved for.
-        also: Ids of other runs that were seen there since, as others assigned them; the first is next when that ends.
+        machine: The machine as a value.
+        heard: When it was last heard from.
+        expected: Since when it is expected to ask: when it last asked, or was released from a run.
+        holds: Id of the run that it is busy with or reserved for.
+        also: Ids of further runs that an external system placed on it; the first takes over when the held run ends.
         hold: Why it is kept out of scheduling, if it is.
-        off: It is known to be off.
-        changed: When it last took something up, let go of it, or went on or off.
-        broken: Why it cannot be brought up; empty if it can, as far as is known.
-        ran: Ids of runs whose attempts it held, in order; once for several attempts in a row. The latest may be of runs
-            that only the journal has.
+        off: Whether it is known to be off.
+        changed: When it last took or released a run, or was turned on or off.
+        broken: Why it cannot be started; empty if no such fault is known.
+        ran: Ids of the runs that it held, in order, without immediate repetitions. The latest may be runs that are only
+            in the journal.
     """
 
     machine: Machine
@@ -54,34 +54,34 @@ class MachineRecord:
         return self.machine.id
 
     def is_held(self, now: float) -> bool:
-        """Tell whether it is kept out of scheduling; a hold whose time has come ends with that."""
+        """Return whether it is kept out of scheduling; a hold whose end has come is removed."""
         if self.hold is not None and self.hold.until is not None and self.hold.until <= now:
             self.readmit(self.hold.until)
         return self.hold is not None
 
     def readmit(self, now: float) -> None:
-        """Let it be used again, if it is kept out."""
+        """End its hold, if it has one."""
         if self.hold is not None:
             self.hold, self.changed = None, now
 
     def turns_on(self, now: float) -> None:
-        """Note that it is on."""
+        """Mark the machine as on."""
         if self.off or self.broken or not self.changed:
             self.off, self.broken, self.changed = False, "", now
 
     @property
     def latest(self) -> list[str]:
-        """Return the ids of the runs of which a report may yet come, the last one first."""
+        """Return the ids of the runs that may still send a report, the latest first."""
         return [*dict.fromkeys(reversed(self.ran[-LATELY:]))]
 
     def runs(self, run_id: str) -> None:
-        """Note that it holds an attempt of this run."""
+        """Record that it holds an attempt of this run."""
         if run_id not in self.ran[-1:]:
             self.ran.append(run_id)
 
 
 class MachineTable(Mapping[str, MachineRecord]):
-    """Every machine, found by id, by identity, by silence, or by being there at all; never by looking at all.
+    """Every machine, with indexes by id, identity, silence and presence, so that no lookup scans all machines.
 
     Attributes:
         changed: Those of which something else is known, or which are kept out of scheduling or not any more, since
@@ -96,9 +96,9 @@ class MachineTable(Mapping[str, MachineRecord]):
         self._records: dict[str, MachineRecord] = {}
         self._withheld: dict[str, None] = {}
         self._by_identity: dict[Identity, str] = {}
-        self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
-        self._busy: set[str] = set()  # hold something, of those that ask for work
-        self._revocable: OrderedDict[str, None] = OrderedDict()  # may lose what they hold; last heard of last
+        self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; ordered by `expected`
+        self._busy: set[str] = set()  # machines that ask for work and hold a run
+        self._revocable: OrderedDict[str, None] = OrderedDict()  # machines that may lose their run; ordered by `heard`
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -110,13 +110,13 @@ class MachineTable(Mapping[str, MachineRecord]):
         return self._records[machine]
 
     def find(self, machine: str) -> MachineRecord | None:
-        """Return what is known of a machine; None if nothing is. In one look, as it is asked for each console line."""
+        """Return what is known of a machine, or None; a single lookup, because it is called for each console line."""
         return self._records.get(machine)
 
     def declare(
         self, machine: str, *identities: Identity, labels: Mapping[str, str] | None = None, driven: bool = False
     ) -> MachineRecord:
-        """Let a machine be known, or by one more identity; what is known of it already stays."""
+        """Add a machine, or an identity to a known machine; what is already known stays."""
         record = self._records.get(machine)
         if record is None:
             record = self._records[machine] = MachineRecord(Machine(id=machine, labels=labels or {}, driven=driven))
@@ -128,11 +128,11 @@ class MachineTable(Mapping[str, MachineRecord]):
         return record
 
     def called(self, identity: Identity) -> str:
-        """Return the id of the machine that is recognised so; of one that nobody knows, the id that it would have."""
+        """Return the id of the machine with this identity; for an unknown machine, the id that it would get."""
         return self._by_identity.get(identity, identity.value)
 
     def remember(self, machine: str, known_by: KnownBy, ran: Iterable[str], now: float) -> None:
-        """Note which runs it held in an earlier life of the lab, in order; as far as is known it is off."""
+        """Record the runs that a machine held under an earlier lab, in order; an unknown machine is added as off."""
         record = self._records.get(machine)
         if record is None:
             identity = Identity(known_by, machine)
@@ -140,10 +140,10 @@ class MachineTable(Mapping[str, MachineRecord]):
             record.heard, record.off, record.changed = now, True, now
         record.ran[:0] = [run for run in ran if run not in record.ran]
 
-    # What they do
+    # What machines do
 
     def asks(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
-        """Note that it asks for work, and so is on; one that nobody knew is known from now on."""
+        """Record that a machine asks for work, and so is on; an unknown machine is added."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
         record.turns_on(now)
         self._present[machine] = None
@@ -152,14 +152,14 @@ class MachineTable(Mapping[str, MachineRecord]):
         return record
 
     def speaks(self, machine: str, now: float) -> MachineRecord | None:
-        """Note a sign of life; returns None if it is of a machine that never asked for work."""
+        """Record a sign of life, and return None if the machine is unknown."""
         record = self._records.get(machine)
         if record is not None:
             self._hear(record, now)
         return record
 
     def speaks_as(self, machine: str, known_by: KnownBy, now: float) -> MachineRecord:
-        """Note a sign of life of a machine that others assign work to; one that nobody knew is known from now on."""
+        """Record a sign of life of a machine that an external system assigns; an unknown machine is added."""
         record = self._records.get(machine) or self.declare(machine, Identity(known_by, machine))
         record.turns_on(now)
         self._hear(record, now)
@@ -173,15 +173,15 @@ class MachineTable(Mapping[str, MachineRecord]):
         self.on_power_off(machine)
 
     def broke(self, machine: str, why: str, now: float) -> None:
-        """Note that it cannot be brought up, until it asks after all."""
+        """Mark the machine as broken until it asks for work again."""
         record = self._records[machine]
         record.broken, record.changed = why, now
         self._present.pop(machine, None)
 
-    # What they hold
+    # What machines hold
 
     def hold(self, machine: str, run_id: str, now: float, *, revocable: bool) -> None:
-        """Let it be busy with this run, which it may lose by silence if `revocable`."""
+        """Mark the machine as busy with a run; with `revocable`, silence may cost it the run."""
         record = self._records[machine]
         if record.holds not in ("", run_id):
             if run_id not in record.also:
@@ -200,7 +200,7 @@ class MachineTable(Mapping[str, MachineRecord]):
             self._revocable.pop(machine, None)
 
     def release(self, machine: str, run_id: str, now: float) -> None:
-        """Let it be free, if this run is what it holds."""
+        """Free the machine from a run, if it holds that run."""
         record = self._records[machine]
         if run_id in record.also:
             record.also.remove(run_id)
@@ -212,16 +212,16 @@ class MachineTable(Mapping[str, MachineRecord]):
                 self._busy.discard(machine)
 
     def silent(self, now: float) -> MachineRecord | None:
-        """Return the one that was silent for longest, and too long, with what it may lose."""
+        """Return the machine that has been silent for longest, if that is too long and it may lose its run."""
         for machine in self._revocable:
             record = self._records[machine]
             return record if now - record.heard >= SILENCE else None
         return None
 
     def another(self, machine: str, now: float) -> bool:
-        """Tell whether there is another machine than this one: a busy one, or one that is to ask soon.
+        """Return whether there is another machine: one that is busy, or one that is expected to ask soon.
 
-        One that merely speaks takes no work, and so keeps none from this one.
+        A machine that sends other messages but does not ask takes no work, and so does not count.
         """
         if self._busy:
             return True
@@ -229,45 +229,45 @@ class MachineTable(Mapping[str, MachineRecord]):
         latest = next(others, None)
         return latest is not None and now - self._records[latest].expected < SILENCE
 
-    # Which are kept out
+    # Machines kept out of scheduling
 
     def withhold(self, machine: str, hold: Hold) -> None:
-        """Keep a machine out of scheduling; what it holds already goes on."""
+        """Keep a machine out of scheduling; the run that it holds goes on."""
         self._records[machine].hold = hold
         self._withheld[machine] = self.changed[machine] = None
 
     def readmit(self, machine: str, now: float) -> None:
-        """Let a machine be used again from this time on, if it is kept out."""
+        """End a machine's hold, if it has one, from this time on."""
         record = self._records[machine]
         record.readmit(now)
         self._withheld.pop(machine, None)
         self.changed[machine] = None
 
     def end_holds(self, now: float) -> None:
-        """Let machines be used again that are kept out until now."""
+        """End the holds whose end has come."""
         for machine in [name for name in self._withheld if not self.is_held(name, now)]:
             self.readmit(machine, now)
 
     def is_held(self, machine: str, now: float) -> bool:
-        """Tell whether a machine is kept out of scheduling."""
+        """Return whether a machine is kept out of scheduling."""
         record = self._records.get(machine)
         return record is not None and record.is_held(now)
 
     def may_ask(self, machine: str, now: float) -> bool:
-        """Tell whether a machine is on that asks us for work, and may get some; others wait for nothing of ours."""
+        """Return whether a machine is on, asks the lab for work, and may get some."""
         return machine in self._present and not self.is_held(machine, now)
 
     def forget(self, remembered: Container[str]) -> None:
-        """Forget which runs they held, but for these, and for the latest: of those a machine may yet speak."""
+        """Forget the runs that machines held, except those in `remembered` and the latest, which may still report."""
         for record in self._records.values():
             earlier = [run for run in record.ran[:-LATELY] if run in remembered]
             record.ran = [*earlier, *record.ran[-LATELY:]]
 
-    # How they stand
+    # The state of machines
 
     def _hear(self, record: MachineRecord, now: float) -> None:
         if not record.holds and now >= record.heard + SILENCE:
-            record.changed = now  # it was offline
+            record.changed = now  # it was offline until now
         record.heard = now
         if record.id in self._revocable:
             self._revocable.move_to_end(record.id)
@@ -279,33 +279,30 @@ class MachineTable(Mapping[str, MachineRecord]):
 
 
 def recall(machines: MachineTable, machine: Machine, hold: Hold | None, now: float) -> None:
-    """Let a machine be known as an earlier lab knew it, and be kept out of scheduling if it was.
-
-    What is known of it already stays.
-    """
+    """Add a machine as an earlier lab knew it, with its hold; what is already known of it stays."""
     known = machine.id in machines
     machines.declare(machine.id, *machine.identities, labels=machine.labels, driven=machine.driven)
     if hold is not None:
         machines.withhold(machine.id, replace(hold, since=min(hold.since, now)))
     elif not known:
-        del machines.changed[machine.id]  # the journal has it
+        del machines.changed[machine.id]  # it is in the journal already
 
 
 def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:
     """Return a machine with its state.
 
     Args:
-        record: Of the machine.
-        run: Whose attempt it holds, if it holds one.
+        record: The machine's record.
+        run: The run whose attempt it holds, if any.
         now: The time.
     """
-    record.is_held(now)  # else its hold has ended
+    record.is_held(now)  # removes a hold whose end has come
     state, reason, since = _standing(record, run, now)
     return replace(record.machine, state=state, reason=reason, since=since)
 
 
 def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[MachineState, str, float]:
-    """Return how a machine stands, why, and since when."""
+    """Return a machine's state, the reason, and since when."""
     hold, changed, silent = record.hold, record.changed, record.heard + SILENCE
     began = run.attempt.began if run is not None and run.attempt.phase in _RUNS else math.inf
     name = run.workload.name if run is not None else ""

@@ -1,8 +1,8 @@
-"""The kinds of workloads: which assets and files are workloads, and what firmware is told that they are.
+"""Boot media: which assets and files are workloads, and the media type that firmware gets for them.
 
-Firmware decides by the served media type how it starts the bytes (UEFI 2.10, section 24.7: HTTP Boot), so the type
-that marks an asset as a workload is never the one that is served. Three kinds are built in. Any installed package may
-add one by an entry point in the group `pytest_dispatch.kinds` whose object is a `Media`.
+Firmware decides by the served media type how to start the bytes (UEFI 2.10, section 24.7: HTTP Boot), so the type that
+marks an asset as a workload is never the one that is served. Three media are built in. Any installed package may add
+one by an entry point in the group `pytest_dispatch.kinds` whose object is a `Media`.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from pytest_dispatch.core.model import Workload
 T = TypeVar("T")
 
 GROUP = "pytest_dispatch.media"
-KINDS = "pytest_dispatch.kinds"  # has whole kinds of workloads; media are found there too
-NOBODY_CAME = "no machine took it"  # how the reason begins where that is so
-BOOT = "boot"  # the kind of workloads that machines boot; what follows are its media
+KINDS = "pytest_dispatch.kinds"  # entry points of whole kinds of workloads; media are looked up there too
+NOBODY_CAME = "no machine took it"  # how the reason begins if no machine took a run
+BOOT = "boot"  # the kind of workload that machines boot; the media below belong to it
 
-MOST_BYTES = 2**62  # more than any disk has
+MOST_BYTES = 2**62  # larger than any disk
 
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")  # RFC 6838, section 4.2, in lower case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """One kind of workload.
+    """One boot medium.
 
     Attributes:
         kind: Its name, as in `dispatch.toml` and in the mark `dispatch_KIND`; a Python identifier in lower case.
-        content_type: Of the release assets that are such workloads.
+        content_type: The content type of release assets that are such workloads.
         served: The media type that firmware gets.
-        suffix: End of the file names of such workloads, in lower case, with its dot.
+        suffix: The end of the file names of such workloads, in lower case, with its dot.
 
     Raises:
         ConfigError: One of them cannot be used.
@@ -53,7 +53,7 @@ class Media:
     suffix: str
 
     def __post_init__(self) -> None:
-        """Hold it to what is said above."""
+        """Check the attributes."""
         if not self.kind.isidentifier() or self.kind != self.kind.lower():
             raise ConfigError(f"kind: expected an identifier in lower case, got {self.kind!r}")
         for name in ("content_type", "served"):
@@ -66,7 +66,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootPayload:
-    """What a boot workload is.
+    """The payload of a boot workload.
 
     Attributes:
         media: What the bytes are, and so how firmware starts them.
@@ -86,10 +86,10 @@ class BootPayload:
 
     @classmethod
     def read(cls, workload: Workload) -> BootPayload:
-        """Return the payload of a boot workload that a hook wrote, with links on the way to its file followed.
+        """Return the payload of a boot workload from a hook, with symbolic links in its location resolved.
 
         Raises:
-            ConfigError: It is none.
+            ConfigError: The payload is invalid.
         """
         where = f"pytest_dispatch_workloads: {workload.name}: payload"
         location = workload.payload.get("location")
@@ -104,14 +104,14 @@ class BootPayload:
 
     @classmethod
     def checked(cls, workload: Workload, where: str) -> BootPayload:
-        """Return the payload of a boot workload that somebody else wrote.
+        """Return the payload of a boot workload from an untrusted source.
 
         Args:
-            workload: May be none.
-            where: For the message.
+            workload: The workload; its payload may be invalid.
+            where: Where it came from, for the message.
 
         Raises:
-            ConfigError: It is none.
+            ConfigError: The payload is invalid.
         """
         try:
             payload = cls(**workload.payload)
@@ -137,12 +137,12 @@ class Expect(StrEnum):
     """What makes a workload complete."""
 
     REPORT = "report"  # it sends a report
-    BOOT = "boot"  # it says that it booted
-    RETURN = "return"  # its machine comes back for the next one
+    BOOT = "boot"  # it reports that it booted
+    RETURN = "return"  # its machine asks for the next workload
 
 
 def mark_of(workload: Workload) -> str:
-    """Return what a workload is called for short, as in its mark: by its media if it boots, else by its kind."""
+    """Return the short name of a workload's kind, as in its mark: the medium if it boots, else the kind."""
     return str(workload.payload["media"]) if workload.kind == BOOT else workload.kind
 
 
@@ -155,10 +155,10 @@ BUILT_IN = (
 
 @cache
 def known() -> Mapping[str, Media]:
-    """Every kind that there is, by its name.
+    """Return every medium by name.
 
     Raises:
-        ConfigError: A package adds one that cannot be used, or that is there already.
+        ConfigError: A package adds one that cannot be used, or whose name exists already.
     """
     points = [point for group in (GROUP, KINDS) for point in entry_points(group=group)]
     added = [media for point in sorted(points, key=lambda point: point.name) if (media := _load(point)) is not None]
@@ -166,7 +166,7 @@ def known() -> Mapping[str, Media]:
 
 
 def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
-    """Kinds by name.
+    """Return media by name.
 
     Raises:
         ConfigError: Two of them share a name, a content type or a suffix.
@@ -176,7 +176,9 @@ def gathered(kinds: Iterable[Media]) -> Mapping[str, Media]:
         for other in found.values():
             for name in ("kind", "content_type", "suffix"):
                 if getattr(media, name) == getattr(other, name):
-                    raise ConfigError(f"{name} {getattr(media, name)!r}: expected one kind of it, got two: {GROUP}")
+                    raise ConfigError(
+                        f"{name} {getattr(media, name)!r}: expected one kind that has it, got two: {GROUP}"
+                    )
         found[media.kind] = media
     return found
 
@@ -188,25 +190,25 @@ def added() -> Mapping[str, KindRules]:
     Raises:
         ConfigError: One of them cannot be loaded.
     """
-    known()  # which refuses what cannot be loaded
+    known()  # raises an error if an entry point cannot be loaded
     points = sorted(entry_points(group=KINDS), key=lambda point: point.name)
     found = [found.rules for point in points if hasattr(found := point.load(), "rules")]
     return {rules.name: rules for rules in found}
 
 
 def expects() -> list[str]:
-    """Return what may make workloads complete, of whatever kind; those that boot first."""
+    """Return the values of `expect` of all kinds; those of boot workloads come first."""
     others = (expect for rules in added().values() for expect in rules.lifecycles if expect)
     return list(dict.fromkeys([*Expect, *others]))
 
 
 def check_expect(where: str, workload: Workload, expect: object) -> str:
-    """Return what makes a workload complete, once it is known to its kind; what is not known here, the lab may know.
+    """Return an `expect` value that is valid for the workload's kind; for a kind unknown here, the lab checks it.
 
     Args:
-        where: Who says so, for the message.
-        workload: Of which it is said.
-        expect: What is said.
+        where: Where the value was set, for the message.
+        workload: The workload.
+        expect: The value.
 
     Raises:
         ConfigError: The kind does not know it.
@@ -218,7 +220,7 @@ def check_expect(where: str, workload: Workload, expect: object) -> str:
 
 
 def files_of(workloads: Iterable[Workload]) -> frozenset[str]:
-    """Return the paths of the files that workloads boot, and the URLs of those that are not here."""
+    """Return the paths and URLs of the files that these workloads boot."""
     return frozenset(BootPayload.of(workload).location for workload in workloads if workload.kind == BOOT)
 
 
@@ -228,18 +230,18 @@ def _load(point: EntryPoint) -> Media | None:
 
 
 def loaded(point: EntryPoint, wanted: type[T], beside: Callable[[object], bool]) -> T | None:
-    """Load what an entry point names.
+    """Load the object that an entry point names.
 
     Args:
         point: The entry point.
-        wanted: What is looked for.
-        beside: Tells what else may stand there, which others look for.
+        wanted: The expected type.
+        beside: Returns whether an object is of another type that is allowed in this group.
 
     Returns:
-        What is looked for; None if it is something else that may stand there.
+        The object if it is of the expected type; None if `beside` accepts it.
 
     Raises:
-        ConfigError: It cannot be loaded, or is neither.
+        ConfigError: It cannot be loaded, or is of neither type.
     """
     where = f"the entry point {point.name} = {point.value} in {point.group}"
     try:
@@ -255,30 +257,30 @@ def loaded(point: EntryPoint, wanted: type[T], beside: Callable[[object], bool])
 
 
 def kind_of(content_type: str) -> str | None:
-    """The kind that an asset's content type marks, or `None` where it is no workload.
+    """Return the medium that an asset's content type marks, or `None` if the asset is not a workload.
 
-    Case and parameters do not matter.
+    Case and parameters are ignored.
     """
     bare = content_type.partition(";")[0].strip().lower()
     return next((media.kind for media in known().values() if media.content_type == bare), None)
 
 
 def kind_by_suffix(suffix: str) -> str | None:
-    """The kind of a file whose name ends so, in any case, or `None`: for sources that know no content types."""
+    """Return the name of the medium with this suffix, in any case, or `None`; for sources without content types."""
     media = media_by_suffix(suffix)
     return media.kind if media is not None else None
 
 
 def media_by_suffix(suffix: str) -> Media | None:
-    """What a file whose name ends so is meant to be, in any case."""
+    """Return the medium with this file suffix, in any case, or `None`."""
     return next((media for media in known().values() if media.suffix == suffix.lower()), None)
 
 
 def served_as(kind: str) -> str:
-    """The bare media type that firmware gets for a workload of this kind.
+    """Return the media type, without parameters, that firmware gets for this medium.
 
     Raises:
-        LookupError: A resumed session has such workloads, and what adds the kind has been uninstalled since.
+        LookupError: The package that added the medium was uninstalled; happens in a resumed session.
     """
     media = known().get(kind)
     if media is None:

@@ -1,7 +1,7 @@
-"""The words of the project as values: workload, run, attempt, placement, report, outcome.
+"""The project's vocabulary as values: workload, run, attempt, placement, report, outcome.
 
-Frozen throughout: a changed thing is a new thing, so a value handed to a listener, a thread or the journal
-can never change under it. Times are epoch seconds of a `Clock`, durations are seconds, sizes are bytes.
+All are frozen: a change makes a new value, so a value handed to a listener, a thread or the journal never changes.
+Times are epoch seconds of a `Clock`, durations are seconds, sizes are bytes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
-#: Which outcome decides when several reports or cases speak: the first of these that occurs.
+#: The order in which outcomes decide when several reports or cases disagree: the first that occurs wins.
 WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
 
 
 class Phase(StrEnum):
     """How far an attempt is, whatever its kind."""
 
-    QUEUED = "queued"  # waits, here or elsewhere
-    STARTING = "starting"  # a machine has it, the workload has not yet spoken
+    QUEUED = "queued"  # waits, here or in an external system
+    STARTING = "starting"  # a machine has it, but the workload has not sent anything yet
     RUNNING = "running"
-    SETTLING = "settling"  # it has said what there is to say; something is still to be done
+    SETTLING = "settling"  # it has reported; something is still to be done
     OVER = "over"
 
 
 class Priority(IntEnum):
-    """How soon a run is wanted; smaller goes first."""
+    """The urgency of a run; smaller goes first."""
 
     URGENT = 0
     HIGH = 1
@@ -49,7 +49,7 @@ class Priority(IntEnum):
 
 
 class Idle(StrEnum):
-    """What a machine is to do when there is nothing to run."""
+    """What a machine does while there is nothing to run."""
 
     WAIT = "wait"  # stay on, and ask again in a minute
     POWEROFF = "poweroff"
@@ -60,26 +60,26 @@ class KnownBy(StrEnum):
 
     ADDRESS = "address"  # its IP address
     MAC = "mac"
-    TOKEN = "token"  # noqa: S105 - in the boot URL of a machine that the lab brings up
-    AGENT = "agent"  # the name of a program that runs on it: a self-hosted runner, an agent in a live image
+    TOKEN = "token"  # noqa: S105 - in the boot URL of a machine that the lab starts
+    AGENT = "agent"  # the name of a program on it: a self-hosted runner, an agent in a live image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is to be run. What is not said here is the session's to say.
+    """What is to be run. The session's policy decides what is not set here.
 
     Attributes:
         name: Unique within its source.
         kind: What the payload means, such as `boot`.
-        payload: What is to be run, in the words of its kind; JSON.
-        digest: Its version: `sha256:` and 64 hex digits, or empty where the source does not tell.
-        labels: For choosing among workloads, as marks of pytest are.
+        payload: What is to be run, as its kind defines it; JSON.
+        digest: Its version: `sha256:` and 64 hex digits, or empty if the source gives none.
+        labels: For selecting workloads, like pytest marks.
         requires: What a machine must have to run it.
-        expect: What makes it complete, one of those that its kind knows.
-        limits: How long it may wait and run, in seconds, by the names that its kind knows.
+        expect: What makes it complete; one of the values of its kind.
+        limits: How long it may wait and run, in seconds, by the names of its kind.
         chain: Name of a chain within its source, empty for none: its workloads run one after the other, in the order in
             which the source lists them, on one machine, under one reservation.
-        after: Names of workloads that its chain lists before it, and that must have run before: its prerequisites.
+        after: Prerequisites: names of workloads that its chain lists before it and that must run first.
     """
 
     name: str
@@ -97,15 +97,15 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a session wants its workloads run, where a workload does not say otherwise.
+    """How a session wants its workloads run, where a workload does not set it itself.
 
     Attributes:
         limits: How long they may wait and run, in seconds, by name.
-        expect: What makes those complete that can be complete in this way.
+        expect: What makes them complete, for workloads whose kind knows the value.
         retries: Further attempts after faults of the lab.
         retry_failures: Further attempts after failures of the workload.
-        judged: The session's holder has a verdict of its own: it is asked about every attempt that reported.
-        fail_labels: A report with one of these labels failed, if nothing else in it speaks.
+        judged: Whether the session's holder gives a verdict on every attempt that reported.
+        fail_labels: Labels that make a report failed if it has neither result nor cases.
         skip_labels: Likewise, skipped.
     """
 
@@ -131,11 +131,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a workload said of itself, once.
+    """One report of a workload.
 
-    `cases` holds those sent as such and those read out of `junit`, `tap` or the body.
-    `late` marks a report that came after its attempt had ended: kept, without effect.
-    `size` is in bytes, as it lies in memory or in the journal.
+    `cases` holds the cases sent as such and those read from `junit`, `tap` or the body.
+    `late` marks a report that came after its attempt had ended: it is kept, but changes nothing.
+    `size` is its size in bytes in memory or in the journal.
     """
 
     title: str
@@ -154,12 +154,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A report that the lab did not take.
+    """A report that the lab refused.
 
     Attributes:
         why: What was expected of it, and what came.
-        begins: The first line of what came, as far as it is worth showing; empty if nothing did.
-        whole: All of it came; else it may be sent again, and what comes then counts.
+        begins: The first line of what came, as far as it can be shown; empty if nothing came.
+        whole: Whether all of it arrived. If not, it may be sent again, and an accepted report then replaces it.
     """
 
     why: str
@@ -182,9 +182,9 @@ class Placement:
     """Where an attempt runs.
 
     Attributes:
-        machine: Its id.
-        known_by: How it was recognised.
-        at: When that was observed.
+        machine: The machine's id.
+        known_by: How the machine was recognised.
+        at: When this was observed.
     """
 
     machine: str
@@ -197,13 +197,13 @@ class Attempt:
     """One try of a run.
 
     Attributes:
-        placements: Machines that it runs on, in the order in which that was observed: often one, sometimes none yet.
-        heard: When it was last moved.
-        counts: How often events happened whose number matters, by event.
-        reason: Why it ended, where it did not end as meant to: the step that did not happen.
-        proposed: The outcome that the lab would give it, while the session is asked for its own verdict.
-        refused: Reports that the lab did not take, the first of each kind.
-        outside: What it is called by whoever carries it out for us; empty as long as that is not known.
+        placements: Machines that it runs on, in the order of observation: often one, sometimes none yet.
+        heard: When an event last changed it.
+        counts: Number of occurrences of counted events, by event.
+        reason: Why it did not end as intended: the step that did not happen.
+        proposed: The outcome that the lab proposes while the session is asked for its own verdict.
+        refused: Reports that the lab refused, the first of each kind.
+        outside: Its name in the external system that carries it out; empty until known.
     """
 
     number: int
@@ -220,22 +220,22 @@ class Attempt:
 
     @property
     def machine(self) -> str:
-        """Return the id of the machine it runs on, or the first of them; empty as long as there is none."""
+        """Return the id of the first machine that it runs on; empty if there is none yet."""
         return self.placements[0].machine if self.placements else ""
 
     @property
     def where(self) -> str:
-        """Return the ids of all machines it runs on, for people; empty as long as there are none."""
+        """Return the ids of all machines that it runs on, for people; empty if there are none yet."""
         return ", ".join(placement.machine for placement in self.placements)
 
     @property
     def state(self) -> str:
-        """Return where the attempt stands."""
+        """Return the attempt's state."""
         return self.history[-1].state
 
     @property
     def phase(self) -> Phase:
-        """Return how far it is."""
+        """Return the attempt's phase."""
         return self.history[-1].phase
 
     @property
@@ -245,7 +245,7 @@ class Attempt:
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing can move it any more."""
+        """Return whether the attempt is over, so that no event can move it."""
         return self.phase is Phase.OVER
 
     @property
@@ -255,24 +255,25 @@ class Attempt:
 
     @property
     def ran(self) -> bool:
-        """Tell whether the workload ever ran, as far as the lab knows."""
+        """Return whether the workload ever ran, as far as the lab knows."""
         return self.began < math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One workload asked for by one session.
+    """One workload requested by one session.
 
     Attributes:
         id: Unique in the journal.
-        session: The session that asked.
-        key: Who asked: a pytest node id. A session asks once per key, however often it says so.
+        session: Id of the session.
+        key: The requester within the session: a pytest node id. A session gets one run per key, however often it
+            submits.
         position: Place in the order of the lab, from 0.
-        limits: Seconds that waits may take, by name.
+        limits: Limits of waits in seconds, by name.
         expect: What makes it complete.
         outcome: Set once, when no further attempt will be made.
-        cancelled: Nobody waited for it any more before it was through; a resumed session runs it again.
-        unreviewed: Its session was to judge, and was gone: the outcome is what the lab proposed.
+        cancelled: Whether it was cancelled before it was complete; a resumed session runs it again.
+        unreviewed: Whether the outcome is the lab's proposal because the session that was to judge was gone.
     """
 
     id: str
@@ -300,12 +301,12 @@ class Run:
 
     @property
     def flaky(self) -> bool:
-        """Tell whether it passed, but not at the first try."""
+        """Return whether it passed, but not at the first attempt."""
         return self.outcome is Outcome.PASSED and len(self.attempts) > 1
 
 
 def _moved(attempt: Attempt) -> int:
-    """Count everything that ever happened to an attempt."""
+    """Return the number of changes that ever happened to an attempt."""
     told = (attempt.history, attempt.placements, attempt.reports, attempt.refused)
     return sum(map(len, told)) + sum(attempt.counts.values()) + bool(attempt.outside)
 
@@ -317,7 +318,7 @@ class Issue:
     Attributes:
         milestone: A title; GitHub's number is looked up when the issue is filed.
         marker: Unique text in the body by which an issue that was already filed is recognised.
-        comments: What did not fit into the body.
+        comments: Text that did not fit into the body.
     """
 
     title: str

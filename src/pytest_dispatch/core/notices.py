@@ -1,24 +1,24 @@
-"""What befell machines that no run tells of: who was refused, when and why, and who broke down while it had nothing."""
+"""Notices: events of machines that belong to no run, such as refused requests and breakdowns of idle machines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-KEPT = 50  # of them; a crowd takes no room
+KEPT = 50  # most notices kept, so that many callers use bounded memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """One of them; the same again makes no other one.
+    """One notice; a repetition raises its count.
 
     Attributes:
-        machine: Its name, or the address that it spoke from.
-        what: What befell it, such as `refused`.
-        kind: What tells it from others that befell the machine.
-        why: The reason, as it was the first time.
-        at: When, the first time.
-        last: When, the last time.
-        times: How often.
+        machine: Its name, or the address that it called from.
+        what: What happened, such as `refused`.
+        kind: What distinguishes it from other notices of the machine.
+        why: The reason the first time.
+        at: The time of the first occurrence.
+        last: The time of the latest occurrence.
+        times: The number of occurrences.
     """
 
     machine: str
@@ -31,15 +31,15 @@ class Notice:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What is the same in another notice of the same."""
+        """Return the fields that identify a notice."""
         return self.machine, self.what, self.kind
 
 
 class Notices:
-    """The first of them, in their order.
+    """The first `KEPT` notices, in order.
 
     Attributes:
-        more: How many did not fit any more.
+        more: How many further notices were dropped.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Notices:
         self._known: dict[tuple[str, str, str], Notice] = {}
 
     def note(self, machine: str, what: str, kind: str, why: str, now: float) -> bool:
-        """It befell the machine now; returns whether that is news."""
+        """Record an event of a machine, and return whether a new notice was added."""
         notice = Notice(machine=machine, what=what, kind=kind, why=why, at=now, last=now)
         known = self._known.get(notice.key)
         if known is None and len(self._known) >= KEPT:
@@ -57,5 +57,5 @@ class Notices:
         return known is None
 
     def all(self) -> tuple[Notice, ...]:
-        """As they stand."""
+        """Return all notices."""
         return tuple(self._known.values())

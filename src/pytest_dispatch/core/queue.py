@@ -1,9 +1,9 @@
 """The queue of a lab: its sessions, runs and machines, and what moves them.
 
-Theory of operation: memory only, no I/O, no clock of its own; every method takes `now`. The caller takes the changes
-(`engine.take_changes`), journals them and tells whoever listens. Everything that a request needs is found without
-scanning: the `ReadyQueue` knows the first run that suits a machine, the `MachineTable` the machine that was silent for
-longest, the `Deadlines` what has passed.
+It is memory only, without I/O or a clock: every method takes `now`. The caller takes the changes
+(`engine.take_changes`), journals them and publishes them. No request scans all runs or machines: the `ReadyQueue` knows
+the first run that suits a machine, the `MachineTable` the machine that was silent for longest, the `Deadlines` those
+that have passed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pytest_dispatch.core.sessions import Sessions
 
 
 class Queue:
-    """All of it together.
+    """Sessions, runs, machines and scheduling together.
 
     Args:
-        kinds: The kinds of workloads that there are.
+        kinds: The rules of the kinds of workloads, by name.
     """
 
     def __init__(self, kinds: Kinds) -> None:
@@ -50,15 +50,15 @@ class Queue:
         return self.engine.machines
 
     def machine(self, machine: str, now: float) -> Machine:
-        """Return how a machine stands."""
+        """Return a machine with its state."""
         record = self.machines[machine]
         return as_of(record, self.runs[record.holds] if record.holds else None, now)
 
     def expire(self, now: float) -> None:
-        """Pass every deadline that has come, and end every lease and every hold.
+        """Handle every deadline, lease and hold whose end has come.
 
-        The patience of runs that wait for a machine stands still while something runs on one, and begins anew when what
-        one of them needs arrives.
+        The deadlines of runs that wait for a machine do not advance while a machine is busy, and restart when something
+        that a run needs arrives.
         """
         engine = self.engine
         engine.machines.end_holds(now)
@@ -71,7 +71,7 @@ class Queue:
             self.sessions.lapse(session, now)
 
     def _pass(self, record: RunRecord, now: float, *, nothing_to_take: bool) -> None:
-        """Do what follows from a deadline that has come."""
+        """Handle a deadline that has passed."""
         deadlines, move = self.engine.deadlines, self.engine.move
         if record.run.attempt.ended:
             self.verdicts.overdue(record, now)
@@ -87,14 +87,14 @@ class Queue:
             move(record.run.id, CoreEvent.TIMEOUT, now, Cause(remark=remark))
 
     def _unknown_callers(self, attempt: Attempt) -> str:
-        """Say what may have been meant for an attempt: a machine whose address has changed is not known again."""
+        """Return a remark about unknown callers: an attempt's machine is not recognised if its address has changed."""
         by_address = any(each.known_by is KnownBy.ADDRESS for each in attempt.placements)
         said = self.machines.unknown.since(attempt.since) if by_address else ""
         return said and f"; meanwhile {said}: has the address of {attempt.machine} changed?"
 
 
 def _bound(record: RunRecord, runs: Mapping[str, Run]) -> str:
-    """Say why no other machine would have done, where an attempt did not come to run on that of its chain."""
+    """Return a remark that only the chain's machine was allowed, for an attempt that did not start on it."""
     chain = record.chain
     if chain is None or not chain.placements or record.run.attempt.ran:
         return ""

@@ -1,14 +1,14 @@
-"""The ready queue: runs that wait for a machine, and which of them a machine is to get next.
+"""The ready queue: runs that wait for a machine, and which of them a machine gets next.
 
-A machine gets the first run that suits it: by priority, then fair (the session with the fewest runs under way,
-then the one that has waited longest since it last got one), then by place.
+A machine gets the first run that suits it: by priority, then fairly between sessions (the session with the fewest runs
+under way, then the one that has waited longest since it last got one), then by place.
 
-Theory of operation: runs of one session that may be given to the same machines stand in one *lane*, a heap by priority
-and place; only a lane's first run is ever compared with others. For each set of labels that machines have there is a
-*view*: of each session, a heap of the first runs of those lanes that these labels suit. A lane that gets an earlier
-first run tells the views. One that loses its first run does not: a view puts that right when it meets the old entry at
-its top. So neither the number of runs nor that of lanes makes `first` slower; it looks at the sessions that have work
-of the best priority, in fair order, until one has work that suits.
+Runs of one session that may be given to the same machines form a *lane*, a heap by priority and place; only the first
+run of a lane is ever compared with others. For each set of machine labels there is a *view*: for each session, a heap
+of the first runs of those lanes that the labels suit. A lane that gets an earlier first run tells the views. A lane
+that loses its first run does not: a view corrects the old entry when it finds it at its top. So the time of `first`
+depends neither on the number of runs nor on the number of lanes. It visits the sessions that have work of the best
+priority, in fair order, until one has work that suits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pytest_dispatch.core.model import Priority
 from pytest_dispatch.core.requirements import Labels, Requirements, suits
 
-MOST_VIEWS = 4096  # sets of labels that are remembered; those that were not asked for longest go first
+MOST_VIEWS = 4096  # sets of labels with a view; the least recently used are dropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,10 @@ class Waiting:
     """A run that waits for a machine.
 
     Attributes:
-        kind: Of its workload.
+        kind: The kind of its workload.
         place: Smaller goes first, among the runs of a session with the same priority.
-        avoid: Id of the machine that it was on before, and is better not given to again.
-        group: While its group is paused, it is not given to anybody.
+        avoid: Id of the machine of the previous attempt, which should not get the run again.
+        group: Its group; while the group is paused, no machine gets the run.
     """
 
     run: str
@@ -47,7 +47,7 @@ class Waiting:
 
     @property
     def order(self) -> _Order:
-        """By what it is compared with others of its session."""
+        """Return the key by which it is ordered within its session."""
         return self.priority, self.place, self.run
 
 
@@ -58,7 +58,7 @@ _Standing = tuple[int, int, str]  # runs under way, since when, session: session
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """Runs of one session that may be given to the same machines; the first is always one that still waits."""
+    """Runs of one session that may be given to the same machines; the first run in it always still waits."""
 
     key: _LaneKey
     runs: list[_Order] = field(default_factory=list)
@@ -75,11 +75,11 @@ class _View:
         self._kind = kind
         self._labels = labels
         self._heaps: dict[str, list[tuple[_Order, int, _Lane]]] = {}
-        self._entered: dict[_Lane, _Order] = {}  # of each lane, the entry that counts; others are dropped when met
-        self._count = 0  # tells entries apart that are otherwise equal
+        self._entered: dict[_Lane, _Order] = {}  # the valid entry of each lane; others are dropped when found
+        self._count = 0  # orders entries that are otherwise equal
 
     def enter(self, lane: _Lane) -> None:
-        """Take up a lane, or notice its new first run."""
+        """Add a lane, or update its first run."""
         session, kind, requirements, _, _ = lane.key
         if lane.first is not None and kind == self._kind and suits(requirements, self._labels):
             self._entered[lane] = lane.first
@@ -87,7 +87,7 @@ class _View:
             heapq.heappush(self._heaps.setdefault(session, []), (lane.first, self._count, lane))
 
     def best(self, session: str, skip: str, paused: set[str]) -> _Order | None:
-        """Return the session's first run, but for those that better avoid the machine `skip`."""
+        """Return the session's first run, except those that should avoid the machine `skip`."""
         heap = self._heaps.get(session, [])
         aside: list[_Lane] = []
         found: _Order | None = None
@@ -110,7 +110,7 @@ class _View:
         return found
 
     def forget(self, session: str) -> None:
-        """Drop what is kept of a session that has nothing in the queue."""
+        """Drop the entries of a session that has nothing in the queue."""
         for _, _, lane in self._heaps.pop(session, ()):
             self._entered.pop(lane, None)
 
@@ -120,8 +120,8 @@ class _Share:
     """What a session has, and what it waits for.
 
     Attributes:
-        since: When it last got a run, or came: a number that grows.
-        under_way: Runs of it that machines hold.
+        since: A logical time: when it last got a run, or was added.
+        under_way: How many of its runs machines hold.
         waiting: How many of its runs wait, by priority.
     """
 
@@ -131,7 +131,7 @@ class _Share:
 
 
 class ReadyQueue:
-    """See the module's docstring."""
+    """Runs that wait for a machine; see the module docstring."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Waiting] = {}
@@ -150,15 +150,15 @@ class ReadyQueue:
         return run in self._waiting
 
     def __iter__(self) -> Iterator[Waiting]:
-        """Yield all that waits, by priority and place."""
+        """Yield all waiting runs, by priority and place."""
         return iter(sorted(self._waiting.values(), key=lambda waiting: waiting.order))
 
     def holds(self, kind: str) -> bool:
-        """Tell whether a run of this kind waits."""
+        """Return whether a run of this kind waits."""
         return self._kinds[kind] > 0
 
     def put(self, waiting: Waiting) -> None:
-        """Let a run wait; one that waits already is put anew."""
+        """Add a waiting run, or replace it if it waits already."""
         self.discard(waiting.run)
         self._waiting[waiting.run] = waiting
         self._count(waiting, 1)
@@ -168,7 +168,7 @@ class ReadyQueue:
             self._publish(lane)
 
     def discard(self, run: str) -> None:
-        """Let a run wait no longer, if it does."""
+        """Remove a run, if it waits."""
         waiting = self._waiting.pop(run, None)
         if waiting is None:
             return
@@ -180,13 +180,13 @@ class ReadyQueue:
         self._count(waiting, -1)
 
     def first(self, labels: Labels, machine: str = "", *, kind: str = "", avoided: bool = False) -> str | None:
-        """Return the first run that suits; it goes on waiting until it is discarded.
+        """Return the first run that suits; it stays in the queue until it is discarded.
 
         Args:
-            labels: Of the machine, or of a slot on machines that others assign.
-            machine: Its id, where it is known.
-            kind: Of the run's workload.
-            avoided: Also what had better not be given to this machine again.
+            labels: Labels of the machine, or of a slot that an external system assigns.
+            machine: The machine's id, if known.
+            kind: The kind of the run's workload.
+            avoided: Whether to include runs that should avoid this machine.
 
         Returns:
             The run's id; None if nothing suits.
@@ -200,7 +200,7 @@ class ReadyQueue:
         return None
 
     def began(self, session: str) -> None:
-        """Count a run of the session as under way."""
+        """Count one more run of the session as under way."""
         self._stand(session, 1, self._tick())
 
     def ended(self, session: str) -> None:
@@ -208,11 +208,11 @@ class ReadyQueue:
         self._stand(session, -1, self._share(session).since)
 
     def pause(self, group: str) -> None:
-        """Give no runs of this group to anybody."""
+        """Stop giving runs of this group to machines."""
         self._paused.add(group)
 
     def resume(self, group: str) -> None:
-        """Give runs of this group again."""
+        """Give runs of this group to machines again."""
         self._paused.discard(group)
         for lane in self._lanes.values():
             if lane.key[-1] == group:
@@ -230,7 +230,7 @@ class ReadyQueue:
         return self._shares[session]
 
     def _count(self, waiting: Waiting, by: int) -> None:
-        """Note that one more or less of a session's runs waits."""
+        """Change the number of a session's waiting runs."""
         share, line = self._share(waiting.session), self._fair[waiting.priority]
         standing = (share.under_way, share.since, waiting.session)
         before = share.waiting[waiting.priority]
@@ -243,7 +243,7 @@ class ReadyQueue:
             self._forget_idle(waiting.session)
 
     def _stand(self, session: str, more: int, since: int) -> None:
-        """Put a session where it stands now, in fair order."""
+        """Move a session to its current place in the fair order."""
         share = self._share(session)
         old = (share.under_way, share.since, session)
         share.under_way, share.since = share.under_way + more, since
@@ -263,7 +263,7 @@ class ReadyQueue:
     # Lanes and views
 
     def _waits(self, order: _Order, key: _LaneKey) -> bool:
-        """Tell whether a lane's entry is of a run that still waits there, and there."""
+        """Return whether a lane's entry is a run that still waits in this lane."""
         waiting = self._waiting.get(order[2])
         return waiting is not None and waiting.order == order and _lane_key(waiting) == key
 

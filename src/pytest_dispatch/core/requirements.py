@@ -1,4 +1,4 @@
-"""What a workload asks of a machine, in labels; and which machine comes closest where none has it.
+"""What a workload requires of a machine, in labels, and which machine comes closest if none suits.
 
 A label is `key=value`, or a bare `key`. A requirement is one condition on one key, in the syntax of Kubernetes' label
 selectors (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors) with `>=` added:
@@ -7,7 +7,7 @@ selectors (https://kubernetes.io/docs/concepts/overview/working-with-objects/lab
     site in (fra, ams)   the value is one of these
     memory>=64           the value is a number of at least this
     gpu                  the machine has the label, whatever its value
-    !broken              the machine does not have it
+    !broken              the machine does not have the label
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_dispatch.core.errors import ConfigError
 
 Labels = Mapping[str, str]
 
-MOST = 64  # requirements of one workload
+MOST = 64  # most requirements of one workload
 
 _KEY = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 _VALUE = r"[A-Za-z0-9](?:[A-Za-z0-9._:+-]{0,61}[A-Za-z0-9])?"
@@ -37,9 +37,9 @@ _FORMS = (
 
 
 class Operator(StrEnum):
-    """How a requirement looks at a label."""
+    """How a requirement is compared with a label."""
 
-    IN = "in"  # `key=value` too: one of one
+    IN = "in"  # also `key=value`: a set of one
     AT_LEAST = ">="
     PRESENT = "present"
     ABSENT = "absent"
@@ -59,9 +59,9 @@ class Requirement:
     """One condition on one label.
 
     Attributes:
-        key: Of the label.
-        operator: How its value is looked at.
-        values: That are good, sorted; for `>=` the least number as it was written; else none.
+        key: The key of the label.
+        operator: How its value is compared.
+        values: The accepted values, sorted; for `>=` the minimum as it was written; else empty.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def suits(self, labels: Labels) -> bool:
-        """Tell whether a machine with these labels fulfils it."""
+        """Return whether a machine with these labels fulfils it."""
         value = labels.get(self.key)
         if self.operator is Operator.ABSENT:
             return value is None
@@ -93,18 +93,18 @@ class Requirement:
                 return f"{self.key} in ({', '.join(self.values)})"
 
 
-Requirements = tuple[Requirement, ...]  # sorted, each once: equal where they ask the same
+Requirements = tuple[Requirement, ...]  # sorted, without duplicates, so that equal requirements compare equal
 
 
 def read_requirements(texts: Iterable[str], where: str) -> Requirements:
-    """Read requirements as people write them.
+    """Parse requirements.
 
     Args:
         texts: One requirement each.
-        where: What they are read from, for messages; empty where the caller adds it.
+        where: Where they come from, for messages; empty if the caller adds it.
 
     Raises:
-        ConfigError: One of them is no requirement, or there are too many.
+        ConfigError: One of them is not a requirement, or there are too many.
     """
     before = f"{where}: " if where else ""
     found = tuple(sorted({_requirement(text, before) for text in texts}))
@@ -114,10 +114,10 @@ def read_requirements(texts: Iterable[str], where: str) -> Requirements:
 
 
 def read_labels(texts: Iterable[str], where: str) -> dict[str, str]:
-    """Read a machine's labels as people write them: `key=value` or `key`.
+    """Parse a machine's labels: `key=value` or `key`.
 
     Raises:
-        ConfigError: One of them is no label, or a key comes twice with two values.
+        ConfigError: One of them is not a label, or a key has two values.
     """
     labels: dict[str, str] = {}
     for text in texts:
@@ -136,16 +136,16 @@ def unmet(requirements: Iterable[Requirement], labels: Labels) -> list[Requireme
 
 
 def suits(requirements: Iterable[Requirement], labels: Labels) -> bool:
-    """Tell whether a machine with these labels fulfils all requirements."""
+    """Return whether a machine with these labels fulfils all requirements."""
     return all(requirement.suits(labels) for requirement in requirements)
 
 
 def nearest_miss(requirements: Requirements, machines: Mapping[str, Labels]) -> str:
-    """Say which of the machines comes closest to fulfilling the requirements, and what it lacks.
+    """Return a text that names the machine closest to the requirements, and what it lacks.
 
     Args:
-        requirements: None of the machines fulfils all of them.
-        machines: Labels by the machine's name; of several that are as close, the first by name is named.
+        requirements: Requirements that no machine fulfils.
+        machines: Labels by the machine's name; among equally close machines the first by name is chosen.
     """
     missing = {name: unmet(requirements, labels) for name, labels in machines.items()}
     if not missing:
@@ -171,7 +171,7 @@ def _requirement(text: str, before: str) -> Requirement:
 
 
 def _number(text: str) -> float:
-    """Return a label's value as a number; one that is none is smaller than any."""
+    """Return a label's value as a number, or -1 if it is not a finite number."""
     try:
         number = float(text)
     except ValueError:

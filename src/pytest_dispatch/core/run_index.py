@@ -1,4 +1,4 @@
-"""Which runs stand how, as sets that are kept up as runs move: whoever asks whether there are any need not look."""
+"""Sets of runs by how they stand, updated as runs move, so that no question needs a scan of all runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Standings:
     """Ids of runs by how they stand.
 
     Args:
-        policy_of: Tells how a session wants its workloads run.
+        policy_of: Returns the policy of a session.
 
     Attributes:
-        under_way: Machines hold them, or others carry them out for us.
-        here: Those of them that are on machines which ask us for work.
-        waiting: Wait for a machine that asks us, whether or not the lab has what they need; but for those whose turn in
-            their chain has not come, and those whose chain's machine is busy.
-        alive: Have no outcome, but for those that await to be asked for again.
+        under_way: Runs that machines hold, or that an external system carries out.
+        here: Those of them that are on machines that ask the lab for work.
+        waiting: Runs that wait for a machine that asks, whether or not the lab has what they need; without those whose
+            turn in their chain has not come, and those whose chain's machine is busy.
+        alive: Runs without an outcome, except those that wait to be submitted again.
     """
 
     def __init__(self, policy_of: Callable[[str], Policy]) -> None:
@@ -34,16 +34,16 @@ class Standings:
 
     @property
     def keeps_machines(self) -> bool:
-        """Tell whether idle machines are to stay on: there may yet be something for them."""
+        """Return whether idle machines must stay on because there may be work for them."""
         return bool(self._keeping)
 
     @property
     def needs_something(self) -> bool:
-        """Tell whether the lab is yet to have what runs need that wait for a machine that asks us."""
+        """Return whether something that runs need has not arrived yet."""
         return bool(self._needing)
 
     def regard(self, record: RunRecord) -> None:
-        """Note how a run stands now, of what follows from itself alone."""
+        """Update the sets that depend on this run alone."""
         run, policy = record.run, self._policy_of(record.run.session)
         alive = run.outcome is None and not record.is_held_back
         asked_for = alive and not record.lifecycle.elsewhere

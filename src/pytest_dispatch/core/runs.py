@@ -1,4 +1,4 @@
-"""The runs of a lab: what is asked for, and all that is known of each while it is alive."""
+"""The runs of a lab, with everything that is known of each while it is alive."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from pytest_dispatch.core.requirements import Requirements
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`run` is what it is since `event` happened to its attempt `attempt` at `at`; journal it, then tell.
+    """A run as changed by an event of one of its attempts; to be journalled, then published.
 
     Attributes:
-        ends: The run has got its outcome by this.
+        run: The run after the change.
+        event: The event.
+        attempt: The number of the attempt.
+        at: When the event happened.
+        ends: Whether the run got its outcome by this.
     """
 
     run: Run
@@ -28,15 +32,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What there is to say of an event.
+    """Details of an event.
 
     Attributes:
         detail: What broke, for a fault.
-        blame: Whose fault it is if the lifecycle is not to say.
-        machine: That takes the attempt.
-        known_by: How that was recognised.
-        report: That came.
-        remark: What else is known, to be added to the reason if the attempt ends without a report.
+        blame: The outcome to use in place of the lifecycle's; None uses the lifecycle's.
+        machine: Id of the machine that takes the attempt.
+        known_by: How the machine was recognised.
+        report: The report that came.
+        remark: Text to add to the reason if the attempt ends without a report.
     """
 
     detail: str = ""
@@ -49,18 +53,18 @@ class Cause:
 
 @dataclass(slots=True, eq=False)
 class RunRecord:
-    """What the lab knows of a run beside what is journalled.
+    """What the lab knows of a run beyond what is journalled.
 
     Attributes:
-        run: As a value.
-        lifecycle: By which its attempts live.
-        needs: What the lab is yet to have before a machine may have the run, in words; empty if nothing.
-        lost: What it needs cannot be had.
-        awaits_resubmit: It was taken back from the journal, and not asked for since.
-        unheard: Number of the attempt that ran while no lab was there to hear its reports; 0 for none.
-        begin: Nothing counts from before: then a lab took it back from the journal, or its turn in its chain came.
-        chain: That it is part of.
-        progressed: When its machine last took bytes, or else showed that it goes on.
+        run: The run as a value.
+        lifecycle: The lifecycle of its attempts.
+        needs: What the lab still lacks before a machine may have the run, in words; empty if nothing.
+        lost: Whether what it needs cannot be had.
+        awaits_resubmit: Whether it was restored from the journal and not submitted again yet.
+        unheard: Number of the attempt that was running while no lab could receive its reports; 0 for none.
+        begin: Deadlines count from here at the earliest: when the lab restored it, or when its turn in its chain came.
+        chain: The chain that it is part of, if any.
+        progressed: When its machine last fetched bytes or otherwise showed progress.
     """
 
     run: Run
@@ -75,49 +79,49 @@ class RunRecord:
 
     @property
     def is_waiting(self) -> bool:
-        """Tell whether its latest attempt waits for a machine, in our own queue."""
+        """Return whether its latest attempt waits for a machine in the lab's own queue."""
         return self.run.attempt.state == self.lifecycle.initial and self.run.outcome is None
 
     @property
     def is_held_back(self) -> bool:
-        """Tell whether no machine may have it and no time passes for it, until it is asked for again."""
+        """Return whether it is withheld from machines, with no deadline, until it is submitted again."""
         return self.awaits_resubmit and self.is_waiting
 
     @property
     def requires(self) -> Requirements:
-        """Return what a machine must have to get it, with what its chain brings."""
+        """Return what a machine must have to get it, including the requirements of its chain."""
         return self.run.workload.requires if self.chain is None else self.chain.requires
 
     @property
     def waits_its_turn(self) -> bool:
-        """Tell whether others of its chain come first."""
+        """Return whether other runs of its chain come first."""
         return self.chain is not None and self.chain.first != self.run.id and self.is_waiting
 
     @property
     def is_bound(self) -> bool:
-        """Tell whether no other machine will do than that on which its chain runs."""
+        """Return whether only the machine on which its chain runs may have it."""
         return self.chain is not None and bool(self.chain.placements)
 
     @property
     def calls_for_machines(self) -> bool:
-        """Tell whether it waits for a machine that is not known to be busy with something else."""
+        """Return whether it waits for a machine, and not for its chain's busy machine."""
         kept = self.chain is None or bool(self.chain.held_by) or not self.chain.placements
         return kept and self.is_waiting and not self.waits_its_turn
 
     @property
     def revocable(self) -> bool:
-        """Tell whether its machine may lose it by silence, to another one."""
+        """Return whether a silent machine may lose it to another one."""
         return self.lifecycle.states[self.run.attempt.state].revocable and not self.is_bound
 
     @property
     def may_have_been_missed(self) -> bool:
-        """Tell whether its latest attempt may have reported to a lab that was not there."""
+        """Return whether its latest attempt may have sent a report while no lab was running."""
         attempt = self.run.attempt
         return attempt.phase is Phase.RUNNING and not attempt.reports and self.unheard == attempt.number
 
 
 class RunTable(Mapping[str, Run]):
-    """All runs by id, as values; `record` has what is known beside."""
+    """All runs by id, as values; `record` returns the full record."""
 
     def __init__(self) -> None:
         self._records: dict[str, RunRecord] = {}
@@ -135,7 +139,7 @@ class RunTable(Mapping[str, Run]):
         return run_id in self._records
 
     def add(self, record: RunRecord) -> RunRecord:
-        """Take up a run."""
+        """Add a run."""
         self._records[record.run.id] = record
         return record
 
@@ -144,9 +148,9 @@ class RunTable(Mapping[str, Run]):
         del self._records[run_id]
 
     def record(self, run_id: str) -> RunRecord:
-        """Return all that is known of a run."""
+        """Return the record of a run."""
         return self._records[run_id]
 
     def records(self) -> Iterator[RunRecord]:
-        """Yield all that is known of all of them."""
+        """Yield the records of all runs."""
         yield from self._records.values()

@@ -1,4 +1,4 @@
-"""Gives machines the runs that suit them, and takes back what a silent machine does not begin to run."""
+"""Gives machines the runs that suit them, and takes runs back from silent machines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Capacity:
     """Something on which a run may be placed.
 
     Attributes:
-        kind: Of the workloads that it is for.
-        machine: That it is, where it is one that we start; empty for a slot on machines that others assign.
-        known_by: How that was recognised.
-        labels: Of the machine, or of all of those among which others choose.
+        kind: The kind of workloads that it takes.
+        machine: Id of a machine that asks the lab for work; empty for a slot that an external system assigns.
+        known_by: How the machine was recognised.
+        labels: Labels of the machine, or of all machines that the external system chooses from.
     """
 
     kind: str
@@ -30,19 +30,19 @@ class Capacity:
 
 
 class Scheduler:
-    """See the module's docstring."""
+    """Chooses runs for capacity, and fails runs whose machine broke."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def take(self, capacity: Capacity, now: float) -> Run | None:
-        """Reserve capacity for the first run that suits: by priority, then fair between sessions, then by place.
+        """Reserve capacity for the first run that suits: by priority, then fairly between sessions, then by place.
 
-        If there is none, what another machine holds in silence is taken from it. What had better not be given to this
-        machine again is given to it only if no other machine is there.
+        If there is none, take a run back from a machine that has gone silent. A run that should avoid this machine is
+        given to it only if there is no other machine.
 
         Returns:
-            The run, whose latest attempt has it; None if nothing suits.
+            The run, whose latest attempt is now assigned; None if nothing suits.
         """
         run_id = self._pick(capacity, now)
         if run_id is None:
@@ -52,9 +52,9 @@ class Scheduler:
         return self._engine.runs[run_id]
 
     def lacking(self, run: Run) -> str:
-        """Say what the nearest of the machines that are known lacks to run it; empty if one has all it requires.
+        """Return what the nearest known machine lacks to run it; empty if a machine suits.
 
-        What others have, to whom a run may be given, is not known.
+        Labels of machines that an external system assigns are not known, so such runs return empty text.
         """
         record = self._engine.runs.record(run.id)
         required = record.requires
@@ -67,7 +67,7 @@ class Scheduler:
         return f"{who} requires {', '.join(map(str, required))}; {nearest_miss(required, has)}"
 
     def fault(self, machine: str, detail: str, now: float, *, lab: bool = False) -> bool:
-        """End what a machine holds because it broke; the lab's fault wherever the lifecycle says so, or if `lab`."""
+        """Fail the attempt that a broken machine holds; `lab` makes it the lab's fault whatever the lifecycle says."""
         record = self._engine.machines.find(machine)
         if record is None or not record.holds:
             return False
@@ -75,8 +75,8 @@ class Scheduler:
         return self._engine.move(record.holds, CoreEvent.FAULT, now, cause)
 
     def broke(self, machine: str, why: str, now: float) -> None:
-        """End what a machine holds, and what can go on nowhere else: it cannot be brought up any more."""
-        self._engine.machines.broke(machine, why, now)  # first: nothing that follows is to wait for it
+        """Mark a machine as broken, and fail the run that it holds."""
+        self._engine.machines.broke(machine, why, now)  # first, so that no chain waits for this machine
         self.fault(machine, why, now, lab=True)
 
     def _pick(self, capacity: Capacity, now: float) -> str | None:
@@ -93,7 +93,7 @@ class Scheduler:
         return run_id
 
     def _take_from_silent(self, now: float) -> None:
-        """Let the run wait again that was held in silence for longest, of those that may be tried again."""
+        """Return a run to the queue from the machine that was silent for longest, if it may be tried again."""
         engine = self._engine
         while (silent := engine.machines.silent(now)) is not None:
             run_id = silent.holds

@@ -1,4 +1,4 @@
-"""A GitHub token as a value that does not show itself, and texts without the secrets that they had."""
+"""GitHub tokens that do not reveal themselves, and removal of secrets from texts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 PUBLIC_API = "https://api.github.com"
 
-#: Names of environment variables that may hold a secret; pytest's own options may have a token among them.
+#: Names of environment variables that may hold a secret; pytest's options may contain a token.
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$", re.IGNORECASE)
 
-#: Names of those that may hold one without looking like it: `me:secret@proxy:3128` has no scheme.
+#: Names of variables whose value may hold a password without a scheme: `me:secret@proxy:3128`.
 _PROXY = re.compile("_PROXY$", re.IGNORECASE)
 
 HIDDEN = "***"
-#: A user's password in a URL; it may have slashes in it.
+#: A user's password in a URL; it may contain slashes.
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 #: What a URL's query says of them: `?user=me&password=…`.
 _QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token)[^=&\s]*=)([^&\s]+)", re.IGNORECASE)
@@ -30,7 +30,7 @@ _USERINFO = re.compile(r"(?<=://).*(?=@)", re.DOTALL)
 
 
 def gh_host(url: str) -> str:
-    """The host of an API as `gh` names it: `github.com`, or that of a GitHub Enterprise Server."""
+    """Return the host of an API as `gh` names it: `github.com`, or the host of a GitHub Enterprise Server."""
     host = urlsplit(url).hostname or ""
     # GitHub Enterprise Cloud with data residency: https://api.SUBDOMAIN.ghe.com
     own_api_host = host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com"))
@@ -38,13 +38,13 @@ def gh_host(url: str) -> str:
 
 
 def is_github_s_own(url: str) -> bool:
-    """Whether GitHub runs the server of an API: not so a GitHub Enterprise Server, whose tokens are its own."""
+    """Return whether GitHub runs the server of an API, unlike a GitHub Enterprise Server, which has its own tokens."""
     host = gh_host(url)
     return host == "github.com" or host.endswith(".ghe.com")
 
 
 def ways_to_sign_in(url: str) -> str:
-    """Where a token for the server of an API can be put, for people."""
+    """Return where a user can set a token for the server of an API."""
     if is_github_s_own(url):
         return "--dispatch-token, GITHUB_TOKEN or `gh auth login`"
     return (
@@ -54,7 +54,7 @@ def ways_to_sign_in(url: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """`text` with the passwords in its URLs blotted out."""
+    """Return `text` with the passwords in its URLs replaced by `***`."""
     return _QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1{HIDDEN}", text)) if "://" in text else text
 
 
@@ -81,7 +81,7 @@ def blotted(text: str, secrets: Iterable[str]) -> str:
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a program of ours that needs none of the user's secrets; URLs may hold some too."""
+    """Return the environment without variables that may hold the user's secrets, for a program that needs none."""
     return {
         name: value
         for name, value in environ.items()
@@ -90,21 +90,20 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Token:
-    """A secret, where it came from, and whom it is for.
+    """A secret with its origin and the API that it is for.
 
-    No text made of it (`repr`, `str`, format, a log line, a traceback with locals) holds the secret;
-    it cannot be pickled, and a copy is the token itself. Only `reveal` gives the secret away, to be
-    called where a request is made.
+    No text made of it (`repr`, `str`, format, a log line, a traceback with locals) contains the secret.
+    It cannot be pickled, and a copy is the same object. Only `reveal` returns the secret; call it where a
+    request is made.
 
     Args:
         value: The secret; surrounding blanks are dropped.
         source: Where it came from, for people: `GITHUB_TOKEN`.
-        api_url: The API that it is for; it is not to be sent to any other server.
+        api_url: The API that it is for; it must not be sent to any other server.
 
     Raises:
-        ConfigError: No token looks like that: it is empty, or has blanks, line breaks or characters
-            that no HTTP header may carry (RFC 9110, section 5.5). The text says where it came from,
-            not what it was.
+        ConfigError: The value is empty, or has blanks, line breaks or characters that no HTTP header may
+            carry (RFC 9110, section 5.5). The text names the source, not the value.
     """
 
     __slots__ = ("_value", "api_url", "source")
@@ -113,7 +112,7 @@ class Token:
         value = value.strip()
         if not value or not all("!" <= character <= "~" for character in value):
             raise ConfigError(
-                f"the token from {source} is not one: expected letters, digits and signs without blanks; "
+                f"the token from {source} is invalid: expected letters, digits and signs without blanks; "
                 "set it again, in one line"
             )
         self._value = value
@@ -121,11 +120,11 @@ class Token:
         self.api_url = api_url
 
     def reveal(self) -> str:
-        """The secret itself."""
+        """Return the secret itself."""
         return self._value
 
     def scrub(self, text: str) -> str:
-        """`text` with the secret blotted out, for words that came from elsewhere."""
+        """Return `text` with the secret replaced by `***`."""
         return text.replace(self._value, "***")
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""What is kept of the runs of a series: outcomes, and how long they took, in a space that does not grow with them.
+"""Statistics of the runs of a series: outcomes and durations, in bounded space.
 
-A series is what people call the same workload: of one kind, from one source, by one name; whichever version of it.
-Durations are counted in buckets whose bounds grow by a tenth, so that a quantile is told within five percent
-(Masson, Rim, Lee: DDSketch, VLDB 2019). Counts of several sketches add up to one of them all.
+A series is what people call the same workload: one kind, one source, one name, in any version. Durations are counted in
+buckets whose bounds grow by 10 %, so that a quantile is accurate to five percent (Masson, Rim, Lee: DDSketch, VLDB
+2019). Sketches can be merged by adding their counts.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 
 from pytest_dispatch.core.model import Outcome, Phase, Run
 
-GROWTH = 1.1  # of the bounds of buckets
-NO_BUCKET = -1  # where there is no duration to be counted
-SHORTEST = 0.001  # seconds; what is shorter is counted with it
+GROWTH = 1.1  # ratio of the bounds of neighbouring buckets
+NO_BUCKET = -1  # in place of a bucket if there is no duration
+SHORTEST = 0.001  # seconds; shorter durations count as this
 
-_NEVER = {Phase.QUEUED, Phase.OVER}  # an attempt that comes from the queue to these has never left it for a machine
+_NEVER = {Phase.QUEUED, Phase.OVER}  # an attempt that goes from the queue straight to these never reached a machine
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Series:
-    """What history is kept by.
+    """The key by which history is kept.
 
     Attributes:
-        kind: Of the workload.
-        origin: Where it comes from: the name of its source.
-        name: Its own.
+        kind: The kind of the workload.
+        origin: The name of its source.
+        name: The name of the workload.
     """
 
     kind: str
@@ -40,9 +40,9 @@ class Ending:
     """What one run adds to its series.
 
     Attributes:
-        machines: On which its last attempt ran; empty if it came to none.
-        seconds: From when that left the queue to its end; None if it never left it.
-        flaky: It passed, but not at the first try.
+        machines: Machines of its last attempt; empty if it reached none.
+        seconds: From when the last attempt left the queue to its end; None if it never left the queue.
+        flaky: Whether it passed, but not at the first attempt.
         at: When it ended.
     """
 
@@ -56,12 +56,12 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sketch:
-    """What is known of a series, on one machine or on all.
+    """Statistics of a series, on one machine or on all.
 
     Attributes:
-        outcomes: How often each came.
-        flaky: How many passes came late.
-        buckets: How many runs took how long, by `bucket_of`.
+        outcomes: Number of runs by outcome.
+        flaky: Number of passes that needed more than one attempt.
+        buckets: Number of runs by the bucket of their duration; see `bucket_of`.
     """
 
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
@@ -70,11 +70,11 @@ class Sketch:
 
     @property
     def runs(self) -> int:
-        """Return how many runs it is made of."""
+        """Return the number of runs."""
         return sum(self.outcomes.values())
 
     def quantile(self, share: float) -> float | None:
-        """Return the seconds within which such a share of the runs was through; None if none is known.
+        """Return the seconds within which this share of the runs ended; None if no duration is known.
 
         Args:
             share: From 0 to 1.
@@ -93,12 +93,12 @@ def bucket_of(seconds: float) -> int:
 
 
 def seconds_of(bucket: int) -> float:
-    """Return the middle of a bucket, off by five percent of what is counted there at most."""
+    """Return the middle of a bucket; the error is at most five percent."""
     return SHORTEST * 2 * GROWTH**bucket / (GROWTH + 1)
 
 
 def added_up(sketches: Iterable[Sketch]) -> Sketch:
-    """Return one sketch of all."""
+    """Return the sum of several sketches."""
     outcomes: dict[Outcome, int] = {}
     buckets: dict[int, int] = {}
     flaky = 0
@@ -112,7 +112,7 @@ def added_up(sketches: Iterable[Sketch]) -> Sketch:
 
 
 def ending_of(run: Run, origin: str) -> Ending | None:
-    """Return what a run adds to its series; None if it has no outcome, or nobody waited for it."""
+    """Return what a run adds to its series; None if it has no outcome or was cancelled."""
     if run.outcome is None or run.cancelled:
         return None
     attempt = run.attempt

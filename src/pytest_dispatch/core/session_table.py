@@ -1,4 +1,4 @@
-"""The sessions that there are: who holds each, how it wants its workloads run, what it asked for."""
+"""The sessions of a lab: their holders, their policies, and the runs that they asked for."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pytest_dispatch.core.model import Policy
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One that holds runs.
+    """One session.
 
     Attributes:
-        lease: Who holds it.
-        runs: Ids of what it asked for, by key.
-        chains: By name.
-        patience: Seconds that its runs wait for a machine at most.
-        ended: Its lease is over.
-        over: When it was closed for good, or its lease ended; infinity until then.
+        policy: How its workloads are run.
+        lease: The lease of its holder.
+        runs: Ids of its runs, by key.
+        chains: Its chains, by name.
+        patience: The most seconds that one of its runs waits for a machine.
+        ended: Whether its lease is over.
+        over: When it was closed or its lease ended; infinity until then.
     """
 
     policy: Policy
@@ -35,7 +36,7 @@ class Session:
 
 
 class SessionTable:
-    """See the module's docstring."""
+    """All sessions by id, with their leases."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
@@ -47,7 +48,7 @@ class SessionTable:
         return session in self._sessions
 
     def open(self, session: str, policy: Policy, lease: Lease = PRIVATE) -> None:
-        """Take up a session."""
+        """Add a session."""
         self._sessions[session] = Session(policy, lease)
 
     def epoch(self, session: str) -> int:
@@ -55,30 +56,30 @@ class SessionTable:
         return self._sessions[session].lease.epoch
 
     def is_held(self, session: str) -> bool:
-        """Tell whether a holder has connections open, and its lease has not ended."""
+        """Return whether a holder has connections open, and its lease has not ended."""
         found = self._sessions[session]
         return bool(found.lease.connections) and not found.ended
 
     def policy(self, session: str) -> Policy:
-        """Return how the session wants its workloads run."""
+        """Return the session's policy."""
         return self._sessions[session].policy
 
     @property
     def patience(self) -> float:
-        """Return how many seconds runs wait for a machine at most; infinity if there are none."""
+        """Return the most seconds that a run of any session waits for a machine; infinity if there are none."""
         return max((session.patience for session in self._sessions.values() if session.patience), default=math.inf)
 
     def is_attended(self, session: str) -> bool:
-        """Tell whether its holder is there."""
+        """Return whether the session's lease has not ended, so that its holder may answer."""
         return not self._sessions[session].ended
 
     # Leases
 
     def heard(self, session: str, epoch: int, now: float) -> None:
-        """Note that a holder asks something.
+        """Record a request of a holder.
 
         Raises:
-            StaleLeaseError: Another one took the session over since, or it ended.
+            StaleLeaseError: Another holder has taken the session over, or it has ended.
         """
         found = self._sessions[session]
         found.lease.check(epoch)
@@ -87,24 +88,24 @@ class SessionTable:
         found.lease = found.lease.renewed(now)
 
     def connected(self, session: str, epoch: int, more: int, now: float) -> None:
-        """Note that a holder opened so many connections, or closed them; those of an earlier one do not count."""
+        """Record that a holder opened `more` connections (negative: closed); an earlier holder's do not count."""
         found = self._sessions[session]
         if found.lease.epoch == epoch:
             found.lease = found.lease.connected(more, now)
 
     def take_over(self, session: str, wanted: Lease, now: float) -> int:
-        """Let another holder have a session, by the lease that it wants; returns its epoch."""
+        """Give a session to another holder with the lease that it requests, and return the new epoch."""
         found = self._sessions[session]
         found.lease = found.lease.taken_over(wanted, now)
         found.ended, found.over = False, math.inf
         return found.lease.epoch
 
     def close(self, session: str, now: float) -> None:
-        """Note that its holder is done with a session for good."""
+        """Mark a session as closed by its holder."""
         self._sessions[session].over = now
 
     def over_since(self, before: float) -> list[str]:
-        """Return the sessions that have been over since some time before this."""
+        """Return the sessions that were over before this time."""
         return [name for name, session in self._sessions.items() if session.over < before]
 
     def drop(self, session: str) -> None:

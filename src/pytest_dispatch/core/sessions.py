@@ -1,4 +1,4 @@
-"""What sessions ask of a lab: to run workloads, to give them up, to take up what an earlier lab left."""
+"""What sessions ask of a lab: to submit runs, cancel them, and resume those that an earlier lab left."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pytest_dispatch.core.model import KnownBy, Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
 
-LINING_UP = 1.0  # seconds that the first workload is given to be found, before others go first
+LINING_UP = 1.0  # seconds to wait for the bytes of runs just submitted before other ready runs are given out
 
 
 class Sessions:
-    """Each session sees, resumes and cancels only its own.
+    """The operations of sessions; each session sees, resumes and cancels only its own runs.
 
     Args:
-        kinds: The kinds that there are.
+        kinds: The rules of the kinds, by name.
         table: The sessions.
         engine: Moves their runs.
-        verdicts: Ends them.
+        verdicts: Ends their runs.
 
     Attributes:
-        expecting: A session is about to ask for runs: no machine is to be turned away.
+        expecting: Whether a session is about to submit runs, so that no machine may be turned away.
     """
 
     def __init__(self, kinds: Kinds, table: SessionTable, engine: Engine, verdicts: Verdicts) -> None:
@@ -42,35 +42,35 @@ class Sessions:
         self._engine = engine
         self._verdicts = verdicts
         self._position = 0
-        self._asked = -math.inf  # when a run was asked for last
+        self._asked = -math.inf  # when a run was last submitted
 
     def runs_of(self, session: str) -> list[Run]:
-        """Return the session's runs in the order in which they were asked for."""
+        """Return the session's runs in the order in which they were submitted."""
         return [record.run for record in self._records(session)]
 
     def submit(self, session: str, key: str, workload: Workload, now: float) -> Run:
-        """Ask for a workload; asking again with the same key changes nothing, but for what awaits that.
+        """Submit a workload; submitting the same key again changes nothing, except for a run that waits for it.
 
-        What was taken back from the journal becomes what is asked for now, as does what is expected of an attempt that
-        runs, and when. A run is given to no machine before the lab has what it needs.
+        A restored run takes the workload submitted now, with its expectation and limits, even if an attempt of it is
+        running. No machine gets a run before the lab has what it needs.
 
         Args:
-            session: Who asks.
-            key: Of the run; a session asks once for each.
-            workload: What is to be run. Those of a chain go one after the other, in the order in which they are asked
-                for, under one reservation.
+            session: Id of the session.
+            key: Identifies the run within the session.
+            workload: What is to be run. Workloads of a chain run one after the other, in the order in which they are
+                submitted, under one reservation.
             now: The time.
 
         Raises:
-            ConfigError: The lab does not know its kind, or the kind not what it expects or limits.
+            ConfigError: The lab does not know the kind, or the kind does not know the workload's `expect` or limits.
         """
         return self.submit_all(session, [(key, workload)], now)[0]
 
     def submit_all(self, session: str, wanted: Iterable[tuple[str, Workload]], now: float) -> list[Run]:
-        """Ask for several workloads, by key; for none of them if one cannot be asked for.
+        """Submit several workloads by key; if one is refused, submit none.
 
         Raises:
-            ConfigError: As `submit`.
+            ConfigError: See `submit`.
         """
         self.expecting = False
         wanted = list(wanted)
@@ -81,7 +81,7 @@ class Sessions:
         return [self._ask(session, key, workload, now) for key, workload in wanted]
 
     def is_wanted_anew(self, session: str, key: str) -> bool:
-        """Tell whether to ask for this key would change something."""
+        """Return whether submitting this key would change something."""
         run = self._table[session].runs.get(key)
         return run is None or self._engine.runs.record(run).awaits_resubmit
 
@@ -95,24 +95,24 @@ class Sessions:
         return record.run
 
     def close(self, session: str, now: float) -> None:
-        """Cancel what the session still waits for."""
+        """Cancel all runs of the session that have no outcome."""
         self.expecting = False
         for record in self._waiting_first(session):
             self._verdicts.cancel(record.run.id, now)
 
     def lapse(self, session: str, now: float) -> None:
-        """End a session whose holder is gone: what has not started is cancelled, what runs goes on to its outcome."""
+        """End a session whose lease has ended: cancel what has not started; running attempts go on to their outcome."""
         for record in self._waiting_first(session):
             if record.is_waiting:
                 self._verdicts.cancel(record.run.id, now)
             self._verdicts.accept(record.run.id, now)
 
     def is_lining_up(self, now: float) -> bool:
-        """Tell whether what was asked for a moment ago may yet come before what is ready: its bytes are looked up."""
+        """Return whether runs submitted a moment ago, whose bytes are being looked up, may precede the ready runs."""
         return self._engine.standings.needs_something and now < self._asked + LINING_UP
 
     def _waiting_first(self, session: str) -> list[RunRecord]:
-        """Return its runs in the order in which they are to end: the next of a chain is not to begin by that."""
+        """Return the session's runs, waiting ones first, so that cancelling a run starts no other run of its chain."""
         return sorted(self._records(session), key=lambda record: not record.is_waiting)
 
     def _records(self, session: str) -> list[RunRecord]:
@@ -141,14 +141,14 @@ class Sessions:
         return record.run
 
     def _take_in(self, record: RunRecord) -> None:
-        """Let a run be known, as one of its session."""
+        """Add a run to the lab and to its session."""
         run, session = record.run, self._table[record.run.session]
         session.runs[run.key] = run.id
         session.patience = max(session.patience, self._kinds[run.workload.kind].patience(session.policy))
         self._engine.runs.add(record)
 
     def _enlist(self, record: RunRecord, now: float) -> None:
-        """Let a run be the last of its chain; if the rest of that was skipped, so is the run."""
+        """Append a run to its chain; if the rest of the chain was skipped, skip the run too."""
         run = record.run
         if not run.workload.chain:
             return
@@ -160,14 +160,14 @@ class Sessions:
             self._verdicts.skip(record, chain, now)
 
     def _line_up(self, record: RunRecord, now: float) -> None:
-        """Let a run wait in its chain, whose first may now be for fewer machines."""
+        """Put a run into its chain, and offer the chain's first run again, since the chain now requires more."""
         self._verdicts.strike_out(record, now)
         self._enlist(record, now)
         if record.waits_its_turn and record.chain is not None and record.run.workload.requires:
             self._engine.offer(self._engine.runs.record(record.chain.first), now)
 
     def _renew(self, record: RunRecord, workload: Workload, now: float) -> None:
-        """Let a run that was taken back be what is asked for now."""
+        """Update a restored run with the workload that is submitted now."""
         waited, record.awaits_resubmit = record.is_waiting, False
         run = record.run
         if run.outcome is not None:
@@ -190,11 +190,11 @@ class Sessions:
     # Forgetting
 
     def is_through(self, session: str) -> bool:
-        """Tell whether all runs of a session have their outcome."""
+        """Return whether all runs of a session have their outcome."""
         return all(run.outcome is not None for run in self.runs_of(session))
 
     def forget(self, session: str) -> list[str]:
-        """Forget a session with its runs, whose ids are returned. Machines are known to have had them lately."""
+        """Forget a session and its runs, and return the ids of the runs; machines keep their latest runs."""
         forgotten = [*self._table[session].runs.values()]
         for run in forgotten:
             self._engine.runs.drop(run)
@@ -203,7 +203,7 @@ class Sessions:
         self._table.drop(session)
         return forgotten
 
-    # Taking back
+    # Restoring
 
     def restore(
         self,
@@ -214,20 +214,20 @@ class Sessions:
         lease: Lease = PRIVATE,
         ran: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        """Take a session back from the journal; its deadlines start anew, machines keep what they held.
+        """Restore a session from the journal; deadlines start anew, machines keep what they held.
 
-        Cancelled runs are not taken back, as they may be asked for again; but their ids are not given a second time.
+        Cancelled runs are not restored, because they may be submitted again; but their ids are not reused.
 
         Args:
             session: Its id.
             policy: How its workloads are run from now on.
-            runs: All of them.
+            runs: All its runs.
             now: The time.
-            lease: Of its holder.
-            ran: Runs that its machines held, of other sessions too: one for each attempt, in order.
+            lease: The lease of its holder.
+            ran: Ids of the runs that its machines held, including other sessions' runs: one for each attempt, in order.
 
         Raises:
-            ConfigError: The lab does not know the kind of one, or not as it was; nothing is taken back.
+            ConfigError: The lab does not know the kind of a run, or the kind has changed; nothing is restored.
         """
         runs = sorted(runs, key=lambda run: run.position)
         restored = [self._taken_back(not_after(run, now), now) for run in runs if not run.cancelled]
@@ -238,7 +238,7 @@ class Sessions:
         self._remember_machines(restored, ran, now)
         for record in restored:
             self._enlist(record, now)
-        for record in sorted(restored, key=lambda record: record.is_waiting):  # first what machines hold
+        for record in sorted(restored, key=lambda record: record.is_waiting):  # first the runs that machines hold
             if record.run.outcome is None:
                 self._engine.deadlines.watch(record)
                 self._take_up(record, now)
@@ -270,7 +270,7 @@ class Sessions:
             self._engine.machines.remember(machine, own[0][0], [*here, *held[-LATELY:]], now)
 
     def _take_up(self, record: RunRecord, now: float) -> None:
-        """Let machines go on with what they hold, and let wait what waited."""
+        """Restore which machines hold a run, or put it back into the queue if it was waiting."""
         attempt = record.run.attempt
         if record.is_waiting or attempt.ended:
             self._engine.offer(record, now)
@@ -282,7 +282,7 @@ class Sessions:
         self._engine.hold(record)
 
     def take_over(self, session: str, policy: Policy, now: float) -> None:
-        """Let a session that the lab never lost have another holder: it asks again for what it wants."""
+        """Prepare a session that is still in memory for another holder, which submits its runs again."""
         found = self._table[session]
         found.policy = policy
         found.runs = {key: run for key, run in found.runs.items() if not self._engine.runs[run].cancelled}
@@ -292,11 +292,11 @@ class Sessions:
         self.hold_back(session, now)
 
     def under_way(self, session: str) -> list[Run]:
-        """Return the session's runs that machines hold, or that others carry out for us."""
+        """Return the session's runs that machines hold, or that an external system carries out."""
         return [run for run in self.runs_of(session) if run.id in self._engine.standings.under_way]
 
     def hold_back(self, session: str, now: float) -> None:
-        """Let what was taken back of this session wait to be asked for again, but for what machines hold."""
+        """Withhold the session's waiting runs until they are submitted again; runs on machines go on."""
         alive = [record for record in self._records(session) if record.run.outcome is None]
         for record in alive:
             record.awaits_resubmit = True

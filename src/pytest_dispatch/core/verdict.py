@@ -1,6 +1,6 @@
-"""From reports to an outcome: the first part of a report that speaks decides, the worst report wins.
+"""Turns reports into an outcome: the first part of a report with a verdict decides, and the worst report wins.
 
-A report that contradicts itself is no pass: where one of its cases failed, a result cannot say that all is well.
+A report that contradicts itself is not a pass: if one of its cases failed, its result cannot be passed.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from pytest_dispatch.core.model import WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
 from pytest_dispatch.core.plain_text import plain, plain_line
 
-NAMED = 3  # cases that a summary names
-WHY = 400  # characters of the reason for which a report was refused
+NAMED = 3  # most cases that a summary names
+WHY = 400  # most characters of the reason why a report was refused
 
 _BAD = (Outcome.FAILED, Outcome.ERROR)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome that decides among several; passed where there is none."""
+    """Return the outcome that decides among several; passed if there are none."""
     seen = set(outcomes)
     return next((outcome for outcome in WORST_FIRST if outcome in seen), Outcome.PASSED)
 
@@ -28,7 +28,7 @@ def _by_result(report: Report, _policy: Policy) -> Outcome | None:
 
 
 def _by_cases(report: Report, _policy: Policy) -> Outcome | None:
-    """A case that broke down has failed: it ran, so it is not the lab's fault."""
+    """Return the worst outcome of the cases; an error counts as failed: the case ran, so the lab is not at fault."""
     said = [Outcome.FAILED if case.outcome in _BAD else case.outcome for case in report.cases]
     return worst(said) if said else None
 
@@ -52,7 +52,7 @@ _DECIDERS: tuple[Callable[[Report, Policy], Outcome | None], ...] = (
 
 
 def judge_report(report: Report, policy: Policy) -> Outcome:
-    """What one report says: its result, else its cases, else its labels, else that it came at all."""
+    """Return the outcome of one report: its result, else by its cases, else by its labels, else passed."""
     for decide in _DECIDERS:
         outcome = decide(report, policy)
         if outcome is not None:
@@ -61,12 +61,12 @@ def judge_report(report: Report, policy: Policy) -> Outcome:
 
 
 def judge(reports: Iterable[Report], policy: Policy) -> Outcome:
-    """What an attempt's reports say together; late ones have no voice."""
+    """Return the outcome of an attempt's reports together; late ones are ignored."""
     return worst(judge_report(report, policy) for report in reports if not report.late)
 
 
 def summary_of(reports: Iterable[Report], policy: Policy) -> str:
-    """One sentence on why an attempt that did not pass was judged so; empty if it passed."""
+    """Return one sentence on why an attempt that did not pass was judged so; empty if it passed."""
     judged = [(judge_report(report, policy), report) for report in reports if not report.late]
     outcome = worst(said for said, _ in judged)
     if outcome is Outcome.PASSED:
@@ -84,7 +84,7 @@ def summary_of(reports: Iterable[Report], policy: Policy) -> str:
 
 
 def refused_report(attempt: Attempt) -> str:
-    """One sentence on the reports that were refused and keep an attempt from passing; empty if there are none."""
+    """Return one sentence on the refused reports that keep an attempt from passing; empty if there are none."""
     latest = max((report.at for report in attempt.reports), default=-math.inf)
     standing = [refusal for refusal in attempt.refused if refusal.whole or latest < refusal.at]
     if not standing:
@@ -94,7 +94,7 @@ def refused_report(attempt: Attempt) -> str:
 
 
 def told_refusal(refusal: Refusal) -> str:
-    """Why a report was refused, and how it began."""
+    """Return why a report was refused, and how it began."""
     begins = f"; it began with {plain_line(refusal.begins)!r}" if refusal.begins else ""
     return f"{plain_line(refusal.why, WHY)}{begins}"
 
@@ -110,7 +110,7 @@ def _about_cases(cases: tuple[Case, ...]) -> str:
 
 
 def _labels_among(report: Report, wanted: tuple[str, ...]) -> list[str]:
-    """The report's labels that are among these, in whatever case, and whatever white space is around them."""
+    """Return the report's labels that are among these, ignoring case and surrounding white space."""
     known = {_label(label) for label in wanted}
     return [label for label in report.labels if _label(label) in known]
 

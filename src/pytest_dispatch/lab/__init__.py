@@ -1,1 +1,1 @@
-"""The lab: one queue, one journal, and around them the machines, the bytes, the outbox, and those who wait."""
+"""The lab: its queue, its journal, its machines, and the services that sessions use."""

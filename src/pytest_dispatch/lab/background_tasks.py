@@ -1,4 +1,4 @@
-"""The lab's tasks in the background, none of which may die unnoticed."""
+"""The lab's background tasks, none of which may die unnoticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Background:
     """Tasks that run until the lab stops.
 
     Args:
-        writer: The lab's, which breaks when one of them dies.
+        writer: The lab's writer, which is marked as broken when a task dies.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -26,12 +26,12 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        """Break the lab if this task dies: nobody would notice, and all would wait in vain."""
+        """Mark the lab as broken if this task dies; otherwise its users would wait in vain."""
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Cancel them all, and return when they have ended."""
+        """Cancel all tasks, and return when they have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -42,7 +42,7 @@ class Background:
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
-        if not isinstance(error, DispatchError):  # which says all that there is to say
+        if not isinstance(error, DispatchError):  # the text of a DispatchError needs no traceback
             _log.error("%s ended", task.get_name(), exc_info=error)
             what = f"{task.get_name()} ended with {type(error).__name__}: {error}"
             error = LabError(f"the lab is broken: {what}; start it again, and report this with its traceback")

@@ -1,8 +1,9 @@
-"""The tokens by which machines of our own are known.
+"""The tokens that identify the lab's own machines.
 
-A token is in a machine's boot URL, and so the workload that was booted from there has it, with no way to take it back.
-It is therefore good for one boot: then it is replaced, and what comes with it may still tell what ran before, and
-nothing else. Until then it fetches one attempt: who asks again for what comes next has to boot for that.
+A token is part of a machine's boot URL, so the workload booted from that URL knows it, and this cannot be undone. A
+token is therefore valid for one boot. Then it is replaced; after that, it may still be used to report on what ran
+before, and for nothing else. Until then it fetches a single attempt: to get the next one, the machine has to boot
+again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 
 from pytest_dispatch.core.model import KnownBy
 
-SIZE = 16  # random bytes of a token
-KEPT = 8  # replaced tokens that are known of each machine; a report crosses one boot, and hardly ever a second
+SIZE = 16  # random bytes in a token
+KEPT = 8  # replaced tokens known per machine; a report may arrive after the next boot, rarely later
 
 
 class UsedError(Exception):
-    """A boot URL was asked once more after its boot."""
+    """A boot URL was requested again after its boot was over."""
 
     def __init__(self) -> None:
         super().__init__("this boot URL is of an earlier boot: the machine has another one for each")
@@ -27,7 +28,7 @@ class UsedError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Bearer:
-    """Who asks: a machine, and for one of our own, what has become of the token that it showed.
+    """The caller of a request: a machine and, if the lab starts it, the state of the token that it presented.
 
     Attributes:
         machine: Whose token it is.
@@ -54,7 +55,7 @@ class Bearer:
 
     @property
     def replaced(self) -> bool:
-        """Whether the machine has another token since: its boot is over."""
+        """Return whether the token was replaced, so that its boot is over."""
         return self.until < math.inf
 
 
@@ -89,7 +90,7 @@ class Tokens:
         return token
 
     def present(self, machine: str) -> Bearer | None:
-        """What became of the token that the machine has now; None if it never had one."""
+        """Return the state of a machine's current token; None if it never had one."""
         known = self._of.get(machine)
         return self._bearers[known[-1]] if known else None
 

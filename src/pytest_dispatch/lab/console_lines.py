@@ -1,7 +1,7 @@
-"""What machines showed on their consoles, sorted into attempts: the last lines here, and which the journal is to have.
+"""The console lines of machines, sorted into attempts: the last lines in memory, and those that go to the journal.
 
-What a workload shows has no end, and the journal is on a disk that all of them share. It gets the beginning of each
-attempt as it comes, and the end once there is one; who has to tell a story needs only the end.
+Console output is unbounded, and the journal is on a disk that all attempts share. So the journal gets the first lines
+of each attempt as they come, and the last lines when the attempt ends. For a run's timeline, the last lines are enough.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-LINES_BEFORE = 100  # console lines kept from before a machine takes a workload
-WIDEST = 1000  # characters of a line
-LINE = 64  # bytes that a line takes beside its text
-FIRST = 2**20  # bytes of an attempt that go to the journal as they come: ten times what a Linux shows that boots
-LAST = 2**18  # bytes of an attempt that are kept here: its last ones
-TOGETHER = 2**26  # bytes of all attempts that are kept here
+LINES_BEFORE = 100  # lines kept from before a machine takes a workload
+WIDEST = 1000  # most characters of a line; the rest is cut off
+LINE = 64  # bytes counted for a line in addition to its text
+FIRST = 2**20  # bytes of an attempt that go to the journal as they come: ten times the output of a Linux boot
+LAST = 2**18  # bytes of an attempt's last lines that are kept in memory
+TOGETHER = 2**26  # bytes of all attempts that are kept in memory
 
-#: In the place of those lines that the journal does not get.
+#: Marks where the journal leaves out lines.
 LEFT_OUT = "… from here on, only the last lines of this attempt are kept"
 
-#: A line as the journal has it: run, attempt, time, and text.
+#: A line as stored in the journal: run, attempt, time, and text.
 Line = tuple[str, int, float, str]
 
 
 @dataclass(slots=True)
 class _Console:
-    """The last lines of an attempt, and how many bytes they take."""
+    """The last lines of an attempt, and their size in bytes."""
 
     lines: deque[tuple[float, str]] = field(default_factory=deque)
     size: int = 0
@@ -33,7 +33,12 @@ class _Console:
 
 @dataclass(slots=True)
 class _Share:
-    """How much of an attempt that runs the journal has: so many bytes, without so many of its latest lines."""
+    """How much of a running attempt's output is in the journal.
+
+    Attributes:
+        size: Bytes of the lines so far, until lines were left out.
+        left_out: How many of the latest lines were left out.
+    """
 
     size: int = 0
     left_out: int = 0
@@ -42,12 +47,12 @@ class _Share:
 class ConsoleLines:
     """The console lines of machines, sorted into attempts.
 
-    What a machine shows before it takes a workload belongs to the attempt that it then takes.
+    Lines that a machine shows before it takes a workload belong to the attempt that it then takes.
 
     Args:
         first: Bytes of an attempt that the journal gets as they come.
-        last: Bytes of an attempt that are kept, of its last lines; the journal gets those at the attempt's end.
-        together: Bytes of all attempts that are kept; the oldest attempt's go first.
+        last: Bytes of an attempt's last lines that are kept; the journal gets those lines when the attempt ends.
+        together: Bytes of all attempts that are kept; the lines of the oldest attempt are dropped first.
     """
 
     def __init__(self, first: int = FIRST, last: int = LAST, together: int = TOGETHER) -> None:
@@ -60,16 +65,16 @@ class ConsoleLines:
         self._shares: dict[tuple[str, int], _Share] = {}
 
     def before(self, machine: str, at: float, text: str) -> None:
-        """Keep a line of a machine that holds nothing."""
+        """Keep a line of a machine that holds no run."""
         self._before.setdefault(machine, deque(maxlen=LINES_BEFORE)).append((at, text[:WIDEST]))
 
     def take(self, machine: str, run: str, attempt: int) -> list[Line]:
-        """Give an attempt the lines that its machine showed before; returns those for the journal."""
+        """Assign to an attempt the lines that its machine showed before it, and return those for the journal."""
         lines = self._before.pop(machine, ())
         return [line for at, text in lines for line in self.add(run, attempt, at, text)]
 
     def add(self, run: str, attempt: int, at: float, text: str) -> list[Line]:
-        """Add a line shown during an attempt; returns what the journal is to have for it."""
+        """Add a line of an attempt, and return the lines to journal for it."""
         text = text[:WIDEST]
         size = self.recall(run, attempt, at, text)
         share = self._shares.get((run, attempt))
@@ -83,18 +88,18 @@ class ConsoleLines:
         return [(run, attempt, at, LEFT_OUT)] if share.left_out == 1 else []
 
     def end(self, run: str, attempt: int) -> list[Line]:
-        """End an attempt; returns its last lines, if the journal does not have them."""
+        """End an attempt, and return its last lines as far as the journal does not have them."""
         share = self._shares.pop((run, attempt), None)
         if share is None or not share.left_out:
             return []
         return [(run, attempt, at, text) for at, text in self.of(run, attempt)[-share.left_out :]]
 
     def end_all(self) -> list[Line]:
-        """End all attempts that are not over; returns likewise of them."""
+        """End all attempts that are not over, and return their last lines likewise."""
         return [line for run, attempt in list(self._shares) for line in self.end(run, attempt)]
 
     def recall(self, run: str, attempt: int, at: float, text: str) -> int:
-        """Add a line that the journal has already, or is given elsewhere; returns how many bytes it takes."""
+        """Add a line that is journalled elsewhere or already, and return its size in bytes."""
         console = self._consoles.get((run, attempt))
         if console is None:
             console = self._consoles[run, attempt] = _Console()

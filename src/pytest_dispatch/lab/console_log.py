@@ -1,4 +1,4 @@
-"""What machines show on their consoles: sorted into attempts, kept for who tells their story, and journalled."""
+"""Console output of machines: sorted into attempts, kept for the timelines of runs, and journalled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ConsoleLog:
     """The consoles of a lab's machines.
 
     Args:
-        writer: The lab's.
+        writer: The lab's writer.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -28,7 +28,7 @@ class ConsoleLog:
         self._lines = ConsoleLines()
 
     def shown(self, machine: str, text: str) -> None:
-        """Add a line that a machine showed: to the attempt that it holds, else to the one that it will take."""
+        """Add a line of a machine to the attempt that it holds, else to the one that it takes next."""
         now, queue = self._writer.clock.now(), self._writer.queue
         seen = queue.machines.find(machine)
         if seen is None or not seen.holds:
@@ -38,7 +38,7 @@ class ConsoleLog:
             self._write(self._lines.add(run.id, run.attempt.number, now, text))
 
     def changed(self, change: Change) -> None:
-        """Give an attempt that begins what its machine has shown so far; journal the last lines of one that ends."""
+        """Give a new attempt the lines that its machine has shown so far; journal the last lines of an ended one."""
         run = change.run
         attempt = run.attempts[change.attempt - 1]
         if change.event == CoreEvent.ASSIGN and attempt.machine:
@@ -47,22 +47,22 @@ class ConsoleLog:
             self._write(self._lines.end(run.id, attempt.number))
 
     def forget(self, runs: set[str]) -> None:
-        """Drop the lines of these runs, which the journal has."""
+        """Drop the lines of these runs, which are in the journal."""
         self._lines.forget(runs)
 
     def recalled(self, lines: Iterable[Line]) -> None:
-        """Take back what the journal has of the consoles of a session."""
+        """Restore the console lines of a session from the journal."""
         for run, attempt, at, text in lines:
             if run in self._writer.queue.runs:
                 self._lines.recall(run, attempt, at, text)
 
     def of(self, run: Run) -> list[tuple[float, str]]:
-        """Return the last lines of the run's latest attempt on a machine, with their times."""
+        """Return the last lines of the run's latest attempt that had a machine, with their times."""
         held = [attempt for attempt in run.attempts if attempt.machine]
         return self._lines.of(run.id, held[-1].number) if held else []
 
     def close(self) -> None:
-        """Journal the last lines of all attempts that are not over: nothing more will be shown."""
+        """Journal the last lines of all attempts that are not over, because the lab stops."""
         self._write(self._lines.end_all())
 
     def _write(self, lines: list[Line]) -> None:

@@ -22,7 +22,7 @@ BY_HAND = "it has no power control"
 
 @dataclass(slots=True, eq=False)
 class _Cycle:
-    """A power cycle under way.
+    """A power cycle in progress.
 
     Attributes:
         booting: The machine was given a URL since it was powered off: what it boots is the next boot already.
@@ -41,7 +41,7 @@ class _Cycle:
 
 
 class Fleet:
-    """The lab's own machines, each known by the token in its boot URL; it has another one for every boot.
+    """The lab's own machines, each identified by the token in its boot URL, which is replaced for every boot.
 
     Args:
         machines: All of them.
@@ -135,7 +135,7 @@ class Fleet:
             self._begin(name, self._cycle)
 
     def cycle(self, name: str) -> None:
-        """Power off and on what hangs; if that is under way, and it is the next boot that hangs, once more after it."""
+        """Power-cycle a machine that hangs; if the new boot of a cycle in progress hangs, cycle once more."""
         if name in self._cycling:
             self._cycling[name].again = self._cycling[name].booting
         else:
@@ -149,7 +149,7 @@ class Fleet:
         return [name for name, at in on if now - max(at, self._expected(name)) >= patience]
 
     def prod(self, name: str, patience: float) -> None:
-        """Cycle one that is late; if that has not helped before, it is broken."""
+        """Power-cycle a machine that is late; if that did not help before, mark it as broken."""
         expected = self._expected(name)
         before, times = self._prodded.get(name, (math.nan, 0))
         times = times + 1 if expected == before else 1

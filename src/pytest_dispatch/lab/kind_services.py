@@ -1,4 +1,4 @@
-"""The lab's half of a kind: what carries its workloads out, between the queue and whatever runs them."""
+"""Services of kinds: each carries out the workloads of its kind, between the queue and whatever runs them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a lab has for the services of its kinds.
+    """What a lab provides to the services of its kinds.
 
     Attributes:
-        writer: Queue, journal, and those who wait for news.
-        cache: Has the bytes of assets, or gets them.
-        places: Where they may be.
+        writer: The lab's writer, with queue and journal.
+        cache: Fetches and keeps the bytes of assets.
+        places: The places from which bytes may be read.
     """
 
     writer: Writer
@@ -40,15 +40,15 @@ class Resources:
 
 
 class Service:
-    """Carries the workloads of one kind out. Everything here runs on the lab's event loop.
+    """Carries out the workloads of one kind. Everything here runs on the lab's event loop.
 
-    A service takes runs by `queue.scheduler.take`, moves them by `queue.engine.move`, says where they run by
-    `queue.engine.bind`, and calls `writer.commit` when it has changed something. What it sends to others it has on disk
-    before (`writer.on_disk`), under a key of its own making, and notes what they call it by `queue.engine.sent_as`: so
-    that a later lab finds it again, and sends nothing twice.
+    A service takes runs by `queue.scheduler.take`, moves them by `queue.engine.move`, records their machines by
+    `queue.engine.bind`, and calls `writer.commit` after it has changed something. Before it sends anything to an
+    external system, it waits until the intent is on disk (`writer.on_disk`) under a key of its own, and it records the
+    name that the other system gives by `queue.engine.sent_as`. So a later lab finds it again, and sends nothing twice.
 
     Attributes:
-        progress: How far those runs are that show it, in bytes, by run; of those that their payload names as `size`.
+        progress: Bytes done by run, for runs whose progress is known; their payload has the total as `size`.
     """
 
     progress: Mapping[str, int]
@@ -58,42 +58,42 @@ class Service:
         self.writer = resources.writer
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Begin to work; returns tasks that must not die unnoticed."""
+        """Start the service, and return tasks that must not die unnoticed."""
         return []
 
     async def stop(self) -> None:
-        """Give up what is being done."""
+        """Stop all work in progress."""
 
     def check(self, session: str, workload: Workload) -> None:
-        """Refuse a workload of a client that names what it may not have.
+        """Refuse a client's workload that names something it may not have.
 
         Raises:
-            ConfigError: Says what was expected, and what came.
+            ConfigError: Names what was expected and what came.
         """
 
     def wanted(self, runs: list[Run]) -> None:
-        """Get ready what these runs need, which were asked for."""
+        """Prepare what these submitted runs need."""
 
     def changed(self, change: Change) -> None:
-        """Do what follows from a change of a run of this kind; it is handed to the journal already."""
+        """React to a change of a run of this kind; the change has already been handed to the journal."""
 
     def recalled(self, session: str, served: Mapping[str, str]) -> None:
-        """Take back what a session that is resumed was served: the digest of the last bytes, by run."""
+        """Restore what a resumed session was served: the digest of the last bytes, by run."""
 
     def adopt(self, runs: list[Run]) -> None:
-        """Go on with these runs of a session that is resumed: an earlier lab had them taken or sent."""
+        """Go on with runs of a resumed session that an earlier lab assigned or sent out."""
 
     def forget(self, runs: list[str]) -> None:
-        """Drop what is kept of these runs, which are over: nobody asks for them any more."""
+        """Drop what is kept of these runs, which are over and no longer needed."""
 
     def waiting_machines(self) -> set[str]:
-        """Return the machines that are on, and were told to wait for work."""
+        """Return the machines that are on and were told to wait for work."""
         return set()
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of workloads: the rules by which they live, and what carries them out.
+    """A kind of workload: its rules, and its service.
 
     An installed package adds one by an entry point in the group `pytest_dispatch.kinds` whose object is a `Kind`.
     """
@@ -103,11 +103,11 @@ class Kind:
 
 
 class Services:
-    """Those of all kinds: each run is its own kind's.
+    """The services of all kinds; each call goes to the service of the run's kind.
 
     Args:
-        kinds: All of them.
-        resources: What the lab has for their services.
+        kinds: All kinds.
+        resources: What the lab provides to their services.
     """
 
     def __init__(self, kinds: Iterable[Kind], resources: Resources) -> None:
@@ -125,11 +125,11 @@ class Services:
 
     @property
     def progress(self) -> dict[str, int]:
-        """Return how far those runs are that show it, in bytes, by run."""
+        """Return the bytes done by run, for runs whose progress is known."""
         return {run: done for service in self._services.values() for run, done in service.progress.items()}
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Begin to work; returns tasks that must not die unnoticed."""
+        """Start all services, and return tasks that must not die unnoticed."""
         tasks = []
         for kind, service in self._services.items():
             with self._blamed(kind, "start"):
@@ -137,7 +137,7 @@ class Services:
         return tasks
 
     async def stop(self) -> None:
-        """Give up what is being done."""
+        """Stop all services."""
         await asyncio.gather(*(self._stop(kind, service) for kind, service in self._services.items()))
 
     async def _stop(self, kind: str, service: Service) -> None:
@@ -146,10 +146,10 @@ class Services:
 
     @contextmanager
     def _blamed(self, kind: str, doing: str) -> Iterator[None]:
-        """Break the lab if a kind's service does: nobody knows what it has left undone.
+        """Mark the lab as broken if a service raises an error, because its state is then unknown.
 
         Raises:
-            LabError: It did, in one line that says which.
+            LabError: A service failed; the text names its kind in one line.
         """
         try:
             yield
@@ -160,16 +160,16 @@ class Services:
             _log.exception("%s of the kind %s", doing, kind)
             said = what_was_raised(error)
             broken = LabError(
-                f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to who made it"
+                f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to the kind's author"
             )
             self._fail(broken)
             raise broken from error
 
     def check(self, session: str, workload: Workload) -> None:
-        """Refuse a workload of a client that names what it may not have; one of a kind that there is not, others do.
+        """Refuse a client's workload that names something it may not have; unknown kinds are refused elsewhere.
 
         Raises:
-            ConfigError: Says what was expected, and what came.
+            ConfigError: Names what was expected and what came.
         """
         kind = workload.kind
         if kind not in self._services:
@@ -178,24 +178,24 @@ class Services:
             self._services[kind].check(session, workload)
         except ConfigError:
             raise
-        except Exception as error:  # whoever brings the kind may raise anything about a payload
+        except Exception as error:  # a third-party kind may raise any exception for a payload
             raise unusable(workload, error) from error
 
     def wanted(self, runs: list[Run]) -> None:
-        """Get ready what these runs need."""
+        """Prepare what these runs need."""
         for kind, service in self._services.items():
             if wanted := [run for run in runs if run.workload.kind == kind]:
                 with self._blamed(kind, "wanted"):
                     service.wanted(wanted)
 
     def changed(self, change: Change) -> None:
-        """Have the run's kind do what follows from a change."""
+        """Pass a change to the service of the run's kind."""
         kind = change.run.workload.kind
         with self._blamed(kind, "changed"):
             self._services[kind].changed(change)
 
     def recalled(self, session: str, served: Mapping[str, str], under_way: list[Run]) -> None:
-        """Take back what a session that is resumed was served, and go on with its runs that are under way."""
+        """Restore what a resumed session was served, and go on with its runs that are under way."""
         for kind, service in self._services.items():
             with self._blamed(kind, "recalled"):
                 service.recalled(session, served)
@@ -209,7 +209,7 @@ class Services:
                 service.forget(runs)
 
     def waiting_machines(self) -> set[str]:
-        """Return the machines that are on, and were told to wait for work."""
+        """Return the machines that are on and were told to wait for work."""
         waiting: set[str] = set()
         for kind, service in self._services.items():
             with self._blamed(kind, "waiting_machines"):

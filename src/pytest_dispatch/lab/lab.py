@@ -1,9 +1,9 @@
-"""The lab: one queue, one journal, and around them the machines, the bytes, the outbox, and those who wait.
+"""The lab: its queue, its journal, its machines, and the services that sessions use.
 
-`orders` is what sessions ask for, a kind's service what its machines do; both go through the one `writer`. What a
-workload said is on disk before it is acknowledged; what merely happened is written behind, in order. When the journal
-breaks, or a task in the background dies, so does the lab: it answers nothing more but why, because it could not keep
-its word.
+`orders` handles the requests of sessions, and a kind's service those of its machines; both change state through the one
+`writer`. A report is on disk before it is acknowledged; other events are written soon afterwards, in order. When the
+journal breaks or a background task dies, the lab is broken: it could no longer keep its promises, so it answers each
+request with the reason only.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.asset_cache import AssetCache
     from pytest_dispatch.store.journal import Journal, KeptMachine, Letter
 
-TICK = 0.1  # seconds between looks at the deadlines
+TICK = 0.1  # seconds between checks of the deadlines
 
 
 class Lab:
     """Puts the parts of a lab together. `start` before use, `stop` after; both on the event loop.
 
     Args:
-        clock: Tells the time.
-        journal: Open.
-        cache: Has the bytes.
-        places: Where it may read them.
+        clock: Returns the time.
+        journal: An open journal.
+        cache: Fetches and keeps the bytes of workloads.
+        places: The places from which it may read them.
         kinds: The kinds of workloads that it runs.
         machines: Those that the lab brings up itself.
         filers: Gives the filer for a repository, or None where no issue may be filed now.
@@ -54,14 +54,14 @@ class Lab:
         private: It is of one pytest, and ends with it.
 
     Attributes:
-        writer: Through which all goes that changes.
-        queue: The writer's.
-        uploads: What sessions send.
-        orders: What sessions ask for.
-        machines: Those that the lab brings up itself.
-        console: What these showed.
-        issues: Those on their way to GitHub.
-        notices: What befell machines.
+        writer: The one writer of state.
+        queue: The writer's queue.
+        uploads: Files that sessions upload.
+        orders: The operations of sessions.
+        machines: The machines that the lab starts itself.
+        console: Their console output.
+        issues: Issues on their way to GitHub.
+        notices: Events of machines that belong to no run.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a whole lab, by name
@@ -100,19 +100,19 @@ class Lab:
         self.orders = Orders(writer, preparation.want, preparation.recall, self.issues, api, private=private)
         self._memory = Memory(writer, services, self.console, self.issues, self.orders)
         self.private = private
-        # All of them are told of one change, from the top down, before any is told of the next.
+        # Each change goes to all subscribers, in this order, before the next change.
         writer.subscribe(
             to_changes=[
-                Feeds(writer.ledgers),  # first: whatever those below change in turn comes later in the feed too
-                self.console,  # before the run's kind moves on: lines shown so far are this attempt's
-                services,  # before machines are booted for the next attempt: its kind has done with this one
-                self.machines,  # last: boots those anew that hang, and wakes those that a run may need
+                Feeds(writer.ledgers),  # first: changes that the others cause come later in the feed too
+                self.console,  # before the services: lines shown so far belong to this attempt
+                services,  # before the machines: a kind is done with an attempt before a machine boots for the next
+                self.machines,  # last: reboots machines that hang, and wakes those that a run may need
             ],
             to_issues=[self.issues],
         )
 
     async def start(self, machine_url: Callable[[str], str], letters: list[Letter]) -> None:
-        """Begin to work.
+        """Start the lab's work.
 
         Args:
             machine_url: Makes the boot URL for a machine's token.
@@ -128,10 +128,10 @@ class Lab:
             self._background.watch(task)
 
     def _recall(self, machines: Iterable[KeptMachine]) -> None:
-        """Take back which machines are kept out of scheduling; where sessions come and go, all that are known.
+        """Restore the machines that were held; in a shared lab, restore all known machines.
 
-        Of machines that a lab brings up itself its configuration tells: those that this one does not have went with
-        theirs, and a hold of one waits in the journal until a lab has it again.
+        A lab's own machines come from its configuration. Those that an earlier lab had and this one lacks are left out;
+        a hold on one stays in the journal until a lab has the machine again.
         """
         table = self.queue.machines
         for each in machines:
@@ -141,7 +141,7 @@ class Lab:
         self.writer.commit()
 
     async def stop(self) -> None:
-        """Power off our machines and let go of everything; the journal stays as it is."""
+        """Power off the lab's machines and release everything; the journal stays as it is."""
         self.writer.stop()
         await self._background.stop()
         self.console.close()
@@ -150,20 +150,20 @@ class Lab:
 
     @property
     def broken(self) -> DispatchError | None:
-        """Return why the lab answers nothing more, once that is so."""
+        """Return why the lab no longer works; None if it works."""
         return self.writer.broken
 
     def check(self, session: str, workloads: Iterable[Workload]) -> None:
-        """Refuse what clients may not ask for.
+        """Refuse workloads that clients may not submit.
 
         Raises:
-            ConfigError: One of the workloads names what its session may not have.
+            ConfigError: One of the workloads names something that its session may not have.
         """
         for workload in workloads:
             self._services.check(session, workload)
 
     def service(self, kind: str) -> Service:
-        """Return what carries the workloads of a kind out."""
+        """Return the service of a kind."""
         return self._services[kind]
 
     @property
@@ -173,7 +173,7 @@ class Lab:
 
     @property
     def progress(self) -> dict[str, int]:
-        """Return how far those runs are that show it, in bytes, by run."""
+        """Return the bytes done by run, for runs whose progress is known."""
         return self._services.progress
 
     def _is_attended(self, session: str) -> bool:

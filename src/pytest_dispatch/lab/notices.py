@@ -1,4 +1,4 @@
-"""What befell machines, for whoever waits at a terminal."""
+"""The notices of a lab, shown to users at a terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class NoticeBoard:
-    """The lab's notices; a new one wakes whoever waits for news.
+    """The lab's notices; a new one wakes clients that wait for news.
 
     Args:
-        writer: The lab's.
+        writer: The lab's writer.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -22,15 +22,15 @@ class NoticeBoard:
         self._notices = Notices()
 
     def note(self, machine: str, what: str, kind: str, why: str) -> None:
-        """Note what befell a machine."""
+        """Record an event of a machine that belongs to no run."""
         if self._notices.note(machine, what, kind, why, self._writer.clock.now()):
             self._writer.wake()
 
     def all(self) -> tuple[Notice, ...]:
-        """Return the first of them, in their order."""
+        """Return the notices, in order."""
         return self._notices.all()
 
     @property
     def more(self) -> int:
-        """Return how many there were beside these."""
+        """Return how many further notices were dropped."""
         return self._notices.more

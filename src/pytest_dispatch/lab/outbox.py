@@ -1,7 +1,8 @@
-"""Files issues from the journal: tried again when GitHub stumbles, never filed twice, kept when all fails.
+"""Files issues from the journal: retries when GitHub fails, never files twice, and keeps what cannot be filed.
 
-That a try begins is on disk before it does; so whoever finds a letter with a try behind it, be it the next session,
-asks for what may exist already. A letter that cannot be filed now does not hold up the others.
+The start of each try is on disk before the request is sent. So before a letter with an earlier try is filed, even in
+the next session, GitHub is asked whether the issue exists already. A letter that cannot be filed now does not hold up
+others.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ from pytest_dispatch.support.daemon_thread import in_daemon
 
 __all__ = ["Filed", "Filer", "FilingError", "Outbox", "OutboxStatus"]
 
-FIRST_PAUSE = 1.0  # seconds before the next try after one that failed; doubled for each further failure in a row
+FIRST_PAUSE = 1.0  # seconds until the next try after a failure; doubled for each further failure in a row
 LONGEST_PAUSE = 300.0
-LONG = 60.0  # seconds; nobody waits for letters that are not tried again before
-NAMED = 3  # titles in a line
+LONG = 60.0  # seconds; nobody waits for letters whose next try is further away
+NAMED = 3  # most titles in a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxStatus:
-    """How the outbox stands."""
+    """The state of the outbox."""
 
-    pending: int  # may be filed any moment
+    pending: int  # may be filed at any time
     filed: int
-    unfiled: tuple[str, ...] = ()  # a line for each reason for which some, or parts of them, are not filed
+    unfiled: tuple[str, ...] = ()  # a line for each reason why some issues, or parts of them, are not filed
 
 
 class Outbox:
-    """Files letters one after the other, in the order in which they were put in.
+    """Files letters one after the other, in the order in which they were added.
 
     Args:
         journal: Where letters are kept.
-        filers: Gives the filer for a repository, or None where no issue may be filed now.
-        on_tried: Told after each try, with the letter as it then is.
-        pause: Waits so many seconds.
-        api: Address of the API that these filers file at. Letters for another one are none of theirs: a report from
-            within a company is not for the whole world to read.
+        filers: Returns the filer for a repository, or None if no issue may be filed now.
+        on_tried: Called after each try, with the letter as it then is.
+        pause: Waits for a number of seconds.
+        api: Address of the API at which these filers file. Letters for another API stay in the journal, so that a
+            report from a company's own server is never filed in public.
     """
 
     def __init__(
@@ -59,16 +60,16 @@ class Outbox:
         self._pause = pause
         self._api = api
         self._letters: deque[Letter] = deque()
-        self._elsewhere: list[Letter] = []  # for another GitHub
+        self._elsewhere: list[Letter] = []  # letters for another API
         self._done: list[Letter] = []
-        self._dropped: list[tuple[str, Letter]] = []  # filed without a part: which one, and why
+        self._dropped: list[tuple[str, Letter]] = []  # filed without some parts: the reason, and the letter
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
-        self._held = ""  # why nothing is tried for long
+        self._held = ""  # why no letter is tried for a long time
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, letters: list[Letter]) -> asyncio.Task[None]:
-        """Begin with what earlier sessions left; returns the task that does it, which ends by a JournalError alone."""
+        """Start with the letters of earlier sessions; return the filing task, which fails only with a JournalError."""
         for letter in letters:
             if self._filers(letter.repo) is not None:
                 self.put(letter)
@@ -76,18 +77,18 @@ class Outbox:
         return self._task
 
     async def stop(self) -> None:
-        """Stop where it stands; what is not known to be filed stays in the journal."""
+        """Stop at once; letters not known to be filed stay in the journal."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def put(self, letter: Letter) -> None:
-        """File this too; it is in the journal already."""
+        """Add a letter that is already in the journal."""
         (self._letters if letter.api == self._api else self._elsewhere).append(letter)
         self._wake.set()
 
     def status(self, session: str = "") -> OutboxStatus:
-        """Return how it stands, for one session alone if one is given."""
+        """Return the state of the outbox, for one session if one is given."""
         lines: dict[str, list[str]] = {}
         for why, letter in self._dropped:
             if session in ("", letter.session):
@@ -109,7 +110,7 @@ class Outbox:
         )
 
     def forget(self, session: str) -> None:
-        """Drop what became of a session's letters, of which none is left."""
+        """Drop the results of a session's letters, all of which are done."""
         self._done = [letter for letter in self._done if letter.session != session]
         self._dropped = [each for each in self._dropped if each[1].session != session]
 
@@ -129,7 +130,7 @@ class Outbox:
         begun = replace(letter, tries=letter.tries + 1)
         await self._keep(begun)
         try:
-            # when all is to stop at once, GitHub may be slow
+            # a daemon thread, since GitHub may be slow when the lab must stop at once
             filing = in_daemon(lambda: filer.file(letter.issue, letter.tries > 0), "dispatch-outbox")
             done = await asyncio.wrap_future(filing)
         except FilingError as error:
@@ -147,7 +148,7 @@ class Outbox:
         if error.permanent:
             self._finish(letter)
             return
-        self._letters.rotate(-1)  # the others first: it may be this letter alone that GitHub stumbles over
+        self._letters.rotate(-1)  # try the others first: GitHub may fail for this letter alone
         self._backed_off = min(2.0 * self._backed_off, LONGEST_PAUSE) if self._backed_off else FIRST_PAUSE
         pause = self._backed_off if error.retry_after is None else error.retry_after
         self._held = str(error) if pause > LONG else ""
@@ -166,7 +167,7 @@ class Outbox:
 
 
 def _options(letter: Letter) -> str:
-    """With which options it would be filed."""
+    """Return the options with which it would be filed."""
     return f"--dispatch-api-url {letter.api}" if letter.api else f"--dispatch-issues-repo {letter.repo}"
 
 

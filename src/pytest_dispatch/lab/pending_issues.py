@@ -1,4 +1,4 @@
-"""Issues on their way to GitHub: reviewed by their session's holder, filed, and told to whoever waits for them."""
+"""Issues on their way to GitHub: reviewed by the session's holder, filed, and recorded for their runs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ UNREVIEWED = "Filed as the lab proposed it: nobody answered for `pytest_dispatch
 
 @dataclass(slots=True, eq=False)
 class _Review:
-    """What the holder of a session is to look at, of one run.
+    """The issues of one run that the session's holder is to review.
 
     Attributes:
-        letters: By marker.
-        until: Then they are filed as the lab proposed them, by marker.
+        session: The session's id.
+        letters: The letters under review, by marker.
+        until: When each is filed as the lab proposed it, by marker.
     """
 
     session: str
@@ -35,13 +36,13 @@ class _Review:
 
 
 class PendingIssues:
-    """Has due issues reviewed and filed, and notes for their runs what came of it.
+    """Has due issues reviewed and filed, and records the results for their runs.
 
     Args:
-        writer: The lab's.
-        filers: Gives the filer for a repository, or None where no issue may be filed now.
-        api: Address of the API that they file at.
-        private: The lab has one session, so that of an earlier one nobody reviews what that left.
+        writer: The lab's writer.
+        filers: Returns the filer for a repository, or None if no issue may be filed now.
+        api: Address of the API at which they file.
+        private: Whether the lab has one session only, so that nobody reviews what earlier sessions left.
     """
 
     def __init__(self, writer: Writer, filers: Callable[[str], Filer | None], api: str, *, private: bool) -> None:
@@ -54,18 +55,18 @@ class PendingIssues:
         self._reviews: dict[str, _Review] = {}  # by run
 
     def start(self, letters: list[Letter]) -> asyncio.Task[None]:
-        """Begin with what earlier sessions left; returns the task that files."""
+        """Start with the letters of earlier sessions, and return the filing task."""
         unreviewed = [each for each in letters if each.review and each.api == self._api and self._filers(each.repo)]
         for letter in unreviewed:
             self.issue_due(letter)
         return self._outbox.start([letter for letter in letters if letter not in unreviewed])
 
     async def stop(self) -> None:
-        """Stop where it stands; what is not known to be filed stays in the journal."""
+        """Stop at once; letters not known to be filed stay in the journal."""
         await self._outbox.stop()
 
     def issue_due(self, letter: Letter) -> None:
-        """File this too, once it is reviewed."""
+        """Have a due issue reviewed if the session reviews, else file it."""
         if letter.api == self._api:
             self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
         if letter.review:
@@ -76,31 +77,31 @@ class PendingIssues:
             self._outbox.put(letter)
 
     def filing(self, run: Run) -> bool:
-        """Tell whether issues of this run are on their way and GitHub has not yet said yes or no."""
+        """Return whether issues of this run are on their way, without an answer from GitHub yet."""
         return run.id in self._untried
 
     def status(self, session: str = "") -> OutboxStatus:
-        """Return how the outbox stands, for one session alone if one is given."""
+        """Return the state of the outbox, for one session if one is given."""
         status = self._outbox.status(session)
         reviewed = [len(each.letters) for each in self._reviews.values() if session in ("", each.session)]
         return replace(status, pending=status.pending + sum(reviewed))
 
     def forget(self, session: str) -> None:
-        """Drop what became of a session's issues, none of which is on its way."""
+        """Drop the results of a session's issues, all of which are done."""
         self._outbox.forget(session)
 
     # Reviews
 
     def drafts(self, run: Run) -> tuple[Issue, ...]:
-        """Return the issues of a run that its session's holder is to look at."""
+        """Return the issues of a run that the session's holder is to review."""
         review = self._reviews.get(run.id)
         return tuple(letter.issue for letter in review.letters.values()) if review is not None else ()
 
     def amend(self, run_id: str, wanted: Mapping[str, Issue | None]) -> bool:
-        """Take what the holder makes of proposed issues, by marker: another one, or None for none at all.
+        """Apply the holder's review of proposed issues, by marker: an issue in its place, or None to file none.
 
         Returns:
-            Whether all of them were still to be had.
+            Whether all of them were still under review.
         """
         review = self._reviews.get(run_id)
         letters = {} if review is None else {mark: review.letters.pop(mark, None) for mark in wanted}
@@ -111,7 +112,7 @@ class PendingIssues:
         return len(amended) == len(wanted)
 
     def expire(self, now: float) -> None:
-        """Let those stand as they are proposed that nobody reviews, or not in time."""
+        """File issues as proposed if nobody can review them, or if the time for review is over."""
         for run_id, review in list(self._reviews.items()):
             alone = not self._may_be_reviewed(review.session)
             over = [review.letters.pop(mark) for mark in [*review.letters] if alone or now >= review.until[mark]]
@@ -126,7 +127,7 @@ class PendingIssues:
     def _reviewed(self, letters: Iterable[Letter]) -> None:
         for letter in letters:
             self._writer.write([letter_row(letter)])
-            self._writer.hand_over()  # what the outbox writes of it comes after it
+            self._writer.hand_over()  # so that the outbox's own rows come after this one
             if letter.given_up:
                 self._tried(letter)
             else:
@@ -144,7 +145,7 @@ class PendingIssues:
         self._writer.wake()
 
     def _forget_late(self, session: str) -> None:
-        """Drop what became of the letters of a session that is not here, but where the end of a pytest tells of it."""
+        """Drop the results of a session that is not in memory; a private lab keeps them for pytest's summary."""
         if not self._private:
             self._outbox.forget(session)
 

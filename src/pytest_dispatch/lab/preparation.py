@@ -1,4 +1,4 @@
-"""What is done for runs that sessions ask for, before any machine does: refuse, fetch, wake machines, take back."""
+"""Prepares submitted runs: refuses those that cannot run, fetches what they need, and wakes machines."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Preparation:
-    """Gets ready what runs need.
+    """Prepares what runs need.
 
     Args:
-        writer: The lab's.
-        services: Of its kinds.
-        console: Of its machines.
-        machines: Those that it brings up itself.
+        writer: The lab's writer.
+        services: The services of the lab's kinds.
+        console: The consoles of its machines.
+        machines: The machines that it starts itself.
     """
 
     def __init__(self, writer: Writer, services: Services, console: ConsoleLog, machines: DrivenMachines) -> None:
@@ -31,10 +31,10 @@ class Preparation:
         self._machines = machines
 
     async def want(self, runs: list[Run]) -> None:
-        """Get ready what these runs need, and wake machines for them.
+        """Prepare what these runs need, and wake machines for them.
 
-        Where the lab has machines of its own, runs that none of them can ever run are given up at once; elsewhere
-        others may yet come.
+        If the lab has machines of its own, runs that none of them can run fail at once; otherwise suitable machines may
+        still appear.
         """
         if any(seen.machine.driven for seen in self._queue.machines.values()):
             runs = [run for run in runs if not self._refuse(run)]
@@ -43,12 +43,12 @@ class Preparation:
         self._machines.rouse()
 
     def recall(self, session: str, kept: KeptSession) -> None:
-        """Take back what the journal has of a session's attempts: what they ran, and their consoles."""
+        """Restore what the journal has of a session's attempts: what they were served, and their consoles."""
         self._services.recalled(session, kept.served, self._queue.sessions.under_way(session))
         self._console.recalled(kept.console)
 
     def _refuse(self, run: Run) -> bool:
-        """Give a run up at once that none of our machines can ever run; tells whether that is so."""
+        """Fail a run that none of the machines can run, and return whether this was so."""
         lacking = self._queue.scheduler.lacking(run)
         if lacking:
             self._queue.engine.lacks(run.id, f"no machine can run it: {lacking}", self._writer.clock.now())

@@ -1,4 +1,4 @@
-"""What a lab remembers: sessions and runs that are alive. What is over is in the journal, and forgotten here."""
+"""What a lab keeps in memory: sessions and runs that are not over. All others are in the journal only."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.session_service import Orders
     from pytest_dispatch.lab.writer import Writer
 
-KEPT = 60.0  # seconds that what is over is remembered: its holder may have a last question
-EVERY = 5.0  # seconds between looks
+KEPT = 60.0  # seconds that a finished session is kept, since its holder may ask once more
+EVERY = 5.0  # seconds between checks
 
 
 class Memory:
-    """Has every part of the lab forget what is over, but for what has an issue that is yet to be filed.
+    """Makes every part of the lab forget sessions that are over, unless one of their issues is still to be filed.
 
-    What a machine says later of a run that is forgotten finds it in the journal.
+    Later messages from machines find forgotten runs in the journal.
 
     Args:
-        writer: The lab's.
-        services: Of its kinds.
-        console: Of its machines.
-        issues: Those on their way to GitHub.
-        orders: What sessions ask for.
+        writer: The lab's writer.
+        services: The services of its kinds.
+        console: The consoles of its machines.
+        issues: Issues on their way to GitHub.
+        orders: The operations of sessions.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Memory:
         self._looked = -math.inf
 
     def tidy(self, now: float) -> None:
-        """Forget what has been over for a while."""
+        """Forget the sessions that have been over for a while."""
         if now < self._looked + EVERY:
             return
         self._looked = now

@@ -1,4 +1,4 @@
-"""What a lab keeps of a session beside its runs: the feed of changes that its holder reads, and its issues."""
+"""What a lab keeps for a session besides its runs: the feed of changes that its holder reads, and its issues."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pytest_dispatch.store.journal import IssueRule, Letter, SessionRecord
 
 __all__ = ["Feed", "Feeds", "IssueRule", "Ledger"]
 
-BACKLOG = 10_000  # changes of a session that are kept for readers that are behind
+BACKLOG = 10_000  # changes of a session that are kept for slow readers
 
 
 class Feed:
-    """The changes of a session's runs, numbered from 1: the latest of them, and of what is older each run's last.
+    """The changes of a session's runs, numbered from 1: the most recent ones, and of older ones each run's last.
 
-    So it grows with the runs, and not with what happens to them. A reader that is not far behind gets every change; one
-    that is further behind gets how each run stood, and goes on from there.
+    So its size depends on the number of runs, not on the number of their changes. A reader that is not far behind gets
+    every change. One that is further behind gets each run's last older change, and goes on from there.
 
     Args:
-        most: Changes that are kept, whatever runs they are of.
+        most: Number of recent changes that are kept, whatever their runs.
     """
 
     def __init__(self, most: int = BACKLOG) -> None:
@@ -32,7 +32,7 @@ class Feed:
         self._count = 0
         self._recent: deque[Change] = deque()
         self._last: dict[str, int] = {}  # number of each run's last change
-        self._older: dict[int, Change] = {}  # those that are the last of their runs, in order
+        self._older: dict[int, Change] = {}  # older changes that are their runs' last, in order
 
     def note(self, change: Change) -> None:
         """Add a change."""
@@ -46,9 +46,9 @@ class Feed:
                 self._older[number] = oldest
 
     def after(self, number: int) -> Iterator[tuple[int, Change]]:
-        """The changes with higher numbers, also those that are noted meanwhile.
+        """Yield the changes with higher numbers, including those that are added meanwhile.
 
-        All that are kept for a number that the feed never had.
+        A number that the feed never had yields all changes that are kept.
         """
         number = number if number <= self._count else 0
         while number < self._count:
@@ -62,10 +62,10 @@ class Feed:
 
 
 class Ledger:
-    """One session's.
+    """The feed and the issues of one session.
 
     Args:
-        record: What the journal has of the session.
+        record: The session's record in the journal.
         urls: Issues filed before, by run.
     """
 
@@ -75,7 +75,7 @@ class Ledger:
         self.feed = Feed()
 
     def due(self, change: Change, digest: str) -> list[Letter]:
-        """The issues that a change makes due: those of a run that has just got its outcome, or of a later report."""
+        """Return the issues that a change makes due: those of a run that just got its outcome, or of a later report."""
         run, about, rule = change.run, (self.record.source, digest), self.record.issues
         if run.outcome not in rule.outcomes:
             return []
@@ -92,35 +92,35 @@ class Ledger:
         return Letter(session=run.session, run=run.id, repo=rule.repo, api=api, issue=issue, review=rule.reviewed)
 
     def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
-        """Those of a run that has just ended; of one that nobody waits for, what it has said."""
+        """Return the issues of a run that has just ended; none if it was cancelled without a report."""
         silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
         return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self.record.issues.raw)
 
     def ending(self, change: Change) -> Ending | None:
-        """Return what a change adds to the series of its run; None if it does not end it."""
+        """Return what a change adds to the series of its run; None if the run has not ended."""
         return ending_of(change.run, self.record.source) if change.ends else None
 
     def handed_over(self, record: SessionRecord) -> Ledger:
-        """Return the ledger of the session's next holder, which is told nothing of what was."""
+        """Return the ledger for the session's next holder, with an empty feed."""
         return Ledger(record, self._urls)
 
     def filed(self, letter: Letter) -> None:
-        """An issue was filed."""
+        """Record that an issue was filed."""
         urls = self._urls.setdefault(letter.run, [])
-        if letter.url not in urls:  # else it was filed while it was taken back
+        if letter.url not in urls:  # else it was filed while the session was restored
             urls.append(letter.url)
 
     def recall(self, filed: Mapping[str, list[str]]) -> None:
-        """Take back what was filed before, by run; some of it may have been noted since."""
+        """Restore the issues filed before, by run; some of them may have been recorded meanwhile."""
         for run, urls in filed.items():
             self._urls[run] = [*urls, *(url for url in self.urls_of(run) if url not in urls)]
 
     def urls(self, run: Run) -> list[str]:
-        """Issues filed for a run."""
+        """Return the URLs of the issues filed for a run."""
         return self.urls_of(run.id)
 
     def urls_of(self, run: str) -> list[str]:
-        """Issues filed for the run of this id."""
+        """Return the URLs of the issues filed for the run with this id."""
         return self._urls.get(run, [])
 
 
@@ -128,12 +128,12 @@ class Feeds:
     """Adds each change to the feed of its session.
 
     Args:
-        ledgers: Of all sessions, by id.
+        ledgers: The ledgers of all sessions, by id.
     """
 
     def __init__(self, ledgers: Mapping[str, Ledger]) -> None:
         self._ledgers = ledgers
 
     def changed(self, change: Change) -> None:
-        """Tell those who follow the session."""
+        """Add a change to the feed of its session."""
         self._ledgers[change.run.session].feed.note(change)

@@ -1,4 +1,4 @@
-"""What sessions ask of a lab: to open, to submit runs and follow them, to judge, to cancel, to close."""
+"""What sessions ask of a lab: to open, submit runs, follow them, judge, cancel, and close."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
     from pytest_dispatch.lab.pending_issues import PendingIssues
 
-RECALLED = 100_000  # console lines of an interrupted session that are taken back
-HEARTBEAT = 1.0  # seconds without a change after which `changes` gives a sign of life
+RECALLED = 100_000  # most console lines restored for an interrupted session
+HEARTBEAT = 1.0  # seconds without a change after which `changes` yields None as a sign of life
 
 
 class Orders:
-    """Sessions and their runs.
+    """The operations of sessions and their runs.
 
     Args:
-        writer: The lab's.
-        want: Has the bytes of these runs fetched.
-        recall: Takes back what the journal has of a session beside its runs.
-        issues: Those on their way to GitHub.
-        api: Address of the API of the GitHub that issues are for.
-        private: The lab is of one pytest and ends with it: no session ends by silence.
+        writer: The lab's writer.
+        want: Prepares what runs need, such as their bytes.
+        recall: Restores what the journal has of a session besides its runs.
+        issues: Issues on their way to GitHub.
+        api: Address of the GitHub API for issues.
+        private: Whether the lab belongs to one pytest and ends with it; then no session ends by silence.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Orders:
         self._recall = recall
         self._issues = issues
         self._api = api
-        self._saved: dict[str, dict[str, Run]] = {}  # by session and run
-        self._cut_off: set[str] = set()  # sessions that are kept, and have something left to resume
+        self._saved: dict[str, dict[str, Run]] = {}  # finished runs in the journal of a broken lab, by session and run
+        self._cut_off: set[str] = set()  # sessions closed with unfinished runs, kept for resuming
 
     async def open(self, source: str, policy: Policy, issues: IssueRule, port: int, lease: Lease = PRIVATE) -> str:
-        """Let a session submit runs; returns its id."""
+        """Open a session, and return its id."""
         opened = self._writer.journal.opening(self._now())
         record = SessionRecord(
             id=secrets.token_hex(6),
@@ -76,16 +76,16 @@ class Orders:
         return record.id
 
     def _granted(self, lease: Lease) -> Lease:
-        """Return the lease that a holder gets who asks for this one now."""
+        """Return the lease granted now for the requested one."""
         kind = PRIVATE if self._private else lease
         return replace(lease, kind=kind.kind, lasts=kind.lasts, heard=self._now())
 
     async def resume(
         self, source: str, policy: Policy, issues: IssueRule, lease: Lease = PRIVATE
     ) -> SessionRecord | None:
-        """Take up its owner's newest session of this source if it was interrupted; None where there is none such.
+        """Resume the owner's newest session of this source that was interrupted; return None if there is none.
 
-        Machines go on with what they hold, everything else waits to be asked for again.
+        Machines keep what they hold; all other runs wait until they are submitted again.
         """
         async with self._writer.taking_back:
             self._writer.hand_over()
@@ -100,13 +100,13 @@ class Orders:
             return await self._take_over(record.id, lease, policy, issues)
 
     async def take_over(self, session: str, lease: Lease, policy: Policy, issues: IssueRule) -> SessionRecord:
-        """Let another holder have a session of this lab; it asks again for what it wants of what has not begun.
+        """Give a session to another holder, which submits again the runs that have not begun.
 
         Returns:
-            It with the epoch of this holder, whoever takes it over next.
+            The session's record with the new holder's epoch, even if yet another holder takes it over afterwards.
 
         Raises:
-            UnknownError: There is no such session, or only one that was closed.
+            UnknownError: There is no such session, or it was closed.
         """
         async with self._writer.taking_back:
             if session not in self._writer.ledgers:
@@ -131,10 +131,10 @@ class Orders:
         return record
 
     async def _restore(self, record: SessionRecord, policy: Policy, issues: IssueRule, lease: Lease) -> SessionRecord:
-        """Take a session back that an earlier lab had; returns it with the epoch of this holder.
+        """Restore a session of an earlier lab, and return its record with the new holder's epoch.
 
-        Attempts on machines that the earlier lab had brought up are faults of the lab: they ended with it. So are all
-        others if the journal was damaged: what machines run now may have been in the part that was lost.
+        Attempts on machines that the earlier lab had started end as faults of the lab, because the machines ended with
+        it. If the journal was damaged, so do all others: what machines now run may have been in the lost part.
         """
         journal, kept = self._writer.journal, await self._kept(record.id)
         epoch, owner = record.epoch + 1, lease.owner
@@ -154,19 +154,19 @@ class Orders:
         self._have_judged(record.id)
         self._queue.sessions.hold_back(record.id, self._now())
         self._writer.commit()
-        await self._writer.on_disk()  # else a lab after this one might give the same epoch
-        ledger.recall(await journal.background.filed(record.id))  # from now on, what is filed is noted there too
+        await self._writer.on_disk()  # otherwise the next lab might grant the same epoch
+        ledger.recall(await journal.background.filed(record.id))  # from now on, new issues are recorded there as well
         await self._want([run for run in self.runs(record.id) if run.id in self._queue.engine.standings.alive])
         return record
 
     async def _kept(self, session: str) -> KeptSession:
-        """Return what the journal has of a session, which is not here."""
+        """Return what the journal has of a session that is not in memory."""
         self._writer.hand_over()
         await self._writer.on_disk()
         return await self._writer.journal.background.kept(session, RECALLED)
 
     def _have_judged(self, session: str) -> None:
-        """Ask again what an earlier holder was asked, or take it as it is if nobody judges now."""
+        """Ask the new holder for verdicts and reviews still due; accept proposals if the session no longer judges."""
         for run in self.runs(session):
             proposed = run.outcome is None and run.attempt.proposed is not None
             if proposed and not self._queue.table.policy(session).judged:
@@ -175,11 +175,11 @@ class Orders:
                 self._writer.ledger(session).feed.note(Change(run, CoreEvent.COMPLETE, run.attempt.number, self._now()))
 
     async def submit(self, session: str, wanted: Iterable[tuple[str, Workload]]) -> list[Run]:
-        """Ask for workloads by key; what was asked for before stays as it is, but for what a resumed session left.
+        """Submit workloads by key; runs submitted before are unchanged, except those that a resumed session left.
 
         Raises:
             UnknownError: There is no such session.
-            ConfigError: One of them cannot be asked for, so none is.
+            ConfigError: One of them is invalid, so none is submitted.
             JournalError: It cannot be written.
         """
         self._writer.ledger(session)
@@ -187,7 +187,7 @@ class Orders:
         anew = {key for key, _ in wanted if sessions.is_wanted_anew(session, key)}
         runs = sessions.submit_all(session, wanted, self._now())
         fresh = [run for run in runs if run.key in anew and run.outcome is None]
-        self._writer.hand_over()  # first what they were a moment before they were asked for again
+        self._writer.hand_over()  # first journal their state from before they were submitted again
         self._writer.keep(fresh)
         self._writer.commit()
         await self._writer.on_disk()
@@ -196,7 +196,7 @@ class Orders:
         return runs
 
     async def close(self, session: str, *, kept: bool = False) -> None:
-        """Cancel what the session still waits for; it is closed for good if nothing was, unless `kept`.
+        """Cancel all unfinished runs of the session; close it for good if there were none, unless `kept`.
 
         Raises:
             UnknownError: There is no such session.
@@ -212,22 +212,22 @@ class Orders:
             await self._writer.on_disk()
 
     def forget(self, session: str) -> None:
-        """Forget what is remembered of a session here."""
+        """Drop what is kept here of a session."""
         self._saved.pop(session, None)
         self._cut_off.discard(session)
 
     def heard(self, session: str, epoch: int) -> None:
-        """Note that a session's holder asks something.
+        """Record a request of a session's holder.
 
         Raises:
             UnknownError: There is no such session.
-            StaleLeaseError: Another one holds it since, or it has ended.
+            StaleLeaseError: Another holder has taken it over, or it has ended.
         """
         self._writer.ledger(session)
         self._queue.table.heard(session, epoch, self._now())
 
     def runs(self, session: str) -> list[Run]:
-        """The session's runs.
+        """Return the session's runs.
 
         Raises:
             UnknownError: There is no such session.
@@ -236,21 +236,21 @@ class Orders:
         return self._queue.sessions.runs_of(session)
 
     def run(self, run_id: str) -> Run:
-        """One run as it stands.
+        """Return one run in its current state.
 
         Raises:
-            UnknownError: There is none of that id.
+            UnknownError: There is no run with that id.
         """
         if run_id not in self._queue.runs:
             raise UnknownError(f"no run {run_id!r}; submit it first")
         return self._queue.runs[run_id]
 
     async def saved(self, run_id: str) -> Run:
-        """A run that had its outcome on disk when the lab broke: nothing else can be told then.
+        """Return a run whose outcome was on disk when the lab broke; a broken lab can return nothing else.
 
         Raises:
-            UnknownError: There is none of that id.
-            DispatchError: It had none; why the lab is broken.
+            UnknownError: There is no run with that id.
+            DispatchError: The run had no outcome; the text says why the lab is broken.
         """
         session = self.run(run_id).session
         if session not in self._saved:
@@ -263,16 +263,16 @@ class Orders:
         return self._saved[session][run_id]
 
     def cancel(self, run_id: str) -> None:
-        """Nobody waits for this run any more.
+        """Cancel a run because nobody waits for it any more.
 
         Raises:
-            UnknownError: There is none of that id.
+            UnknownError: There is no run with that id.
         """
         self._queue.verdicts.cancel(self.run(run_id).id, self._now())
         self._writer.commit()
 
     def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:
-        """Take the session's own verdict; None leaves it to the lab, `final` rules out a retry.
+        """Apply the session's own verdict; None accepts the proposed outcome, `final` rules out a retry.
 
         Raises:
             UnknownError: There is no such run.
@@ -283,12 +283,12 @@ class Orders:
     async def changes(
         self, session: str, after: int, epoch: int | None = None
     ) -> AsyncGenerator[tuple[int, Change] | None, None]:
-        """The session's changes with numbers above `after`, as they come; None when there are no more so far.
+        """Yield the session's changes with numbers above `after` as they come, and None whenever there are no more yet.
 
-        One that is far behind does not get all of them (`Feed`). Who follows them as the holder of an epoch shows that
-        this holder is there; who does without is a guest.
+        A reader that is far behind does not get all of them (see `Feed`). Reading with the holder's epoch counts as an
+        open connection of the holder; reading without an epoch does not.
 
-        Ends when the lab stops or breaks, or another holder takes the session over.
+        The stream ends when the lab stops or breaks, or another holder takes the session over.
 
         Raises:
             UnknownError: There is no such session.
@@ -298,7 +298,7 @@ class Orders:
         table.connected(session, holds, +1, self._now())
         try:
             while not (self._writer.stopping or self._writer.broken) and table.epoch(session) == reads:
-                news = self._writer.news  # looked at first, so that nothing that comes meanwhile is missed
+                news = self._writer.news  # taken first, so that no change that comes meanwhile is missed
                 for number, change in feed.after(after):
                     after = number
                     yield number, change

@@ -1,10 +1,10 @@
-"""The one writer: what the queue changes is journalled, then told, in this order and nowhere else.
+"""The one writer: journals what the queue changes, then publishes it, in this order and nowhere else.
 
-Theory of operation: on the lab's event loop only. Rows gather in a batch, in order. It goes to the journal as soon as
-somebody waits for the disk, with one flush for all who begin to wait in the same turn of the loop; where nobody does,
-after `BEHIND`. So a machine that asks does not cost a flush, and a thousand reports at once do not cost a thousand.
-When the journal breaks, or something else that the lab cannot do without, `broken` says why, and those who serve others
-answer nothing more but that.
+It runs on the lab's event loop only. Rows gather in a batch, in order. A batch goes to the journal as soon as somebody
+waits for the disk, with one flush for all who begin to wait in the same turn of the loop; if nobody waits, after
+`BEHIND`. So a machine's request for work does not cost a flush, and a thousand simultaneous reports do not cost a
+thousand. When the journal or another essential part breaks, `broken` says why, and the servers answer requests with
+that only.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.session_feed import Ledger
 
 
-BEHIND = 0.02  # seconds that what nobody waits for may lie before it goes to the journal
+BEHIND = 0.02  # seconds that rows wait for a batch if nobody waits for the disk
 
 
 class UnknownError(LabError):
-    """There is no session or run of that id."""
+    """There is no session or run with that id."""
 
 
 class ChangeSubscriber(Protocol):
-    """Who follows the changes of runs."""
+    """A subscriber to the changes of runs."""
 
     def changed(self, change: Change) -> None:
-        """Do what follows from a change; it is handed to the journal already."""
+        """React to a change, which has already been handed to the journal."""
         ...
 
 
 class IssueSubscriber(Protocol):
-    """Who follows the issues that become due."""
+    """A subscriber to issues that become due."""
 
     def issue_due(self, letter: Letter) -> None:
-        """Do what follows from an issue that became due; it is handed to the journal already."""
+        """React to an issue that became due, which has already been handed to the journal."""
         ...
 
 
@@ -66,10 +66,10 @@ class _Batch:
     """Rows that go to the journal together.
 
     Attributes:
-        runs: Those that changed, as they are since; the rows of one that changed several times are made once.
-        ended: It is on disk, or cannot be written.
-        error: Why it cannot.
-        urgent: Somebody waits for it.
+        runs: The changed runs in their latest state; a run that changed several times is written once.
+        ended: Set when the batch is on disk or cannot be written.
+        error: Why it cannot be written.
+        urgent: Whether somebody waits for it.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -80,25 +80,25 @@ class _Batch:
 
     @property
     def holds_something(self) -> bool:
-        """Tell whether there is anything to write."""
+        """Return whether there is anything to write."""
         return bool(self.rows or self.runs)
 
 
 class Writer:
-    """Queue, journal, and those who wait for news.
+    """The queue, its journal, and the wake-up of those who wait for news.
 
     Args:
-        clock: Tells the time.
-        journal: Open.
-        kinds: The kinds of workloads that there are.
+        clock: Returns the time.
+        journal: An open journal.
+        kinds: The rules of the kinds of workloads, by name.
 
     Attributes:
-        digests: Of what is really run, by run, where its service knows.
-        ledgers: Of the sessions, by id.
-        broken: Why the lab answers nothing more, once that is so.
-        taking_back: Held by whoever reads what the journal has of runs, and goes on from there.
-        stopping: Whoever waits is to give up.
-        news: Set when something moves; then there is another one.
+        digests: The digest of the bytes really run, by run, where the service knows it.
+        ledgers: The ledgers of the sessions, by id.
+        broken: Why the lab no longer works; None if it works.
+        taking_back: Lock for reading runs from the journal and continuing from that state.
+        stopping: Whether the lab is stopping, so that waiting callers must give up.
+        news: Set when something changes, and then replaced by a new event.
     """
 
     def __init__(self, clock: Clock, journal: Journal, kinds: Kinds) -> None:
@@ -113,33 +113,33 @@ class Writer:
         self._of_changes: Sequence[ChangeSubscriber] = ()
         self._of_issues: Sequence[IssueSubscriber] = ()
         self.news = asyncio.Event()
-        self._held: set[str] = set()  # machines that were ever kept out of scheduling
-        self._written: dict[str, Run] = {}  # as the journal has them, or is about to
+        self._held: set[str] = set()  # machines that were ever held
+        self._written: dict[str, Run] = {}  # runs as in the journal, or about to be
         self._batch = _Batch()
-        self._last = _Batch()  # what went to the journal last
+        self._last = _Batch()  # the batch that went to the journal last
         self._last.ended.set()
 
     def subscribe(self, *, to_changes: Sequence[ChangeSubscriber], to_issues: Sequence[IssueSubscriber]) -> None:
-        """Tell these, in their order, from now on; called once, when all parts of the lab are there."""
+        """Set the subscribers, in order; called once, when all parts of the lab exist."""
         self._of_changes = to_changes
         self._of_issues = to_issues
 
     def ledger(self, session: str) -> Ledger:
-        """What is kept of a session.
+        """Return the ledger of a session.
 
         Raises:
-            UnknownError: There is none of that id.
+            UnknownError: There is no session with that id.
         """
         if session not in self.ledgers:
             raise UnknownError(f"no session {session!r}; open it first")
         return self.ledgers[session]
 
     def digest_of(self, run: Run) -> str:
-        """Of the bytes served, else the one that the source promised."""
+        """Return the digest of the bytes served to a run, else the one that the source announced."""
         return self.digests.get(run.id, run.workload.digest)
 
     def commit(self) -> None:
-        """Journal what the queue has changed, then tell."""
+        """Journal the queue's changes, then tell the subscribers."""
         changes = self.queue.engine.take_changes()
         self.write(self._machine_rows())
         if not changes:
@@ -158,18 +158,18 @@ class Writer:
         self.wake()
 
     def amend(self, change: Change, was: Run, letters: Sequence[Letter]) -> None:
-        """Journal what happened to a run that only the journal has, as it `was`; no session is told of it.
+        """Journal an event of a run that is only in the journal, where it stood as `was`; no session is told.
 
-        Whoever does this holds `taking_back`, and has it on disk before it lets go of that.
+        The caller holds `taking_back`, and waits for the disk before it releases it.
         """
         self.write([event_row(change), *run_rows(change.run, was), *map(letter_row, letters)])
         self._tell_of(letters)
         self.wake()
 
     def _tell_of(self, letters: Sequence[Letter]) -> None:
-        """Tell those who file issues; the journal has these."""
+        """Tell the issue subscribers about letters that are in the journal."""
         if letters:
-            self.hand_over()  # what the outbox writes of a letter comes after it
+            self.hand_over()  # so that the outbox's own rows come after these
         for letter in letters:
             for follower in self._of_issues:
                 follower.issue_due(letter)
@@ -181,19 +181,19 @@ class Writer:
                 yield from series_rows(ending)
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Write behind, in order; `on_disk` waits for it."""
+        """Add rows to the batch; `on_disk` waits until they are written."""
         if rows:
             self._begin()
             self._batch.rows += rows
 
     def keep(self, runs: Iterable[Run]) -> None:
-        """Write behind what is new of these runs."""
+        """Add the changes of these runs to the batch."""
         for run in runs:
             self._begin()
             self._batch.runs[run.id] = run
 
     def know(self, runs: Iterable[Run]) -> None:
-        """Take these runs for what the journal has."""
+        """Record these runs as already in the journal."""
         self._written.update((run.id, run) for run in runs)
 
     def forget(self, runs: Iterable[str]) -> None:
@@ -203,12 +203,12 @@ class Writer:
             self.digests.pop(run, None)
 
     def _begin(self) -> None:
-        """Have what is written from now on go to the journal soon, if nothing else is to already."""
+        """Schedule the hand-over of the batch, if it is still empty."""
         if not self._batch.holds_something:
             asyncio.get_running_loop().call_later(BEHIND, self._hand_over, self._batch)
 
     def _machine_rows(self) -> list[Row]:
-        """Return the rows of machines of which something else is known since the last time."""
+        """Return rows for the machines that changed since the last call."""
         machines, rows = self.queue.machines, list[Row]()
         while machines.changed:
             name, _ = machines.changed.popitem()
@@ -220,11 +220,11 @@ class Writer:
         return rows
 
     def hand_over(self) -> None:
-        """Let the journal have everything now."""
+        """Hand the current batch over to the journal now."""
         self._hand_over(self._batch)
 
     async def on_disk(self) -> None:
-        """Return when everything that was written so far is on disk.
+        """Return when everything written so far is on disk.
 
         Raises:
             JournalError: It cannot be written.
@@ -239,12 +239,12 @@ class Writer:
 
     def _hand_over(self, batch: _Batch) -> None:
         if batch is not self._batch or not batch.holds_something:
-            return  # it has gone already
+            return  # it was handed over already
         self._batch, self._last = _Batch(), batch
         loop = asyncio.get_running_loop()
 
         def ended(written: Future[None]) -> None:
-            with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
+            with suppress(RuntimeError):  # the loop has ended, so nobody is waiting
                 loop.call_soon_threadsafe(self._ended, batch, written.exception())
 
         rows = [*batch.rows, *(row for run in batch.runs.values() for row in run_rows(run, self._written.get(run.id)))]
@@ -258,22 +258,22 @@ class Writer:
             self.fail(error)
 
     def fail(self, error: DispatchError) -> None:
-        """The lab cannot keep its word any more; the first reason stays."""
+        """Mark the lab as broken; the first reason stays."""
         self.broken = self.broken or error
         self.wake()
 
     def stop(self) -> None:
-        """Whoever waits is to give up."""
+        """Tell everyone who waits to give up, because the lab stops."""
         self.stopping = True
         self.wake()
 
     def wake(self) -> None:
-        """Something moved."""
+        """Wake everyone who waits for news."""
         moved, self.news = self.news, asyncio.Event()
         moved.set()
 
     async def moved(self, seconds: float, news: asyncio.Event | None = None) -> None:
-        """Return when something moves, or has moved since `news` was looked at, or after so long."""
+        """Return when something changes, has changed since `news` was read, or after this many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await (news or self.news).wait()

@@ -1,1 +1,1 @@
-"""Machines that a lab brings up itself, a file for each kind."""
+"""Machines that a lab starts itself, one package for each kind."""

@@ -22,7 +22,7 @@ class Spec:
     """A `--dispatch-machine` value, taken apart: `scheme[:count][?key=value&…]` or `scheme://…[?key=value&…]`.
 
     Attributes:
-        scheme: Which driver.
+        scheme: The name of the driver.
         count: How many machines.
         options: What stands behind the `?`, but for what is the same for all drivers. There may be secrets in it.
         labels: What the machines have, for requirements: what stands there as `labels=`, and their driver.
@@ -45,13 +45,13 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """Something a machine showed of itself.
+    """A console line, or another observation of a machine.
 
     Attributes:
         text: A console line without its line end, or a sentence about what happened; cut after 1,000 characters.
         fault: Names a fault that the driver recognised in it ("kernel panic", "firmware fell through its
             boot order"), else empty.
-        lab: The fault is the lab's whenever it happens (the emulator was killed), not the workload's.
+        lab: Whether the lab is at fault in any case (the emulator was killed), not the workload.
     """
 
     text: str
@@ -140,17 +140,17 @@ class DrivenMachine:
 
 
 class Factory(Protocol):
-    """What an entry point in the group `pytest_dispatch.machines` refers to."""
+    """The object that an entry point in the group `pytest_dispatch.machines` refers to."""
 
     def __call__(self, spec: Spec, state: Path) -> Sequence[DrivenMachine]:
         """Make the machines of a SPEC, without starting anything.
 
         Args:
             spec: What the user asked for.
-            state: A folder of this session alone, for sockets and logs; removed when the session ends.
+            state: A folder for this session only, for sockets and logs; removed when the session ends.
 
         Raises:
             ConfigError: The SPEC has options that the driver does not know.
-            MachineError: Something is missing on this computer; says which package has it.
+            MachineError: Something is missing on this computer; says which package contains it.
         """
         ...

@@ -1,4 +1,4 @@
-"""A serial line as clean lines of text, the faults that they tell of, and the queue in which they wait."""
+"""Serial console output: split into clean lines, checked for faults, and queued for one reader."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pytest_dispatch.core.plain_text import plain
 from pytest_dispatch.machines.base import Sign
 
 WIDTH = 1000  # bytes after which a line is broken
-KEPT = 2000  # signs kept for a reader who is late
+KEPT = 2000  # signs kept for a slow reader
 
-# What ends a line: firmware also writes a lone carriage return, and moves the cursor or clears the screen instead
+# Ends of lines: firmware also writes a lone carriage return, or moves the cursor or clears the screen instead
 _BREAK = re.compile(rb"[\r\n]+|\x1b\[[0-9;]*[HJf]")
 
-#: What a console line shows, and the fault that it names. Texts of EDK II (MdeModulePkg, NetworkPkg, UefiCpuPkg,
-#: ArmPkg, ShellPkg) and of Linux (kernel/panic.c).
+#: Patterns of console lines, and the faults that they indicate. From texts of EDK II (MdeModulePkg, NetworkPkg,
+#: UefiCpuPkg, ArmPkg, ShellPkg) and of Linux (kernel/panic.c).
 FAULTS = tuple(
     (re.compile(pattern), fault)
     for pattern, fault in (
@@ -38,7 +38,7 @@ FAULTS = tuple(
 
 
 def fault_of(line: str) -> str:
-    """The name of the fault that a console line tells of, or empty."""
+    """Return the fault that a console line indicates, or an empty string."""
     for pattern, fault in FAULTS:
         if found := pattern.search(line):
             return fault.format(found[1].rstrip(". "))
@@ -46,13 +46,13 @@ def fault_of(line: str) -> str:
 
 
 class Lines:
-    """Cuts what comes over a serial line into lines without control characters; empty ones are left out."""
+    """Splits serial output into lines without control characters; empty lines are dropped."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that are complete now."""
+        """Add data, and return the lines that are now complete."""
         *whole, self._rest = _BREAK.split(self._rest + data)
         while len(self._rest) > WIDTH:
             whole.append(self._rest[:WIDTH])
@@ -60,7 +60,7 @@ class Lines:
         return self._clean(whole)
 
     def flush(self) -> list[str]:
-        """The last line, if it has no end."""
+        """Return the last line, if it has no end yet."""
         whole, self._rest = [self._rest], b""
         return self._clean(whole)
 
@@ -78,12 +78,12 @@ class Console:
         self._signs: asyncio.Queue[Sign] = asyncio.Queue(KEPT)
 
     def show(self, sign: Sign) -> None:
-        """Put a sign at the end; if the reader is too late, the oldest is lost."""
+        """Append a sign; if the queue is full, drop the oldest."""
         if self._signs.full():
             self._signs.get_nowait()
         self._signs.put_nowait(sign)
 
     async def read(self) -> AsyncIterator[Sign]:
-        """The signs as they come, without end."""
+        """Yield the signs as they come, without end."""
         while True:
             yield await self._signs.get()

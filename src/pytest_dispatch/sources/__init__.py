@@ -1,1 +1,1 @@
-"""Where workloads come from, and how their bytes are had."""
+"""Sources of workloads, and the cache that gets their bytes."""

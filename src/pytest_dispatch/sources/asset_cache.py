@@ -92,14 +92,14 @@ class AssetCache:
         self.uploads = Uploads(self._shelf, limit)
 
     def share(self) -> None:
-        """Be for sessions that may not see each other's bytes: who names a digest has to have its source too.
+        """Serve sessions that may not see each other's bytes: who knows a digest must know the source too.
 
-        The limit holds then, also where what is in use takes all of it.
+        The limit is then strict, even if assets in use take all of it.
         """
         self._shared = True
 
     async def open(self) -> None:
-        """Have the folder ready: who cannot have it better learns that before anything begins.
+        """Make the folder ready, so that a bad one is reported before anything begins.
 
         Raises:
             ConfigError: It cannot be used.
@@ -148,7 +148,7 @@ class AssetCache:
         return await in_thread(self._shelf.keep, digest, holder)
 
     async def _fly(self, key: str, workload: Bytes, holder: str) -> Asset:
-        """Wait for an asset with all who do, or set out for it."""
+        """Wait for an asset that is being fetched, or start to fetch it."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = _Flight(asyncio.create_task(self._obtain(workload)))
@@ -185,7 +185,7 @@ class AssetCache:
                 return await in_thread(self._look_for, workload)
             return await self._from_release(workload)
         except OSError as error:
-            place = "" if self._shared else f": {error.filename or self._folder}"  # no path is for others to know
+            place = "" if self._shared else f": {error.filename or self._folder}"  # clients must learn no paths
             raise FetchError(f"{workload.name}: {error.strerror or error}{place}") from error
 
     def _look_at(self, stop: threading.Event, workload: Bytes) -> Asset:
@@ -235,7 +235,7 @@ class AssetCache:
         return await in_thread(self._keep, workload, partial, got, "" if key == digest else key)
 
     def _client(self) -> Downloader:
-        """Made when something is to be downloaded: with it comes an HTTP client, which a folder does not need."""
+        """Return the HTTP client, which is made for the first download because folders do not need it."""
         if self._downloader is None:
             from pytest_dispatch.sources.download import Downloader, Patience
 
@@ -262,7 +262,7 @@ class AssetCache:
 
 
 def _flight_of(workload: Bytes) -> str:
-    """Who holds bytes until those do who wait for them."""
+    """Return the holder that keeps bytes until the callers waiting for them hold them."""
     return f"fetching {workload.location}"
 
 
@@ -271,7 +271,7 @@ def _asset(path: Path, digest: str, stamp: FileStamp) -> Asset:
 
 
 def _still(asset: Asset) -> bool:
-    """Whether the file is as it was when it was checked."""
+    """Return whether the file is unchanged since it was checked."""
     try:
         return FileStamp.of(asset.path) == asset.stamp
     except OSError:

@@ -1,4 +1,4 @@
-"""What every source of workloads gives."""
+"""What every source of workloads returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class EmptySourceError(ConfigError):
-    """There is a source, and nothing in it that boots."""
+    """The source exists, but has nothing that boots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,12 @@ class Bytes:
     """Bytes that a workload needs.
 
     Attributes:
-        name: Of the workload, for messages.
+        name: The workload's name, for messages.
         location: Where they are: an absolute path, the API URL of a release asset, or their digest if a session
             uploaded them.
-        digest: `sha256:` and 64 hex digits, or empty where the source does not tell.
-        root: The folder that a path must lead to without following a link; empty where any will do.
-        session: Who uploaded them, if somebody did.
+        digest: `sha256:` and 64 hex digits, or empty if the source gives none.
+        root: A folder below which the path must contain no link; empty for no such check.
+        session: The session that uploaded them, if any.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Listing:
     """The workloads of one source.
 
     Attributes:
-        name: What their node ids begin with: `AMDEPYC/dispatch@example`, or a folder as the user gave it.
-        workloads: Ordered by name, those of a chain as it runs; no name comes twice.
-        left_out: What looks like a workload by its name and is none: that name, and why.
+        name: The beginning of their node ids: `AMDEPYC/dispatch@example`, or a folder as the user gave it.
+        workloads: Ordered by name, those of a chain as it runs; no name occurs twice.
+        left_out: Files or assets named like a workload that are not one: the name, and why.
     """
 
     name: str

@@ -74,11 +74,11 @@ class Shelf:
         self.pins = Pins()
 
     def lock_of(self, key: str) -> Path:
-        """What to hold while the asset of this key is fetched; keys may share one."""
+        """Return the path of the lock to hold while the asset of this key is fetched; keys may share a lock."""
         return self._folder / "locks" / key[:3]
 
     def partial_of(self, key: str) -> Path:
-        """Where the bytes of the asset of this key are put while they come in."""
+        """Return the path of the bytes of the asset of this key while they are being fetched."""
         return self._folder / "partial" / key
 
     def open(self, stop: threading.Event) -> None:
@@ -105,7 +105,7 @@ class Shelf:
             self.pins.clear()
 
     def named(self, key: str) -> str | None:
-        """The digest of the asset of this key, if it was fetched before."""
+        """Return the digest of the asset of this key, if it was fetched before."""
         lines = _lines(self._folder / "names" / key)
         return lines[0] if lines and _HEX.fullmatch(lines[0]) else None
 
@@ -114,11 +114,11 @@ class Shelf:
         write_small(self._folder / "names" / key, digest.encode())
 
     def has(self, path: Path) -> bool:
-        """Tell whether a file is one of the shelf's."""
+        """Return whether a file is one of the shelf's."""
         return path.parent == self._folder / "sha256"
 
     def keep(self, stop: threading.Event, digest: str, holder: str) -> bool:
-        """Let bytes be kept for one more, if they are there; tells whether they are."""
+        """Keep bytes for one more holder, and return whether they are there."""
         self.open(stop)
         with self._guard(stop):
             if not (self._folder / "sha256" / digest).exists():
@@ -127,7 +127,7 @@ class Shelf:
             return True
 
     def take(self, stop: threading.Event, digest: str, holder: str = "") -> Path | None:
-        """The bytes with this digest, kept until their holder lets go of them; `None` if they are not there."""
+        """Return the path of the bytes with this digest, kept until their holder releases them; `None` if absent."""
         path = self._folder / "sha256" / digest
         with self._guard(stop):
             self._pin(digest, holder)
@@ -151,17 +151,17 @@ class Shelf:
             if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
                 partial.unlink()
                 return path
-            # The record goes first: what has none is never removed. Moving the file changes its stamp.
+            # Write the record first, since bytes without one are never removed. Moving the file changes its stamp.
             self._record(digest, FileStamp.of(partial))
             partial.replace(path)
             self._record(digest, FileStamp.of(path))
         return path
 
     def refuse_what_no_disk_holds(self, stop: threading.Event, name: str, size: int) -> None:
-        """Look whether so many more bytes can fit at all, before anything is removed for them.
+        """Refuse bytes that cannot fit even if everything is removed, before anything is removed for them.
 
         Raises:
-            NoRoomError: They cannot, however much was removed.
+            NoRoomError: They cannot fit.
         """
         if size > (room := self.most_room(stop)):
             raise NoRoomError(
@@ -216,7 +216,7 @@ class Shelf:
         return held_here(self._folder / "lock", stop)
 
     def _pin(self, digest: str, holder: str) -> None:
-        """Note it for other processes too; what is let go of they learn at some later time."""
+        """Record a holder for other processes too; they learn later of releases."""
         path = self._user(self._id, "pins")
         news = self.pins.add(digest, holder)
         if (told := self.pins.outdated()) is not None:
@@ -250,7 +250,7 @@ class Shelf:
         write_small(self._folder / "records" / digest, msgspec.json.encode(stamp))
 
     def _stored(self) -> Iterator[_Stored]:
-        """What this cache made and may remove: bytes that have a record, and those on their way here."""
+        """Yield what this cache may remove: bytes with a record, and partial downloads."""
         for record in _keys(self._folder / "records"):
             path = self._folder / "sha256" / record.name
             stamp = _stamp(path)

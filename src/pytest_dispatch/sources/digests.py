@@ -20,7 +20,7 @@ from pytest_dispatch.support.file_stamp import FileStamp, open_file
 
 CHUNK = 1 << 20  # bytes read at once
 RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
-NOTED = 1 << 16  # bytes of a file from which on its digest is kept: reading a smaller one is no more work than a note
+NOTED = 1 << 16  # bytes; digests of smaller files are not kept: reading such a file costs no more than reading a note
 
 T = TypeVar("T")
 
@@ -32,11 +32,11 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 def noted_digest(stop: threading.Event, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
-    """The digest of a file elsewhere; read once while its stamp is the same, unless that takes less than a note.
+    """Return digest and stamp of a file; a large file is read only if its stamp has changed.
 
     Args:
         stop: Ends it early.
-        notes: Folder of the notes.
+        notes: Folder of the recorded digests.
         path: Absolute.
         root: As for `open_file`.
 
@@ -64,7 +64,7 @@ def _digest_of(stop: threading.Event, notes: Path, path: Path, file: BinaryIO) -
 
 
 def digest_of(path: Path, stop: threading.Event) -> str:
-    """The sha256 of a file, in hex digits.
+    """Return the sha256 of a file, in hex digits.
 
     Raises:
         OSError: It cannot be read.
@@ -81,10 +81,10 @@ def _sha256_of(file: BinaryIO, stop: threading.Event) -> str:
 
 
 def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threading.Event) -> str:
-    """The sha256 of an open file that still had this stamp when it was read."""
+    """Return the sha256 of an open file, and check that its stamp did not change while it was read."""
     digest = _sha256_of(file, stop)
     if FileStamp.of(file.fileno()) != stamp:
-        raise FetchError(f"{path.name}: somebody writes to this file at this moment; start again when it is ready")
+        raise FetchError(f"{path.name}: this file is being written; start again when it is ready")
     return digest
 
 
@@ -102,7 +102,7 @@ def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event)
 
 
 def read_small(path: Path, shape: type[T]) -> T | None:
-    """What a small file of ours says; `None` if it is not there, or is not whole."""
+    """Return the content of one of our small files; `None` if it does not exist or is incomplete."""
     try:
         return decode(path.read_bytes(), shape)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -110,7 +110,7 @@ def read_small(path: Path, shape: type[T]) -> T | None:
 
 
 def write_small(path: Path, content: bytes) -> None:
-    """Write a small file at once: other processes see the old one or the new one."""
+    """Write a small file atomically: other processes see the old content or the new one."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     temporary.write_bytes(content)
     temporary.replace(path)

@@ -157,7 +157,7 @@ class Downloader:
             raise PassingError(f"{request.url.host}: no answer within {format_duration(longest)}") from None
 
     async def _leading_to(self, url: httpx.URL) -> httpx.AsyncClient:
-        """The client whose way leads there: storage may be behind another proxy than the API is, or none."""
+        """Return the client with the proxy for this URL: storage and API may need different proxies, or none."""
         try:
             way = url.scheme, proxy_for(str(url), os.environ)
             async with self._opening:
@@ -195,7 +195,7 @@ class Downloader:
         raise FetchError(f"{wanted.name}: {said}{beyond or self._advice(status, wanted.url)}")
 
     async def _begun(self, answer: httpx.Response) -> bytes:
-        """The beginning of an answer, as much as a refusal has; what came of it in time."""
+        """Return the beginning of a refusal's body, as far as it comes in time."""
         data = bytearray()
         with suppress(httpx.TransportError, TimeoutError):
             async with asyncio.timeout(self._patience.timeout):
@@ -217,7 +217,7 @@ class Downloader:
 
 
 def _start(wanted: Wanted, answer: httpx.Response, have: int) -> int:
-    """From which byte on the answer has them."""
+    """Return the number of the first byte in the answer's body."""
     host = answer.url.host
     encoding = _header(answer, "content-encoding") or "identity"
     if encoding != "identity":
@@ -236,12 +236,12 @@ def _start(wanted: Wanted, answer: httpx.Response, have: int) -> int:
 
 
 def _header(answer: httpx.Response, name: str) -> str:
-    """A header, fit for a message; empty where there is none."""
+    """Return a header for a message; empty if there is none."""
     return plain_line(answer.headers.get(name, ""), 80)
 
 
 async def _chunks(answer: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
-    """The body in pieces that are worth a thread, and what came before a cut as well."""
+    """Yield the body in pieces large enough to be written in a thread, including those before a cut."""
     buffer = bytearray()
     cut: httpx.TransportError | PassingError | None = None
     pace = _Pace(patience)
@@ -263,7 +263,7 @@ async def _chunks(answer: httpx.Response, patience: Patience) -> AsyncGenerator[
 
 
 class _Pace:
-    """Whether bytes come fast enough to be worth waiting for."""
+    """Measures whether bytes come fast enough."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
@@ -271,7 +271,7 @@ class _Pace:
         self._got = 0
 
     def keeps_up(self, count: int) -> bool:
-        """So many bytes have come."""
+        """Count bytes, and return whether they come fast enough."""
         self._got += count
         spent = time.monotonic() - self._since
         if spent < self._patience.timeout:
@@ -282,10 +282,10 @@ class _Pace:
 
 
 def redirected(wanted: Wanted, answer: httpx.Response) -> httpx.URL:
-    """Where a redirect leads.
+    """Return the target of a redirect.
 
     Raises:
-        FetchError: To no place that an asset can be had from, or from a secure one to an insecure one.
+        FetchError: It is not a URL to download from, or leads from a secure server to an insecure one.
     """
     location = answer.headers["location"]
     url = urljoin(str(answer.url), location)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from enum import StrEnum
 
 MANIFEST = "dispatch.toml"
-LARGEST = 4 * 2**20  # bytes of it
-DOTS = 200  # in a line of it: what a key of many parts takes to be read grows with their square
+LARGEST = 4 * 2**20  # most bytes of a manifest
+DOTS = 200  # most dots in a line of it: the time to parse a dotted key grows with the square of its parts
 
-#: There is no file by this name, or it is a link that leads nowhere, or in a circle.
+#: Errors for a missing file, and for a link that leads nowhere or in a circle.
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
-#: What may be in the place of a file, beside devices.
+#: Names of what may be found in place of a file, except devices.
 _SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 _NO_FILE = "expected a file, got a folder, something special, or a link that leads nowhere"
@@ -41,24 +41,24 @@ _UNLISTED = f"{MANIFEST} does not list it: add a [[workload]] table with its nam
 
 
 def list_folder(path: Path, shown_as: str) -> Listing:
-    """List a folder's workloads, by name; those of a chain together, as they are listed.
+    """List a folder's workloads, by name; those of a chain together, in the order of the manifest.
 
     Without a `dispatch.toml` these are its files that end in `.efi`, `.iso` or `.img` (in any case), but
-    not hidden ones; with one, they are what it lists. Symbolic links are followed within the folder; one that leads
-    out of it is refused, since whoever made it decides which file of this computer is handed out.
+    not hidden ones; with one, they are what it lists. Symbolic links are followed within the folder. A link that leads
+    out of it is refused, because its creator could otherwise choose any file of this computer to be served.
 
     Args:
         path: The folder.
-        shown_as: The folder as the user gave it: the listing's name, and where messages begin.
+        shown_as: The folder as the user gave it: the listing's name, and the beginning of messages.
 
     Raises:
         EmptySourceError: Nothing in it can boot.
-        ConfigError: There is no such folder, or its `dispatch.toml` says something that cannot be used.
+        ConfigError: There is no such folder, or its `dispatch.toml` has values that cannot be used.
     """
     try:
         if not path.is_dir():
             raise ConfigError(_no_folder(path, shown_as))
-        folder = Path(os.path.realpath(path))  # so that no link is followed later, which may lead elsewhere by then
+        folder = Path(os.path.realpath(path))  # so that links are resolved once, and may not lead elsewhere later
         named = _named_as_workloads(folder)
         by_manifest = (folder / MANIFEST).exists()
         listed = _manifest(folder, shown_as) if by_manifest else _files(folder, shown_as, named)
@@ -69,7 +69,7 @@ def list_folder(path: Path, shown_as: str) -> Listing:
 
 
 def _in_order(listed: Iterable[Workload]) -> list[Workload]:
-    """By name; those of a chain in the order in which they are listed, together where the first of them belongs."""
+    """Return workloads by name; those of a chain stay in their order, at the place of the first of them."""
     heads: dict[str, str] = {}
     keyed = [
         ((heads.setdefault(each.chain, each.name) if each.chain else each.name), place, each)
@@ -87,8 +87,8 @@ def _no_folder(path: Path, shown_as: str) -> str:
 
 
 def _named_as_workloads(folder: Path) -> list[os.DirEntry[str]]:
-    """What is named as workloads are, and is not hidden."""
-    with os.scandir(folder) as entries:  # knows what is a file without asking for each
+    """Return the entries that are named like workloads and not hidden."""
+    with os.scandir(folder) as entries:  # tells files apart without a system call for each
         return [each for each in entries if kind_by_suffix(_suffix(each.name)) and not each.name.startswith(".")]
 
 
@@ -108,14 +108,14 @@ def _files(folder: Path, shown_as: str, named: Iterable[os.DirEntry[str]]) -> li
 def _left_out(
     folder: Path, named: Iterable[os.DirEntry[str]], listed: Iterable[Workload], why: str
 ) -> tuple[tuple[str, str], ...]:
-    """What is named as workloads are and is none of them, and why."""
+    """Return the names of entries that are named like workloads but are not among them, and why."""
     taken = {workload.payload["location"] for workload in listed}
     names = sorted(entry.name for entry in named if f"{folder}/{entry.name}" not in taken)
     return tuple((plain_line(name, LONGEST_NAME), why) for name in names)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether there is a file at the end of it: not where a link leads nowhere, or in a circle."""
+    """Return whether an entry leads to a file; False for a link that leads nowhere or in a circle."""
     try:
         return entry.is_file()
     except OSError as error:
@@ -137,7 +137,7 @@ def _manifest(folder: Path, shown_as: str) -> list[Workload]:
 
 def _tables(folder: Path, path: Path) -> list[Any]:
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would have us wait for whoever writes into it
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for its writer
         raise ConfigError(f"expected a file, got {_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a device')}")
     _followed(folder, str(path))
     if (size := status.st_size) > LARGEST:
@@ -146,12 +146,12 @@ def _tables(folder: Path, path: Path) -> list[Any]:
         text = path.read_bytes().decode()
         _refuse_dots(text)
         document = tomllib.loads(text)
-        repr(document)  # what is nested too deep for this cannot be told of either
+        repr(document)  # raises an error for a document nested too deep to be shown in a message
     except UnicodeDecodeError as error:
         raise ConfigError(f"expected UTF-8 text, byte {error.start} is not") from error
     except RecursionError as error:
         raise ConfigError("expected TOML with fewer tables within tables") from error
-    except ValueError as error:  # also a number with more digits than Python reads
+    except ValueError as error:  # also a number with more digits than Python accepts
         raise ConfigError(f"expected TOML: {plain_line(str(error))}") from error
     _refuse_unknown(document, ["workload"])
     tables = document.get("workload", [])
@@ -188,13 +188,13 @@ def _from_table(folder: Path, table: object) -> Workload:
 def _workload(folder: Path, file: PurePosixPath, media: str, read: dict[str, Any]) -> Workload:
     path = f"{folder}/{file}"
     try:
-        status = os.stat(path)  # noqa: PTH116 - there may be ten thousand, and a Path costs more than the call
+        status = os.stat(path)  # noqa: PTH116 - there may be ten thousand files, and a Path costs more than the call
     except OSError as error:
         if error.errno not in _NOTHING_THERE:
             raise
         status = None
     if status is None or not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"expected a file in this folder, {str(file)!r} is none")
+        raise ConfigError(f"expected a file in this folder, found none named {str(file)!r}")
     if not status.st_size:
         raise ConfigError(f"expected something that boots, {str(file)!r} is empty")
     location = _followed(folder, path) if len(file.parts) > 1 or os.path.islink(path) else path  # noqa: PTH114 - as above
@@ -204,10 +204,10 @@ def _workload(folder: Path, file: PurePosixPath, media: str, read: dict[str, Any
 
 
 def _followed(folder: Path, path: str) -> str:
-    """Where a path leads, through all links in it.
+    """Return the real path of a path, with all links resolved.
 
     Raises:
-        ConfigError: Out of the folder.
+        ConfigError: It leads out of the folder.
     """
     real, root = os.path.realpath(path), os.path.realpath(folder)
     if os.path.commonpath((real, root)) != root:
@@ -219,7 +219,7 @@ def _followed(folder: Path, path: str) -> str:
 
 
 def _suffix(name: str) -> str:
-    """What `Path.suffix` is."""
+    """Return the same as `Path.suffix`."""
     stem, dot, last = name.rpartition(".")
     return f"{dot}{last}" if stem else ""
 
@@ -298,7 +298,7 @@ def _kind(value: object) -> str:
     return _one_of(tuple(known()))(value)
 
 
-#: What a [[workload]] table may say, and how it is read.
+#: The keys of a [[workload]] table, and how each is read.
 _KEYS: dict[str, Callable[[object], Any]] = {
     "name": _name,
     "file": _path,
@@ -312,7 +312,7 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "chain": _text,
     "after": _names,
 }
-#: Those of them that limit how long a workload may wait and run, and what the limit is called.
+#: The keys among them that are limits of a workload, and the limits' names.
 _LIMITS = {"assign-timeout": "assign", "boot-timeout": "boot", "report-timeout": "report"}
 
 
@@ -328,7 +328,7 @@ def _shown(value: object) -> str:
 
 @contextmanager
 def _at(place: str) -> Iterator[None]:
-    """Puts where it happened in front of a ConfigError that passes through."""
+    """Prefix a ConfigError that passes through with its place."""
     try:
         yield
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""Where a lab has the bytes of workloads from: folders that it may read, releases of GitHub, and what sessions upload.
+"""Locations of workloads' bytes that a lab may read: folders, releases of GitHub, and uploads of sessions.
 
-Between pytest's side and a lab, a payload's `location` names them, and never by a path: `folder:NAME/FILE`, the API URL
-of a release asset, or the digest of what the same session uploaded (`sha256:` and 64 hex digits).
+Between pytest and a lab, a payload's `location` is never a path, but `folder:NAME/FILE`, the API URL of a release
+asset, or the digest of what the same session uploaded (`sha256:` and 64 hex digits).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pytest_dispatch.core.plain_text import is_name
 from pytest_dispatch.core.secrets import PUBLIC_API
 
 FOLDER = "folder:"
-LONGEST = 4096  # characters of a location, as of a path
-SHOWN = 80  # of one that a message shows
+LONGEST = 4096  # most characters of a location, as of a path
+SHOWN = 80  # most characters of a location in a message
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 #: GitHub's REST API, "Get a release asset"; neither an owner nor a repository is called `.` or `..`.
@@ -28,17 +28,17 @@ _ASSET = re.compile(
 
 
 def api_of(url: str) -> str:
-    """Return the address of the API that has this release asset; empty if it is the URL of none."""
+    """Return the address of the API that has this release asset; empty if the URL is not of a release asset."""
     match = _ASSET.fullmatch(url) if len(url) <= LONGEST else None
     return match[1] if match else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """What a lab may read for whoever asks it to run something.
+    """What a lab may read for its clients.
 
     Attributes:
-        folders: Folders by name, as absolute paths without a link in them.
+        folders: Folders by name, as absolute paths without links.
         apis: Addresses of the GitHub APIs whose release assets it fetches.
     """
 
@@ -46,12 +46,12 @@ class Places:
     apis: tuple[str, ...] = (PUBLIC_API,)
 
     def check(self, location: str) -> None:
-        """Refuse what no location is between pytest's side and a lab, or what this lab may not read.
+        """Refuse a location that is invalid between pytest and a lab, or that this lab may not read.
 
-        What a session uploaded is its own to know: whether this has, is not asked here.
+        Whether the session has uploaded a digest is not checked here.
 
         Raises:
-            ConfigError: Says what was expected, and what came.
+            ConfigError: Names what was expected and what came.
         """
         if len(location) > LONGEST:
             raise ConfigError(f"expected at most {LONGEST} characters, got {len(location)}")
@@ -66,12 +66,12 @@ class Places:
             )
 
     def find(self, location: str) -> tuple[str, str]:
-        """Return where the cache finds bytes, and the folder that they must not lead out of; empty if that is none.
+        """Return a location for the cache, and the folder that it must not lead out of; empty for none.
 
-        A path of a run that an earlier lab took is one in a folder of this lab, or is refused.
+        A path from a run of an earlier lab must be in a folder of this lab.
 
         Raises:
-            ConfigError: It is nothing that this lab may read.
+            ConfigError: This lab may not read it.
         """
         if location.startswith("/"):
             return location, self.folders[self._above(location)]
@@ -82,7 +82,7 @@ class Places:
         return os.path.join(root, file), root  # noqa: PTH118 - nothing in it is to be made simpler
 
     def named(self, path: str) -> str:
-        """Return how a lab that has these folders is told of a file; empty if the file is in none of them."""
+        """Return the location of a file for a lab that has these folders; empty if the file is in none of them."""
         try:
             name = self._above(path)
         except ConfigError:
@@ -98,7 +98,7 @@ class Places:
         return self.folders[name], file
 
     def _above(self, path: str) -> str:
-        """The name of the innermost folder that a file is in."""
+        """Return the name of the innermost folder that contains a file."""
         _refuse_detours(path.removeprefix("/"), path)
         above = path
         while above not in self._names and above != os.path.dirname(above):  # noqa: PTH120 - as above
@@ -118,14 +118,14 @@ def _refuse_detours(file: str, location: str) -> None:
 
 
 def places_of(locations: Iterable[str], folder: str, api: str) -> Places:
-    """Return what a lab has to read for workloads that are where these locations say.
+    """Return what a lab must be able to read for workloads at these locations.
 
     Args:
         locations: Absolute paths, and URLs of release assets.
-        folder: The source; empty if that is none.
-        api: Of the GitHub in use.
+        folder: The source, if it is a folder; else empty.
+        api: Address of the GitHub API in use.
     """
-    locations = sorted(locations)  # so that names stay the same
+    locations = sorted(locations)  # so that the names do not depend on their order
     roots = [os.path.realpath(folder)] if folder else []
     inside = f"{roots[0].rstrip('/')}/" if roots else "\0"
     files = (each for each in locations if each.startswith("/") and not each.startswith(inside))

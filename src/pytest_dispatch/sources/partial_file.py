@@ -36,7 +36,7 @@ class PassingError(Exception):
 
 
 class StartOverError(PassingError):
-    """What is there already is of no use."""
+    """The bytes on disk cannot be continued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +89,14 @@ class Partial:
         self._resumed = self.size > 0
 
     def resume_headers(self) -> dict[str, str]:
-        """What to ask for: all of it, or the rest."""
+        """Return the headers that ask for the rest; none if all bytes are needed."""
         if not self.size:
             return {}
         unchanged = {"If-Range": self._etag} if self._etag else {}
         return {"Range": f"bytes={self.size}-", **unchanged}
 
     def begin(self, stop: threading.Event, start: int, etag: str) -> None:
-        """The bytes from `start` on are coming."""
+        """Prepare for the bytes from `start` on."""
         if start != self.size:
             self.discard(stop)
         strong = etag if etag.startswith('"') else ""

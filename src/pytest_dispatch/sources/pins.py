@@ -1,10 +1,10 @@
-"""Who uses which bytes of the cache: what somebody uses is not removed to make room."""
+"""Records who uses which bytes of the cache, so that bytes in use are not removed to make room."""
 
 from __future__ import annotations
 
 import threading
 
-FEW = 64  # digests that other processes may take for used although they are not any more
+FEW = 64  # digests that other processes may still count as used although they no longer are
 
 
 class Pins:
@@ -17,7 +17,7 @@ class Pins:
         self._told: set[str] = set()  # what the file for other processes lists
 
     def add(self, digest: str, holder: str) -> bool:
-        """Let somebody hold a digest; tells whether the file for other processes does not list it yet."""
+        """Let `holder` hold a digest, and return whether the file for other processes does not list it yet."""
         with self._door:
             held = self._digests.setdefault(holder, set())
             if digest not in held:
@@ -28,12 +28,12 @@ class Pins:
             return news
 
     def holds(self, digest: str, holder: str) -> bool:
-        """Tell whether somebody holds a digest."""
+        """Return whether `holder` holds a digest."""
         with self._door:
             return digest in self._digests.get(holder, ())
 
     def release(self, holder: str) -> None:
-        """Let go of all that somebody holds."""
+        """Release all digests of `holder`."""
         with self._door:
             for digest in self._digests.pop(holder, ()):
                 self._holders[digest] -= 1
@@ -41,12 +41,12 @@ class Pins:
                     del self._holders[digest]
 
     def all(self) -> set[str]:
-        """Return what anybody holds."""
+        """Return the digests that anybody holds."""
         with self._door:
             return set(self._holders)
 
     def outdated(self) -> set[str] | None:
-        """Return what the file for other processes is to list from now on, if it lists far more than that."""
+        """Return the new content of the file for other processes if it lists far too many digests; else None."""
         with self._door:
             if len(self._told) <= 2 * len(self._holders) + FEW:
                 return None
@@ -54,7 +54,7 @@ class Pins:
             return self._told
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         with self._door:
             self._digests.clear()
             self._holders.clear()

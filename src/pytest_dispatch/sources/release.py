@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.secrets import Token
 
-LOOKED_AT = 20  # releases that are asked for where one is not found: among them may be drafts, which do not count
-SHOWN = 5  # tags or content types that a message names at most
-LONGEST_TAG = 60  # characters of each
+LOOKED_AT = 20  # releases to look at if one is not found; drafts among them do not count
+SHOWN = 5  # most tags or content types in a message
+LONGEST_TAG = 60  # most characters of each
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -37,13 +37,13 @@ class _Repo(msgspec.Struct):
 class _Release(msgspec.Struct):
     id: int
     tag_name: str
-    draft: bool = False  # only who may write sees one, in the list alone
+    draft: bool = False  # drafts are visible only to users with write access, and only in the list
 
 
 class _Asset(msgspec.Struct):
     id: int
     name: str
-    size: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # bytes, more than any disk has
+    size: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # bytes, fewer than 2**62, which is more than any disk has
     content_type: str
     state: str = "uploaded"
     digest: str | None = None  # null on assets older than June 2025
@@ -52,18 +52,18 @@ class _Asset(msgspec.Struct):
 def list_release(
     repo: str, tag: str | None, token: Token | None, api_url: str = PUBLIC_API, *, timeout: float = 15
 ) -> Listing:
-    """List the workloads of a release, with two requests and one more for each further hundred assets.
+    """List the workloads of a release, with two requests, and one more for each further hundred assets.
 
     Args:
         repo: `OWNER/REPO`.
-        tag: The release's tag; `None` means the latest release, whose tag the listing's name then holds.
+        tag: The release's tag; `None` for the latest release, whose tag is then part of the listing's name.
         token: Needed for private repositories.
         api_url: `https://HOST/api/v3` for GitHub Enterprise Server.
         timeout: Seconds to wait for a connection, and for each part of an answer.
 
     Raises:
         SourceError: There is no such repository or release, it cannot be read, or nothing in it can boot.
-        ConfigError: `api_url` is no URL of an API.
+        ConfigError: `api_url` is not the URL of an API.
     """
     if not is_repo(repo):
         raise SourceError(f"expected a repository as OWNER/REPO, such as AMDEPYC/dispatch, got {repo!r}")
@@ -89,7 +89,7 @@ def _find(api: GitHubApi, repo: str, tag: str | None, hidden: str) -> _Release:
     except GitHubError as error:
         if error.trouble is not Trouble.MISSING:
             raise
-    # The same 404 for an unknown repository, a hidden one, and an unknown tag: ask what there is.
+    # An unknown repository, an invisible one and an unknown tag all give 404, so look at what there is.
     newest = _newest(api, repo, hidden)
     if any(each.draft and each.tag_name == tag for each in newest):
         raise SourceError(f"{repo} has a draft with the tag {tag!r}, and no release; publish it")
@@ -102,14 +102,14 @@ def _find(api: GitHubApi, repo: str, tag: str | None, hidden: str) -> _Release:
 
 
 def _refuse_strange(repo: str, tag: str) -> None:
-    """Refuse a tag that node ids cannot have, as assets of such names are."""
+    """Refuse a tag that cannot be part of a node id; names of assets are checked the same way."""
     if not is_name(tag) or "::" in tag:
         text = f"expected a release's tag of at most {LONGEST_NAME} characters, printable and without '::'"
         raise SourceError(f"{repo}: {text}, got {plain_line(tag, LONGEST_TAG)!r}")
 
 
 def _newest(api: GitHubApi, repo: str, hidden: str) -> list[_Release]:
-    """The newest releases and drafts, for a message; empty where there are none, or they are not told."""
+    """Return the newest releases and drafts, for a message; empty if there are none, or they are not visible."""
     try:
         return api.get(f"/repos/{repo}/releases", list[_Release], per_page=str(LOOKED_AT))
     except GitHubError as error:
@@ -129,13 +129,13 @@ def _refuse_missing(api: GitHubApi, repo: str, hidden: str) -> None:
 
 
 def _some(tags: Sequence[str]) -> str:
-    """The first of these; tags come from outside, and may be long."""
+    """Return the first tags as text; tags come from outside, and may be long."""
     shown = ", ".join(repr(plain_line(tag, LONGEST_TAG)) for tag in tags[:SHOWN])
     return f"{shown}, …" if len(tags) > SHOWN else shown
 
 
 def _hidden(token: Token | None, base: str) -> str:
-    """Why a repository may be there and not be seen."""
+    """Return why a repository may exist and not be visible."""
     if token is None:
         return f"or it is private: then it needs a token ({ways_to_sign_in(base)})"
     return f"or the token from {token.source} may not read it (it needs the permission Contents: read)"
@@ -149,7 +149,7 @@ def _advice(error: GitHubError, token: Token | None) -> str:
 
 def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workload, ...]:
     complete = [asset for asset in assets if asset.state == "uploaded"]
-    # The address is put together here and not taken from the answer: the token goes there.
+    # The URL is built here, and not taken from the answer, because the token is sent to it.
     found = [
         Workload(
             name=asset.name,
@@ -170,7 +170,7 @@ def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workloa
 
 
 def _left_out(assets: Iterable[_Asset]) -> Iterator[tuple[str, str]]:
-    """Assets that are meant to boot, by their names or content types, and do not take part; and what to do."""
+    """Yield assets that seem meant to boot, by name or content type, but do not take part, and what to do."""
     for asset in sorted(assets, key=lambda asset: asset.name):
         media = media_by_suffix(PurePosixPath(asset.name).suffix)
         kind = kind_of(asset.content_type)

@@ -1,7 +1,7 @@
-"""Bytes that sessions send: written as they come, and on the shelf once they are whole and what they are said to be.
+"""Bytes uploaded by sessions: written as they come, and put into the cache once complete and checked.
 
-A session has what it has sent itself, all of it, and learns nothing of what others have: the same bytes are sent by
-each, and kept once.
+A session may use only bytes that it has uploaded completely itself, and learns nothing of other sessions' uploads. If
+several sessions upload the same bytes, each sends all of them, but they are kept once.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from pytest_dispatch.support.blocking import in_thread
 if TYPE_CHECKING:
     import threading
 
-MOST = 16  # uploads of a session that are under way at once
+MOST = 16  # most uploads of a session at the same time
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class TooLongError(ConfigError):
-    """More bytes than there may be."""
+    """More bytes than announced or allowed."""
 
 
 class WrongPlaceError(DispatchError):
-    """These bytes do not go on from those that are here."""
+    """The bytes do not continue those received so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How far an upload is.
+    """The progress of an upload.
 
     Attributes:
-        received: Bytes from the first one on that are here.
-        complete: They are all here, and checked.
+        received: Bytes received, from the first one on.
+        complete: Whether all bytes are here and checked.
     """
 
     received: int
@@ -51,7 +51,7 @@ class Standing:
 
 
 class _Upload:
-    """One under way."""
+    """An upload in progress."""
 
     def __init__(self, path: Path, digest: str, size: int) -> None:
         self.path = path
@@ -67,32 +67,32 @@ class _Upload:
 
 
 class Uploads:
-    """Those of all sessions. Its methods are called on the lab's event loop.
+    """The uploads of all sessions. The methods are called on the lab's event loop.
 
     Args:
-        shelf: Where they are kept.
-        limit: Bytes that one may have.
+        shelf: The cache that keeps them.
+        limit: The most bytes of one upload.
     """
 
     def __init__(self, shelf: Shelf, limit: int) -> None:
         self._shelf = shelf
         self._limit = limit
         self._under_way: dict[str, dict[str, _Upload]] = {}  # by session and digest
-        self._sizes: dict[str, dict[str, int]] = {}  # of what each session has sent, by digest
+        self._sizes: dict[str, dict[str, int]] = {}  # sizes of completed uploads, by session and digest
 
     def has(self, session: str, digest: str, size: int) -> bool:
-        """Tell whether a session has sent bytes of this digest, and so many."""
+        """Return whether a session has uploaded bytes with this digest and size."""
         return self._sizes.get(session, {}).get(digest) == size
 
     def remember(self, session: str, digest: str, size: int) -> None:
-        """Note what a session had sent to an earlier lab."""
+        """Record what a session had uploaded to an earlier lab."""
         self._sizes.setdefault(session, {})[digest] = size
 
     async def standing(self, session: str, digest: str) -> Standing:
-        """Return how far a session's upload is; what is complete stays until a run has it, or the session is over.
+        """Return a session's progress; complete bytes are kept until a run holds them, or the session is over.
 
         Raises:
-            ConfigError: That is no digest.
+            ConfigError: The digest is invalid.
             FetchError: The disk cannot be read.
         """
         _check_digest(digest)
@@ -106,12 +106,12 @@ class Uploads:
         return Standing(received=upload.received if upload else 0)
 
     async def begin(self, session: str, digest: str, size: int) -> Standing:
-        """Let a session send bytes, or go on with it; returns how far it is.
+        """Begin or continue an upload of a session, and return its progress.
 
         Raises:
-            ConfigError: They cannot be what is said of them, or there are too many uploads at once.
-            TooLongError: There will never be room for so many bytes.
-            FetchError: There is no room for them, or the disk cannot be read.
+            ConfigError: The size contradicts an earlier one, or there are too many uploads at once.
+            TooLongError: The size is over the limit.
+            FetchError: There is no room, or the disk cannot be read.
         """
         standing = await self.standing(session, digest)
         if size <= 0:
@@ -139,12 +139,12 @@ class Uploads:
         return standing
 
     async def write(self, session: str, digest: str, offset: int, piece: bytes) -> Standing:
-        """Take the next bytes of an upload that was begun; returns how far it is.
+        """Write the next bytes of an upload that was begun, and return its progress.
 
         Raises:
-            WrongPlaceError: They do not go on from those that are here.
-            TooLongError: They are more than was said.
-            ConfigError: All are here, and they are other bytes than was said: all are to be sent again.
+            WrongPlaceError: They do not continue the bytes received so far.
+            TooLongError: There are more than announced.
+            ConfigError: All bytes are here, but their digest is another one: all must be sent again.
             NoRoomError: There is no room for them.
             FetchError: They cannot be written.
         """
@@ -161,7 +161,7 @@ class Uploads:
                 await in_thread(self._append, upload, piece)
             if upload.received < upload.size:
                 return Standing(received=upload.received)
-            if self._under_way.get(session, {}).get(digest) is upload:  # else another connection has brought the last
+            if self._under_way.get(session, {}).get(digest) is upload:  # else another connection sent the last bytes
                 await self._finish(session, digest, upload)
         return await self.standing(session, digest)
 
@@ -170,11 +170,11 @@ class Uploads:
         self._shelf.pins.release(_holder(session, digest))
 
     def taken(self, session: str, digest: str) -> None:
-        """Note that a run has what a session sent: from now on that holds it."""
+        """Release an upload that a run now holds."""
         self._shelf.pins.release(_holder(session, digest))
 
     def forget(self, session: str) -> None:
-        """Let go of what a session sent and no run has; what is not whole is removed when there is need of room."""
+        """Release the uploads of a session that no run holds; incomplete ones are removed when room is needed."""
         self._under_way.pop(session, None)
         for digest in self._sizes.pop(session, {}):
             self._shelf.pins.release(_holder(session, digest))
@@ -245,10 +245,10 @@ def _holder(session: str, digest: str) -> str:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Errors of the disk become words.
+    """Turn errors of the disk into errors with a message.
 
     Raises:
-        NoRoomError: It is full.
+        NoRoomError: The disk is full.
         FetchError: It cannot be written or read.
     """
     try:

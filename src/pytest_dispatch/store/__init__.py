@@ -1,1 +1,1 @@
-"""The journal on disk."""
+"""The journal: the lab's database on disk."""

@@ -1,4 +1,4 @@
-"""A journal that is a file, copied while it is in use, and put back. For PostgreSQL there is pg_dump."""
+"""Copies a journal file while it is in use, and restores it. For PostgreSQL there is pg_dump."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_dispatch.store.version import version_of
 
 
 def backup(db: Path | str, file: Path) -> None:
-    """Copy a journal as it is at one moment, also while a lab writes it.
+    """Copy a journal as of one moment, even while a lab writes to it.
 
     Args:
         db: The journal.
-        file: Where to; there is none yet.
+        file: The copy; must not exist yet.
 
     Raises:
-        JournalError: There is no journal, or one that is no file; or the copy cannot be made, and none is left.
+        JournalError: There is no journal, or it is not a file; or the copy cannot be made, and none is left.
     """
     database = _file_of(db, "backup", "pg_dump")
     if file.exists():
@@ -37,18 +37,18 @@ def backup(db: Path | str, file: Path) -> None:
 
 
 def restore(db: Path | str, file: Path) -> Path | None:
-    """Put a backup in the place of a journal, which is kept beside it.
+    """Replace a journal by a backup, and keep the earlier journal beside it.
 
     Args:
-        db: The journal; there need not be any.
+        db: The journal; may not exist yet.
         file: A backup, of this version of the journal or an older one.
 
     Returns:
-        Where the earlier journal is kept; None if there was none.
+        The path of the earlier journal; None if there was none.
 
     Raises:
-        JournalError: It is in use, or is no file; or the backup is no journal, or cannot be read: then all is left as
-            it was.
+        JournalError: The journal is in use or not a file, or the backup is not a journal or cannot be read; then
+            nothing has changed.
     """
     database, source = _file_of(db, "restore", "pg_restore"), Database(file)
     place = database.file or file
@@ -78,7 +78,7 @@ def _checked(database: Database) -> None:
 
 
 def _copy(source: Path, file: Path) -> None:
-    """Copy a journal by SQLite's own means; what is copied is on disk when this returns, and has no log beside it."""
+    """Copy a journal by SQLite's backup API; on return the copy is on disk, without a log file beside it."""
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as db, closing(sqlite3.connect(file)) as copy:
         db.backup(copy)

@@ -1,4 +1,4 @@
-"""Where a journal is kept: a file or a server, how messages name it, and what its errors mean in our words."""
+"""Where a journal is kept: a file or a server, its name in messages, and its errors as journal errors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pytest_dispatch.core.secrets import without_passwords
 
 
 class Database:
-    """A journal's place.
+    """The location of a journal.
 
     Args:
         place: A file for SQLite, or an SQLAlchemy URL (`postgresql+psycopg://…`).
 
     Attributes:
-        file: Where it is, if it is a file.
+        file: The file; None if it is on a server.
         engine: Makes connections to it.
-        name: What messages call it, without passwords.
+        name: Its name in messages, without passwords.
 
     Raises:
-        JournalError: It is a URL that SQLAlchemy cannot make use of.
+        JournalError: SQLAlchemy cannot use the URL.
     """
 
     def __init__(self, place: Path | str) -> None:
@@ -36,15 +36,15 @@ class Database:
         self.name = without_passwords(self.engine.url.render_as_string()) if self.file is None else str(place)
 
     def error(self, what: str) -> JournalError:
-        """An error that says which journal it is about."""
+        """Return an error that names the journal."""
         return JournalError(f"journal {self.name}: {what}")
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
-        """What goes wrong inside is told as an error of the journal.
+        """Raise errors inside the context as errors of the journal.
 
         Raises:
-            JournalError: The database, its driver or the disk refused; or what it holds is not what we write.
+            JournalError: The database, its driver or the disk failed, or its content is invalid.
         """
         driver = self.engine.dialect.loaded_dbapi.Error
         try:
@@ -57,10 +57,10 @@ class Database:
 
     @contextmanager
     def at_once(self) -> Iterator[sa.Connection]:
-        """A connection that sees all as it was at one moment, also in several statements."""
+        """Open a connection that sees the state of one moment, even in several statements."""
         with self.engine.connect() as db:
             if self.file is not None:
-                db.exec_driver_sql("BEGIN")  # the driver begins by itself only before it writes
+                db.exec_driver_sql("BEGIN")  # otherwise the driver begins a transaction only before it writes
             else:
                 db.execution_options(isolation_level="REPEATABLE READ")
             yield db
@@ -71,7 +71,7 @@ def _first_line(error: object) -> str:
 
 
 def url_of(file: Path | str) -> sa.URL:
-    """A file of SQLite, whatever is in its name."""
+    """Return the URL of an SQLite file, whatever characters its name has."""
     return sa.URL.create("sqlite", database=str(file))
 
 

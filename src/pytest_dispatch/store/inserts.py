@@ -1,8 +1,8 @@
-"""Rows on their way into the database: statements made once, one connection that is kept, one transaction at a time.
+"""Writes rows to the database: prepared statements, one connection that is kept, one transaction at a time.
 
-Theory of operation: SQLAlchemy makes the statements and the connection, and nothing more: rows go to the driver by its
-own cursor (PEP 249, the same for every driver). What SQLAlchemy does to execute, to commit, and to lend a connection
-takes several times as long as SQLite needs for a handful of rows, and the lab, in the same process, waits meanwhile.
+SQLAlchemy makes only the statements and the connection; rows go to the driver by its own cursor (PEP 249, the same for
+every driver). SQLAlchemy's execution, commit and connection pool take several times as long as SQLite needs for a few
+rows, and the lab, in the same process, waits meanwhile.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.rows import Row
 
-#: Tables that only grow; in all others a row that is written again replaces the one of the same key.
+#: Tables that only grow; in all others, writing a row replaces the row with the same key.
 _GROWING = {schema.events, schema.console, schema.served}
 
-#: Tables whose rows count something: what comes again is added.
+#: Tables whose values are counts; writing a row adds to the row with the same key.
 _COUNTING = {schema.series}
 
-#: Tables in which the first row of a key stays: a report that comes again changes nothing.
+#: Tables in which the first row of a key stays: a repeated report changes nothing.
 _ONCE = {schema.reports: ["run", "attempt", "digest"], schema.cases: ["run", "attempt", "report", "number"]}
 
 
 class Inserts:
-    """Writes rows into one database, from one thread. `close` after.
+    """Writes rows to one database, from one thread. `close` after use.
 
     Args:
-        engine: Of SQLite or PostgreSQL.
+        engine: An engine of SQLite or PostgreSQL.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -41,11 +41,11 @@ class Inserts:
         self._connection: sa.PoolProxiedConnection | None = None
 
     def commit(self, rows: Iterable[Row]) -> None:
-        """Write all of them, or none.
+        """Write all rows in one transaction.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: There is no connection to be had, or no statement for this database.
-            Exception: The driver's, for all else.
+            sqlalchemy.exc.SQLAlchemyError: No connection could be made, or no statement for this database.
+            Exception: The driver's error in all other cases.
         """
         if self._connection is None:
             self._connection = self._engine.raw_connection()
@@ -62,41 +62,41 @@ class Inserts:
             raise
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _into(self, table: sa.Table) -> _Insert:
         if table not in self._inserts:
-            self._inserts[table] = _insert(table, self._engine.dialect)  # dear to make
+            self._inserts[table] = _insert(table, self._engine.dialect)  # expensive to make
         return self._inserts[table]
 
     def _take_back(self, connection: sa.PoolProxiedConnection) -> None:
-        """Leave nothing half-written, and nothing locked."""
+        """Roll back, so that nothing is half-written or locked."""
         try:
             connection.rollback()
         except self._engine.dialect.loaded_dbapi.Error:
-            connection.invalidate()  # it is lost, and with it what was begun
+            connection.invalidate()  # the connection is lost, and its transaction with it
 
 
 @dataclass(frozen=True, slots=True)
 class _Insert:
-    """How a row gets into a table.
+    """The statement that writes a row to a table.
 
     Attributes:
-        sql: With places for its values, as the driver has them.
-        order: Of the columns whose values go there; None if the driver knows them by name.
+        sql: The statement, with the driver's placeholders for its values.
+        order: The columns in the order of the placeholders; None if the driver takes values by name.
     """
 
     sql: str
     order: tuple[str, ...] | None
 
     def run(self, cursor: DBAPICursor, rows: list[dict[str, Any]]) -> None:
-        """Write these rows. All that is in them is of types that every driver takes as they are."""
+        """Write rows. Their values are of types that every driver takes without conversion."""
         values = rows if self.order is None else [[row[name] for name in self.order] for row in rows]
         if len(values) == 1:
-            cursor.execute(self.sql, values[0])  # which costs some drivers less
+            cursor.execute(self.sql, values[0])  # cheaper with some drivers
         else:
             cursor.executemany(self.sql, values)
 
@@ -104,7 +104,7 @@ class _Insert:
 def _insert(table: sa.Table, dialect: sa.Dialect) -> _Insert:
     given = [column.name for column in table.columns if column is not table.autoincrement_column]
     statement: Any = sa.insert(table) if table in _GROWING else _keyed(table, dialect)
-    compiled = statement.inline().compile(dialect=dialect, column_keys=given)  # inline: asks for no ids back
+    compiled = statement.inline().compile(dialect=dialect, column_keys=given)  # inline: returns no ids
     order = compiled.positiontup
     return _Insert(str(compiled), None if order is None else tuple(order))
 
@@ -112,7 +112,7 @@ def _insert(table: sa.Table, dialect: sa.Dialect) -> _Insert:
 def _keyed(table: sa.Table, dialect: sa.Dialect) -> Any:
     insert: Any
     if dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert  # dear to import, and most journals are files
+        from sqlalchemy.dialects.postgresql import insert  # slow to import, and most journals are files
     else:
         from sqlalchemy.dialects.sqlite import insert
     statement = insert(table)

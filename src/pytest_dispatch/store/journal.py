@@ -1,10 +1,10 @@
 """The journal: every change of a lab, on disk in the order in which it happened.
 
-Theory of operation: one thread writes. Whoever has something to write hands over rows and gets a future; the thread
-takes all rows that have gathered, writes them in one transaction, and only then resolves their futures. So an answer
-that waits for its future never goes out before its rows are on disk, and many answers share one flush. After a write
-that failed no other one is tried: what came later must not be there without what came before.
-SQLite runs in WAL mode with full synchronisation; PostgreSQL takes the same statements.
+One thread writes. A caller hands over rows and gets a future. The thread takes all rows that have gathered, writes them
+in one transaction, and only then resolves their futures. So an answer that waits for its future is never sent before
+its rows are on disk, and many answers share one flush. After a failed write, no further write is tried: later rows must
+not be on disk without earlier ones. SQLite runs in WAL mode with full synchronisation; PostgreSQL takes the same
+statements.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ __all__ = [
     "session_row",
 ]
 
-KEPT_SESSIONS = 20  # older ones are forgotten when a journal is opened
+KEPT_SESSIONS = 20  # older sessions are dropped when a journal is opened
 
 _Batch = tuple[Sequence[Row], "Future[None]"]
 
@@ -85,12 +85,12 @@ class Journal:
         path: A file for SQLite, or an SQLAlchemy URL (`postgresql+psycopg://…`).
 
     Attributes:
-        reader: Tells what is in it, to whoever may wait for a disk.
-        background: Tells the same to those on an event loop.
-        damage: What was found and mended when it was opened, in one line; empty if it was whole.
+        reader: Reads it, for callers that may block.
+        background: Reads it, for callers on an event loop.
+        damage: The damage found and repaired when it was opened, in one line; empty if there was none.
 
     Raises:
-        JournalError: It is a URL that SQLAlchemy cannot make use of.
+        JournalError: SQLAlchemy cannot use the URL.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -104,13 +104,13 @@ class Journal:
         self._door = threading.Lock()
         self._shut: JournalError | None = self._database.error("it is not open")
         self._broken: JournalError | None = None
-        self._opened = 0.0  # when the newest session was, as it says itself
+        self._opened = 0.0  # when the newest session was opened, as recorded
         self.damage = ""
 
     def open(self) -> None:
-        """Make or check the tables and start writing. A damaged file is put aside, and taken over.
+        """Create or check the tables, and start writing. A damaged file is kept aside, and its content recovered.
 
-        One of an older version is brought up to this one.
+        A journal of an older version is upgraded.
 
         Raises:
             JournalError: It is in use, is not a journal, is of a newer version, or cannot be written.
@@ -129,7 +129,7 @@ class Journal:
         self._thread.start()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what was handed over, then stop. A write that hangs for longer is left to end with the process."""
+        """Write what was handed over, then stop. A write that hangs for longer than `timeout` ends with the process."""
         self.background.close(timeout)
         if self._thread.is_alive():
             self._inbox.put(None)
@@ -144,7 +144,7 @@ class Journal:
     def write(self, rows: Sequence[Row]) -> Future[None]:
         """Hand rows over; the future resolves when they are on disk, or fails with a JournalError.
 
-        It cannot be cancelled: whoever does not want to wait any more leaves it alone.
+        The future cannot be cancelled; a caller that no longer waits ignores it.
         """
         done: Future[None] = Future()
         done.set_running_or_notify_cancel()
@@ -156,11 +156,11 @@ class Journal:
         return done
 
     def opening(self, now: float) -> float:
-        """When a session opens that is opened now: after all others, also where the date was set back since."""
+        """Return the opening time of a new session: later than all others, even if the system date was set back."""
         self._opened = max(now, math.nextafter(self._opened, math.inf))
         return self._opened
 
-    # Writing, in the thread
+    # Writing, in the writer's thread
 
     def _work(self) -> None:
         try:
@@ -186,7 +186,7 @@ class Journal:
                     done.set_exception(error)
 
     def _shut_door(self) -> None:
-        """Nobody is to wait for a thread that is gone."""
+        """Refuse further rows, and fail those that the ended thread did not write."""
         with self._door:
             self._shut = self._broken or self._database.error("it was closed before this was written")
             while not self._inbox.empty():
@@ -195,7 +195,7 @@ class Journal:
                     left[1].set_exception(self._shut)
 
     def _gather(self) -> list[_Batch] | None:
-        """Everything that has been handed over, waiting for the first of it; None when closed."""
+        """Wait for rows, and return everything handed over; None when closed."""
         batches: list[_Batch] = []
         item = self._inbox.get()
         while item is not None:
@@ -217,10 +217,10 @@ class Journal:
     # Opening
 
     def _check(self) -> None:
-        """Change nothing before it is clear that this is a journal, or nothing yet."""
+        """Check that this is a journal or empty before anything is changed; upgrade an older version."""
         found = version_of(self._database)
         if found is not None and found < schema.VERSION:
-            from pytest_dispatch.store.migrate import bring_up  # loads Alembic, which hardly any journal needs
+            from pytest_dispatch.store.migrate import bring_up  # loads Alembic, which most journals do not need
 
             bring_up(self._database, found)
 
@@ -230,10 +230,10 @@ class Journal:
                 db.exec_driver_sql("PRAGMA journal_mode=WAL")
         with self._database.engine.begin() as db:
             if self._database.file is not None:
-                db.exec_driver_sql("BEGIN")  # the driver begins only after the tables: each would be flushed alone
+                db.exec_driver_sql("BEGIN")  # else the driver begins later, and each table is flushed alone
                 db.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION}")
             schema.metadata.create_all(db)
-            # written anew each time: better to learn now than with the first report that there is no writing here
+            # written anew each time: a read-only journal fails here, and not with the first report
             db.execute(sa.delete(schema.meta))
             db.execute(sa.insert(schema.meta).values(version=schema.VERSION))
             self._forget_old_sessions(db)
@@ -249,14 +249,14 @@ class Journal:
             db.execute(sa.delete(table).where(table.c.run.in_(runs)))
         db.execute(sa.delete(schema.runs).where(schema.runs.c.session.in_(old)))
         box = schema.issues.c
-        through = sa.or_(box.url != "", box.given_up.is_(True))  # the others are still to be filed
+        through = sa.or_(box.url != "", box.given_up.is_(True))  # keep those still to be filed
         db.execute(sa.delete(schema.issues).where(box.session.in_(old), through))
         db.execute(sa.delete(schema.sessions).where(schema.sessions.c.id.in_(old)))
         _forget_machines(db)
 
 
 def _forget_machines(db: sa.Connection) -> None:
-    """Forget those on which no run that is kept was, and that nobody keeps out of scheduling."""
+    """Forget machines that no kept run used and that have no hold."""
     held = schema.holds.c
     used = sa.union_all(
         sa.select(schema.placements.c.machine),

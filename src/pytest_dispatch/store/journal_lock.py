@@ -1,4 +1,4 @@
-"""One lab at a time writes a journal: a lock that goes when its process does."""
+"""A lock on the journal: one lab at a time writes it, and the lock ends with the lab's process."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from filelock import FileLock, Timeout
 
 from pytest_dispatch.store.database import Database
 
-#: Of PostgreSQL's advisory lock: the letters of "dispatch".
+#: Key of PostgreSQL's advisory lock: the letters of "dispatch".
 _KEY = int.from_bytes(b"dispatch")
 
-PATIENCE = (
-    4.0  # seconds in which a server notices that a client has gone, and a lab that its pytest was killed, and ends
-)
+PATIENCE = 4.0  # seconds in which a server notices a lost client, or a lab ends after its pytest was killed
 PAUSE = 0.05
 
 Release = Callable[[], None]
 
 
 def take(database: Database) -> Release:
-    """Lock a journal, wherever it is.
+    """Lock a journal, in a file or on a server.
 
     Raises:
-        JournalError: Somebody else has it.
-        OSError: There is no writing there.
+        JournalError: Another process holds the lock.
+        OSError: The lock file cannot be written.
         sqlalchemy.exc.SQLAlchemyError: The database cannot be reached.
     """
     release = lock_database(database.engine) if database.file is None else lock_file(database.file)
@@ -39,7 +37,7 @@ def take(database: Database) -> Release:
 
 @contextmanager
 def held(database: Database) -> Iterator[None]:
-    """Have a journal locked for as long as this takes; raises what `take` does."""
+    """Hold the lock of a journal for the duration of the context; raise the errors of `take`."""
     release = take(database)
     try:
         yield
@@ -48,10 +46,10 @@ def held(database: Database) -> Iterator[None]:
 
 
 def lock_file(path: Path) -> Release | None:
-    """Lock a journal that is a file, making its folder where there is none; None if somebody else has it.
+    """Lock a journal file, and make its folder if needed; return None if another process holds the lock.
 
     Raises:
-        OSError: There is no writing there.
+        OSError: The lock file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock", thread_local=False)
@@ -63,13 +61,13 @@ def lock_file(path: Path) -> Release | None:
 
 
 def lock_database(engine: sa.Engine) -> Release | None:
-    """Lock a journal in a PostgreSQL database, by a connection that is kept; None if somebody else has it.
+    """Lock a PostgreSQL journal by a connection that is kept; return None if another process holds the lock.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: The database cannot be reached.
     """
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    connection.detach()  # closing it is to end it, and the lock with it
+    connection.detach()  # so that closing it ends the connection, and the lock with it
     give_up = time.monotonic() + PATIENCE
     while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_KEY))):
         if time.monotonic() > give_up:

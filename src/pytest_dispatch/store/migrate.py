@@ -1,7 +1,7 @@
-"""Bring a journal of an older version up to today's, by Alembic; all of it, or nothing.
+"""Upgrades a journal of an older version by Alembic, completely or not at all.
 
-`dispatch_meta` says of which version a journal is. Alembic's own table is there while it works, and no longer: so a
-journal that is made anew needs no Alembic.
+`dispatch_meta` has the version of a journal. Alembic's own table exists only during an upgrade, so a new journal needs
+no Alembic.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.journal_lock import held
 from pytest_dispatch.store.version import version_of
 
-#: Of Alembic: which migration the journal has come to. Their names are the versions that they lead to.
+#: Alembic's table with the current migration. Migrations are named by the version that they lead to.
 ALEMBIC_TABLE = "dispatch_alembic"
 
 
 def migrate(db: Path | str) -> int:
-    """Bring a journal up to today's version, if it is older.
+    """Upgrade a journal to the current version, if it is older.
 
     Args:
         db: A file, or an SQLAlchemy URL (`postgresql+psycopg://…`).
 
     Returns:
-        The version that it was of.
+        The version that it had.
 
     Raises:
         JournalError: There is none; or it is in use, of a newer version, or cannot be read or written.
@@ -49,20 +49,20 @@ def migrate(db: Path | str) -> int:
 
 
 def bring_up(database: Database, found: int) -> None:
-    """Bring a journal up to today's version. Nobody else may have it open.
+    """Upgrade a journal to the current version. It must not be open elsewhere.
 
     Args:
-        database: Where it is.
-        found: The version that it is of.
+        database: The journal's location.
+        found: Its version.
 
     Raises:
-        JournalError: What is in it cannot be read; it is left as it was.
+        JournalError: Its content cannot be read; it is unchanged.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     with database.errors("upgrade"), database.engine.begin() as db:
         if database.file is not None:
-            db.exec_driver_sql("BEGIN")  # the driver begins by itself only before it writes rows
+            db.exec_driver_sql("BEGIN")  # otherwise the driver begins a transaction only before it writes rows
         config.attributes["connection"] = db
         command.stamp(config, str(found), purge=True)
         command.upgrade(config, "head")

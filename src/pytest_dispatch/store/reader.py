@@ -1,8 +1,8 @@
-"""What the journal can be asked: by whoever may wait for a disk, or from an event loop, which may not.
+"""Reads the journal: `Reader` blocks, `BackgroundReader` is for an event loop.
 
-`Reader` waits. `BackgroundReader` asks the same in a thread of its own, one thing after the other, so that no answer to
-a machine waits for a read. Either has connections of its own: with SQLite's write-ahead log, as with PostgreSQL, who
-reads and who writes do not wait for each other.
+`BackgroundReader` reads in a thread of its own, one query after the other, so that no answer to a machine waits for a
+read. Both have their own connections: with SQLite's write-ahead log, as with PostgreSQL, reads and writes do not wait
+for each other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _own = schema.runs.c
 
 
 class Reader:
-    """A journal as far as it can be read. Each of its methods may raise a JournalError."""
+    """Queries of a journal. Each method may raise a JournalError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,7 +41,7 @@ class Reader:
     # Sessions
 
     def last_unfinished(self, source: str, owner: str = "") -> SessionRecord | None:
-        """Return the owner's newest session of this source, if it was not closed; one without any run is none."""
+        """Return the owner's newest session of this source if it was not closed; sessions without runs do not count."""
         own = schema.sessions.c
         query = (
             sa.select(schema.sessions)
@@ -54,14 +54,14 @@ class Reader:
             return session_of(newest[0]) if newest and newest[0]["closed"] is None else None
 
     def unfinished(self, session: str) -> SessionRecord | None:
-        """Return a session that was not closed; None if there is none of that id."""
+        """Return a session that was not closed; None if there is none with that id."""
         own = schema.sessions.c
         found = self._all(sa.select(schema.sessions).where(own.id == session, own.closed.is_(None)))
         with self._database.errors("read"):
             return session_of(found[0]) if found else None
 
     def kept(self, session: str, lines: int) -> KeptSession:
-        """Return all that is needed to go on with a session, with the last so many lines of its consoles."""
+        """Return what is needed to resume a session, with the last `lines` lines of its consoles."""
         return KeptSession(
             runs=self.runs(session),
             served=self.served(session),
@@ -70,25 +70,25 @@ class Reader:
         )
 
     def runs(self, session: str) -> list[Run]:
-        """Return the session's runs with all that belongs to them, in the order in which they were asked for."""
+        """Return the session's runs with all their parts, in the order in which they were submitted."""
         return self._runs(_own.session == session)
 
     def served(self, session: str) -> dict[str, str]:
-        """Return the digest of the bytes that were served last, for each run of a session."""
+        """Return the digest of the bytes served last, by run of a session."""
         rows = schema.served.c
         query = sa.select(rows.run, rows.digest).join(schema.runs, _own.id == rows.run)
         found = self._all(query.where(_own.session == session).order_by(rows.id))
         return {row["run"]: row["digest"] for row in found}
 
     def console(self, session: str, most: int) -> list[tuple[str, int, float, str]]:
-        """Return what machines showed during a session: run, attempt, time and text, the last so many lines."""
+        """Return the last `most` console lines of a session: run, attempt, time and text."""
         rows = schema.console.c
         query = sa.select(rows.run, rows.attempt, rows.at, rows.text).join(schema.runs, _own.id == rows.run)
         newest = query.where(_own.session == session).order_by(rows.id.desc()).limit(most)
         return [tuple(row.values()) for row in reversed(self._all(newest))]
 
     def _ran_on_machines_of(self, session: str) -> dict[str, list[str]]:
-        """Return the runs of whichever session that this one's machines held, once for each attempt, in order."""
+        """Return the runs that this session's machines held, also other sessions' runs: one per attempt, in order."""
         rows = schema.placements.c
         mine = sa.select(rows.machine).join(schema.runs, _own.id == rows.run).where(_own.session == session)
         query = sa.select(rows.machine, rows.run).where(rows.machine.in_(mine))
@@ -97,10 +97,10 @@ class Reader:
             ran.setdefault(restored(row["machine"]), []).append(row["run"])
         return ran
 
-    # What machines may speak of
+    # For messages of machines
 
     def latest_on(self, machine: str, most: int) -> list[HeldAttempt]:
-        """Return the latest attempts that a machine held, the last one first, so many at most."""
+        """Return the latest attempts that a machine held, the last one first, at most `most`."""
         rows, moments = schema.placements.c, schema.moments.c
         of_attempt = (moments.run == rows.run, moments.attempt == rows.attempt)
         ran = sa.select(sa.func.min(moments.at)).where(*of_attempt, moments.phase == str(Phase.RUNNING))
@@ -117,7 +117,7 @@ class Reader:
             ]
 
     def kept_run(self, run: str) -> KeptRun | None:
-        """Return a run, with what there is to know of its session; None if there is none of that id."""
+        """Return a run with its session and digest; None if there is none with that id."""
         asked, rows = schema.sessions.c, schema.served.c
         for found in self._runs(_own.id == run):
             (session,) = self._all(sa.select(schema.sessions).where(asked.id == found.session))
@@ -128,13 +128,13 @@ class Reader:
         return None
 
     def knows(self, run: str, attempt: int, report: Report) -> bool:
-        """Tell whether an attempt has this very report already, whenever it came."""
+        """Return whether an attempt has this report already; times and lateness are not compared."""
         rows = schema.reports.c
         alike = (rows.run == run, rows.attempt == attempt, rows.digest == report_digest(report))
         return bool(self._all(sa.select(rows.id).where(*alike)))
 
     def sketches(self, series: Series) -> dict[str, Sketch]:
-        """Return what is kept of a series by machine; of all machines together under an empty name."""
+        """Return the statistics of a series by machine; those of all machines together have an empty name."""
         rows = schema.series.c
         of = (rows.kind == series.kind, rows.origin == stored(series.origin), rows.name == stored(series.name))
         found: dict[str, list[Sketch]] = {}
@@ -145,7 +145,7 @@ class Reader:
     # Issues
 
     def letters(self) -> list[Letter]:
-        """Return the issues that are still to be filed, of this session or an earlier one."""
+        """Return the issues that are still to be filed, of any session."""
         box = schema.issues.c
         waiting = sa.and_(box.url == "", box.given_up.is_(False))
         with self._database.errors("read"):
@@ -163,7 +163,7 @@ class Reader:
     # Machines
 
     def machines(self) -> list[KeptMachine]:
-        """Return the machines that earlier labs knew, and which of them are kept out of scheduling."""
+        """Return the machines that earlier labs knew, with their holds."""
         own, known, out = schema.machines, schema.identities.c, schema.holds.c
         holds = self._all(sa.select(schema.holds).where(out.what == "machine", out.active.is_(True)))
         held = {row["name"]: row for row in holds}
@@ -176,14 +176,14 @@ class Reader:
                 for row in self._all(sa.select(own).order_by(own.c.id))
             ]
 
-    # How
+    # Internals
 
     def _all(self, query: sa.Select[Any]) -> Sequence[Any]:
         with self._database.errors("read"), self._database.engine.connect() as db:
             return db.execute(query).mappings().all()
 
     def _runs(self, which: sa.ColumnElement[bool]) -> list[Run]:
-        """Return the runs of which this is so, as they were at one moment."""
+        """Return the runs that fulfil a condition, as of one moment."""
         ids = sa.select(_own.id).where(which)
         with self._database.errors("read"):
             with self._database.at_once() as db:
@@ -199,13 +199,13 @@ def _parts(table: sa.Table, ids: sa.Select[tuple[str]]) -> sa.Select[Any]:
 
 
 class BackgroundReader:
-    """Asks a reader in a thread of its own, for those on an event loop. `close` after.
+    """Reads the journal in a thread of its own, for callers on an event loop. `close` after use.
 
-    What is asked is awaited for as long as the database takes; whoever may wait less says so (`asyncio.timeout`).
+    A query is awaited for as long as the database takes; callers set their own limit (`asyncio.timeout`).
 
     Args:
-        reader: Is asked from that thread.
-        error: What is raised where nothing is read any more.
+        reader: Is called from that thread.
+        error: Raised for queries after `close`.
     """
 
     def __init__(self, reader: Reader, error: JournalError) -> None:
@@ -221,15 +221,15 @@ class BackgroundReader:
         return await self._ask(lambda: self._reader.last_unfinished(source, owner))
 
     async def unfinished(self, session: str) -> SessionRecord | None:
-        """Return a session that was not closed; None if there is none of that id."""
+        """Return a session that was not closed; None if there is none with that id."""
         return await self._ask(lambda: self._reader.unfinished(session))
 
     async def kept(self, session: str, lines: int) -> KeptSession:
-        """Return all that is needed to go on with a session."""
+        """Return what is needed to resume a session."""
         return await self._ask(lambda: self._reader.kept(session, lines))
 
     async def runs(self, session: str) -> list[Run]:
-        """Return the session's runs, in the order in which they were asked for."""
+        """Return the session's runs, in the order in which they were submitted."""
         return await self._ask(lambda: self._reader.runs(session))
 
     async def latest_on(self, machine: str, most: int) -> list[HeldAttempt]:
@@ -237,15 +237,15 @@ class BackgroundReader:
         return await self._ask(lambda: self._reader.latest_on(machine, most))
 
     async def kept_run(self, run: str) -> KeptRun | None:
-        """Return a run, with what there is to know of its session; None if there is none of that id."""
+        """Return a run with its session and digest; None if there is none with that id."""
         return await self._ask(lambda: self._reader.kept_run(run))
 
     async def knows(self, run: str, attempt: int, report: Report) -> bool:
-        """Tell whether an attempt has this very report already."""
+        """Return whether an attempt has this report already."""
         return await self._ask(lambda: self._reader.knows(run, attempt, report))
 
     async def sketches(self, series: Series) -> dict[str, Sketch]:
-        """Return what is kept of a series by machine, and of all machines together."""
+        """Return the statistics of a series by machine, and of all machines together."""
         return await self._ask(lambda: self._reader.sketches(series))
 
     async def letters(self) -> list[Letter]:
@@ -257,11 +257,11 @@ class BackgroundReader:
         return await self._ask(lambda: self._reader.filed(session))
 
     async def machines(self) -> list[KeptMachine]:
-        """Return the machines that earlier labs knew, and which of them are kept out of scheduling."""
+        """Return the machines that earlier labs knew, with their holds."""
         return await self._ask(self._reader.machines)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Read nothing more. A read that hangs for longer is left to end with the process."""
+        """Stop reading. A read that hangs for longer than `timeout` ends with the process."""
         with self._door:
             self._closed = True
             self._inbox.put(None)
@@ -275,7 +275,7 @@ class BackgroundReader:
             if answer.set_running_or_notify_cancel():
                 try:
                     answer.set_result(question())
-                except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
+                except BaseException as error:  # noqa: BLE001 - passed on to the caller
                     answer.set_exception(error)
 
         with self._door:

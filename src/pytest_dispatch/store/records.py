@@ -1,4 +1,4 @@
-"""What the journal keeps beside runs: a session, and an issue on its way."""
+"""Records of the journal beside runs: sessions, issues to be filed, and what is read back of runs and machines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ class IssueRule:
     """Which runs of a session become GitHub issues, and where.
 
     Attributes:
-        raw: What workloads write is left as it is.
-        reviewed: The session's holder has a look at each before it is filed.
+        repo: The repository; empty for none.
+        outcomes: Outcomes of runs that become issues.
+        raw: Whether text from workloads is left unchanged.
+        reviewed: Whether the session's holder reviews each issue before it is filed.
     """
 
     repo: str = ""
@@ -27,13 +29,13 @@ class IssueRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """What is kept of a session beside its runs.
+    """The record of a session, without its runs.
 
     Attributes:
-        owner: Who holds it.
-        epoch: Of its lease.
+        owner: The name of the holder.
+        epoch: The epoch of its lease.
         issues: Which of its runs become issues.
-        api: Address of the API of the GitHub that these are for.
+        api: Address of the GitHub API for these issues.
     """
 
     id: str
@@ -52,12 +54,12 @@ class Letter:
     """An issue on its way to GitHub.
 
     Attributes:
-        api: Address of the API of the GitHub that it is for; empty where an earlier make did not note it.
-        tries: How often filing was begun.
+        api: Address of the GitHub API; empty if written by an earlier release that did not record it.
+        tries: Number of tries begun.
         failed: Why the last try failed.
-        given_up: No further try makes sense.
-        url: Of the filed issue, empty until then.
-        review: Its session's holder is to have a look at it first.
+        given_up: Whether no further try is made.
+        url: URL of the filed issue; empty until then.
+        review: Whether the session's holder is to review it first.
     """
 
     session: str
@@ -74,13 +76,13 @@ class Letter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSession:
-    """All that is needed to go on with a session.
+    """What is needed to resume a session.
 
     Attributes:
-        runs: In the order in which they were asked for.
-        served: Digest of the bytes that were served last, by run.
-        console: The last lines that its machines showed, in order: run, attempt, time and text.
-        ran: Runs of whichever session that its machines held, by machine: one for each attempt, in order.
+        runs: Its runs, in the order in which they were submitted.
+        served: Digest of the bytes served last, by run.
+        console: The last console lines of its machines, in order: run, attempt, time and text.
+        ran: Runs of all sessions that its machines held, by machine: one for each attempt, in order.
     """
 
     runs: Sequence[Run]
@@ -91,11 +93,12 @@ class KeptSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRun:
-    """All that is needed to tell a run something that the lab's memory does not have.
+    """What is needed to add to a run that is not in the lab's memory.
 
     Attributes:
-        session: That asked for it.
-        digest: Of the bytes that were served last; empty if none were.
+        run: The run.
+        session: The session of the run.
+        digest: Digest of the bytes served last; empty if none were.
     """
 
     run: Run
@@ -120,7 +123,7 @@ class HeldAttempt:
     """An attempt that a machine held.
 
     Attributes:
-        began: When its workload first ran, as far as is known; infinity if it never did.
+        began: When its workload first ran, as far as known; infinity if it never did.
     """
 
     run: str
@@ -129,5 +132,5 @@ class HeldAttempt:
 
     @property
     def ran(self) -> bool:
-        """Tell whether its workload ever ran, as far as is known."""
+        """Return whether its workload ever ran, as far as known."""
         return self.began < math.inf

@@ -1,4 +1,4 @@
-"""What goes into the journal, as rows of its tables: of a run, only what is not there yet."""
+"""Rows of the journal's tables, made from values; of a run, only the rows that changed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 Row = tuple[sa.Table, dict[str, Any]]
 
-#: Of a run and of an attempt: what its own row says; the rest is in rows of their own.
+#: Fields of a run and of an attempt in their own rows; the rest is in rows of other tables.
 _RUN = attrgetter(*(name for name in Run.__slots__ if name != "attempts"))
 _ATTEMPT = attrgetter("heard", "counts", "outcome", "reason", "proposed", "outside")
 
 
 def session_row(record: SessionRecord, closed: float | None = None) -> Row:
-    """Return the row that opens a session, or closes it."""
+    """Return the row that opens or closes a session."""
     return schema.sessions, {
         "id": record.id,
         "source": stored(record.source),
@@ -63,28 +63,28 @@ def _policy(policy: Policy) -> dict[str, Any]:
 
 
 def change_rows(change: Change, was: Run | None = None) -> list[Row]:
-    """Return the rows that make a change durable: the event, and what is new of its run.
+    """Return the rows that make a change durable: the event, and what changed in its run.
 
     Args:
-        change: Of a run.
-        was: The run as the journal has it; None if it is not there, or that is not known.
+        change: A change of a run.
+        was: The run as the journal has it; None if it is not there, or if this is unknown.
     """
     return [event_row(change), *run_rows(change.run, was)]
 
 
 def event_row(change: Change) -> Row:
-    """Return the row that says what happened, and where the attempt stood then."""
+    """Return the row of an event, with the attempt's state at that time."""
     attempt = change.run.attempts[change.attempt - 1]
     event = {"event": str(change.event), "state": str(attempt.state), "machine": stored(attempt.machine)}
     return schema.events, {"run": change.run.id, "attempt": change.attempt, "at": change.at, **event}
 
 
 def run_rows(run: Run, was: Run | None = None) -> list[Row]:
-    """Return the rows of a run that are not there yet, or say something else now.
+    """Return the rows of a run that are new or changed.
 
     Args:
-        run: As it is.
-        was: As the journal has it; None if it is not there, or that is not known.
+        run: The run.
+        was: The run as the journal has it; None if it is not there, or if this is unknown.
     """
     rows: list[Row] = []
     before = () if was is None else was.attempts
@@ -124,7 +124,7 @@ def _run_row(run: Run) -> Row:
 
 
 def _add_attempt(rows: list[Row], run: str, attempt: Attempt, was: Attempt | None) -> None:
-    """Add the rows of an attempt. Every change of every run comes by here, and most touch one or two parts of it."""
+    """Add the new or changed rows of an attempt; called for every change, so unchanged parts are skipped fast."""
     if was is None or _row_of(attempt) != _row_of(was):
         rows.append(_attempt_row(run, attempt))
     of = {"run": run, "attempt": attempt.number}
@@ -136,12 +136,12 @@ def _add_attempt(rows: list[Row], run: str, attempt: Attempt, was: Attempt | Non
 
 
 def _row_of(attempt: Attempt) -> tuple[object, ...]:
-    """Return what its own row says."""
+    """Return the content of an attempt's own row."""
     return *_ATTEMPT(attempt), len(attempt.history), len(attempt.placements)
 
 
 def _fresh(now: Sequence[T], before: Sequence[T]) -> list[tuple[int, T]]:
-    """Return what is not as it was, with its number from 1."""
+    """Return the items that are new or changed, with their numbers from 1."""
     known = len(before)
     return [
         (number, each)
@@ -181,7 +181,7 @@ def _attempt_row(run: str, attempt: Attempt) -> Row:
 
 
 def _report_rows(of: dict[str, Any], report: Report) -> list[Row]:
-    """Return those of a report, which has no number of its own: its digest tells whether it came before."""
+    """Return the rows of a report, which is identified by its digest instead of a number."""
     of, digest = {"run": of["run"], "attempt": of["attempt"]}, report_digest(report)
     said = {
         "title": stored(report.title),
@@ -204,7 +204,7 @@ def _report_rows(of: dict[str, Any], report: Report) -> list[Row]:
     ]
 
 
-#: The parts of an attempt that are rows of their own, and what makes the rows.
+#: The parts of an attempt with rows of their own, and the functions that make these rows.
 _PARTS: Sequence[tuple[Callable[[Attempt], Sequence[Any]], Callable[[dict[str, Any], Any], list[Row]]]] = (
     (attrgetter("history"), _moment_rows),
     (attrgetter("placements"), _placement_rows),
@@ -219,7 +219,7 @@ def _case(case: Case) -> dict[str, Any]:
 
 
 def report_digest(report: Report) -> str:
-    """Return what tells reports of an attempt apart: all that was said, and not when (`core.attempts.knows`)."""
+    """Return the digest that identifies a report of an attempt: of its content, without times (`attempts.knows`)."""
     said = (
         report.title,
         report.body,
@@ -238,11 +238,11 @@ def _word(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-# Beside runs
+# Other records
 
 
 def letter_row(letter: Letter) -> Row:
-    """Return an issue to be filed, or what became of it."""
+    """Return the row of an issue to be filed, with its state."""
     issue = letter.issue
     return schema.issues, {
         "marker": issue.marker,
@@ -265,7 +265,7 @@ def letter_row(letter: Letter) -> Row:
 
 
 def machine_rows(machine: Machine) -> list[Row]:
-    """Return the rows of a machine and of what it is recognised by."""
+    """Return the rows of a machine and of its identities."""
     own = {"id": stored(machine.id), "driven": machine.driven, "labels": as_json(machine.labels)}
     known: Iterable[Row] = (
         (
@@ -278,14 +278,14 @@ def machine_rows(machine: Machine) -> list[Row]:
 
 
 def hold_row(machine: str, hold: Hold | None) -> Row:
-    """Return the row that says why a machine is kept out of scheduling, or with None that it is not any more."""
+    """Return the row of a machine's hold; with None, the row that marks the hold as ended."""
     now = hold or Hold(reason="")
     why = {"reason": stored(now.reason), "owner": stored(now.owner), "since": now.since, "until": now.until}
     return schema.holds, {"what": "machine", "name": stored(machine), **why, "active": hold is not None}
 
 
 def series_rows(ending: Ending) -> list[Row]:
-    """Return what the end of a run adds to its series, on all machines together and on each that it ran on."""
+    """Return what a run adds to its series: one row for all machines together, and one for each of its machines."""
     series, seconds = ending.series, ending.seconds
     counted = {
         "kind": series.kind,
@@ -300,14 +300,14 @@ def series_rows(ending: Ending) -> list[Row]:
 
 
 def served_row(run: str, attempt: int, digest: str) -> Row:
-    """Return of which bytes a machine began to download an attempt."""
+    """Return the row with the digest of the bytes that a machine began to download for an attempt."""
     return schema.served, {"run": run, "attempt": attempt, "digest": digest}
 
 
 def console_row(run: str, attempt: int, at: float, text: str) -> Row:
-    """Return a line that a machine showed while it held an attempt.
+    """Return the row of a console line that a machine showed during an attempt.
 
-    What no database takes (NUL, surrogates) is replaced.
+    Characters that a database cannot store (NUL, surrogates) are replaced.
     """
     if "\0" in text or not text.isascii():
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -1,10 +1,10 @@
-"""A journal that is damaged: noticed before it is used, kept under another name, and taken over where it can be read.
+"""Recovers a damaged journal: detects damage before use, keeps the old file, and copies what is readable.
 
-Theory of operation: SQLite notices a page that cannot be what it should be, but not text that was scrambled; so what
-the next session needs is read as well. What plain SELECTs give, from either end of a table, goes into a new file, which
-then takes the place of the damaged one. Rows of a run say how many others belong to them: a run that lost some is left
-out, and so run again. What was lost where the log beside the file (WAL) is damaged cannot be told from what was never
-finished: SQLite goes back to the last commit before it.
+SQLite detects pages with an invalid structure, but not garbled text, so what the next session needs is read as well.
+Rows readable by plain SELECTs, from either end of a table, go into a new file, which replaces the damaged one. The rows
+of a run have the number of its parts: a run that lost some is left out, and so runs again. If the log beside the file
+(WAL) is damaged, SQLite goes back to the last commit before the damage; lost commits cannot be told from unfinished
+ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import url_of
 from pytest_dispatch.store.values import RunParts, letter_of, session_of
 
-#: What is told of that was taken over.
+#: Tables whose number of recovered rows is reported, with their names.
 _TOLD = {
     schema.sessions: "sessions",
     schema.runs: "runs",
@@ -32,9 +32,9 @@ _TOLD = {
     schema.issues: "issues",
 }
 
-#: Rows that the next session may need: to resume, and to file what was left.
+#: Rows that the next session may need, to resume sessions and to file remaining issues.
 _OPEN = "SELECT id FROM dispatch_sessions WHERE closed IS NULL"
-_ALIVE = f"SELECT id FROM dispatch_runs WHERE session IN ({_OPEN})"  # noqa: S608 - all of it is ours
+_ALIVE = f"SELECT id FROM dispatch_runs WHERE session IN ({_OPEN})"  # noqa: S608 - made of constants
 _NEEDED = {
     schema.sessions: "closed IS NULL",
     schema.runs: f"session IN ({_OPEN})",
@@ -42,29 +42,29 @@ _NEEDED = {
     **dict.fromkeys(schema.PARTS, f"run IN ({_ALIVE})"),
 }
 
-#: As what SQLite gives the values of a column.
+#: The Python types of SQLite's values, by the type of the column.
 _HELD: dict[type[Any], tuple[type[Any], ...]] = {bool: (int,), int: (int,), float: (int, float), str: (str,)}
 
 _VERSION = "SELECT version FROM dispatch_meta"
 
-#: What a value raises that cannot be what was written.
+#: Exceptions raised for values that cannot have been written.
 _UNREADABLE = (ValueError, TypeError, LookupError)
 
 _Rows = dict[sa.Table, list[dict[str, Any]]]
 
 
 def salvage(path: Path) -> str:
-    """Look a journal over before it is used, and mend it if it is damaged. Nobody else may have it open.
+    """Check a journal before it is used, and recover it if it is damaged. It must not be open elsewhere.
 
     Args:
-        path: Left alone if it is no journal at all, or one of another version.
+        path: The file; unchanged if it is not a journal, or of another version.
 
     Returns:
-        What there is to say about the damage; empty if there is none.
+        A description of the damage; empty if there is none.
 
     Raises:
-        OSError: There is no room to mend it, or no writing; it is left as it was.
-        sqlite3.Error: Likewise.
+        OSError: There is no room for the copy, or it cannot be written; the file is unchanged.
+        sqlite3.Error: The same, reported by SQLite.
     """
     if not path.is_file() or not path.stat().st_size:
         return ""
@@ -79,9 +79,9 @@ def salvage(path: Path) -> str:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, and also reads a file that was cut.
+    """Return a read-only connection, which can also read a truncated file.
 
-    But what somebody began who was killed before there was a write-ahead log has to be taken back, which writes.
+    If a killed process left a rollback journal, the connection must write, to roll back its transaction.
     """
     begun = path.with_name(f"{path.name}-journal").exists()  # https://www.sqlite.org/tempfiles.html, 2.1
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={'rw' if begun else 'ro'}", uri=True, isolation_level=None)
@@ -90,11 +90,11 @@ def _connected(path: Path) -> sqlite3.Connection:
     return db
 
 
-# Noticing
+# Detecting
 
 
 def _damage(db: sqlite3.Connection, path: Path) -> str:
-    """What is wrong with a journal; empty if nothing is, or if it is no journal of this version."""
+    """Return the damage of a journal; empty if there is none, or if it is not a journal of this version."""
     try:
         if not _is_ours(db):
             return ""
@@ -107,7 +107,7 @@ def _damage(db: sqlite3.Connection, path: Path) -> str:
 
 
 def _is_ours(db: sqlite3.Connection) -> bool:
-    """Whether it has all of a journal's tables, and is of this version."""
+    """Return whether it has all tables of a journal, and is of this version."""
     tables = {row["name"] for row in db.execute("SELECT name FROM sqlite_master")}
     return tables >= set(schema.metadata.tables) and all(
         row["version"] == schema.VERSION for row in db.execute(_VERSION)
@@ -115,10 +115,10 @@ def _is_ours(db: sqlite3.Connection) -> bool:
 
 
 def _unreadable(db: sqlite3.Connection) -> str:
-    """What cannot be read of that which the next session may need."""
+    """Return which data needed by the next session cannot be read; empty if all can."""
     found: _Rows = {}
     for table, needed in _NEEDED.items():
-        query = f"SELECT * FROM {table.name} WHERE {needed}{_order(table)}"  # noqa: S608 - all of it is ours
+        query = f"SELECT * FROM {table.name} WHERE {needed}{_order(table)}"  # noqa: S608 - made of constants
         found[table] = [dict(row) for row in db.execute(query)]
     for table, rows in found.items():
         if not all(_fits(table, row) for row in rows):
@@ -133,21 +133,21 @@ def _unreadable(db: sqlite3.Connection) -> str:
 
 
 def _was_ours(path: Path) -> bool:
-    """Whether a file that is no database any more was a journal: its beginning says so."""
+    """Return whether a file that is no longer a database was a journal, judged by its beginning."""
     with path.open("rb") as file:
         begins = file.read(2**20)
     marked = begins[68:72] == schema.APPLICATION.to_bytes(4)  # https://www.sqlite.org/fileformat.html#application_id
     return marked or schema.meta.name.encode() in begins
 
 
-# Taking over
+# Recovering
 
 
 def _whole(db: sqlite3.Connection) -> _Rows:
-    """All rows that are whole, and belong to others that are."""
+    """Return all rows that are intact and whose related rows are too."""
     rows: _Rows = {}
     with suppress(sqlite3.DatabaseError):
-        db.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that is shorter than it says
+        db.execute("PRAGMA writable_schema = ON")  # else SQLite reads nothing of a file shorter than its header says
     for table in sorted(schema.metadata.sorted_tables, key=lambda table: table is not schema.runs):  # runs come first
         known = [row["id"] for row in rows.get(schema.runs, ())]
         rows[table] = _read(db, table, known)
@@ -169,7 +169,7 @@ def _with_all_cases(rows: _Rows) -> Iterator[dict[str, Any]]:
 
 
 def _may_go_on(row: Mapping[str, Any], parts: RunParts) -> bool:
-    """Whether a run is whole, and has its outcome, or the reports that will decide it."""
+    """Return whether a run is intact, and has its outcome or the reports that will decide it."""
     try:
         run: Run = parts.run(row)
     except _UNREADABLE:
@@ -179,7 +179,7 @@ def _may_go_on(row: Mapping[str, Any], parts: RunParts) -> bool:
 
 
 def _fits(table: sa.Table, row: sqlite3.Row | Mapping[str, Any]) -> bool:
-    """Whether a row holds what its table's rows do."""
+    """Return whether a row has valid values for its table."""
     for column in table.columns:
         value = row[column.name]
         if not (isinstance(value, _HELD[column.type.python_type]) or (value is None and column.nullable)):
@@ -194,7 +194,7 @@ def _fits(table: sa.Table, row: sqlite3.Row | Mapping[str, Any]) -> bool:
 
 
 def _read(db: sqlite3.Connection, table: sa.Table, runs: Iterable[str]) -> list[dict[str, Any]]:
-    """Rows that are what they should be: from both ends of a table to where it cannot be read, and by each run's id."""
+    """Return the valid rows of a table: from both ends up to the unreadable part, and those of each run."""
     keys = [column.name for column in table.primary_key]
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
 
@@ -215,7 +215,7 @@ def _read(db: sqlite3.Connection, table: sa.Table, runs: Iterable[str]) -> list[
 
 
 def _typed(table: sa.Table, row: sqlite3.Row) -> dict[str, Any]:
-    """A row's values, with flags that SQLite keeps as numbers."""
+    """Return a row's values, with flags as bool, which SQLite stores as numbers."""
     flags = {column.name for column in table.columns if column.type.python_type is bool}
     return {name: bool(row[name]) if name in flags and row[name] is not None else row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates over its values
 
@@ -225,7 +225,7 @@ def _order(table: sa.Table, direction: str = "") -> str:
 
 
 def _write(path: Path, rows: _Rows) -> None:
-    """A new journal with these rows; on disk when this returns."""
+    """Write a new journal with these rows; it is on disk on return."""
     engine = sa.create_engine(url_of(path))
     try:
         with engine.begin() as db:
@@ -238,16 +238,16 @@ def _write(path: Path, rows: _Rows) -> None:
 
 
 def put_aside(path: Path, why: str, write: Callable[[Path], None]) -> Path:
-    """Put a new file in the place of one that is kept; returns where.
+    """Replace a file by a new one, keep the old one, and return its new path.
 
     Args:
-        path: What is replaced, with its log.
-        why: Added to the name of the one that is kept.
-        write: Makes the new one, which is on disk when it returns.
+        path: The file to replace, with its log.
+        why: Added to the name of the old file.
+        write: Writes the new file, which is on disk when it returns.
 
     Raises:
-        OSError: There is no room, or no writing; what was there is left as it was.
-        sqlite3.Error: Likewise.
+        OSError: There is no room, or it cannot be written; the old file is unchanged.
+        sqlite3.Error: The same, reported by SQLite.
     """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)

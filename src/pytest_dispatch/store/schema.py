@@ -1,8 +1,8 @@
 """The journal's tables, for SQLite and PostgreSQL alike.
 
-What somebody may ask for has a column of its own; small values that mean something as a whole only (limits, labels,
-counts) are JSON in a text. No foreign keys: one writer writes what belongs together in one transaction, and rows say
-how many others belong to them, so that a reader notices what a damaged disk took.
+Everything that may be queried has its own column; small values that are used as a whole only (limits, labels, counts)
+are JSON text. There are no foreign keys: one writer writes related rows in one transaction, and rows have the number of
+their related rows, so that a reader notices rows lost to a damaged disk.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-VERSION = 2  # of these tables; an older journal is brought up to it, a newer one is refused
+VERSION = 2  # of these tables; an older journal is upgraded, a newer one is refused
 
-#: By which a file of SQLite says that it is a journal, also where nothing else of it can be read: "dsp" and a number.
+#: Marks an SQLite file as a journal, even if the rest is unreadable: "dsp" and a number.
 APPLICATION = int.from_bytes(b"dsp1")
 
 metadata = MetaData()
@@ -40,14 +40,14 @@ def _run(**more: Any) -> Column[str]:
 
 
 def _of_attempt(name: str, *columns: Column[Any]) -> Table:
-    """A table of which an attempt has several rows, numbered from 1."""
+    """Return a table with several rows for each attempt, numbered from 1."""
     run, attempt = _run(primary_key=True), Column("attempt", Integer, primary_key=True, autoincrement=False)
     number = Column("number", Integer, primary_key=True, autoincrement=False)
     return Table(name, metadata, run, attempt, number, *columns, sqlite_with_rowid=False)
 
 
 def _growing(name: str, *columns: Any, index: bool = True) -> Table:
-    """A table in which rows keep the order in which they came."""
+    """Return a table whose rows keep the order in which they were added."""
     place = Column("id", Integer, primary_key=True, autoincrement=True)
     return Table(name, metadata, place, _run(index=index), _number("attempt"), *columns)
 
@@ -88,7 +88,7 @@ runs = Table(
     Column("session", String(32), nullable=False, index=True),
     _text("key"),
     _number("position"),
-    # the workload as it was asked for
+    # the workload as it was submitted
     _text("kind"),
     _text("name"),
     _text("digest"),
@@ -100,7 +100,7 @@ runs = Table(
     _number("priority"),
     _text("chain"),
     _text("after"),
-    # how it is run, and what came of it
+    # how it is run, and the result
     _text("limits"),
     _text("expect"),
     _number("attempts"),
@@ -134,7 +134,7 @@ Index("dispatch_placements_machine", placements.c.machine, placements.c.at)
 
 refusals = _of_attempt("dispatch_refusals", _text("why"), _text("begins"), _flag("whole"), _time("at"))
 
-#: `digest` is of what was said, so that a report that comes again is not kept twice; `cases` is how many it has.
+#: `digest` is of the content, so that a repeated report is stored once; `cases` is their number.
 reports = _growing(
     "dispatch_reports",
     Column("digest", String(32), nullable=False),
@@ -223,7 +223,7 @@ identities = Table(
     _text("machine", index=True),
 )
 
-#: `what` and `name` say what is kept out of scheduling; one that has ended stays as a row that is not `active`.
+#: `what` and `name` identify what is held; a hold that has ended stays as a row that is not `active`.
 holds = Table(
     "dispatch_holds",
     metadata,
@@ -236,8 +236,8 @@ holds = Table(
     _flag("active"),
 )
 
-#: What is kept of runs by their series, for as long as the journal is: how often which of them ended how, and in which
-#: time. `machine` is empty where all are counted, on whichever they ran; `bucket` is -1 where there is no duration.
+#: Statistics of runs by series, kept as long as the journal: number of runs by outcome and duration. An empty
+#: `machine` counts runs on all machines; `bucket` is -1 if there is no duration.
 series = Table(
     "dispatch_series",
     metadata,
@@ -251,8 +251,8 @@ series = Table(
     _number("count"),
 )
 
-#: What belongs to a run, beside its own row.
+#: Tables with the parts of a run, besides its own row.
 PARTS = (attempts, moments, placements, refusals, reports, cases)
 
-#: All that goes when a run does.
+#: Tables whose rows are deleted together with their run.
 OF_RUNS = (*PARTS, events, console, served)

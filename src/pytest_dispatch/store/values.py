@@ -1,6 +1,6 @@
-"""What the rows of the journal say, as values; a row that says something else is refused.
+"""Values made from the journal's rows; invalid rows are refused.
 
-Everything here raises ValueError (as msgspec's errors are) or TypeError where a row cannot be what was written.
+Everything here raises ValueError (as msgspec's errors are) or TypeError for a row that cannot have been written.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _Group = dict[tuple[Any, ...], list[Found]]
 
 
 def session_of(row: Found) -> SessionRecord:
-    """Return a session."""
+    """Return the session of a row."""
     policy = Policy(
         limits=decode(row["limits"], _Limits),
         expect=row["expect"],
@@ -73,7 +73,7 @@ def session_of(row: Found) -> SessionRecord:
 
 
 def sketch_of(row: Found) -> Sketch:
-    """Return what one row counts of a series."""
+    """Return the statistics in one row of a series."""
     count, bucket = row["count"], row["bucket"]
     return Sketch(
         outcomes={Outcome(row["outcome"]): count},
@@ -83,7 +83,7 @@ def sketch_of(row: Found) -> Sketch:
 
 
 def machine_of(row: Found, identities: Iterable[Found], hold: Found | None) -> KeptMachine:
-    """Return a machine, by what it is recognised, and why it is kept out of scheduling, if it is."""
+    """Return a machine with its identities and its hold, if any."""
     machine = Machine(
         id=restored(row["id"]),
         identities=frozenset(Identity(KnownBy(each["known_by"]), restored(each["value"])) for each in identities),
@@ -99,7 +99,7 @@ def _hold(row: Found) -> Hold:
 
 
 def letter_of(row: Found) -> Letter:
-    """Return an issue on its way."""
+    """Return the letter of a row."""
     issue = Issue(
         title=restored(row["title"]),
         body=restored(row["body"]),
@@ -124,10 +124,10 @@ def letter_of(row: Found) -> Letter:
 
 
 class RunParts:
-    """What belongs to runs, sorted so that they can be put together.
+    """The parts of runs, grouped so that runs can be assembled.
 
     Args:
-        rows: Of the tables `schema.PARTS`; those of reports in the order in which they came.
+        rows: The rows of the tables `schema.PARTS`; those of reports in the order in which they came.
     """
 
     def __init__(self, rows: Mapping[sa.Table, Iterable[Found]]) -> None:
@@ -137,10 +137,10 @@ class RunParts:
         self._parts = {table: _grouped(rows[table], "run", "attempt") for table in of_attempt}
 
     def run(self, row: Found) -> Run:
-        """Return a run, put together.
+        """Return an assembled run.
 
         Raises:
-            ValueError: Something that belongs to it is not there, or cannot be read.
+            ValueError: A part of it is missing, or cannot be read.
         """
         attempts = [self._attempt(each) for each in _in_order(self._attempts.get((row["id"],), ()))]
         _check_count(f"attempts of {row['id']}", len(attempts), row["attempts"], least=1)
@@ -184,7 +184,7 @@ class RunParts:
         """Return a report with its cases.
 
         Raises:
-            ValueError: Some of them are not there, or cannot be read.
+            ValueError: Some of them are missing, or cannot be read.
         """
         of = (row["run"], row["attempt"], row["digest"])
         cases = tuple(map(_case, _in_order(self._cases.get(of, ()))))
@@ -216,7 +216,7 @@ def _in_order(rows: Sequence[Found]) -> list[Found]:
     """Return numbered rows in their order.
 
     Raises:
-        ValueError: One is missing in between.
+        ValueError: A number is missing.
     """
     ordered = sorted(rows, key=lambda row: row["number"])
     numbers = [row["number"] for row in ordered]

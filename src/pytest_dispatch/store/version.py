@@ -1,4 +1,4 @@
-"""Of which version the tables of a journal are."""
+"""Reads the version of a journal's tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pytest_dispatch.store.database import Database
 
 
 def version_of(database: Database) -> int | None:
-    """Return the version of a journal's tables, at most today's; None where there is none yet. Changes nothing.
+    """Return the version of a journal's tables, at most the current one; None if there are none. Change nothing.
 
     Raises:
-        JournalError: It is of a newer version, or no journal at all.
+        JournalError: It is of a newer version, or is not a journal.
         sqlalchemy.exc.SQLAlchemyError: It cannot be read.
     """
     with database.engine.connect() as db:

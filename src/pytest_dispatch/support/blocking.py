@@ -1,4 +1,4 @@
-"""Blocking work beside an event loop: in a thread, but never left running there by a cancelled caller."""
+"""Blocking work for an event loop: runs in a thread, and never goes on there after its caller was cancelled."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-POLL = 0.05  # seconds between two looks at a lock that somebody else holds
+POLL = 0.05  # seconds between attempts to take a lock
 
 
 class StoppedError(Exception):
-    """Raised by blocking work that found its `stop` set; nobody but the thread sees it."""
+    """Raised by blocking work whose `stop` event was set; it never leaves the thread."""
 
 
 async def in_thread(work: Callable[Concatenate[threading.Event, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a thread, and return what it returns.
+    """Run `work` in a thread, and return its result.
 
-    Its first argument is an event. If the caller is cancelled the event is set, and the work waited for: so
-    nothing that the caller owns (a file, a lock) is closed under it. Work that takes longer than a moment
-    has to look at the event and raise `StoppedError`.
+    The first argument of `work` is an event. If the caller is cancelled, the event is set and the work is awaited, so
+    that nothing the caller owns (a file, a lock) is closed while the work uses it. Work that takes longer than a
+    moment must check the event and raise `StoppedError`.
     """
     stop = threading.Event()
     working = asyncio.get_running_loop().run_in_executor(None, partial(work, stop, *args, **kwargs))
@@ -41,14 +41,14 @@ async def in_thread(work: Callable[Concatenate[threading.Event, P], T], *args: P
             try:
                 await asyncio.wait([working])
             except asyncio.CancelledError:
-                continue  # once more; the first one is raised below, when the thread has ended
-        working.exception()  # looked at, so that asyncio does not complain that nobody did
+                continue  # wait again; the first cancellation is raised below, when the thread has ended
+        working.exception()  # retrieved, so that asyncio does not log it as never retrieved
         raise
 
 
 @asynccontextmanager
 async def held(path: Path) -> AsyncIterator[None]:
-    """Hold a lock that other processes respect, waiting for it as long as it takes."""
+    """Hold a lock shared with other processes, waiting for it without a limit."""
     lock = FileLock(path, thread_local=False)
     try:
         while not await in_thread(_try, lock):  # noqa: ASYNC110 - another process's lock sends no event
@@ -60,10 +60,10 @@ async def held(path: Path) -> AsyncIterator[None]:
 
 @contextmanager
 def held_here(path: Path, stop: threading.Event) -> Iterator[None]:
-    """Like `held`, for work that is in a thread already.
+    """Hold a lock like `held`, for work that is already in a thread.
 
     Raises:
-        StoppedError: `stop` was set while it waited.
+        StoppedError: `stop` was set during the wait.
     """
     lock = FileLock(path, thread_local=False)
     while not _try(stop, lock):
@@ -76,7 +76,7 @@ def held_here(path: Path, stop: threading.Event) -> Iterator[None]:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """The lock, held, unless somebody holds it already."""
+    """Return the held lock, or None if it is held elsewhere."""
     lock = FileLock(path, thread_local=False)
     return lock if _try(threading.Event(), lock) else None
 

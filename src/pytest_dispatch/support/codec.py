@@ -1,6 +1,6 @@
-"""JSON as values of declared types, in whatever thread: msgspec learns a type when it first meets it, in one at a time.
+"""Decodes JSON to declared types in any thread; msgspec's decoders are created in one thread at a time.
 
-Two threads in which it learns types that have parts in common at the same moment crash the process.
+msgspec crashes the process if two threads create decoders for types with common parts at the same time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 
 def decode(data: bytes | str, shape: type[T]) -> T:
-    """What `data` says, as a value of the type `shape`.
+    """Return `data` as a value of the type `shape`.
 
     Raises:
-        msgspec.ValidationError: It is JSON, and says something else.
-        msgspec.DecodeError: It is no JSON.
+        msgspec.ValidationError: The JSON does not match the type.
+        msgspec.DecodeError: It is not JSON.
     """
     decoder = _decoders.get(shape)
     if decoder is None:

@@ -1,4 +1,4 @@
-"""Work that may hang, such as a request to GitHub: in a daemon thread, which nobody has to wait for."""
+"""Runs work that may hang, such as a request to GitHub, in a daemon thread that does not block the process's end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def in_daemon(work: Callable[[], T], name: str) -> Future[T]:
-    """Begin `work` in a thread of that name, which does not keep the process from ending.
+    """Start `work` in a daemon thread with this name.
 
     Returns:
-        What it returns or raises; too late to be cancelled, only to be left alone.
+        A future with its result or exception; it cannot be cancelled, only ignored.
     """
     done: Future[T] = Future()
     done.set_running_or_notify_cancel()
@@ -22,7 +22,7 @@ def in_daemon(work: Callable[[], T], name: str) -> Future[T]:
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - not caught but carried over to whoever waits
+        except BaseException as error:  # noqa: BLE001 - passed on to the caller
             done.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()

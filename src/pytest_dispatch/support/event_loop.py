@@ -13,11 +13,11 @@ from pytest_dispatch.core.errors import LabError
 
 T = TypeVar("T")
 
-STOP = 2.0  # seconds that the end of the loop may take
+STOP = 2.0  # seconds in which the loop must end
 
 
 class LoopThread:
-    """Runs coroutines for a caller without a loop; every call has a bound, also while the loop is blocked."""
+    """Runs coroutines for a caller without a loop; every call has a time limit, even if the loop is blocked."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -31,7 +31,7 @@ class LoopThread:
         self._loop = portal.call(asyncio.get_running_loop)
 
     def call(self, work: Callable[[], Awaitable[T]], timeout: float) -> T:
-        """Run `work` on the loop and return its result, or raise what it raises.
+        """Run `work` on the loop, and return its result or raise its error.
 
         Work that takes too long is cancelled, and so is work whose caller is interrupted.
 
@@ -40,18 +40,18 @@ class LoopThread:
             timeout: In seconds.
 
         Raises:
-            LabError: It took longer, or the loop is not running, or was stopped.
+            LabError: It took too long, or the loop is not running or was stopped.
         """
         loop = self._loop
         if loop is None or loop.is_closed():
             raise LabError("the lab's event loop is not running; start it first")
-        # Not the portal's own way: that one waits without a bound for the loop to take the task, and to cancel it.
+        # Not the portal's own method: it waits without a limit for the loop to take the task, and to cancel it.
         future = asyncio.run_coroutine_threadsafe(_awaited(work), loop)
         try:
             return future.result(timeout)
         except TimeoutError:
             if future.done():
-                raise  # the work's own
+                raise  # raised by the work itself
             raise LabError(f"the lab did not answer within {timeout:g} s") from None
         except CancelledError:
             raise LabError("the lab stopped before it answered") from None
@@ -59,13 +59,13 @@ class LoopThread:
             future.cancel()
 
     def stop(self, timeout: float = STOP) -> None:
-        """End the loop and its thread, cancelling what still runs; does nothing if it does not run.
+        """End the loop and its thread, and cancel what still runs; do nothing if it is not running.
 
         Args:
             timeout: In seconds.
 
         Raises:
-            LabError: It took longer; the thread ends when it can, or with the process.
+            LabError: It took too long; the thread ends when it can, or with the process.
         """
         self._loop = None
         end = threading.Thread(target=self._stack.close, name="dispatch-lab-end", daemon=True)

@@ -1,4 +1,4 @@
-"""Tell, without reading it, whether a file is still the one that was looked at."""
+"""File stamps: tell without reading a file whether it has changed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class FileStamp(msgspec.Struct, frozen=True):
-    """What a file's inode says of it. Whoever changes the file changes the stamp.
+    """Metadata from a file's inode. Any change of the file changes the stamp.
 
     Attributes:
         size: Bytes.
-        mtime_ns: When it was last written to, as it says: anybody may set it back.
-        ctime_ns: When anything about it was last changed. Only the clock sets it.
-        inode: Its number on its disk.
+        mtime_ns: When the content was last written; anybody may set it back.
+        ctime_ns: When anything of the file last changed; only the system clock sets it.
+        inode: Its inode number on its disk.
     """
 
     size: int
@@ -30,16 +30,16 @@ class FileStamp(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, file: Path | int) -> FileStamp:
-        """Return the stamp of the file at a path, or of an open one by its descriptor.
+        """Return the stamp of the file at a path, or of an open file by its descriptor.
 
         Raises:
-            OSError: There is none.
+            OSError: There is no such file.
         """
         found = os.stat(file)  # noqa: PTH116 - a descriptor is no Path
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-#: The stamp of a file of which nothing is known: no file has it.
+#: Stamp of an unknown file; no file has it.
 UNKNOWN = FileStamp(-1, -1, -1, -1)
 
 
@@ -62,17 +62,17 @@ def _descend(path: Path, root: str) -> int:
 
 
 def open_file(path: Path, root: str = "") -> int:
-    """Open a file for reading, and return its descriptor. What has become a link or a pipe is refused, not waited for.
+    """Open a file for reading, and return its descriptor. Links and pipes are refused, not waited for.
 
     Args:
         path: Absolute.
-        root: A folder above it, from which no link is followed on the way down, whoever puts one there meanwhile.
+        root: A folder above it; below this folder no link is followed, even if one is created meanwhile.
 
     Raises:
-        OSError: It cannot be read, or is no regular file.
+        OSError: It cannot be read, or is not a regular file.
     """
     file = _descend(path, root) if root else os.open(path, _READ)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "expected a file, it is none", str(path))
+        raise OSError(errno.EINVAL, "expected a regular file, got something else", str(path))
     return file

@@ -1,4 +1,4 @@
-"""What the network's many errors mean, in the words of a message; and where a token may go."""
+"""Network errors as short texts for messages; rate limits; and which servers may get a token."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Self
 
-SECONDARY_WAIT = 60.0  # seconds; what GitHub asks for where a secondary limit names no time
+SECONDARY_WAIT = 60.0  # seconds; GitHub's advice for a secondary limit without a given time
 
-#: How GitHub says, in its own words, that somebody was too fast; the last is that of older servers.
+#: GitHub's texts for an exceeded rate limit; the last one is from older servers.
 _LIMITED = ("rate limit", "submitted too quickly", "blocked from content creation", "abuse detection")
 
-_LONGEST_WAIT = 7 * 86400.0  # seconds; whoever asks for more means nothing by it
+_LONGEST_WAIT = 7 * 86400.0  # seconds; longer waits asked for by a server are cut to this
 
 _PORTS = {"http": 80, "https": 443}
 
-#: The first row that fits decides; a row's words may name the error's own.
+#: Reasons by exception type; the first match decides. `{own}` is the error's own text.
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((socket.gaierror,), "its name cannot be resolved (no network?)"),
     ((ssl.SSLCertVerificationError,), "its certificate is not trusted: {own}"),
@@ -39,7 +39,7 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port: a token that is meant for one is never sent to another (RFC 6454, section 4)."""
+    """Scheme, host and port: a token for one origin is never sent to another (RFC 6454, section 4)."""
 
     scheme: str
     host: str
@@ -47,7 +47,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """The origin of a URL; where it has no sensible port, one to which nothing can be sent."""
+        """Return the origin of a URL; an invalid port gives an origin with port -1, which gets no request."""
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -59,7 +59,7 @@ class Origin(NamedTuple):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as a name or an address, is this computer and no other (RFC 6761, section 6.3)."""
+    """Return whether a host, as a name or an address, is always this computer (RFC 6761, section 6.3)."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -67,12 +67,12 @@ def is_loopback(host: str) -> bool:
 
 
 def is_safe_url(text: str) -> bool:
-    """Whether it can be asked for without anybody else reading along: by https, or on this computer."""
+    """Return whether a request to this URL cannot be read by others: by https, or on this computer."""
     return is_web_url(text) and (Origin.of(text).scheme == "https" or is_loopback(Origin.of(text).host))
 
 
 def is_web_url(text: str) -> bool:
-    """Whether it is an http(s) URL that can be asked for: with a host, and no impossible port."""
+    """Return whether it is an http(s) URL with a host and a valid port."""
     try:
         origin = Origin.of(text)
     except ValueError:
@@ -81,11 +81,11 @@ def is_web_url(text: str) -> bool:
 
 
 def reason_of(error: BaseException, timeout: float) -> str:
-    """Why a request failed, in a few words.
+    """Return why a request failed, in a few words.
 
     Args:
-        error: What an HTTP library raised; the system's own error is looked for among its causes.
-        timeout: Seconds after which the library was told to give up.
+        error: The exception of an HTTP library; the system's own error is searched among its causes.
+        timeout: The library's timeout in seconds.
     """
     causes = list(_causes(error))
     for kinds, words in _REASONS:
@@ -97,7 +97,7 @@ def reason_of(error: BaseException, timeout: float) -> str:
 
 
 def _is_wrapper(error: BaseException) -> bool:
-    """Whether an error is a library's, made of a plain `OSError` that says more."""
+    """Return whether an error is a library's wrapper of an `OSError`, which has more details."""
     return type(error).__module__.partition(".")[0] in ("httpcore", "httpx")
 
 
@@ -114,11 +114,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> float | None:
-    """Seconds until GitHub wants to be asked again, `None` where it did not say so.
+    """Return the seconds until GitHub may be asked again, or `None` if the answer is not about a limit.
 
-    See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api: after an exceeded
-    limit comes 403 or 429, with `retry-after`, else with `x-ratelimit-remaining: 0` and the time of the
-    reset, else only in words. What was written too fast may also be refused as if it were wrong: 422, in words.
+    See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api: an exceeded limit is
+    answered with 403 or 429, and with `retry-after`, or with `x-ratelimit-remaining: 0` and the time of the reset, or
+    only with a text. Content created too fast may also be answered with 422 and a text.
     """
     limited = status == 429 or any(words in message.lower() for words in _LIMITED)
     if status < 500 and not (status in (403, 429) or (status == 422 and limited)):
@@ -130,14 +130,14 @@ def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> fl
         return None
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        # One second more, as it is not said when in that second it lifts.
+        # One second more, because the reset time is given in whole seconds.
         return min(max(0.0, float(reset) - _server_time(headers)) + 1.0, _LONGEST_WAIT)
     return SECONDARY_WAIT if limited else None
 
 
 def _server_time(headers: Mapping[str, str]) -> float:
-    """Epoch seconds by the server's clock, which is the one that counts for its limits."""
+    """Return epoch seconds by the server's clock, which its limits depend on."""
     try:
         return parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError, OverflowError):  # the last of a year, or a zone, of twenty digits
+    except (KeyError, ValueError, OverflowError):  # also a year or zone of twenty digits
         return datetime.now(UTC).timestamp()

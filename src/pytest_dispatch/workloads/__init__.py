@@ -1,1 +1,1 @@
-"""The kinds of workloads, a folder each: what is run, how its attempts live, and what carries it out."""
+"""The kinds of workloads, one package for each: payload, lifecycle, and the service that carries them out."""

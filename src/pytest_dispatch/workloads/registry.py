@@ -1,4 +1,4 @@
-"""The kinds of workloads that there are: our own, and those that installed packages add."""
+"""All kinds of workloads: the built-in one, and those that installed packages add."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def known_kinds() -> list[Kind]:
     """Load every kind.
 
     Raises:
-        ConfigError: A package adds one that cannot be used, or that is there already.
+        ConfigError: A package adds one that cannot be used, or whose name exists already.
     """
     kinds = {BOOT_KIND.rules.name: BOOT_KIND}
     for point in sorted(entry_points(group=KINDS), key=lambda point: point.name):
@@ -22,6 +22,6 @@ def known_kinds() -> list[Kind]:
         if kind is None:
             continue
         if kind.rules.name in {*kinds, *known()}:
-            raise ConfigError(f"kind {kind.rules.name!r}: expected one of it, got two: {KINDS}")
+            raise ConfigError(f"kind {kind.rules.name!r}: expected one kind of this name, got two: {KINDS}")
         kinds[kind.rules.name] = kind
     return list(kinds.values())

@@ -1,4 +1,4 @@
-"""The machines that QEMU plays: a table of them, their firmware, and the arguments that make one."""
+"""The machine types that QEMU emulates: their firmware, and the arguments that build them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from types import MappingProxyType
 
 from pytest_dispatch.core.errors import MachineError
 
-#: The lab, as a machine behind QEMU's user network sees the loopback address of this computer.
+#: The address of this computer's loopback interface, as seen from a machine behind QEMU's user network.
 LAB = "10.0.2.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """One kind of machine.
+    """One machine type.
 
     Attributes:
-        name: What its processor is called, for messages and environment variables.
-        binary: QEMU's program for it.
+        name: The processor's name, for messages and environment variables.
+        binary: The name of QEMU's program.
         machine: QEMU's machine type.
-        cpu: QEMU's processor without hardware virtualization.
-        host: What `platform.machine()` says on a computer that can run it with KVM.
-        arch: What its boot URL says of it, so that the lab sends programs that it can run; empty for x86-64.
-        qemu: How QEMU is installed.
-        firmware: How its firmware is installed.
-        places: Where its firmware is: the code and its empty variables, the best first.
-        variables: Environment variables that name firmware elsewhere.
+        cpu: QEMU's processor model without hardware virtualization.
+        host: The value of `platform.machine()` on a computer that can run it with KVM.
+        arch: Value of `arch` in the boot URL, by which the lab chooses suitable programs; empty for x86-64.
+        qemu: How to install QEMU.
+        firmware: How to install its firmware.
+        places: Paths of its firmware, code and empty variables, the best first.
+        variables: Environment variables with other firmware paths.
     """
 
     name: str
@@ -89,7 +89,7 @@ AARCH64 = Board(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """The two flash images of a machine: the code, and variables without any setting."""
+    """The two flash images of a machine: the code, and empty variables."""
 
     code: Path
     vars: Path
@@ -97,11 +97,13 @@ class Firmware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """A machine as it is to be made.
+    """Everything that determines a machine.
 
     Attributes:
+        board: The machine type.
         binary: The QEMU program.
-        version: What it says of itself.
+        version: The first line of the output of `--version`.
+        firmware: The flash images.
         memory: MiB.
         accel: `tcg` or `kvm`.
     """
@@ -114,11 +116,11 @@ class Build:
     accel: str
 
     def hardware(self) -> tuple[str, ...]:
-        """QEMU's arguments for all but the flash and the links to this process; a saved state is bound to them.
+        """Return QEMU's arguments for the hardware, without flash and links; a saved state is bound to them.
 
-        The network card sits on a hub with the user network and our wire, on which DHCP is answered. Its option
-        ROM (iPXE) is left out, which costs 7 s, and firmware's own PXE is turned off, which costs a minute. With
-        `pause` QEMU outlives the guest's end, so that the event that tells of it cannot be lost.
+        The network card is on a hub with the user network and our wire, on which we answer DHCP. The card's option ROM
+        (iPXE) is left out because it costs 7 s, and the firmware's own PXE is turned off because it costs a minute.
+        With `pause`, QEMU stays alive when the guest ends, so that the event about it cannot be lost.
         """
         fw_cfg = "name=opt/org.tianocore/IPv{}PXESupport,string=n"
         return (
@@ -133,14 +135,14 @@ class Build:
         )
 
     def flash(self) -> tuple[str, ...]:
-        """QEMU's arguments for a boot from power-on; what firmware writes goes with the process."""
+        """Return QEMU's flash arguments for a boot from power-on; what firmware writes is lost with the process."""
         return (
             *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(self.firmware.code)}"),
             *("-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={_escaped(self.firmware.vars)}"),
         )
 
     def saved_flash(self) -> tuple[str, ...]:
-        """The same for a boot from a saved state, which holds the flash's content: only its sizes matter."""
+        """Return QEMU's flash arguments for a boot from a saved state, which has the content: only sizes matter."""
         sizes = [path.stat().st_size for path in (self.firmware.code, self.firmware.vars)]
         blank = "driver=null-co,read-zeroes=on,node-name={},size={}"
         return (
@@ -153,16 +155,16 @@ class Build:
 def find_firmware(
     board: Board, given: tuple[str, str], environ: Mapping[str, str] = MappingProxyType({}), root: Path = Path("/")
 ) -> Firmware:
-    """The firmware that was named by option or environment, else the first that is installed.
+    """Return the firmware named by option or environment, else the first that is installed.
 
     Args:
-        board: The machine that it is for.
-        given: Values of the options `code` and `vars`; empty where they were not given.
+        board: The machine type.
+        given: Values of the options `code` and `vars`; empty if not given.
         environ: The process's environment.
-        root: Where the usual places begin.
+        root: The folder to which the usual paths are relative.
 
     Raises:
-        MachineError: There is none; says how to get it.
+        MachineError: There is none; says how to install it.
     """
     named = [value or environ.get(name, "") for value, name in zip(given, board.variables, strict=True)]
     if any(named):
@@ -187,5 +189,5 @@ def _named_firmware(board: Board, named: list[str]) -> Firmware:
 
 
 def _escaped(path: Path) -> str:
-    """A path as a value in QEMU's comma-separated options."""
+    """Return a path as a value in QEMU's comma-separated options."""
     return str(path).replace(",", ",,")

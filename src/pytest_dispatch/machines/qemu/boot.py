@@ -1,13 +1,13 @@
 """One boot of a QEMU machine: from power-on, or from saved firmware, to the guest's reset or power-off.
 
-Where the seconds go, and why this is as it is. Firmware with nothing set up spends 5 s (TCG) on itself, then sends a
-DHCP DISCOVER and collects OFFERs until its first time-out, up to 4 s of its own clock, however fast they come. The
-boot URL is in our OFFER. So the OFFER is held back, the machine is paused shortly before the time-out, and its state
-is saved: whoever resumes it answers the DISCOVER with any URL, and firmware goes on with it a moment later. The OFFER
-is sent while the machine is paused, so that it is there before time goes on.
+Why saved states make boots fast: unconfigured firmware takes 5 s (TCG) to start. Then it sends a DHCP DISCOVER and
+collects OFFERs until its first time-out, up to 4 s of its own clock, however fast they come. The boot URL is in our
+OFFER. So we hold the OFFER back, pause the machine shortly before the time-out, and save its state. After a resume we
+can answer the DISCOVER with any URL, and firmware continues with it a moment later. We send the OFFER while the machine
+is paused, so that it has arrived when time goes on.
 
-The first saved state is early enough to be safe (`SAFE`). Boots from it tell how much waiting is left, and one of them
-is used to save a later moment (after `SHARPEN` of what is left), which counts only when its own boot worked out.
+The first saved state is early enough to be safe (`SAFE`). Boots from it show how much waiting time is left. One of them
+is used to save a later moment (after `SHARPEN` of the rest), which replaces the earlier one only if that boot succeeds.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from pytest_dispatch.machines.qemu.proxydhcp import carries_tcp, offer, read_req
 from pytest_dispatch.machines.qemu.qmp import LinkError
 from pytest_dispatch.machines.qemu.saved_state import Draft, SavedState, SavedStates
 
-SAFE = 2.9  # seconds after the DISCOVER; its time-out is the fourth tick of a second, so after 3.0 at the earliest
+SAFE = 2.9  # seconds after the DISCOVER; the time-out is the fourth tick of one second, so after 3.0 s at the earliest
 SHARPEN = 0.6  # part of the remaining wait after which a later moment is saved
-SHARP = 0.3  # seconds from resuming until firmware connects that are good enough
-SLACK = 2.0  # more than this is no wait for OFFERs that is nearly over, but one that has begun again
+SHARP = 0.3  # seconds from resume to connection that need no further improvement
+SLACK = 2.0  # seconds; a longer wait for OFFERs is not the end of one wait, but the start of another
 TRIES = 3  # attempts to save a later moment
-PATIENCE = 15.0  # seconds in which resumed firmware must connect, or its state is broken
+PATIENCE = 15.0  # seconds in which resumed firmware must connect; otherwise its state is broken
 
 
 class BrokenStateError(MachineError):
-    """Firmware did not go on from a saved state."""
+    """Firmware did not continue from a saved state."""
 
 
 class LateError(MachineError):
-    """Firmware had stopped to wait for OFFERs before it could be saved."""
+    """Firmware stopped waiting for OFFERs before it could be saved."""
 
 
 class Boot:
@@ -50,10 +50,10 @@ class Boot:
 
     Args:
         build: The machine.
-        url: What it boots, as the machine reaches it.
+        url: The boot URL, as the machine reaches it.
         states: Its saved firmware.
-        console: What it shows goes there.
-        log: A file for what QEMU itself says.
+        console: Gets its console lines.
+        log: A file for QEMU's own output.
     """
 
     def __init__(self, *, build: Build, url: str, states: SavedStates, console: Console, log: Path) -> None:
@@ -63,7 +63,7 @@ class Boot:
         self._console = console
         self._log = log
         self._lines = Lines()
-        # The machine's token is in the URL, which firmware shows
+        # The machine's token is in the URL, which firmware prints
         self._secrets = [value for _, value in parse_qsl(urlsplit(url).query) if len(value) >= 8]
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[bytes] = self._loop.create_future()
@@ -72,7 +72,7 @@ class Boot:
         self._late = False
 
     async def run(self, on: Callable[[], None]) -> bool:
-        """Boot, and wait for the end; tells whether the machine wants to boot again.
+        """Boot, wait for the end, and return whether the machine wants to boot again.
 
         Args:
             on: Called when the machine is on.
@@ -106,7 +106,7 @@ class Boot:
         return ending.again
 
     async def _bring_up(self, emulator: Emulator, saved: SavedState | None, on: Callable[[], None]) -> None:
-        """Get firmware to boot our URL; returns early if the machine ends before."""
+        """Make firmware boot our URL; return early if the machine ends before that."""
         try:
             if saved:
                 await self._load(emulator, saved)
@@ -116,7 +116,7 @@ class Boot:
                 await self._answer(emulator, discover, saved, draft)
             await emulator.unplug()
         except (EndedError, LinkError):
-            return  # the machine's end tells why
+            return  # the cause is in `Emulator.ended`
 
     async def _load(self, emulator: Emulator, saved: SavedState) -> None:
         try:
@@ -128,13 +128,13 @@ class Boot:
         self._tell("Firmware goes on from its saved state")
 
     def _pause_before(self, saved: SavedState | None) -> float:
-        """Seconds after which the machine's state is worth saving; 0 if it is not."""
+        """Return after how many seconds the machine's state is to be saved; 0 for never."""
         if not saved:
             return SAFE if self._states.wanted else 0.0
         return SHARPEN * saved.slack if saved.slack > SHARP and saved.tries < TRIES else 0.0
 
     async def _answer(self, emulator: Emulator, discover: bytes, saved: SavedState | None, draft: Draft | None) -> None:
-        """Answer the DISCOVER and see firmware connect; before that, save it if there is a draft to fill."""
+        """Answer the DISCOVER and wait until firmware connects; first save the state if there is a draft."""
         request = read_request(discover)
         if request is None:
             raise BrokenStateError("its note holds no DISCOVER")
@@ -149,7 +149,7 @@ class Boot:
             draft.publish(discover=discover, slack=slack, tries=saved.tries + 1 if saved else 0)
 
     async def _connection(self, emulator: Emulator, saved: SavedState | None, draft: Draft | None) -> None:
-        """Wait until firmware connects to the lab, from power-on as long as it takes."""
+        """Wait until firmware connects to the lab; without limit for a boot from power-on."""
         seconds = (SLACK if draft else PATIENCE) if saved else None
         try:
             stuck = await emulator.until(self._went_on, seconds)
@@ -161,14 +161,14 @@ class Boot:
             self._states.trust()
 
     async def _fill(self, emulator: Emulator, draft: Draft, saved: SavedState | None) -> bool:
-        """Let the machine run for a while, pause it and save its state; tells whether that worked."""
+        """Let the machine run for a while, pause it, save its state, and return whether that worked."""
         start = self._loop.time()
         if saved:
             await emulator.resume()
         await asyncio.sleep(self._pause_before(saved))
         await emulator.pause()
         ran = self._loop.time() - start
-        if saved:  # should this not work out, less is left than was thought
+        if saved:  # record this first: if saving fails, less time is left than was assumed
             self._states.note(msgspec.structs.replace(saved, tries=saved.tries + 1, slack=min(ran, saved.slack)))
         if self._late or (saved and ran > saved.slack):
             raise LateError
@@ -182,7 +182,7 @@ class Boot:
         return True
 
     def _see(self, frame: bytes) -> None:
-        """A frame went over the machine's network."""
+        """Handle a frame on the machine's network."""
         if carries_tcp(frame):
             self._goes_on()
         elif request := read_request(frame):
@@ -194,7 +194,7 @@ class Boot:
                 self._goes_on("firmware asks once more for a URL")
 
     def _goes_on(self, stuck: str = "") -> None:
-        """Firmware connects to the lab, or it turns out that it will not."""
+        """Record that firmware connects to the lab or, with `stuck`, that it will not."""
         if not self._went_on.done():
             self._went_on.set_result(stuck)
 
@@ -206,7 +206,7 @@ class Boot:
             fault = fault_of(line)
             if fault and self._resumed and not self._went_on.done():
                 self._goes_on(fault)
-                fault = ""  # the state's, not the workload's: this boot is done over
+                fault = ""  # the fault of the saved state, not of the workload: this boot is repeated
             self._tell(line, fault)
 
     def _tell(self, text: str, fault: str = "") -> None:

@@ -1,7 +1,7 @@
-"""Real UEFI firmware under QEMU, booted over HTTP from the lab: no root, no manual step, a boot in half a second.
+"""Machines with real UEFI firmware under QEMU, booted over HTTP from the lab: no root, no setup, half a second a boot.
 
-To its firmware such a machine is a new computer without a single setting, so nothing has to be prepared.
-`machines.boot` tells how it boots so fast, `machines.board` what it is made of.
+To its firmware each such machine is a new, unconfigured computer, so no preparation is needed. `machines.qemu.boot`
+explains why it boots so fast, `machines.qemu.board` describes the machine.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from pytest_dispatch.support.network_errors import is_loopback
 
 OLDEST = (6, 0)  # the first QEMU with `-action` and `pvpanic-pci`
 _ANSWER = 10.0  # seconds that `--version` may take
-_FORMAT = 1  # to be raised when the states that earlier versions saved are of no use
+_FORMAT = 1  # increase it to invalidate the states that earlier versions saved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What may stand behind the `?` of a SPEC.
+    """The options after the `?` of a SPEC.
 
     Attributes:
-        memory: MiB. A disk image is booted from memory, so it needs twice its size and 256 more.
-        accel: `tcg` (default) or `kvm`, QEMU's accelerators.
-        code: Firmware's code, where it is not the distribution's.
+        memory: MiB. A disk image is booted from memory, so it needs twice its size and 256 MiB more.
+        accel: QEMU's accelerator: `tcg` (default) or `kvm`.
+        code: The firmware's code, if not the distribution's.
         vars: Its empty variables.
-        saved: Whether boots begin at saved firmware; not under KVM, whose states are bound to one processor.
+        saved: Whether boots start from saved firmware; not with KVM, whose states are bound to one processor.
     """
 
     memory: int = 512
@@ -117,8 +117,8 @@ def create(spec: Spec, state: Path) -> list[DrivenMachine]:
     """Make the x86-64 machines of a SPEC such as `qemu:2?memory=1024`; see `Options` for what it may hold.
 
     Raises:
-        ConfigError: An option is unknown, or its value is none.
-        MachineError: QEMU or its firmware is missing or too old; says how to get it.
+        ConfigError: An option is unknown, or its value is invalid.
+        MachineError: QEMU or its firmware is missing or too old; says how to install it.
     """
     return _create(X86_64, spec, state)
 
@@ -138,10 +138,10 @@ def _create(board: Board, spec: Spec, state: Path) -> list[DrivenMachine]:
 
 
 def read_options(spec: Spec) -> Options:
-    """What a SPEC asks for.
+    """Parse the options of a SPEC.
 
     Raises:
-        ConfigError: An option is unknown, or its value is none.
+        ConfigError: An option is unknown, or its value is invalid.
     """
     values: dict[str, Any] = {}
     for key, text in spec.options:
@@ -158,10 +158,10 @@ def read_options(spec: Spec) -> Options:
 
 
 def build_for(board: Board, options: Options, environ: Mapping[str, str] = os.environ) -> Build:
-    """What a machine is made of on this computer.
+    """Find QEMU and firmware on this computer, and return the machine to build.
 
     Raises:
-        MachineError: Something is missing or too old; says how to get it.
+        MachineError: Something is missing or too old; says how to install it.
     """
     found = shutil.which(board.binary, path=environ.get("PATH"))
     if found is None:
@@ -204,12 +204,12 @@ def _version(board: Board, binary: Path) -> str:
 
 
 def url_for(board: Board, url: str) -> str:
-    """The boot URL as the machine reaches it: the lab by its address in QEMU's user network, with what the board adds.
+    """Return the boot URL with the lab's address in QEMU's user network, and with the board's `arch`.
 
     That address leads to 127.0.0.1 of this computer, whichever loopback address the lab was given by.
 
     Raises:
-        MachineError: It is longer than DHCP can say.
+        MachineError: It is longer than a DHCP option can hold.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -227,6 +227,6 @@ def url_for(board: Board, url: str) -> str:
 
 
 def _key(build: Build) -> str:
-    """What a saved state of this machine depends on."""
+    """Return the key of everything that a saved state of this machine depends on."""
     files = (build.binary, build.firmware.code, build.firmware.vars)
     return key_of(_FORMAT, build.version, [(path, FileStamp.of(path)) for path in files], build.hardware())

@@ -1,4 +1,4 @@
-"""One QEMU process from its start to its end, linked to us by socket pairs and a pipe: no ports, nothing to clean."""
+"""One QEMU process, connected to us by socket pairs and a pipe: no ports, and nothing to clean up."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from pytest_dispatch.machines.qemu.qmp import LinkError, Qmp
 
 T = TypeVar("T")
 
-CLOSE = 1.0  # seconds in which a killed QEMU's links end
+CLOSE = 1.0  # seconds in which the links of a killed QEMU must end
 _LINKS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)  # control, wire
-_SERIAL = 1 << 20  # bytes of the serial line that may wait for us, as far as the system allows
+_SERIAL = 1 << 20  # bytes of serial output that may be buffered, as far as the system allows
 _MOVED = ("completed", "failed", "cancelled")
 _MOMENT = 0.002  # seconds
-_FRAME = 65536  # bytes that an Ethernet frame on the wire may have
-_BANDWIDTH = 1 << 40  # bytes a second at which a state is saved; QEMU's default is made for live migration
+_FRAME = 65536  # most bytes of an Ethernet frame on the wire
+_BANDWIDTH = 1 << 40  # bytes a second at which a state is saved; QEMU's default is meant for live migration
 
-# Takes setpriv's place where util-linux is missing: PR_SET_PDEATHSIG (1) makes the kernel kill us with our parent
+# Replaces setpriv if util-linux is missing: PR_SET_PDEATHSIG (1) makes the kernel kill the process with its parent
 _LEASH = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an emulator's life ended.
+    """How an emulator ended.
 
     Attributes:
-        sign: What is to be told of it.
-        again: The guest reset itself, and so wants to boot again.
+        sign: What to report.
+        again: Whether the guest reset itself, and so wants to boot again.
     """
 
     sign: Sign
@@ -58,20 +58,20 @@ _GUEST_ENDINGS = {
 
 _SIGNALS = {int(number): number.name for number in signal.Signals}
 
-#: What a process does to itself, or the kernel to it for what it did.
+#: Signals that a process causes itself, or that the kernel sends for what it did.
 _CRASHES = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 
-#: A line that tells what went wrong, among those of a dump of registers, which may follow.
+#: Lines that name the cause, among those of a register dump, which may follow.
 _TELLING = re.compile(r"qemu|error|fatal|assert|abort", re.IGNORECASE)
-_LOG = 65536  # bytes of a log's end in which the last words are looked for
+_LOG = 65536  # bytes at the end of a log that are searched for the last words
 
 
 class EndedError(MachineError):
-    """QEMU, or the guest in it, ended while something else was expected of it; `Emulator.ended` says how."""
+    """QEMU, or the guest in it, ended while something else was awaited; `Emulator.ended` has the cause."""
 
 
 def last_words(log: Path) -> str:
-    """What a program said last on its standard output and error that tells of its end, for a message."""
+    """Return the last line of a program's output that explains its end, quoted for a message."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _LOG))
         lines = [line for line in file.read().decode(errors="replace").split("\n") if line.strip()]
@@ -80,13 +80,13 @@ def last_words(log: Path) -> str:
 
 
 def leashed(command: Sequence[str], setpriv: str | None) -> list[str]:
-    """The command, made to die when the thread that starts it is gone, however this process ends.
+    """Return the command, changed so that it is killed when the thread that starts it ends, however this process ends.
 
-    Linux only (prctl(2), PR_SET_PDEATHSIG): on other systems a killed lab leaves its emulators behind.
+    Linux only (prctl(2), PR_SET_PDEATHSIG): on other systems the emulators of a killed lab keep running.
 
     Args:
-        command: What is to be run.
-        setpriv: util-linux's program that does it, if there is one.
+        command: The command.
+        setpriv: Path of util-linux's `setpriv`; None if it is not installed.
     """
     if sys.platform != "linux":
         return list(command)
@@ -97,12 +97,12 @@ def leashed(command: Sequence[str], setpriv: str | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Who is told what an emulator does.
+    """The callbacks of an emulator.
 
     Attributes:
-        heard: Bytes came over the serial line.
-        seen: An Ethernet frame came over the wire.
-        shown: Something else is worth a line on the console.
+        heard: Called with bytes from the serial line.
+        seen: Called with an Ethernet frame from the wire.
+        shown: Called with other events for the console.
     """
 
     heard: Callable[[bytes], None]
@@ -111,7 +111,7 @@ class Listener:
 
 
 class _Serial(asyncio.Protocol):
-    """Hands on what comes over the serial line, and knows when all of it was there."""
+    """Passes on the bytes of the serial line; `closed` is set when all have arrived."""
 
     def __init__(self, heard: Callable[[bytes], None]) -> None:
         self._heard = heard
@@ -134,7 +134,7 @@ class Emulator:
     """A running QEMU with its control socket, its serial line and the wire to its network; made by `running`.
 
     Attributes:
-        ended: Becomes how it ended.
+        ended: Gets the ending as its result.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, wire: socket.socket, listener: Listener, log: Path) -> None:
@@ -163,7 +163,7 @@ class Emulator:
         raise EndedError(self.ended.result().sign.text) if self.ended.done() else TimeoutError
 
     async def load(self, image: Path) -> None:
-        """Take over a saved state; the guest stays paused as it was.
+        """Load a saved state; the guest stays paused, as it was saved.
 
         Raises:
             MachineError: It cannot be loaded.
@@ -171,40 +171,40 @@ class Emulator:
         await self._move("migrate-incoming", f"exec:exec cat {shlex.quote(str(image))}")
 
     async def save(self, image: Path) -> None:
-        """Save the state of the paused guest, which can go on afterwards.
+        """Save the state of the paused guest, which can be resumed afterwards.
 
         Raises:
             MachineError: It cannot be saved.
         """
         await self._qmp.execute("migrate-set-parameters", max_bandwidth=_BANDWIDTH)
         await self._move("migrate", f"exec:exec cat > {shlex.quote(str(image))}")
-        # QEMU says that it is complete a moment before it can go on; no event tells when that moment is over
-        while (await self._qmp.execute("query-status"))["status"] == "finish-migrate":  # noqa: ASYNC110 - as said
+        # QEMU reports completion a moment before the guest can be resumed; no event marks the end of that moment
+        while (await self._qmp.execute("query-status"))["status"] == "finish-migrate":  # noqa: ASYNC110 - no event, see above
             await asyncio.sleep(_MOMENT)
 
     async def pause(self) -> None:
-        """Stop the guest's processor and clock; all frames that it had sent have been seen then."""
+        """Stop the guest's processor and clock; all frames that it sent before have then been read."""
         await self._qmp.execute("stop")
         self._read_wire()
 
     async def resume(self) -> None:
-        """Let the guest go on."""
+        """Resume the guest."""
         await self._qmp.execute("cont")
 
     def send(self, frame: bytes) -> None:
-        """Put a frame on the guest's network; a paused guest gets it when it goes on."""
-        with suppress(ConnectionError):  # QEMU is gone: whoever waits for the answer learns it from `until`
+        """Send a frame to the guest's network; a paused guest gets it when it is resumed."""
+        with suppress(ConnectionError):  # QEMU is gone: the caller that awaits the answer learns it from `until`
             self._wire.send(frame)
 
     async def unplug(self) -> None:
-        """Take our wire off the guest's network, so that its downloads do not come by here too."""
+        """Disconnect our wire from the guest's network, so that its downloads do not pass through here."""
         await self._qmp.execute("set_link", name="port1", up=False)
 
     async def link(self, control: socket.socket, serial: BinaryIO) -> None:
-        """Take up the links.
+        """Connect the links.
 
         Raises:
-            MachineError: QEMU ended at once; says what it said.
+            MachineError: QEMU ended at once; contains its output.
         """
         self._loop.add_reader(self._wire, self._read_wire)
         await self._loop.connect_read_pipe(lambda: self._serial, serial)
@@ -217,10 +217,10 @@ class Emulator:
             raise MachineError((await self.ended).sign.text) from error
 
     async def close(self) -> None:
-        """Kill it, and take in what it still said."""
+        """Kill QEMU, and read its remaining output."""
         self._watching.cancel()
         if self._process.returncode is None:
-            with suppress(ProcessLookupError):  # it has ended in this moment
+            with suppress(ProcessLookupError):  # it has just ended
                 os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
         self._loop.remove_reader(self._wire)
@@ -237,7 +237,7 @@ class Emulator:
             raise MachineError(f"expected {command!r} to complete, but QEMU says {status!r}; it said {said}")
 
     async def _watch(self) -> None:
-        """Tell of a QEMU that ends without having been asked to."""
+        """Report a QEMU that ends unexpectedly."""
         status = await self._process.wait()
         name = _SIGNALS.get(-status, f"signal {-status}")
         if status >= 0:
@@ -267,7 +267,7 @@ class Emulator:
             self._listener.seen(frame)
 
     def _happened(self, event: str, data: dict[str, Any]) -> None:
-        """An event came over the control socket (QEMU's QAPI reference, run-state and migration)."""
+        """Handle an event from the control socket (QEMU's QAPI reference, run-state and migration)."""
         if event == "SHUTDOWN" and data.get("reason") in _GUEST_ENDINGS:
             self._end(_GUEST_ENDINGS[data["reason"]])
         elif event == "SHUTDOWN":
@@ -280,16 +280,16 @@ class Emulator:
 
 @asynccontextmanager
 async def running(command: Sequence[str], listener: Listener, log: Path) -> AsyncIterator[Emulator]:
-    """A QEMU that lives as long as the context.
+    """Run a QEMU for the duration of the context.
 
-    It runs in a session of its own, so that a terminal's Ctrl-C does not reach it, and dies with the thread that
-    runs this event loop (`leashed`).
+    It runs in its own session, so that Ctrl-C at a terminal does not reach it, and is killed when the thread of this
+    event loop ends (`leashed`).
 
     Args:
         command: The program and its arguments, without those of the links: the control socket, the serial line
             and the network backend `wire`.
-        listener: Who is told what it does.
-        log: A file for what it says on its standard output and error.
+        listener: The callbacks.
+        log: A file for its standard output and error.
 
     Raises:
         MachineError: It does not start; says why.
@@ -315,19 +315,19 @@ async def running(command: Sequence[str], listener: Listener, log: Path) -> Asyn
 
 
 def _serial_line() -> tuple[BinaryIO, BinaryIO]:
-    """Our end of the serial line, and QEMU's.
+    """Return our end of the serial line, and QEMU's.
 
-    A pipe: QEMU writes byte by byte, and drops what there is no room for. A socket is full after fewer than 300 of
-    these, which a busy computer does not read in time; a pipe joins them.
+    It is a pipe: QEMU writes byte by byte, and drops bytes that find no room. A socket is full after fewer than 300
+    single-byte writes, which a busy computer does not read in time; a pipe merges them.
     """
     ours, theirs = os.pipe()
-    with suppress(OSError, AttributeError):  # not on Linux, or this user has enough pipes: 64 KiB have to do
+    with suppress(OSError, AttributeError):  # not Linux, or over the user's limit for pipes: 64 KiB must do
         fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _SERIAL)
     return os.fdopen(ours, "rb", 0), os.fdopen(theirs, "wb", 0)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await it, also when the caller is cancelled meanwhile."""
+    """Await a coroutine to its end, even if the caller is cancelled meanwhile."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -1,8 +1,8 @@
 """ProxyDHCP for UEFI HTTP boot, as pure functions over Ethernet frames.
 
-The network's own DHCP server gives the address; this one adds the boot URL and nothing else, so firmware without a
-single setting boots it. Sources: RFC 2131 (messages), RFC 2132 (options 53, 54, 60, 67), RFC 4578 (option 97) and
-the UEFI specification 2.10, section 24.7.3 (`HTTPClient`, the URL as boot file name).
+The network's own DHCP server assigns the address; this one adds the boot URL and nothing else, so unconfigured firmware
+boots it. Sources: RFC 2131 (messages), RFC 2132 (options 53, 54, 60, 67), RFC 4578 (option 97) and the UEFI
+specification 2.10, section 24.7.3 (`HTTPClient`, the URL as boot file name).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-LONGEST_URL = 255  # bytes that a DHCP option holds
+LONGEST_URL = 255  # most bytes in a DHCP option
 
-_SERVER = bytes([10, 0, 2, 4])  # an address that QEMU's user network leaves free
+_SERVER = bytes([10, 0, 2, 4])  # an address that QEMU's user network does not use
 _SERVER_MAC = bytes.fromhex("52550a000204")
 _BROADCAST_MAC = b"\xff" * 6
 _IPV4 = b"\x08\x00"
@@ -23,20 +23,20 @@ _PAD, _END = 0, 255
 _KIND, _SERVER_ID, _VENDOR, _BOOT_FILE, _UUID = 53, 54, 60, 67, 97
 _DISCOVER, _OFFER = b"\x01", b"\x02"
 _HTTP_CLIENT = b"HTTPClient"
-_SMALLEST = 300  # bytes of a BOOTP message, RFC 1542 section 2.1
+_SMALLEST = 300  # bytes of the shortest BOOTP message, RFC 1542 section 2.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a DHCP client sent, as far as an answer needs it.
+    """A DHCP client's message, as far as an answer needs it.
 
     Attributes:
-        kind: Option 53.
+        kind: Option 53, the message type.
         vendor: Option 60, which names the kind of client.
-        transaction: The four bytes by which the client knows its answers.
-        flags: To be repeated, two bytes.
-        hardware: The client's address, padded to 16 bytes.
-        uuid: Option 97, to be repeated; empty if there is none.
+        transaction: The four bytes by which the client recognises answers.
+        flags: Two bytes to repeat in the answer.
+        hardware: The client's hardware address, padded to 16 bytes.
+        uuid: Option 97, to repeat in the answer; empty if absent.
     """
 
     kind: bytes
@@ -48,12 +48,12 @@ class Request:
 
     @property
     def wants_url(self) -> bool:
-        """Whether firmware looks for a URL to boot."""
+        """Return whether firmware asks for a URL to boot."""
         return self.kind == _DISCOVER and self.vendor.startswith(_HTTP_CLIENT)
 
 
 def read_request(frame: bytes) -> Request | None:
-    """The DHCP client's message in an Ethernet frame; None for any other frame, malformed ones too."""
+    """Parse the DHCP client's message in an Ethernet frame; return None for any other or malformed frame."""
     message = _datagram_to_server(frame)
     if len(message) < 240 or message[:3] != b"\x01\x01\x06" or message[236:240] != _COOKIE:
         return None
@@ -71,7 +71,7 @@ def read_request(frame: bytes) -> Request | None:
 
 
 def offer(request: Request, url: str) -> bytes:
-    """An Ethernet frame with the OFFER that tells the boot URL and no address.
+    """Return an Ethernet frame with an OFFER that has the boot URL and no address.
 
     Raises:
         ValueError: The URL is longer than `LONGEST_URL`, or not ASCII.
@@ -89,7 +89,7 @@ def offer(request: Request, url: str) -> bytes:
         + request.transaction
         + bytes(2)
         + request.flags
-        + bytes(16)  # ciaddr, yiaddr, siaddr, giaddr: no address from us
+        + bytes(16)  # ciaddr, yiaddr, siaddr, giaddr: we assign no address
         + request.hardware
         + bytes(192)  # sname and file, which option 67 replaces
         + _COOKIE
@@ -100,12 +100,12 @@ def offer(request: Request, url: str) -> bytes:
 
 
 def carries_tcp(frame: bytes) -> bool:
-    """Whether a frame holds a TCP segment: after DHCP, the first one is firmware connecting to the lab."""
+    """Return whether a frame has a TCP segment; the first one after DHCP means that firmware connects to the lab."""
     return len(frame) > 23 and frame[12:14] == _IPV4 and frame[23] == _TCP
 
 
 def _datagram_to_server(frame: bytes) -> bytes:
-    """What a UDP datagram to the DHCP server's port holds; empty for any other frame."""
+    """Return the payload of a UDP datagram to the DHCP server's port; empty for any other frame."""
     if len(frame) < 42 or frame[12:14] != _IPV4 or frame[14] >> 4 != 4 or frame[23] != _UDP:
         return b""
     header = (frame[14] & 15) * 4
@@ -120,7 +120,7 @@ def _datagram_to_server(frame: bytes) -> bytes:
 
 
 def _options(data: bytes) -> dict[int, bytes] | None:
-    """The options by their codes, parts of one joined (RFC 3396); None if one is cut off."""
+    """Return the options by code, with the parts of a split option joined (RFC 3396); None if one is cut off."""
     found: dict[int, bytes] = {}
     at = 0
     while at < len(data) and data[at] != _END:
@@ -137,7 +137,7 @@ def _options(data: bytes) -> dict[int, bytes] | None:
 
 
 def _broadcast(message: bytes) -> bytes:
-    """The message in a UDP datagram to everybody; its UDP checksum is 0, "not computed" (RFC 768)."""
+    """Return a broadcast frame with the message in a UDP datagram; its UDP checksum is 0, "not computed" (RFC 768)."""
     datagram = struct.pack(">HHHH", _SERVER_PORT, _CLIENT_PORT, 8 + len(message), 0) + message
     head = struct.pack(">BBHHHBB", 0x45, 0, 20 + len(datagram), 0, 0, 64, _UDP)
     addresses = _SERVER + b"\xff" * 4
@@ -146,7 +146,7 @@ def _broadcast(message: bytes) -> bytes:
 
 
 def _checksum(words: bytes) -> int:
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    """Return the Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f">{len(words) // 2}H", words))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)

@@ -1,7 +1,7 @@
-"""QEMU's control socket: commands with their answers, and events as they come.
+"""QEMU's control socket: sends commands, returns their answers, and passes on events.
 
-Source: QEMU Machine Protocol specification (docs/interop/qmp-spec): one JSON object in a line; answers come in the
-order of the commands.
+Source: QEMU Machine Protocol specification (docs/interop/qmp-spec): one JSON object per line; answers come in the order
+of the commands.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pytest_dispatch.core.errors import MachineError
 
 
 class LinkError(MachineError):
-    """QEMU is gone, or speaks another language on its control socket."""
+    """QEMU is gone, or violates the protocol of its control socket."""
 
 
 class Qmp(asyncio.Protocol):
-    """The client's end.
+    """The client's end of the control socket.
 
     Args:
         happened: Called with the name and the data of each event.
-        broken: Called with the reason, should what comes be no QMP; the link is closed then.
+        broken: Called with the reason if the input violates the protocol; the link is then closed.
     """
 
     def __init__(self, happened: Callable[[str, dict[str, Any]], None], broken: Callable[[str], None]) -> None:
@@ -37,12 +37,12 @@ class Qmp(asyncio.Protocol):
         self.closed.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
+        """Implement `asyncio.Protocol`."""
         self._transport = cast("asyncio.Transport", transport)
         self.closed.clear()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+        """Implement `asyncio.Protocol`."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             try:
@@ -55,13 +55,13 @@ class Qmp(asyncio.Protocol):
             self._take(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
+        """Implement `asyncio.Protocol`."""
         del exc  # a reset link and an ended one mean the same: QEMU is gone
         self._give_up("QEMU closed its control socket")
         self.closed.set()
 
     async def execute(self, command: str, **arguments: object) -> Any:
-        """What QEMU returns for a command. Argument names are QEMU's, with `_` for `-`.
+        """Execute a command and return QEMU's answer. Argument names are QEMU's, with `_` for `-`.
 
         Raises:
             LinkError: QEMU is gone.

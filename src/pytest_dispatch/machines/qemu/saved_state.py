@@ -1,7 +1,7 @@
-"""Firmware that was saved while it waited for a boot server, so that a boot begins there instead of at power-on.
+"""Saved states of firmware that waits for a boot server, so that a boot starts there instead of at power-on.
 
-One state serves every machine and every session of a user, because the boot URL arrives by DHCP afterwards. It lives
-in a folder of its own for each combination of QEMU, firmware and machine arguments, guarded by a file lock.
+One state serves all machines and sessions of a user, because the boot URL arrives by DHCP afterwards. Each combination
+of QEMU, firmware and machine arguments has its own folder, guarded by a file lock.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from filelock import FileLock, Timeout
 
 from pytest_dispatch.support.codec import decode
 
-NEWEST = 8  # folders kept: an update of QEMU or another memory size makes a new one
-DROPS = 2  # states in a row that may turn out broken before a machine goes without
+NEWEST = 8  # folders kept; an update of QEMU or another memory size makes a new one
+DROPS = 2  # broken states in a row after which a machine no longer uses saved states
 
 _NOTE = "state.json"
 _IMAGES = "*.qemu"
 
 
 class SavedState(msgspec.Struct, frozen=True, kw_only=True):
-    """A saved state, as its note in the folder describes it.
+    """A saved state, as described by the note in its folder.
 
     Attributes:
         image: Name of the file with QEMU's migration stream.
-        size: Its length in bytes; another one is a broken state.
+        size: The file's size in bytes; a file of another size is a broken state.
         discover: The Ethernet frame with the DHCP DISCOVER that the firmware waits to be answered.
-        slack: Seconds from resuming until firmware connected to the lab, when it was tried.
-        tries: How often it was tried to save a later moment.
+        slack: Seconds from resume until firmware connected to the lab, as measured.
+        tries: Number of attempts to save a later moment.
     """
 
     image: str
@@ -46,12 +46,12 @@ class SavedState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def key_of(*parts: object) -> str:
-    """A folder name for what a state depends on."""
+    """Return a folder name for the things that a state depends on."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 
 class Draft:
-    """A state that is being saved: its image goes to `path`, and counts only once it is published."""
+    """A state that is being saved: its image is written to `path`, and used only after it is published."""
 
     def __init__(self, states: SavedStates, path: Path) -> None:
         self._states = states
@@ -59,7 +59,7 @@ class Draft:
         self.published = False
 
     def publish(self, *, discover: bytes, slack: float, tries: int) -> None:
-        """Make it the state that is found from now on; the arguments are those of `SavedState`."""
+        """Make this the current state; the arguments are those of `SavedState`."""
         size = self.path.stat().st_size
         state = SavedState(image=self.path.name, size=size, discover=discover, slack=slack, tries=tries)
         self.published = self._states.note(state)
@@ -73,12 +73,12 @@ class Draft:
 
 
 class SavedStates:
-    """The states of one combination; at most one of them counts.
+    """The states of one combination, of which at most one is current.
 
     Args:
-        folder: Its own folder, named by `key_of`, made when it is first needed.
-        tell: Told why no state can be saved.
-        wanted: Whether states are used at all; off for good once they were more trouble than help.
+        folder: Its folder, named by `key_of`; made when first needed.
+        tell: Called with the reason if no state can be saved.
+        wanted: Whether states are used at all; turned off for good if they cause failures.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None], *, wanted: bool = True) -> None:
@@ -88,29 +88,29 @@ class SavedStates:
         self.wanted = wanted
 
     def give_up(self, why: str) -> None:
-        """Neither save nor use states any more."""
+        """Stop saving and using states."""
         self.wanted = False
         self._tell(why)
 
     def find(self) -> SavedState | None:
-        """The state, if there is a whole one."""
+        """Return the current state if it is complete, else None."""
         note = self._folder / _NOTE
         try:
             state = decode(note.read_bytes(), SavedState)
             if not self.wanted or self.path_of(state).stat().st_size != state.size:
                 return None
-            os.utime(note)  # `tidy` keeps what was used last
+            os.utime(note)  # `tidy` keeps the most recently used states
         except (OSError, msgspec.MsgspecError):
             return None
         return state
 
     def path_of(self, state: SavedState) -> Path:
-        """Where a state's image is."""
+        """Return the path of a state's image."""
         return self._folder / state.image
 
     @contextmanager
     def claim(self) -> Iterator[Draft | None]:
-        """The right to save a state; None if somebody else is saving one now, or none can be saved."""
+        """Claim the right to save a state; yield None if another process is saving one, or none can be saved."""
         with ExitStack() as held:
             yield self._draft(held)
 
@@ -128,7 +128,7 @@ class SavedStates:
         return draft
 
     def note(self, state: SavedState) -> bool:
-        """Write the note that makes a state count, all of it or nothing; whether that worked."""
+        """Write the note that makes a state current, atomically, and return whether that worked."""
         new = self._folder / f"{_NOTE}.new"
         try:
             new.write_bytes(msgspec.json.encode(state))
@@ -139,7 +139,7 @@ class SavedStates:
         return True
 
     def tidy(self, image: Path) -> None:
-        """Remove this folder's other images, and the folders that were not used for longest."""
+        """Remove this folder's other images, and the least recently used folders."""
         for other in self._folder.glob(_IMAGES):
             if other != image:
                 other.unlink(missing_ok=True)
@@ -148,11 +148,11 @@ class SavedStates:
             shutil.rmtree(note.parent, ignore_errors=True)
 
     def trust(self) -> None:
-        """A state worked."""
+        """Record that a state worked."""
         self._drops = 0
 
     def drop(self, state: SavedState) -> None:
-        """Forget a state that does not work; after `DROPS` of them in a row, none is wanted any more."""
+        """Remove a state that does not work; after `DROPS` in a row, stop using states."""
         found = self.find()
         self._drops += 1
         if found is not None and found.image == state.image:
@@ -163,7 +163,7 @@ class SavedStates:
 
 
 def _used(note: Path) -> float:
-    """When a state was last used; long ago if another session has just removed it."""
+    """Return when a state was last used; 0 if another session has just removed it."""
     try:
         return note.stat().st_mtime
     except FileNotFoundError:

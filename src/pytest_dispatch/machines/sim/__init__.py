@@ -1,1 +1,1 @@
-"""Simulated machines: a scripted UEFI client that speaks the true protocol."""
+"""Simulated machines: a scripted UEFI client that speaks the real protocol."""

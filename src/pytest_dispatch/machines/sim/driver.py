@@ -1,4 +1,4 @@
-"""Machines that are not there: a scripted UEFI client that speaks the true protocol over real sockets.
+"""Simulated machines: a scripted UEFI client that speaks the real protocol over real sockets.
 
 For a first try without QEMU, and a public test double. What it plays is named by the workload that it boots, in its
 first bytes; see `machines.scenarios` for how, and for the table.
@@ -36,8 +36,8 @@ from pytest_dispatch.machines.sim.uefi_client import (
 
 PACE = 0.05  # a boot takes half a second, a workload about as long
 BOOT = 10.0  # seconds from power-on until firmware asks, on a real machine
-LOAD = 2.0  # from the last byte until the workload speaks
-STALL = 60.0  # what the wait program waits
+LOAD = 2.0  # seconds from the last byte until the workload sends something
+STALL = 60.0  # seconds that the wait program waits
 PAUSES = (
     2.0,
     4.0,
@@ -49,7 +49,7 @@ TRIES = 20  # failures in a row after which firmware gives up, as real firmware 
 
 
 class _RefusedError(Exception):
-    """The server does not take what the workload said: the machine resets."""
+    """The server refused a message of the workload, so the machine resets."""
 
 
 class SimMachine(PlayedMachine):
@@ -87,7 +87,7 @@ class SimMachine(PlayedMachine):
         """Boot again and again until it powers off, or nothing works any more.
 
         Raises:
-            MachineError: The URL is no plain http, or the source address is not one of this computer's.
+            MachineError: The URL is not plain http, or the source address does not belong to this computer.
         """
         self._check_source()
         targets = chain([Target.of(self.new_url())], (Target.of(self.new_url()) for _ in count()))
@@ -119,7 +119,7 @@ class SimMachine(PlayedMachine):
         self.console.show(Sign(text=clean, fault=fault, lab=bool(fault)))
 
     async def pause(self, seconds: float) -> None:
-        """Let so many seconds of a real machine pass."""
+        """Wait for this many seconds of a real machine."""
         await asyncio.sleep(seconds * self._pace)
 
     async def connect(self, target: Target) -> Connection:
@@ -219,7 +219,7 @@ _IDLE = Scenario(play=_wait)
 
 
 class _Stage:
-    """A booted workload (`machines.scenarios.Stage`): it does what `beacon` does."""
+    """A booted workload (`machines.sim.scenarios.Stage`) that does what `beacon` does."""
 
     def __init__(self, machine: SimMachine, target: Target, workload: str) -> None:
         self.workload = workload
@@ -237,7 +237,7 @@ class _Stage:
         await self._call("PUT", headers, body)
 
     async def _call(self, method: str, headers: dict[str, str], body: bytes) -> None:
-        """Go on trying while the server is away or in trouble, like `beacon`, but not for ever."""
+        """Retry while the server is unreachable or fails, like `beacon`, but with a limit."""
         for seconds in PAUSES:
             try:
                 await self._once(method, headers, body)
@@ -263,7 +263,7 @@ class _Stage:
 
 
 def _is_stopped() -> bool:
-    """Whether this life was to end in a scenario of somebody's own that did not let itself be cancelled."""
+    """Return whether this task was cancelled, but a custom scenario ignored the cancellation."""
     life = asyncio.current_task()
     return life is not None and life.cancelling() > 0
 
@@ -311,9 +311,9 @@ def create(spec: Spec, state: Path) -> list[DrivenMachine]:
     names none, `pass`).
 
     Raises:
-        ConfigError: An option is unknown or its value is none.
+        ConfigError: An option is unknown, or its value is invalid.
     """
-    del state  # a simulated machine leaves nothing on disk
+    del state  # a simulated machine writes nothing to disk
     unknown = [key for key, _ in spec.options if key not in _OPTIONS]
     if unknown:
         raise ConfigError(

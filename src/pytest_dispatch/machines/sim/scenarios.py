@@ -1,4 +1,4 @@
-"""What a `sim` machine can play: a table of names and small coroutines.
+"""The scenarios that a `sim` machine can play: a table of names and small coroutines.
 
 What it boots names the scenario, by a line of text such as `sim: fail` in its first bytes. A scenario sees its machine
 as a `Stage`. Anybody may write one and hand it to `SimMachine` in a table.
@@ -30,7 +30,7 @@ class Stage(Protocol):
 
     @property
     def workload(self) -> str:
-        """Name of the workload that was booted."""
+        """Return the name of the booted workload."""
         ...
 
     def say(self, line: str) -> None:
@@ -38,15 +38,15 @@ class Stage(Protocol):
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Wait for this many seconds."""
         ...
 
     async def boot(self) -> None:
-        """`POST`: say that the workload runs."""
+        """Send `POST`: the workload runs."""
         ...
 
     async def report(self, **fields: object) -> None:
-        """`PUT`: report; the title is the workload's name if none is given."""
+        """Send `PUT` with a report; the title is the workload's name if none is given."""
         ...
 
 
@@ -58,8 +58,8 @@ class Download:
         receive_buffer: Bytes that the kernel may hold for a slow reader; 0 for the system's choice. With fewer than a
             segment of the link may have, the sender would wait for more room, and wait long.
         pieces: In how many pieces the body is read.
-        pause: Seconds between two of them.
-        breaks: Whether the first download is dropped after a third.
+        pause: Seconds between two pieces.
+        breaks: Whether the first download breaks off after a third.
     """
 
     receive_buffer: int = 0
@@ -70,7 +70,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What a workload does once downloaded, until its machine resets; and how it is downloaded."""
+    """What a workload does once downloaded, until its machine resets, and how it is downloaded."""
 
     play: Callable[[Stage], Awaitable[None]]
     download: Download = Download()
@@ -144,7 +144,7 @@ async def _duplicate(stage: Stage) -> None:
         await stage.report(result="passed", body="Said twice.", cases=_PASSED)
 
 
-#: What each does is told in the documentation of `--dispatch-machine sim`.
+#: The documentation of `--dispatch-machine sim` describes each of them.
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "pass": Scenario(play=_pass),

@@ -1,7 +1,7 @@
 """HTTP as UEFI firmware speaks it: a plain connection, three headers, no cookies, no redirects.
 
-What is sent and what is refused was read off EDK II's HttpBootDxe (UEFI 2.10, section 24.7): `Host` without a
-port, HEAD and GET over one connection that is reset in the end, a bare media type, a length on both answers.
+What is sent and what is refused follows EDK II's HttpBootDxe (UEFI 2.10, section 24.7): `Host` without a port, HEAD and
+GET over one connection that is reset in the end, a media type without parameters, a length in both answers.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.media import known
 from pytest_dispatch.core.model import Idle
 
-#: What firmware sends beside `Host`.
+#: The headers that firmware sends in addition to `Host`.
 FIRMWARE: Mapping[str, str] = {"Accept": "*/*", "User-Agent": "UefiHttpBoot/1.0"}
 
 PATIENCE = 30.0  # seconds without a byte from the server
-_HEAD = 65536  # bytes that the head of an answer may have
-_SKIP = 262144  # bytes of a body taken at once
+_HEAD = 65536  # most bytes of the head of an answer
+_SKIP = 262144  # bytes of a body read at once
 _RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger: on, 0 s; close then sends RST instead of FIN
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?")
 
@@ -31,16 +31,17 @@ _T = TypeVar("_T")
 
 
 class BadAnswerError(Exception):
-    """The server answered what firmware cannot use; the message says what was expected and what came."""
+    """The server's answer cannot be used by firmware; the message says what was expected and what came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A boot URL, taken apart.
+    """A parsed boot URL.
 
     Attributes:
         host: Name or address, an IPv6 address without brackets.
-        request: Path and query; not shown, because the query holds the machine's token.
+        port: The port.
+        request: Path and query; not shown, because the query has the machine's token.
         text: The URL without its query, for messages.
     """
 
@@ -51,10 +52,10 @@ class Target:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Take a URL apart.
+        """Parse a URL.
 
         Raises:
-            MachineError: It is no plain `http` URL.
+            MachineError: It is not a plain `http` URL.
         """
         parts = urlsplit(url)
         text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -69,13 +70,13 @@ class Target:
 
     @property
     def family(self) -> socket.AddressFamily:
-        """IPv6 if the host is an IPv6 address, else IPv4."""
+        """Return IPv6 if the host is an IPv6 address, else IPv4."""
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Head of an answer; the names of its headers in lower case."""
+    """The head of an answer; header names are in lower case."""
 
     status: int
     reason: str
@@ -84,15 +85,15 @@ class Answer:
 
     @property
     def line(self) -> str:
-        """Status and reason, as firmware prints them."""
+        """Return status and reason, as firmware prints them."""
         return f"{self.status} {self.reason}".rstrip()
 
     @property
     def length(self) -> int:
-        """Bytes of the body.
+        """Return the body's length in bytes.
 
         Raises:
-            BadAnswerError: There is no `Content-Length`, or it is no number.
+            BadAnswerError: There is no `Content-Length`, or it is not a number.
         """
         given = self.headers.get("content-length", "")
         if not (given.isascii() and given.isdigit() and len(given) < 20):
@@ -101,16 +102,16 @@ class Answer:
 
 
 class Connection:
-    """One TCP connection of a machine. Every wait in it ends with `TimeoutError` when patience does.
+    """One TCP connection of a machine. Every wait ends with a `TimeoutError` after `patience`.
 
-    A bare socket: nothing is read ahead, so that a server sees exactly how far its machine got.
+    It uses a bare socket without read-ahead, so that a server sees exactly how much its machine has read.
     """
 
     def __init__(self, sock: socket.socket, host: str, patience: float) -> None:
         self._socket = sock
         self._host = f"[{host}]" if ":" in host else host
         self._patience = patience
-        self._rest = b""  # what came behind the last head
+        self._rest = b""  # bytes that came after the last head
         self.address = str(sock.getsockname()[0])
 
     @classmethod
@@ -132,7 +133,7 @@ class Connection:
                 sock.bind((source, 0))
             connecting = asyncio.get_running_loop().sock_connect(sock, (target.host, target.port))
             await _patiently(patience, connecting)
-        except BaseException:  # a cancelled connect must not leave its socket behind either
+        except BaseException:  # also after a cancelled connect
             sock.close()
             raise
         return cls(sock, target.host, patience)
@@ -141,8 +142,8 @@ class Connection:
         """Send a request and read the head of its answer.
 
         Raises:
-            OSError: The connection broke or the server kept silent.
-            BadAnswerError: What came is not HTTP.
+            OSError: The connection broke, or the server was silent for too long.
+            BadAnswerError: The answer is not HTTP.
         """
         lines = [f"{method} {request} HTTP/1.1", f"Host: {self._host}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -169,10 +170,10 @@ class Connection:
         return self._rest[:count]
 
     async def skip(self, count: int) -> None:
-        """Take so many bytes of a body, and forget them.
+        """Read and discard this many bytes of a body.
 
         Raises:
-            OSError: The connection broke or the server kept silent.
+            OSError: The connection broke, or the server was silent for too long.
         """
         left = count - len(self._rest)
         self._rest = self._rest[count:]
@@ -184,14 +185,14 @@ class Connection:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
 
     async def reason(self, answer: Answer) -> str:
-        """What a refusal says in its body, if it says so in one short line."""
+        """Return the reason in the body of a refusal: its first 200 characters at most."""
         length = answer.length if "content-length" in answer.headers else 0
         if length and not self._rest:
             self._rest = await self._receive(min(length, 200))
         return self._rest[:200].decode(errors="replace").strip()
 
     def reset(self) -> None:
-        """Drop the connection with RST, as firmware does when it has what it wants, or when it dies."""
+        """Close the connection with RST, as firmware does when it is done or dies."""
         if self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._socket.close()
@@ -206,7 +207,7 @@ class Connection:
 
 
 async def _patiently(seconds: float, step: Awaitable[_T]) -> _T:
-    """Bound a wait for the server; asyncio's own `TimeoutError` says nothing."""
+    """Limit a wait for the server; asyncio's own `TimeoutError` has no text."""
     try:
         async with asyncio.timeout(seconds):
             return await step
@@ -229,11 +230,11 @@ def _parse(head: str) -> Answer:
 
 
 def usable(answer: Answer) -> Answer:
-    """An answer that firmware or workload can go on with.
+    """Return the answer if firmware or workload can use it.
 
     Raises:
-        OSError: Not now: worth another try.
-        BadAnswerError: Never.
+        OSError: A later try may succeed.
+        BadAnswerError: No try can succeed.
     """
     if answer.status == 417 or answer.status >= 500:
         side = "Server" if answer.status >= 500 else "Client"
@@ -244,10 +245,10 @@ def usable(answer: Answer) -> Answer:
 
 
 def check_same(head: Answer, answer: Answer) -> None:
-    """Hold GET to what HEAD promised: firmware has laid out its memory by it.
+    """Check that GET matches HEAD, by which firmware has allocated its memory.
 
     Raises:
-        BadAnswerError: Lengths differ, media types differ, or the type is none that firmware boots.
+        BadAnswerError: Lengths or media types differ, or firmware cannot boot the type.
     """
     if answer.length != head.length:
         raise BadAnswerError(f"expected {head.length} bytes as HEAD promised, got {answer.length} from GET")

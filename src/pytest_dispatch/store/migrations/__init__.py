@@ -1,1 +1,1 @@
-"""What makes a journal of an older version one of today."""
+"""Migrations that upgrade a journal of an older version."""

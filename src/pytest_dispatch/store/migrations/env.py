@@ -1,4 +1,4 @@
-"""What Alembic runs the migrations in: the connection that `migrate` has, and its transaction."""
+"""The environment in which Alembic runs the migrations: the connection of `migrate`, and its transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs as the first makes of version 1 wrote them: all of them boots, each attempt on one machine at most."""
+"""Converts runs of the first releases with version 1: boots only, with at most one machine per attempt."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _PHASES = {
     "finished": "over",
     "failed": "over",
 }
-_SLOWEST = 2**16  # bytes a second that a download has to make
+_SLOWEST = 2**16  # bytes a second that a download must reach
 _REPORTING = 3600.0  # seconds in which further reports may come, at least
-_UNSAID = "report"  # what makes a workload complete where nothing is said
+_UNSAID = "report"  # the default of `expect`
 
 
 def as_last_makes(run: Run) -> Run:
-    """Change a run of the first makes into one of the last; others stay as they are.
+    """Convert a run of the first releases to the form of the last ones; other runs are unchanged.
 
     Raises:
-        ValueError: It is in a state that there never was.
+        ValueError: It is in an unknown state.
     """
     workload = run.workload
     if workload.payload is None:
@@ -48,7 +48,7 @@ def _place(attempt: Attempt) -> None:
     if attempt.machine and len(attempt.history) > 1:
         taken = attempt.history[1].at
         attempt.placements = [Placement(attempt.machine, _known_by(attempt.machine), taken)]
-    reported = int("reported" in states)  # at least
+    reported = int("reported" in states)  # the minimum
     attempt.counts = {"sent": attempt.downloads, "break": attempt.breaks, "report": reported}
 
 
@@ -59,7 +59,7 @@ def _phase(moment: Moment) -> str:
 
 
 def _known_by(machine: str) -> str:
-    """Return how a machine was recognised: those of a network had no name but their address."""
+    """Return how a machine was recognised: machines on the network were named by their address."""
     try:
         ipaddress.ip_address(machine)
     except ValueError:

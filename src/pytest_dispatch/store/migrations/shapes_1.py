@@ -1,4 +1,4 @@
-"""What the records of version 1 are, as JSON: those of its last makes, and of the first, which knew boots alone."""
+"""The JSON records of version 1, of its last releases and of the first, which supported boot workloads only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Moment(msgspec.Struct):
-    """An attempt entered a state; the first makes did not note the phase."""
+    """An attempt entered a state; the first releases did not record the phase."""
 
     state: str
     at: float
@@ -24,7 +24,7 @@ class Placement(msgspec.Struct):
 
 
 class Refusal(msgspec.Struct):
-    """A report that the lab did not take."""
+    """A report that the lab refused."""
 
     why: str
     begins: str = ""
@@ -33,7 +33,7 @@ class Refusal(msgspec.Struct):
 
 
 class Attempt(msgspec.Struct):
-    """One try of a run. `machine`, `downloads` and `breaks` are of the first makes."""
+    """One try of a run. `machine`, `downloads` and `breaks` are from the first releases."""
 
     number: int
     history: list[Moment]
@@ -51,7 +51,7 @@ class Attempt(msgspec.Struct):
 
 
 class Workload(msgspec.Struct):
-    """What is to be run. Those from `size` on are of the first makes, which had no payload."""
+    """What is to be run. The fields from `size` on are from the first releases, which had no payload."""
 
     name: str
     kind: str
@@ -73,7 +73,7 @@ class Workload(msgspec.Struct):
 
 
 class Run(msgspec.Struct):
-    """One workload asked for by one session."""
+    """One workload requested by one session."""
 
     id: str
     session: str
@@ -99,7 +99,7 @@ class Case(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What a workload said of itself, once."""
+    """One report of a workload."""
 
     title: str
     body: str = ""
@@ -129,7 +129,7 @@ class Policy(msgspec.Struct):
 
 
 class Session(msgspec.Struct):
-    """A session beside its runs."""
+    """A session without its runs."""
 
     id: str
     source: str

@@ -1,4 +1,4 @@
-"""The tables of version 2, as the migration to it makes them: not to be changed when the journal's are."""
+"""The tables of version 2, as created by the migration to it; do not change them when the journal's tables change."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _run(**more: Any) -> Column[str]:
 
 
 def _of_attempt(name: str, *columns: Column[Any]) -> Table:
-    """A table of which an attempt has several rows, numbered from 1."""
+    """Return a table with several rows for each attempt, numbered from 1."""
     run, attempt = _run(primary_key=True), Column("attempt", Integer, primary_key=True, autoincrement=False)
     number = Column("number", Integer, primary_key=True, autoincrement=False)
     return Table(name, metadata, run, attempt, number, *columns, sqlite_with_rowid=False)
 
 
 def _growing(name: str, *columns: Any, index: bool = True) -> Table:
-    """A table in which rows keep the order in which they came."""
+    """Return a table whose rows keep the order in which they were added."""
     place = Column("id", Integer, primary_key=True, autoincrement=True)
     return Table(name, metadata, place, _run(index=index), _number("attempt"), *columns)
 
@@ -78,7 +78,7 @@ runs = Table(
     Column("session", String(32), nullable=False, index=True),
     _text("key"),
     _number("position"),
-    # the workload as it was asked for
+    # the workload as it was submitted
     _text("kind"),
     _text("name"),
     _text("digest"),
@@ -90,7 +90,7 @@ runs = Table(
     _number("priority"),
     _text("chain"),
     _text("after"),
-    # how it is run, and what came of it
+    # how it is run, and the result
     _text("limits"),
     _text("expect"),
     _number("attempts"),
@@ -124,7 +124,7 @@ Index("dispatch_placements_machine", placements.c.machine, placements.c.at)
 
 refusals = _of_attempt("dispatch_refusals", _text("why"), _text("begins"), _flag("whole"), _time("at"))
 
-#: `digest` is of what was said, so that a report that comes again is not kept twice; `cases` is how many it has.
+#: `digest` is of the content, so that a repeated report is stored once; `cases` is their number.
 reports = _growing(
     "dispatch_reports",
     Column("digest", String(32), nullable=False),
@@ -213,7 +213,7 @@ identities = Table(
     _text("machine", index=True),
 )
 
-#: `what` and `name` say what is kept out of scheduling; one that has ended stays as a row that is not `active`.
+#: `what` and `name` identify what is held; a hold that has ended stays as a row that is not `active`.
 holds = Table(
     "dispatch_holds",
     metadata,

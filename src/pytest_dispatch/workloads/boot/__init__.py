@@ -1,1 +1,1 @@
-"""Workloads that machines boot over UEFI HTTP boot, and that report by a beacon."""
+"""Boot workloads: machines boot them over UEFI HTTP boot, and they report by a beacon."""

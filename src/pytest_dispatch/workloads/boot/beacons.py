@@ -1,4 +1,4 @@
-"""What workloads say to a lab (POST and PUT): that they run, and what came of it."""
+"""Handles the messages of workloads (POST and PUT): that they run, and their reports."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Refusal, Report
     from pytest_dispatch.lab.writer import Writer
 
-PATIENCE = 10.0  # seconds that the journal is given to tell what a machine ran
+PATIENCE = 10.0  # seconds in which the journal must return what a machine ran
 
 
 class Beacons:
-    """Takes beacons; what is acknowledged is on disk.
+    """Handles beacons; what is acknowledged is on disk.
 
-    Of a run that the lab remembers nothing is read. Of others the journal is asked: methods that do so may raise a
-    JournalError, or a LabError if it does not answer in time; then the workload is to try again.
+    Runs in the lab's memory need no read. For other runs the journal is read; then a method may raise a JournalError,
+    or a LabError if the journal does not answer in time, and the workload must try again.
 
     Args:
-        writer: The lab's.
-        protocol: Knows which run a machine may speak of.
+        writer: The lab's writer.
+        protocol: Decides which run a message is about.
 
     Attributes:
-        patience: Seconds that the journal is given.
+        patience: Seconds in which the journal must answer.
     """
 
     def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
@@ -41,10 +41,10 @@ class Beacons:
         self._forgotten = Forgotten(writer, protocol)
 
     async def boot(self, bearer: Bearer) -> Taken:
-        """Take a workload's word that it runs; on disk when this returns.
+        """Record that a workload runs; on disk on return.
 
         Raises:
-            UsedError: Its machine has booted anew since.
+            UsedError: Its machine has booted again since.
             JournalError: It cannot be written.
         """
         if bearer.replaced:
@@ -61,7 +61,7 @@ class Beacons:
         return taken
 
     async def may_report(self, machine: str) -> bool:
-        """Tell whether the machine booted anything of which it may yet speak."""
+        """Return whether the machine booted anything that it may still report on."""
         if self._protocol.may_report(machine):
             return True
         if not self._protocol.remembers(machine):
@@ -72,7 +72,7 @@ class Beacons:
         return False
 
     async def report(self, machine: str, report: Report, began: float) -> Taken:
-        """Take a report, in a request that began then; on disk when this returns.
+        """Record a report from a request that began at `began`; on disk on return.
 
         Raises:
             JournalError: It cannot be written.
@@ -86,7 +86,7 @@ class Beacons:
         return taken
 
     async def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
-        """Note what a workload sent that is no report, in a request that began then; tells whether a run is told."""
+        """Record an invalid report from a request that began at `began`, and return whether it belongs to a run."""
         told = self._protocol.refuse(machine, refusal, self._now(), began)
         if not told and not self._protocol.remembers(machine):
             async with self._in_time():
@@ -96,7 +96,7 @@ class Beacons:
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
-        """Give what is read inside no longer than there is patience for it."""
+        """Limit the reads inside the context to `patience`."""
         try:
             async with asyncio.timeout(self.patience):
                 yield

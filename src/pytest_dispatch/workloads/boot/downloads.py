@@ -1,10 +1,10 @@
-"""What machines have taken of their workloads, over however many requests."""
+"""The bytes that machines have downloaded of their workloads, over any number of requests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MOST_SPANS = 256  # pieces with gaps between them; a client that wants more of them is none that boots
+MOST_SPANS = 256  # most separate pieces of a download; no client that boots needs more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class _Download:
     spans: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, start: int, end: int) -> None:
-        """Note bytes as taken; spans that touch become one."""
+        """Record bytes as taken; adjacent spans are merged."""
         merged: list[tuple[int, int]] = []
         for first, last in sorted([*self.spans, (start, end)]):
             if merged and first <= merged[-1][1]:
@@ -40,13 +40,13 @@ class Downloads:
         self._latest: dict[str, _Download] = {}
 
     def begin(self, machine: str, run: str, attempt: int, *, whole: bool) -> None:
-        """A request begins; with `whole`, for all bytes: the machine starts anew."""
+        """Begin a request; `whole` means that it asks for all bytes, so that the download starts anew."""
         download = self._latest.get(machine)
         if whole or download is None or download.of != (run, attempt):
             self._latest[machine] = _Download((run, attempt))
 
     def took(self, machine: str, run: str, attempt: int, part: Part) -> bool:
-        """A request has ended, however it did; returns whether the machine has every byte now."""
+        """End a request, and return whether the machine now has every byte."""
         download = self._latest[machine]
         if download.of != (run, attempt):
             return False

@@ -1,7 +1,7 @@
-"""What machines say of attempts that the lab does not remember: found in the journal, and noted there.
+"""Handles messages about attempts that are not in the lab's memory: finds them in the journal, and records them there.
 
-They are over, or an earlier lab began them. What is said of one is taken as if it were here: written before it is
-acknowledged, once however often it comes, and filed as an issue where its session wants that. No session is told.
+Such attempts are over, or an earlier lab began them. Their messages are handled like others: written before they are
+acknowledged, recorded once even if repeated, and filed as issues if the session wants that. No session is notified.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.writer import Writer
     from pytest_dispatch.store.journal import HeldAttempt, KeptRun
 
-LOOKED_AT = 50  # attempts of a machine, the latest, among which those are that it may speak of
+LOOKED_AT = 50  # latest attempts of a machine that are searched for those that it may report on
 
 
 class Forgotten:
-    """Takes what the protocol cannot, as the run is not here. Each method may raise a JournalError.
+    """Handles messages that the protocol refused because the run is not in memory.
+
+    Each method may raise a JournalError.
 
     Args:
-        writer: The lab's.
-        protocol: Has refused it.
+        writer: The lab's writer.
+        protocol: Handles messages about runs in memory.
     """
 
     def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
@@ -39,11 +41,11 @@ class Forgotten:
         self._protocol = protocol
 
     async def may_report(self, machine: str) -> bool:
-        """Tell whether a machine booted anything of which it may yet speak."""
+        """Return whether a machine booted anything that it may still report on."""
         return bool(await self._ran_on(machine, self._now()))
 
     async def boot(self, machine: str) -> Taken:
-        """Take a workload's word that it runs."""
+        """Record that a workload runs."""
         async with self._writer.taking_back:
             runs, held = await self._latest_on(machine)
             if not runs or runs[0] in self._queue.runs:
@@ -59,7 +61,7 @@ class Forgotten:
             return await self._keep(kept, moved, Event.BOOT, run.attempt.number, Taken.NEW)
 
     async def report(self, machine: str, report: Report, began: float) -> Taken:
-        """Take a report, in a request that began then."""
+        """Record a report from a request that began at `began`."""
         async with self._writer.taking_back:
             for run_id, number in await self._ran_on(machine, began):
                 if run_id in self._queue.runs:
@@ -84,7 +86,7 @@ class Forgotten:
         return await self._keep(kept, told, Event.REPORT, number, Taken.LATE if attempt.ended else Taken.NEW)
 
     async def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
-        """Note what is no report, in a request that began then; tells whether there is a run that it can be of."""
+        """Record an invalid report from a request that began at `began`, and return whether it belongs to a run."""
         async with self._writer.taking_back:
             for run_id, number in await self._ran_on(machine, began):
                 if run_id in self._queue.runs:
@@ -98,33 +100,33 @@ class Forgotten:
                         return True
         return False
 
-    # What the journal says
+    # The journal's content
 
     async def _latest_on(self, machine: str) -> tuple[list[str], list[HeldAttempt]]:
-        """Return the runs of which a machine may speak, and their attempts that it held; the last ones first."""
+        """Return the runs that a machine may report on, and their attempts that it held, the latest first."""
         held = await self._writer.journal.background.latest_on(machine, LOOKED_AT)
         runs = self._protocol.latest_on(machine, (each.run for each in held))
         attempts = [each for each in held if each.run in runs]
         return runs, sorted(attempts, key=lambda each: runs.index(each.run))
 
     async def _ran_on(self, machine: str, began: float) -> list[tuple[str, int]]:
-        """Return the attempts of which a machine can have begun to speak then: of each run the last that ran."""
+        """Return the attempts that a machine may have begun to report on at `began`: of each run the last that ran."""
         (_, latest), now, found = await self._latest_on(machine), self._now(), dict[str, int]()
         for each in latest:
-            # one from when the clock was ahead is of an earlier lab, and so from before
+            # a time in the future is from an earlier lab whose clock was ahead, so it counts as earlier
             if each.ran and (each.began <= began or each.began > now):
                 found.setdefault(each.run, each.number)
         return [*found.items()]
 
     async def _read(self, run_id: str) -> KeptRun | None:
-        """Return a boot as the journal has it, also what was written of it a moment ago; None if it is none."""
+        """Return a boot run from the journal, including rows just written; None if there is none."""
         self._writer.hand_over()
         await self._writer.on_disk()
         kept = await self._writer.journal.background.kept_run(run_id)
         return kept if kept is not None and kept.run.workload.kind == BOOT else None
 
     async def _keep(self, kept: KeptRun, told: Run | None, event: str, number: int, taken: Taken) -> Taken:
-        """Write what a run is since an event, and say what became of it; None says that it meant nothing there."""
+        """Write a run as changed by an event, and return `taken`; None means that the event was not handled."""
         if told is None:
             return Taken.REFUSED
         change = Change(told, event, number, self._now())

@@ -1,7 +1,7 @@
-"""The life of an attempt at booting a workload.
+"""The lifecycle of a boot attempt.
 
-The line between the two kinds of fault is the boot beacon: until the workload has said that it runs, it had no chance
-to do anything wrong, and whatever breaks is the lab's fault; from then on it is the workload's.
+The boot beacon separates the two kinds of fault. Until the workload has sent it, the workload cannot have done anything
+wrong, so every fault is the lab's; from then on it is the workload's.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from pytest_dispatch.core.lifecycle import JUDGED, CoreEvent, Ending, Lifecycle,
 from pytest_dispatch.core.media import NOBODY_CAME, Expect
 from pytest_dispatch.core.model import Outcome, Phase
 
-GRACE = 60.0  # seconds after a report in which more of them may follow
-REPORTING = 3600.0  # seconds after the first report in which they may in any case
-SLOWEST = 2**16  # bytes a second: a download that is slower than this to the end holds its workload back for nothing
+GRACE = 60.0  # seconds after a report in which more reports may follow
+REPORTING = 3600.0  # seconds after the first report in which reports may always follow
+SLOWEST = 2**16  # bytes a second; a download that is slower on the whole fails
 
 
 class State(StrEnum):
-    """Where an attempt stands."""
+    """The state of an attempt."""
 
     UNASSIGNED = "unassigned"  # in the queue
-    ASSIGNED = "assigned"  # promised to a machine that asked
-    DOWNLOADING = "downloading"  # its bytes are on the way
-    DOWNLOADED = "downloaded"  # the last byte was taken, the workload has not yet spoken
-    BOOTING = "booting"  # the workload said that it runs
-    REPORTED = "reported"  # at least one report came, more may follow
-    FINISHED = "finished"  # ended as the workload meant to: see the outcome
+    ASSIGNED = "assigned"  # assigned to a machine that asked
+    DOWNLOADING = "downloading"  # its bytes are being downloaded
+    DOWNLOADED = "downloaded"  # the last byte was taken; the workload has not sent anything yet
+    BOOTING = "booting"  # the workload reported that it runs
+    REPORTED = "reported"  # at least one report came; more may follow
+    FINISHED = "finished"  # ended as intended: see the outcome
     FAILED = "failed"  # ended otherwise: see outcome and reason
 
 
 class Event(StrEnum):
-    """What moves an attempt."""
+    """An event that moves an attempt."""
 
     ASSIGN = CoreEvent.ASSIGN.value  # the queue gives it to a machine that asked
-    ASK = "ask"  # its machine asks once more (HEAD)
+    ASK = "ask"  # its machine asks again (HEAD)
     SEND = "send"  # its machine starts to download (GET)
     BREAK = "break"  # a download broke off
     SENT = "sent"  # the last byte was taken
     BOOT = "boot"  # the workload says that it runs (POST)
     REPORT = CoreEvent.REPORT.value  # the workload reports (PUT)
-    REFUSE = CoreEvent.REFUSE.value  # the workload sent a report that cannot be taken (PUT)
-    RETURN = "return"  # its machine came for the next workload
-    COMPLETE = CoreEvent.COMPLETE.value  # what the workload promised has happened
+    REFUSE = CoreEvent.REFUSE.value  # the workload sent a report that was refused (PUT)
+    RETURN = "return"  # its machine asks for the next workload
+    COMPLETE = CoreEvent.COMPLETE.value  # what was expected of the workload has happened
     TIMEOUT = CoreEvent.TIMEOUT.value  # the state's deadline passed
-    SILENCE = CoreEvent.SILENCE.value  # its machine went silent, and another one asks
+    SILENCE = CoreEvent.SILENCE.value  # its machine went silent, and another one asks for work
     FAULT = CoreEvent.FAULT.value  # the machine or the lab broke
     CANCEL = CoreEvent.CANCEL.value  # nobody waits for it any more
 
@@ -76,7 +76,9 @@ _STATES: Mapping[str, StateRule] = {
         on={_E.ASSIGN: _S.ASSIGNED, **_BREAKS},
         wait=Wait(limits=("assign",), since=Since.ACTIVE),
         endings={
-            _E.TIMEOUT: _lab(NOBODY_CAME + ": for {assign} nothing was taken or finished by any machine"),
+            _E.TIMEOUT: _lab(
+                NOBODY_CAME + ": timed out after {assign} in the queue; no machine started or finished anything"
+            ),
             _E.FAULT: _lab("{detail}"),
             _E.CANCEL: _CANCELLED,
         },
@@ -88,7 +90,7 @@ _STATES: Mapping[str, StateRule] = {
         revocable=True,
         endings={
             _E.TIMEOUT: _lab("{machine} was given it and did not begin to download it within {assign}"),
-            _E.SILENCE: _lab("{machine} asked for it and went silent, so it was taken from it"),
+            _E.SILENCE: _lab("{machine} asked for it and went silent, so the lab took it back"),
             _E.FAULT: _lab("{machine}: {detail} before the download"),
             _E.CANCEL: _CANCELLED,
         },
@@ -98,7 +100,7 @@ _STATES: Mapping[str, StateRule] = {
         on={
             _E.ASK: _S.DOWNLOADING,
             _E.SEND: _S.DOWNLOADING,
-            _E.BREAK: _S.DOWNLOADING,  # another may be under way, and what broke off may have been all but the goodbye
+            _E.BREAK: _S.DOWNLOADING,  # another request may go on, or only the connection's end was missed
             _E.SENT: _S.DOWNLOADED,
             _E.BOOT: _S.BOOTING,
             _E.SILENCE: _S.FAILED,
@@ -113,7 +115,7 @@ _STATES: Mapping[str, StateRule] = {
         revocable=True,
         endings={
             _E.TIMEOUT: _lab("{machine} began to download it and took nothing more for {assign}"),
-            _E.SILENCE: _lab("{machine} went silent while downloading, so it was taken from it"),
+            _E.SILENCE: _lab("{machine} went silent while downloading it, so the lab took it back"),
             _E.FAULT: _lab("{machine}: {detail} during the download"),
             _E.CANCEL: _CANCELLED,
         },
@@ -196,7 +198,7 @@ def _varied(changes: Mapping[str, StateRule]) -> Lifecycle:
 _DOWNLOADED, _BOOTING = _STATES[_S.DOWNLOADED], _STATES[_S.BOOTING]
 _UNRETURNED = _lab("{machine} did not come back within the {boot} for booting it and the {report} for running it")
 
-#: By what makes a workload complete.
+#: Lifecycles by the value of `expect`.
 LIFECYCLES: Mapping[str, Lifecycle] = {
     Expect.REPORT: _varied({}),
     Expect.BOOT: _varied({_S.BOOTING: replace(_BOOTING, then=_E.COMPLETE)}),
@@ -204,7 +206,7 @@ LIFECYCLES: Mapping[str, Lifecycle] = {
         {
             _S.DOWNLOADED: replace(
                 _DOWNLOADED,
-                wait=Wait(limits=("boot", "report")),  # what only comes back does not tell booting from running
+                wait=Wait(limits=("boot", "report")),  # without a boot beacon, booting and running cannot be told apart
                 endings={**_DOWNLOADED.endings, _E.TIMEOUT: _UNRETURNED},
             ),
             _S.BOOTING: replace(

@@ -69,7 +69,7 @@ class Supply:
         self._changed.set()
 
     def taken(self, run_id: str) -> None:
-        """A machine took the run, or nobody wants it any more: there is room for one more asset."""
+        """Make room for one more asset, because a machine took the run or nobody wants it any more."""
         self._runs.pop(run_id, None)
         self._ahead_bytes -= self._ahead.pop(run_id, 0)
         if self._wanted:

@@ -1,4 +1,4 @@
-"""What machines that boot ask of the queue, and what their workloads say; see docs/protocol.md for the wire."""
+"""The queue's side of the boot protocol: requests of machines, and messages of workloads; see docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
-DOWNLOADS = 3  # complete downloads without a boot, after which the machine is taken at its word
-BREAKS = 10  # broken downloads after which the link is taken to be broken too
-PROMISE = 60.0  # for so long after a HEAD, a GET gets what the HEAD announced
+DOWNLOADS = 3  # complete downloads without a boot beacon after which a new request counts as a return
+BREAKS = 10  # broken downloads after which the link counts as broken
+PROMISE = 60.0  # seconds after a HEAD in which a GET gets what the HEAD announced
 
 _TAKING = {State.ASSIGNED, State.DOWNLOADING}
 
 
 class Taken(StrEnum):
-    """What became of something that a workload sent."""
+    """How a message of a workload was handled."""
 
     NEW = "new"
     REPEATED = "repeated"
@@ -35,15 +35,15 @@ class Taken(StrEnum):
     FULL = "full"
 
 
-#: By whether a report came in time; None where there was no room for it.
+#: By whether a report came in time; None if there was no room for it.
 _TAKEN = {True: Taken.NEW, False: Taken.LATE, None: Taken.FULL}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a machine that asks is to get: a run's bytes, else an idle program.
+    """What a machine that asks gets: the bytes of a run, else an idle program.
 
-    `soon` is set when there is work, but its bytes are still being fetched, or when a session is about to bring some.
+    `soon` is set if there is work whose bytes are still being fetched, or if a session is about to submit runs.
     """
 
     run: Run | None = None
@@ -52,10 +52,10 @@ class Answer:
 
 
 class BootProtocol:
-    """The machines' side of the queue, for those that boot over HTTP.
+    """The queue as seen by machines that boot over HTTP.
 
     Args:
-        queue: The lab's.
+        queue: The lab's queue.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -64,7 +64,7 @@ class BootProtocol:
         self._machines = queue.machines
         self._promised: dict[str, tuple[Idle | None, float]] = {}  # what the last HEAD announced, and when
 
-    # What machines do
+    # Requests of machines
 
     def ask(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that asks what to boot (HEAD, or a GET without one)."""
@@ -85,17 +85,17 @@ class BootProtocol:
         return Answer(None, idle, soon)
 
     def gets_again(self, machine: str) -> tuple[str, int] | None:
-        """Return what a machine would get that asks now, if it holds that already: a run, and its attempt's number."""
+        """Return the run and attempt number that a machine holds, if it would get the same again; else None."""
         run = self._held(machine)
         return (run.id, run.attempt.number) if run and _asked_again(run) is Event.ASK else None
 
     def waiting_machines(self) -> set[str]:
-        """Return the machines that were last given the wait program, and hold nothing."""
+        """Return the machines that last got the wait program, and hold nothing."""
         told = (machine for machine, (idle, _) in self._promised.items() if idle is Idle.WAIT)
         return {machine for machine in told if not self._machines[machine].holds}
 
     def send(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
-        """Answer a machine that starts to download (GET): what it was promised, else whatever `ask` gives it."""
+        """Answer a machine that starts to download (GET): what HEAD announced, else the result of `ask`."""
         self._machines.asks(machine, known_by, now)
         promised, at = self._promised.get(machine, (None, 0.0))
         if promised is not None and now - at < PROMISE:
@@ -112,27 +112,27 @@ class BootProtocol:
         return Answer(self._engine.runs[run.id])
 
     def heard(self, machine: str, now: float) -> None:
-        """Note that it took bytes of a download."""
+        """Record that a machine took bytes of a download."""
         seen = self._machines.speaks(machine, now)
         if seen is not None and seen.holds:
             self._engine.runs.record(seen.holds).progressed = now
 
     def sent(self, machine: str, run_id: str, now: float) -> None:
-        """Note that the last byte was taken by the machine."""
+        """Record that the machine took the last byte."""
         if self._still_holds(machine, run_id, now):
             self._engine.move(run_id, Event.SENT, now)
 
     def broke(self, machine: str, run_id: str, now: float) -> None:
-        """Note that the download broke off; the machine gets the same bytes when it asks again."""
+        """Record that a download broke off; the machine gets the same bytes when it asks again."""
         if self._still_holds(machine, run_id, now):
             self._engine.move(run_id, Event.BREAK, now)
             if _count(self._engine.runs[run_id].attempt, Event.BREAK) >= BREAKS:
                 self._engine.move(run_id, Event.FAULT, now, Cause(detail=f"the link broke off {BREAKS} times"))
 
-    # What workloads say
+    # Messages of workloads
 
     def boot(self, machine: str, now: float) -> Taken:
-        """Take a workload's word that it runs (POST)."""
+        """Record that a workload runs (POST)."""
         seen = self._machines.speaks(machine, now)
         if seen is None or not seen.holds:
             last = self._here(seen)[:1] if seen is not None else []
@@ -143,21 +143,21 @@ class BootProtocol:
         return Taken.REPEATED if again else Taken.NEW
 
     def may_report(self, machine: str) -> bool:
-        """Tell whether this machine booted anything here of which it may yet speak."""
+        """Return whether this machine booted anything in memory that it may still report on."""
         seen = self._machines.find(machine)
         return seen is not None and any(ran_on(machine, run) for run in self._here(seen))
 
     def report(
         self, machine: str, report: Report, now: float, began: float = math.inf, of: str = ""
     ) -> tuple[Taken, Run | None]:
-        """Take a report of the workload on this machine (PUT).
+        """Record a report of the workload on this machine (PUT).
 
         Args:
-            machine: Where it runs.
-            report: What it says.
+            machine: The machine's id.
+            report: The report.
             now: The time.
-            began: When it began to say so: what booted later is not meant.
-            of: The run that is meant; empty for whichever may be.
+            began: When the request began; workloads that booted later cannot have sent it.
+            of: Id of the run; empty to find the run.
         """
         seen = self._machines.speaks(machine, now)
         if seen is None:
@@ -172,7 +172,7 @@ class BootProtocol:
         return Taken.REFUSED, None
 
     def refuse(self, machine: str, refusal: Refusal, now: float, began: float = math.inf, of: str = "") -> bool:
-        """Note that a workload sent what is no report; returns whether there is one that it can have come from."""
+        """Record an invalid report, and return whether there is an attempt that it can have come from."""
         seen = self._machines.speaks(machine, now)
         attempts = self._may_speak_of(seen, min(began, now), of) if seen is not None else ()
         for run, attempt, may_speak in attempts:
@@ -182,7 +182,7 @@ class BootProtocol:
         return False
 
     def _may_speak_of(self, seen: MachineRecord, began: float, of: str) -> Iterator[tuple[Run, Attempt, bool]]:
-        """Yield attempts of which a machine can have begun to report then, the likeliest first; and if it still can."""
+        """Yield attempts that a request begun at `began` may be about, the likeliest first; and if each may report."""
         held = self._held(seen.id)
         if held is not None and held.attempt.began <= began and of in ("", held.id):
             yield held, held.attempt, True
@@ -193,60 +193,60 @@ class BootProtocol:
                 yield run, attempt, self.may_speak_of_earlier(seen.id, began)
 
     def may_speak_of_earlier(self, machine: str, began: float) -> bool:
-        """Tell whether a machine that begins to speak then can mean what it ran before what it holds now.
+        """Return whether a request begun at `began` may be about a workload that the machine ran earlier.
 
-        Once it downloads something else, what it ran before cannot be speaking.
+        Once the machine downloads something else, an earlier workload can no longer send anything.
         """
         held = self._held(machine)
         return held is None or began < _began_to_download(held.attempt)
 
-    # What is not here any more
+    # Runs that are not in memory
 
     def remembers(self, machine: str) -> bool:
-        """Tell whether all runs are here of which this machine may speak; else the journal may know of others."""
+        """Return whether all runs that this machine may report on are in memory; else the journal may know others."""
         seen = self._machines.find(machine)
         return seen is not None and len(self._here(seen)) == LATELY
 
     def latest_on(self, machine: str, known: Iterable[str]) -> list[str]:
-        """Return the ids of the runs of which this machine may speak, the last one first; `known` of older ones too."""
+        """Return the ids of the runs that this machine may report on, the latest first; `known` adds older ones."""
         seen = self._machines.find(machine)
         return [*dict.fromkeys([*(seen.latest if seen is not None else ()), *known])][:LATELY]
 
     def unknown(self, machine: str, what: str, now: float) -> None:
-        """Note who speaks and runs nothing here, unless it is a machine of our own, or it holds something."""
+        """Record a caller that runs nothing here, unless the lab starts the machine or it holds a run."""
         seen = self._machines.find(machine)
         if seen is None or not (seen.machine.driven or seen.holds):
             self._machines.unknown.note(machine, what, now)
 
     def _here(self, seen: MachineRecord) -> list[Run]:
-        """Return the runs of which a machine may speak, the last one first, up to the first that is not here."""
+        """Return the runs that a machine may report on, the latest first, up to the first that is not in memory."""
         return [self._engine.runs[run] for run in takewhile(self._engine.runs.__contains__, seen.latest)]
 
-    # Inside
+    # Internals
 
     def _held(self, machine: str) -> Run | None:
-        """Return the boot workload that a machine holds."""
+        """Return the boot run that a machine holds, if any."""
         seen = self._machines.find(machine)
         run = self._engine.runs[seen.holds] if seen is not None and seen.holds else None
         return run if run is not None and run.workload.kind == BOOT else None
 
     def _is_kept(self, run_id: str) -> bool:
-        """Tell whether a machine is kept for what it may not have yet, or ever: a chain, or another kind."""
+        """Return whether a machine is reserved for a chain's next run, or holds a run of another kind."""
         run = self._engine.runs[run_id] if run_id else None
         return run is not None and (run.attempt.ended or run.workload.kind != BOOT)
 
     def _still_holds(self, machine: str, run_id: str, now: float) -> bool:
-        """Tell whether a download is not over that may outlive its attempt."""
+        """Return whether a machine still holds a run; a download may outlive its attempt."""
         seen = self._machines.speaks(machine, now)
         return seen is not None and seen.holds == run_id
 
     def _asks_again(self, run_id: str, now: float) -> None:
-        """Note that the machine which holds a run asks once more, which may end its attempt."""
+        """Record that the machine of a run asks again, which may end its attempt."""
         self._engine.move(run_id, _asked_again(self._engine.runs[run_id]), now)
 
 
 def _asked_again(run: Run) -> Event:
-    """Return what it means for a run that the machine which holds it asks what to boot."""
+    """Return the event for a run whose machine asks what to boot."""
     attempt = run.attempt
     if attempt.state in (State.DOWNLOADED, State.BOOTING) and run.expect == Expect.RETURN:
         return Event.COMPLETE

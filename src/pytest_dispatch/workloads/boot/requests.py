@@ -1,4 +1,4 @@
-"""What machines ask of a lab (HEAD and GET): what to boot, and its bytes."""
+"""Answers the requests of machines (HEAD and GET): what to boot, and its bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BootRequests:
         self._held: dict[str, tuple[str, int] | None] = {}  # what machines took last, as the journal has it
 
     async def opened(self) -> None:
-        """Return when a session is open, if one is to come: it may be the one that a machine is in the middle of."""
+        """Return when a session is open, if one is expected; a machine may be in the middle of one of its runs."""
         give_up = self._now() + OPENING
         while self._queue.sessions.expecting and not self._writer.ledgers and (left := give_up - self._now()) > 0:
             await self._writer.moved(min(left, POLL))
@@ -52,10 +52,10 @@ class BootRequests:
         return await self._answer(self._protocol.ask, bearer, patience)
 
     async def send(self, bearer: Bearer, patience: float) -> Answer:
-        """Answer a machine that downloads (GET); waits likewise. On disk when this returns: nothing boots unknown.
+        """Answer a machine that downloads (GET); wait likewise. On disk on return, so that no boot is unrecorded.
 
         Raises:
-            UsedError: It has to boot anew for that.
+            UsedError: It has to boot again first.
             JournalError: It cannot be written.
         """
         answer = await self._answer(self._protocol.send, bearer, patience)
@@ -104,7 +104,7 @@ class BootRequests:
         self._writer.wake()
 
     async def _answer(self, step: Callable[[str, float, KnownBy], Answer], bearer: Bearer, patience: float) -> Answer:
-        """Return what the queue says, asked again for a while as long as it says that bytes are on the way."""
+        """Return the queue's answer; ask again for up to `patience` seconds while bytes are being fetched."""
         give_up = self._now() + patience
         while True:
             await self._lined_up(bearer.machine)  # each time: they may have been asked for only since the last look
@@ -125,7 +125,7 @@ class BootRequests:
         return bearer.replaced or (fetched and bearer.got != self._protocol.gets_again(bearer.machine))
 
     async def _lined_up(self, machine: str) -> None:
-        """Return when workloads stand in line in their order, not in that in which their bytes were found."""
+        """Wait until workloads just submitted are queued in their order, not in that in which bytes were found."""
         seen = self._queue.machines.find(machine)
         while not (seen and seen.holds) and self._is_lining_up() and not self._writer.stopping:
             await self._writer.moved(POLL)

@@ -1,4 +1,4 @@
-"""Boot workloads, as the core knows them."""
+"""The rules of boot workloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, REPORTING, SLOW
 
 
 def _derived(workload: Workload, limits: Mapping[str, float]) -> Mapping[str, float]:
-    """Return how long a download may go on that is as slow as one may be, and how long reports may follow the first."""
+    """Return the longest time for a download at the slowest allowed rate, and for reports after the first."""
     download = BootPayload.of(workload).size / SLOWEST
     return {"download": download, "reporting": max(limits["report"], REPORTING)}
 

@@ -1,4 +1,4 @@
-"""Carries boot workloads out: has their bytes ready, answers the machines that boot, and takes what workloads say."""
+"""The service of boot workloads: fetches their bytes, answers machines, and handles messages of workloads."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
 
-#: An attempt in these has taken none of its bytes, or not all.
+#: States of attempts that have not taken all of their bytes.
 _NOTHING_TAKEN = {State.UNASSIGNED, State.ASSIGNED, State.DOWNLOADING}
 
 
 class BootService(Service):
-    """The bytes of boot workloads, and around them what machines ask and what workloads say.
+    """The bytes of boot workloads, the requests of machines, and the messages of workloads.
 
     Attributes:
-        assets: The bytes of workloads that are there, by run.
-        requests: What machines ask.
-        beacons: What workloads say.
+        assets: Fetched bytes, by run.
+        requests: Handles requests of machines.
+        beacons: Handles messages of workloads.
     """
 
     def __init__(self, resources: Resources) -> None:
@@ -76,7 +76,7 @@ class BootService(Service):
             raise ConfigError(f"{where}: location: {error}") from None
 
     def _check_upload(self, session: str, digest: str, payload: BootPayload) -> None:
-        """Refuse what this session has not sent itself, whether others have or not."""
+        """Refuse a digest that this session has not uploaded itself."""
         location, size = payload.location, payload.size
         if not self._cache.uploads.has(session, location, size):
             what = f"expected the digest of {size} bytes that this session has uploaded"
@@ -87,11 +87,11 @@ class BootService(Service):
     def wanted(self, runs: list[Run]) -> None:
         """Have the bytes of these runs fetched."""
         for run in runs:
-            self._supply.taken(run.id)  # what was fetched for it before it was asked for again does not count
+            self._supply.taken(run.id)  # drops what was fetched before it was submitted again
         self._supply.want(runs)
 
     def changed(self, change: Change) -> None:
-        """Note of which bytes an attempt begins to download, and have others ready for the next."""
+        """Record which bytes an attempt begins to download, and release or prepare others."""
         run = change.run
         if change.event == Event.SEND:
             self.writer.write([served_row(run.id, change.attempt, self.writer.digest_of(run))])
@@ -103,7 +103,7 @@ class BootService(Service):
             self._give(run, self._later.pop(run.id))
 
     def recalled(self, session: str, served: Mapping[str, str]) -> None:
-        """Take back the digests of what a session's attempts ran, and of what it had uploaded."""
+        """Restore the digests of what a session's attempts ran, and of what it had uploaded."""
         boots = [run for run in self._queue.sessions.runs_of(session) if run.workload.kind == BOOT]
         for payload in (BootPayload.of(run.workload) for run in boots):
             if DIGEST.fullmatch(payload.location):
@@ -116,7 +116,7 @@ class BootService(Service):
                 self._give(run, Asset(path=path, size=payload.size, digest=digest, stamp=UNKNOWN))
 
     def forget(self, runs: list[str]) -> None:
-        """Drop which bytes were theirs."""
+        """Drop the bytes of these runs."""
         for run in runs:
             self.assets.pop(run, None)
             self._later.pop(run, None)
@@ -133,16 +133,16 @@ class BootService(Service):
     def _fetched(self, run: Run, asset: Asset) -> None:
         now = self._queue.runs.get(run.id)
         if now is None or now.outcome is not None:
-            self._cache.release(run.id)  # it ended while they were on their way
+            self._cache.release(run.id)  # it ended during the download
         if now is None or not _same_bytes(run, now):
-            return  # it is over and forgotten, or was asked for again since, and others are on their way
+            return  # it is forgotten, or was submitted again with other bytes
         old = self.assets.get(run.id)
         if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
             self._give(run, asset)
         else:
             self._later[run.id] = asset
         self._queue.engine.has_what_it_needs(run.id, self._now())
-        if self._queue.runs[run.id].attempt.machine:  # taken back from the journal: no machine will take it once more
+        if self._queue.runs[run.id].attempt.machine:  # restored from the journal: no machine will take it again
             self._supply.taken(run.id)
         self.writer.commit()
         self.writer.wake()
@@ -158,7 +158,7 @@ class BootService(Service):
 
 
 def _same_bytes(one: Run, other: Run) -> bool:
-    """Tell whether two runs, or one at two times, are of the same bytes."""
+    """Return whether two runs, or one run at two times, have the same bytes."""
     ours, theirs = BootPayload.of(one.workload), BootPayload.of(other.workload)
     same = (ours.location, ours.size) == (theirs.location, theirs.size)
     return same and one.workload.digest == other.workload.digest

@@ -1,4 +1,4 @@
-"""Version 1 of the journal: where migrations begin."""
+"""Version 1 of the journal, the start of all migrations."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Do nothing: what is there is of this version."""
+    """Do nothing: the journal has this version already."""

@@ -1,4 +1,4 @@
-"""Version 2 of the journal: columns in the place of records."""
+"""Version 2 of the journal: columns instead of JSON records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ down_revision = "1"
 
 T = TypeVar("T")
 
-#: Tables of records, under the names that they have while their rows are taken over; and their indexes.
+#: Tables of JSON records, which are renamed while their rows are converted, and their indexes.
 _RECORDS = {
     "dispatch_sessions": (),
     "dispatch_runs": ("ix_dispatch_runs_session",),
@@ -32,7 +32,7 @@ _TOGETHER = 500  # rows in a statement
 
 
 def upgrade() -> None:
-    """Put what the records say into columns; the tables that had none stay as they are."""
+    """Convert JSON records to columns; tables without such records stay as they are."""
     db = op.get_bind()
     for table, indexes in _RECORDS.items():
         for index in indexes:
@@ -70,7 +70,7 @@ def _write(db: sa.Connection, rows: Iterable[_Row]) -> None:
 
 
 def _once(rows: Iterable[_Row]) -> Iterator[_Row]:
-    """Leave out reports that came twice, with their cases."""
+    """Yield the rows without repeated reports and their cases."""
     seen = set()
     for table, row in rows:
         keys = ("run", "attempt", "digest") if table is new.reports else ("run", "attempt", "report", "number")
@@ -98,7 +98,7 @@ def _session(session: old.Session, closed: float | None) -> dict[str, Any]:
         "judged": policy.judged,
         "fail_labels": as_json(policy.fail_labels),
         "skip_labels": as_json(policy.skip_labels),
-        # version 1 did not keep it
+        # version 1 did not keep these
         "issues_repo": "",
         "issues_api": "",
         "issues_outcomes": "[]",
