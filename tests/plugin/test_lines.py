@@ -50,7 +50,7 @@ REFUSED = "refused: 127.0.0.9 at [0-9:]{8}: 417, has no workload here that was d
 def test_a_machine_that_is_refused_is_said_at_once_and_at_the_end(bench: Bench, args: list[str], at_once: int) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makeconftest(STRANGER)
-    result = bench.spawn(*args, STRANGERS_TOO)
+    result = bench.spawn(*args, STRANGERS_TOO, machines="--dispatch-machine=sim:1?pace=0.1")
     result.assert_outcomes(passed=1)
     said, told = result.stdout.str().split("== dispatch ==")
     assert len(re.findall(f"(?m)^{REFUSED}$", said)) == at_once
