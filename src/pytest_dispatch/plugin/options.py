@@ -1,6 +1,6 @@
-"""Options, ini keys and marks: all that the plugin adds to what pytest is told.
+"""Options, ini keys and marks that the plugin adds to pytest.
 
-Loaded by every pytest, so this imports pytest alone.
+Every pytest loads this module, so it imports only pytest.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 class Option:
     """An option and its ini key.
 
-    `kind` is the type of the ini key. `choices` are checked with all else, not by argparse, which would tell of its
-    own ways for options alone.
+    `kind` is the type of the ini key. `choices` are checked together with all other values and not by argparse, which
+    would check options but not ini keys.
     """
 
     def __init__(self, name: str, metavar: str, text: str, kind: str = "string", choices: tuple[str, ...] = ()) -> None:
@@ -26,7 +26,7 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """Name of the ini key, and of the value in `config.option`."""
+        """Return the name of the ini key, and of the value in `config.option`."""
         return self.name.removeprefix("--").replace("-", "_")
 
 
@@ -137,7 +137,7 @@ OPTIONS = (
     Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
 )
 
-#: May be without use: who debugs a machine driver has an editor that starts all tests with it.
+#: Accepted without a source of workloads: an editor set up to debug a machine driver starts all tests with this option.
 FOR_DEBUGGING = "--dispatch-lab"
 
 #: Ini keys without an option.
@@ -156,7 +156,7 @@ MARKS = (
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add options and ini keys; an option that is not given is None, so that its ini key is asked."""
+    """Add options and ini keys; an option that is not given is None, so that its ini key applies."""
     group = parser.getgroup("dispatch", "workloads on real machines")
     for option in OPTIONS:
         if option.kind == "bool":
