@@ -1,4 +1,4 @@
-"""The command `dispatch`: runs a lab that is not of one pytest alone."""
+"""The command `dispatch`: runs a lab for several pytest sessions, and maintains its journal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
 
 class _Option(NamedTuple):
-    """One that pytest has too, as `--dispatch-NAME`."""
+    """An option that pytest has too, as `--dispatch-NAME`."""
 
     name: str
     metavar: str
@@ -33,7 +33,7 @@ class _Option(NamedTuple):
     default: Any = ""
 
 
-#: Of `dispatch serve`. An option whose default is a list may be given again.
+#: Options of `dispatch serve`. An option whose default is a list may be given several times.
 OPTIONS = (
     _Option(
         "bind",
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 if it did what it was to do, 1 if it could not, 2 for wrong usage.
+        0 on success, 1 on an error, 2 for wrong usage.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -75,7 +75,7 @@ def _keep_what_is_imported() -> None:
 
 
 def _refused(error: DispatchError) -> int:
-    """Tell why, with options as this command has them."""
+    """Print an error with the names of this command's options, and return the exit code."""
     said = str(error).replace("--dispatch-", "--").replace("dispatch_cache_limit", "--cache-limit")
     print(f"dispatch: {said}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
@@ -84,8 +84,8 @@ def _refused(error: DispatchError) -> int:
 # dispatch serve
 
 
-#: Objects that are made before Python looks for garbage among them. Hardly any of a lab's are in a cycle, and with
-#: Python's own 700 it spends a tenth of its time in looking.
+#: Number of new objects after which Python's garbage collector runs. Hardly any of a lab's objects are in reference
+#: cycles, and with Python's default of 700 the collector takes a tenth of the time.
 _YOUNG = 20_000
 
 
@@ -108,7 +108,7 @@ def _serve(words: list[str]) -> int:
         serve(config, _token_file(given, config.db))
     except DispatchError as error:
         code = _refused(error)
-        os._exit(code)  # whatever hangs in a driver's thread
+        os._exit(code)  # end even if a driver's thread hangs
     return 0
 
 
@@ -129,7 +129,7 @@ def _serve_parser() -> _Parser:
     parser.add_argument(
         "--token-file", metavar="FILE", default="", help="gets the API's token (default: the journal's, with .token)"
     )
-    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # a program that starts a lab: docs/protocol.md
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # for programs that start a lab: docs/protocol.md
     parser.add_argument("--scratch", default="", help=argparse.SUPPRESS)
     return parser
 
@@ -161,10 +161,10 @@ def _config(given: argparse.Namespace) -> LabConfig:
 
 
 def _db(text: str) -> str:
-    """The journal: a file, or the URL of a database.
+    """Return where the journal is: the path of a file, or the URL of a database.
 
     Raises:
-        ConfigError: Nothing can be kept there, or everybody on this computer can read a password in it.
+        ConfigError: The value is invalid, or contains a password that everybody on this computer could read.
     """
     from pytest_dispatch.program.option_values import read_database
 
