@@ -17,7 +17,7 @@ _STREAMS = {"/sessions/{session}/events"}
 
 
 def describe(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
-    """The description as a JSON document (https://spec.openapis.org/oas/v3.1.0)."""
+    """Return the description as a JSON document (https://spec.openapis.org/oas/v3.1.0)."""
     from pytest_dispatch import __version__
 
     routes = list(routes)

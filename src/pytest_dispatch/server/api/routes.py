@@ -1,6 +1,6 @@
-"""The API under /api/v1: what the pytest side, its xdist workers and the command line speak with a lab.
+"""The routes of the API under /api/v1, which the pytest plugin and its xdist workers use.
 
-`ROUTES` is the whole of it; the OpenAPI description is made from the same table.
+`ROUTES` lists all operations; the OpenAPI description is made from the same table.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from pytest_dispatch.server.api.schemas import (
     Wanted,
 )
 
-BODY_LIMIT = 64 * 2**20  # bytes of a request
+BODY_LIMIT = 64 * 2**20  # maximum size of a request's body in bytes
 
 
 def routes(context: ApiContext) -> list[web.RouteDef]:
-    """The API as aiohttp routes; nothing below its prefix is left to anybody else."""
+    """Return the API as aiohttp routes, including refusals for all other paths below its prefix."""
     known = [web.route(r.method, PREFIX + r.path, guarded(context, r)) for r in ROUTES]
     others = [Route(method="*", path=path, handler=_unknown, summary="") for path in ("", "/{rest:.*}")]
     return [*known, *(web.route(r.method, PREFIX + r.path, guarded(context, r)) for r in others)]
 
 
 async def _unknown(_door: ApiContext, request: web.Request, _body: None) -> web.Response:
-    """No such path, or no such method on it."""
+    """Answer 404 for an unknown path, or 405 for an unknown method."""
     path = request.path.removeprefix(PREFIX)
     allowed = sorted(r.method for r in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", r.path), path))
     if not allowed:
