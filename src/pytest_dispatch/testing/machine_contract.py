@@ -1,13 +1,13 @@
-"""What every machine driver must do, as a class of tests; sockets and time are real.
+"""Tests of the behaviour that every machine driver must have, with real sockets and real time.
 
-Subclass it under a name that pytest collects, and make your machine:
+Subclass the contract under a name that pytest collects, and create your machine:
 
     class TestMyMachine(MachineContract):
         def make_machine(self, state: Path) -> Machine:
             return MyMachine(...)
 """
 
-# These are tests: a name says what its test holds, and `assert` is how it says it.
+# These are tests: their names say what they check, and they use `assert`.
 # ruff: noqa: D102, S101
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import cast
 from pytest_dispatch.machines.base import Machine, Sign
 from pytest_dispatch.testing.boot_server import POWEROFF, RESET, Asked, BootServer, Offer
 
-STOP = 20.0  # seconds after which a stop counts as one that hangs; a lab gives it 2, a busy computer may need longer
-TOKEN = "token-of-the-first-start"  # noqa: S105 - opens nothing; the number of the boot follows
+STOP = 20.0  # seconds after which a stop counts as hanging; a lab allows 2, but a busy computer may need longer
+TOKEN = "token-of-the-first-start"  # noqa: S105 - no secret; the number of the boot is appended
 OTHER = "token-of-the-second-start"
 
 
@@ -34,7 +34,7 @@ class Bench:
     """A machine and the server that it boots from.
 
     Attributes:
-        told: The tokens that were made for it, in order.
+        told: The tokens created for the machine, in order.
     """
 
     machine: Machine
@@ -42,7 +42,7 @@ class Bench:
     told: list[str] = field(default_factory=list)
 
     async def start(self, token: str = TOKEN) -> None:
-        """Power on; each boot has a token of its own that begins like this."""
+        """Power on; each boot gets a new token that begins with `token`."""
 
         def new_url() -> str:
             self.told.append(f"{token}-{len(self.told)}")
@@ -51,16 +51,16 @@ class Bench:
         await self.machine.start(new_url)
 
     async def gets(self, count: int) -> None:
-        """Wait until programs were fetched so often."""
+        """Wait until `count` programs were fetched."""
         await self.server.until(lambda: len(self.server.of("GET")) >= count)
 
     async def off(self) -> None:
         """Wait until the machine is off."""
-        while self.machine.alive:  # noqa: ASYNC110 - the Protocol tells of it by a property alone
+        while self.machine.alive:  # noqa: ASYNC110 - the Protocol has only a property for it
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        """Power off within the bound."""
+        """Power off within `STOP` seconds."""
         async with asyncio.timeout(STOP):
             await self.machine.stop()
 
@@ -69,10 +69,10 @@ class MachineContract(ABC):
     """The tests.
 
     Attributes:
-        patience: Seconds that one test may take.
-        reset: What the server offers so that the machine resets; by default a real EFI program for x64 or AArch64,
-            with the headers by which a `sim` machine plays the same.
-        poweroff: What it offers so that the machine powers itself off.
+        patience: Longest duration of a test, in seconds.
+        reset: Offer that makes the machine reset; by default a real EFI program for x64 or AArch64, with headers that
+            make a `sim` machine do the same.
+        poweroff: Offer that makes the machine power itself off.
     """
 
     patience: float = 120.0
@@ -81,7 +81,7 @@ class MachineContract(ABC):
 
     @abstractmethod
     def make_machine(self, state: Path) -> Machine:
-        """A machine that is off. `state` is an empty folder for what it needs on disk."""
+        """Return a machine that is off. `state` is an empty folder for its files."""
 
     def test_it_asks_for_its_url_with_head_and_then_get(self, tmp_path: Path) -> None:
         async def play(bench: Bench) -> None:
@@ -213,12 +213,12 @@ def _token(asked: Asked) -> str:
 
 @asynccontextmanager
 async def reading(machine: Machine) -> AsyncIterator[list[Sign]]:
-    """What a machine shows meanwhile."""
+    """Collect what a machine's console shows inside the block."""
     signs: list[Sign] = []
 
     async def read() -> None:
         async for sign in machine.console():
-            signs.append(sign)  # noqa: PERF401 - each as it comes, not all at an end that never is
+            signs.append(sign)  # noqa: PERF401 - the loop never ends, so collect each item at once
 
     reader = asyncio.create_task(read())
     try:
