@@ -42,9 +42,9 @@ OPTIONS = (
         "0.0.0.0:8080",
     ),
     _Option("path", "PATH", "path of the boot URL (default: %(default)s)", "/dispatch"),
-    _Option("machine", "SPEC", "bring machines up ourselves: sim, sim:8, qemu, qemu:2; may be given again", []),
+    _Option("machine", "SPEC", "bring up machines: sim, sim:8, qemu, qemu:2; may be given again", []),
     _Option("allow", "CIDR", "only machines of this network may boot or report; may be given again", []),
-    _Option("boot-tool", "TOOL", "machines boot by this tool here: curl, wget; may be given again", []),
+    _Option("boot-tool", "TOOL", "machines boot with this HTTP tool: curl, wget; may be given again", []),
     _Option("db", "PATH", "the journal: a file, or the URL of a database (default: lab.db in the user's state)"),
     _Option("cache", "DIR", "where release assets are kept (default: the user's cache directory)"),
     _Option("cache-limit", "N", "gigabytes that kept release assets may take (default: %(default)s)", "20"),
@@ -127,7 +127,10 @@ def _serve_parser() -> _Parser:
         )
     parser.add_argument("--no-mdns", action="store_true", help="do not announce the server on the local network")
     parser.add_argument(
-        "--token-file", metavar="FILE", default="", help="gets the API's token (default: the journal's, with .token)"
+        "--token-file",
+        metavar="FILE",
+        default="",
+        help="file for the API's token (default: the journal's path with .token)",
     )
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # for programs that start a lab: docs/protocol.md
     parser.add_argument("--scratch", default="", help=argparse.SUPPRESS)
@@ -205,13 +208,13 @@ def _migrate(words: list[str]) -> int:
     from pytest_dispatch.store.schema import VERSION
 
     found = migrate(db)
-    now = f", now it is of version {VERSION}" if found != VERSION else ", as it should be"
+    now = f", now it is of version {VERSION}" if found != VERSION else ", which is current"
     print(f"dispatch: the journal {db} was of version {found}{now}")
     return 0
 
 
 def _backup(words: list[str]) -> int:
-    given = _journal_parser("backup", "the copy; there is none yet").parse_args(words)
+    given = _journal_parser("backup", "the file to create").parse_args(words)
     from pytest_dispatch.store.backup import backup
 
     db, file = _db(given.db), _place("FILE", given.file)
@@ -248,7 +251,7 @@ def _help(words: list[str]) -> int:
     print("usage: dispatch COMMAND …\n")
     for name, command in COMMANDS.items():
         print(f"  {name:<12}{command.help}")
-    print("\n`dispatch help COMMAND` says more about one.")
+    print("\n`dispatch help COMMAND` shows help on a command.")
     return 0
 
 
@@ -266,13 +269,11 @@ class _Command(NamedTuple):
 
 COMMANDS = {
     "serve": _Command("run a lab until Ctrl-C or SIGTERM ends it", _serve),
-    "migrate": _Command(
-        "bring a journal of an older version up to today's; a lab that opens one does so too", _migrate
-    ),
+    "migrate": _Command("upgrade a journal of an older version; a lab also does this when it opens one", _migrate),
     "backup": _Command("copy a journal that is a file, also while a lab writes it", _backup),
-    "restore": _Command("put a copy of a journal in its place, and keep what was there beside it", _restore),
-    "help": _Command("say this, or more about a command", _help),
-    "--version": _Command("say which version this is", _version),
+    "restore": _Command("replace a journal by a copy, and keep the old journal beside it", _restore),
+    "help": _Command("show this list, or help on a command", _help),
+    "--version": _Command("show the version", _version),
 }
 _OTHER_NAMES = {"-h": "help", "--help": "help", "-V": "--version"}
 

@@ -354,5 +354,5 @@ def checked_api_url(text: str) -> str:
         shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # do not show its password
         raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {shown!r}")
     if not is_safe_url(text):
-        raise ConfigError(f"expected https://, as all can read along where a token goes by http://, got {text!r}")
+        raise ConfigError(f"expected https://, because http:// would send the token unencrypted, got {text!r}")
     return text.rstrip("/")

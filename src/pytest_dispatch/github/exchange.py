@@ -137,7 +137,7 @@ class Exchange:
     def _read(self, answer: httpx.Response, deadline: float) -> bytes:
         encoding = answer.headers.get("content-encoding", "identity")
         if encoding != "identity":
-            raise UnusableError(f"expected an answer as it is, it is packed as {plain_line(encoding, 40)!r}")
+            raise UnusableError(f"expected an uncompressed answer, it is compressed as {plain_line(encoding, 40)!r}")
         data = bytearray()
         for piece in answer.iter_raw():
             data += piece

@@ -126,7 +126,7 @@ class Watcher:
     def _follow(self) -> None:
         for number, news in self._client.changes(self._session, self._after):
             if number > self._after + 1 and self._config.hook.pytest_dispatch_event.get_hookimpls():
-                self._note("pytest_dispatch_event fell far behind: of some runs it was told the latest changes only")
+                self._note("pytest_dispatch_event fell far behind: for some runs it got only the latest change")
             if isinstance(news, dict):
                 self._display.progressed(news)
             elif isinstance(news, Notice):

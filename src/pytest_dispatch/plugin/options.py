@@ -57,21 +57,21 @@ OPTIONS = (
     Option(
         "--dispatch-machine",
         "SPEC",
-        "Bring machines up ourselves: sim, sim:8, qemu, qemu:2; may be given again",
+        "Bring up machines: sim, sim:8, qemu, qemu:2; may be given again",
         "linelist",
     ),
     Option(
         "--dispatch-allow",
         "CIDR",
         "Only machines of this network may boot or report; may be given again (default: all, or with --dispatch-machine"
-        " none but those)",
+        " only those)",
         "linelist",
     ),
     Option(
         "--dispatch-boot-tool",
         "TOOL",
-        "Machines boot by this tool here, and not only people look with it: curl, wget; may be given again (default:"
-        " none, what such tools ask for takes no workload)",
+        "Machines boot with this HTTP tool: curl, wget; may be given again (default: none, requests of such tools get"
+        " no workload)",
         "linelist",
     ),
     Option(
@@ -85,13 +85,13 @@ OPTIONS = (
     Option(
         "--dispatch-issues-text",
         "HOW",
-        "What workloads write in issues: safe, it mentions nobody and no issue; raw, as it is (default: safe)",
+        "How workloads' texts appear in issues: safe, without mentions; raw, unchanged (default: safe)",
         choices=("safe", "raw"),
     ),
     Option(
         "--dispatch-assign-timeout",
         "DURATION",
-        "Longest time in which nothing is taken or finished by any machine (default: 30m)",
+        "Longest time in which no machine takes or finishes a workload (default: 30m)",
     ),
     Option(
         "--dispatch-boot-timeout",
@@ -114,14 +114,14 @@ OPTIONS = (
     Option(
         "--dispatch-idle",
         "PROGRAM",
-        "What a machine gets while only attempts on other machines may be tried again: wait or poweroff"
-        " (default: wait)",
+        "What a machine gets while no workload waits but attempts on other machines may be tried again: wait or"
+        " poweroff (default: wait)",
         choices=("wait", "poweroff"),
     ),
     Option(
         "--dispatch-drain",
         "DURATION",
-        "After the last item, how long to go on powering machines off; 0 turns it off (default: 5m)",
+        "After the last item, how long to wait for machines to power off; 0 turns it off (default: 5m)",
     ),
     Option("--dispatch-resume", "", "Continue the interrupted session from its journal", "bool"),
     Option("--dispatch-db", "PATH", "The journal (default: dispatch/journal.db in pytest's cache directory)"),
@@ -130,7 +130,7 @@ OPTIONS = (
     Option(
         "--dispatch-lab",
         "WHERE",
-        "Where the lab runs: in a process of its own, or in a thread of pytest's, to debug a machine driver (default:"
+        "Where the lab runs: in a separate process, or in a thread of pytest, to debug a machine driver (default:"
         " process)",
         choices=("process", "thread"),
     ),

@@ -96,8 +96,8 @@ def read_boot_tool(text: str) -> str:
 
     if (name := text.strip().lower()) not in TOOLS:
         raise ConfigError(
-            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; what is no"
-            " tool of people boots without this"
+            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; other"
+            " clients can boot without this option"
         )
     return name
 

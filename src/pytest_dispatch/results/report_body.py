@@ -155,7 +155,7 @@ def _once(fields: list[tuple[str, object]]) -> dict[str, object]:
     if len(said) < len(fields):
         for name, value in fields:
             if said[name] != value:
-                raise ValueError(f"the field {name[:40]!r} stands there twice, and says two things")
+                raise ValueError(f"the field {name[:40]!r} occurs twice, with different values")
     return said
 
 

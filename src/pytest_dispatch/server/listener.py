@@ -113,7 +113,7 @@ class Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError):
             tls = "HTTPS" in exc.message or "x16\\x03" in exc.message  # the start of a TLS record (RFC 8446, 5.1)
             hint = ": a boot URL begins with http://, not with https://" if tls else ""
-            why = f"expected HTTP, got what is none ({_what_came(exc.message)}){hint}"
+            why = f"expected HTTP, got something else ({_what_came(exc.message)}){hint}"
             self._tell(request.remote or "", status, why)
         return super().handle_error(request, status, exc, message)
 

@@ -92,7 +92,7 @@ async def _answer(context: ApiContext, route: Route, request: web.Request) -> we
     if context.lab.broken is not None and not route.saved:
         return as_json(Problem(error=str(context.lab.broken)), 503)
     if (route.takes or route.bare) and (packed := packing(request.headers)):
-        return as_json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
+        return as_json(Problem(error=f"expected an uncompressed body, got one with Content-Encoding: {packed}"), 415)
     body = decode(await request.read(), route.takes) if route.takes else None
     if route.of_session and context.lab.broken is None:
         _note_holder(context, route, request)

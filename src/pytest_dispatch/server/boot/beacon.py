@@ -99,7 +99,7 @@ async def _read(request: web.Request, data: bytearray) -> None:
         RefusedError: The body is too long, or compressed.
     """
     if packed := packing(request.headers):
-        raise RefusedError(415, f"expected a report as it is, got one with Content-Encoding: {packed}")
+        raise RefusedError(415, f"expected an uncompressed report, got one with Content-Encoding: {packed}")
     size = request.content_length or 0
     while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
         data += chunk
