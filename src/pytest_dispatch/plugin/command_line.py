@@ -1,4 +1,4 @@
-"""Tells options typed for this run from those that an ini file or the environment sets for all runs."""
+"""Distinguishes options typed for this run from those that an ini file or the environment sets for all runs."""
 
 from __future__ import annotations
 

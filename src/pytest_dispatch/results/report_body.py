@@ -150,7 +150,7 @@ def _parsed(text: str) -> object:
 
 
 def _once(fields: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object; refuse duplicate fields with different values, of which parsers choose different ones."""
+    """Return a JSON object; refuse duplicate fields with different values, because parsers differ in their choice."""
     said = dict(fields)
     if len(said) < len(fields):
         for name, value in fields:
