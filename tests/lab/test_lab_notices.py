@@ -113,7 +113,7 @@ async def test_those_for_whom_there_is_no_room_are_told(tmp_path: Path) -> None:
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n\r\n",
             "a boot URL begins with http://, not with https://",
         ),
-        (b"HEAD /dispatch HTTP/1.1\r\nA: " + b"x" * 5000 + b"\r\n\r\n", "400, expected HTTP, got what is none ("),
+        (b"HEAD /dispatch HTTP/1.1\r\nA: " + b"x" * 5000 + b"\r\n\r\n", "400, expected HTTP, got something else ("),
     ],
     ids=["TLS", "a long header"],
 )

@@ -59,7 +59,7 @@ class Hooks:
         self.told.append(run)
 
 
-BEHIND = "pytest_dispatch_event fell far behind: of some runs it was told the latest changes only"
+BEHIND = "pytest_dispatch_event fell far behind: for some runs it got only the latest change"
 
 
 @pytest.mark.parametrize(

@@ -569,7 +569,7 @@ def test_an_answer_that_is_packed_is_not_unpacked() -> None:
             list_release(REPO, None, None, url)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert one_line(caught.value) == f"{REPO}: 127.0.0.1: expected an answer as it is, it is packed as 'gzip'"
+    assert one_line(caught.value) == f"{REPO}: 127.0.0.1: expected an uncompressed answer, it is compressed as 'gzip'"
     assert peak < 16 * 2**20
     assert b"accept-encoding: identity" in asked[0].lower()
 
@@ -602,7 +602,7 @@ def bare_server(headers: bytes, body: bytes) -> Iterator[tuple[str, list[bytes]]
 def test_a_token_does_not_travel_in_clear(host: str) -> None:
     with pytest.raises(ConfigError) as caught:
         list_release(REPO, None, None, f"http://{host}/api/v3")
-    expected = "expected https://, as all can read along where a token goes by http://"
+    expected = "expected https://, because http:// would send the token unencrypted"
     assert one_line(caught.value) == f"{expected}, got 'http://{host}/api/v3'"
 
 

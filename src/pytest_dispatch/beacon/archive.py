@@ -1,8 +1,8 @@
-"""Make beacon.pyz, `beacon` as a single file for machines that have Python and nothing else of this package.
+"""Build beacon.pyz, `beacon` as a single file for machines that have Python but not this package.
 
     python src/pytest_dispatch/beacon/archive.py beacon.pyz
 
-The bytes depend on the sources alone, not on when, where and by which Python it is made.
+The bytes depend only on the sources, not on the time, the computer or the version of Python.
 """
 
 import errno
@@ -25,14 +25,14 @@ _NOT_IN_IT = ("archive.py", "__main__.py")
 
 
 def archive() -> bytes:
-    """Return the file: a zip archive that Python runs.
+    """Return the file: a zip archive that Python can run.
 
     Raises:
         OSError: The sources cannot be read.
     """
     folder = Path(__file__).parent
     sources = sorted(path for path in folder.glob("*.py") if path.name not in _NOT_IN_IT)
-    if not sources:  # an installation of compiled files alone
+    if not sources:  # an installation with only compiled files
         raise FileNotFoundError(errno.ENOENT, "no sources here", str(folder))
     file = io.BytesIO()
     file.write(_START)
@@ -44,9 +44,9 @@ def archive() -> bytes:
 
 
 def _put(inside: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Add a file as it is: what a compressor makes of it depends on the compressor."""
-    entry = zipfile.ZipInfo(name)  # of 1980
-    entry.create_system = 3  # Unix, wherever it is made
+    """Add a file without compression, whose output would depend on the compressor's version."""
+    entry = zipfile.ZipInfo(name)  # dated 1980
+    entry.create_system = 3  # Unix, on every system
     entry.external_attr = 0o644 << 16
     inside.writestr(entry, data)
 

@@ -1,4 +1,4 @@
-"""Find the URLs in the EFI boot options that this machine may have been booted by."""
+"""Find URLs in the EFI boot options with which this machine may have booted."""
 
 import re
 from pathlib import Path
@@ -6,22 +6,22 @@ from typing import Callable, List, Tuple
 
 from .urls import is_url
 
-#: Told what was looked for in vain, one line each.
+#: Called with a line about each failed search.
 Note = Callable[[str], None]
 
 _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"  # EFI_GLOBAL_VARIABLE, UEFI 2.10, section 3.3
 _OPTION = re.compile(rf"Boot[0-9A-F]{{4}}-{_GLOBAL}", re.IGNORECASE)
-_MOST = 65536  # bytes of a variable; firmware keeps them far smaller
+_MOST = 65536  # maximum number of bytes read of a variable; firmware keeps them far smaller
 _MAC, _URI = (0x03, 0x0B), (0x03, 0x18)  # messaging device path nodes, UEFI 2.10, sections 10.3.4.11 and .23
 _END = 0x7F
 
 
 def boot_urls(folder: Path, note: Note) -> List[str]:
-    """Return the URLs of all boot options that lead over the network, the one that was booted first.
+    """Return the URLs of all network boot options; that of the current boot comes first.
 
     Args:
-        folder: efivarfs: each variable a file named `NAME-GUID`, four bytes of attributes before the value.
-        note: Told why there are none.
+        folder: The efivarfs: a file `NAME-GUID` for each variable, with four bytes of attributes before the value.
+        note: Called with the reason if there are none.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if _OPTION.fullmatch(path.name))
@@ -48,13 +48,13 @@ def _read(path: Path, note: Note) -> bytes:
 
 
 def boot_url(variable: bytes) -> str:
-    """Return the URL in a boot option: the last node of its device path, if a MAC address stands before it.
+    """Return the URL in a boot option: the last node of its device path, if a MAC address comes before it.
 
     Args:
         variable: Attributes, then an EFI_LOAD_OPTION (UEFI 2.10, section 3.1.3).
 
     Returns:
-        The URL, or nothing where there is none or the variable is cut short.
+        The URL; empty if there is none or the variable is cut short.
     """
     option = variable[4:]
     path_at = next((at + 2 for at in range(6, len(option) - 1, 2) if option[at : at + 2] == b"\0\0"), 0)
@@ -69,7 +69,7 @@ def boot_url(variable: bytes) -> str:
 
 
 def _nodes(path: bytes) -> List[Tuple[Tuple[int, int], bytes]]:
-    """Return kind and data of each node of the first device path (UEFI 2.10, 10.3.1); none if it is cut short."""
+    """Return the kind and data of each node in the first device path (UEFI 2.10, 10.3.1); empty if it is cut short."""
     nodes: List[Tuple[Tuple[int, int], bytes]] = []
     at = 0
     while at + 4 <= len(path) and path[at] != _END:

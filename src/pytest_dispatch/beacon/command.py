@@ -1,7 +1,7 @@
-"""The command line: what is to be said, and to whom.
+"""The command line of `beacon`: reads the arguments, and builds the message to send.
 
-The protocol is the one of the `beacon` program for Linux: POST says "I am running", PUT reports, and 417 means "not
-my machine", so that the next server is tried. Nothing heavy is imported: this runs on machines that have just booted.
+The protocol is that of the `beacon` program for Linux: POST means "I am running", PUT reports, and the answer 417 means
+"not my machine", after which the next server is tried. Imports are light: this runs on machines that have just booted.
 """
 
 import argparse
@@ -23,14 +23,14 @@ _UNITS = (3600.0, 60.0, 1.0)
 
 
 class _UnreadableError(Exception):
-    """What was to be sent cannot be read; the text is one line."""
+    """An input file cannot be read; the text is one line."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command.
 
     Returns:
-        0 if a server took it, 1 if none did or what was to be sent cannot be read, 130 if it was interrupted.
+        0 if a server took the message, 1 if none did or an input cannot be read, 130 after an interrupt.
 
     Raises:
         SystemExit: With 2 for wrong usage, with 0 after help.
@@ -39,7 +39,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if len(words) > 1 and words[-1] == "--":
         words.pop()
-    if "--" in words:  # what argparse makes of it depends on the version of Python
+    if "--" in words:  # argparse treats it differently in different versions of Python
         parser.error("expected no '--': everything is an option here")
     arguments = parser.parse_args(words)
     if arguments.command == "help":
@@ -56,7 +56,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 class _Once(argparse.Action):
-    """Take a value, and refuse a second one: which of the two was meant?"""
+    """Store a value, and refuse a second one, which would be ambiguous."""
 
     def __call__(
         self,
@@ -73,12 +73,12 @@ class _Once(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    short = sys.version_info < (3, 8)  # there `-tT` is taken for an abbreviation, which is otherwise not wanted
+    short = sys.version_info < (3, 8)  # before Python 3.8, `-tT` works only if abbreviations are allowed
     parser = argparse.ArgumentParser(
         prog="beacon", description="Tell the lab how this workload fares.", allow_abbrev=short
     )
     commands = parser.add_subparsers(dest="command", metavar="boot|report|help")
-    commands.required = True  # Python 3.6 takes it in no other way
+    commands.required = True  # Python 3.6 has no argument for it
     boot = commands.add_parser("boot", help="say that the workload runs", allow_abbrev=short)
     report = commands.add_parser("report", help="report what came of it", allow_abbrev=short)
     about = commands.add_parser("help", help="say this, or more about a command", add_help=False)
@@ -117,7 +117,7 @@ def _report_options(report: argparse.ArgumentParser) -> None:
 
 
 def _about(text: str) -> Tuple[str, ...]:
-    """Return the command to tell about; none for `help` itself, about which there is no more to tell."""
+    """Return the command to show help for; empty for `help` itself, which has no further help."""
     if text not in ("boot", "report", "help"):
         raise argparse.ArgumentTypeError(f"expected boot or report, got {text!r}")
     return () if text == "help" else (text,)
@@ -138,7 +138,7 @@ def _url(text: str) -> str:
 
 
 def _duration(text: str) -> float:
-    """Return the seconds of a duration such as `1h30m` or `0.5s`: each unit at most once, in this order; or `0`."""
+    """Return the seconds in a duration such as `1h30m`, `0.5s` or `0`: h, m and s in this order, each at most once."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"expected a duration such as 30s, 5m or 1h, got {text!r}")
@@ -163,7 +163,7 @@ def _message(arguments: argparse.Namespace) -> Message:
 
 
 def _clean(text: str) -> str:
-    """Return an argument whose bytes are not UTF-8 as the nearest text: JSON has no place for stray bytes."""
+    """Return an argument with bytes replaced that are not UTF-8, because JSON cannot contain them."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -171,11 +171,11 @@ def _body(path: Optional[str]) -> str:
     if path not in (None, "-"):
         return _file("the body", str(path))
     if sys.stdin is None or (path is None and sys.stdin.isatty()):
-        return ""  # nobody pipes anything: waiting for a person to type would hang the workload
+        return ""  # no input is piped in: waiting for typed input would hang the workload
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
     except OSError as error:
-        if error.errno == errno.EBADF:  # it is not open for reading, so nobody meant to give anything
+        if error.errno == errno.EBADF:  # standard input is not open for reading: no input is intended
             return ""
         raise _UnreadableError(f"cannot read the body from standard input: {error.strerror}") from error
 
@@ -184,7 +184,7 @@ def _results(option: str, path: Optional[str]) -> str:
     if path is None:
         return ""
     text = _file("the test results", path)
-    if not text.strip():  # left out it would pass as a report without results
+    if not text.strip():  # sending nothing would look like a report without results
         raise _UnreadableError(
             f"expected test results in {path}, but it is empty; leave {option} out if there are none"
         )

@@ -1,4 +1,4 @@
-"""Say something to a server: go round those that may be meant until one takes it or the time is over."""
+"""Deliver a message: ask the possible servers in turn until one takes it or the time is over."""
 
 import http.client
 import os
@@ -17,50 +17,50 @@ from .urls import without_query
 
 EFIVARS = "/sys/firmware/efi/efivars"
 TIMEOUT = 10.0  # seconds without a byte from a server
-LONGEST = 20.0  # seconds until a server has answered in full, and for what is sent as long as it takes at RATE
-RATE = 65536  # bytes per second
-MOST = 16  # servers that are asked when the time is over already
-SEARCH = 10.0  # seconds for the local network to answer
-PAUSES = (0.25, 8.0)  # seconds before the second round; at most, each being twice the last
+LONGEST = 20.0  # longest wait for a complete answer in seconds, plus the time to send the message at RATE
+RATE = 65536  # lowest expected upload rate, in bytes per second
+MOST = 16  # maximum number of servers to ask after the time is over
+SEARCH = 10.0  # seconds to search the local network
+PAUSES = (0.25, 8.0)  # first and longest pause between rounds, in seconds; each pause is twice the previous one
 
-#: The report itself is wrong: another try cannot help.
+#: Statuses that mean that the report itself is wrong, so that a retry cannot help.
 HOPELESS = frozenset({400, 413})
 
-#: This server does not know this machine, or is none of ours.
+#: Statuses that mean that the server does not know this machine, or is not a lab.
 NOT_MINE = frozenset({404, 417})
 
-_WIDEST = 200  # characters of a server's words
+_WIDEST = 200  # maximum number of characters shown of a server's text
 _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)", re.DOTALL
 )  # ECMA-48, 5.3-5.6
 
 
 class Message(NamedTuple):
-    """What is to be said."""
+    """A message to send."""
 
     method: str
     body: Optional[bytes]
-    name: str  # for messages: "the report"
+    name: str  # for output, such as "the report"
 
 
 class Reply(NamedTuple):
-    """What a server answered; status 0 if it did not."""
+    """A server's answer; status 0 if there was none."""
 
     status: int
     line: str
 
 
 def deliver(message: Message, urls: Sequence[str], wait: float, longest: float = LONGEST) -> int:
-    """Go round the servers until one takes it or the time is over.
+    """Ask servers in turn until one takes the message or the time is over.
 
     Args:
-        message: What is to be said.
-        urls: Servers; where there are none, they are looked for.
-        wait: Seconds in which servers are asked; each is asked once in any case.
-        longest: See `ask`.
+        message: The message.
+        urls: URLs of servers; if empty, servers are searched.
+        wait: Seconds to go on asking; each server is asked at least once.
+        longest: Longest wait for an answer, as in `ask`.
 
     Returns:
-        0 if one took it, else 1.
+        0 if a server took the message, else 1.
     """
     if message.method == "POST":
         forget()
@@ -83,7 +83,7 @@ def deliver(message: Message, urls: Sequence[str], wait: float, longest: float =
 
 
 def _round(message: Message, urls: Iterator[str], deadline: float, answers: Dict[str, Reply], longest: float) -> bool:
-    """Ask these until one takes it; late, only those that were not asked yet. Note what each answered."""
+    """Ask servers until one takes the message, and store their answers; after the deadline, ask only new servers."""
     for url in urls:
         if time.monotonic() > deadline and (url in answers or len(answers) >= MOST):
             return False
@@ -96,16 +96,16 @@ def _round(message: Message, urls: Iterator[str], deadline: float, answers: Dict
 
 
 def _is_hopeless(answers: Mapping[str, Reply]) -> bool:
-    """Tell whether the report was refused by whom it is for: by each server but those that do not know this machine."""
+    """Return whether every server that knows this machine has refused the report as wrong."""
     statuses = {reply.status for reply in answers.values()} - NOT_MINE
     return bool(statuses) and statuses <= HOPELESS
 
 
 def _candidates(urls: Sequence[str], notes: List[str], deadline: float, answers: Mapping[str, Reply]) -> Iterator[str]:
-    """Yield the servers to try, in this order; the network is searched only when all before it were tried in vain.
+    """Yield the URLs of servers in the order to try; the network is searched only after all others have failed.
 
-    Anybody may announce a server. So what is said after the boot message is for the lab that took that one: others are
-    asked only when it no longer knows this machine.
+    Anybody can announce a server. So a report goes to the lab that took the boot message, and others are asked only if
+    that lab no longer knows this machine.
     """
     if urls:
         yield from urls
@@ -124,12 +124,12 @@ def _candidates(urls: Sequence[str], notes: List[str], deadline: float, answers:
 
 
 def ask(url: str, message: Message, longest: float = LONGEST) -> Reply:
-    """Say it to one server.
+    """Send the message to one server.
 
     Args:
-        url: The server's.
-        message: What is to be said.
-        longest: Seconds until it has answered in full, however steadily its bytes come; more for what is long.
+        url: URL of the server.
+        message: The message.
+        longest: Longest wait for the complete answer in seconds, even if bytes keep coming; longer for a long message.
     """
     limit = longest + len(message.body or b"") // RATE
     replies: List[Reply] = []
@@ -140,10 +140,10 @@ def ask(url: str, message: Message, longest: float = LONGEST) -> Reply:
 
 
 def _exchange(url: str, message: Message) -> Reply:
-    """Ask, and wait as long as bytes come.
+    """Send the message, and read the answer as long as bytes keep coming.
 
-    Proxies named in the environment are not used: the server is on the lab's own network, knows this machine by its
-    address, and would see the proxy's instead.
+    Proxies in the environment are ignored: the server is on the lab's own network and identifies this machine by its
+    address, but would see the proxy's address instead.
     """
     parts = urlsplit(url)
     connect = getattr(http.client, "HTTPSConnection" if parts.scheme == "https" else "HTTPConnection", None)
@@ -151,7 +151,7 @@ def _exchange(url: str, message: Message) -> Reply:
         return Reply(0, "this Python speaks no TLS")
     connection = connect(parts.hostname or "", parts.port, timeout=TIMEOUT)
     headers = {"User-Agent": "beacon", "Accept": "*/*"}
-    if "%" in parts.netloc:  # the interface of a link-local address means nothing to the server (RFC 6874, section 4)
+    if "%" in parts.netloc:  # a link-local address's zone is valid only on this machine (RFC 6874, section 4)
         headers["Host"] = re.sub(r"%[^\]]*", "", parts.netloc.rpartition("@")[2])
     if message.body is not None:
         headers["Content-Type"] = "application/json"
@@ -160,7 +160,7 @@ def _exchange(url: str, message: Message) -> Reply:
         connection.request(message.method, target, message.body, headers)
         response = connection.getresponse()
         said = _line(response.read(2000).decode("utf-8", "replace"))
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a name that is no host
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an invalid host name
         return Reply(0, _line(getattr(error, "strerror", None) or str(error) or type(error).__name__))
     finally:
         connection.close()
@@ -172,7 +172,7 @@ def _seconds(duration: float) -> str:
 
 
 def _line(text: str) -> str:
-    """Return a server's words as one line that moves no cursor, and is no command to whatever logs it."""
+    """Return a server's text as one line without control characters and without commands to CI logs (`##…`)."""
     plain = "".join(each if each.isprintable() else " " for each in _ESCAPE.sub("", text))
     line = re.sub("#(?=#)", "# ", " ".join(plain.split()))
     return line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"

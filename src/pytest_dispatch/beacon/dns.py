@@ -1,7 +1,7 @@
 """Read and write DNS messages, as far as a search by mDNS needs them (RFC 1035, section 4; RFC 6763).
 
-Names are in wire format, uncompressed and in lower case. Anybody on the network may have sent a message: to read one
-takes bounded time and memory, whatever is in it.
+Names are in wire format, uncompressed and in lower case. Anybody on the network can send messages, so reading one takes
+bounded time and memory, whatever is in it.
 """
 
 import struct
@@ -9,23 +9,23 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 A, PTR, TXT, AAAA, SRV = 1, 12, 16, 28, 33
 
-LONGEST = 9000  # bytes of a message, RFC 6762, section 17
-_LONGEST_NAME = 255  # bytes, RFC 1035, section 2.3.4
-_MOST_POINTERS = 32  # of one compressed name; senders need one or two
+LONGEST = 9000  # maximum bytes of a message, RFC 6762, section 17
+_LONGEST_NAME = 255  # maximum bytes of a name, RFC 1035, section 2.3.4
+_MOST_POINTERS = 32  # maximum number of pointers in one compressed name; senders need one or two
 _IN = 1  # the class "Internet"
 _CLASS = 0x7FFF  # the bits of a record's class; the top one tells caches to flush (RFC 6762, section 10.2)
 _FLAGS, _RESPONSE = 0xF80F, 0x8000  # the bits QR, OPCODE and RCODE; those of a response without an error
-_TARGETS = {PTR: 0, SRV: 6}  # where in a record's data the name begins that it leads to
+_TARGETS = {PTR: 0, SRV: 6}  # offset of the target name in a record's data
 
 
 class Record(NamedTuple):
     """A resource record.
 
     Attributes:
-        name: What it is about.
-        kind: `A`, `PTR` and so on.
-        data: As it came.
-        target: The name that a `PTR` or `SRV` leads to, empty for other kinds.
+        name: The name that the record describes.
+        kind: The type: `A`, `PTR` and so on.
+        data: The data as received.
+        target: The name to which a `PTR` or `SRV` refers; empty for other kinds.
     """
 
     name: bytes
@@ -35,15 +35,15 @@ class Record(NamedTuple):
 
 
 def query(name: bytes, kind: int, message_id: bytes) -> bytes:
-    """Return a message that asks one question; its ID, two bytes, comes back with the answer."""
+    """Return a message with one question; answers repeat its ID, which has two bytes."""
     return message_id + struct.pack(">5H", 0, 1, 0, 0, 0) + name + struct.pack(">2H", kind, _IN)
 
 
 def records(message: bytes) -> List[Record]:
-    """Return the records of a response without those whose time to live is 0; none for what is no response.
+    """Return the records of a response, except those with a time to live of 0; empty if it is not a response.
 
     Raises:
-        ValueError: It is cut short, or broken otherwise.
+        ValueError: The message is cut short, or malformed.
     """
     try:
         return list(_records(message))
@@ -74,9 +74,9 @@ def _records(message: bytes) -> Iterator[Record]:
 
 
 def _name(message: bytes, at: int) -> Tuple[bytes, int]:
-    """Return a name, and the offset behind it.
+    """Return a name, and the offset after it.
 
-    A pointer has to lead to an earlier place than where its own labels begin (RFC 1035, section 4.1.4): no loops.
+    A pointer must refer to an offset before the labels it follows (RFC 1035, section 4.1.4), so there are no loops.
     """
     name, end, start = b"", 0, at
     for _ in range(_MOST_POINTERS):
@@ -87,7 +87,7 @@ def _name(message: bytes, at: int) -> Tuple[bytes, int]:
                 raise ValueError("a DNS name that is too long")
             at = after
         if message[at] == 0:
-            return name.lower() + b"\0", end or at + 1  # lengths are below 64, and so no letters
+            return name.lower() + b"\0", end or at + 1  # `lower` changes no length bytes: these are below 64
         pointer = int.from_bytes(message[at : at + 2], "big") - 0xC000
         if not 0 <= pointer < start:
             raise ValueError("a DNS name with a broken pointer")
@@ -96,7 +96,7 @@ def _name(message: bytes, at: int) -> Tuple[bytes, int]:
 
 
 def texts(data: bytes) -> Dict[bytes, bytes]:
-    """Return the values of a `TXT` record, by key in lower case (RFC 6763, section 6.4); the first of a key counts."""
+    """Return the values of a `TXT` record by lower-case key (RFC 6763, section 6.4); the first of a key counts."""
     found: Dict[bytes, bytes] = {}
     at = 0
     while at < len(data):

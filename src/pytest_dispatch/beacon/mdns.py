@@ -1,9 +1,9 @@
 """Find servers on the local network by mDNS (RFC 6762) and DNS-SD (RFC 6763).
 
-Each network interface is asked by itself, over IPv4 and IPv6, from a port other than 5353. Responders answer that port
-by unicast (RFC 6762, section 6.7). Some answer by multicast all the same, and some firewalls let nothing else in:
-multicast answers are heard too, where port 5353 can be shared. The bit that asks for unicast answers (section 5.4) is
-not set: it is meant for questions from port 5353, and some responders then answer by multicast alone.
+Queries are sent on each network interface separately, over IPv4 and IPv6, from a port other than 5353. Responders
+answer that port by unicast (RFC 6762, section 6.7). But some answer by multicast, and some firewalls let only multicast
+in, so multicast answers are received too if port 5353 can be shared. The bit that requests unicast answers (section
+5.4) is not set: it is meant for queries from port 5353, and makes some responders answer only by multicast.
 """
 
 import ipaddress
@@ -19,36 +19,36 @@ from urllib.parse import quote
 
 from . import dns
 
-#: Told what was looked for in vain, one line each.
+#: Called with a line about each failed search.
 Note = Callable[[str], None]
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Question = Tuple[bytes, int]
 
 SERVICE = b"\x09_dispatch\x04_tcp\x05local\0"
-PATH = "/dispatch"  # where a server answers that does not say where
-LOOPBACK = ("lo", "lo0")  # what Linux and macOS call this interface
+PATH = "/dispatch"  # path of a server that announces none
+LOOPBACK = ("lo", "lo0")  # names of the loopback interface on Linux and macOS
 
 _PORT = 5353
 _GROUPS = {socket.AF_INET: "224.0.0.251", socket.AF_INET6: "ff02::fb"}
 _HOPS = 255  # RFC 6762, section 11
-_IP_MULTICAST_ALL = 49  # linux/in.h: whether to receive what comes over interfaces that other sockets have joined on
-_FIRST_PAUSE = 1.0  # seconds until it is asked again, then twice as long each time (RFC 6762, section 5.2)
-_LATE = 1.0  # seconds that may be spent after the deadline on what had come before it
+_IP_MULTICAST_ALL = 49  # linux/in.h: whether to receive packets of groups that only other sockets have joined
+_FIRST_PAUSE = 1.0  # seconds before the second query; each pause is twice the previous one (RFC 6762, section 5.2)
+_LATE = 1.0  # seconds after the deadline to process messages that came before it
 
-_MOST_SERVERS = 32  # that are remembered at a time
-_MOST_ADDRESSES = 16  # of one server
-_MOST_URLS = 64  # of all servers
-_MOST_QUESTIONS = 128  # until all are asked again
+_MOST_SERVERS = 32  # maximum number of servers remembered at a time
+_MOST_ADDRESSES = 16  # maximum number of addresses of one server
+_MOST_URLS = 64  # maximum number of URLs of all servers
+_MOST_QUESTIONS = 128  # maximum number of questions before they are repeated
 
 
 def announced_urls(seconds: float, note: Note, interfaces: Optional[Sequence[str]] = None) -> Iterator[str]:
-    """Yield the URLs of the servers that announce themselves, as they answer.
+    """Yield the URLs of announced servers as their answers come.
 
     Args:
-        seconds: How long to listen.
-        note: Told what went wrong, or that nobody answered.
-        interfaces: Names of the interfaces to ask on, and then loopback addresses are taken too; None for all
-            interfaces, and then without addresses that mean another computer here than there.
+        seconds: Time to listen.
+        note: Called with an error, or if no server answered.
+        interfaces: Names of the interfaces to search; loopback addresses then count too. None for all interfaces;
+            loopback addresses are then ignored, because they would mean this machine.
     """
     found = False
     with ExitStack() as stack:
@@ -67,7 +67,7 @@ def announced_urls(seconds: float, note: Note, interfaces: Optional[Sequence[str
 
 
 def _search(network: "_Network", servers: "_Servers", deadline: float) -> Iterator[str]:
-    """Ask, listen, and ask again, until the deadline; what had come by then has its turn also after it."""
+    """Send queries and receive answers until the deadline; answers that came before it are processed after it too."""
     again, pause, late = time.monotonic(), _FIRST_PAUSE, _LATE
     while True:
         now = time.monotonic()
@@ -88,7 +88,7 @@ def _search(network: "_Network", servers: "_Servers", deadline: float) -> Iterat
 
 
 class _Channel(NamedTuple):
-    """A socket on one interface; `message_id` is the ID of its queries, None where it only hears multicast answers."""
+    """A socket on one interface; `message_id` is the ID of its queries, None if it only receives multicast answers."""
 
     sock: socket.socket
     interface: int
@@ -99,12 +99,12 @@ class _Network:
     """The sockets of a search.
 
     Args:
-        stack: Closes them.
-        names: Of the interfaces; None for all.
+        stack: Closes the sockets.
+        names: Names of the interfaces; None for all.
 
     Attributes:
-        asked: Whether anything could be asked on any interface.
-        trouble: Why something could not, the first of all reasons.
+        asked: Whether a query could be sent on any interface.
+        trouble: The first error; empty if there was none.
     """
 
     def __init__(self, stack: ExitStack, names: Optional[Sequence[str]]) -> None:
@@ -121,7 +121,7 @@ class _Network:
     def _open(
         self, stack: ExitStack, family: socket.AddressFamily, interface: int, message_id: Optional[bytes]
     ) -> None:
-        """Have a socket on an interface, if there can be one: to ask where there is an ID, else to listen."""
+        """Try to open a socket on an interface: with an ID to send queries, else to receive multicast answers."""
         prepare = _listen_at if message_id is None else _ask_from
         try:
             sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
@@ -137,7 +137,7 @@ class _Network:
         self.trouble = self.trouble or error.strerror or str(error)
 
     def ask(self, questions: Iterable[Question]) -> None:
-        """Ask on each interface."""
+        """Send the questions on each interface."""
         for name, kind in questions:
             for sock, interface, message_id in self._channels:
                 if message_id is not None:
@@ -148,14 +148,14 @@ class _Network:
                         self._failed(error)
 
     def messages(self, seconds: float) -> List[Tuple[bytes, int]]:
-        """Wait; return what came, at most one message of each socket, with the interface that it came over."""
+        """Wait at most `seconds`; return at most one message of each socket, each with its interface."""
         found = []
         for key, _ in self._selector.select(seconds):
             channel = key.data
             with suppress(OSError):
                 message, sender = channel.sock.recvfrom(dns.LONGEST)
                 ours = channel.message_id in (None, message[:2])
-                if ours and sender[1] == _PORT:  # no responder answers from another port (RFC 6762, section 6)
+                if ours and sender[1] == _PORT:  # responders answer from this port (RFC 6762, section 6)
                     found.append((message, channel.interface))
         return found
 
@@ -166,10 +166,10 @@ def _group(family: socket.AddressFamily, interface: int) -> Tuple[Any, ...]:
 
 
 def _ask_from(sock: socket.socket, interface: int) -> None:
-    """Prepare a socket to ask on an interface, from a port of its own.
+    """Prepare a socket for queries on an interface, from a free port.
 
     Raises:
-        OSError: It cannot.
+        OSError: The interface or the address family cannot be used.
     """
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("@4s4si", b"", b"", interface))
@@ -183,10 +183,10 @@ def _ask_from(sock: socket.socket, interface: int) -> None:
 
 
 def _listen_at(sock: socket.socket, interface: int) -> None:
-    """Prepare a socket for multicast answers on an interface, and for no unicast that is meant for other programs.
+    """Prepare a socket for multicast answers on an interface, without receiving other programs' unicast packets.
 
     Raises:
-        OSError: It cannot: a program has the port for itself, or there is no multicast.
+        OSError: Another program does not share the port, or there is no multicast.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     group = socket.inet_pton(sock.family, _GROUPS[sock.family])
@@ -200,16 +200,16 @@ def _listen_at(sock: socket.socket, interface: int) -> None:
 
 
 class _Server:
-    """What is known of one server so far."""
+    """The data known about one server so far."""
 
     def __init__(self) -> None:
         self.host = b""
         self.port = 0
         self.path: Optional[str] = None
-        self.addresses: Dict[Address, int] = {}  # and the interface that each was heard on
+        self.addresses: Dict[Address, int] = {}  # with the interface over which each was received
 
     def missing(self, name: bytes) -> Iterator[Question]:
-        """Yield what has to be asked about a server of this name."""
+        """Yield the questions to ask about a server with this name."""
         if not self.host:
             yield name, dns.SRV
         elif not self.addresses:
@@ -219,12 +219,12 @@ class _Server:
             yield name, dns.TXT
 
     def urls(self, *, everywhere: bool) -> Iterator[str]:
-        """Yield where it can be reached, as soon as all is known.
+        """Yield the server's URLs, once all data are known.
 
-        Link-local addresses are taken where it has no other, as on a cable from one computer to another.
+        Link-local addresses are used only if the server has no others, as on a cable between two computers.
 
         Args:
-            everywhere: Take loopback addresses too.
+            everywhere: Whether to use loopback addresses too.
         """
         if self.path is None or not self.port:
             return
@@ -237,10 +237,10 @@ class _Server:
 
 
 class _Servers:
-    """What is known of all servers, within bounds: the first that was heard of is forgotten first.
+    """The data known about all servers, at most `_MOST_SERVERS`; the oldest one is removed first.
 
     Attributes:
-        asked: Questions that need not be asked again before the next pause is over.
+        asked: Questions that are not asked again before the next pause is over.
     """
 
     def __init__(self, *, everywhere: bool) -> None:
@@ -250,7 +250,7 @@ class _Servers:
         self._told: Set[str] = set()
 
     def questions(self) -> List[Question]:
-        """Return the questions to ask now, and count them as asked."""
+        """Return the questions to ask now, and mark them as asked."""
         missing = [each for name, server in self._known.items() for each in server.missing(name)]
         wanted = [each for each in dict.fromkeys([(SERVICE, dns.PTR), *missing]) if each not in self.asked]
         wanted = wanted[: _MOST_QUESTIONS - len(self.asked)]
@@ -258,8 +258,8 @@ class _Servers:
         return wanted
 
     def urls_after(self, message: bytes, interface: int) -> List[str]:
-        """Note what a message says; return the URLs that are known now and were not told yet."""
-        with suppress(ValueError):  # anybody may send anything
+        """Store the data in a message, and return URLs that are new."""
+        with suppress(ValueError):  # anybody can send malformed messages
             self._take(dns.records(message), interface)
         urls = [url for each in self._known.values() for url in each.urls(everywhere=self._everywhere)]
         fresh = [url for url in dict.fromkeys(urls) if url not in self._told][: _MOST_URLS - len(self._told)]
@@ -267,7 +267,7 @@ class _Servers:
         return fresh
 
     def _take(self, records: Sequence[dns.Record], interface: int) -> None:
-        """Note what these say, in the order in which one leads to the next, whatever order they came in."""
+        """Store records in the order in which they refer to each other, whatever their order in the message."""
         steps = (
             (dns.PTR, self._take_name),
             (dns.SRV, self._take_host),

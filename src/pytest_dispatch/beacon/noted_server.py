@@ -1,4 +1,4 @@
-"""Which server took the boot message: noted until the machine is reset, so that the report goes there too."""
+"""Remembers which server took the boot message until the machine is reset, so that the report goes there too."""
 
 import os
 from contextlib import suppress
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from .urls import is_url
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each reset
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # changes with each boot
 
 
 def remember(url: str) -> None:
-    """Note which server took the boot message; where nothing can be written, each search begins anew."""
+    """Save the URL of the server that took the boot message; if it cannot be written, the report searches again."""
     with suppress(OSError):
         note = _note_file()
-        note.touch(0o600)  # the URL may hold the machine's token
+        note.touch(0o600)  # the URL may contain the machine's token
         note.write_text(url)
 
 
 def remembered() -> str:
-    """Return the server that took the boot message, or nothing if that is not noted."""
+    """Return the URL of the server that took the boot message; empty if it was not saved."""
     with suppress(OSError, UnicodeError):
         url = _note_file().read_text()
         return url if is_url(url) else ""
@@ -26,19 +26,19 @@ def remembered() -> str:
 
 
 def forget() -> None:
-    """Drop the note: a workload that says anew that it runs may have found another server."""
+    """Delete the saved URL: a workload that sends a boot message again may find another server."""
     with suppress(OSError):
         _note_file().unlink()
 
 
 def _note_file() -> Path:
-    """Return its path: in a folder that nobody else may write to, and named for this run of the system.
+    """Return the path of the file: in a folder that no other user can write to, with the boot id in its name.
 
     Raises:
-        OSError: There is none.
+        OSError: There is no such folder, or no boot id.
     """
     folder = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-    folder = os.environ.get("DISPATCH_RUN") or folder  # the former for tests
+    folder = os.environ.get("DISPATCH_RUN") or folder  # the variable is for tests
     if not folder:
         raise FileNotFoundError
     return Path(folder, f"dispatch-beacon-{_BOOT_ID.read_text().strip()}")

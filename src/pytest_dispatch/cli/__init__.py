@@ -1,1 +1,1 @@
-"""The command `dispatch`: a lab for people, and what is done to its journal."""
+"""The command `dispatch`: runs a lab, and maintains its journal."""

@@ -1,4 +1,4 @@
-"""The command `dispatch`: runs a lab that is not of one pytest alone."""
+"""The command `dispatch`: runs a lab for several pytest sessions, and maintains its journal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
 
 class _Option(NamedTuple):
-    """One that pytest has too, as `--dispatch-NAME`."""
+    """An option that pytest has too, as `--dispatch-NAME`."""
 
     name: str
     metavar: str
@@ -34,7 +34,7 @@ class _Option(NamedTuple):
     default: Any = ""
 
 
-#: Of `dispatch serve`. An option whose default is a list may be given again.
+#: Options of `dispatch serve`. An option whose default is a list may be given several times.
 OPTIONS = (
     _Option(
         "bind",
@@ -45,7 +45,7 @@ OPTIONS = (
     _Option("path", "PATH", "path of the boot URL (default: %(default)s)", "/dispatch"),
     _Option("machine", "SPEC", "bring machines up ourselves: sim, sim:8, qemu:2, NAME://…; may be given again", []),
     _Option("allow", "CIDR", "only machines of this network may boot or report; may be given again", []),
-    _Option("boot-tool", "TOOL", "machines boot by this tool here: curl, wget; may be given again", []),
+    _Option("boot-tool", "TOOL", "machines boot with this HTTP tool: curl, wget; may be given again", []),
     _Option("db", "PATH", "the journal: a file, or the URL of a database (default: lab.db in the user's state)"),
     _Option("cache", "DIR", "where release assets are kept (default: the user's cache directory)"),
     _Option("cache-limit", "N", "gigabytes that kept release assets may take (default: %(default)s)", "20"),
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 if it did what it was to do, 1 if it could not, 2 for wrong usage.
+        0 on success, 1 on an error, 2 for wrong usage.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -76,7 +76,7 @@ def _keep_what_is_imported() -> None:
 
 
 def _refused(error: DispatchError) -> int:
-    """Tell why, with options as this command has them."""
+    """Print an error with the names of this command's options, and return the exit code."""
     said = str(error).replace("--dispatch-", "--").replace("dispatch_cache_limit", "--cache-limit")
     print(f"dispatch: {said}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
@@ -85,8 +85,8 @@ def _refused(error: DispatchError) -> int:
 # dispatch serve
 
 
-#: Objects that are made before Python looks for garbage among them. Hardly any of a lab's are in a cycle, and with
-#: Python's own 700 it spends a tenth of its time in looking.
+#: Number of new objects after which Python's garbage collector runs. Hardly any of a lab's objects are in reference
+#: cycles, and with Python's default of 700 the collector takes a tenth of the time.
 _YOUNG = 20_000
 
 
@@ -109,7 +109,7 @@ def _serve(words: list[str]) -> int:
         serve(config, _token_file(given, config.db))
     except DispatchError as error:
         code = _refused(error)
-        os._exit(code)  # whatever hangs in a driver's thread
+        os._exit(code)  # end even if a driver's thread hangs
     return 0
 
 
@@ -128,9 +128,12 @@ def _serve_parser() -> _Parser:
         )
     parser.add_argument("--no-mdns", action="store_true", help="do not announce the server on the local network")
     parser.add_argument(
-        "--token-file", metavar="FILE", default="", help="gets the API's token (default: the journal's, with .token)"
+        "--token-file",
+        metavar="FILE",
+        default="",
+        help="file for the API's token (default: the journal's path with .token)",
     )
-    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # a program that starts a lab: docs/protocol.md
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # for programs that start a lab: docs/protocol.md
     parser.add_argument("--scratch", default="", help=argparse.SUPPRESS)
     return parser
 
@@ -178,10 +181,10 @@ def _machine(text: str) -> Spec:
 
 
 def _db(text: str) -> str:
-    """The journal: a file, or the URL of a database.
+    """Return where the journal is: the path of a file, or the URL of a database.
 
     Raises:
-        ConfigError: Nothing can be kept there, or everybody on this computer can read a password in it.
+        ConfigError: The value is invalid, or contains a password that everybody on this computer could read.
     """
     from pytest_dispatch.program.option_values import read_database
 
@@ -222,13 +225,13 @@ def _migrate(words: list[str]) -> int:
     from pytest_dispatch.store.schema import VERSION
 
     found = migrate(db)
-    now = f", now it is of version {VERSION}" if found != VERSION else ", as it should be"
+    now = f", now it is of version {VERSION}" if found != VERSION else ", which is current"
     print(f"dispatch: the journal {db} was of version {found}{now}")
     return 0
 
 
 def _backup(words: list[str]) -> int:
-    given = _journal_parser("backup", "the copy; there is none yet").parse_args(words)
+    given = _journal_parser("backup", "the file to create").parse_args(words)
     from pytest_dispatch.store.backup import backup
 
     db, file = _db(given.db), _place("FILE", given.file)
@@ -265,7 +268,7 @@ def _help(words: list[str]) -> int:
     print("usage: dispatch COMMAND …\n")
     for name, command in COMMANDS.items():
         print(f"  {name:<12}{command.help}")
-    print("\n`dispatch help COMMAND` says more about one.")
+    print("\n`dispatch help COMMAND` shows help on a command.")
     return 0
 
 
@@ -283,13 +286,11 @@ class _Command(NamedTuple):
 
 COMMANDS = {
     "serve": _Command("run a lab until Ctrl-C or SIGTERM ends it", _serve),
-    "migrate": _Command(
-        "bring a journal of an older version up to today's; a lab that opens one does so too", _migrate
-    ),
+    "migrate": _Command("upgrade a journal of an older version; a lab also does this when it opens one", _migrate),
     "backup": _Command("copy a journal that is a file, also while a lab writes it", _backup),
-    "restore": _Command("put a copy of a journal in its place, and keep what was there beside it", _restore),
-    "help": _Command("say this, or more about a command", _help),
-    "--version": _Command("say which version this is", _version),
+    "restore": _Command("replace a journal by a copy, and keep the old journal beside it", _restore),
+    "help": _Command("show this list, or help on a command", _help),
+    "--version": _Command("show the version", _version),
 }
 _OTHER_NAMES = {"-h": "help", "--help": "help", "-V": "--version"}
 

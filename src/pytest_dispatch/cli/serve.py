@@ -1,4 +1,4 @@
-"""`dispatch serve` for people: a lab with no pytest in front of it, until a signal ends it."""
+"""`dispatch serve` on the command line: runs a lab as a service until a signal ends it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pytest_dispatch.program.embedded import EmbeddedLab
 if TYPE_CHECKING:
     from pytest_dispatch.program.config import LabConfig
 
-LOOK = 1.0  # seconds between looks at whether the lab is still of use
+LOOK = 1.0  # seconds between checks whether the lab has broken
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(config: LabConfig, token_file: Path) -> None:
-    """Run a lab until SIGTERM, Ctrl-C or a hangup; its first line on standard output says that it is up.
+    """Run a lab until SIGTERM, SIGHUP or Ctrl-C; print a first line on standard output when it is ready.
 
     Args:
-        config: What to build it from.
-        token_file: Gets the token that opens its API, for its owner alone; removed at the end.
+        config: The lab's configuration.
+        token_file: File for the API's token, readable only by its owner; removed at the end.
 
     Raises:
-        DispatchError: It cannot be started, or broke, or something of it did not end in time.
+        DispatchError: The lab cannot be started, has broken, or did not stop in time.
     """
-    signals: SimpleQueue[int] = SimpleQueue()  # whose `put` may come in the middle of its `get`
+    signals: SimpleQueue[int] = SimpleQueue()  # reentrant: a signal handler may call `put` during `get`
     for each in _ENDS:
-        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(each) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(each, lambda number, _frame: signals.put(number))
     lab = EmbeddedLab(config)
     with ExitStack() as parts:
@@ -62,10 +62,10 @@ def _say(text: str) -> None:
 
 
 def _write(path: Path, token: str) -> None:
-    """Put it where nobody else can read it, not even for a moment.
+    """Write the token to a file that no other user can read at any moment.
 
     Raises:
-        ConfigError: There is no writing there.
+        ConfigError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

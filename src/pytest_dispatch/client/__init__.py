@@ -1,1 +1,1 @@
-"""The lab's HTTP API for Python callers: what pytest's side, and one day other programs, ask a lab by."""
+"""A Python client of the lab's HTTP API, used by the pytest plugin."""

@@ -1,4 +1,4 @@
-"""The lab's API for synchronous callers: test items, xdist workers, hooks."""
+"""A synchronous client of the lab's API, for test items, xdist workers and hooks."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from pytest_dispatch.support.file_stamp import open_file
 
 WAIT = 20.0  # seconds that one long poll lasts
 TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
-PIECE = 64 * 2**20  # bytes of an upload that go with one request
-READ = 2**18  # bytes that are read of a file at once
-TRIES = 5  # requests one after the other that may be lost before an upload is given up
-PAUSE = 0.2  # seconds before the second of them; longer each time
+PIECE = 64 * 2**20  # maximum number of bytes in one request of an upload
+READ = 2**18  # bytes read from a file at once
+TRIES = 5  # consecutive failed requests after which an upload is given up
+PAUSE = 0.2  # seconds before the second try; longer each time
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class UnreachableError(LabError):
 
 
 class ConflictError(LabError):
-    """Things are not as who asked took them to be."""
+    """The request does not fit the lab's current state (status 409)."""
 
 
 class _Piece:
@@ -78,12 +78,12 @@ class _Piece:
 
 
 class LabClient:
-    """Speaks with one lab. Every method raises `LabError` when the lab cannot be reached, or refuses and says why.
+    """A client of one lab. Every method raises `LabError` if the lab cannot be reached, or refuses the request.
 
     Args:
         url: `http://HOST:PORT` of the lab.
-        token: Opens its API.
-        epoch: Of the lease of the session that is asked about; `open` sets it.
+        token: Bearer token of its API.
+        epoch: Epoch of the session's lease; `open` sets it.
         places: Folders that the lab reads itself; files elsewhere are uploaded.
     """
 
@@ -92,15 +92,15 @@ class LabClient:
         self.epoch = epoch
         self.places = places or Places()
         headers = {"Authorization": f"Bearer {token}"}
-        # The lab is on this computer or in the lab's own network: no proxy of the environment is for it, and none of
-        # the world's certificates, which take longer to load than a lab to start.
+        # The lab is on this computer or in the local network, over plain HTTP: ignore the environment's proxies, and
+        # do not load root certificates, which would take longer than the lab's start.
         none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._http = httpx.Client(
             base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT, trust_env=False, verify=none
         )
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def open(self, request: OpenSession) -> Opened:
@@ -110,21 +110,21 @@ class LabClient:
         return opened
 
     def take_over(self, session: str, request: OpenSession) -> Opened:
-        """Be the session's holder from now on; whoever was it before is refused."""
+        """Become the session's holder; the lab refuses the previous holder from now on."""
         opened = self._ask(Opened, "POST", f"/sessions/{session}/lease", request)
         self.epoch = opened.epoch
         return opened
 
     def submit(self, session: str, wanted: Sequence[Wanted]) -> list[RunView]:
-        """Ask for workloads, by key, and upload files that the lab does not read itself."""
+        """Submit workloads with their keys, and upload files that the lab does not read itself."""
         named = self._named(session, wanted)
         return self._ask(list[RunView], "POST", f"/sessions/{session}/runs", named)
 
     def upload(self, session: str, file: Path) -> tuple[str, int]:
-        """Send a file that workloads of the session are to name, unless the lab has it from this session.
+        """Upload a file for workloads of the session, unless the session has already uploaded it.
 
         Returns:
-            Its digest, and its size in bytes.
+            The file's digest, and its size in bytes.
         """
         try:
             with os.fdopen(open_file(file), "rb") as opened:
@@ -137,7 +137,7 @@ class LabClient:
         return digest, size
 
     def _send(self, session: str, file: BinaryIO, digest: str, size: int) -> None:
-        """Send what the lab lacks of a file; what of it gets lost on the way is sent again."""
+        """Send the missing part of a file; after a lost request, continue from where the lab is."""
         lost, sent = 0, None
         while True:
             try:
@@ -155,21 +155,21 @@ class LabClient:
                 time.sleep(PAUSE * lost)
 
     def uploaded(self, session: str, digest: str) -> Uploaded:
-        """Tell how far an upload of the session is."""
+        """Return the progress of an upload of the session."""
         return self._ask(Uploaded, "GET", f"/sessions/{session}/bytes/{digest}")
 
     def session(self, session: str) -> SessionView:
-        """How a session stands."""
+        """Return the state of a session."""
         return self._ask(SessionView, "GET", f"/sessions/{session}")
 
     def end(self, session: str, *, kept: bool = False) -> None:
-        """Close the session; what it still waits for is cancelled. If it is `kept`, it may yet be resumed."""
+        """Close the session and cancel its unfinished runs; if `kept`, the session can still be resumed."""
         self._call("DELETE", f"/sessions/{session}", query={"kept": str(int(kept))})
 
     def run(self, run_id: str, after: int = -1, wait: float = 0.0, seen: RunView | None = None) -> RunView:
-        """A run; with `wait`, once it has moved past version `after`, or so many seconds have passed.
+        """Return a run; with `wait`, once it has changed past version `after`, or after `wait` seconds.
 
-        The reports that it had when it was `seen` are not sent again: they are taken from there.
+        The reports in `seen`, an earlier view of the run, are taken from there and not sent again.
         """
         known = [str(len(attempt.reports)) for attempt in seen.run.attempts] if seen is not None else []
         query: dict[str, str | list[str]] = {"after": str(after), "wait": str(wait), "known": known}
@@ -177,31 +177,31 @@ class LabClient:
         return view if seen is None else replace(view, run=joined(view.run, seen.run), whole=seen.whole)
 
     def runs(self, session: str) -> list[RunView]:
-        """All runs of a session, without their reports and consoles."""
+        """Return all runs of a session, without their reports and consoles."""
         return self._ask(list[RunView], "GET", f"/sessions/{session}/runs")
 
     def follow(self, run_id: str, seen: RunView | None = None) -> Iterator[RunView]:
-        """The run once it has moved since it was `seen`, and again whenever it moves; now and then when it has not."""
+        """Yield the run after each change since it was `seen`, and every `WAIT` seconds without one."""
         while True:
             seen = self.run(run_id) if seen is None else self.run(run_id, seen.version, WAIT, seen)
             yield seen
 
     def cancel(self, run_id: str) -> None:
-        """Nobody waits for this run any more."""
+        """Cancel a run."""
         self._call("DELETE", f"/runs/{run_id}")
 
     def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:
-        """The session's own verdict on the latest attempt; if it is `final`, there is no further one."""
+        """Send the session's own verdict on the latest attempt; if `final`, there is no further attempt."""
         self._call("POST", f"/runs/{run_id}/verdict", Verdict(outcome=outcome, reason=reason, final=final))
 
     def review(self, run_id: str, issues: Mapping[str, Issue | None]) -> bool:
-        """Have these filed in place of proposed issues, by marker, None for none; tells whether it was in time."""
+        """Replace proposed issues, by marker, None to file none; return whether the answer came in time."""
         return self._ask(Reviewed, "POST", f"/runs/{run_id}/issues", Review(issues=issues)).in_time
 
     def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | Notice | dict[str, int]]]:
-        """Changes as they come, each with its number; a dict is the download progress in bytes by run.
+        """Yield changes as they come, each with its number; a dict is the download progress in bytes by run.
 
-        The reports of a change's run are without their long texts. Notices are told from the first one on, each once.
+        The reports of a change's run are without their long texts. Every notice comes once, beginning with the first.
         """
         from httpx_sse import connect_sse
 
@@ -215,7 +215,7 @@ class LabClient:
                     raise LabError(_problem(stream.response))
                 for event in stream.iter_sse():
                     if not event.data:
-                        continue  # such an event is none (WHATWG HTML, 9.2.6), yet httpx-sse hands it over
+                        continue  # an event without data is to be ignored (WHATWG HTML, 9.2.6); httpx-sse yields it
                     if event.event == "report":
                         said = decode(event.data, RunReport)
                         before = reports.get((said.run, said.attempt), ())
@@ -232,7 +232,7 @@ class LabClient:
             raise _unreachable(self.url, error) from error
 
     def _named(self, session: str, wanted: Sequence[Wanted]) -> list[Wanted]:
-        """Return what is wanted as it goes over the wire: no path does."""
+        """Return the requests as they are sent: paths are replaced by digests or names of places."""
         sent: dict[str, tuple[str, int]] = {}
         return [replace(each, workload=self._workload(session, each.workload, sent)) for each in wanted]
 
@@ -272,7 +272,7 @@ class LabClient:
         query: Mapping[str, str | list[str]] | None = None,
         wait: float = 0.0,
     ) -> bytes:
-        """The answer's body; an answer may take `wait` seconds longer than usual."""
+        """Send a request and return the answer's body; the answer may take `wait` seconds longer than usual."""
         headers = {EPOCH: str(self.epoch)}
         content: bytes | Iterator[bytes] | None = None
         if isinstance(body, _Piece):
@@ -293,7 +293,7 @@ class LabClient:
 
 
 def _with_reports(run: Run, told: dict[tuple[str, int], tuple[Report, ...]]) -> Run:
-    """The run with what was told of its reports."""
+    """Return the run with its reports from earlier events."""
     attempts = tuple(replace(a, reports=told.get((run.id, a.number), ())) for a in run.attempts)
     return replace(run, attempts=attempts)
 

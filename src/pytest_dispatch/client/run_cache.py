@@ -1,4 +1,4 @@
-"""How runs stand, as the event stream tells it: whoever waits for one is woken, and need not ask the lab."""
+"""Keeps the latest state of runs from the event stream, so that waiting threads need not poll the lab."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Mirror:
-    """The latest change of every run of a session. Written by the thread that follows the stream, read by others."""
+    """The latest state of every run of a session; the thread that follows the stream writes it, others read it."""
 
     def __init__(self) -> None:
         self._views: dict[str, RunView] = {}
@@ -20,7 +20,7 @@ class Mirror:
         self._moved = threading.Condition()
 
     def changed(self, change: RunChange) -> None:
-        """A run moved."""
+        """Store a run's new state, and wake waiting threads."""
         view = RunView(
             run=change.run, version=change.run.version, digest=change.digest, filing=change.filing, whole=False
         )
@@ -30,13 +30,13 @@ class Mirror:
             self._moved.notify_all()
 
     def lost(self) -> None:
-        """The stream broke: nobody is to wait for what it would tell, until it tells something again."""
+        """Note that the stream broke; until its next event, waits return at once."""
         with self._moved:
             self._lost = True
             self._moved.notify_all()
 
     def next(self, run_id: str, after: int, seconds: float) -> RunView | None:
-        """The run as it is past version `after`; None where it did not get there in time, or the stream broke."""
+        """Wait at most `seconds` for the run past version `after`; None after that time, or if the stream broke."""
         with self._moved:
             self._moved.wait_for(lambda: self._lost or self._past(run_id, after), seconds)
             return self._views[run_id] if self._past(run_id, after) else None

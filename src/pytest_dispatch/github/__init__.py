@@ -1,1 +1,1 @@
-"""What is said to GitHub: its API, the way there, tokens, and issues with their texts."""
+"""GitHub: its API, connections, tokens, and issues with their texts."""

@@ -1,8 +1,8 @@
-"""GitHub's REST API as the rest of the package sees it: a path in, checked values out, one kind of error.
+"""A client of GitHub's REST API: it takes paths, returns checked values, and raises one kind of error.
 
-An answer is bounded, decoded into a declared type or refused, and what it names (a redirect, the next page) is asked
-for on the same server alone. PyGithub does none of that: it unpacks what comes, follows what it is told, and trusts
-other certificates than the downloads do.
+An answer has a maximum size, and is decoded into a declared type or refused. Redirects and next pages are requested
+only from the same server. PyGithub does none of that: it decompresses any answer, follows any URL, and trusts other
+certificates than our downloads do.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.secrets import Token
 
-PAGE = 100  # entries; the most that GitHub gives at once
-PAGES = 1000  # of one list
-REDIRECTS = 5
+PAGE = 100  # entries per page; GitHub's maximum
+PAGES = 1000  # maximum number of pages of one list
+REDIRECTS = 5  # maximum number of redirects of one request
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
@@ -43,19 +43,19 @@ T = TypeVar("T")
 
 
 class Trouble(StrEnum):
-    """What kept a request from its answer."""
+    """The reason why a request failed."""
 
-    NETWORK = "network"  # no answer, or not all of it: it may still have been carried out
-    SERVER = "server"  # 5xx: likewise
+    NETWORK = "network"  # no answer, or an incomplete one: GitHub may still have carried the request out
+    SERVER = "server"  # 5xx: GitHub may still have carried the request out
     LIMIT = "limit"  # a rate limit: not carried out
-    TOKEN = "token"  # 401  # noqa: S105 - the name of a trouble, no secret
-    FORBIDDEN = "forbidden"  # 403 for any other reason than those that have a name here
+    TOKEN = "token"  # 401  # noqa: S105 - the name of a reason, not a secret
+    FORBIDDEN = "forbidden"  # 403 for any reason without a name of its own here
     ARCHIVED = "archived"  # 403: the repository is read-only
-    BLOCKED = "blocked"  # 403 or 451: GitHub lets nobody at the repository any more
-    MISSING = "missing"  # 404, also for what the token may not see
-    GONE = "gone"  # 410: switched off
-    REFUSED = "refused"  # any other status: asking again will not help
-    STRANGE = "strange"  # an answer, but none that GitHub gives
+    BLOCKED = "blocked"  # 403 or 451: GitHub has blocked all access to the repository
+    MISSING = "missing"  # 404, also if the token has no access
+    GONE = "gone"  # 410: the feature is disabled
+    REFUSED = "refused"  # any other status: a retry will not help
+    STRANGE = "strange"  # an answer that GitHub would not give
 
 
 _MOVED = (301, 302, 307, 308)
@@ -67,7 +67,7 @@ _TROUBLES = {
     410: Trouble.GONE,
 }
 
-#: What GitHub says in a refusal that no right of a token changes.
+#: Words in GitHub's refusals that no permission of a token can change.
 _SAID = {
     "archived": Trouble.ARCHIVED,  # "Repository was archived so is read-only."
     "access blocked": Trouble.BLOCKED,  # "Repository access blocked"
@@ -75,7 +75,7 @@ _SAID = {
 
 
 class Complaint(msgspec.Struct, frozen=True):
-    """One thing that GitHub found wrong with what it was sent (an entry of a 422's `errors`)."""
+    """A validation error in a request's body (an entry of a 422's `errors`)."""
 
     resource: str = ""
     field: str = ""
@@ -88,10 +88,10 @@ class GitHubError(DispatchError):
     """A request that GitHub did not fulfil.
 
     Attributes:
-        trouble: What kept it.
-        status: What GitHub answered; 0 where nothing came.
-        wait: Seconds after which it may be asked again, where GitHub said so.
-        complaints: What GitHub found wrong with the request's body.
+        trouble: Why the request failed.
+        status: Status of GitHub's answer; 0 if there was none.
+        wait: Seconds after which a retry is allowed, if GitHub said so.
+        complaints: Validation errors in the request's body.
     """
 
     def __init__(
@@ -111,22 +111,22 @@ class GitHubError(DispatchError):
 
 
 class GitHubApi:
-    """Requests to one GitHub, one after the other, from one thread at a time.
+    """Sends requests to one GitHub, one after the other, from one thread at a time.
 
-    Reads are repeated when the server fails or cuts the connection; writes never, since a write whose
-    answer was lost may have been carried out. A rate limit is an error at once. What was moved, as a renamed
-    repository is, is followed where it is on the same server: the token goes to no other.
+    Reads are retried if the server fails or drops the connection. Writes never are, because a write whose answer was
+    lost may have been carried out. A rate limit is an error at once. Redirects, for example of a renamed repository,
+    are followed only on the same server, so that the token goes to no other.
 
     Args:
         api_url: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise Server.
-        token: Signs every request; `None` asks as anybody.
+        token: Authenticates every request; None sends anonymous requests.
         timeout: Seconds to wait for a connection, and for each part of an answer; a request as a whole may take
             four times as long.
         pause: Seconds between two writes; GitHub asks for one
             (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
 
     Raises:
-        ConfigError: `api_url` is no URL of an API.
+        ConfigError: `api_url` is not the URL of an API.
     """
 
     def __init__(self, api_url: str, token: Token | None, *, timeout: float = 15, pause: float = 1.0) -> None:
@@ -138,7 +138,7 @@ class GitHubApi:
         self._wrote = -math.inf
 
     def get(self, path: str, shape: type[T], **parameters: str) -> T:
-        """Read one thing.
+        """Read one object.
 
         Raises:
             GitHubError: See `Trouble`.
@@ -147,7 +147,7 @@ class GitHubApi:
         return self._decode(call, self._request(call, self._url(path, parameters)).data, shape)
 
     def pages(self, path: str, shape: type[T], **parameters: str) -> Iterator[T]:
-        """Read a list, page after page as it is consumed.
+        """Read a list; each page is requested when the iteration reaches it.
 
         Raises:
             GitHubError: See `Trouble`.
@@ -164,7 +164,7 @@ class GitHubApi:
             url = self._on_this_server(url, answer.next_page)
 
     def post(self, path: str, body: Mapping[str, object], shape: type[T]) -> T:
-        """Write one thing, once.
+        """Write one object, without retries.
 
         Raises:
             GitHubError: See `Trouble`.
@@ -177,7 +177,7 @@ class GitHubApi:
             self._wrote = time.monotonic()
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self._exchange.close()
 
     def __enter__(self) -> Self:
@@ -218,16 +218,19 @@ class GitHubApi:
     def _moved(self, here: str, location: str) -> str:
         try:
             url = urljoin(here, location)
-        except ValueError:  # as of `http://[`
+        except ValueError:  # for example `http://[`
             url = location
         if not is_web_url(url) or Origin.of(url) != self._origin:
-            shown = self._own(url.partition("?")[0])  # what comes behind may be a signature
+            shown = self._own(url.partition("?")[0])  # the query may contain a signature
             text = f"{self._origin.host} redirects to another server, {shown}: the token is not for that one"
             raise GitHubError(text, Trouble.REFUSED)
         return url
 
     def _on_this_server(self, here: str, link: str | None) -> str | None:
-        """Where the next page is, whatever scheme and port the server believes that it is asked by."""
+        """Return the URL of the next page on this server, even if the link has a wrong scheme or port.
+
+        Behind a proxy, a server may not know the scheme and port that its clients use.
+        """
         if link is None:
             return None
         try:
@@ -274,7 +277,7 @@ class GitHubApi:
             ) from None
 
     def _own(self, words: str) -> str:
-        """A server's words, fit for one line of ours."""
+        """Return a server's text as one line of limited length, without the token."""
         line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
         scrubbed = self._token.scrub(line) if self._token else line
         return scrubbed if len(scrubbed) <= 300 else f"{scrubbed[:297]}..."
@@ -289,13 +292,13 @@ class _Refusal(_Said):
 
 
 def _refusal(data: bytes) -> _Refusal | None:
-    """GitHub's own way of saying no, or `None` where somebody else said it."""
+    """Return a refusal in GitHub's format; None if the answer has another format."""
     try:
         refusal = decode(data, dict[str, Any])
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     errors = refusal.get("errors")
-    told = errors if isinstance(errors, list) else [errors]  # at times a text, or several
+    told = errors if isinstance(errors, list) else [errors]  # sometimes one string, or a list of strings
     spoken = [{"message": each} if isinstance(each, str) else each for each in told]
     for said in (spoken, []):
         try:
@@ -311,7 +314,7 @@ def _spoken(complaint: Complaint) -> str:
 
 
 def trouble_of(status: int, message: str) -> Trouble:
-    """What a refusal below 500 that is no rate limit means, by its status and GitHub's words."""
+    """Return the reason for a refusal, from a status below 500 that is no rate limit, and GitHub's message."""
     if status in (403, 451):
         for words, trouble in _SAID.items():
             if words in message.lower():
@@ -320,13 +323,13 @@ def trouble_of(status: int, message: str) -> Trouble:
 
 
 def message_of(data: bytes) -> str:
-    """GitHub's words in a refusal; empty where there are none."""
+    """Return GitHub's message in a refusal; empty if there is none."""
     answer = _refusal(data)
     return answer.message if answer else ""
 
 
 def no_right_helps(trouble: Trouble) -> str:
-    """What to do where no right of a token would help, to be put behind an error's text; empty where one may."""
+    """Return advice to append to an error that no token permission can fix; empty for other errors."""
     hints = {
         Trouble.ARCHIVED: "; it is archived, which no token changes: let its owner unarchive it, or name another one",
         Trouble.BLOCKED: "; GitHub has blocked it, which no token changes: ask its owner, or name another one",
@@ -335,21 +338,21 @@ def no_right_helps(trouble: Trouble) -> str:
 
 
 def is_repo(text: str) -> bool:
-    """Whether it is of the form `OWNER/REPO`, and so safe to be put into a path."""
+    """Return whether the text has the form `OWNER/REPO`, and so is safe in a path."""
     return _REPO.fullmatch(text) is not None
 
 
 def checked_api_url(text: str) -> str:
-    """The base URL of an API, without a slash at its end.
+    """Return the base URL of an API, without a slash at its end.
 
     Raises:
-        ConfigError: It is not an http(s) URL with a host and without a user, query or fragment; or not https, and on
+        ConfigError: The text is not an http(s) URL with a host and without user, query and fragment; or it is http to
             another computer.
     """
     parts = urlsplit(text) if is_web_url(text) else None
     if parts is None or parts.username is not None or parts.query or parts.fragment:
-        shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # its password is nobody's business
+        shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # do not show its password
         raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {shown!r}")
     if not is_safe_url(text):
-        raise ConfigError(f"expected https://, as all can read along where a token goes by http://, got {text!r}")
+        raise ConfigError(f"expected https://, because http:// would send the token unencrypted, got {text!r}")
     return text.rstrip("/")

@@ -1,4 +1,4 @@
-"""Ask GitHub for one answer: all of it, bounded in time and size. Reads that were lost are repeated, writes never."""
+"""Sends one HTTP request to GitHub with limits on time and size; retries failed reads, but never writes."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.github.transport import Proxy
 
-LARGEST = 64 * 2**20  # bytes of an answer: a hundred issues whose texts are as long as GitHub takes them
-WHOLE = 4  # timeouts that a request may take as a whole, however busily its answer trickles in
+LARGEST = 64 * 2**20  # maximum size of an answer in bytes: enough for a page of 100 issues with the longest texts
+WHOLE = 4  # longest duration of a whole request, in multiples of its timeout, even if the answer keeps trickling in
 
-_AGAIN = (0.0, 1.0)  # seconds before a read is tried again: twice where the server failed, once where it cut it off
+_AGAIN = (0.0, 1.0)  # seconds before each retry of a read: two retries if the server failed, one if it disconnected
 _HEADERS = {
     "Accept": "application/vnd.github+json",
-    "Accept-Encoding": "identity",  # what is not packed cannot unfold
+    "Accept-Encoding": "identity",  # a compressed answer could expand to any size
     "User-Agent": "pytest-dispatch",
     "X-GitHub-Api-Version": "2022-11-28",
 }
 
 
 class NoAnswerError(Exception):
-    """No answer came, or not all of it: what was asked for may still have been carried out."""
+    """No answer came, or an incomplete one; the request may still have been carried out."""
 
 
 class UnusableError(Exception):
-    """An answer came that is not to be taken."""
+    """The answer cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered.
+    """A server's answer.
 
     Attributes:
-        next_page: What its `Link` header names as the next page, as it stands there.
+        next_page: URL of the next page in the `Link` header, unchecked.
     """
 
     status: int
@@ -73,14 +73,14 @@ class Exchange:
         """Send one request; redirects are not followed.
 
         Args:
-            verb: `GET`, or a method that is not repeated.
-            url: On the same server.
-            headers: Beside the usual ones.
-            body: Sent as JSON.
+            verb: The method; only `GET` is retried.
+            url: A URL on the same server.
+            headers: Headers in addition to the default ones.
+            body: The body, sent as JSON.
 
         Raises:
-            NoAnswerError: There is none; the text says why.
-            UnusableError: It is too long, or packed.
+            NoAnswerError: No answer came; the text says why.
+            UnusableError: The answer is too long, or compressed.
         """
         longest = WHOLE * self._timeout
         deadline = time.monotonic() + longest
@@ -89,11 +89,11 @@ class Exchange:
         except TimeoutError:
             raise self._late() from None
         except (NoAnswerError, UnusableError) as error:
-            # Without the frames of the library, and what they hold: the headers, and so the token.
+            # Drop the library's frames, whose locals include the headers, and so the token.
             raise error.with_traceback(None) from None
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         if self._client is not None:
             self._client.close()
 
@@ -123,7 +123,7 @@ class Exchange:
             return Answer(answer.status_code, answer.headers, data, answer.links.get("next", {}).get("url"))
 
     def _connected(self) -> httpx.Client:
-        """The client, made with the first request and in its thread, as certificates take long to load."""
+        """Return the client; create it with the first request, in its thread, as loading certificates takes long."""
         import httpx
 
         if self._client is None:
@@ -131,13 +131,13 @@ class Exchange:
                 self._proxy = proxy_for(self._base, os.environ)
                 self._client = httpx.Client(timeout=self._timeout, **client_options(self._base, os.environ))
             except ConfigError as error:
-                raise NoAnswerError(str(error)) from None  # whose frames hold the environment
+                raise NoAnswerError(str(error)) from None  # the error's frames contain the environment
         return self._client
 
     def _read(self, answer: httpx.Response, deadline: float) -> bytes:
         encoding = answer.headers.get("content-encoding", "identity")
         if encoding != "identity":
-            raise UnusableError(f"expected an answer as it is, it is packed as {plain_line(encoding, 40)!r}")
+            raise UnusableError(f"expected an uncompressed answer, it is compressed as {plain_line(encoding, 40)!r}")
         data = bytearray()
         for piece in answer.iter_raw():
             data += piece

@@ -1,4 +1,4 @@
-"""What filing an issue means to whoever wants one filed, wherever it goes."""
+"""The interface for filing issues, independent of where they are filed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class FilingError(DispatchError):
-    """An issue could not be filed, or not all of it.
+    """An issue could not be filed, or only a part of it.
 
     Attributes:
-        retry_after: Seconds after which the other side wants to be asked again, where it said so.
-        permanent: Asking again will not help until somebody has changed something; so not in this session.
-        refused: Asking again will never help: it is what is filed that is not taken. This is permanent too.
+        retry_after: Seconds after which the server allows a retry, if it said so.
+        permanent: Whether a retry in this session is useless, until someone changes the token or the repository.
+        refused: Whether a retry will always be useless, because the content is refused; implies `permanent`.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Filed:
     """An issue that was filed.
 
     Attributes:
-        url: Where a browser finds it.
-        lacks: What it should have had and was taken without, although nobody refused it; empty if nothing.
-        why: The reason, if it lacks something, as a clause.
+        url: URL of the issue for browsers.
+        lacks: Parts that the server dropped without an error, such as labels; empty if none.
+        why: The reason if parts were dropped, as a clause.
     """
 
     url: str
@@ -45,16 +45,16 @@ class Filed:
 
 
 class Filer(Protocol):
-    """Whatever can file an issue; called from a worker thread, by one at a time."""
+    """Files issues; called from worker threads, by one thread at a time."""
 
     def file(self, issue: Issue, may_exist: bool) -> Filed:
-        """File it.
+        """File an issue.
 
         Args:
-            issue: What to file.
-            may_exist: An earlier try may have got through: look for the marker first.
+            issue: The issue to file.
+            may_exist: Whether an earlier try may have succeeded; if so, look for the issue's marker first.
 
         Raises:
-            FilingError: It was not filed, or nobody knows.
+            FilingError: The issue was not filed, or the result is unknown.
         """
         ...

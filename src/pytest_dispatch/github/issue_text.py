@@ -1,4 +1,4 @@
-"""The text of GitHub issues: what the workload said, and a short footer of what the lab knows."""
+"""The text of GitHub issues: the workload's report, and a short footer with the lab's facts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pytest_dispatch.github.markdown_fences import cut
 from pytest_dispatch.github.sanitize import LAB_SAYS, harmless, harmless_line, plain
 from pytest_dispatch.results.timeline import how_late
 
-LIMIT = 65_000  # characters of a body or comment; GitHub refuses more than 65,536, and markers need room
-PAGES = 6  # a body and its comments; a longer report is cut: nobody reads on, and GitHub counts what is written
-ISSUES = 100  # of a run; what it reports beyond is listed in the last of them
-TITLE_LIMIT = 256  # characters that GitHub takes in a title
+LIMIT = 65_000  # maximum characters of a body or comment; GitHub's limit is 65,536, and markers need room
+PAGES = 6  # a body and its comments; longer reports are cut, as nobody reads so much and GitHub limits writes
+ISSUES = 100  # maximum number of issues of a run; the last one lists further reports
+TITLE_LIMIT = 256  # GitHub's limit for a title in characters
 
 LATE = "> This report came {} the attempt had ended. The outcome stays as it was.\n\n"
 NO_MORE = "> Further late reports of this run are not filed. The journal of the lab has them.\n\n"
 TOO_LONG = "> The rest of this report is too long for an issue. The journal of the lab has it."
 
-#: Begins what the lab says. No workload can write this: its folds are closed at first, and have other titles.
+#: Beginning of the lab's part. A workload cannot imitate it: its folds are closed at first, and have other titles.
 _FOOTER = ("---", f"<details open><summary>{LAB_SAYS}</summary>", "")
 
 _HEADLINE = {
@@ -35,20 +35,20 @@ _HEADLINE = {
 
 
 def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list[Issue]:
-    """The issues that a run becomes: one for each report in time, or one that says that there is none.
+    """Return the issues for a run: one for each report that came in time, or one that says that there is none.
 
-    At most `ISSUES` of them: the last one lists the titles of what does not fit.
+    There are at most `ISSUES` of them; the last one lists the titles of further reports.
 
     Args:
-        run: Has its outcome.
-        source: Where the workload came from, as in node ids.
-        digest: Of the bytes that were served.
-        raw: Leave the workload's Markdown as it is, with all that it can do to people and other issues.
+        run: The run, with its outcome.
+        source: Source of the workload, as in node ids.
+        digest: Digest of the served file.
+        raw: Whether to leave the workload's Markdown unchanged, with mentions of people and links to other issues.
     """
     said = [(a, report) for a in run.attempts for report in a.reports if not report.late]
     if not said:
         outcome = run.outcome or Outcome.ERROR
-        why = _sentence(run.reason)  # may quote the workload, whose HTML is no part of a sentence of the lab's
+        why = _sentence(run.reason)  # may quote HTML of the workload, which must not take effect
         title = f"{run.workload.name} {_HEADLINE[outcome]}"
         silent = Report(title=title, body=why if raw else why.replace("<", "&lt;"))
         said = [(run.attempt, silent)]
@@ -61,23 +61,23 @@ def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list
 
 
 def _listed(run: Run, reports: list[Report]) -> Report:
-    """A report that has only the titles of others."""
+    """Return a report that lists the titles of other reports."""
     titles = [f"- {_clip(' '.join(report.title.split()))}" for report in reports]
     why = f"A run becomes at most {ISSUES} issues. The journal of the lab has these {len(reports)} reports:"
     return Report(title=f"{run.workload.name}: {len(reports)} further reports", body="\n".join([why, "", *titles]))
 
 
 def late_issues(run: Run, source: str, digest: str, *, raw: bool = False, known: int = 0) -> list[Issue]:
-    """The issues that reports become which came when their attempts had ended, a line in each of which says so.
+    """Return the issues for late reports, which came after their attempts had ended; each issue says so.
 
-    At most `ISSUES` of them: the last one says that no more are filed.
+    There are at most `ISSUES` of them; the last one says that no more are filed.
 
     Args:
-        run: Has its outcome, which they do not change.
-        source: As in `issues_for`.
-        digest: Likewise.
-        raw: Likewise.
-        known: How many late reports were issues before.
+        run: The run, with its outcome, which late reports do not change.
+        source: Source of the workload, as in node ids.
+        digest: Digest of the served file.
+        raw: Whether to leave the workload's Markdown unchanged, as in `issues_for`.
+        known: Number of late reports that already have issues.
     """
     late = [(a, r) for a in run.attempts for r in a.reports if r.late]
     numbered = list(enumerate(sorted(late, key=lambda said: said[1].at)))[known:ISSUES]
@@ -98,7 +98,7 @@ def _issue(run: Run, number: int | str, report: Report, footer: str, *, raw: boo
     return Issue(
         title=_clip(title if raw else harmless_line(title)),
         body=first,
-        # Nobody can know it before, or the issue could be filed by somebody else in its place.
+        # Random, so that nobody can file a forged issue with this marker before.
         marker=f"dispatch-{run.id}-{number}-{secrets.token_hex(8)}",
         comments=tuple(rest),
         labels=report.labels,
@@ -116,7 +116,7 @@ def _sentence(reason: str) -> str:
 
 
 def _text(report: Report, *, raw: bool) -> str:
-    """What the workload said; of more than is filed only so much that it can be seen to be more."""
+    """Return the report's text; of a text that is too long, only enough to see that it is."""
     most = PAGES * LIMIT
     body = report.body.rstrip()[:most]
     fit = plain if raw else harmless
@@ -124,7 +124,7 @@ def _text(report: Report, *, raw: bool) -> str:
 
 
 def _pages(text: str, footer: str) -> list[str]:
-    """The text on no more pages than there may be, with the footer at the end of the last."""
+    """Return the text in at most `PAGES` pages, with the footer at the end of the last one."""
     pages = cut(text, LIMIT)
     if len(pages) >= PAGES:
         pages[PAGES - 1 :] = [TOO_LONG]
@@ -135,7 +135,7 @@ def _pages(text: str, footer: str) -> list[str]:
 
 
 def _cases(cases: tuple[Case, ...]) -> str:
-    """The cases that did not pass, in a table, and how many did."""
+    """Return a table of the cases that did not pass, and the number of those that did."""
     if not cases:
         return ""
     other = [case for case in cases if case.outcome is not Outcome.PASSED]
@@ -168,14 +168,14 @@ def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
 
 
 def _code(text: str) -> str:
-    """A name as inline code, whatever is in it."""
+    """Return any text as Markdown inline code."""
     line = " ".join(plain(text).split())
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 
 
 def durations(run: Run) -> list[tuple[str, float]]:
-    """How long the latest attempt spent in each state that it has left, in order."""
+    """Return the seconds that the latest attempt spent in each state that it has left, in order."""
     return _spent(run.attempt)
 
 

@@ -1,4 +1,4 @@
-"""Files issues at GitHub, each once, however often it is asked to."""
+"""Files issues on GitHub, each only once even after retries."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue
     from pytest_dispatch.core.secrets import Token
 
-TITLE_LIMIT = 256  # characters
-BODY_ROOM = 65_000  # characters; a longer body goes on in a comment, as notes and markers need room too
-NOTE_ROOM = 350  # characters
-TITLE_SHOWN = 100  # characters of a title that was refused, in a note
+TITLE_LIMIT = 256  # GitHub's limit in characters
+BODY_ROOM = 65_000  # characters; a longer body continues in a comment; below GitHub's limit to leave room for notes
+NOTE_ROOM = 350  # maximum characters of a note
+TITLE_SHOWN = 100  # maximum characters of a refused title that a note shows
 NO_TITLE = "(no title)"
-LOOK_BACK = timedelta(days=14)  # how far back an issue that may exist is looked for
+LOOK_BACK = timedelta(days=14)  # maximum age of issues among which an existing one is searched
 
 _REFUSED = "which GitHub refused"
 
-#: What the token's or the repository's owner can change, after which the issue may still be filed.
+#: Errors that the owner of the token or the repository can fix, after which the issue can still be filed.
 _UNTIL_CHANGED = {
     *(Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.ARCHIVED, Trouble.BLOCKED),
     *(Trouble.MISSING, Trouble.GONE, Trouble.REFUSED),
@@ -70,12 +70,12 @@ class _Milestone(msgspec.Struct):
 class GitHubFiler:
     """Files issues in one repository, one after the other.
 
-    Its methods block, and are to be called by one thread at a time.
+    Its methods block, and must be called by one thread at a time.
 
     Args:
         repo: `OWNER/REPO`.
-        token: Whose issues these are; it needs the permission to write issues.
-        api_url: `https://HOST/api/v3` for GitHub Enterprise Server.
+        token: Token of the issues' author; it needs the permission to write issues.
+        api_url: Base URL of the API, such as `https://HOST/api/v3` for GitHub Enterprise Server.
         pause: Seconds between two writes, as GitHub asks for.
 
     Raises:
@@ -93,21 +93,20 @@ class GitHubFiler:
     def file(self, issue: Issue, may_exist: bool) -> Filed:
         """File an issue with its comments.
 
-        What GitHub does not know or refuses (a milestone, an assignee, a label, at last the text or the title) is
-        left out, and the body says so. What GitHub drops without a word, as it does with the labels, assignees and
-        milestone of whoever may not write to the repository, is told by what is
-        returned. After an error the same issue may be given again with `may_exist`: what was filed before is recognised
-        by its marker, and the rest is added.
+        Parts that GitHub does not know or refuses (a milestone, an assignee, a label, finally the text or the title)
+        are left out, and the body says so. Without write access to the repository, GitHub silently drops labels,
+        assignees and milestone; the result says so. After an error, the same issue may be filed again with
+        `may_exist`: the part that exists is found by its marker, and the rest is added.
 
         Args:
-            issue: What to file.
-            may_exist: An earlier call for this issue failed, or its end was not seen.
+            issue: The issue to file.
+            may_exist: Whether an earlier call for this issue failed, or its result is unknown.
 
         Returns:
-            Where a browser finds the issue, and what was dropped of one that was filed just now.
+            The URL of the issue, and the parts that GitHub dropped if the issue is new.
 
         Raises:
-            FilingError: GitHub did not take it, or did not say that it did.
+            FilingError: GitHub refused the issue, or did not confirm it.
         """
         body, *comments = _pages(issue)
         try:
@@ -119,11 +118,11 @@ class GitHubFiler:
         return Filed(plain_line(filed.html_url), lacks, self._why_dropped() if lacks else "")
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self._api.close()
 
     def _find(self, mark: str) -> _Filed | None:
-        # The list, and not the search, whose index lags behind by minutes.
+        # List issues instead of searching: the search index lags behind by minutes.
         start = datetime.now(UTC) - LOOK_BACK
         recent = self._api.pages(
             f"/repos/{self._repo}/issues",
@@ -134,7 +133,7 @@ class GitHubFiler:
             since=start.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         for each in recent:
-            if each.created_at < start:  # it was only touched since
+            if each.created_at < start:  # `since` filters by the time of the last change
                 return None
             if each.pull_request is None and mark in (each.body or ""):
                 return each
@@ -183,7 +182,7 @@ class GitHubFiler:
             self._api.post(path, {"body": f"> A part of the report is missing here, {_REFUSED}.\n\n{mark}"}, _Comment)
 
     def _failed(self, error: GitHubError) -> FilingError:
-        # A write whose answer was lost or garbled may have been carried out; a refused one was not.
+        # A write whose answer was lost or garbled may have been carried out; a refused write was not.
         text = f"{self._repo}: {error}{self._advice(error.trouble)}"
         refused = error.trouble is Trouble.REFUSED and error.status >= 400
         refused &= error.status != 422 or _is_about_content(error)
@@ -207,7 +206,7 @@ class GitHubFiler:
 
 @dataclass(slots=True)
 class _Extras:
-    """What an issue is filed with, and can be filed without."""
+    """The parts of an issue, each of which can be left out if GitHub refuses it."""
 
     title: str
     body: str
@@ -225,20 +224,20 @@ class _Extras:
         return cls(_title(issue.title), body, labels, assignees)
 
     def fields(self, mark: str) -> dict[str, Any]:
-        """As GitHub wants it, with a line about what was left out."""
+        """Return the request's body, with a note about the parts left out."""
         milestone = {} if self.milestone is None else {"milestone": self.milestone}
         body = "\n\n".join(part for part in (self.body, self._note(), mark) if part)
         return {"title": self.title, "body": body, "labels": self.labels, "assignees": self.assignees, **milestone}
 
     def drop(self, complaints: Sequence[Complaint]) -> bool:
-        """Leave out what GitHub complains of; whether that was anything."""
+        """Leave out the parts that GitHub complains about, and return whether there were any."""
         before = len(self.left_out)
         for complaint in complaints:
             self._drop_one(_subject(complaint), complaint.value)
         return len(self.left_out) > before
 
     def missing_in(self, filed: _Filed) -> tuple[str, ...]:
-        """What of it an issue that was filed lacks: GitHub drops what somebody may not set, and says nothing."""
+        """Return the parts that a filed issue lacks: GitHub silently drops parts that the token may not set."""
         labels = {(each if isinstance(each, str) else each.name).casefold() for each in filed.labels}
         people = {each.login.casefold() for each in filed.assignees}
         dropped = {
@@ -266,13 +265,13 @@ class _Extras:
     def _note(self) -> str:
         if not self.left_out:
             return ""
-        # What a workload calls its labels calls nobody here either.
+        # The workload's labels must not mention anyone here either.
         note = f"> Filed without {harmless_line(', '.join(self.left_out))}."
         return note if len(note) <= NOTE_ROOM else f"{note[: NOTE_ROOM - 3]}..."
 
 
 def _subject(complaint: Complaint) -> str:
-    """Which part of an issue a complaint is about, if any."""
+    """Return the part of an issue that a complaint is about; empty if none."""
     if complaint.resource == "Label":
         return "label"
     name = complaint.field.rstrip("s")
@@ -280,17 +279,17 @@ def _subject(complaint: Complaint) -> str:
 
 
 def _is_about_content(error: GitHubError) -> bool:
-    """Whether GitHub refuses a part of what it was sent, without which it may take the rest."""
+    """Return whether GitHub refuses a part of the issue, without which it may accept the rest."""
     return error.trouble is Trouble.REFUSED and error.status == 422 and any(map(_subject, error.complaints))
 
 
 def _mark(marker: str) -> str:
-    """What shows nothing, and stands at the end of an issue's body."""
+    """Return an invisible mark for the end of an issue's body."""
     return f"<!-- {marker} -->"
 
 
 def _pages(issue: Issue) -> list[str]:
-    """The body, and the comments with a mark for each, all short enough for GitHub."""
+    """Return the body, and the comments each with a mark, all short enough for GitHub."""
     body, *rest = cut(plain(issue.body), BODY_ROOM)
     rest += [page for comment in issue.comments for page in cut(plain(comment), BODY_ROOM) if page]
     marks = (_mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))

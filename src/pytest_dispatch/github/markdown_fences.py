@@ -1,35 +1,37 @@
-"""Fenced code and folds in Markdown: which are open where a text ends, and how to cut a text that leaves none open."""
+"""Fenced code and folds in Markdown: finds those left open at the end of a text, and cuts a text into closed pieces."""
 
 from __future__ import annotations
 
 import re
 
-#: Shows nothing, and is neither white space nor punctuation to Markdown.
+#: Invisible, and neither white space nor punctuation to Markdown.
 ZERO_WIDTH = "\N{ZERO WIDTH SPACE}"
-LONGEST = 32  # characters of a fence that counts as one
+LONGEST = 32  # maximum characters of a fence; longer ones do not count
 
 FOLD, UNFOLD = "<details>", "</details>"
-DEEPEST = 4  # folds within one another
+DEEPEST = 4  # maximum nesting of folds
 _FOLDS = re.compile(rf"^(?:{FOLD}|{UNFOLD}$)", re.MULTILINE)
 
 _OPENS = re.compile(rf"^ {{0,3}}(`{{3,{LONGEST}}}(?=[^`\n]*$)|~{{3,{LONGEST}}}(?!~))", re.MULTILINE)
 
 _NOT_CUT = re.compile(r"(?:&#?[A-Za-z0-9]{0,32}|[A-Za-z0-9]@|<[^\s<>]{0,36}>?)\Z")
-_TURN = LONGEST + 2 + DEEPEST * len(f"\n\n{UNFOLD}")  # characters that it takes to close all that may be open
+_TURN = LONGEST + 2 + DEEPEST * len(f"\n\n{UNFOLD}")  # maximum characters needed to close everything that is open
 
 
 def closing(fence: str, margin: str = "") -> re.Pattern[str]:
-    """What ends the code that this fence began (https://spec.commonmark.org/0.31.2/#fenced-code-blocks).
+    """Return a pattern of the closing fence for an opening one.
+
+    See https://spec.commonmark.org/0.31.2/#fenced-code-blocks.
 
     Args:
-        fence: Of backticks or of tildes.
-        margin: A pattern of what may stand before each of its lines.
+        fence: The opening fence, of backticks or tildes.
+        margin: Pattern of the text allowed before the fence in its line.
     """
     return re.compile(rf"^{margin} {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
 
 
 def left_open(text: str) -> tuple[str, int]:
-    """Return what is still open where the text ends: the fence of code, or nothing, and how many folds."""
+    """Return the fence of code that is open at the end of the text, empty if none, and the number of open folds."""
     at, folds, fence = 0, 0, ""
     while not fence:
         opened = _OPENS.search(text, at)
@@ -43,14 +45,14 @@ def left_open(text: str) -> tuple[str, int]:
 
 
 def cut(text: str, limit: int) -> list[str]:
-    """The text in pieces of at most so many characters, cut at line ends where there are any.
+    """Return the text in pieces of at most `limit` characters, cut at line ends if possible.
 
-    Each piece is a document of its own: code and folds that a cut runs through are closed before it and go on behind
-    it, and the rest of a line that is cut is nothing that only the beginning of a line can be.
+    Each piece is a complete document: code and folds that are open at a cut are closed before it and opened again after
+    it. If a line is cut, its rest does not take on a meaning that only the beginning of a line has.
 
     Args:
-        text: Markdown, of which a fold's tags count where they begin a line.
-        limit: At least 300.
+        text: Markdown, in which tags of folds count only at the beginning of a line.
+        limit: Maximum number of characters, at least 300.
     """
     pieces, begun = [], ""
     while len(begun) + len(text) > limit:
@@ -60,7 +62,7 @@ def cut(text: str, limit: int) -> list[str]:
         whole_lines = piece.endswith("\n")
         inside, folds = left_open(piece)
         fence = inside
-        if not whole_lines:  # what is cut may look like a fence that it is not, or the other way round
+        if not whole_lines:  # a part of a line may look like a fence although the whole line does not, or vice versa
             fence, _ = left_open(piece + text.partition("\n")[0])
             text = f"{ZERO_WIDTH}{text}"
         if inside:
@@ -71,7 +73,7 @@ def cut(text: str, limit: int) -> list[str]:
 
 
 def _within_line(text: str, begin: int, room: int) -> int:
-    """Where to cut a line: not within a character reference, and not before an `@` that is part of an address."""
+    """Return where to cut a line: not inside a character reference, and not before the `@` of an address."""
     for end in (room, room + 1):
         if found := _NOT_CUT.search(text, max(begin, room - 40), end):
             return found.start()

@@ -1,13 +1,13 @@
-"""A workload's words, made harmless for GitHub: they read the same, and nobody is called by them.
+"""Makes a workload's text harmless on GitHub: it looks the same, but mentions nobody and links no issue.
 
-GitHub looks for `@user`, `@org/team`, `#1`, `org/repo#1`, `GH-1` and addresses of issues in the text that Markdown
-becomes, so neither a backslash nor a character reference hides them, and a link or HTML around them does not either.
-What hides them is a zero-width space inside, as dependency bots put it there. HTML is shown as the text that it is:
-a comment could hide what the lab says, an element swallow it. What neither can be is let through: folds (`<details>`),
-each a block of its own and closed, and marks of text (`<b>x</b>`) that begin and end in one line.
+GitHub looks for `@user`, `@org/team`, `#1`, `org/repo#1`, `GH-1` and URLs of issues in the rendered text. So neither
+backslashes nor character references hide them, nor do links or HTML around them. A zero-width space inside does hide
+them; dependency bots use it too. HTML is shown as text, because a comment or an element could hide the lab's part of
+an issue. Harmless HTML stays: folds (`<details>`), each closed and in a block of its own, and text marks (`<b>x</b>`)
+that begin and end in one line.
 
-Only code between fences is left as it is, for people copy it, and GitHub looks for nothing there. For that it has to be
-code to GitHub too, whatever lists it stands in: so its fences are put where lines begin, and each one is closed.
+Only fenced code is left unchanged, because people copy it and GitHub does not look for mentions there. GitHub must see
+it as code too, even inside lists, so its fences are moved to the beginning of lines, and each one is closed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import re
 
 from pytest_dispatch.github.markdown_fences import DEEPEST, FOLD, LONGEST, UNFOLD, ZERO_WIDTH, closing
 
-#: The title of the fold in which the lab speaks. No workload's fold is called so.
+#: Title of the fold with the lab's part. No workload's fold can have it.
 LAB_SAYS = "Recorded by the lab"
 
-#: Code points of letters, digits and `#-./:@`, decimal and hexadecimal: what calls somebody, written as `&#64;`.
+#: Code points of letters, digits and `#-./:@`, decimal and hexadecimal, with which a mention can be written: `&#64;`.
 _CODES = "0*(?:35|4[5-9]|5[0-8]|6[4-9]|[78][0-9]|90|9[7-9]|1[01][0-9]|12[0-2])"
 _HEX_CODES = "[xX]0*(?:23|2[d-fD-F]|3[0-9aA]|4[0-9a-fA-F]|5[0-9aA]|6[1-9a-fA-F]|7[0-9aA])"
 
@@ -28,19 +28,19 @@ _ADDRESSES = "|".join(
     rf"(?<={kind}{slash})" for kind in ("issues", "pull", "pulls", "discussions") for slash in ("/", r"\\/")
 )
 
-#: The character behind which the zero-width space goes, and where. In passes of their own, each of which is fast.
+#: Characters after which a zero-width space is inserted, with patterns for where. Separate passes are faster than one.
 _CALLS = {
     "@": re.compile(r"@(?<![A-Za-z0-9]@)"),  # people and teams, but not name@example.com
-    "#": re.compile(  # issues, and any of these written as a number; but &#160; stays, unless it is \\&#160;
+    "#": re.compile(  # issues, and numeric references to these characters; &#160; stays, unless it is \\&#160;
         rf"#(?:(?:(?<!&#)|(?<=\\&#))(?=[0-9])|(?<=&#)(?=(?:{_CODES}|{_HEX_CODES});|(?![0-9]{{1,7}};)[0-9]))"
     ),
-    "-": re.compile(r"-(?=[0-9])(?i:(?<=gh-)|(?<=gh\\-))"),  # likewise issues: GH-1
-    "/": re.compile(rf"/(?=[0-9])(?i:{_ADDRESSES})"),  # likewise, at whatever host
-    "&": re.compile(r"&(?=(?:num|commat|period|sol|colon|fjlig);)"),  # any of these by name
+    "-": re.compile(r"-(?=[0-9])(?i:(?<=gh-)|(?<=gh\\-))"),  # issues: GH-1
+    "/": re.compile(rf"/(?=[0-9])(?i:{_ADDRESSES})"),  # URLs of issues, on any host
+    "&": re.compile(r"&(?=(?:num|commat|period|sol|colon|fjlig);)"),  # named references to these characters
 }
 
 _MARKS = "b|strong|i|em|s|strike|del|ins|sub|sup|kbd|samp|var|tt|code|q|mark|small"
-_MARKED = r"[^<\n`\\\[\]$]"  # nothing that could take the end of the mark to itself, as `code` and [links](…) do
+_MARKED = r"[^<\n`\\\[\]$]"  # no characters that could swallow the mark's end, as `code` and [links](…) do
 _TAG = re.compile(r"<(?=[A-Za-z/!?])(?![A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*>)")  # but not <https://…>
 _HTML = re.compile(
     rf"(?P<marked><({_MARKS})>(?:{_MARKED}|<br ?/?>|<({_MARKS})>{_MARKED}*+</\3>)*+</\2>)"
@@ -66,7 +66,7 @@ _FENCED = re.compile(
 
 
 def harmless(text: str) -> str:
-    """A text of any number of lines, as a Markdown document of its own."""
+    """Return a text of any number of lines as a harmless, complete Markdown document."""
     text = plain(text)
     parts, at, depth = [], 0, 0
     while opened := _FENCED.search(text, at):
@@ -90,39 +90,39 @@ def harmless(text: str) -> str:
 
 
 def harmless_line(text: str) -> str:
-    """The same for what is put into a line of ours, as a title or a note, which may be cut: so all its HTML is text."""
+    """Return a harmless line for a title or a note; it may be cut later, so all HTML in it is shown as text."""
     return _TAG.sub(f"<{ZERO_WIDTH}", _silent(" ".join(plain(text).split())))
 
 
 def plain(text: str) -> str:
-    """The text without what GitHub's parser refuses or skips, and with one kind of line end.
+    """Return the text without characters that GitHub's parser refuses or skips, and with LF as its line ends.
 
-    It refuses NUL and halves of characters. A byte-order mark shows nothing, and is skipped where a text begins; so
-    what stands behind it would begin a line to one reader and not to another, and the more so where a page is cut.
+    GitHub refuses NUL and lone surrogates. It skips a byte-order mark at the beginning of a text, so the text after the
+    mark would begin a line for GitHub and not for our patterns, for example where a page is cut.
     """
     whole = text.replace("\0", "\N{REPLACEMENT CHARACTER}").replace("\ufeff", "").encode("utf-8", "replace").decode()
     return whole.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _begun(opened: re.Match[str], content: str) -> str:
-    """Fenced code outside any list, to be closed; the mark of an item that it stood behind stays, before nothing."""
+    """Return the beginning of fenced code, moved out of lists; the list item that contained it stays, but empty."""
     item = f"{opened['lead']}{opened['item'].rstrip()} {ZERO_WIDTH}\n" if opened["item"] else ""
     end = "" if not content or content.endswith("\n") else "\n"
     return f"{item}{opened['fence']}{opened['info']}\n{content}{end}"
 
 
 def _folded(text: str, depth: int) -> tuple[str, int]:
-    """Text outside of code; how many folds are open where it begins, and where it ends.
+    """Return text outside of code in harmless form, and the number of open folds at its end; `depth` is at its start.
 
-    The tags of a fold go on lines of their own, after and before empty ones: there neither can be a part of anything
-    else, and Markdown begins anew.
+    The tags of folds go on separate lines between empty ones, so that they cannot be part of anything else, and the
+    Markdown after them begins a new block.
     """
     parts, at = [], 0
     for tag in _FOLDS.finditer(text):
         opens = tag["opens"] is not None
         fits = depth < DEEPEST and not _is_ours(tag["title"]) if opens else depth > 0
         if not (fits and _stands_apart(tag, at)):
-            continue  # it stays text
+            continue  # the tag stays text
         depth += 1 if opens else -1
         title = _summary(tag["title"]) if tag["title"] else ""
         parts += [_beside(text[at : tag.start()], at), f"\n\n{FOLD if opens else UNFOLD}{title}\n\n"]
@@ -131,13 +131,16 @@ def _folded(text: str, depth: int) -> tuple[str, int]:
 
 
 def _stands_apart(tag: re.Match[str], at: int) -> bool:
-    """Whether a line begins or ends with it, or it stands behind another; else what is before it may become a fence."""
+    """Return whether the tag begins or ends a line, or follows another tag.
+
+    Moving any other tag to a line of its own could turn the text before it into a fence.
+    """
     begins = tag.start() == 0 or tag.string[tag.start() - 1] == "\n" or tag.start() == at
     return begins or (tag["opens"] is None and _LINE_ENDS.match(tag.string, tag.end()) is not None)
 
 
 def _beside(text: str, at: int) -> str:
-    """What stands before or behind the tags of folds; what did not begin a line does not begin anything now either."""
+    """Return the text between tags of folds; text that did not begin a line does not take on that meaning now."""
     first, _, more = text.partition("\n")
     if at and not first.strip():
         return _hushed(more)
@@ -145,7 +148,7 @@ def _beside(text: str, at: int) -> str:
 
 
 def _summary(title: str) -> str:
-    """A fold's title, to stand within HTML: there a character reference needs no semicolon, nor has it an end."""
+    """Return a fold's title for use inside HTML, where a character reference needs no semicolon and has any length."""
     line = _hushed(" ".join(title.split()))
     return f"<summary>{line.replace('&#', f'&{ZERO_WIDTH}#')}</summary>"
 
@@ -166,7 +169,7 @@ def _silent(text: str) -> str:
 
 
 def _disarmed(found: re.Match[str]) -> str:
-    """HTML that does no harm, or the text of what might; a line break never begins a line, which it would take."""
+    """Return harmless HTML unchanged, and other HTML as text; keep a line break from starting an HTML block."""
     if found["marked"]:
         return found[0]
     return f"{ZERO_WIDTH}{found[0]}" if found["break"] else f"<{ZERO_WIDTH}"

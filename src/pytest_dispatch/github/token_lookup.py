@@ -1,4 +1,4 @@
-"""Where a GitHub token comes from: an option, the environment, or the GitHub command line tool."""
+"""Finds a GitHub token in an option, in the environment, or with the GitHub command line tool."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Token", "find_token"]
 
-GH_TIMEOUT = 5.0  # seconds; it may ask a keyring that waits for its owner
+GH_TIMEOUT = 5.0  # seconds; gh may wait for a locked keyring
 
 
 def find_token(
     option: str | None, environ: Mapping[str, str], api_url: str = PUBLIC_API, *, patience: float = GH_TIMEOUT
 ) -> Token | None:
-    """The first token of: the option, the variables for the server of `api_url`, `gh auth token`.
+    """Return the first token found in the option, the variables for the server of `api_url`, and `gh auth token`.
 
     The variables are those of `gh` (https://cli.github.com/manual/gh_help_environment): `GITHUB_TOKEN` and `GH_TOKEN`
-    for github.com and what is below ghe.com, `GH_ENTERPRISE_TOKEN` and `GITHUB_ENTERPRISE_TOKEN` for any other server.
-    There `GITHUB_TOKEN` counts too where `GITHUB_API_URL` says that it is from there, as in GitHub Actions.
+    for github.com and subdomains of ghe.com, `GH_ENTERPRISE_TOKEN` and `GITHUB_ENTERPRISE_TOKEN` for any other server.
+    For such a server, `GITHUB_TOKEN` counts too if `GITHUB_API_URL` is its API, as in GitHub Actions.
 
-    Empty values count as absent. `gh` is asked for the host of `api_url`, so that a token of one
-    host is never sent to another; where `gh` is missing, not signed in or does not answer in time,
-    there is no token.
+    Empty values count as absent. `gh` is asked for a token of the host of `api_url`, so that a token is never sent to
+    another host. If `gh` is missing, not signed in or does not answer in time, there is no token.
 
     Args:
-        option: What `--dispatch-token` says.
-        environ: The environment, also that of `gh` (its `PATH`, `GH_CONFIG_DIR`, `GH_ENTERPRISE_TOKEN`, …).
+        option: Value of `--dispatch-token`.
+        environ: The environment, also for `gh` (its `PATH`, `GH_CONFIG_DIR`, `GH_ENTERPRISE_TOKEN`, …).
         api_url: The API that the token is for.
-        patience: Seconds to wait for `gh`.
+        patience: Longest wait for `gh`, in seconds.
 
     Raises:
-        ConfigError: What was found cannot be a token.
+        ConfigError: The value found cannot be a token.
     """
     given = {name: environ.get(name, "") for name in _variables(environ, api_url)}
     for source, value in {"--dispatch-token": option or "", **given}.items():
@@ -48,7 +47,7 @@ def find_token(
 
 
 def _variables(environ: Mapping[str, str], api_url: str) -> tuple[str, ...]:
-    """Those whose tokens are for the server of `api_url`."""
+    """Return the names of the variables with tokens for the server of `api_url`."""
     if is_github_s_own(api_url):
         return "GITHUB_TOKEN", "GH_TOKEN"
     own = "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN"

@@ -1,6 +1,6 @@
-"""The way to GitHub, the same for API calls and downloads: whom TLS trusts, and which proxy leads there.
+"""Connection settings for GitHub, the same for API calls and downloads: trusted certificates and the proxy.
 
-Both come from the environment, by the names that curl, git, requests and `gh` know.
+Both come from the environment, from variables that curl, git, requests and `gh` use too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pytest_dispatch.support.network_errors import Origin, is_loopback, reason_o
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Each names certificates to trust instead of the system's. What several name is trusted together.
+#: Variables that name certificates to trust instead of the system's; those of several variables are all trusted.
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # how `openssl rehash` names certificates, which OpenSSL finds by that alone
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # file names made by `openssl rehash`; OpenSSL finds no others in a folder
 _PROXIES = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
@@ -34,8 +34,8 @@ class Proxy:
     """A proxy that the environment names.
 
     Attributes:
-        variable: What names it.
-        url: Where it is. It may hold a password, so that it is shown nowhere.
+        variable: Name of the variable.
+        url: URL of the proxy. It may contain a password, so it is never shown.
     """
 
     variable: str
@@ -48,7 +48,7 @@ class Proxy:
 
 
 def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What an httpx client needs to ask for a URL, be it one that waits or one for asyncio.
+    """Return the arguments of an httpx client, synchronous or asynchronous, for requests to a URL.
 
     Raises:
         ConfigError: The environment names certificates or a proxy that cannot be used.
@@ -57,7 +57,7 @@ def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
     proxy = proxy_for(url, environ)
     if not url.startswith("https:"):
-        # By http only this computer is asked: none of the world's certificates are for it, and loading takes long.
+        # Only this computer is reached over http: it needs no certificates, and loading them takes long.
         return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
     trusted = trusted_by(environ)
     through = None if proxy is None else httpx.Proxy(proxy.url, ssl_context=trusted if _by_tls(proxy) else None)
@@ -65,12 +65,12 @@ def client_options(url: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def why_unreachable(error: Exception, timeout: float, proxy: Proxy | None) -> str:
-    """Why a request failed, in a few words, and which proxy it was sent through.
+    """Return why a request failed, in a few words, and through which proxy it was sent.
 
     Args:
-        error: What httpx raised.
-        timeout: Seconds after which it was told to give up.
-        proxy: What the request went through.
+        error: Exception of httpx.
+        timeout: Timeout of the request in seconds.
+        proxy: Proxy of the request.
     """
     if proxy is None:
         return reason_of(error, timeout)
@@ -82,15 +82,15 @@ def why_unreachable(error: Exception, timeout: float, proxy: Proxy | None) -> st
 
 
 def trusted_by(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Whom to trust: what the variables of `CERTIFICATES` name, else the system.
+    """Return a context that trusts the certificates named by `CERTIFICATES`, else those of the system.
 
     Raises:
-        ConfigError: A variable names something else than certificates.
+        ConfigError: A variable names something other than certificates.
     """
     return _trusted(tuple((name, value) for name in CERTIFICATES if (value := environ.get(name, ""))))
 
 
-@cache  # as it takes a tenth of a second
+@cache  # loading takes 0.1 s
 def _trusted(named: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
     context: ssl.SSLContext | None = None
     for name, value in named:
@@ -105,17 +105,17 @@ def _trusting(context: ssl.SSLContext | None, name: str, path: Path) -> ssl.SSLC
         raise ConfigError(f"{name}: expected certificates in {path}, named as `openssl rehash` does, got none")
     place: dict[str, Any] = {"capath": path} if in_folder else {"cafile": path}
     try:
-        if context is None:  # given a place, it does not load the system's as well
+        if context is None:  # with a place given, Python does not load the system's certificates
             return ssl.create_default_context(**place)
         context.load_verify_locations(**place)
-    except OSError as error:  # which `ssl.SSLError` is
+    except OSError as error:  # `ssl.SSLError` is a subclass
         why = plain_line(error.strerror or str(error))
         raise ConfigError(f"{name}: expected certificates in PEM format, got {str(path)!r}: {why}") from error
     return context
 
 
 def _trusted_by_the_system() -> ssl.SSLContext:
-    places = ssl.get_default_verify_paths()  # whose other fields heed variables, also those that are empty
+    places = ssl.get_default_verify_paths()  # its other fields depend on variables, even if these are empty
     file, folder = Path(places.openssl_cafile), Path(places.openssl_capath)
     known: dict[str, Any] = {"cafile": file} if file.is_file() else {}
     known |= {"capath": folder} if _has_certificates(folder) else {}
@@ -123,7 +123,7 @@ def _trusted_by_the_system() -> ssl.SSLContext:
         return ssl.create_default_context(**known)
     import httpx
 
-    return httpx.create_ssl_context(trust_env=False)  # Mozilla's, where the system has none, as in small containers
+    return httpx.create_ssl_context(trust_env=False)  # Mozilla's: small containers have no system certificates
 
 
 def _has_certificates(folder: Path) -> bool:
@@ -131,13 +131,13 @@ def _has_certificates(folder: Path) -> bool:
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy that leads to a URL; `None` where it is to be asked itself.
+    """Return the proxy for a URL; None for a direct connection.
 
-    That is `https_proxy`, else `all_proxy`, unless `no_proxy` has the host; each also in capitals, where small letters
-    come first. This computer is never asked through a proxy.
+    The proxy is `https_proxy`, else `all_proxy`, unless `no_proxy` lists the host. Each variable may also be in capital
+    letters; lower case comes first. This computer is never reached through a proxy.
 
     Raises:
-        ConfigError: The variable does not say where a proxy is.
+        ConfigError: The variable is not the URL of a proxy.
     """
     origin = Origin.of(url)
     if origin.scheme != "https" or is_loopback(origin.host) or _is_exempt(origin, _named("no_proxy", environ)[1]):
@@ -157,7 +157,7 @@ def _named(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
 def _proxy(variable: str, url: str) -> Proxy:
     origin = Origin.of(url) if _is_whole(url) else Origin("", "", 0)
     if origin.scheme not in _PROXIES or not origin.host or origin.port == 0:
-        # Not shown: a part of it that is out of place may be the password.
+        # Do not show the URL: a misplaced part of it may be the password.
         raise ConfigError(
             f"{variable}: expected where the proxy is, as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT with signs"
             " such as / and @ percent-encoded, got something else"
@@ -168,7 +168,7 @@ def _proxy(variable: str, url: str) -> Proxy:
 
 
 def _is_whole(url: str) -> bool:
-    """Whether all of a proxy's URL is read as it was meant: no password with a slash ends the host's name."""
+    """Return whether a proxy's URL is parsed completely: an unquoted slash in a password would cut it short."""
     import httpx
 
     try:
@@ -184,7 +184,7 @@ def _by_tls(proxy: Proxy) -> bool:
 
 
 def _is_exempt(origin: Origin, listed: str) -> bool:
-    """Whether `no_proxy` has a host: by `*`, its name, its domain, its address, or the network that it is in."""
+    """Return whether `no_proxy` lists the host: by `*`, its name, its domain, its address or its network."""
     return any(_fits(origin, entry) for entry in listed.lower().replace(",", " ").split())
 
 
@@ -194,10 +194,10 @@ def _fits(origin: Origin, entry: str) -> bool:
     try:
         return ipaddress.ip_address(origin.host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
     except ValueError:
-        pass  # one of them is a name
+        pass  # the host or the entry is a name
     try:
         parts = urlsplit(f"//{entry.rpartition('://')[2]}")
         name, port = (parts.hostname or "").removeprefix("*").removeprefix("."), parts.port
     except ValueError:
-        return False  # no host is called so
+        return False  # not a valid host name
     return bool(name) and f".{origin.host}".endswith(f".{name}") and port in (None, origin.port)

@@ -1,7 +1,7 @@
-"""Pytest's side: what pytest calls when it starts, and all that runs in its process.
+"""The pytest plugin: its entry point, and everything that runs in the pytest process.
 
-This file is the entry point. It imports pytest, and files here that import pytest alone; all else is loaded once the
-plugin is asked for.
+This file is the entry point. It imports only pytest and modules of this package that import only pytest. The rest is
+loaded when a run uses the plugin.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["dispatch_lab", "dispatch_workload"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options and ini keys."""
+    """Add the options and ini keys."""
     add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """The hooks that users may implement."""
+    """Add the hooks that users may implement."""
     from pytest_dispatch.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
@@ -29,7 +29,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Before anybody else looks at the command line: no secret is to be seen in it."""
+    """Mask secrets on the command line before other plugins read it."""
     known = early_config.known_args_namespace
     given = known.dispatch_token or known.dispatch_db or known.dispatch_machine
     if given or early_config.getini("dispatch_token") or early_config.getini("dispatch_machine"):
@@ -40,7 +40,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """See to reports before other plugins register what looks at them, as allure-pytest does when it is configured."""
+    """Register our report hooks before other plugins, such as allure-pytest, register theirs in `pytest_configure`."""
     if asked_for(config):
         from pytest_dispatch.plugin.items import DispatchReports
 
@@ -48,7 +48,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks, and come to life if a repository or a folder was asked for."""
+    """Register the marks; activate the plugin if a repository or a folder is given."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     if asked_for(config):
@@ -61,10 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have each test with the mark use the fixture, so that none passes whose workload was not booted.
+    """Make each test with the `dispatch` mark use the fixture, so that it cannot pass unless its workload booted.
 
     Raises:
-        pytest.UsageError: A marked item takes no fixtures.
+        pytest.UsageError: A marked item does not support fixtures.
     """
     for item in items:
         if item.get_closest_marker("dispatch") is not None:
@@ -74,13 +74,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def asked_for(config: pytest.Config) -> bool:
-    """Whether this run is to use the plugin at all."""
+    """Return whether this run uses the plugin at all."""
     named = (config.getoption(dest) or config.getini(dest) for dest in ("dispatch_repo", "dispatch_dir"))
     return any(named) and not config.getoption("help", False)
 
 
 def _refuse_unused(config: pytest.Config) -> None:
-    """Refuse an option that was typed where there is no source; one of an ini file may be for other runs."""
+    """Refuse options on the command line if there is no source; accept those in an ini file, meant for other runs."""
     for option in OPTIONS:
         typed = config.getoption(option.dest) is not None and is_typed(config, option.name)
         if typed and option.name != FOR_DEBUGGING:

@@ -1,4 +1,4 @@
-"""Collects workloads as items beside whatever else pytest collects, and asks the lab for those selected."""
+"""Collects workloads as items, beside all other tests, and submits the selected ones to the lab."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import Wanted
 
 
-#: Hooks on which depends what the lab is asked for, which it is before pytest has seen every conftest.py.
+#: Hooks that must be known before the session is opened in the lab; pytest has not loaded every conftest.py by then.
 _EARLY = ("pytest_dispatch_workloads", "pytest_dispatch_verdict", "pytest_dispatch_issue")
 
 
@@ -37,21 +37,21 @@ class DispatchCollection:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Spare pytest a longer look at each workload of a folder in which it also looks for tests of Python."""
+        """Ignore workload files early if pytest also collects Python tests from their folder; this saves time."""
         return True if str(collection_path) in self._files else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Put our collector beside those that pytest found."""
+        """Add our collector to those that pytest found."""
         report = yield
         if isinstance(collector, pytest.Session) and report.passed and self._desk.wanted != frozenset():
             report.result.append(DispatchCollector.of(collector))
         return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Ask for every selected workload at once, so that machines work whatever item is waited for."""
+        """Submit all selected workloads at once, so that machines stay busy whichever item pytest waits for."""
         if session.testsfailed and not session.config.getoption("continue_on_collection_errors", False):
             return  # pytest is about to stop
         for name, where in _early_hooks(session.config):
@@ -68,7 +68,7 @@ class DispatchCollection:
         wanted: dict[str, Wanted] = {}
         left_out: dict[str, Wanted] = {}
         for item in items:
-            with suppress(ConfigError):  # its mark is wrong, as the item itself will say
+            with suppress(ConfigError):  # the mark is wrong: the item reports that itself when it runs
                 workload = self._workload_of(item)
                 if workload is None:
                     continue
@@ -84,7 +84,8 @@ class DispatchCollection:
     def _workload_of(self, item: pytest.Item) -> Workload | None:
         if isinstance(item, DispatchItem):
             return item.workload
-        uses = "dispatch_workload" in getattr(item, "fixturenames", ())  # as every test with the mark does by now
+        # by now, every test with the `dispatch` mark uses the fixture
+        uses = "dispatch_workload" in getattr(item, "fixturenames", ())
         return self._desk.workload(named_workload(item)) if uses else None
 
 
@@ -96,19 +97,19 @@ _MOVE_IT = "expected it in a plugin, or in the conftest.py of the root directory
 
 
 def _early_hooks(config: pytest.Config) -> list[tuple[str, str]]:
-    """Each of those hooks that somebody implements, and where."""
+    """Return the name and the plugin of each implementation of the hooks in `_EARLY`."""
     return [(name, impl.plugin_name) for name in _EARLY for impl in getattr(config.hook, name).get_hookimpls()]
 
 
 def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
-    """Take our node ids out of the command line, which pytest would look for on disk.
+    """Remove workload node ids from the command line, because pytest would look for them on disk.
 
     Args:
-        config: Its `args` lose what is ours alone; a folder that is named as a whole may hold Python tests too.
-        source: What our node ids begin with.
+        config: Its `args` are changed in place. A folder given as a whole is kept: it may also contain Python tests.
+        source: Prefix of the workload node ids.
 
     Returns:
-        The names asked for; None for all; empty where the command line names only other things.
+        The names of the requested workloads; None for all; an empty set if the command line names only other tests.
     """
     ours = {arg: _name(config, arg, source) for arg in config.args}
     names = {name for name in ours.values() if name is not None}
@@ -120,10 +121,10 @@ def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
 
 
 def _name(config: pytest.Config, arg: str, source: str) -> str | None:
-    """The workload that an argument names, empty for all of the source; None if it is not ours.
+    """Return the workload name in an argument; empty for the whole source, None if the argument is not ours.
 
-    The source may be spelled as in node ids, which are relative to the root directory, or as any path: pytest itself
-    shows node ids relative to where it was called.
+    The source may be written as in node ids, relative to the root directory, or as any other path: pytest itself
+    shows node ids relative to its working directory.
     """
     found, colons, name = arg.partition("::")
     there = os.path.normpath(config.rootpath / source)
@@ -136,10 +137,10 @@ def _on_disk(config: pytest.Config, arg: str) -> bool:
 
 
 def check_names(desk: Desk) -> None:
-    """Refuse node ids of workloads that there are not.
+    """Refuse node ids of workloads that do not exist.
 
     Raises:
-        pytest.UsageError: Names the first of them, and what there is.
+        pytest.UsageError: A workload does not exist; names the first one, and all existing workloads.
     """
     for name in sorted(desk.wanted or ()):
         if any(names(name, workload) for workload in desk.listing.workloads):

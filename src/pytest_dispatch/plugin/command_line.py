@@ -1,4 +1,4 @@
-"""What somebody typed for this one run, as against what an ini file or the environment says for all."""
+"""Distinguishes options typed for this run from those that an ini file or the environment sets for all runs."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def is_typed(config: pytest.Config, option: str) -> bool:
-    """Whether the command line itself has this option, and not `addopts`, `PYTEST_ADDOPTS` or a file of arguments."""
+    """Return whether the option is on the command line itself; `addopts`, `PYTEST_ADDOPTS` and `@FILE` do not count."""
     return any(str(arg).partition("=")[0] == option for arg in config.invocation_params.args)

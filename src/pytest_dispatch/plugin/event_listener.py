@@ -1,4 +1,4 @@
-"""Follows a session's event stream in a thread: calls the users' hooks, and tells the terminal."""
+"""Follows a session's event stream in a thread; calls the users' hooks and updates the terminal."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from pytest_dispatch.client.run_cache import Mirror
     from pytest_dispatch.server.api.schemas import RunChange
 
-PAUSE = 0.5  # seconds before a broken stream is taken up again
-TROUBLE = 600  # characters of what a hook raised, its place included
-TROUBLES = 20  # of them that are told
-CATCH_UP = 10.0  # seconds that hooks get for what has happened when the session ends
+PAUSE = 0.5  # seconds before a reconnect to a broken stream
+TROUBLE = 600  # longest text about an exception of a hook, in characters, with its file and line
+TROUBLES = 20  # maximum number of such texts in the summary
+CATCH_UP = 10.0  # seconds at the end of the session for hooks to handle all remaining events
 
 
 class Display(Protocol):
-    """Who shows what happens."""
+    """Shows events to the user."""
 
     def changed(self, change: RunChange) -> None:
-        """A run moved."""
+        """Show that a run has changed."""
         ...
 
     def noticed(self, notice: Notice) -> None:
-        """Something befell a machine."""
+        """Show a notice about a machine."""
         ...
 
     def progressed(self, sent: dict[str, int]) -> None:
-        """Bytes sent so far, by run, of the downloads under way."""
+        """Show the progress of current downloads: bytes sent so far, by run."""
         ...
 
 
 class Watcher:
-    """`start` it once the session is open, `stop` it when nothing more can happen."""
+    """Follows one session. Call `start` once the session is open, and `stop` when no more events can come."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class Watcher:
         *,
         judges: bool,
     ) -> None:
-        """A new watcher.
+        """Create a watcher.
 
         Args:
-            config: Whose hooks are called.
-            client: Speaks with the lab.
+            config: The pytest configuration with the hooks to call.
+            client: The client of the lab.
             opened: Id of the session.
-            judges: The session judges for itself: the lab waits for the watcher.
-            display: Told first.
-            mirror: Likewise.
+            judges: Whether the session decides outcomes itself, so that the lab waits for the watcher's verdicts.
+            display: Gets each event before the hooks.
+            mirror: Gets each event before the hooks.
         """
         self._config = config
         self._client = client
@@ -82,13 +82,13 @@ class Watcher:
         self._troubles: dict[str, None] = {}
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout: float = 1.5) -> None:
-        """Stop following; the stream ends by itself within a second, or when the lab does; may be called again.
+        """Stop following; may be called again. The stream ends within a second, or when the lab stops.
 
-        A user's hook that takes longer is left alone, and is waited for only once.
+        If a user's hook takes longer than `timeout` seconds, its thread is left running. Only the first call waits.
         """
         waited = self._stopping.is_set()
         self._stopping.set()
@@ -96,13 +96,13 @@ class Watcher:
             self._thread.join(timeout)
 
     def submitted(self, runs: Iterable[Run]) -> None:
-        """These were asked for; what has happened to them before is not told again."""
+        """Note submitted runs; events up to their current versions are not waited for."""
         with self._moved:
             for run in runs:
                 self._seen.setdefault(run.id, run.version)
 
     def catch_up(self, versions: dict[str, int], timeout: float = CATCH_UP) -> None:
-        """Return when the hooks have been told of these runs up to these versions, or after so many seconds."""
+        """Wait until the hooks have seen these runs up to these versions, at most `timeout` seconds."""
         with self._moved:
             self._moved.wait_for(
                 lambda: all(self._seen.get(run, version) >= version for run, version in versions.items()), timeout
@@ -110,7 +110,7 @@ class Watcher:
 
     @property
     def troubles(self) -> list[str]:
-        """What hooks have raised or said that cannot be, each thing once."""
+        """Return the exceptions and invalid results of hooks, without duplicates."""
         troubles = list(self._troubles)
         more = len(troubles) - TROUBLES
         return troubles if more <= 0 else [*troubles[:TROUBLES], f"… and {more} more of hooks"]
@@ -126,14 +126,14 @@ class Watcher:
     def _follow(self) -> None:
         for number, news in self._client.changes(self._session, self._after):
             if number > self._after + 1 and self._config.hook.pytest_dispatch_event.get_hookimpls():
-                self._note("pytest_dispatch_event fell far behind: of some runs it was told the latest changes only")
+                self._note("pytest_dispatch_event fell far behind: for some runs it got only the latest change")
             if isinstance(news, dict):
                 self._display.progressed(news)
             elif isinstance(news, Notice):
                 self._display.noticed(news)
             else:
                 self._take(number, news)
-            self._after = number  # last: what could not be answered is asked again with the stream
+            self._after = number  # set last: if answering fails, the stream repeats this event after a reconnect
             if self._stopping.is_set():
                 break
 
@@ -169,7 +169,10 @@ class Watcher:
             self._note("pytest_dispatch_issue answered too late: an issue was filed as the lab proposed it")
 
     def _verdict(self, run: Run) -> tuple[Outcome | None, str, bool]:
-        """The users' verdict, why, and whether their hook broke, as it would after another boot."""
+        """Return the verdict of the users' hook, the reason, and whether the hook failed.
+
+        A verdict after a failure is final: after another boot, the hook would fail again.
+        """
         hook = self._config.hook.pytest_dispatch_verdict
         said, trouble = self._asked(hook, run=run)
         if said is not None and said not in list(Outcome):
@@ -196,7 +199,7 @@ class Watcher:
         self._troubles[plain_line(trouble, TROUBLE)] = None
 
     def _asked(self, hook: pluggy.HookCaller, **given: object) -> tuple[Any, str]:
-        """What a user's hook says; what it raises is the user's to see, and never stops the session."""
+        """Return the result of a user's hook and an error text; an exception is noted and never stops the session."""
         try:
             return hook(**given), ""
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, pytest.fail included
@@ -206,6 +209,6 @@ class Watcher:
 
 
 def what_hook_raised(hook: pluggy.HookCaller, error: BaseException) -> str:
-    """Which hook it was, what it raised, and where in the file that implements it."""
+    """Return the hook's name, the exception, and its line in the file that implements the hook."""
     codes = [getattr(impl.function, "__code__", None) for impl in hook.get_hookimpls()]
     return f"{hook.name} raised {what_was_raised(error, [code.co_filename for code in codes if code])}"

@@ -1,4 +1,4 @@
-"""What the fixtures hand to Python tests."""
+"""The objects that the fixtures return to Python tests."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class DispatchLab:
     _desk: Desk
 
     def __repr__(self) -> str:
-        """Short: pytest shows it in tracebacks."""
+        """Return a short text: pytest shows it in tracebacks."""
         client = self._desk.client
         return f"<DispatchLab {client.url if client is not None else 'stopped'}>"
 
     @property
     def url(self) -> str:
-        """`http://HOST:PORT` of the lab, as seen from this computer."""
+        """Return `http://HOST:PORT` of the lab, as seen from this computer."""
         return self._desk.lab.url
 
     @property
     def machines(self) -> list[MachineView]:
-        """The machines seen so far."""
+        """Return the machines seen so far."""
         with self._desk.faults():
             return list(self._desk.lab.session(self._desk.session).machines)
 
     @property
     def workloads(self) -> list[str]:
-        """Names of the source's workloads."""
+        """Return the names of the source's workloads."""
         return [workload.name for workload in self._desk.listing.workloads]
 
 
@@ -51,7 +51,7 @@ class DispatchWorkload:
     _key: str
 
     def __repr__(self) -> str:
-        """Short, and as it was last seen: pytest shows it in tracebacks, also when the lab is gone."""
+        """Return a short text from the last known state: pytest shows it in tracebacks, also when the lab is gone."""
         run = self._desk.wait(self._key, lambda _seen: True).run
         stands = run.outcome or run.attempt.outcome or run.attempt.state
         where = f" on {run.attempt.where}" if run.attempt.where else ""
@@ -59,35 +59,35 @@ class DispatchWorkload:
 
     @property
     def run(self) -> Run:
-        """Everything that is known of it."""
+        """Return the complete run: its attempts, reports and states."""
         return self._view.run
 
     @property
     def machine(self) -> str:
-        """The machine it runs on, or the first of several; empty as long as that is not known."""
+        """Return the name of the machine that it runs on, the first of several; empty while unknown."""
         return self.run.attempt.machine
 
     @property
     def reports(self) -> tuple[Report, ...]:
-        """What it has reported so far."""
+        """Return its reports so far."""
         return self.run.attempt.reports
 
     @property
     def timeline(self) -> tuple[Moment, ...]:
-        """The states that its attempt has entered, each with its time."""
+        """Return the states that its latest attempt has entered, each with its time."""
         return self.run.attempt.history
 
     @property
     def console(self) -> list[str]:
-        """What its machine has shown so far; empty for machines that we do not bring up ourselves."""
+        """Return its machine's console output so far; empty for machines that the lab did not start itself."""
         return [line.text for line in self._view.console]
 
     def report(self) -> Report:
-        """Wait for its first report.
+        """Wait for its first report and return it.
 
         Raises:
-            WorkloadFailed: It ended without one.
-            LabFault: The lab broke first.
+            WorkloadFailed: It ended without a report.
+            LabFault: The lab failed before the report came.
         """
         view = self._desk.wait(self._key, has_reported)
         if first_report(view) is None:

@@ -1,4 +1,4 @@
-"""The fixtures for Python tests that use workloads. Light: what they need is loaded when they are used."""
+"""The fixtures for Python tests that use workloads; they load their dependencies only when used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INACTIVE = "{} needs a source of workloads: give --dispatch-repo OWNER/REPO or 
 
 @pytest.fixture(scope="session")
 def dispatch_lab(request: pytest.FixtureRequest) -> DispatchLab:
-    """The lab that runs this session's workloads."""
+    """Return the lab that runs this session's workloads."""
     from pytest_dispatch.plugin.fixture_objects import DispatchLab
 
     return DispatchLab(_desk(request, "dispatch_lab"))
@@ -24,7 +24,7 @@ def dispatch_lab(request: pytest.FixtureRequest) -> DispatchLab:
 
 @pytest.fixture
 def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorkload]:
-    """The workload named by `@pytest.mark.dispatch("NAME")`, once it runs."""
+    """Return the workload named by `@pytest.mark.dispatch("NAME")`, once it runs."""
     desk = _desk(request, "dispatch_workload")
     from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.plugin.fixture_objects import DispatchWorkload
@@ -46,7 +46,7 @@ def dispatch_workload(request: pytest.FixtureRequest) -> Iterator[DispatchWorklo
 
 
 def _asked_for(desk: Desk, item: pytest.Item) -> str:
-    """Ask for the workload of the item's mark; usually that was done when the session began."""
+    """Submit the workload of the item's mark, unless that was done after collection; return its name."""
     from pytest_dispatch.core.errors import ConfigError
     from pytest_dispatch.plugin.items import ask_for
     from pytest_dispatch.plugin.marks import named_workload

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: either ends a session tidily, and neither disturbs its end."""
+"""Handles Ctrl-C and SIGTERM: both end a session in order, and neither interrupts its cleanup."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GAP = 0.2  # seconds between two signals that are not the same; nobody types faster
+GAP = 0.2  # seconds within which a second signal counts as the same one; nobody presses Ctrl-C faster
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def heed_termination() -> Callable[[], None]:
-    """Let SIGTERM end pytest as Ctrl-C does, or else it would leave everything as it stands; and let either come once.
+    """Make SIGTERM interrupt pytest as Ctrl-C does, so that it cleans up; handle a signal that comes twice only once.
 
-    Who stops a container or a CI job sends it. A handler of somebody else's is left alone.
+    SIGTERM is what stops a container or a CI job. Handlers installed by others are left in place.
 
     Returns:
-        What undoes it.
+        A function that restores the previous handlers.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     ours = {number: each for number, each in usual.items() if _heard_here() and signal.getsignal(number) == each}
@@ -37,10 +37,10 @@ def heed_termination() -> Callable[[], None]:
 
 
 class _Interrupt:
-    """Raises KeyboardInterrupt, as Python's own handler does; but a signal that comes right after another is the same.
+    """Raises KeyboardInterrupt, as Python's own handler does, but ignores a signal that follows within `GAP`.
 
-    A program that started pytest at a terminal hears Ctrl-C too, and may hand it on. The second would disturb pytest
-    while it unwinds what it was doing.
+    A program that started pytest at a terminal gets Ctrl-C too, and may forward it to pytest. That second signal would
+    interrupt pytest's cleanup after the first.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class _Interrupt:
 
 @contextmanager
 def not_interrupted() -> Iterator[None]:
-    """While inside, none of them is heard: what happens here is short, and must not be left half done."""
+    """Ignore SIGINT and SIGTERM inside the block, which is short and must not be left half done."""
     if not _heard_here():
         yield
         return
@@ -68,5 +68,5 @@ def not_interrupted() -> Iterator[None]:
 
 
 def _heard_here() -> bool:
-    """Python hears signals in its main thread alone."""
+    """Return whether this is the main thread, the only one in which Python handles signals."""
     return threading.current_thread() is threading.main_thread()

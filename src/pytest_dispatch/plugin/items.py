@@ -25,23 +25,23 @@ from pytest_dispatch.results.timeline import late_reports
 if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunView
 
-LATE = "dispatch_late_report"  # the fact that says so
+LATE = "dispatch_late_report"  # name of the property for a late report
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
 
-#: pytest's own plugins that give parameters: by marks, of which a workload has none, and by fixtures.
+#: pytest's own plugins that parametrize: by marks, which workloads do not have, and by fixtures.
 _GIVE_ALL_THE_SAME = {"python", "funcmanage"}
 
 
 @dataclass(slots=True)
 class _Cases:
-    """What an item has shown of its workload's cases.
+    """The cases of a workload that its item has shown.
 
     Attributes:
-        subtests: How many were shown as sub-tests.
-        failed: How many of those failed.
-        further: Those beyond.
-        shown: The one that is shown at the moment.
+        subtests: Number of cases shown as sub-tests.
+        failed: Number of sub-tests that failed.
+        further: Cases beyond the limit of sub-tests.
+        shown: The case that is being shown now.
     """
 
     subtests: int = 0
@@ -51,7 +51,7 @@ class _Cases:
 
 
 class DispatchItem(pytest.Function):
-    """One workload."""
+    """One workload as a pytest item."""
 
     workload: Workload
     cases: _Cases
@@ -69,10 +69,10 @@ class DispatchItem(pytest.Function):
             raise_outcome(desk.settled(self.nodeid))
 
     def runtest(self) -> None:
-        """Have pytest call the body, and let it pass only if that saw the workload's outcome.
+        """Call the test body; fail unless the body has seen the workload's outcome.
 
         Raises:
-            LabFault: The body was left early, as by the end of a debugger's input, or never called.
+            LabFault: The body ended early, for example when a debugger quit, or was never called.
         """
         self.seen_to_the_end = False
         super().runtest()
@@ -80,7 +80,7 @@ class DispatchItem(pytest.Function):
             raise LabFault("its test ended before the workload had an outcome: a debugger or another plugin ended it")
 
     def teardown(self) -> None:
-        """Wait until the machine is let go, or let it go, and note the facts for reports."""
+        """Wait for the end of the run, or cancel it, and add its facts to the item's reports."""
         try:
             view = desk_of(self).leave(self.nodeid)
             if view is not None:
@@ -89,30 +89,30 @@ class DispatchItem(pytest.Function):
             super().teardown()
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Where the item comes from, and how it is called above a failure; pytest shows both."""
-        # the last must not end the node id: pytest would take it for a Python name, and show its dots as colons
+        """Return the item's location, and the title that pytest shows above a failure."""
+        # the title must not be a suffix of the node id: pytest would take it for a Python name and replace its dots
         source = desk_of(self).listing.name
         return self.config.rootpath / source, 0, f"{source}: {self.name}"
 
 
 def dispatch(request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
-    """The body of every item."""
+    """Run as the test body of every item."""
     _call(request.node, subtests)
 
 
 class DispatchCollector(pytest.Module):
-    """The workloads of one source, as the tests of a module.
+    """The workloads of one source, collected as the test functions of a module.
 
-    To pytest they are functions of a module: so fixtures of all scopes, parameters, and plugins that look at an item's
-    module or repeat tests work as with every other test.
+    So fixtures of all scopes, parameters, and plugins that use an item's module or repeat tests work as with every
+    other test.
     """
 
-    _alike = False  # all workloads become one item each
+    _alike = False  # whether every workload is known to become exactly one item
 
     @classmethod
     def of(cls, session: pytest.Session) -> DispatchCollector:
         """Return the collector of the source that the session's desk lists."""
-        # its path is where the conftest.py files are whose hooks hold for workloads; a release has no path of its own
+        # the path decides which conftest.py files apply to workloads; a release has no path of its own
         name, path = desk_of(session).listing.name, session.config.rootpath
         collector: DispatchCollector = cls.from_parent(session, path=path, name=name, nodeid=name)
         module = ModuleType(name, cls.__doc__)
@@ -121,15 +121,15 @@ class DispatchCollector(pytest.Module):
         return collector
 
     def istestfunction(self, obj: object, name: str) -> bool:  # noqa: ARG002 - pytest's signature
-        """Say that the body of all items is one, whatever names the ini file wants tests to have."""
+        """Return whether `obj` is the body of our items, regardless of the ini file's patterns for test names."""
         return obj is dispatch
 
     def collect(self) -> Iterable[pytest.Item]:
-        """Return an item for each workload that the command line wants, and for each parameter set of one.
+        """Return an item for each workload selected on the command line, and for each of its parameter sets.
 
         Raises:
-            pytest.Collector.CollectError: The command line names a parameter set that there is not, or another plugin
-                makes items of its own.
+            pytest.Collector.CollectError: The command line names a parameter set that does not exist, or another
+                plugin creates items of its own.
         """
         desk = desk_of(self)
         items = [item for workload in desk.listing.workloads if desk.wants(workload) for item in self._items(workload)]
@@ -142,10 +142,10 @@ class DispatchCollector(pytest.Module):
         return chosen
 
     def _items(self, workload: Workload) -> list[DispatchItem]:
-        """Have pytest make items as of any function, with the parameters that plugins and fixtures give it.
+        """Let pytest make items from a workload as from any function, with parameters from plugins and fixtures.
 
-        What it made of the first is made of the others at half the price where that was one item, and nobody gives
-        parameters by name.
+        If the first workload became one item, and no plugin parametrizes by name, the other workloads skip pytest's
+        hook, which halves the cost.
         """
         name = node_name(workload.name)
         setattr(self.obj, name, dispatch)
@@ -157,14 +157,14 @@ class DispatchCollector(pytest.Module):
         return items
 
     def _gives_all_the_same(self) -> bool:
-        """Tell whether parameters come from fixtures alone, which are the same for all items of a module."""
+        """Return whether only fixtures can add parameters; these are the same for all items of a module."""
         hooks = self.ihook.pytest_generate_tests.get_hookimpls()
         return {hook.plugin_name for hook in hooks} <= _GIVE_ALL_THE_SAME
 
     def _taken(self, made: pytest.Item, workload: Workload) -> DispatchItem:
         if type(made) is not pytest.Function:
             raise self.CollectError(f"{workload.name}: expected an item of pytest's own, got another plugin's {made!r}")
-        made.__class__ = DispatchItem  # pytest cannot be told which class to make
+        made.__class__ = DispatchItem  # pytest has no way to choose the class
         return cast("DispatchItem", made)
 
     def _own(self, item: DispatchItem, workload: Workload) -> DispatchItem:
@@ -175,15 +175,15 @@ class DispatchCollector(pytest.Module):
 
 
 def desk_of(node: pytest.Item | pytest.Collector) -> Desk:
-    """The desk of the running session."""
+    """Return the desk of the running session."""
     return node.config.stash[DESK]
 
 
 def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
-    """Show the workload's cases as they come, then its outcome.
+    """Show the workload's cases as they come in, then its outcome.
 
-    Bad cases are shown last: a verdict hook or a further attempt may yet turn the run into a pass, and pytest fails
-    every item that has a failed sub-test.
+    Bad cases are shown last: a verdict hook or a further attempt may still make the run pass, and pytest fails every
+    item that has a failed sub-test.
     """
     desk, seen, bad = desk_of(item), dict[int, int](), list[Case]()
     item.cases = _Cases()
@@ -196,7 +196,7 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
                 _show(item, subtests, case)
         if view.run.outcome is not None:
             break
-    with suppress(WorkloadFailed):  # with -x a failed sub-test ends the item, before its whole story is told
+    with suppress(WorkloadFailed):  # with -x a failed sub-test would end the item before its outcome is shown
         for case in bad:
             _show(item, subtests, case, view.run.outcome)
     if view.run.outcome is not Outcome.PASSED:
@@ -205,14 +205,14 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
 
 
 def _news_since(seen: int) -> Callable[[RunView], bool]:
-    """Whether more reports have come than were seen, or no more can."""
+    """Return a condition: more than `seen` reports have come, or the run is over."""
     return lambda view: view.run.outcome is not None or sum(len(_in_time(a)) for a in view.run.attempts) > seen
 
 
 def _fresh(view: RunView, seen: dict[int, int]) -> Iterator[Case]:
-    """The cases of reports beyond those `seen`, by attempt, which is moved on.
+    """Yield the cases of new reports, and update `seen`, the number of known reports by attempt.
 
-    Cases of all attempts: what an earlier attempt said is not taken back by a later one.
+    Cases of all attempts are shown: a later attempt does not withdraw the cases of an earlier one.
     """
     for attempt in view.run.attempts:
         reports = _in_time(attempt)
@@ -226,7 +226,7 @@ def _in_time(attempt: Attempt) -> list[Report]:
 
 
 def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Outcome = Outcome.FAILED) -> None:
-    """Show a case as a sub-test; a bad one is skipped where the run, as `decided`, has not failed."""
+    """Show a case as a sub-test; a bad case counts as skipped unless the run was `decided` as failed."""
     told, cases = _told(case, decided), item.cases
     if cases.subtests == SUBTESTS:
         cases.further.append(told)
@@ -245,7 +245,7 @@ def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Ou
 
 
 def _told(case: Case, decided: Outcome) -> Told:
-    """A case as pytest tells it, for a run that was decided like this."""
+    """Return a case as pytest shows it, for a run with the outcome `decided`."""
     name, message = plain_line(case.name), shown(case.message).strip()
     if case.outcome in _BAD and decided is not Outcome.FAILED:
         why = f": {shown_wrapped(message)}" if message else ""
@@ -258,7 +258,7 @@ def _told(case: Case, decided: Outcome) -> Told:
 
 
 def note_facts(item: pytest.Item, view: RunView) -> None:
-    """Give the item's reports the facts about a run that JUnit files carry, in place of older ones."""
+    """Set the run's facts as properties of the item, for JUnit files; replace older ones."""
     run = view.run
     facts: list[tuple[str, object]] = [
         ("dispatch_workload", run.workload.name),
@@ -277,13 +277,13 @@ def note_facts(item: pytest.Item, view: RunView) -> None:
 
 
 class DispatchReports:
-    """Makes pytest's reports say whose fault it was, and where; and how long a case took."""
+    """Adjusts pytest's reports: whose fault it was, the item as the location, and the duration of each case."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Make a lab fault an error in whichever phase it was found, also where a failure is expected (`xfail`)."""
+        """Report a lab fault as an error in every phase, also in tests marked `xfail`."""
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None
         if call.excinfo is not None and isinstance(error, LabFault):
@@ -302,12 +302,12 @@ class DispatchReports:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Count failed cases that are not printed."""
+        """Count failed cases that are not printed in a category of their own."""
         return (FURTHER, "", "") if is_quiet(report) else None
 
 
 def _measure(report: pytest.TestReport, cases: _Cases) -> None:
-    """Give a sub-test's report the duration of its case, and let what is not printed go with the reports."""
+    """Set the duration of a sub-test's report to that of its case, and attach the unprinted part to the report."""
     if cases.shown is None:
         attach(report, Unprinted(cases=cases.further))
         cases.further = []
@@ -318,20 +318,20 @@ def _measure(report: pytest.TestReport, cases: _Cases) -> None:
 
 
 def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
-    """Let pytest's one-line forms name the item, and not the line of ours that raised; in CI pytest cuts no line."""
+    """Make pytest's one-line summaries name the item instead of our source line; pytest does not cut lines in CI."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
         crash.path, crash.lineno, crash.message = item.nodeid, 1, text.partition("\n")[0]
 
 
 def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
-    """Ask for an item's workload, unless that was done when all items were collected.
+    """Submit an item's workload, unless that was done after collection.
 
     Raises:
-        LabFault: It cannot be asked for.
+        LabFault: The workload cannot be submitted.
     """
-    if not any(name == "dispatch_workload" for name, _ in item.user_properties):  # not so where it is run again
-        item.user_properties.append(("dispatch_workload", workload.name))  # also where the lab can tell nothing
+    if not any(name == "dispatch_workload" for name, _ in item.user_properties):  # an item that is run again has it
+        item.user_properties.append(("dispatch_workload", workload.name))  # set it also if the lab cannot be reached
     if item.nodeid in desk.runs:
         return
     with desk.faults():
@@ -339,10 +339,10 @@ def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
 
 
 def use_fixture(item: pytest.Item) -> None:
-    """Have a marked test use `dispatch_workload`, unless it does or is a workload itself.
+    """Make a marked test use `dispatch_workload`, unless it already does or is a workload itself.
 
     Raises:
-        pytest.UsageError: It takes no fixtures.
+        pytest.UsageError: The test does not support fixtures.
     """
     fixtures = getattr(item, "fixturenames", None)
     if fixtures is None:

@@ -1,4 +1,4 @@
-"""Gathers pytest's reports of our items for the JUnit file of `--dispatch-junit`."""
+"""Collects pytest's reports of our items for the JUnit file of `--dispatch-junit`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pytest_dispatch.plugin.junit_output import Told, Unprinted
 from pytest_dispatch.results.junit_writer import JunitCase, write_junit
 from pytest_dispatch.results.timeline import late_reports
 
-_OPEN = Path("/dev/fd")  # where macOS has the files that are open
+_OPEN = Path("/dev/fd")  # the folder of open files on macOS
 
 _OUTCOMES = {"passed": Outcome.PASSED, "failed": Outcome.FAILED, "skipped": Outcome.SKIPPED}
 
 
 class CaseLog:
-    """Takes reports as they come, in this process or from pytest-xdist workers."""
+    """Collects reports from this process or from pytest-xdist workers."""
 
     def __init__(self) -> None:
         self._subtests: dict[str, list[JunitCase]] = {}
@@ -30,10 +30,10 @@ class CaseLog:
 
     @staticmethod
     def check(path: Path) -> None:
-        """See whether the file will be writable, before hours are spent.
+        """Check that the file can be written, before hours are spent on workloads.
 
         Raises:
-            ConfigError: It will not.
+            ConfigError: The file cannot be written.
         """
         try:
             _refuse_pipe(path)
@@ -46,7 +46,7 @@ class CaseLog:
             raise ConfigError(_cannot_write(path, error)) from error
 
     def add(self, report: pytest.TestReport, rest: Unprinted) -> None:
-        """A phase of an item, or one of its sub-tests; what another plugin runs again counts from then on."""
+        """Add the report of an item's phase or of a sub-test; if a plugin reruns the item, drop its earlier reports."""
         if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
             self._items.pop(report.nodeid, None)
             self._subtests.pop(report.nodeid, None)
@@ -67,15 +67,15 @@ class CaseLog:
         self._items[report.nodeid] = case
 
     def write(self, path: Path, runs: Iterable[Run] = (), without_item: Iterable[Run] = ()) -> str:
-        """Write those of dispatch's items; returns a line that says where.
+        """Write the cases of dispatch items, and return a summary line with the path.
 
         Args:
-            path: Of the file.
-            runs: As they stand at the end: reports may have come when their items were over.
-            without_item: Runs that no item shows, and that did not pass.
+            path: Path of the file.
+            runs: All runs at the end of the session; reports may have come after their items ended.
+            without_item: Runs that did not pass and that no item shows.
 
         Raises:
-            LabError: They cannot be written.
+            LabError: The file cannot be written.
         """
         late = {run.key: tuple((LATE, text) for text in late_reports(run)) for run in runs}
         ours = {key: _and_late(case, late.get(key, ())) for key, case in self._items.items() if case.properties}
@@ -101,12 +101,12 @@ def _alone(run: Run) -> JunitCase:
 
 
 def _refuse_pipe(path: Path) -> None:
-    """Refuse a named pipe: to open one waits for a reader, perhaps for ever. One that is open already is as a file.
+    """Refuse a named pipe: opening it may wait forever for a reader. A pipe that is already open works like a file.
 
     Raises:
-        OSError: It is one.
+        OSError: The path is a named pipe.
     """
-    there = path.resolve()  # of /dev/stdout and its like, on Linux, nothing that could be looked at
+    there = path.resolve()  # on Linux, /dev/stdout resolves to a path that does not exist, such as pipe:[1234]
     if there.is_fifo() and there.parent != _OPEN:
         raise OSError(errno.ESPIPE, "it is a named pipe")
 

@@ -1,7 +1,7 @@
-"""What pytest does not print of an item: it travels with pytest's reports, and goes into the JUnit file alone.
+"""The part of an item's results that pytest does not print; it is attached to reports and goes only to the JUnit file.
 
-pytest keeps every report of a session, and prints the failed ones whole. A workload may send 100,000 cases, and
-messages of a million lines: of each item pytest gets what a person reads.
+pytest keeps every report of a session, and prints failed ones in full. A workload may send 100,000 cases, and messages
+of a million lines, so pytest gets only as much of each item as a person can read.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from dataclasses import dataclass
 
 import pytest
 
-SUBTESTS = 10_000  # that an item has; further cases are counted
-PRINTED = 100  # failed sub-tests of an item that are printed; further ones are counted
-LINES = 100  # of a message that are printed
-CHARACTERS = 8000  # likewise
+SUBTESTS = 10_000  # maximum number of sub-tests of an item; further cases are only counted
+PRINTED = 100  # maximum number of failed sub-tests of an item that are printed; further ones are only counted
+LINES = 100  # maximum number of lines printed of a message
+CHARACTERS = 8000  # maximum number of characters printed of a message
 
-FURTHER = "further failed cases"  # how pytest's last line counts those that are not printed
+FURTHER = "further failed cases"  # category of unprinted failures in pytest's last line
 
 _TEXT, _CASES, _QUIET = "dispatch_text", "dispatch_cases", "dispatch_quiet"
 
-#: A case's name, its outcome as pytest tells it, its duration in seconds, and its message: all that pytest-xdist sends.
+#: A case's name, its outcome in pytest's words, its duration in seconds, and its message; of types that pytest-xdist
+#: can send.
 Told = tuple[str, str, float, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Unprinted:
-    """What came with a report.
+    """The unprinted part that is attached to a report.
 
     Attributes:
-        text: The whole of what the report tells the beginning of; empty if it tells all.
-        cases: Those that no sub-test was made of.
+        text: The full text, if the report has only its beginning; else empty.
+        cases: Cases that did not become sub-tests.
     """
 
     text: str = ""
@@ -38,23 +39,23 @@ class Unprinted:
 
 
 def beginning(text: str) -> str:
-    """As much of a message as is printed, and how much more there is."""
+    """Return the printed part of a message, with a note on how much was cut."""
     head = "\n".join(text[:CHARACTERS].split("\n")[:LINES])
     more = len(text) - len(head)
     return f"{head}\n… {more:,} more characters: see --dispatch-junit" if more else text
 
 
 def attach(report: pytest.TestReport, rest: Unprinted, *, quiet: bool = False) -> None:
-    """Let a report take the rest along; nothing is printed of a `quiet` one."""
+    """Attach the unprinted part to a report; nothing is printed of a `quiet` report."""
     found = {_TEXT: rest.text, _CASES: list(rest.cases), _QUIET: quiet}
     vars(report).update({name: value for name, value in found.items() if value})
 
 
 def take_off(report: pytest.TestReport) -> Unprinted:
-    """What a report has taken along, which pytest is not to keep with it."""
+    """Remove the unprinted part from a report and return it, so that pytest does not keep it in memory."""
     return Unprinted(vars(report).pop(_TEXT, ""), vars(report).pop(_CASES, ()))
 
 
 def is_quiet(report: pytest.TestReport) -> bool:
-    """Whether it has failed, and is counted without being printed."""
+    """Return whether the report has failed and is only counted, not printed."""
     return report.failed and bool(vars(report).get(_QUIET))

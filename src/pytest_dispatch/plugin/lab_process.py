@@ -1,4 +1,4 @@
-"""The lab in a process of its own, as pytest's side sees it: started, listened to, and stopped within bounds."""
+"""Starts the lab in a separate process, exchanges messages with it, and stops it within a time limit."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from pytest_dispatch.program.config import LabConfig
     from pytest_dispatch.sources.locations import Places
 
-START = 600.0  # seconds that a start may take: a large journal may have to be mended, a driver to look for machines
-STOP = 10.0  # seconds that a stop may take
-LAST = 2.0  # seconds between the end of what it says and that of the process
-LOOK = 0.05  # seconds between looks at whether it has died, and something that it left holds its output open
-TAIL = 4096  # bytes of what it said last
+START = 600.0  # longest start, in seconds: a large journal may need repair, a driver may search for machines
+STOP = 10.0  # longest stop, in seconds
+LAST = 2.0  # seconds to wait for the last messages of a process that has ended, or for the end of a silent one
+LOOK = 0.05  # seconds between checks that the process lives; a program that it left may hold its output open
+TAIL = 4096  # bytes read from the end of its standard error
 
-#: `dispatch serve`. What it needs itself is not looked for in the folders of tests, which may have a `queue.py`;
-#: afterwards all can be imported that can be here. Nothing that is imported becomes garbage: to look for some takes a
-#: sixth of the time.
+#: Runs `dispatch serve`. The lab's own imports ignore the folders of tests, which may contain a `queue.py`; afterwards
+#: it can import everything that this process can. Garbage collection is off during imports: they leave no garbage, and
+#: looking for it takes a sixth of the time.
 _PROGRAM = """
 import gc, json, sys
 gc.disable()
@@ -49,21 +49,21 @@ sys.path[:] = path
 sys.exit(main())
 """
 
-#: Of Python, by their names in `sys.flags`: what decides where it finds modules.
+#: Python's options that decide where it finds modules, by their names in `sys.flags`.
 _FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s"}
 
 
 class LabProcess:
-    """Is used as an `EmbeddedLab` is, with the same attributes; but is to be stopped even if it was not started.
+    """A lab in a separate process, with the interface of `EmbeddedLab`; stop it even if `start` was never called.
 
-    The process begins to load what it needs as soon as this is made: pytest has other things to do meanwhile.
+    The constructor starts the process, so that it loads its modules while pytest does other work.
 
     Args:
-        config: What to build it from.
-        patience: Seconds that a stop may take; more than the lab gives itself.
+        config: The lab's configuration.
+        patience: Longest stop, in seconds; more than the lab's own limit.
 
     Raises:
-        LabError: No process can be started.
+        LabError: The process cannot be started.
     """
 
     def __init__(self, config: LabConfig, patience: float = STOP) -> None:
@@ -78,7 +78,7 @@ class LabProcess:
             self._parts = parts.pop_all()
 
     def start(self, source: str, places: Places | None = None) -> None:
-        """As `EmbeddedLab.start`; who interrupts it waits until machines that have power already are powered off."""
+        """Start the lab as `EmbeddedLab.start` does; if interrupted, first power off machines that are already on."""
         with ExitStack() as parts:
             parts.push(self._parts)
             config = replace(self._config, places=places or self._config.places)
@@ -87,10 +87,10 @@ class LabProcess:
         self.url, self.token, self.damage = ready.url, ready.token, ready.damage
 
     def stop(self) -> None:
-        """As `EmbeddedLab.stop`.
+        """Stop the lab as `EmbeddedLab.stop` does.
 
         Raises:
-            LabError: It had ended before, or something did not end in time.
+            LabError: The process had already ended, or something did not end in time.
         """
         with self._parts:
             if not self.url or self.end is not None:
@@ -101,10 +101,10 @@ class LabProcess:
 
 
 def _begin(parts: ExitStack) -> _Child:
-    """Begin the process; whatever becomes of it, closing the parts leaves nothing of it.
+    """Start the process; closing `parts` ends it and removes its files, whatever happens.
 
     Raises:
-        LabError: That is not possible.
+        LabError: The process cannot be started.
     """
     try:
         return _spawn(parts)
@@ -118,7 +118,7 @@ def _spawn(parts: ExitStack) -> _Child:
     ours, theirs = socket.socketpair()
     parts.callback(ours.close)
     for each in (ours, theirs):
-        each.settimeout(None)  # whatever is usual for sockets here
+        each.settimeout(None)  # a test may have set a default timeout for sockets
     command = ["serve", "--parent", str(os.getpid()), "--scratch", str(scratch)]
     with theirs, (scratch / "errors.txt").open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603 - it is this interpreter
@@ -126,7 +126,7 @@ def _spawn(parts: ExitStack) -> _Child:
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
             stderr=errors,
-            start_new_session=True,  # Ctrl-C at a terminal is for pytest
+            start_new_session=True,  # so that Ctrl-C at a terminal reaches only pytest
         )
     child = _Child(process, ours, scratch)
     parts.callback(child.kill)
@@ -135,7 +135,7 @@ def _spawn(parts: ExitStack) -> _Child:
 
 
 def _python() -> list[str]:
-    """This interpreter, with the flags that it has; the working directory is nowhere to look for modules."""
+    """Return the command of this interpreter with its flags, and without imports from the working directory."""
     flags = [flag for name, flag in _FLAGS.items() if getattr(sys.flags, name)]
     flags += ["-B"] * sys.dont_write_bytecode + [f"-W{option}" for option in sys.warnoptions]
     return [sys.executable, "-P", f"-Xutf8={sys.flags.utf8_mode}", *flags]
@@ -143,7 +143,7 @@ def _python() -> list[str]:
 
 def _path() -> list[str]:
     folders: list[object] = [*sys.path]
-    return [folder for folder in folders if isinstance(folder, str)]  # imports look at no others, such as a Path
+    return [folder for folder in folders if isinstance(folder, str)]  # imports ignore other types, such as Path
 
 
 class _Child:
@@ -153,17 +153,17 @@ class _Child:
         self._process = process
         self._socket = ours
         self._scratch = scratch
-        self._said: SimpleQueue[Message | None] = SimpleQueue()  # but for what it logs; None when it says no more
+        self._said: SimpleQueue[Message | None] = SimpleQueue()  # all messages but log records; None at the end
         self._listener = threading.Thread(target=self._listen, name="dispatch-listener", daemon=True)
 
     def listen(self) -> None:
-        """Hear from now on what it has to say."""
+        """Start the thread that receives messages."""
         self._listener.start()
 
     def build(self, start: Start, patience: float) -> Ready:
-        """Let it build the lab.
+        """Tell the process to build the lab, and wait until it is ready.
 
-        If this is interrupted, what is being built is stopped as it should be, which is waited for with `patience`.
+        On KeyboardInterrupt, stop the half-built lab in order, in at most `patience` seconds.
 
         Raises:
             DispatchError: The lab cannot be started.
@@ -185,35 +185,38 @@ class _Child:
         return answer
 
     def stop(self, patience: float) -> Stopped:
-        """Let it end the lab, and itself."""
+        """Tell the process to stop the lab and to end."""
         self._tell(Stop())
         give_up = time.monotonic() + patience
         try:
             while (answer := self._answer(give_up)) is not None:
-                if isinstance(answer, Stopped):  # else it has started after all, or not, and is to stop
+                if isinstance(answer, Stopped):  # a Ready or Refused may come first, from an interrupted start
                     return answer
         except TimeoutError:
             return Stopped(trouble=f"the lab's process did not end within {patience:g} s, and was killed")
         return Stopped(trouble=f"the lab's process {self._how_it_ended()}; --dispatch-resume goes on with the session")
 
     def kill(self) -> None:
-        """Be done with it; it has mostly ended by itself."""
+        """Kill the process, which has usually already ended by itself, and close the socket."""
         self._process.kill()
         self._process.wait()
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # what a driver left behind may still hold the other end
+            self._socket.shutdown(socket.SHUT_RDWR)  # a program that a driver left may still hold the other end
         if self._listener.ident is not None:
             self._listener.join()
 
     def _tell(self, message: Message) -> None:
-        with suppress(OSError):  # it has ended, as will be seen
+        with suppress(OSError):  # the process has ended; the wait for its answer will notice
             self._socket.sendall(encode(message))
 
     def _answer(self, give_up: float) -> Message | None:
-        """What it says next; None if it has ended.
+        """Return the next message; None if the process has ended.
+
+        Args:
+            give_up: Deadline on the monotonic clock, in seconds.
 
         Raises:
-            TimeoutError: It has said nothing until then.
+            TimeoutError: No message came before the deadline.
         """
         ended = False
         while not ended:
@@ -225,7 +228,7 @@ class _Child:
         return None
 
     def _listen(self) -> None:
-        """In a thread, until it says no more."""
+        """Receive messages until the stream ends; runs in a thread."""
         with suppress(OSError), self._socket.makefile("rb") as lines:
             for line in lines:
                 self._hear(line)
@@ -234,7 +237,7 @@ class _Child:
     def _hear(self, line: bytes) -> None:
         try:
             message = decode(line)
-        except ConfigError:  # what starts with every Python here may print
+        except ConfigError:  # code that runs at the start of every Python, such as sitecustomize, may print
             text = plain_line(line.decode(errors="replace"), 400)
             message = Logged(__name__, logging.WARNING, f"the lab's process printed {text!r}")
         if isinstance(message, Logged):

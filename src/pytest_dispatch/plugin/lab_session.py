@@ -1,4 +1,4 @@
-"""What items and fixtures need of a session that is on: the lab's client, the workloads, the runs asked for."""
+"""The running session as items and fixtures use it: the lab's client, the workloads, and the submitted runs."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunView, Wanted
     from pytest_dispatch.sources.base import Listing
 
-LOOK = 20.0  # seconds without a word of the mirror after which the lab is asked
-POLL = 0.2  # seconds between looks at whether issues were filed
-PATIENCE = 10.0  # seconds that all items together wait for links of issues that GitHub is slow to take
+LOOK = 20.0  # seconds without news from the mirror after which the lab is asked
+POLL = 0.2  # seconds between checks whether issues are filed
+PATIENCE = 10.0  # seconds that all items together wait for links of issues when GitHub is slow
 
 
 def _tell_nobody(_runs: Sequence[Run]) -> None:
-    """Where there is no display."""
+    """Do nothing; used where there is no display."""
 
 
 @dataclass(kw_only=True)
 class Desk:
-    """One per pytest process that collects.
+    """The state of a session in a pytest process that collects; each such process has one.
 
     Attributes:
-        wanted: What the command line gave behind the source in node ids: names of workloads, as they are or as node ids
-            have them, perhaps with parameters; None for all.
-        client: None before the lab is started (never with --collect-only) and after it has stopped.
-        waiting: Entered while the main thread waits for a machine; draws the live table.
-        submitted: Told of the runs that were asked for.
-        mirror: Tells how runs move; None where the lab has to be asked (pytest-xdist's workers).
+        listing: The source and its workloads.
+        wanted: Names after the source in the node ids of the command line: workload names, plain or as in node ids,
+            perhaps with parameters; None for all.
+        client: None before the lab starts (always with --collect-only) and after it has stopped.
+        session: Id of the session in the lab.
+        waiting: Context manager entered while the main thread waits for a machine; draws the live table.
+        submitted: Called with the runs that were submitted.
+        mirror: Receives changes of runs; None where the lab has to be polled (in pytest-xdist's workers).
         runs: Run ids by node id, once submitted.
-        patience: Seconds that are left of it.
-        gone: Somebody has been told that the lab cannot be asked any more.
+        patience: Seconds left of `PATIENCE`.
+        gone: Whether an error has already been raised because the lab cannot be reached any more.
     """
 
     listing: Listing
@@ -60,7 +62,7 @@ class Desk:
 
     @property
     def lab(self) -> LabClient:
-        """The lab's client.
+        """Return the lab's client.
 
         Raises:
             LabError: The lab is not running.
@@ -70,34 +72,34 @@ class Desk:
         return self.client
 
     def close(self) -> None:
-        """Let go of the lab; may be called again."""
+        """Close the lab's client; may be called again."""
         client, self.client = self.client, None
         if client is not None:
             client.close()
 
     def workload(self, name: str) -> Workload | None:
-        """The workload of that name."""
+        """Return the workload of that name; None if there is none."""
         return next((w for w in self.listing.workloads if w.name == name), None)
 
     def wants(self, workload: Workload) -> bool:
-        """Say whether any item of a workload may be among those that the command line names."""
+        """Return whether the command line may select an item of this workload."""
         return self.wanted is None or any(names(given, workload) for given in self.wanted)
 
     @property
     def asked(self) -> set[str]:
-        """The names of the workloads that this process has asked for."""
+        """Return the names of the workloads that this process has submitted."""
         return {view.run.workload.name for view in self._latest.values()}
 
     @property
     def known(self) -> str:
-        """The names of all workloads, for messages."""
+        """Return the names of all workloads, for messages."""
         return plain_line(", ".join(workload.name for workload in self.listing.workloads))
 
     def submit(self, wanted: Sequence[Wanted]) -> None:
-        """Ask the lab for these.
+        """Submit runs to the lab.
 
         Raises:
-            DispatchError: The lab cannot be asked.
+            DispatchError: The lab cannot be reached, or refuses.
         """
         views = self.lab.submit(self.session, wanted)
         self.runs.update({view.run.key: view.run.id for view in views})
@@ -105,12 +107,13 @@ class Desk:
         self.submitted([view.run for view in views])
 
     def wait(self, key: str, until: Callable[[RunView], bool]) -> RunView:
-        """The run once `until` holds of it; every wait in the lab has a deadline, so this one ends.
+        """Wait until the condition `until` holds for the run, and return the run.
 
-        What was seen of the run before is not asked again. Long texts of reports and the console may be left out.
+        Every state in the lab has a deadline, so this wait ends. If the last known state already fulfils the condition,
+        the lab is not asked. Long texts of reports and the console may be left out.
 
         Raises:
-            LabFault: The lab is gone.
+            LabFault: The lab cannot be reached.
         """
         seen = self._latest.get(key)
         if seen is not None and until(seen):
@@ -120,11 +123,11 @@ class Desk:
                 views = self._views(self.runs[key], seen)
                 return self._note(key, next(view for view in views if until(view)))
         except KeyboardInterrupt:
-            # pytest reads the source of every frame on the way: let there be none of an HTTP library's
+            # pytest reads the source of every frame of a traceback: leave out those of the HTTP library
             raise KeyboardInterrupt from None
 
     def _views(self, run_id: str, seen: RunView | None) -> Iterator[RunView]:
-        """The run whenever it has moved since it was `seen`, and now and then when it has not."""
+        """Yield the run after each change since it was `seen`, and from time to time without one."""
         after = seen.version if seen else -1
         while self.mirror is not None:
             view = self.mirror.next(run_id, after, LOOK) or self.lab.run(run_id)
@@ -133,19 +136,21 @@ class Desk:
         yield from self.lab.follow(run_id, seen)
 
     def look(self, key: str) -> RunView:
-        """The run as it stands.
+        """Return the run's current state from the lab.
 
         Raises:
-            LabFault: The lab is gone.
+            LabFault: The lab cannot be reached.
         """
         with self.faults():
             return self._note(key, self.lab.run(self.runs[key]))
 
     def settled(self, key: str) -> RunView:
-        """The run with its outcome, with the links of its issues if GitHub is quick, and whole unless it passed.
+        """Wait for the run's outcome and return the run.
+
+        It has the links of its issues if GitHub takes them within `patience`, and all texts unless it passed.
 
         Raises:
-            LabFault: The lab is gone.
+            LabFault: The lab cannot be reached.
         """
         view = self.wait(key, _is_over)
         if not view.whole and (view.filing or view.run.outcome is not Outcome.PASSED):
@@ -161,13 +166,13 @@ class Desk:
         return view
 
     def leave(self, key: str) -> RunView | None:
-        """Be done with a run: wait for the end of one that has reported, give up any other.
+        """Finish with a run: if it has reported, wait for its outcome; else cancel it.
 
         Returns:
-            How it ended; None where the lab has been stopped, or is gone and somebody has been told.
+            The finished run; None if the lab was stopped, or cannot be reached and an earlier error said so.
 
         Raises:
-            LabFault: The lab is gone, and nobody has been told.
+            LabFault: The lab cannot be reached, and no earlier error said so.
         """
         if self.client is None or key not in self.runs:
             return None
@@ -187,7 +192,7 @@ class Desk:
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """What goes wrong with the lab inside, or cannot be asked of it, is no fault of the workload's.
+        """Turn errors of the lab inside the block into lab faults: they are not the workload's fault.
 
         Raises:
             LabFault: In place of every DispatchError.
@@ -200,7 +205,7 @@ class Desk:
 
 
 def names(given: str, workload: Workload) -> bool:
-    """Say whether what stands behind the source in a node id means a workload, or some parameters of it."""
+    """Return whether a name after the source in a node id means this workload, or one of its parameter sets."""
     name = node_name(workload.name)
     return given in (workload.name, name) or given.startswith(f"{name}[")
 
@@ -210,17 +215,17 @@ def _is_over(view: RunView) -> bool:
 
 
 def has_booted(view: RunView) -> bool:
-    """Whether the workload runs, or has run, or never will."""
+    """Return whether the workload runs, has run, or never will."""
     return view.run.outcome is not None or view.run.attempt.ran
 
 
 def has_reported(view: RunView) -> bool:
-    """Whether the latest attempt has reported, or the run is over."""
+    """Return whether the latest attempt has reported, or the run is over."""
     return view.run.outcome is not None or first_report(view) is not None
 
 
 def first_report(view: RunView) -> Report | None:
-    """The first report of the latest attempt, but for those that came when it had ended."""
+    """Return the first report of the latest attempt that came before the attempt ended; None if there is none."""
     return next((report for report in view.run.attempt.reports if not report.late), None)
 
 

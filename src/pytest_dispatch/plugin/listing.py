@@ -1,4 +1,4 @@
-"""Holds what a source and the hook list to what items and chains need."""
+"""Checks the workloads of a source and of the hook before they become items and chains."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pytest_dispatch.sources.locations import api_of
 
 
 def as_booted(workload: Workload) -> Workload:
-    """Return a workload of a hook as one that was listed would be.
+    """Return a workload added by a hook, in the form of those listed by a source.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The workload is invalid.
     """
     requires = read_requirements(map(str, workload.requires), f"pytest_dispatch_workloads: {workload.name}: requires")
     workload = replace(workload, requires=requires)
@@ -34,10 +34,10 @@ def as_booted(workload: Workload) -> Workload:
 
 
 def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> None:
-    """Refuse what no items can be made of, which a release or a hook may have brought, and what a hook says in vain.
+    """Refuse workloads of a source or a hook that cannot become items, and hook results that would have no effect.
 
     Raises:
-        ConfigError: Names it, and what was expected.
+        ConfigError: Names the workload, and what was expected.
     """
     for answer in answers:
         if answer is not workloads:
@@ -61,7 +61,7 @@ def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> Non
 
 
 def check_chains(workloads: Sequence[Workload]) -> None:
-    """Refuse chains and prerequisites that cannot be.
+    """Refuse invalid chains and prerequisites.
 
     Raises:
         ConfigError: Names the workload, what was expected, and what to do.
@@ -93,7 +93,7 @@ def _shown(value: object) -> str:
 
 
 def _not_before(workload: Workload, before: Workload | None, name: str, places: dict[str, int]) -> str:
-    """Say what keeps a workload from being a prerequisite of another; empty if nothing does."""
+    """Return why `before`, named `name`, cannot be a prerequisite of the workload; empty if it can."""
     if before is None:
         return f"there is no {name!r}"
     if before.chain != workload.chain:

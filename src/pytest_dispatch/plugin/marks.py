@@ -1,4 +1,4 @@
-"""Marks: which workload `dispatch` names and what it expects, and whether others keep an item from running."""
+"""Reads marks: the workload and expectations of `dispatch`, and marks that may keep an item from running."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def _takes(workload: str = "", expect: str | None = None, *, requires: Iterable[str] = ()) -> None:
-    """Stand for what the mark takes, by position or by name."""
+    """Define the arguments of the mark by this signature."""
 
 
 _SIGNATURE = inspect.signature(_takes)
 
 
 def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
-    """Return what an item asks the lab for.
+    """Return the request that an item submits to the lab.
 
     Raises:
-        ConfigError: Its `dispatch` mark says or expects what there is not, or names another workload.
+        ConfigError: Its `dispatch` mark is invalid, or names another workload.
     """
     said = _said(item)
     named, expect = said.get("workload", workload.name), said.get("expect")
@@ -49,10 +49,10 @@ def _requirements(given: object) -> Requirements:
 
 
 def named_workload(item: pytest.Item) -> str:
-    """Return the name of the workload that the item's `dispatch` marks name, empty where they name none.
+    """Return the workload name in the item's `dispatch` marks; empty if there is none.
 
     Raises:
-        ConfigError: A mark cannot be understood, or two contradict each other.
+        ConfigError: A mark is invalid, or two contradict each other.
     """
     name = _said(item).get("workload", "")
     if not isinstance(name, str):
@@ -61,10 +61,10 @@ def named_workload(item: pytest.Item) -> str:
 
 
 def _said(item: pytest.Item) -> dict[str, object]:
-    """Merge the item's marks: a nearer one, such as the function's before its class's, counts more.
+    """Merge the arguments of the item's marks; a closer mark wins, such as the function's over its class's.
 
     Raises:
-        ConfigError: A mark cannot be understood, or two at the same place contradict each other.
+        ConfigError: A mark is invalid, or two at the same place contradict each other.
     """
     said: dict[str, object] = {}
     places: dict[str, object] = {}
@@ -86,7 +86,7 @@ def _arguments(mark: pytest.Mark) -> dict[str, object]:
 
 
 def may_be_left_out(item: pytest.Item) -> bool:
-    """Say whether marks may keep pytest from running the item; if it is run after all, it asks for its workload."""
+    """Return whether marks may keep pytest from running the item; if it runs after all, it submits its workload."""
     return any(map(_may_apply, _leaving_out(item)))
 
 
@@ -97,6 +97,6 @@ def _leaving_out(item: pytest.Item) -> Iterator[pytest.Mark]:
 
 
 def _may_apply(mark: pytest.Mark) -> bool:
-    """Say whether one of its conditions may hold: those that are text are pytest's to judge."""
+    """Return whether a condition of the mark may be true; only pytest can evaluate conditions given as strings."""
     conditions = (mark.kwargs["condition"],) if "condition" in mark.kwargs else mark.args
     return mark.name == "skip" or not conditions or any(condition is not False for condition in conditions)

@@ -1,4 +1,4 @@
-"""Secrets that options hold: kept where only we look, blotted out wherever pytest and other plugins show options."""
+"""Keeps secret option values in a private place, and masks them wherever pytest and other plugins show options."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pytest_dispatch.core.secrets import HIDDEN, without_passwords, without_user
 #: What the options in question said; nothing else of pytest's holds it.
 GIVEN: pytest.StashKey[dict[str, str | list[str]]] = pytest.StashKey()
 
-_USER = re.compile(r"(?<=://)[^/@\s]*(?=@)")  # of an address at GitHub: may be a token itself
+_USER = re.compile(r"(?<=://)[^/@\s]*(?=@)")  # the user part of a GitHub URL, which may itself be a token
 
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    """An option that may hold one.
+    """An option whose value may contain a secret.
 
     Attributes:
-        option: As it is on the command line.
-        hide: What may be shown of its value.
-        instead: What to do so that nobody sees it.
+        option: The option's name on the command line.
+        hide: Returns the part of the value that may be shown.
+        instead: Advice on how to pass the secret safely, for messages.
     """
 
     option: str
@@ -47,15 +47,15 @@ _BY_OPTION = {secret.option: secret for secret in _SECRETS.values()}
 
 
 def hide_secrets(config: pytest.Config, args: list[str]) -> None:
-    """Blot token and password out of all that pytest and other plugins show of the command line.
+    """Mask tokens and passwords wherever pytest and other plugins show the command line.
 
     Args:
-        config: Before its options are parsed for good.
-        args: What they will be parsed from.
+        config: The configuration before its options are finally parsed.
+        args: The arguments that will be parsed; changed in place.
 
     Raises:
-        pytest.UsageError: A secret is where it cannot be blotted out; or it is on the command line, and the user made
-            warnings errors.
+        pytest.UsageError: A secret is where it cannot be masked; or it is on the command line, and the user turned
+            warnings into errors.
     """
     refuse_in_ini(config)
     known = config.known_args_namespace
@@ -66,17 +66,17 @@ def hide_secrets(config: pytest.Config, args: list[str]) -> None:
     args[:] = _masked(_expanded(args))
     shown = config.invocation_params.args
     config.invocation_params = replace(config.invocation_params, args=tuple(_masked(shown)))
-    sys.argv[:] = _masked(sys.argv)  # pytest-xdist hands it to its workers
+    sys.argv[:] = _masked(sys.argv)  # pytest-xdist passes it to its workers
     for name, value in given.items():
         if any(_hides(_SECRETS[name], each) and each in "\0".join(shown) for each in _each(value)):
             _warn_of_processes(config, _SECRETS[name])
 
 
 def refuse_in_ini(config: pytest.Config) -> None:
-    """What an ini file says, or what takes its place, is for everybody to read in the configuration.
+    """Refuse secrets in an ini file or behind `-o`: everybody can read them in the configuration.
 
     Raises:
-        pytest.UsageError: There is a secret in it.
+        pytest.UsageError: There is such a secret.
     """
     addopts = config.getini("addopts")
     found = [secret for name, secret in _SECRETS.items() if any(_hides(secret, s) for s in _each(config.getini(name)))]
@@ -99,7 +99,7 @@ def _hides(secret: _Secret, value: str) -> bool:
 
 
 def _expanded(args: Iterable[str]) -> Iterator[str]:
-    """The arguments with those from files (`@FILE`), read as argparse does."""
+    """Yield the arguments with those of `@FILE` in place, read as argparse reads them."""
     for arg in args:
         if arg.startswith("@"):
             text = Path(arg[1:]).read_text(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
@@ -113,10 +113,10 @@ def _masked(args: Iterable[str]) -> list[str]:
 
 
 def _with_secrets(args: Iterable[str]) -> Iterator[tuple[str, _Secret | None]]:
-    """Each argument, and whether it is or has the value of one of our options."""
+    """Yield each argument with the secret option whose value it is or contains; None if there is none."""
     before = ""
     for arg in args:
-        apart = None if arg.startswith("@") else _BY_OPTION.get(before)  # a file of arguments is not a value itself
+        apart = None if arg.startswith("@") else _BY_OPTION.get(before)  # @FILE is not the value of an option
         yield arg, apart or (_BY_OPTION.get(arg.partition("=")[0]) if "=" in arg else None)
         before = arg
 

@@ -1,6 +1,6 @@
-"""Options, ini keys and marks: all that the plugin adds to what pytest is told.
+"""Options, ini keys and marks that the plugin adds to pytest.
 
-Loaded by every pytest, so this imports pytest alone.
+Every pytest loads this module, so it imports only pytest.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 class Option:
     """An option and its ini key.
 
-    `kind` is the type of the ini key. `choices` are checked with all else, not by argparse, which would tell of its
-    own ways for options alone.
+    `kind` is the type of the ini key. `choices` are checked together with all other values and not by argparse, which
+    would check options but not ini keys.
     """
 
     def __init__(self, name: str, metavar: str, text: str, kind: str = "string", choices: tuple[str, ...] = ()) -> None:
@@ -26,7 +26,7 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """Name of the ini key, and of the value in `config.option`."""
+        """Return the name of the ini key, and of the value in `config.option`."""
         return self.name.removeprefix("--").replace("-", "_")
 
 
@@ -64,14 +64,14 @@ OPTIONS = (
         "--dispatch-allow",
         "CIDR",
         "Only machines of this network may boot or report; may be given again (default: all, or with --dispatch-machine"
-        " none but those)",
+        " only those)",
         "linelist",
     ),
     Option(
         "--dispatch-boot-tool",
         "TOOL",
-        "Machines boot by this tool here, and not only people look with it: curl, wget; may be given again (default:"
-        " none, what such tools ask for takes no workload)",
+        "Machines boot with this HTTP tool: curl, wget; may be given again (default: none, requests of such tools get"
+        " no workload)",
         "linelist",
     ),
     Option(
@@ -85,13 +85,13 @@ OPTIONS = (
     Option(
         "--dispatch-issues-text",
         "HOW",
-        "What workloads write in issues: safe, it mentions nobody and no issue; raw, as it is (default: safe)",
+        "How workloads' texts appear in issues: safe, without mentions; raw, unchanged (default: safe)",
         choices=("safe", "raw"),
     ),
     Option(
         "--dispatch-assign-timeout",
         "DURATION",
-        "Longest time in which nothing is taken or finished by any machine (default: 30m)",
+        "Longest time in which no machine takes or finishes a workload (default: 30m)",
     ),
     Option(
         "--dispatch-boot-timeout",
@@ -114,14 +114,14 @@ OPTIONS = (
     Option(
         "--dispatch-idle",
         "PROGRAM",
-        "What a machine gets while only attempts on other machines may be tried again: wait or poweroff"
-        " (default: wait)",
+        "What a machine gets while no workload waits but attempts on other machines may be tried again: wait or"
+        " poweroff (default: wait)",
         choices=("wait", "poweroff"),
     ),
     Option(
         "--dispatch-drain",
         "DURATION",
-        "After the last item, how long to go on powering machines off; 0 turns it off (default: 5m)",
+        "After the last item, how long to wait for machines to power off; 0 turns it off (default: 5m)",
     ),
     Option("--dispatch-resume", "", "Continue the interrupted session from its journal", "bool"),
     Option("--dispatch-db", "PATH", "The journal (default: dispatch/journal.db in pytest's cache directory)"),
@@ -130,14 +130,14 @@ OPTIONS = (
     Option(
         "--dispatch-lab",
         "WHERE",
-        "Where the lab runs: in a process of its own, or in a thread of pytest's, to debug a machine driver (default:"
+        "Where the lab runs: in a separate process, or in a thread of pytest, to debug a machine driver (default:"
         " process)",
         choices=("process", "thread"),
     ),
     Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
 )
 
-#: May be without use: who debugs a machine driver has an editor that starts all tests with it.
+#: Accepted without a source of workloads: an editor set up to debug a machine driver starts all tests with this option.
 FOR_DEBUGGING = "--dispatch-lab"
 
 #: Ini keys without an option.
@@ -156,7 +156,7 @@ MARKS = (
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add options and ini keys; an option that is not given is None, so that its ini key is asked."""
+    """Add options and ini keys; an option that is not given is None, so that its ini key applies."""
     group = parser.getgroup("dispatch", "workloads on real machines")
     for option in OPTIONS:
         if option.kind == "bool":

@@ -1,4 +1,4 @@
-"""How a run's outcome is raised into pytest: without a traceback, and whose fault it is told apart."""
+"""Raises a run's outcome in pytest without a traceback, and tells lab faults from workload failures."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunView
 
 
-# pytest.fail.Exception is documented, but typed as an attribute, which mypy takes for no class
+# pytest.fail.Exception is documented, but typed as an attribute, which mypy does not accept as a class
 class WorkloadFailed(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     """The workload's fault: a failure."""
 
-    __module__ = "builtins"  # as pytest's own outcomes do: shown by its bare name
+    __module__ = "builtins"  # as in pytest's own outcomes, so that the bare class name is shown
 
 
 class LabFault(pytest.fail.Exception.__mro__[1]):  # type: ignore[misc, name-defined]
-    """The lab's fault, or the test's: an error, in whichever phase it was found.
+    """The lab's or the test's fault: an error, in every phase.
 
-    No `pytest.fail.Exception`, by which other plugins tell failures from errors. As that, and unlike an `Exception`, no
-    test catches it by chance: both have the same base.
+    It is not a `pytest.fail.Exception`, because other plugins tell failures from errors by that class. It has the same
+    base class, which is not `Exception`, so that no test catches it by accident.
     """
 
     __module__ = "builtins"
 
 
 def raise_outcome(view: RunView) -> None:
-    """Raise what the run's outcome is to pytest; nothing if it passed.
+    """Raise the pytest exception for the run's outcome; return if it passed.
 
     Raises:
-        WorkloadFailed: It failed.
-        LabFault: It could not be run.
-        pytest.skip.Exception: It said that it skipped itself.
+        WorkloadFailed: The workload failed.
+        LabFault: The lab could not run the workload.
+        pytest.skip.Exception: The workload reported that it skipped itself.
     """
     run = view.run
     if run.outcome is Outcome.SKIPPED:
@@ -51,16 +51,16 @@ def raise_outcome(view: RunView) -> None:
 
 
 def told(view: RunView, why: str = "") -> str:
-    """How a run ended, for a person: why, in one's own words or in the lab's, and the evidence, its console included.
+    """Return a text on how a run ended: the reason and the evidence, including the console.
 
     Args:
-        view: A whole one.
-        why: In place of the lab's reason.
+        view: The run with all texts (`whole`).
+        why: Replaces the lab's reason.
     """
     run = replace(view.run, reason=why) if why else view.run
     return shown(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
 
 
 def never_booted(run: Run) -> bool:
-    """Whether the run is over by the lab's fault, without its workload ever having run."""
+    """Return whether the run ended by the lab's fault before its workload ever ran."""
     return run.outcome is Outcome.ERROR and not any(attempt.ran for attempt in run.attempts)

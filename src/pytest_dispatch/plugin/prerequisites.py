@@ -1,4 +1,4 @@
-"""Chains on pytest's side: what is asked for beside the items that are selected, in which order, and how it is told."""
+"""Chains in pytest: which prerequisites are submitted beside the selected items, in which order, and how they show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.sources.base import Listing
 
-REASON = 400  # characters of why a prerequisite did not pass
+REASON = 400  # longest reason why a prerequisite did not pass, in characters
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
 
@@ -26,13 +26,13 @@ def with_prerequisites(
     asked: Collection[str] = (),
     left_out: Mapping[str, Wanted] | None = None,
 ) -> list[Wanted]:
-    """Return what is wanted and its prerequisites, those of each chain together and in the order of the source.
+    """Return the requests with those for prerequisites; each chain is together and in the order of the source.
 
     Args:
-        wanted: What the items ask for, in their order.
+        wanted: The items' requests, in the order of the items.
         listing: The source.
-        asked: Names of workloads that were asked for before.
-        left_out: What those items would ask for that marks may keep from running, by the workload's name.
+        asked: Names of workloads that are already submitted.
+        left_out: Requests of items that marks may keep from running, by the workload's name.
     """
     wanted = list(wanted)
     if not any(each.workload.chain for each in wanted):
@@ -56,7 +56,7 @@ def with_prerequisites(
 
 
 def _needed(workloads: Iterable[Workload], known: Mapping[str, Workload]) -> Iterator[str]:
-    """Yield the names of all prerequisites, and of theirs."""
+    """Yield the names of all direct and indirect prerequisites."""
     found: set[str] = set()
     open_ones = [name for workload in workloads for name in workload.after]
     while open_ones:
@@ -68,20 +68,20 @@ def _needed(workloads: Iterable[Workload], known: Mapping[str, Workload]) -> Ite
 
 
 class Told:
-    """What pytest has told of runs: nothing broken is ever a pass, also where no item shows it."""
+    """Tracks which runs pytest has shown, so that a broken prerequisite without an item still fails the session."""
 
     def __init__(self) -> None:
         self._reported: set[str] = set()
         self._shown: set[str] = set()
 
     def note(self, report: pytest.TestReport) -> None:
-        """Take up a report; that an item was skipped by a mark of its own tells nothing of its workload."""
+        """Note an item's report; an item skipped by its own mark does not show its workload's outcome."""
         self._reported.add(report.nodeid)
         if report.when != "teardown" and (not report.skipped or hasattr(report, "wasxfail")):
             self._shown.add(report.nodeid)
 
     def broken(self, runs: Iterable[Run]) -> list[Run]:
-        """Return those that did not pass, that no item showed, and that others had as a prerequisite."""
+        """Return the runs that did not pass, that no item has shown, and that were prerequisites of reported items."""
         runs = list(runs)
         known = {run.workload.name: run.workload for run in runs}
         needed = set(_needed((run.workload for run in runs if run.key in self._reported), known))
@@ -93,5 +93,5 @@ class Told:
 
 
 def told_broken(run: Run) -> str:
-    """Return a line on a run that no item shows."""
+    """Return a line about a run that no item shows."""
     return f"prerequisite {run.workload.name} {run.outcome}: {plain_line(run.reason, REASON)}"

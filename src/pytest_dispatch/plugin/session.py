@@ -1,4 +1,4 @@
-"""The pytest side of a session: lists the source, starts the lab, ends both."""
+"""A session in pytest: lists the source, starts the lab, and ends both."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
     from pytest_dispatch.program.embedded import EmbeddedLab
     from pytest_dispatch.program.messages import Stopped
 
-#: Options of pytest with which nothing is run.
+#: Options of pytest with which no test runs.
 _ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
 _BROKEN = {pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
 def activate(config: pytest.Config) -> None:
-    """Come to life: on a pytest-xdist worker as a client, else as the one who owns the lab.
+    """Activate the plugin: on a pytest-xdist worker as a client, else as the owner of the lab.
 
     Raises:
-        pytest.UsageError: An option or an ini key cannot be used.
+        pytest.UsageError: The value of an option or an ini key is invalid.
     """
     with _usage_errors():
         for kind in sorted({*known(), *added()} - {media.kind for media in BUILT_IN}):
             config.addinivalue_line("markers", f"dispatch_{kind}: an item whose workload is of the kind {kind}.")
     if hasattr(config, "workerinput"):
-        given = config.workerinput.get("dispatch")  # none with --setup-plan
+        given = config.workerinput.get("dispatch")  # absent with --setup-plan
         if given is not None:
             config.pluginmanager.register(DispatchWorker(config, given), "dispatch-session")
         return
@@ -90,7 +90,7 @@ class DispatchSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """List the source; start the lab unless nothing is to be run."""
+        """List the source; start the lab unless no test will run."""
         config, display = self._config, self._display
         with _usage_errors():
             if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
@@ -114,19 +114,19 @@ class DispatchSession:
         with _hook_errors(hook):
             answers = hook(config=self._config, workloads=workloads)
         check_answers(workloads, answers)
-        if empty is not None and not workloads:  # nor does a hook bring any
+        if empty is not None and not workloads:  # no hook has added any either
             raise empty
         listed = set(map(id, listing.workloads))
         workloads = [each if id(each) in listed else as_booted(each) for each in workloads]
         check_chains(workloads)
-        names = {workload.name for workload in workloads}  # of which a hook may have added some
+        names = {workload.name for workload in workloads}  # a hook may have added some that the source left out
         left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
         name = settings.folder_name or node_name(listing.name)
         return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
     def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
         from pytest_dispatch.client.lab_client import (
-            LabClient,  # and with it an HTTP client: not for those who only look
+            LabClient,  # loads an HTTP library, which a session without a lab does not need
         )
 
         settings, hook = self._settings, self._config.hook
@@ -158,7 +158,7 @@ class DispatchSession:
         self._config.add_cleanup(nodes.close)
 
     def pytest_report_header(self) -> list[str]:
-        """One line: source, how many of each kind, where machines boot from; another if the journal was damaged."""
+        """Return the header: source, number of workloads by kind, boot URL; then what was left out, and any damage."""
         desk = self._desk
         if desk is None:
             return []
@@ -174,7 +174,7 @@ class DispatchSession:
             self._watcher.submitted(runs)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Gather what the JUnit file of sub-tests needs."""
+        """Note the report, and collect it for the JUnit file."""
         self._told.note(report)
         rest = take_off(report)
         if rest.cases:
@@ -188,10 +188,10 @@ class DispatchSession:
     def pytest_keyboard_interrupt(
         self, excinfo: pytest.ExceptionInfo[BaseException]
     ) -> Generator[None, object, object]:
-        """Stop at once; and let pytest tell where it was interrupted, which takes it a second, in peace.
+        """Stop the lab at once on Ctrl-C; ignore further signals while pytest reports where it was interrupted.
 
-        What pytest and pytest-xdist raise to end a session early (`--stepwise`, `-n 2 -x`) is a kind of interrupt too,
-        though nobody is in a hurry: such a session is wound up.
+        The exceptions with which pytest and pytest-xdist end a session early (`--stepwise`, `-n 2 -x`) come here too.
+        They are not urgent: such a session ends in order.
         """
         self._cut_off = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
         if not self._cut_off:
@@ -202,7 +202,7 @@ class DispatchSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Power machines off, file the last issues, and stop the lab; at once if interrupted."""
+        """Power machines off, file the last issues, and stop the lab; only stop it if the session was interrupted."""
         try:
             if not self._cut_off and exitstatus not in _BROKEN:
                 self._wind_up(session)
@@ -239,12 +239,12 @@ class DispatchSession:
                     session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Our section, if there is anything to say; with `-q` only what should not have been."""
+        """Write the `dispatch` section of the summary, if it has content; with `-q` only problems."""
         of_hooks = self._watcher.troubles if self._watcher else []
         troubles = [*filter(None, [self._damage]), *self._display.notices(), *self._troubles, *of_hooks]
         if self._config.get_verbosity() >= 0:
             lines = [*self._facts, *self._further, *troubles]
-        else:  # there was no header to tell what was left out
+        else:  # with -q there was no header to list what was left out
             lines = [*(left_out(self._desk.listing) if self._desk is not None else ()), *troubles]
         if lines:
             terminalreporter.section("dispatch")
@@ -252,7 +252,7 @@ class DispatchSession:
                 terminalreporter.line(line)
 
     def stop(self) -> None:
-        """Stop whatever runs, in bounded time; may be called again."""
+        """Stop everything that runs, in bounded time; may be called again."""
         desk, lab = self._desk, self._lab
         self._lab = None
         with not_interrupted():
@@ -271,7 +271,7 @@ class DispatchSession:
 
 
 def _listing(settings: Settings) -> Listing:
-    """List the source; how to list the other is not loaded."""
+    """List the source; load only the code for its kind."""
     if settings.folder is not None:
         from pytest_dispatch.sources.folder import list_folder
 
@@ -282,7 +282,7 @@ def _listing(settings: Settings) -> Listing:
 
 
 def _lab(settings: Settings) -> LabProcess | EmbeddedLab:
-    """The lab where it is wanted, not yet started; what the other would need is not loaded."""
+    """Create the lab, in a thread or a process as configured, without starting it; load only the code for that."""
     if settings.in_thread:
         from pytest_dispatch.program.embedded import EmbeddedLab
 
@@ -293,7 +293,7 @@ def _lab(settings: Settings) -> LabProcess | EmbeddedLab:
 
 
 def _undone(runs: Sequence[Run], end: Stopped | None) -> Iterator[str]:
-    """What a session that is cut off leaves to the next one, a line each."""
+    """Yield a line for each thing that an interrupted session leaves to the next one."""
     left = sum(run.outcome is None for run in runs)
     if left:
         yield f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"
@@ -307,7 +307,7 @@ def _undone(runs: Sequence[Run], end: Stopped | None) -> Iterator[str]:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """What a person can do something about becomes one line and exit code 4."""
+    """Turn errors that the user can correct into one line and exit code 4."""
     try:
         yield
     except DispatchError as error:
@@ -316,9 +316,9 @@ def _usage_errors() -> Iterator[None]:
 
 @contextmanager
 def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
-    """If the lab cannot be asked any more, stop it, and tell also how it ended, if not as it should have.
+    """If the lab cannot be reached, stop it, and add to the error how it ended if it failed.
 
-    Before collection, that is: later on, what it is stopped with is told in the summary.
+    Used before collection; after that, the summary shows errors of the stop.
     """
     try:
         yield
@@ -334,10 +334,10 @@ def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
 
 @contextmanager
 def _hook_errors(hook: pluggy.HookCaller) -> Iterator[None]:
-    """What a user's hook raises is told in one line that says where; but those who want pytest to end have their way.
+    """Turn an exception of a user's hook into one line with its place; let those pass that end pytest.
 
     Raises:
-        ConfigError: It raised something.
+        ConfigError: The hook raised an exception.
     """
     try:
         yield

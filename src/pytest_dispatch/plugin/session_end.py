@@ -1,4 +1,4 @@
-"""The end of a session: power machines off, file the last issues, and say what was seen."""
+"""The end of a session: powers machines off, files the last issues, and writes the summary."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
     from pytest_dispatch.server.api.schemas import RunView, SessionView
 
-FIRST_POLL = 0.02  # seconds before the second look; each further pause is twice as long
-LONGEST_POLL = 0.2
-SHOWN = 20  # refused reports that the summary names
-FLUSH = 90.0  # seconds that filing the last issues may take: GitHub lets who was too fast wait for 60
+FIRST_POLL = 0.02  # seconds before the second check; each further pause is twice as long
+LONGEST_POLL = 0.2  # seconds
+SHOWN = 20  # maximum number of refused reports that the summary names
+FLUSH = 90.0  # seconds to file the last issues: GitHub makes clients that exceed its rate limit wait for 60
 
 
 class Ending:
     """Ends one session in the lab.
 
     Attributes:
-        facts: What there is to say about it.
-        troubles: What should not have been; to be said in any case.
-        runs: Those of the session, without their reports, once nothing is waited for.
+        facts: Lines for the summary.
+        troubles: Lines about problems, shown also with `-q`.
+        runs: All runs of the session, without their reports; set once all waits are over.
     """
 
     def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: Watcher) -> None:
@@ -46,10 +46,10 @@ class Ending:
         """End the session.
 
         Args:
-            drain: Seconds for machines to take the power-off program.
+            drain: Longest wait for machines to take the power-off program, in seconds.
 
         Raises:
-            LabError: The lab is gone.
+            LabError: The lab cannot be reached.
         """
         client = self._client
         client.end(self._session, kept=True)
@@ -65,10 +65,10 @@ class Ending:
         self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
         self.facts += [plain_line(line, 400) for line in summary_lines(views, session, self._display.runs())]
         self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
-        client.end(self._session)  # the last thing: whoever is killed before is resumed without running anything again
+        client.end(self._session)  # last: a session killed before this can be resumed without running anything again
 
     def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
-        """Wait until nothing is left, showing how much is."""
+        """Wait until `left` returns nothing, at most `longest` seconds, and show how much is left."""
         give_up, pause = time.monotonic() + longest, FIRST_POLL
         with self._display.progress() as show:
             while names := left(self._client.session(self._session)):
@@ -89,12 +89,12 @@ def _awaited(view: SessionView) -> list[str]:
 
 
 def summary_lines(views: Sequence[RunView], session: SessionView, runs: Sequence[Run]) -> list[str]:
-    """The summary section: flaky runs, issues, machines; empty when there is nothing to say.
+    """Return the lines of the summary: flaky runs, issues, machines; empty if there are none.
 
     Args:
         views: All runs of the session, without their reports.
-        session: How it stands.
-        runs: Its runs as the event stream told them, with their reports.
+        session: The current state of the session.
+        runs: The session's runs from the event stream, with their reports.
     """
     flaky = [view.run for view in views if view.run.flaky]
     lines = [f"flaky: {run.workload.name} passed on attempt {run.attempt.number} ({_before(run)})" for run in flaky]
@@ -109,7 +109,7 @@ def summary_lines(views: Sequence[RunView], session: SessionView, runs: Sequence
 
 
 def _refused(views: Sequence[RunView]) -> list[tuple[Run, Refusal]]:
-    """Reports that were refused and of which no failure tells: they changed nothing, as they came too late."""
+    """Return refused reports of runs that did not fail: a failed run shows its refused reports itself."""
     runs = [view.run for view in views if view.run.outcome is not Outcome.FAILED]
     return [(run, refusal) for run in runs for attempt in run.attempts for refusal in attempt.refused][:SHOWN]
 

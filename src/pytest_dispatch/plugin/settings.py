@@ -1,4 +1,4 @@
-"""What the user asked for, read once: the option, else the ini key, else the default."""
+"""Reads the user's settings once: the option, else the ini key, else the default."""
 
 from __future__ import annotations
 
@@ -48,11 +48,14 @@ _ISSUES: dict[str, tuple[Outcome, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that options and ini keys say, checked; and of that, what the lab needs to know.
+    """The checked values of all options and ini keys.
 
     Attributes:
-        folder_given: As the user spelled it.
-        folder_name: The same however it was spelled; as pytest names a folder, relative to its root directory.
+        folder_given: The folder as the user wrote it.
+        folder_name: The folder relative to pytest's root directory, as in node ids; the same for every spelling.
+        drain: Longest wait for machines to power off at the end, in seconds.
+        plan: The lab's configuration.
+        in_thread: Whether the lab runs in a thread of pytest's process.
     """
 
     repo: str
@@ -69,7 +72,7 @@ class Settings:
     in_thread: bool
 
 
-#: Limits that options set, by the names that kinds know; where none is given, a kind has its own.
+#: Options that set time limits, by the names that kinds use; a kind has defaults of its own.
 _LIMITS = {
     "assign": "dispatch_assign_timeout",
     "boot": "dispatch_boot_timeout",
@@ -78,7 +81,7 @@ _LIMITS = {
 
 
 class _Values:
-    """Looks a name up: the option, then the ini key."""
+    """Looks up the value of a name: the option, else the ini key."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -99,7 +102,7 @@ class _Values:
         return bool(self.config.getini(name) if given is None else given)
 
     def path(self, name: str) -> Path | None:
-        """An option is relative to where pytest was called, an ini key to pytest's root directory."""
+        """Return a path; an option is relative to the working directory, an ini key to pytest's root directory."""
         given = self.config.getoption(name)
         base = self.config.invocation_params.dir if given else self.config.rootpath
         text = given or self.config.getini(name)
@@ -132,10 +135,10 @@ class _Values:
 
 
 def read_settings(config: pytest.Config) -> Settings:
-    """Read and check everything.
+    """Read and check all settings.
 
     Raises:
-        ConfigError: Something cannot be used; says which option, what was expected and what came.
+        ConfigError: A value is invalid; names the option, what was expected and what came.
     """
     values = _Values(config)
     repo, folder = _source(values)
@@ -178,7 +181,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 def _source(values: _Values) -> tuple[str, str]:
-    """The repository or the folder; one that is given as an option wins over what the ini file names."""
+    """Return the repository and the folder, one of them empty; an option overrides what the ini file names."""
     names = ("dispatch_repo", "dispatch_dir")
     options = [values.config.getoption(name) or "" for name in names]
     repo, folder = options if any(options) else [str(values.config.getini(name)) for name in names]
@@ -190,7 +193,7 @@ def _source(values: _Values) -> tuple[str, str]:
 
 
 def _folder(values: _Values) -> Path | None:
-    """The folder of workloads, whose path is told in JSON."""
+    """Return the folder of workloads; its path must be UTF-8, because it is sent in JSON."""
     path = values.path("dispatch_dir")
     try:
         str(path).encode()
@@ -203,7 +206,7 @@ def _folder(values: _Values) -> Path | None:
 
 
 def _refuse_unused(values: _Values, folder: str) -> None:
-    """Refuse what was typed in vain; what an ini file says may be for other runs."""
+    """Refuse options on the command line that have no effect; ini keys may be meant for other runs."""
     if folder and values.typed("dispatch_tag"):
         raise ConfigError(
             f"--dispatch-tag: expected it with --dispatch-repo, got it with the folder {folder!r}, which has no"
@@ -251,14 +254,14 @@ def _token(values: _Values, api_url: str) -> Token | None:
 
 
 def _db(values: _Values) -> str:
-    """The journal: a file, or the URL of a database."""
+    """Return where the journal is: the path of a file, or the URL of a database."""
     given, config = values.text("dispatch_db"), values.config
     if "://" in given:
         refuse_in_ini(config)
         return read_database(given)
     if path := values.path("dispatch_db"):
         return str(path)
-    cache = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
+    cache = getattr(config, "cache", None)  # absent with -p no:cacheprovider
     if cache is None:
         own = hashlib.sha256(os.fsencode(config.rootpath)).hexdigest()[:16]
         return str(user_cache_path("pytest-dispatch") / "journals" / f"{own}.db")

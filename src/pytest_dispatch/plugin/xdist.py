@@ -1,4 +1,4 @@
-"""With pytest-xdist: the controller owns the lab, its workers are the lab's clients."""
+"""Support for pytest-xdist: the controller owns the lab, and its workers are clients of the lab."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pytest_dispatch.support.codec import decode
 
 
 class _Handover(msgspec.Struct, kw_only=True):
-    """What a worker gets from its controller, in a file: whoever shows what xdist hands over shows a path.
+    """The data that a worker gets from its controller, in a file, so that a log of xdist's data shows only a path.
 
     Attributes:
-        token: Of the lab's API.
-        epoch: Of the session's lease.
-        places: What the lab reads itself.
+        token: Token of the lab's API.
+        epoch: Epoch of the session's lease.
+        places: Folders that the lab reads itself.
     """
 
     source: str
@@ -37,12 +37,12 @@ class _Handover(msgspec.Struct, kw_only=True):
     places: Places
 
     def __repr__(self) -> str:
-        """Be short, and without the token: pytest may show it in a traceback."""
+        """Return a short text without the token: pytest may show it in a traceback."""
         return f"<_Handover {self.url}>"
 
 
 class DispatchNodes:
-    """On the controller: hands the lab's address to the workers, and a dead worker's item to another one."""
+    """On the controller: passes the lab's address to the workers, and a crashed worker's item to another worker."""
 
     def __init__(self, desk: Desk, token: str) -> None:
         self._desk = desk
@@ -58,9 +58,9 @@ class DispatchNodes:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Before a worker starts, also one that takes the place of another."""
+        """Pass the data to a worker before it starts, also to one that replaces a crashed worker."""
         if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="pytest-dispatch-")  # which nobody else may enter
+            self._folder = TemporaryDirectory(prefix="pytest-dispatch-")  # has mode 0700
             handover = _Handover(
                 source=self._desk.listing.name,
                 workloads=self._desk.listing.workloads,
@@ -75,10 +75,10 @@ class DispatchNodes:
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Any) -> bool | None:
-        """A worker died that waited for one of our items. The workload goes on, and can do nothing for it.
+        """Let another worker wait for the run of a workload item whose worker crashed.
 
-        So another worker waits for the same run. If that one dies too, or pytest-xdist does not hand items over as it
-        distributes them (`--dist=loadscope` and the like), the item ends as an error.
+        The workload itself goes on, and is not at fault. If the second worker crashes too, or the distribution mode
+        cannot reassign items (such as `--dist=loadscope`), the item ends as an error.
         """
         name = crashitem.removeprefix(f"{self._desk.listing.name}::")
         if name == crashitem:
@@ -87,7 +87,7 @@ class DispatchNodes:
             self._crashed.add(crashitem)
             with suppress(NotImplementedError):
                 sched.mark_test_pending(crashitem)
-                report.outcome, report.when = "passed", "teardown"  # which pytest does not count, nor show
+                report.outcome, report.when = "passed", "teardown"  # pytest neither counts nor shows such a report
                 return True
         report.when = "setup"
         ours = name.partition("[")[0]  # without parameters
@@ -97,7 +97,7 @@ class DispatchNodes:
 
 
 class DispatchWorker:
-    """On a worker: collects the same items, and speaks with the controller's lab."""
+    """On a worker: collects the same items, and is a client of the controller's lab."""
 
     def __init__(self, config: pytest.Config, given: str) -> None:
         from pytest_dispatch.client.lab_client import LabClient
@@ -115,5 +115,5 @@ class DispatchWorker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Nothing is asked of the lab any more: an interrupted controller has stopped it."""
+        """Close the lab's client: an interrupted controller has already stopped the lab."""
         self._desk.close()

@@ -1,1 +1,1 @@
-"""The lab's program: built from a configuration, run for pytest, told what to do by lines of JSON."""
+"""The lab as a program: built from a configuration, and controlled by its parent with lines of JSON."""

@@ -1,9 +1,9 @@
-"""`dispatch serve` for the program that started it, mostly pytest: told what to build, and ends with that program.
+"""`dispatch serve` as a child process: the parent, usually pytest, tells it what to build, and it ends with its parent.
 
-A process of its own, so that machines are served whatever Python tests, plugins and pytest itself do meanwhile with
-their interpreter; and so that both have a processor. One thread hears what the parent says, and whether it is there: if
-it is not, the process says goodbye to the network and ends, within a second or so and whatever else it is doing.
-Whoever goes on with the session need not wait for it.
+The lab runs in a separate process so that it serves machines whatever tests, plugins and pytest do with their
+interpreter, and so that both can use a processor. One thread reads the parent's messages and checks that the parent
+lives. If not, the process withdraws the lab's mDNS announcement and ends within about a second, whatever else it is
+doing, so that another pytest can resume the session at once.
 """
 
 from __future__ import annotations
@@ -29,40 +29,41 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.program.embedded import EmbeddedLab
 from pytest_dispatch.program.messages import Logged, Message, Ready, Refused, Start, Stopped, decode, encode
 
-LOOK = 0.5  # seconds between looks at whether the parent is there; a process that it forked may hold its end
-LINES = 1000  # that wait to be told to a parent which is stopped, or busy; what is logged beyond that is counted
+LOOK = 0.5  # seconds between checks that the parent lives; a process that it forked may hold its end of the pipe open
+LINES = 1000  # maximum number of log records queued while the parent is suspended or busy; further ones are counted
 
 _log = logging.getLogger(__name__)
 
 
 def serve_parent(parent: int, scratch: str) -> NoReturn:
-    """Be the lab of the program at the other end of standard input and output.
+    """Run a lab for the parent process, which is connected to standard input and output.
 
     Args:
-        parent: Its process id.
-        scratch: A folder for all temporary files; removed here only if the parent is gone.
+        parent: Process id of the parent.
+        scratch: Folder for all temporary files; this process removes it only if the parent is gone.
 
     Raises:
-        ConfigError: There is no such folder.
+        ConfigError: The folder does not exist.
     """
     if not os.path.isdir(scratch):  # noqa: PTH112 - no Path is needed in this process otherwise
         raise ConfigError(f"--scratch: expected a folder for --parent's temporary files, got {scratch!r}")
     tempfile.tempdir = scratch
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what is printed last is told
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # os._exit flushes no buffers
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda _number, _frame: None)  # pytest's to deal with; ignored, it would be so in programs
+        # pytest handles these. A handler that does nothing, because programs that we start would inherit SIG_IGN.
+        signal.signal(each, lambda _number, _frame: None)
     pipe = _Pipe(parent, scratch)
     _tell_what_goes_wrong(pipe)
     code = 1
     try:
         _serve(pipe)
         code = 0
-    except BaseException:  # noqa: BLE001 - it is told by its last line, as that of any program
+    except BaseException:  # noqa: BLE001 - the parent shows the traceback's last line
         sys.stdout.flush()
         traceback.print_exc()
         pipe.wait(LOOK)
     finally:
-        os._exit(code)  # whatever hangs in a driver's thread
+        os._exit(code)  # end even if a driver's thread hangs
 
 
 def _serve(pipe: _Pipe) -> None:
@@ -85,17 +86,17 @@ def _serve(pipe: _Pipe) -> None:
 
 
 def _kind_of(error: DispatchError) -> str:
-    """Which of our errors it is, or is one of: a driver's own class is not known everywhere."""
+    """Return the name of the error's class in `core.errors`; the parent may not know a driver's own subclass."""
     return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
 
 
 class _Pipe:
-    """The lab's end; may be written to from any thread, and keeps none waiting that has only something to log.
+    """The connection to the parent. Any thread may write to it, and logging never blocks.
 
-    Nobody else has it from then on: what drivers and programs of theirs print goes to standard error.
+    It takes standard input and output for itself: output of drivers and their programs goes to standard error.
 
     Attributes:
-        orphaned: Called when the parent is gone, before the process ends; has to return.
+        orphaned: Called when the parent is gone, before the process ends; must return soon.
     """
 
     def __init__(self, parent: int, scratch: str) -> None:
@@ -106,7 +107,7 @@ class _Pipe:
         self._parent = parent
         self._scratch = scratch
         self._said: SimpleQueue[bytes] = SimpleQueue()
-        # Its `put` may be interrupted by another one: garbage that is collected in it may have something to log.
+        # A SimpleQueue, because its `put` is reentrant: garbage collection inside `put` may log, and so call it again.
         self._unsaid: SimpleQueue[Message | Event] = SimpleQueue()
         self._left_out = 0
         self.orphaned: Callable[[], None] = lambda: None
@@ -114,10 +115,10 @@ class _Pipe:
         threading.Thread(target=self._speak, name="dispatch-speaker", daemon=True).start()
 
     def start(self) -> Start:
-        """What to build.
+        """Wait for the parent's first message, and return it.
 
         Raises:
-            ConfigError: Something else was said.
+            ConfigError: The message is not `start`.
         """
         message = decode(self._said.get())
         if not isinstance(message, Start):
@@ -125,16 +126,16 @@ class _Pipe:
         return message
 
     def until_told_to_stop(self) -> None:
-        self._said.get()  # there is nothing else to say
+        self._said.get()  # `stop` is the only possible message
 
     def tell(self, message: Message) -> None:
-        """Send it, after all that was logged before; it is out when this returns."""
+        """Send a message after all earlier log records, and return when it is written."""
         self._say_what_was_left_out()
         self._unsaid.put(message)
         self.wait()
 
     def log(self, news: Logged) -> None:
-        """Send it at some time, if the parent takes it."""
+        """Send a log record later, without waiting; drop it if too many are queued."""
         if self._unsaid.qsize() >= LINES:
             self._left_out += 1
             return
@@ -142,7 +143,7 @@ class _Pipe:
         self._unsaid.put(news)
 
     def wait(self, patience: float | None = None) -> None:
-        """Wait until all of it is out."""
+        """Wait until all queued messages are written, at most `patience` seconds."""
         out = Event()
         self._unsaid.put(out)
         out.wait(patience)
@@ -181,7 +182,7 @@ class _Pipe:
 
 
 def _tell_what_goes_wrong(pipe: _Pipe) -> None:
-    """Log records, warnings and what ends threads go where pytest shows them."""
+    """Forward log records, warnings and uncaught exceptions of threads to the parent."""
     logging.getLogger().addHandler(_Forward(pipe))
     logging.captureWarnings(True)
     threading.excepthook = lambda args: _log.error(
@@ -197,5 +198,5 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._pipe.log(Logged(record.name, record.levelno, self.format(record)))
-        except Exception:  # noqa: BLE001 - as every handler does: it is the record's fault
+        except Exception:  # noqa: BLE001 - as every logging handler does: the record cannot be formatted
             self.handleError(record)

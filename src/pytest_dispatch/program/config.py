@@ -1,4 +1,4 @@
-"""What a lab is built from, in values that can be told in JSON."""
+"""The lab's configuration, with values that can be encoded as JSON."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from pytest_dispatch.sources.locations import Places
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabConfig:
-    """What a lab is built from.
+    """The configuration of a lab.
 
     Attributes:
-        token: For GitHub.
-        api_url: Address of its API.
-        issues_repo: Where this session's issues are filed; empty for nowhere.
-        host: Where it listens, with `port` (0 for a free one) and `path`.
-        allow: Networks whose machines may ask, such as `10.0.0.0/8`; empty for all, or for none but its own where it
-            has some.
-        boot_tools: Tools that machines boot by, and not only people look with.
-        announce: By mDNS.
+        token: GitHub token.
+        api_url: Base URL of the GitHub API.
+        issues_repo: Repository for this session's issues; empty to file none.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        path: Path of the boot URL.
+        allow: Networks whose machines may boot and report, such as `10.0.0.0/8`. If empty, all may, or only the lab's
+            own machines if it has any.
+        boot_tools: HTTP tools, such as curl, that machines boot with here; requests of other tools get no workload.
+        announce: Whether to announce the lab over mDNS.
+        machines: Machines that the lab starts itself.
+        resume: Whether to resume an interrupted session.
         db: The journal's file, or the URL of a database.
-        cache_limit: In bytes.
-        private: It is of one pytest, and ends with it.
-        places: What it may read for its sessions, beside the release assets of `api_url`.
+        cache: Folder for release assets.
+        cache_limit: Maximum size of the cache in bytes.
+        private: Whether the lab belongs to one pytest, and ends with it.
+        places: Folders and APIs that the lab may read for its sessions, beside the release assets of `api_url`.
     """
 
     token: Token | None = None

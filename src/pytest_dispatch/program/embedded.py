@@ -1,4 +1,4 @@
-"""A lab inside this process: built from a configuration, served from a thread of its own."""
+"""A lab inside this process: built from a configuration, and run in a separate thread."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import DrivenMachine, Factory, Spec
 
-START = 30.0  # seconds that a start may take
-STOP = 2.0  # seconds that a stop may take
-GOODBYE = 1.0  # seconds in which a lab is no longer announced
+START = 30.0  # longest start, in seconds
+STOP = 2.0  # longest stop, in seconds
+GOODBYE = 1.0  # longest time to withdraw the mDNS announcement, in seconds
 
 GROUP = "pytest_dispatch.machines"
 
 
 class EmbeddedLab:
-    """`start` it, use its `url` and `token`, `stop` it.
+    """A lab in a thread. Call `start`, use its `url` and `token`, then call `stop`.
 
     Args:
-        config: What to build it from.
+        config: The lab's configuration.
 
     Attributes:
-        token: Opens the API.
+        token: Bearer token of the API.
         url: `http://HOST:PORT` of the lab, as seen from this computer.
-        damage: What was wrong with its journal, or with the port that it has, and is mended; empty if nothing was.
-        end: How the outbox stood when it was stopped; None until then.
+        damage: A repaired problem with the journal or the port, in words; empty if there was none.
+        end: The outbox's state when the lab stopped; None until then.
     """
 
     def __init__(self, config: LabConfig) -> None:
@@ -70,14 +70,14 @@ class EmbeddedLab:
         self.end: Stopped | None = None
 
     def start(self, source: str, places: Places | None = None) -> None:
-        """Bring everything up.
+        """Start the lab.
 
         Args:
-            source: Name of the workloads' source, under which an interrupted session is found again.
-            places: What the lab may read, where that is more than it was made with.
+            source: Name of the workloads' source, by which an interrupted session is found.
+            places: Folders and APIs that the lab may read, in place of those in the configuration.
 
         Raises:
-            DispatchError: Something is missing or taken; nothing is left running.
+            DispatchError: Something is missing or already in use; nothing is left running.
         """
         self._config = replace(self._config, places=places or self._config.places)
         with ExitStack() as parts:
@@ -95,7 +95,7 @@ class EmbeddedLab:
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
-        """Take everything down, in bounded time; may be called again.
+        """Stop the lab in bounded time; may be called again.
 
         Raises:
             LabError: Something did not end in time.
@@ -104,16 +104,16 @@ class EmbeddedLab:
 
     @property
     def broken(self) -> DispatchError | None:
-        """Why it answers nothing more, once that is so."""
+        """Return the error that stopped the lab from serving requests; None while it works."""
         return self._lab.broken if self._lab is not None else None
 
     def say_goodbye(self) -> None:
-        """Take the announcement back, as far as there is time for it.
+        """Withdraw the mDNS announcement within `GOODBYE` seconds.
 
-        For a lab that ends without a stop; may be called from any thread, whatever the others do.
+        For a lab that ends without `stop`. May be called from any thread, whatever the other threads do.
         """
         if self._server is not None:
-            with suppress(Exception):  # nobody is left who could be told
+            with suppress(Exception):  # the process ends: nobody is left to report an error to
                 self._loop.call(self._server.say_goodbye, GOODBYE)
 
     async def _start(
@@ -154,14 +154,18 @@ class EmbeddedLab:
                     raise LabError(f"not everything could be stopped: {type(end).__name__}: {end}") from end
 
         parts.callback(lambda: self._loop.call(stop, STOP))
-        if interrupted is not None and interrupted.port != server.port:  # for one that resumes it once more
+        if interrupted is not None and interrupted.port != server.port:  # a later resume needs the new port
             await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
         await bytes_cache.open()
         self.url = server.url
         await lab.start(server.machine_url, [self._addressed(letter) for letter in letters])
 
     async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
-        """The lab's server, up; where any port will do, at the one where machines of an interrupted session report."""
+        """Start the server; if any port will do, prefer that to which an interrupted session's machines report.
+
+        Raises:
+            LabError: The port is in use, and machines of the interrupted session have yet to report to it.
+        """
         if interrupted is None:
             return await self._serve(lab, self._config.port)
         try:
@@ -178,7 +182,7 @@ class EmbeddedLab:
     async def _serve(self, lab: Lab, port: int) -> LabServer:
         config = self._config
         named = tuple(map(ip_network, config.allow))
-        allow = named or (() if config.machines else None)  # our own have tokens, and no other was asked for
+        allow = named or (() if config.machines else None)  # the lab's own machines have tokens and need no address
         where = Address(
             host=config.host,
             port=port,
@@ -193,10 +197,10 @@ class EmbeddedLab:
         return server
 
     def _addressed(self, letter: Letter) -> Letter:
-        """The letter with the address of its GitHub, which earlier makes did not note.
+        """Return the letter with the URL of its GitHub API, which earlier versions did not store.
 
-        Without one it may be for any GitHub. That it is for this session's is safe to say only of a letter for the
-        very repository in which this session files its own: whoever may read those may read it.
+        A letter without a URL may belong to any GitHub. This session's GitHub is a safe choice only if the letter is
+        for the repository to which this session files its own issues: its readers may read the letter too.
         """
         if letter.api or letter.repo != self._config.issues_repo:
             return letter
@@ -204,14 +208,14 @@ class EmbeddedLab:
 
 
 class _Filers:
-    """Filers by repository: for this session's, and for what earlier sessions left."""
+    """Filers by repository: for this session's issues, and for those left by earlier sessions."""
 
     def __init__(self, config: LabConfig) -> None:
         self._config = config
         self._open: dict[str, GitHubFiler] = {}
 
     def __call__(self, repo: str) -> Filer | None:
-        """The repository's; None without a token."""
+        """Return the repository's filer; None without a token."""
         if self._config.token is None:
             return None
         if repo not in self._open:
@@ -221,7 +225,7 @@ class _Filers:
         return self._open[repo]
 
     def close(self) -> None:
-        """Drop their connections."""
+        """Close the filers' connections."""
         for filer in self._open.values():
             filer.close()
 
@@ -231,15 +235,17 @@ def _is_taken(error: LabError) -> bool:
 
 
 async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: str) -> None:
-    """Machines of our own are started anew; those of the network know the port at which they are to report.
+    """Refuse another port if machines on the network have yet to report to the old one.
+
+    The lab's own machines are started again, and so learn the new port.
 
     Raises:
-        LabError: Some of them are yet to do so.
+        LabError: Such machines have yet to report.
     """
     last = [run.attempt for run in await journal.background.runs(interrupted.id) if run.outcome is None]
     placements = [placement for attempt in last for placement in attempt.placements]
     waited_for = sorted({each.machine for each in placements if each.known_by is KnownBy.ADDRESS})
-    if waited_for and not journal.damage:  # else what they run does not count any more
+    if waited_for and not journal.damage:  # after damage, the runs on these machines no longer count
         names = plain_line(", ".join(waited_for), 120)
         raise LabError(
             f"cannot listen on port {interrupted.port} of {host}, where the interrupted session has still to hear from"

@@ -1,14 +1,14 @@
-"""What a lab's process and the one that started it say to each other: a line of JSON for each message.
+"""The messages between a lab's process and its parent: one line of JSON for each.
 
-The lab reads its standard input, and writes its standard output:
+The lab reads them from standard input, and writes them to standard output:
 
     ⇒ {"start": {"config": {…}, "source": "workloads"}}
     ⇐ {"ready": {"url": "http://127.0.0.1:8080", "token": …, "damage": ""}}
     ⇒ {"stop": {}}
     ⇐ {"stopped": {"pending": 0, "unfiled": [], "trouble": ""}}
 
-`refused` comes in place of `ready`, and `logged` at any time. A lab whose input ends without `stop` has lost whoever
-started it: it says goodbye to the network, and ends.
+`refused` comes in place of `ready`, and `logged` at any time. If a lab's input ends without `stop`, its parent is gone:
+the lab withdraws its mDNS announcement, and ends.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Start:
     """Build a lab.
 
     Attributes:
-        source: Name of the workloads' source, under which an interrupted session is found again.
+        source: Name of the workloads' source, by which an interrupted session is found.
     """
 
     config: LabConfig
@@ -39,17 +39,17 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End it, as it should be."""
+    """Stop the lab in order, and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """It is up.
+    """The lab is ready.
 
     Attributes:
         url: `http://HOST:PORT`, as seen from this computer.
-        token: Opens its API.
-        damage: What was wrong with its journal, or with the port that it has, and is mended; empty if nothing was.
+        token: Bearer token of its API.
+        damage: A repaired problem with the journal or the port, in words; empty if there was none.
     """
 
     url: str
@@ -59,7 +59,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It cannot be started; nothing of it is left.
+    """The lab cannot be started; nothing is left running.
 
     Attributes:
         kind: Name of the error's class in `core.errors`.
@@ -71,7 +71,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """It has logged something."""
+    """A log record of the lab."""
 
     name: str
     level: int
@@ -80,12 +80,12 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """It is down.
+    """The lab has stopped.
 
     Attributes:
-        pending: Issues that might have been filed any moment.
-        unfiled: A line for each reason for which others are not filed.
-        trouble: What did not end in time; empty if all did.
+        pending: Number of issues still waiting to be filed.
+        unfiled: A line for each reason why other issues are not filed.
+        trouble: What did not end in time; empty if everything did.
     """
 
     pending: int = 0
@@ -107,16 +107,16 @@ _NAMES = {shape: name for name, shape in _SHAPES.items()}
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as a line; in ASCII, so that file names that are no UTF-8 get through."""
+    """Return a message as a line in ASCII, so that file names that are not UTF-8 survive."""
     said = msgspec.to_builtins(message, enc_hook=_plain)
     return json.dumps({_NAMES[type(message)]: said}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
-    """Return the message of a line.
+    """Return the message in a line.
 
     Raises:
-        ConfigError: It is none. What came is not shown: there may be secrets in it.
+        ConfigError: The line is no message. The error does not show the line, which may contain secrets.
     """
     try:
         [(name, said)] = json.loads(line).items()
@@ -130,7 +130,7 @@ def decode(line: bytes) -> Message:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no type for."""
+    """Return a JSON-compatible form of a value for which JSON has no type."""
     if isinstance(value, Token):
         return {"value": value.reveal(), "source": value.source, "api_url": value.api_url}
     if isinstance(value, Path):

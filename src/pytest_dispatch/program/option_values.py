@@ -1,6 +1,6 @@
-"""What options say, read and checked: pytest's, and those of `dispatch serve`, which have the same names.
+"""Parses and checks the values of options, for pytest and for `dispatch serve`, whose options have the same names.
 
-Errors name pytest's option; without its `dispatch-` it is the other one.
+Errors name pytest's option; without `dispatch-`, that is the name of the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?:(?P<place>://[^?]+)|:(?P<coun
 
 
 def read_spec(text: str) -> Spec:
-    """A `--dispatch-machine` value, taken apart.
+    """Return a parsed `--dispatch-machine` value.
 
     Raises:
         ConfigError: It is malformed.
@@ -60,7 +60,7 @@ def _machine_address(text: str, spec: str) -> str:
 
 
 def read_bind(text: str) -> tuple[str, int]:
-    """A `--dispatch-bind` value: host and port.
+    """Return host and port of a `--dispatch-bind` value.
 
     Raises:
         ConfigError: It is malformed.
@@ -84,10 +84,10 @@ def _is_host(host: str) -> bool:
 
 
 def read_path(text: str) -> str:
-    """A `--dispatch-path` value.
+    """Return a `--dispatch-path` value.
 
     Raises:
-        ConfigError: No machine could boot from it.
+        ConfigError: No machine could boot from this path.
     """
     if not re.fullmatch(r"(/[\w.~-]+)+", text) or text.startswith("/api/"):
         raise ConfigError(f"--dispatch-path: expected a path such as /dispatch, outside /api/, got {text!r}")
@@ -95,10 +95,10 @@ def read_path(text: str) -> str:
 
 
 def read_network(text: str) -> str:
-    """A `--dispatch-allow` value, as all networks are written.
+    """Return a `--dispatch-allow` value in the normal form of networks.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The value is not a network.
     """
     try:
         return str(ipaddress.ip_network(text.strip(), strict=False))
@@ -109,26 +109,26 @@ def read_network(text: str) -> str:
 
 
 def read_boot_tool(text: str) -> str:
-    """A `--dispatch-boot-tool` value.
+    """Return a `--dispatch-boot-tool` value in lower case.
 
     Raises:
-        ConfigError: People do not look with it.
+        ConfigError: The tool is not one of those that the boot path refuses by default.
     """
     from pytest_dispatch.server.limits.not_firmware import TOOLS
 
     if (name := text.strip().lower()) not in TOOLS:
         raise ConfigError(
-            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; what is no"
-            " tool of people boots without this"
+            f"--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got {text!r}; other"
+            " clients can boot without this option"
         )
     return name
 
 
 def read_api_url(text: str) -> str:
-    """A `--dispatch-api-url` value.
+    """Return a `--dispatch-api-url` value.
 
     Raises:
-        ConfigError: A token could not be sent there.
+        ConfigError: The URL is invalid, or a token must not be sent to it.
     """
     try:
         return checked_api_url(text)
@@ -137,10 +137,10 @@ def read_api_url(text: str) -> str:
 
 
 def read_place(option: str, text: str, base: Path) -> Path:
-    """A path that an option names, of which `~` and `~USER` are homes.
+    """Return the path that an option names, relative to `base`, with `~` and `~USER` expanded.
 
     Raises:
-        ConfigError: That user has none.
+        ConfigError: The user has no home directory.
     """
     try:
         return base / Path(text).expanduser()
@@ -149,10 +149,11 @@ def read_place(option: str, text: str, base: Path) -> Path:
 
 
 def read_database(url: str) -> str:
-    """Refuse a `--dispatch-db` URL that nothing can connect to; it may hold a password, and so is not shown.
+    """Return a `--dispatch-db` URL after checking that a driver for it exists.
 
     Raises:
-        ConfigError: It is one.
+        ConfigError: There is no driver for the URL, or it is invalid; the error does not show the URL, which may
+            contain a password.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -171,10 +172,10 @@ def read_database(url: str) -> str:
 
 
 def read_gigabytes(text: str) -> int:
-    """A `dispatch_cache_limit`, in bytes.
+    """Return a `dispatch_cache_limit` in bytes.
 
     Raises:
-        ConfigError: It is no number, or 0.
+        ConfigError: The value is not a number, or 0.
     """
     number = read_number(text)
     if not number:
@@ -183,5 +184,5 @@ def read_gigabytes(text: str) -> int:
 
 
 def read_number(text: str) -> int | None:
-    """A whole number from 0 on; None if it is none, or so long that Python will not read it."""
+    """Return a whole number of at most 9 digits; None if the text is anything else."""
     return int(text) if text.isdecimal() and len(text) < 10 else None

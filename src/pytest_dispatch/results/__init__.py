@@ -1,1 +1,1 @@
-"""What workloads report, read (JSON, JUnit, TAP, KTAP), and told again (timelines, JUnit files)."""
+"""Reads workloads' reports (JSON, JUnit, TAP, KTAP), and writes results (timelines, JUnit files)."""

@@ -1,7 +1,7 @@
-"""Test cases out of what a workload reports: JUnit XML, TAP, KTAP, or either within the report's body.
+"""Extracts test cases from a workload's report: from JUnit XML, TAP or KTAP, also within the report's body.
 
-Pure text, from machines that may be broken or hostile. What looks like results and cannot be read, is not whole, or
-contradicts itself, is a failed case that says so: it must not pass for a report that has no results.
+The input is text from machines that may be broken or hostile. Text that looks like results, but is unreadable,
+incomplete or contradictory, becomes a failed case that says so: it must not count as a report without results.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _PROLOG = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*+(?:\[.*?\]\
 _ROOT = re.compile(r"<((?:[^\s/><:]*+:)?testsuites?)(?=[\s/>]|\Z)")
 _CUT = re.compile(r"\Z|<[?!]|<t?e?s?t?s?u?i?t?e?s?\Z")
 _BEGINNINGS = ("<?xml", "<testsuites")
-_DOCUMENTS = 100  # of JUnit in one body; in more, the rest is read as one
+_DOCUMENTS = 100  # maximum number of JUnit documents in a body; the last one contains the rest of the text
 
 
 def find_cases(
     *, cases: tuple[Case, ...] = (), junit: str | None = None, tap: str | None = None, body: str = ""
 ) -> tuple[Case, ...]:
-    """Return the cases of a report: those sent as such and in results; only where there are none, those in its body."""
+    """Return the cases in a report's fields; if there are none, return those in its body."""
     given = cases
     given += () if junit is None else _read("JUnit", parse_junit, junit)
     given += () if tap is None else _read("TAP", parse_tap, tap)
@@ -41,9 +41,9 @@ def find_cases(
 def cases_in_body(text: str) -> tuple[Case, ...]:
     """Return the cases in a report's body.
 
-    They are looked for where a line begins with an XML declaration or `<testsuite>`, or says `TAP version 13` or the
-    like; where the body begins with a plan or the first result of TAP; and where it has results that no prose has. All
-    that also behind what a log puts before each line. Anything else is a body without cases.
+    A body has cases if a line begins with an XML declaration or `<testsuite>`, or is a TAP version line; if the body
+    begins with a TAP plan or first result; or if it has TAP results that do not occur in prose. A log may put a prefix
+    before each line. Any other body has no cases.
     """
     documents, rest = _junit_within(without_prefixes(console_text(text), _BEGUN))
     found = tuple(case for junit in documents for case in _read("JUnit", parse_junit, junit))
@@ -51,13 +51,13 @@ def cases_in_body(text: str) -> tuple[Case, ...]:
 
 
 def parse_tap(text: str) -> tuple[Case, ...]:
-    """Return the cases in TAP 13 or 14 or KTAP, also without a version line, and in a log.
+    """Return the cases in TAP 13, TAP 14 or KTAP; the version line may be missing, and lines may have log prefixes.
 
-    A result that is not ok has failed, unless it was to be skipped, or to fail (`# TODO`). Tests that were planned
-    and did not run, a plan that is missing, and `Bail out!`, are failed cases.
+    A result that is not ok has failed, unless it is marked as skipped or as expected to fail (`# TODO`). Planned tests
+    that did not run, a missing plan, and `Bail out!` are failed cases.
 
     Raises:
-        CasesError: There is neither a version line nor a result nor a plan in it.
+        CasesError: The text has no version line, no result and no plan.
     """
     cases = read_tap(text)
     if cases is None:
@@ -75,9 +75,9 @@ def _read(what: str, parse: Callable[[str], tuple[Case, ...]], text: str) -> tup
 
 
 def _junit_within(text: str) -> tuple[list[str], str]:
-    """The documents of JUnit XML as they stand in a text, and what of the text is none.
+    """Return the JUnit XML documents in a text, and the rest of the text.
 
-    What is cut off before its root can be told from another XML's may be JUnit, and is taken for it.
+    XML that is cut off before its root element is known counts as JUnit.
     """
     whole = text.strip()
     if whole and any(beginning.startswith(whole) for beginning in _BEGINNINGS):
@@ -87,7 +87,7 @@ def _junit_within(text: str) -> tuple[list[str], str]:
     at = 0
     while span := _document(text, at):
         start, stop = span if len(documents) < _DOCUMENTS else (span[0], len(text))
-        lines = "\n" * text.count("\n", 0, start)  # so that a line has its number
+        lines = "\n" * text.count("\n", 0, start)  # keep the line numbers of the whole text
         documents.append(lines + text[start:stop])
         rest.append(text[at:start])
         at = stop
@@ -95,7 +95,7 @@ def _junit_within(text: str) -> tuple[list[str], str]:
 
 
 def _document(text: str, at: int) -> tuple[int, int] | None:
-    """Where the next document begins and ends."""
+    """Return the offsets of the beginning and end of the next document; None if there is none."""
     while found := _XML.search(text, at):
         start = found.end() - len(found[0].lstrip(" \t"))
         begin = _end(_PROLOG, text, start)
@@ -114,7 +114,7 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _end_of(text: str, root: re.Match[str]) -> int:
-    """Where the root's last closing tag ends; the text's end if there is none."""
+    """Return the offset after the root's last closing tag; the end of the text if there is none."""
     closing = f"</{root[1]}>"
     at = text.rfind(closing, root.end())
     return len(text) if at < 0 else at + len(closing)

@@ -1,4 +1,4 @@
-"""Reads long reports in processes of their own, with a bound on time and memory, so that nobody waits for them."""
+"""Reads long reports in separate processes with limits on time and memory, so that they block nothing else."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pytest_dispatch.core.secrets import without_secrets
 from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.support.codec import decode
 
-LONG = 2**16  # bytes from which on a report is read in a process of its own
+LONG = 2**16  # size in bytes from which a report is read in a separate process
 
 _REFUSED = 3  # exit codes of that process
 _NO_MEMORY = 4
 
-#: What it needs itself is not looked for in the folders of tests, as with the lab's own process.
+#: Its own imports ignore the folders of tests, as in the lab's own process.
 _PROGRAM = """
 import json, sys
 path = json.loads(sys.argv[3])
@@ -34,11 +34,11 @@ main(int(sys.argv[1]), int(sys.argv[2]))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the reading of one report may take.
+    """Limits for reading one report.
 
     Attributes:
-        seconds: Of the processor.
-        memory: Bytes, Python's own included; not kept by macOS.
+        seconds: Processor time in seconds.
+        memory: Memory in bytes, including Python's own; macOS does not enforce it.
     """
 
     seconds: int = 30
@@ -46,11 +46,11 @@ class Limits:
 
 
 class Readers:
-    """Reads reports: short ones here, long ones apart, as many at a time as there are processors.
+    """Reads reports: short ones here, long ones in separate processes, at most one per processor at a time.
 
     Args:
-        limits: Of each.
-        long: Bytes from which on a report is a long one.
+        limits: Limits for each report.
+        long: Size in bytes from which a report is a long one.
     """
 
     def __init__(self, limits: Limits | None = None, long: int = LONG) -> None:
@@ -59,11 +59,11 @@ class Readers:
         self._free = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def read(self, data: bytes) -> Report:
-        """Return a PUT's body as a report; one with a failed case where reading its results takes too much.
+        """Parse the body of a PUT; if reading its results exceeds the limits, the report has a failed case instead.
 
         Raises:
-            ValueError: It is no report; the text says in one line what is wrong with it.
-            LabError: No process can be started, or it broke down.
+            ValueError: The body is not a report; the text says in one line what is wrong with it.
+            LabError: The process cannot be started, or has crashed.
         """
         if len(data) < self._long:
             return read_report(data)
@@ -73,7 +73,7 @@ class Readers:
             return await asyncio.to_thread(decode, said, Report)
         if code == _REFUSED:
             raise ValueError(said.decode())
-        if code == _NO_MEMORY or code < 0:  # by a signal: its own limit's, or the system's where memory is short
+        if code == _NO_MEMORY or code < 0:  # killed by a signal, at a limit or because the system is out of memory
             limits = f"{self._limits.seconds} s of a processor and {self._limits.memory // 2**20} MiB of memory"
             why = f"unreadable: to read {len(data)} bytes of report takes more than {limits}"
             return await asyncio.to_thread(read_report, data, unread=why)
@@ -99,14 +99,14 @@ class Readers:
         try:
             said, errors = await process.communicate(data)
         finally:
-            if process.returncode is None:  # the machine went away, or the lab stops
+            if process.returncode is None:  # cancelled: the machine has disconnected, or the lab stops
                 process.kill()
                 await process.wait()
         return process.returncode or 0, said, errors
 
 
 def main(seconds: int, memory: int) -> None:
-    """Read a report from standard input, and write it, or why it is none, to standard output."""
+    """Read a report from standard input, and write it, or what is wrong with it, to standard output."""
     _bound(seconds, memory)
     try:
         said, code = msgspec.json.encode(read_report(sys.stdin.buffer.read())), 0
@@ -116,11 +116,11 @@ def main(seconds: int, memory: int) -> None:
         said, code = str(error).encode(), _REFUSED
     sys.stdout.buffer.write(said)
     sys.stdout.buffer.flush()
-    os._exit(code)  # what was read need not be taken down piece by piece
+    os._exit(code)  # skip the slow deallocation of the report's objects
 
 
 def _bound(seconds: int, memory: int) -> None:
-    """Let the system end this process where it takes more, and go behind the lab's own."""
+    """Set the system's limits for this process, and lower its priority below the lab's."""
     import resource
 
     os.nice(5)

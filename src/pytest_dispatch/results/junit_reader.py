@@ -1,4 +1,4 @@
-"""Reads JUnit XML: the cases in it, and what in it is broken or contradicts itself."""
+"""Reads the cases in JUnit XML, and detects broken or contradictory content."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_dispatch.results.outcome_words import outcome_of
 from pytest_dispatch.results.tap import MOST_CASES
 from pytest_dispatch.results.text_position import place
 
-MOST_TEXT = 32 * 2**20  # characters; a whole report has at most half of that
+MOST_TEXT = 32 * 2**20  # maximum number of characters; a whole report has at most half as many
 _MOST_ELEMENTS = 500_000
-_DEPTH = 64  # elements within elements
-_NAME = 400
+_DEPTH = 64  # maximum nesting of elements
+_NAME = 400  # maximum number of characters of a name
 
 _DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
-#: What XML 1.0 has no place for (section 2.2); consoles are full of it.
+#: Characters that XML 1.0 forbids (section 2.2); console output is full of them.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _REFERENCE = re.compile("&#(?:x0*([0-9a-fA-F]{1,6})|0*([0-9]{1,7}));")
 
@@ -33,27 +33,27 @@ _OUTCOMES = {
     "disabled": Outcome.SKIPPED,
 }
 _BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
-#: Attributes by which test runners state an outcome, and headers of suites count bad ones.
+#: Attributes with which test runners state an outcome, and attributes of suites that count failures.
 _STATES = ("status", "result", "outcome", "state", "success", "passed")
 _BAD_COUNTS = ("failures", "failure", "failed", "errors", "error")
 _TEXTS = ("system-out", "system-err", "properties")
-#: What CTest says of a test that it could not run, and counts as failed, in spite of its `<skipped>`.
+#: CTest's message for a test that it could not run; CTest counts the test as failed, but writes `<skipped>`.
 _NOT_RUN = "Unable to find executable"
 
 
 class CasesError(ValueError):
-    """What was given as test results is none; the text says in one line what was expected and what came."""
+    """The text is not test results; the message says in one line what was expected and what came."""
 
 
 def parse_junit(text: str) -> tuple[Case, ...]:
     """Return the cases in JUnit XML, named `classname.name`.
 
-    A failure and an error are both the workload's: its test did not pass, whatever the runner calls it. (The outcome
-    `error` is kept for faults of the lab.) One that stands in a suite and not in a test, and a header that counts more
-    than the suite's cases show, is a failed case, and so is XML without a single case.
+    Both `failure` and `error` become failed cases, because either is the workload's fault; the outcome `error` is
+    reserved for faults of the lab. A failure outside of a test becomes a failed case of its suite. So does a suite
+    whose header counts more failures than its cases show, and XML without any case.
 
     Raises:
-        CasesError: It is no JUnit XML, or larger or deeper than any is, or declares a document type.
+        CasesError: The text is not JUnit XML, is too large or too deeply nested, or declares a document type.
     """
     if len(text) > MOST_TEXT:
         raise CasesError(f"expected JUnit XML of at most {MOST_TEXT} characters, got {len(text)}")
@@ -70,7 +70,10 @@ def parse_junit(text: str) -> tuple[Case, ...]:
 
 
 def _clean(text: str) -> str:
-    """The text without what XML forbids, each line where it was; what is declared of its encoding no longer holds."""
+    """Return the text without forbidden characters and without the XML declaration, whose encoding no longer applies.
+
+    Line numbers stay the same.
+    """
     text = _FORBIDDEN.sub("", text.lstrip("\ufeff"))
     text = _REFERENCE.sub(lambda found: found[0] if _allowed(found) else "", text) if "&#" in text else text
     text = _DECLARATION.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text, count=1)
@@ -83,7 +86,7 @@ def _allowed(reference: re.Match[str]) -> bool:
 
 
 class _Guard:
-    """Reads XML through once, before anything is built of it."""
+    """Checks XML against limits before a tree is built from it."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -99,11 +102,11 @@ class _Guard:
             parser.Parse(data, True)
         except expat.ExpatError as error:
             why = expat.ErrorString(error.code)
-            where = place(data.decode(), error.lineno, error.offset + 1)  # of which the parser counts characters
+            where = place(data.decode(), error.lineno, error.offset + 1)  # the offset is in characters, from 0
             raise CasesError(f"expected JUnit XML, got some that is not well-formed: {why}: {where}") from error
 
     def _doctype(self, *_: object) -> None:
-        # entities can only be declared there: no billion laughs, nothing read from elsewhere
+        # Only a document type can declare entities: no entity expansion ("billion laughs"), no external files.
         raise CasesError("expected JUnit XML without a document type declaration, got one")
 
     def _start(self, name: str, _: object) -> None:
@@ -122,17 +125,17 @@ class _Guard:
 
 
 class _Reader:
-    """Walks through suites; `root` tells by whom they were written."""
+    """Walks through suites; `root` tells which test runner wrote them."""
 
     def __init__(self, root: ET.Element) -> None:
-        # pytest counts its sub-tests, doctest and Catch2 each assertion, and none of them has a <testcase>
+        # The headers of pytest count sub-tests, those of doctest and Catch2 assertions, which have no <testcase>.
         self._counts_tests = not any(
             each.get("name") in ("pytest", "pytest tests") or "doctest_version" in each.attrib or _is_catch2(each)
             for each in (root, *root)
         )
 
     def read(self, suite: ET.Element, cases: list[Case]) -> None:
-        """Add what a suite holds, suites within it too, and what its header counts beyond that."""
+        """Add the cases of a suite and of nested suites, and a failed case if the suite's header contradicts them."""
         begin = len(cases)
         self._children(suite, suite, cases)
         what = self._contradiction(suite, Counter(case.outcome for case in cases[begin:]))
@@ -146,13 +149,13 @@ class _Reader:
                 cases.append(_case(child))
             elif tag in _SUITES:
                 self.read(child, cases)
-            elif _OUTCOMES.get(tag) is Outcome.FAILED:  # while the suite was imported, set up, or taken down
+            elif _OUTCOMES.get(tag) is Outcome.FAILED:  # an error in import, setup or teardown of the suite
                 cases.append(Case(name=_title(suite), outcome=Outcome.FAILED, message="\n".join(_said(child))))
             elif tag not in _TEXTS:
                 self._children(child, suite, cases)
 
     def _contradiction(self, suite: ET.Element, shown: Counter[Outcome]) -> str:
-        """What the header counts above what the cases show; nothing where a failure is shown, which decides."""
+        """Return what the header counts beyond the cases; empty if a case has failed, which decides the outcome."""
         if shown[Outcome.FAILED]:
             return ""
         header = {name.lower(): value for name, value in suite.attrib.items()}
@@ -193,7 +196,7 @@ def _case(found: ET.Element) -> Case:
         outcome = Outcome.FAILED
     elif Outcome.SKIPPED in said:
         outcome = Outcome.SKIPPED
-    if any(_tag(result) == "skipped" and result.get("type") == "todo" for result in results):  # Node: it was to fail
+    if any(_tag(result) == "skipped" and result.get("type") == "todo" for result in results):  # Node: expected to fail
         outcome = Outcome.SKIPPED
     if any(result.get("message") == _NOT_RUN for result in results):
         outcome = Outcome.FAILED
@@ -204,12 +207,12 @@ def _case(found: ET.Element) -> Case:
 
 
 def _results(element: ET.Element) -> Iterator[ET.Element]:
-    """What tells a test's outcome, also where it stands in a step of the test."""
+    """Return the elements that tell a test's outcome, including those in steps of the test."""
     return (each for each in _within(element) if _tag(each) in _OUTCOMES)
 
 
 def _within(element: ET.Element) -> Iterator[ET.Element]:
-    """The elements within it that may tell outcomes."""
+    """Yield the nested elements that may tell outcomes."""
     for child in element:
         if _tag(child) not in _TEXTS:
             yield child
@@ -218,7 +221,7 @@ def _within(element: ET.Element) -> Iterator[ET.Element]:
 
 
 def _stated(element: ET.Element) -> Iterator[Outcome]:
-    """The outcomes that its attributes state; of several words, such as `FAILED (3)`, the first counts if it is bad."""
+    """Yield the outcomes in an element's attributes; of several words, as in `FAILED (3)`, a bad first word counts."""
     for name, words in element.attrib.items():
         if name.lower() not in _STATES:
             continue
@@ -229,7 +232,7 @@ def _stated(element: ET.Element) -> Iterator[Outcome]:
 
 
 def _said(result: ET.Element) -> Iterator[str]:
-    """Message and text of a result, where the text does not repeat the message."""
+    """Yield the message and the text of a result, without repeating the message."""
     head, rest = result.get("message", "").strip(), (result.text or "").strip()
     if head and not rest.startswith(head):
         yield head
@@ -238,21 +241,21 @@ def _said(result: ET.Element) -> Iterator[str]:
 
 
 def _count(text: str) -> int:
-    """A number of a header; some writers have none there, and some put other things."""
+    """Return a number in a header; 0 if it is missing or not a number, as some test runners write."""
     found = re.fullmatch(r"\+?(\d+)(?:\.0*)?", text.strip().replace(",", ""))
     return int(found[1][:18]) if found else 0
 
 
 def _duration(text: str) -> float:
-    """Seconds: `0.16`, `0,16` as some countries write it, or with marks between thousands, `1,234.5`."""
+    """Return seconds; accept `0.16`, `0,16` with a decimal comma, and `1,234.5` with thousands separators."""
     marks = [mark for mark in text if mark in ".,"]
-    if len(marks) > 1 and len(set(marks)) == 1:  # thousands and nothing behind them
+    if len(marks) > 1 and len(set(marks)) == 1:  # only thousands separators
         text = text.replace(marks[0], "")
     elif marks:
         whole, _, rest = text.rpartition(marks[-1])
         text = f"{whole.replace(marks[0], '')}.{rest}"
     try:
         seconds = float(text or 0)
-    except ValueError:  # some writers put words there
+    except ValueError:  # some test runners write words
         return 0.0
     return seconds if isfinite(seconds) and seconds > 0 else 0.0

@@ -1,6 +1,6 @@
-"""A JUnit file with a test case for each case inside a workload, for dashboards.
+"""Writes a JUnit file with a test case for each case of a workload, for dashboards.
 
-pytest's own `--junitxml` has one test case per item and folds sub-tests into it.
+pytest's own `--junitxml` has one test case per item, and merges sub-tests into it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytest_dispatch.core.plain_text import plain
 if TYPE_CHECKING:
     import junitparser
 
-# What XML 1.0 forbids (section 2.2, Char), lone surrogates included.
+# Characters that XML 1.0 forbids (section 2.2, Char), including lone surrogates.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -26,7 +26,7 @@ class JunitCase:
 
     Attributes:
         group: Node id of the workload's item.
-        name: Of the case; the workload's own name for the item as a whole.
+        name: Name of the case; the workload's name for the item itself.
     """
 
     group: str
@@ -38,16 +38,16 @@ class JunitCase:
 
 
 def write_junit(path: Path, cases: list[JunitCase]) -> None:
-    """Write the file, its folder too.
+    """Write the file; create its folder if needed.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     from junitparser import JUnitXml, TestSuite
 
     suite = TestSuite("dispatch")
     for case in cases:
-        suite.append(_element(case))  # type: ignore[no-untyped-call]  # add_testcase counts all again for each
+        suite.append(_element(case))  # type: ignore[no-untyped-call]  # add_testcase would recount all cases each time
     xml = JUnitXml()
     xml.append(suite)  # type: ignore[no-untyped-call]
     xml.update_statistics()  # type: ignore[no-untyped-call]
@@ -74,5 +74,5 @@ def _element(case: JunitCase) -> junitparser.TestCase:
 
 
 def xml_text(text: str) -> str:
-    """The text without what XML cannot hold or a terminal would act on."""
+    """Return the text without characters that XML forbids and without terminal control sequences."""
     return _FORBIDDEN.sub("", plain(text))

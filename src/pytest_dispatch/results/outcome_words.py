@@ -1,10 +1,10 @@
-"""How the programs of this world spell outcomes."""
+"""Maps the words that test programs use to outcomes."""
 
 from __future__ import annotations
 
 from pytest_dispatch.core.model import Outcome
 
-#: In lower case, with spaces for hyphens and underscores. What is not among them tells no outcome.
+#: Words in lower case, with spaces for hyphens and underscores. Other words mean no outcome.
 _SPELLINGS = {
     Outcome.PASSED: ("pass", "passed", "passing", "ok", "success", "successful", "succeeded", "true"),
     Outcome.FAILED: (
@@ -21,6 +21,6 @@ _OUTCOMES = {spelling: outcome for outcome, spellings in _SPELLINGS.items() for 
 
 
 def outcome_of(said: str | bool) -> Outcome | None:
-    """Return the outcome that a word or a truth value stands for, in whatever case; None if it stands for none."""
+    """Return the outcome for a word, in any case, or a truth value; None if it means no outcome."""
     words = " ".join(str(said).casefold().replace("-", " ").replace("_", " ").split())
     return _OUTCOMES.get(words)

@@ -1,8 +1,8 @@
-"""Reads the body of a PUT: JSON in whatever state it arrives, as a report with its cases.
+"""Parses the body of a PUT, which may be imperfect JSON, into a report with its cases.
 
-What can be read is read: a byte-order mark, UTF-16, a NUL at the end, raw control characters and halves of characters
-in strings, NaN for a number. What cannot, or says two things, is refused with the field, or with the line, the column
-and what stands there.
+The parser accepts a byte-order mark, UTF-16, a NUL at the end, raw control characters and lone surrogates in strings,
+and NaN as a number. JSON that is unreadable or contradictory is refused; the error names the field, or the line and
+column with the text there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pytest_dispatch.support.codec import decode
 
 LATIN = "(This report is not in UTF-8, as JSON has to be: the bytes that are not were read as Latin-1.)"
 
-_ESCAPED = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # how Python's decoder keeps stray bytes
+_ESCAPED = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # surrogates with which Python decodes invalid bytes
 
 
 class ReportedCase(msgspec.Struct, kw_only=True):
@@ -38,7 +38,7 @@ class ReportedCase(msgspec.Struct, kw_only=True):
 
 
 class Reported(msgspec.Struct, kw_only=True):
-    """The body of a PUT; everything from `result` on goes beyond what `beacon` 1.1.0 sends."""
+    """The body of a PUT; `beacon` 1.1.0 does not send the fields from `result` on."""
 
     title: str
     body: str | None = None
@@ -53,23 +53,23 @@ class Reported(msgspec.Struct, kw_only=True):
     tap: str | None = None
 
 
-#: Fields and, within `cases`, fields of a case; and what a writer of JSON may have made of their names.
+#: The names of the fields of reports and cases, by their lower-case form.
 _MEANT = {name.casefold(): name for name in (*ReportedCase.__struct_fields__, *Reported.__struct_fields__)}
 
 
 def read_report(data: bytes, *, unread: str = "") -> Report:
-    """Return a PUT's body as a report.
+    """Parse the body of a PUT into a report.
 
     Args:
-        data: All of it.
-        unread: Why the results in it are not to be read; this is then its one case, which has failed.
+        data: The whole body.
+        unread: Why not to read the results in it; the report then has one failed case with this message.
 
     Raises:
-        ValueError: It is none; the text says in one line what is wrong with it.
+        ValueError: The body is not a report; the text says in one line what is wrong with it.
     """
     text, latin = _text(data)
     try:
-        said = decode(text, Reported) if unread else _said(text)  # what takes too much is not tried another way
+        said = decode(text, Reported) if unread else _said(text)  # `_said` may exceed the limits again
     except RecursionError as error:
         raise ValueError("expected a report: too many brackets within brackets") from error
     except msgspec.DecodeError as error:  # its subclass ValidationError names the field
@@ -91,7 +91,7 @@ def read_report(data: bytes, *, unread: str = "") -> Report:
 
 
 def _text(data: bytes) -> tuple[str, bool]:
-    """JSON as text without half characters, and whether some of it had to be taken for Latin-1."""
+    """Return the JSON as text without lone surrogates, and whether some bytes had to be decoded as Latin-1."""
     encoding = json.detect_encoding(data)
     latin = False
     try:
@@ -104,16 +104,16 @@ def _text(data: bytes) -> tuple[str, bool]:
 
 
 def _whole(text: str) -> str:
-    """The text with halves of characters joined where both stand side by side, and replaced elsewhere."""
+    """Return the text with surrogate pairs joined, and lone surrogates replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _said(text: str) -> Reported:
-    """What JSON says, also where it is not quite JSON.
+    """Parse JSON, also if it is slightly malformed.
 
     Raises:
-        ValueError: It says no report; where it is no JSON, with the place.
-        RecursionError: It is nested too deep.
+        ValueError: The text is not a report; names the place if it is not JSON.
+        RecursionError: The JSON is nested too deeply.
     """
     try:
         reported = decode(text, Reported)
@@ -129,15 +129,15 @@ def _said(text: str) -> Reported:
         raise ValueError(f"expected a report as JSON: {what}: {place(text, error.lineno, error.colno)}") from error
     except msgspec.DecodeError:
         raise
-    except ValueError as error:  # also of a number that has no end
+    except ValueError as error:  # also for numbers with too many digits
         raise ValueError(f"expected a report: {error}") from error
 
 
 def _parsed(text: str) -> object:
-    """JSON that may be not quite so; a constant that JSON has no word for, as NaN, is no time at all.
+    """Parse JSON that may be slightly malformed; read NaN and infinities as 0.
 
     Raises:
-        ValueError: A field stands there twice, and says two things, or it has a name that only looks like a field's.
+        ValueError: A field occurs twice with different values, or the case of a field's name is wrong.
     """
     said = json.loads(text, strict=False, parse_constant=lambda _: 0.0, object_pairs_hook=_once)
     cases = said.get("cases") if isinstance(said, dict) else None
@@ -150,19 +150,19 @@ def _parsed(text: str) -> object:
 
 
 def _once(fields: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON, in which the last one of two fields would hold, as elsewhere it is the first."""
+    """Return a JSON object; refuse duplicate fields with different values, because parsers differ in their choice."""
     said = dict(fields)
     if len(said) < len(fields):
         for name, value in fields:
             if said[name] != value:
-                raise ValueError(f"the field {name[:40]!r} stands there twice, and says two things")
+                raise ValueError(f"the field {name[:40]!r} occurs twice, with different values")
     return said
 
 
 def _outcome(said: Reported | ReportedCase, where: str) -> Outcome | None:
-    """The outcome that is told, by whatever name; the worst where several are, for one of them is then wrong.
+    """Return the outcome in any of its three fields; the worst if they differ, because one of them must be wrong.
 
-    An empty one tells nothing beside another, and alone is no outcome: a script's variable that was never set.
+    An empty field is ignored if another one is set. Alone it is an error: a script's variable was probably never set.
     """
     words = {"outcome": said.outcome, "result": said.result, "status": said.status}
     given = {field: word for field, word in words.items() if word is not None}
@@ -182,10 +182,10 @@ def _no_outcome(got: str, where: str) -> ValueError:
 
 
 def _cases(said: Reported, result: Outcome | None) -> tuple[Case, ...]:
-    """The cases that were sent as such, in JUnit and in TAP; only where there are none, those in the body."""
+    """Return the cases in the fields `cases`, `junit` and `tap`; if there are none, return those in the body."""
     sent = tuple(_case(case, f"$.cases[{at}]") for at, case in enumerate(said.cases or ()))
     junit, tap = said.junit, said.tap
-    if result is Outcome.SKIPPED:  # then there need not be any
+    if result is Outcome.SKIPPED:  # a skipped workload need not have results
         junit, tap = junit or None, tap or None
     found = find_cases(cases=sent, junit=junit, tap=tap, body=said.body or "")
     nothing = not found and said.cases is not None and result is None

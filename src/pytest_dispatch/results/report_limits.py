@@ -1,4 +1,4 @@
-"""How much a report may hold: a bound for each of its fields, and the size by which all of one boot are bounded."""
+"""Limits for the fields of a report, and its size, which counts towards the limit for all reports of one boot."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import msgspec
 
 from pytest_dispatch.core.model import Case, Report
 
-LINE = 10_000  # characters of a title, and of a case's name
-NAME = 1000  # characters of a milestone, of a label, and of an assignee
-NAMES = 1000  # labels of a report, and assignees
+LINE = 10_000  # maximum characters of a title, and of a case's name
+NAME = 1000  # maximum characters of a milestone, a label or an assignee
+NAMES = 1000  # maximum number of labels, and of assignees
 MESSAGE = 2**20  # characters of a case's message that are kept
 
 
 class VolumeError(ValueError):
-    """A field of a report is longer than any sensible one; the text names it."""
+    """A field of a report is too long; the text names the field."""
 
 
 def measured(report: Report) -> Report:
-    """Return the report with its size, and with the messages of its cases cut where they are too long.
+    """Return the report with its size set, and with overlong messages of cases cut.
 
     Raises:
-        VolumeError: Another of its fields is too long.
+        VolumeError: Another field is too long.
     """
     for field, length, most in _lengths(report):
         if length > most:
@@ -35,7 +35,7 @@ def measured(report: Report) -> Report:
 
 
 def _lengths(report: Report) -> Iterator[tuple[str, int, int]]:
-    """What is bounded: its name, how long it is, and how long it may be."""
+    """Yield the name, the actual length and the maximum length of each limited field."""
     yield "characters of `title`", len(report.title), LINE
     yield "characters of `milestone`", len(report.milestone), NAME
     for field, names in (("labels", report.labels), ("assignees", report.assignees)):
@@ -50,7 +50,7 @@ def _cut(case: Case) -> Case:
 
 
 def _size(report: Report) -> int:
-    """Bytes that it takes in memory or in the journal, whichever is more."""
+    """Return the report's size in bytes, in memory or in the journal, whichever is larger."""
     texts = (report.title, report.body, report.milestone, report.junit, report.tap, *report.labels, *report.assignees)
     cases = sum(
         getsizeof(case) + getsizeof(case.name) + getsizeof(case.message) + getsizeof(case.duration)

@@ -1,8 +1,8 @@
 """Reads TAP 13 and 14 (testanything.org) and KTAP (the kernel's `Documentation/dev-tools/ktap.rst`).
 
-Line by line, with a stack of open subtests instead of recursion, and a bound on everything that a hostile text could
-make grow: the time is linear in its length. Nested results are named `suite.test`; a subtest's own result only
-becomes a case where its children do not tell the same.
+It reads line by line, with a stack of open subtests instead of recursion, and limits everything that a hostile text
+could make grow; the time is linear in the length of the text. Nested results are named `suite.test`. A subtest's own
+result becomes a case only if the results inside do not already say the same.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from pytest_dispatch.results.tap_lines import (
 )
 
 MOST_CASES = 100_000
-MOST_LINES = 500_000  # that are not blank
-_DEPTH = 16  # subtests within subtests; what is deeper is read as if it stood there
-_REMARKS = 20  # lines before a failure that are kept as its message
+MOST_LINES = 500_000  # maximum number of lines that are not blank
+_DEPTH = 16  # maximum nesting of subtests; deeper results count as being at this level
+_REMARKS = 20  # maximum number of lines before a failure that are kept as its message
 
 _LINES = re.compile(r"[^\n]+")
 
@@ -43,11 +43,12 @@ def read_tap(text: str, *, whole: bool = True) -> tuple[Case, ...] | None:
     """Return the cases in a TAP or KTAP text.
 
     Args:
-        text: What is, or what may contain, TAP.
-        whole: All of it is to be TAP; else it begins where a version line, or a plan and results, are found.
+        text: Text that is, or may contain, TAP.
+        whole: Whether all of the text should be TAP; else TAP begins where a version line, or a plan and results, are
+            found.
 
     Returns:
-        The cases; None if there is no version, no result, no plan and no bail-out, so that it is no TAP.
+        The cases; None if the text is not TAP: no version line, no result, no plan and no bail-out.
     """
     text = console_text(text)
     start, prefix = find_tap(text)
@@ -66,22 +67,28 @@ def read_tap(text: str, *, whole: bool = True) -> tuple[Case, ...] | None:
 
 
 class _Reader:
-    """What has been read so far; `found` tells whether any of it was TAP."""
+    """The state of reading a text.
+
+    Attributes:
+        points: Results that become cases.
+        found: Whether any line was TAP.
+        done: Whether to stop reading.
+    """
 
     def __init__(self, prefix: re.Pattern[str] | None) -> None:
         self.points: list[Point] = []
         self.found = False
         self.done = False
         self._prefix = prefix
-        self._wrong = ""  # what the producer said of the whole run, where that went wrong
+        self._wrong = ""  # the producer's message that the whole run went wrong
         self._stack = [Subtest(0)]
         self._before: deque[str] = deque(maxlen=_REMARKS)  # remarks since the last result
-        self._last: Point | None = None  # the last result: what may follow it belongs to it
-        self._explaining = False  # remarks explain the last result, not the next one
+        self._last: Point | None = None  # the last result, to which following remarks may belong
+        self._explaining = False  # whether remarks explain the last result, not the next one
         self._block: Block | None = None
 
     def read(self, raw: str) -> None:
-        """Take a line; blank ones mean nothing, also where they hold white space."""
+        """Read a line without trailing white space; ignore an empty one."""
         if not raw:
             return
         line = self._placed(Line.of(raw, self._prefix))
@@ -93,28 +100,28 @@ class _Reader:
             self._remark(line)
 
     def give_up(self, why: str) -> None:
-        """Read nothing more; what is left unread must not pass for passed."""
+        """Stop reading, and add a failed case: unread results must not count as passed."""
         self.found = self.done = True
         del self.points[MOST_CASES - 1 :]
         self.points.append(Point(Subtest(0), "TAP", Outcome.FAILED, [f"{why}: the rest was not read"]))
 
     def finish(self) -> None:
-        """The text is over."""
+        """Close all open subtests at the end of the text."""
         if self._block is not None:
             self._close_block(self._block)
         top = self._stack[0]
         while self._stack:
             self._close()
-        if self.found and not self.points:  # there was nothing to run, in none of the documents
+        if self.found and not self.points:  # no document had any tests
             why = next((level.skipped for level in top.closed if level.skipped is not None), None)
             self._put(top, *(("TAP", Outcome.FAILED, "ran no test") if why is None else ("1..0", Outcome.SKIPPED, why)))
         if self._wrong and self.found and all(point.outcome is not Outcome.FAILED for point in self.points):
             self._broken(top, self._wrong)
 
-    # Where a line stands
+    # Nesting
 
     def _placed(self, line: Line) -> Line:
-        """Where kselftest shows the output of a test behind `# `, and that is TAP itself, it is a subtest."""
+        """Return the line without a leading `# ` if it is TAP of a subtest: kselftest prefixes a test's output so."""
         if not line.text.startswith("# "):
             return line
         around = next((level.parent for level in reversed(self._stack) if level.hashed), None)
@@ -123,7 +130,7 @@ class _Reader:
         return line.within if VERSION.fullmatch(line.text, 2) else line
 
     def _level(self, line: Line, *, opens: bool = True) -> Subtest:
-        """The subtest that a line belongs to."""
+        """Return the subtest to which a line belongs; open a new one if it is indented further and `opens` is set."""
         while len(self._stack) > 1 and line.indent < self._stack[-1].indent:
             self._close()
         top = self._stack[-1]
@@ -136,7 +143,7 @@ class _Reader:
         return top
 
     def _close(self) -> None:
-        """The innermost subtest is over."""
+        """Close the innermost subtest, and report what is wrong with it."""
         level = self._stack[-1]
         self._settle(level)
         self._stack.pop()
@@ -149,7 +156,7 @@ class _Reader:
             self._put(level, "1..0", Outcome.SKIPPED, level.skipped)
 
     def _settle(self, level: Subtest) -> None:
-        """No brace closes the last result, if it has opened one: it belongs to its name if nothing was in it."""
+        """End a held result whose brace was not closed; if no subtest followed, the brace is part of its name."""
         point, level.held = level.held, None
         if point is None:
             return
@@ -160,16 +167,16 @@ class _Reader:
         self._tell(level, point)
 
     def _tell(self, level: Subtest, point: Point) -> None:
-        """Keep a result, unless those of its subtests tell the same."""
+        """Keep a result unless the results of its subtests say the same."""
         if not self._told_by_children(level, point):
             self._keep(point)
 
-    # What a line says; each returns whether it is what it looks like
+    # Handlers for kinds of lines; each returns whether the line really is of that kind
 
     def version(self, line: Line, _: re.Match[str]) -> bool:
-        """`TAP version 14`: a document begins."""
+        """Begin a document at a line such as `TAP version 14`."""
         level = self._level(line)
-        if level.begun:  # another document, and the one before ended without a word
+        if level.begun:  # another document begins; the previous one has no end mark
             self._close()
             level = Subtest(level.indent, level.parent, first=len(self.points), hashed=level.hashed)
             self._stack.append(level)
@@ -178,7 +185,7 @@ class _Reader:
         return True
 
     def plan(self, line: Line, match: re.Match[str]) -> bool:
-        """`1..8`, or `1..0 # SKIP why`."""
+        """Read a plan: `1..8`, or `1..0 # SKIP why`."""
         level = self._level(line)
         self._settle(level)
         planned = int(match[1])
@@ -191,7 +198,7 @@ class _Reader:
         return True
 
     def subtest(self, line: Line, match: re.Match[str]) -> bool:
-        """`# Subtest: name`, the first line of the subtest or the last one before it."""
+        """Read `# Subtest: name`, the first line of the subtest or the last one before it."""
         level = self._level(line)
         name = described(match[1])
         if level.parent is not None and not level.name and not level.begun:
@@ -201,13 +208,13 @@ class _Reader:
         return True
 
     def bail(self, line: Line, match: re.Match[str]) -> bool:
-        """`Bail out! why`: nothing more comes."""
+        """Read `Bail out! why`, which ends the document."""
         self._put(self._level(line, opens=False), "Bail out!", Outcome.FAILED, match[1])
         self.found = self.done = True
         return True
 
     def result(self, line: Line, match: re.Match[str]) -> bool:
-        """`ok 1 - name`, `not ok 2 - name # TODO why`, `ok 3 - name {`."""
+        """Read a result: `ok 1 - name`, `not ok 2 - name # TODO why`, `ok 3 - name {`."""
         opens = match[2] is not None or bool(self._stack[-1].announced)
         if not opens and line.indent > self._stack[-1].indent:
             return False  # an indented sentence that begins with "ok"
@@ -232,7 +239,7 @@ class _Reader:
         level.closed = []
 
     def opened(self, line: Line, _: re.Match[str]) -> bool:
-        """`{`: the subtest of the last result begins, behind what explains that."""
+        """Read `{`, which begins the subtest of the last result, after remarks on that result."""
         level, last = self._level(line, opens=False), self._last
         if last is None or last.subtest is not level or not self.points or self.points[-1] is not last:
             return False
@@ -242,7 +249,7 @@ class _Reader:
         return True
 
     def closed(self, line: Line, _: re.Match[str]) -> bool:
-        """`}`: the subtest of a result is over."""
+        """Read `}`, which ends the subtest of a result."""
         level = self._level(line, opens=False)
         point, level.held = level.held, None
         if point is None:
@@ -253,7 +260,7 @@ class _Reader:
         return True
 
     def _told_by_children(self, level: Subtest, point: Point) -> bool:
-        """Whether this is the result of subtests that have told it themselves. They get their name from it."""
+        """Return whether results of subtests already say the same as this result; name the subtests after it."""
         children, level.closed = level.closed, []
         if not children or children[0].first >= len(self.points):
             return False
@@ -262,15 +269,15 @@ class _Reader:
         told = self.points[children[0].first :]
         if point.outcome is Outcome.FAILED:
             return any(one.outcome is Outcome.FAILED for one in told)
-        if point.outcome is Outcome.SKIPPED:  # the whole of it was to be expected
+        if point.outcome is Outcome.SKIPPED:  # failures inside were expected too
             for one in told:
                 one.outcome = Outcome.SKIPPED if one.outcome is Outcome.FAILED else one.outcome
         return True
 
-    # What explains a result
+    # Explanations of results
 
     def _remark(self, line: Line) -> None:
-        """A comment, or a line that is no TAP: it may explain the last result, or a failure that follows."""
+        """Keep a comment or a line that is not TAP: it may explain the last result, or a failure that follows."""
         last, text = self._last, line.text
         if not line.indent and WENT_WRONG.fullmatch(text):
             self._wrong = text.lstrip("# \t")
@@ -286,7 +293,7 @@ class _Reader:
             self._before.append(text.lstrip("# \t"))
 
     def _in_block(self, block: Block, line: Line) -> bool:
-        """Take a line of the YAML block; False if it stands outside, which ends the block."""
+        """Add a line to the YAML block; if it is outside, close the block and return False."""
         outside = line.indent <= block.point.indent
         if outside or (line.text == "..." and line.indent == block.indent):
             self._close_block(block)
@@ -304,7 +311,7 @@ class _Reader:
         self._last = None
         self._explaining = False
 
-    # What was read
+    # Results
 
     def _broken(self, level: Subtest, what: str) -> None:
         self._put(level, "TAP", Outcome.FAILED, what)
@@ -321,7 +328,7 @@ class _Reader:
 
 _Take = Callable[[_Reader, Line, re.Match[str]], bool]
 
-#: First character, in lower case, of each kind of line that means something, its shape, and who takes it.
+#: Kinds of TAP lines: the first character in lower case, the pattern, and the handler.
 _KINDS: Mapping[str, tuple[re.Pattern[str], _Take]] = {
     "k": (VERSION, _Reader.version),
     "t": (VERSION, _Reader.version),

@@ -1,4 +1,4 @@
-"""What is known of TAP while it is read: subtests within each other, results, and what explains them."""
+"""The state of reading TAP: nested subtests, results, and explanations of results."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from dataclasses import dataclass, field
 from pytest_dispatch.core.model import Case, Outcome
 from pytest_dispatch.results.tap_lines import DURATION
 
-_FULL_NAME = 400  # characters of a test's name with its suites
+_FULL_NAME = 400  # maximum characters of a test's name with its suites
 _BLOCK = 16384  # characters of a YAML block that are kept
 
 
 @dataclass(slots=True, eq=False)
 class Subtest:
-    """A level of nesting, from its first line until a line further left."""
+    """A level of nesting, from its first line to the next line with less indentation."""
 
     indent: int
     parent: Subtest | None = None
     name: str = ""
-    announced: str = ""  # the name by which the next subtest within it was announced
+    announced: str = ""  # announced name of the next subtest inside
     versioned: bool = False
     planned: int | None = None
-    skipped: str | None = None  # why nothing was planned; None if that was not to be so
+    skipped: str | None = None  # reason in a plan of no tests (`1..0 # SKIP why`); None if there is no such plan
     ran: int = 0
-    numbers: set[int] = field(default_factory=set)  # of the results that tell theirs
-    twice: int | None = None  # the first of them that came again
-    held: Point | None = None  # its last result, while it is not known whether a subtest follows in braces
-    first: int = 0  # place of its first point
-    hashed: bool = False  # its lines stand behind `# ` of the level around it
-    closed: list[Subtest] = field(default_factory=list)  # subtests whose own result has not come yet
+    numbers: set[int] = field(default_factory=set)  # numbers of its results
+    twice: int | None = None  # the first number that two results have
+    held: Point | None = None  # its last result, while a subtest in braces may follow
+    first: int = 0  # index of its first point
+    hashed: bool = False  # its lines have a prefix `# ` in the surrounding level
+    closed: list[Subtest] = field(default_factory=list)  # finished subtests inside, whose own result has not come yet
 
     @property
     def begun(self) -> bool:
-        """Whether there was a result or a plan."""
+        """Return whether there was a result or a plan."""
         return self.ran > 0 or self.planned is not None
 
     def count(self, number: str | None) -> None:
-        """A result came, with this number if it told any."""
+        """Count a result, and note its number if it has one."""
         self.ran += 1
         if number is not None and self.twice is None:
             self.twice = int(number) if int(number) in self.numbers else None
@@ -44,7 +44,7 @@ class Subtest:
 
     @property
     def full_name(self) -> str:
-        """Return its name, with those of the subtests around it before it."""
+        """Return the subtest's name, after the names of the surrounding subtests."""
         names: list[str] = []
         level: Subtest | None = self
         while level is not None:
@@ -54,7 +54,7 @@ class Subtest:
 
     @property
     def broken(self) -> str:
-        """Return why a level that is over told less, or more, than it was to; a subtest may do without a plan."""
+        """Return how a finished level contradicts its plan; empty if it does not. A subtest need not have a plan."""
         ran, planned = self.ran, self.planned
         if planned is None:
             within = self.parent is None and any(one.planned is None for one in self.closed)
@@ -70,7 +70,7 @@ class Subtest:
         )
 
     def _wrong_number(self, planned: int) -> str:
-        """Where as many results came as were planned: what shows that one of them stands in another's place."""
+        """Return how the numbers of the results contradict the plan, although their count is right; empty if not."""
         if self.twice is not None:
             return f"two results are of test {self.twice}"
         strays = [number for number in self.numbers if not 0 < number <= planned]
@@ -79,7 +79,7 @@ class Subtest:
 
 @dataclass(slots=True, eq=False)
 class Point:
-    """A result, and what explains it."""
+    """A result, with remarks that explain it."""
 
     subtest: Subtest
     name: str
@@ -87,10 +87,10 @@ class Point:
     remarks: list[str]
     duration: float = 0.0
     indent: int = 0
-    braced: bool = False  # its subtest stands in braces, without a doubt
+    braced: bool = False  # a line with an opening brace has begun its subtest
 
     def case(self) -> Case:
-        """Return it as a case; one that passed needs no explanation."""
+        """Return the result as a case; a passed case has no message."""
         name = ".".join(filter(None, (self.subtest.full_name, self.name)))[:_FULL_NAME]
         message = "" if self.outcome is Outcome.PASSED else "\n".join(filter(None, self.remarks))
         return Case(name=name, outcome=self.outcome, duration=self.duration, message=message)
@@ -98,7 +98,7 @@ class Point:
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A YAML block behind a result."""
+    """A YAML block after a result."""
 
     point: Point
     indent: int

@@ -1,4 +1,4 @@
-"""What a line of TAP or KTAP says, by itself."""
+"""Parses single lines of TAP or KTAP, and finds TAP in a text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from pytest_dispatch.core.model import Outcome
 
-LINE = 4096  # characters of a line that are looked at
-_NAME = 200  # characters of a test's own name
+LINE = 4096  # characters of a line that are examined
+_NAME = 200  # maximum characters of a test's own name
 
-#: `<6>[   12.345678] `, with or without level and caller: how a line of the kernel's log begins.
+#: Prefix of a line in the kernel's log, such as `<6>[   12.345678] `, with or without level and caller.
 LOG_PREFIX = r"(?:<[0-9]{1,3}>)?\[[ ]{0,8}[0-9]{1,9}\.[0-9]{1,9}\](?:\[[ ]{0,8}[TC][0-9]{1,9}\])? ?"
 
 VERSION = re.compile(r"K?TAP version [0-9]{1,3}", re.IGNORECASE)
@@ -20,13 +20,13 @@ RESULT = re.compile(
     r"(not (?=ok)|(?i:not[ \t]++(?=ok[ \t]++[0-9])))?(?(1)(?i:ok)|ok)(?=[ \t]|$)"
     r"(?:[ \t]+([0-9]{1,9})(?=[ \t]|$))?[ \t]*(?:-(?=[ \t]|$)[ \t]*)?(.*?)((?<=[ \t])\{)?"
 )
-OPENED = re.compile(r"\{")  # node-tap: the results of a subtest follow its own, between these
+OPENED = re.compile(r"\{")  # node-tap puts the results of a subtest in braces after its own result
 CLOSED = re.compile(r"\}")
 BAIL = re.compile(r"Bail out![ \t]*(.*)", re.IGNORECASE)
 SUBTEST = re.compile(r"#[ \t]*Subtest:?[ \t]*(.*)")
 DURATION = re.compile(r"duration_ms:[ ]*([0-9]{1,9}(?:\.[0-9]{1,9})?)")
-FAILED_TEST = re.compile(r"#[ \t]+Failed (?:\(TODO\) )?test")  # Test::More explains behind the result
-#: What producers say at their end of a run that went wrong, also where each result is ok.
+FAILED_TEST = re.compile(r"#[ \t]+Failed (?:\(TODO\) )?test")  # Test::More explains a failure after its result
+#: Messages of producers at the end of a run that went wrong, even if every result is ok.
 WENT_WRONG = re.compile(
     r"#[ \t]*(?:Looks like you(?:r test)? (?:failed|planned|exited|died)\b.*|(?:fail|cancelled)[ \t]+[1-9][0-9]*"
     r"|Totals:.*\b(?:fail|error):[1-9].*|FAILED: [0-9]+ / [0-9]+ tests passed\b.*)"
@@ -36,17 +36,17 @@ _VERSION_END = re.compile(r"K?TAP version [0-9]{1,3}[ \t]*$", re.MULTILINE | re.
 _LEAD = rf"^(?:{LOG_PREFIX})?[ \t]*+"
 _PLAN_LINE = re.compile(_LEAD + r"1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$", re.MULTILINE)
 _RESULT_LINE = re.compile(_LEAD + r"(?:not )?ok(?=\s)", re.MULTILINE)
-_BAD_RESULT = re.compile(_LEAD + r"not ok [0-9]{1,9}(?=\s)", re.MULTILINE)  # nothing but TAP has such lines
+_BAD_RESULT = re.compile(_LEAD + r"not ok [0-9]{1,9}(?=\s)", re.MULTILINE)  # such lines occur only in TAP
 _BEGUN = re.compile(r"(?:\s++|#[^\n]*+(?:\n|\Z))*+(?:(?:not )?ok 1(?![0-9])|1\.\.[0-9]{1,9}(?=[ \t]*(?:#|\n|\Z)))")
 _TOLD = re.compile(r"\b(?:(not )?ok ([0-9]{1,9})(?=\s|\Z)|1\.\.[0-9]{1,9}[ \t]*(?:#.*)?$)", re.MULTILINE)
 _FIRST_LINE = re.compile(r"\s*+[^\n]*+")
 _TOKENS = re.compile(r"\w+|[ \t]+|.")
-_NEIGHBOUR = 400  # characters of a line beside another one that are looked at
+_NEIGHBOUR = 400  # characters of a neighbouring line that are examined
 _NEXT_LINE = re.compile(rf"[^\n]*+\s*^(.{{0,{_NEIGHBOUR}}})", re.MULTILINE)
-_PREFIX = 200  # characters that a log puts before a line
-_PREFIXES = 8  # shapes of them in one text
-_VERSIONS = 500  # lines at which they are looked for
-_RESULTS = 5000  # where there is no version: results and plans at which they are looked for
+_PREFIX = 200  # maximum characters of a log's prefix before a line
+_PREFIXES = 8  # maximum number of different forms of prefixes in one text
+_VERSIONS = 500  # maximum number of version lines that are searched for a prefix
+_RESULTS = 5000  # maximum number of results and plans that are searched for a prefix, without a version line
 
 _LOG = re.compile(LOG_PREFIX)
 _DIRECTIVE = re.compile(r"(?:^|(?<=[ \t]))#[ \t]*(SKIP|TODO|XFAIL)(?:P?ED|PING|S)?(?!\w)[ \t:]*(.*)", re.IGNORECASE)
@@ -55,7 +55,7 @@ _TIME = re.compile(r"#[ \t]*time=([0-9]{1,9}(?:\.[0-9]{1,9})?)[ ]?(ms|s|m)?\b")
 _ESCAPED = re.compile(r"\\([\\#])")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 0.001}
 
-#: Directives change what a result means: a failure that was to be expected does not speak against the workload.
+#: Outcomes by result and directive: an expected failure does not count against the workload.
 _OUTCOMES = {
     ("ok", "skip"): Outcome.SKIPPED,
     ("not ok", "skip"): Outcome.SKIPPED,
@@ -66,7 +66,12 @@ _OUTCOMES = {
 
 
 class Line(NamedTuple):
-    """A line and where it stands: its indentation, and whether that is one of `# `."""
+    """A line without its indentation.
+
+    Attributes:
+        indent: Indentation in columns.
+        hashed: Whether the indentation includes a `# `.
+    """
 
     indent: int
     text: str
@@ -74,20 +79,20 @@ class Line(NamedTuple):
 
     @classmethod
     def of(cls, raw: str, prefix: re.Pattern[str] | None = None) -> Line:
-        """A line as it came, without what a log puts before it: the kernel's, or one of this shape."""
+        """Parse a line; remove the prefix of the kernel's log, or one that matches `prefix`."""
         if prefix is not None and (found := prefix.match(raw)):
             raw = raw[found.end() :]
         return cls(*_indented(_LOG.sub("", raw, count=1) if raw[:1] in ("[", "<") else raw))
 
     @property
     def within(self) -> Line:
-        """What stands behind `# `."""
+        """Return the text after `# ` as a line."""
         more, text = _indented(self.text[2:])
         return Line(self.indent + 2 + more, text, hashed=True)
 
 
 class Result(NamedTuple):
-    """What `[not ]ok [number] [- name] [# directive or remark]` says; the duration is in seconds."""
+    """A result line, `[not ]ok [number] [- name] [# directive or remark]`; the duration is in seconds."""
 
     name: str
     outcome: Outcome
@@ -96,7 +101,7 @@ class Result(NamedTuple):
 
     @classmethod
     def of(cls, match: re.Match[str], ran: int) -> Result:
-        """What a match of `RESULT` says of the `ran`-th test of its plan."""
+        """Return the result in a match of `RESULT`, for the `ran`-th test of its plan."""
         said = match[3]
         ending = _DIRECTIVE.search(said) or _REMARK.search(said)
         directive = ending[1].lower() if ending and ending.re is _DIRECTIVE else ""
@@ -112,14 +117,14 @@ class Result(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where in a text TAP begins, None if there is none, and the shape of what a log puts before its lines."""
+    """Where TAP begins in a text, None if there is none, and the pattern of a log's prefix before its lines."""
 
     start: int | None
     prefix: re.Pattern[str] | None
 
 
 def find_tap(text: str) -> Found:
-    """Find TAP: by its version line; or it begins the text; or by its results. Each also behind a log's prefix."""
+    """Find TAP by its version line, at the beginning of the text, or by its results; also after a log's prefix."""
     start: int | None = None
     shapes: list[str] = []
     for found in islice(_VERSION_END.finditer(text), _VERSIONS):
@@ -134,9 +139,10 @@ def find_tap(text: str) -> Found:
 
 
 def _has_results(text: str, end: int, shapes: list[str]) -> bool:
-    """Whether there are results that no prose has: one that is not ok; the first two; a plan, and one of them.
+    """Return whether the text has results that do not occur in prose.
 
-    The plan, or the first of them, is enough on the text's first line.
+    These are: a result that is not ok; results 1 and 2; a plan and a result. On the text's first line, a plan or
+    result 1 is enough.
     """
     told = set()
     line = _FIRST_LINE.match(text, 0, end)
@@ -151,24 +157,24 @@ def _has_results(text: str, end: int, shapes: list[str]) -> bool:
 
 
 def without_prefixes(text: str, what: re.Pattern[str]) -> str:
-    """Return the text without what a log puts before its lines, if it stands before a match of `what`."""
+    """Return the text without a log's prefixes, if such a prefix is before a match of `what`."""
     shapes: list[str] = []
     prefixed = False
     for found in islice(what.finditer(text), _VERSIONS):
         before = _before(text, found)
         if not re.search(r"\w", before) or re.search("<[A-Za-z/?!]", before):
-            continue  # it begins its line, or that is a list, a quotation, or XML as well
+            continue  # no prefix, or a list's mark, a quotation's mark, or XML
         prefixed = _stands_in_log(text, found, shapes) or prefixed
     return re.sub(f"^(?:{'|'.join([LOG_PREFIX, *shapes])})", "", text, flags=re.MULTILINE) if prefixed else text
 
 
 def _before(text: str, found: re.Match[str]) -> str:
-    """What stands before it on its line; of that, no more than has to be seen to be too much."""
+    """Return the text before a match on its line, at most one character more than a prefix may have."""
     return text[max(0, found.start() - _PREFIX - 1) : found.start()].rpartition("\n")[2]
 
 
 def _stands_in_log(text: str, found: re.Match[str], shapes: list[str]) -> bool:
-    """Whether nothing stands before it but what a log puts there; a new shape of that is added."""
+    """Return whether only a log's prefix is before the match on its line; add a new form of prefix to `shapes`."""
     shape = _shape(text, _before(text, found), found, shapes)
     if shape and len(shapes) < _PREFIXES:
         shapes.append(shape)
@@ -176,14 +182,14 @@ def _stands_in_log(text: str, found: re.Match[str], shapes: list[str]) -> bool:
 
 
 def _shape(text: str, before: str, told: re.Match[str], known: list[str]) -> str | None:
-    """The shape of what stands before a line of results, empty if that is known; None if it is a sentence.
+    """Return the pattern of a prefix before a TAP line, empty if it is known; None if it is no prefix but a sentence.
 
-    What does not end with a time or the like has to stand before one of the lines beside it too.
+    Unless it ends with a time or the like, a neighbouring line must have the same form of prefix.
     """
     for shape in (LOG_PREFIX, *known):
         found = re.match(shape, before)
         if not before[found.end() if found else 0 :].strip("# \t"):
-            return ""  # what is left is an indentation
+            return ""  # only indentation is left
     if len(before) > _PREFIX or before[-1].isalnum() or not re.search(r"[^\w \t]", before):
         return None
     shape = _shape_of(before)
@@ -196,9 +202,9 @@ def _shape(text: str, before: str, told: re.Match[str], known: list[str]) -> str
 
 
 def _shape_of(prefix: str) -> str:
-    """A pattern of all prefixes like this one.
+    """Return a pattern for all prefixes of the same form.
 
-    Words and numbers may be any others, and so may be the space between them, which often fills up a column.
+    It accepts any words and numbers, and any space between them, because prefixes often align columns with spaces.
     """
     tokens = _TOKENS.findall(prefix)
     parts = []
@@ -213,7 +219,7 @@ def _shape_of(prefix: str) -> str:
 
 
 def described(text: str) -> str:
-    """A name without the backslashes that protected its hash signs, and not endless."""
+    """Return a name of limited length, with its escaped hash signs and backslashes unescaped."""
     return _ESCAPED.sub(r"\1", text.strip())[:_NAME]
 
 

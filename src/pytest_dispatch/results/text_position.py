@@ -1,19 +1,19 @@
-"""Where in a text something is wrong, for people: the line, the column, and what stands there."""
+"""Describes a position in a text for error messages: the line, the column, and the text there."""
 
 from __future__ import annotations
 
 from pytest_dispatch.core.plain_text import plain_line
 
-_BEFORE, _BEHIND = 24, 16  # characters shown of its line
+_BEFORE, _BEHIND = 24, 16  # characters shown before and after the position
 
 
 def place(text: str, line: int, column: int) -> str:
-    """Return `line 3, column 7, at '"title": x'` for a place in a text.
+    """Return a description such as `line 3, column 7, at '"title": x'`.
 
     Args:
-        text: All of it.
-        line: From 1, as `str.splitlines` would not count it: lines end with a line feed and with nothing else.
-        column: From 1, in characters.
+        text: The whole text.
+        line: Line number, from 1. Unlike in `str.splitlines`, only a line feed ends a line.
+        column: Column in characters, from 1.
     """
     start = 0
     for _ in range(line - 1):

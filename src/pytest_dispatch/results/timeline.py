@@ -1,4 +1,4 @@
-"""A run told in plain text: what happened when, what the workload said, what the machine showed last."""
+"""Describes a run in plain text: its states and times, the workload's reports, and the last console lines."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _BAD = (Outcome.FAILED, Outcome.ERROR)
 
 
 def clock(at: float) -> str:
-    """A time of day, local."""
+    """Return the local time of day for epoch seconds."""
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
 
 
 def sign_of(phase: Phase, outcome: Outcome | None = None) -> str:
-    """Return an emoji for how far an attempt is, and for how it ended."""
+    """Return an emoji for an attempt's phase and outcome."""
     return "❌" if outcome in _BAD else _SIGNS[phase]
 
 
 def timeline(attempt: Attempt) -> list[str]:
-    """A line per state: when it was entered, and how long it lasted."""
+    """Return a line for each state: when it was entered, and how long it lasted."""
     history = attempt.history
     ends = [moment.at for moment in history[1:]]
     lines = []
@@ -59,12 +59,12 @@ def timeline(attempt: Attempt) -> list[str]:
 
 
 def outcome_beside(attempt: Attempt) -> str:
-    """The outcome in brackets, to stand behind the state where it says more than that."""
+    """Return the outcome in brackets, to append to the state; empty if it is the same word as the state."""
     return f" ({attempt.outcome})" if attempt.outcome and attempt.outcome.value != attempt.state else ""
 
 
 def late_reports(run: Run) -> list[str]:
-    """A line for each report that came when its attempt had ended: what it said, and how late."""
+    """Return a line for each report that came after its attempt had ended: its content, and how late it was."""
     late = [(attempt, report) for attempt in run.attempts for report in attempt.reports if report.late]
     return [
         f"{_said(report)}, {how_late(attempt, report)} the end of attempt {attempt.number}" for attempt, report in late
@@ -72,18 +72,18 @@ def late_reports(run: Run) -> list[str]:
 
 
 def how_late(attempt: Attempt, report: Report) -> str:
-    """How long after the end of its attempt a report came, as in "5m after"."""
+    """Return how long after the end of its attempt a report came, as in "5m after"."""
     return f"{format_duration(max(0.0, report.at - attempt.since))} after"
 
 
 def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues: Sequence[str]) -> str:
-    """Why a run ended as it did, for a person: the reason first, then the evidence.
+    """Explain to the user why a run ended as it did: the reason first, then the evidence.
 
     Args:
-        run: Ended.
-        digest: Of the bytes that were served.
-        console: Lines of the latest attempt with their times.
-        issues: URLs.
+        run: A run that has ended.
+        digest: Digest of the served file.
+        console: Console lines of the latest attempt, with their times.
+        issues: URLs of issues.
     """
     last = run.attempt
     parts = [plain(run.reason or last.reason) or f"it ended with {run.outcome}"]
@@ -108,7 +108,7 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
 
 
 def _telling(reports: Sequence[Report]) -> list[Report]:
-    """As many reports as are shown, in order: first of all those with something bad in them."""
+    """Return at most `REPORTS` reports, in order; reports with failures are preferred."""
     places = sorted(range(len(reports)), key=lambda place: not _is_bad(reports[place]))
     return [reports[place] for place in sorted(places[:REPORTS])]
 
@@ -118,17 +118,17 @@ def _is_bad(report: Report) -> bool:
 
 
 def last_lines(console: Sequence[tuple[float, str]], most: int = CONSOLE_LINES) -> list[tuple[float, str]]:
-    """The last lines of a console that are worth a look: of a progress that fills many, only how far it came.
+    """Return the last lines of a console; of a progress display with many lines, keep only the last one.
 
     Args:
         console: Lines with their times.
-        most: How many are wanted.
+        most: Maximum number of lines.
     """
     found: list[tuple[float, str]] = []
     later = ""
     for at, text in reversed(console):
         shape = _PERCENT.sub("%", text)
-        # the last one often has no end of its own: what comes next stands behind it
+        # the last line of a progress display often lacks a line end, so that other text follows in the same line
         progress = shape != text and (shape == later or (shape.endswith("%") and later.startswith(shape)))
         later = shape
         if not progress:

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-#: Addresses that mean all of this computer's, and the one by which it reaches itself.
+#: Wildcard addresses, each with the loopback address by which this computer reaches itself.
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
 
 
 class LabServer:
-    """Serves a lab. `start` before use, `stop` after; both on the event loop.
+    """Serves a lab. Call `start` before use and `stop` after, both on the event loop.
 
     Args:
-        lab: Answers.
+        lab: The lab that answers requests.
         address: Where to listen.
-        token: Opens the API.
-        bounds: What callers may take.
+        token: Bearer token of the API.
+        bounds: Limits for callers.
     """
 
     def __init__(self, lab: Lab, address: Address, token: str, bounds: Bounds | None = None) -> None:
@@ -66,10 +66,10 @@ class LabServer:
         self._mdns = ""
 
     async def start(self) -> None:
-        """Listen.
+        """Listen, and announce the lab.
 
         Raises:
-            LabError: The address cannot be had.
+            LabError: The address cannot be used.
         """
         where = self._address
         try:
@@ -81,12 +81,12 @@ class LabServer:
             self._announcing.add_done_callback(self._announced)
 
     async def stop(self) -> None:
-        """Take the announcement back and close all connections."""
+        """Withdraw the mDNS announcement and close all connections."""
         await asyncio.gather(self.say_goodbye(), self._listener.stop())
         self._pump.stop()
 
     async def say_goodbye(self) -> None:
-        """Take the announcement back."""
+        """Withdraw the mDNS announcement."""
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
@@ -94,27 +94,27 @@ class LabServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port on which the server listens."""
         return self._listener.port
 
     @property
     def connections(self) -> Connections:
-        """Those that are open."""
+        """Return the open connections."""
         return self._listener.connections
 
     @property
     def url(self) -> str:
-        """`http://HOST:PORT`, as seen from this computer."""
+        """Return `http://HOST:PORT`, as seen from this computer."""
         host = _HERE.get(self._listener.host, self._listener.host)
         return f"http://{_literal(host)}:{self.port}"
 
     def machine_url(self, token: str) -> str:
-        """The boot URL of a machine of our own, as seen from this computer."""
+        """Return the boot URL for one of the lab's own machines, as seen from this computer."""
         return f"{self.url}{self._address.path}?machine={token}"
 
     @property
     def mdns(self) -> str:
-        """The name under which the lab is announced, or why it is not; empty as long as neither is known."""
+        """Return the lab's mDNS name, or why it is not announced; empty while neither is known."""
         return self._mdns or self._announcement.name
 
     async def _announce(self) -> str:
@@ -122,18 +122,18 @@ class LabServer:
         return await self._announcement.start(self.port, None if host in _HERE else [host], self._address.path)
 
     def _announced(self, task: asyncio.Task[str]) -> None:
-        """Note the name; whatever went wrong, machines that know the URL can do without."""
+        """Store the name or the error; an error is not fatal, because machines that know the URL need no mDNS."""
         if not task.cancelled():
             error = task.exception()
             self._mdns = f"not announced: {type(error).__name__}: {error}" if error else task.result()
 
     def _called(self) -> frozenset[str]:
-        """What the lab may be called beside its addresses."""
+        """Return the host names of the lab, beside its addresses."""
         return self._names | {f"{self.mdns}.local"}
 
     @web.middleware
     async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A connection is in use as long as a request on it is."""
+        """Mark the connection as in use while a request on it is being answered."""
         connection = cast("Connection", request.protocol)
         self._listener.connections.asks(connection)
         try:

@@ -1,6 +1,6 @@
-"""GET and HEAD on /beacon.pyz: the program by which workloads report, for images that do not bring it.
+"""GET and HEAD on /beacon.pyz: the program with which workloads report, for images that do not contain it.
 
-Anybody may have it, whichever tool asks: it holds no secret, and to fetch it changes nothing for any machine.
+Every client may download it: it contains no secret, and the download changes no machine's state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ METHODS = ("GET", "HEAD")
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What is served, and the headers that go with it."""
+    """The bytes of the file, and the headers of an answer with it."""
 
     data: bytes
     headers: dict[str, str]
@@ -29,7 +29,7 @@ class _File:
 
 @cache
 def _file() -> _File:
-    """Make the file of the installed package, once."""
+    """Build the file from the installed package, once."""
     data = archive()
     digest = hashlib.sha256(data)
     headers = {
@@ -42,7 +42,7 @@ def _file() -> _File:
 
 
 async def answer(request: web.Request) -> web.Response:
-    """Hand over the file, or a part of it."""
+    """Answer with the file, or a part of it."""
     if request.method not in METHODS:
         allowed = ", ".join(METHODS)
         return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
@@ -64,7 +64,7 @@ async def answer(request: web.Request) -> web.Response:
 
 
 def _span(request: web.Request, etag: str) -> slice | None:
-    """Return which bytes a GET asks for; None for all, also where its Range is none (RFC 9110, section 14.2)."""
+    """Return the range of bytes that a GET asks for; None for all, also if Range is invalid (RFC 9110, 14.2)."""
     if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None
     try:

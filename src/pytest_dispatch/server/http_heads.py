@@ -1,7 +1,7 @@
-"""What comes over a connection, looked through for requests of HTTP/1.1 that lack the header `Host`.
+"""Adds an empty `Host` header to HTTP/1.1 requests that have none.
 
-RFC 9112 (section 3.2) has a server refuse them, and aiohttp does. But what writes requests by hand, as small firmware
-and workloads with `nc` do, may leave it out, and the boot path has no use for it. So such a request gets an empty one.
+RFC 9112 (section 3.2) makes servers refuse such requests, and aiohttp does. But small firmware, and workloads that
+write requests by hand with `nc`, may leave the header out, and the boot path does not need it.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 import math
 import re
 
-MOST = 2**16  # bytes of a head that are looked at; whoever sends more has to send a Host
+MOST = 2**16  # maximum number of bytes of a head that are examined; a longer head must have a Host header
 
 _FRAME = re.compile(rb"[\r\n](content-length|transfer-encoding|upgrade)[ \t]*:[ \t]*([^\r\n]*)")
 
 
 class Heads:
-    """Follows one connection from its first byte on. Nothing is held back, and no body is looked into."""
+    """Follows the bytes of one connection from the first one. It delays no bytes, and does not examine bodies."""
 
     def __init__(self) -> None:
-        self._head = b""  # what has come of a request's head so far
-        self._body = 0.0  # bytes that come before the next head; infinity where that cannot be told
+        self._head = b""  # the part of the current request's head that has arrived
+        self._body = 0.0  # number of bytes before the next head; infinity if unknown
 
     def completed(self, data: bytes) -> bytes:
-        """The connection's next bytes, with an empty `Host` at the end of each head that has to have one."""
+        """Return the connection's next bytes, with an empty `Host` at the end of each head that lacks one."""
         if self._body >= len(data):
             self._body -= len(data)
             return data
         seen, at, known = self._head + data, self._body, len(self._head)
-        hostless = []  # where their heads end
+        hostless = []  # offsets at which heads without a Host end
         while at < len(seen) and (end := seen.find(b"\r\n\r", int(at))) >= 0:
             head = seen[int(at) : end].lower()
             if _lacks_host(head):
@@ -44,13 +44,13 @@ class Heads:
 
 
 def _lacks_host(head: bytes) -> bool:
-    """Whether a head in lower case is of HTTP/1.1 and has no `Host`. Empty lines may come before it."""
+    """Return whether a lower-case head is HTTP/1.1 and has no `Host`; empty lines may come before it."""
     head = head.lstrip(b"\r\n")
     return b"\r\nhost:" not in head and head.partition(b"\r\n")[0].endswith(b" http/1.1")
 
 
 def _body_length(head: bytes) -> float:
-    """Bytes of the body behind a head in lower case; infinity if they are not simply counted in `Content-Length`."""
+    """Return the length of the body after a lower-case head; infinity unless it is a plain `Content-Length`."""
     frames = _FRAME.findall(head)
     if not frames:
         return math.inf if head.startswith(b"connect ") else 0.0

@@ -1,4 +1,4 @@
-"""The listening socket, and what a connection does beyond what aiohttp has it do."""
+"""The listening socket, and connections that extend aiohttp's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pytest_dispatch.server.http_heads import Heads
 from pytest_dispatch.server.limits.bounds import Bounds, room
 from pytest_dispatch.server.limits.connections import Connections
 
-BACKLOG = 1024  # connections that may wait to be accepted: a whole lab powers on at once
-HALF_CLOSED = 30.0  # seconds that a client which has closed its half may wait for its answer
-TURNS = 5  # of the loop, after which a connection that was being accepted is there, and one that was aborted is gone
-GRACE = 0.2  # seconds that requests under way get to end, twice, when all is to stop
+BACKLOG = 1024  # maximum number of connections waiting to be accepted: a whole lab may power on at once
+HALF_CLOSED = 30.0  # seconds that a client that has closed its half may wait for its answer
+TURNS = 5  # iterations of the event loop within which accepting or aborting a connection completes
+GRACE = 0.2  # seconds for requests to finish when the server stops; aiohttp waits for this time twice
 
-#: A machine's token in a boot URL, wherever it ends.
+#: A machine's token in a boot URL, up to its end.
 _TOKEN = re.compile(r"(machine=)[\w%.~-]+")
 
 Tell = Callable[[str, int, str], None]
@@ -36,28 +36,28 @@ _NO_ROOM = (
 _log = logging.getLogger(__name__)
 _log.addFilter(lambda record: not _is_theirs(record))
 
-#: Nobody reads an access log here; events are told by the lab.
+#: Without an access log: the lab reports events itself.
 _OPTIONS: dict[str, Any] = {"access_log": None, "logger": _log}
 
 
 def _is_theirs(record: logging.LogRecord) -> bool:
-    """Whether it tells of what is no request, or has no body that can be read.
+    """Return whether a log record is about a client's malformed request or body.
 
-    Whoever sends it is told, and is not to fill anybody's memory with it.
+    The client gets an answer that says so. Logging it would let clients fill the memory of pytest, which keeps logs.
     """
     return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError)
 
 
 def _what_came(message: str) -> str:
-    """The parser's words without what it shows of the bytes, which may have a token in it."""
+    """Return the parser's error without the bytes that it quotes, which may contain a token."""
     return _TOKEN.sub(r"\1***", message.partition("\n")[0].rstrip(":"))
 
 
 class Connection(web.RequestHandler):
-    """Answers also a client that has closed its half of the connection once its request was out.
+    """A connection that also answers a client that has closed its half after its request.
 
-    `busybox nc` does so, and is all that some workloads have to report with. Nor does it insist on `Host`. A connection
-    for which there is no room gets a 503.
+    `busybox nc` does that, and some workloads have no other tool to report with. Requests need no `Host` header. A
+    connection beyond the limits gets a 503.
     """
 
     def __init__(self, connections: Connections, tell: Tell, *args: Any, **options: Any) -> None:
@@ -65,11 +65,11 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._tell = tell
         self._heads = Heads()
-        self._wire: asyncio.Transport | None = None  # aiohttp forgets its own before it is closed
+        self._wire: asyncio.Transport | None = None  # aiohttp drops its own reference before the transport is closed
         self._told_off = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to listen to it, if there is room."""
+        """Accept the connection if the limits allow it, else answer 503 and close it."""
         peer = transport.get_extra_info("peername") or ("",)
         self._wire = cast("asyncio.Transport", transport)
         why = self._connections.admit(self, peer[0])
@@ -82,13 +82,13 @@ class Connection(web.RequestHandler):
         self._wire.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes; a request whose body they break has come to its end."""
+        """Process the next bytes; if they are a malformed body, end its request."""
         super().data_received(self._heads.completed(data))
         if self._messages and isinstance(self._messages[-1][0], _Broken):
             self._break_off(_what_came(self._messages[-1][0].message))
 
     def _break_off(self, what: str) -> None:
-        """Tell who waits for the rest of a body that it will not come: aiohttp's parser in C does not."""
+        """Raise an error in handlers that wait for the rest of a body, which aiohttp's C parser does not do."""
         bodies = [body for _, body in self._messages]
         if self._current_request is not None:
             bodies.append(self._current_request.content)
@@ -97,7 +97,7 @@ class Connection(web.RequestHandler):
                 body.set_exception(web.RequestPayloadError(what))
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget it."""
+        """Remove the connection from those that are open."""
         self._connections.left(self)
         if not self._told_off:
             super().connection_lost(exc)
@@ -109,27 +109,27 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request, and tell whoever waits for a machine that sends it."""
+        """Answer bytes that are not an HTTP request, and show the user why that machine was refused."""
         if isinstance(exc, HttpProcessingError):
-            tls = "HTTPS" in exc.message or "x16\\x03" in exc.message  # how a TLS record begins (RFC 8446, 5.1)
+            tls = "HTTPS" in exc.message or "x16\\x03" in exc.message  # the start of a TLS record (RFC 8446, 5.1)
             hint = ": a boot URL begins with http://, not with https://" if tls else ""
-            why = f"expected HTTP, got what is none ({_what_came(exc.message)}){hint}"
+            why = f"expected HTTP, got something else ({_what_came(exc.message)}){hint}"
             self._tell(request.remote or "", status, why)
         return super().handle_error(request, status, exc, message)
 
     def abort(self) -> None:
-        """Close it, whatever is still to be sent."""
+        """Close the connection at once, and drop unsent bytes."""
         if self._wire is not None:
             self._wire.abort()
 
-    def eof_received(self) -> bool:  # type: ignore[override] # asyncio reads the result, aiohttp's own has none
-        """Nothing more will come: end when what is under way is answered."""
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio uses the result; aiohttp's method returns None
+        """Handle the client's end of input: close the connection once the current request is answered."""
         self.close()
         asyncio.get_running_loop().call_later(HALF_CLOSED, self._give_up)
         return True
 
     async def start(self) -> None:
-        """Handle requests one after the other; whatever ends that ends the connection."""
+        """Handle requests one after the other, and close the connection when that ends for any reason."""
         try:
             await super().start()
         finally:
@@ -144,14 +144,14 @@ class Listener:
     """Serves an application at one address.
 
     Args:
-        app: Answers.
-        bounds: What callers may take.
-        tell: Told of those who are turned away before the application sees them: address, status, and why.
+        app: The application that answers requests.
+        bounds: Limits for callers.
+        tell: Called with the address, status and reason of each refusal that the application does not see.
 
     Attributes:
-        connections: Those that are open.
-        host: That address, once it listens.
-        port: The port.
+        connections: The open connections.
+        host: The address on which the server listens; empty before `start`.
+        port: The port on which it listens; 0 before `start`.
     """
 
     def __init__(self, app: web.Application, bounds: Bounds, tell: Tell) -> None:
@@ -168,21 +168,21 @@ class Listener:
         """Listen.
 
         Args:
-            host: An address or a name; `::` stands for all addresses, those of IPv4 too.
+            host: An address or a name; `::` stands for all addresses, including IPv4.
             port: 0 picks a free one.
 
         Raises:
-            OSError: The address cannot be had.
+            OSError: The address cannot be used.
         """
         sock = _bound(host, port)
         self.host, self.port = sock.getsockname()[:2]
         self.connections.most = self._parts.enter_context(room(self._bounds))
         await self._runner.setup()
-        server, loop = cast("web.Server", self._runner.server), asyncio.get_running_loop()  # there since the line above
+        server, loop = cast("web.Server", self._runner.server), asyncio.get_running_loop()  # set by setup()
 
         options = {
             **_OPTIONS,
-            "auto_decompress": False,  # a small body may be as large as it likes unpacked, and nobody has to pack one
+            "auto_decompress": False,  # a small compressed body could expand to any size, and no client needs it
             "keepalive_timeout": self._bounds.head,
             "max_line_size": self._bounds.line,
             "max_field_size": self._bounds.line,
@@ -195,17 +195,17 @@ class Listener:
         self._server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
 
     async def stop(self) -> None:
-        """Stop listening, and close all connections; those that are in the middle of something after a moment."""
+        """Stop listening, and close all connections; those with a request get a moment to finish."""
         if self._server is not None:
             await self._accept_no_more(self._server)
         await self._runner.cleanup()
-        for connection in self.connections:  # those that take nothing of their answer
+        for connection in self.connections:  # the remaining clients do not read their answers
             connection.abort()
         await _turns()
         self._parts.close()
 
     async def _accept_no_more(self, server: asyncio.Server) -> None:
-        """Close the listening socket, once what was accepted is there: asyncio would lose it, and leave it open."""
+        """Close the listening socket after connections being accepted are set up: asyncio would leak their sockets."""
         for listening in server.sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
         await _turns()
@@ -213,14 +213,14 @@ class Listener:
 
 
 async def _turns() -> None:
-    """Let the loop do what it is about to do."""
+    """Let the event loop run callbacks that are already scheduled."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
 
 def _bound(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # A name may have both: machines that are told an address rather speak IPv4.
+    # A name may have both IPv4 and IPv6 addresses: prefer IPv4, which more machines use.
     family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)

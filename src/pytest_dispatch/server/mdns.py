@@ -1,7 +1,7 @@
-"""Tells the local network where the lab is (mDNS, RFC 6762; DNS-SD, RFC 6763), so that workloads find it.
+"""Announces the lab on the local network (mDNS, RFC 6762; DNS-SD, RFC 6763), so that workloads find it.
 
-On each network interface by itself, with the addresses that this computer has there: those of others, such as a bridge
-for containers or a VPN, mean nothing to who is asked to use them, or another computer.
+Each network interface announces only its own addresses: an address of another interface, such as a container bridge or
+a VPN, may be unreachable from that network, or belong to another computer there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SERVICE = "_dispatch._tcp.local."
 DESCRIPTION = "pytest-dispatch: workloads for machines that boot over HTTP"
 GROUP = ipaddress.IPv4Address("224.0.0.251")
-TRIES = 8  # names tried; that many labs with the same four digits are no chance
-STOP = 0.8  # seconds to say goodbye
+TRIES = 8  # number of names to try; that many clashes in a row cannot be chance
+STOP = 0.8  # seconds to withdraw the announcement
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,8 +34,8 @@ class Link(NamedTuple):
     """A network interface.
 
     Attributes:
-        addresses: What is announced on it, IPv4 first.
-        networks: Whose computers are reached over it without a router.
+        addresses: Addresses announced on it, IPv4 first.
+        networks: Networks that it reaches without a router.
     """
 
     addresses: list[Address]
@@ -43,18 +43,18 @@ class Link(NamedTuple):
 
 
 def four_digits() -> str:
-    """Four random hexadecimal digits."""
+    """Return four random hexadecimal digits."""
     return secrets.token_hex(2)
 
 
 class Announcement:
-    """A lab's entry on the local network. `start`, then `stop`; both on the event loop.
+    """The announcement of a lab. Call `start`, then `stop`, both on the event loop.
 
     Args:
-        digits: Makes the last part of the name `dispatch-…`, a new one after each clash.
+        digits: Returns the last part of the name `dispatch-…`; called again after each name clash.
 
     Attributes:
-        name: The name under which the lab is announced, empty while it is not.
+        name: The announced name; empty while there is none.
     """
 
     def __init__(self, digits: Callable[[], str] = four_digits) -> None:
@@ -63,32 +63,32 @@ class Announcement:
         self._open: list[tuple[AsyncZeroconf, Link]] = []
 
     async def start(self, port: int, addresses: Sequence[str] | None, path: str) -> str:
-        """Announce; takes about two seconds, so run it beside the server. It may be cancelled.
+        """Announce the lab; takes about two seconds, so run it as a task beside the server. It may be cancelled.
 
         Args:
-            port: Where the server listens.
-            addresses: Where it can be reached, the interfaces to announce on; None for all but loopback.
-            path: Of the boot URL.
+            port: Port on which the server listens.
+            addresses: Addresses of the server, whose interfaces to announce on; None for all but loopback.
+            path: Path of the boot URL.
 
         Returns:
-            The name, or one line that says why there is none. An announcement that fails is no reason to stop:
-            machines that know the URL need none.
+            The name, or one line that says why there is none. A failed announcement is not fatal: machines that know
+            the URL do not need it.
         """
-        zeroconf = await asyncio.to_thread(import_module, "zeroconf")  # a tenth of a second, not on the loop
+        zeroconf = await asyncio.to_thread(import_module, "zeroconf")  # takes 0.1 s: do not block the event loop
         try:
             links = await _links(addresses)
             if not links:
                 return "not announced: no network interface beside loopback has an address"
             await self._listen(links)
             await self._register(port, path)
-        except (OSError, ValueError, zeroconf.Error) as error:  # ValueError: a host name that can be none
+        except (OSError, ValueError, zeroconf.Error) as error:  # ValueError: an invalid host name
             await self.stop()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return f"not announced: {reason}"
         return self.name
 
     async def stop(self, within: float = STOP) -> None:
-        """Say goodbye to the network, within so many seconds; does nothing if nothing was announced."""
+        """Withdraw the announcement, if there is one, in at most `within` seconds."""
         networks, self._open, self.name = [network for network, _ in self._open], [], ""
         try:
             async with asyncio.timeout(within):
@@ -98,10 +98,10 @@ class Announcement:
                 network.zeroconf.close()
 
     async def _listen(self, links: Sequence[Link]) -> None:
-        """Have sockets on each of these interfaces; those on which there is no multicast are left out.
+        """Open sockets on each of these interfaces, except those without multicast.
 
         Raises:
-            OSError: There is none on any.
+            OSError: No interface has multicast.
         """
         for link in links:
             try:
@@ -122,7 +122,7 @@ class Announcement:
         for _ in range(TRIES):
             self.name = name = f"dispatch-{self._digits()}"
             infos = [_info(name, port, link.addresses, path) for _, link in self._open]
-            # Asked for everywhere before it is told anywhere: two interfaces may be on the same network.
+            # Check the name on all interfaces before announcing it on any: two may be on the same network.
             found = await asyncio.gather(*map(_is_taken, networks, infos))
             if any(found):
                 continue
@@ -136,7 +136,7 @@ class Announcement:
 
 
 async def _is_taken(network: AsyncZeroconf, info: ServiceInfo) -> bool:
-    """Whether somebody else on this network has the name."""
+    """Return whether another service on this network has the name."""
     from zeroconf import NonUniqueNameException
 
     try:
@@ -147,10 +147,10 @@ async def _is_taken(network: AsyncZeroconf, info: ServiceInfo) -> bool:
 
 
 def _sockets(addresses: Sequence[Address]) -> AsyncZeroconf:
-    """Sockets on the interface of these addresses: the IPv4 ones if there are any, which all networks speak.
+    """Open sockets for the addresses of an interface: for the IPv4 ones if there are any, as all networks support IPv4.
 
     Raises:
-        OSError: There is no multicast on it.
+        OSError: The interface has no multicast.
     """
     from zeroconf.asyncio import AsyncZeroconf
 
@@ -161,10 +161,10 @@ def _sockets(addresses: Sequence[Address]) -> AsyncZeroconf:
 
 
 def _hear_no_other(network: AsyncZeroconf, link: Link, links: Sequence[Link]) -> None:
-    """Leave what is asked on other interfaces to who answers there.
+    """Ignore queries that came in on other interfaces, whose own sockets answer them.
 
-    Linux hands it to the sockets of all interfaces. Told not to (IP_MULTICAST_ALL), it hands it to one of them, from
-    version 6.6 on perhaps to a wrong one: which of those that share a port gets it is drawn from a hash.
+    Linux delivers multicast packets to the sockets of all interfaces. With IP_MULTICAST_ALL off, it delivers a packet
+    to only one of the sockets that share the port, chosen by a hash; since Linux 6.6 that may be the wrong one.
     """
     elsewhere = [each for other in links if other is not link for each in other.networks]
     for reader in network.zeroconf.engine.readers:
@@ -175,7 +175,7 @@ def _hear_no_other(network: AsyncZeroconf, link: Link, links: Sequence[Link]) ->
 
 
 class _Gate(asyncio.DatagramProtocol):
-    """Hands on all but what comes from computers on other networks."""
+    """Forwards packets, except those from computers on the networks of other interfaces."""
 
     def __init__(self, inner: asyncio.DatagramProtocol, here: Sequence[Network], elsewhere: Sequence[Network]) -> None:
         self._inner = inner
@@ -183,22 +183,22 @@ class _Gate(asyncio.DatagramProtocol):
         self._elsewhere = elsewhere
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """Called with what a socket received, and its sender's address and port."""
+        """Forward a packet, unless its sender's address is on the network of another interface."""
         sender = ipaddress.ip_address(addr[0].partition("%")[0])
         if any(sender in each for each in self._here) or not any(sender in each for each in self._elsewhere):
             self._inner.datagram_received(data, addr)
 
     def error_received(self, exc: Exception) -> None:
-        """Called with what a socket could not do."""
+        """Forward an error of the socket."""
         self._inner.error_received(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called when a socket is closed."""
+        """Forward the closing of the socket."""
         self._inner.connection_lost(exc)
 
 
 def _check(address: Address) -> None:
-    """Raise OSError if there is no multicast on this address; zeroconf would too, and leave a socket open."""
+    """Raise OSError if there is no multicast on this address; zeroconf would raise it too, but leak a socket."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         if address.version == 4:
@@ -222,7 +222,7 @@ def _info(name: str, port: int, where: Iterable[Address], path: str) -> ServiceI
 
 
 async def _links(given: Sequence[str] | None) -> list[Link]:
-    """The interfaces of the given names and addresses, with these; else all that others can reach."""
+    """Return the interfaces of the given names and addresses; without any, all that other computers can reach."""
     cards = _cards()
     if given is None:
         return announceable(cards)
@@ -232,13 +232,13 @@ async def _links(given: Sequence[str] | None) -> list[Link]:
     asked = list(dict.fromkeys(ipaddress.ip_address(text) for text in texts))
     links = [_link(card, [address for address in asked if address in _addresses(card)]) for card in cards]
     known = [address for link in links for address in link.addresses]
-    links += [Link([address], []) for address in asked if address not in known]  # on no interface of this computer
+    links += [Link([address], []) for address in asked if address not in known]  # not on an interface of this computer
     return [link for link in links if link.addresses]
 
 
 def _cards() -> list[list[Card]]:
-    """The addresses of each network interface, with the networks that they are in."""
-    import ifaddr  # zeroconf asks it too
+    """Return the addresses of each network interface, with their networks."""
+    import ifaddr  # a dependency of zeroconf
 
     return [
         [
@@ -250,14 +250,15 @@ def _cards() -> list[list[Card]]:
 
 
 def announceable(cards: Sequence[Sequence[Card]]) -> list[Link]:
-    """What to announce on each interface.
+    """Return the addresses to announce on each interface.
 
     Args:
         cards: The addresses of each interface.
 
     Returns:
-        For each interface that has some, those that are not link-local; else its IPv4 link-local ones. Where no
-        interface has either, the IPv6 link-local ones: every interface has these, also one inside this computer alone.
+        For each interface, its addresses that are not link-local; without any, its IPv4 link-local ones. If no
+        interface has either, their IPv6 link-local ones; these come last because even interfaces that only exist
+        inside this computer have them.
     """
     links = [_link(card, reachable(_addresses(card)) or _link_local(card, 4)) for card in cards]
     if not any(link.addresses for link in links):
@@ -278,6 +279,6 @@ def _link_local(card: Iterable[Card], version: int) -> list[Address]:
 
 
 def reachable(addresses: Iterable[Address]) -> list[Address]:
-    """Those that mean the same computer on every machine of the network, IPv4 first."""
+    """Return the addresses that identify this computer for every machine on the network, IPv4 first."""
     kept = [a for a in addresses if not (a.is_loopback or a.is_link_local or a.is_unspecified)]
     return sorted(dict.fromkeys(kept), key=lambda address: address.version)

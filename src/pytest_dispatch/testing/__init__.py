@@ -1,1 +1,1 @@
-"""Doubles and contract suites for tests, ours and our users'."""
+"""Test doubles and contract suites, for this project's tests and for those of its users."""

@@ -1,4 +1,4 @@
-"""A boot server for tests of machines: plays a plan of programs, and remembers who asked for what."""
+"""A boot server for tests of machines: serves a planned sequence of programs, and records all requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_dispatch.testing.efi import program
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What the server answers to one HEAD, and to the GET that follows.
+    """The server's answer to one HEAD, and to the GET that follows.
 
     Attributes:
         programs: The bytes for each processor, as the boot URL's `arch` names it; x64 if it does not.
@@ -49,7 +49,7 @@ class Asked:
         method: `HEAD`, `GET` and so on.
         path: The path without the query.
         machine: The token in the query, or empty.
-        at: When it came, by the event loop's clock.
+        at: Time of the request, by the event loop's clock, in seconds.
     """
 
     method: str
@@ -59,10 +59,13 @@ class Asked:
 
 
 class BootServer:
-    """Answers each HEAD with the next offer of a plan, and again and again with the last.
+    """Answers each HEAD with the next offer of a plan; the last offer is repeated.
 
     Args:
         plan: The offers.
+
+    Attributes:
+        asked: The requests so far, in order.
     """
 
     def __init__(self, *plan: Offer) -> None:
@@ -73,15 +76,15 @@ class BootServer:
         self.asked: list[Asked] = []
 
     def url(self, token: str) -> str:
-        """The boot URL of a machine with this token."""
+        """Return the boot URL of a machine with this token."""
         return f"http://127.0.0.1:{self._port}/dispatch?machine={token}"
 
     def of(self, method: str) -> list[Asked]:
-        """The requests with this method."""
+        """Return the requests with this method."""
         return [asked for asked in self.asked if asked.method == method]
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Return as soon as something about the requests holds."""
+        """Wait until a condition on the requests holds."""
         async with self._news:
             await self._news.wait_for(holds)
 

@@ -1,4 +1,4 @@
-"""EFI programs of one KiB, assembled in place: what a machine can boot in a test without any compiler at hand.
+"""Assembles EFI programs of one KiB, so that tests can boot machines without a compiler.
 
 Sources: the PE32+ format (Microsoft's PE specification) and the UEFI specification 2.10, section 4 (system table:
 `ConOut` at 64, `RuntimeServices` at 88; `ResetSystem` at 104 of these).
@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-_ALIGNED = 0x200  # bytes to which a file's sections are padded
+_ALIGNED = 0x200  # alignment of a file's sections in bytes
 _PAGE = 0x1000
 _ABORTED = 0x8000000000000015  # EFI_ABORTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Processor:
-    """How programs are written for one.
+    """The machine code for one processor.
 
     Attributes:
-        machine: Its number in a PE header.
-        show: Machine code that shows the text which lies so many bytes behind the code given to it.
-        ends: Machine code of what may follow.
+        machine: Number of the processor in a PE header.
+        show: Returns code that shows the text that is a given number of bytes after that code.
+        ends: Code for each way in which a program can end.
     """
 
     machine: int
@@ -101,24 +101,27 @@ _PROCESSORS: Mapping[str, _Processor] = MappingProxyType(
 
 
 def program(end: str, *, text: str = "Hello", arch: str = "x64") -> bytes:
-    """An EFI program that shows a line and then ends.
+    """Return an EFI program that shows a line and then ends.
 
     Args:
-        end: `reset`, `poweroff`, `hang`, `crash` (an instruction that there is none of), and on x64 `return` and
-            `abort` (to the firmware, with success or an error).
+        end: `reset`, `poweroff`, `hang` or `crash` (an invalid instruction); on x64 also `return` and `abort`, which
+            return to the firmware with success or an error.
         text: The line.
         arch: `x64` or `aa64`.
 
     Raises:
-        KeyError: There is no such end, or no such processor.
+        KeyError: The value of `end` or `arch` is unknown.
     """
     return assemble(_PROCESSORS[arch].ends[end], text=text, arch=arch)
 
 
 def assemble(code: bytes, *, text: str = "Hello", arch: str = "x64") -> bytes:
-    """The same with an end in machine code; on x64, RBX points to the system table, on AArch64 X19."""
+    """Return a program as `program` does, but ending with the given machine code.
+
+    The system table is in RBX on x64, and in X19 on AArch64.
+    """
     processor = _PROCESSORS[arch]
-    code = code.ljust(-(-len(code) // 4) * 4, b"\0")  # the text behind it has to be aligned
+    code = code.ljust(-(-len(code) // 4) * 4, b"\0")  # the text that follows must be aligned
     body = processor.show(len(code)) + code + f"{text}\r\n\0".encode("utf-16-le")
     size = -(-len(body) // _ALIGNED) * _ALIGNED
     optional = (

@@ -1,4 +1,4 @@
-"""A GitHub of your own, for tests: a real HTTP server with releases, issues, and faults at your choosing.
+"""A fake GitHub for tests: a real HTTP server with releases, issues, and faults of your choice.
 
     with FakeGitHub() as github:
         github.add_release("me/lab", "v1", {"hello.efi": ("application/vnd.dispatch+efi", b"MZ...")})
@@ -6,8 +6,8 @@
         assert github.downloads["hello.efi"] == 1
         assert [issue.title for issue in github.issues("me/lab")] == ["hello"]
 
-As at GitHub, the API and the assets are on two hosts: an asset's URL answers with a redirect to storage, and
-storage refuses a request that still carries the token.
+As on GitHub, the API and the assets are on two hosts: an asset's URL redirects to storage, and storage refuses requests
+that still contain the token.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class FakeGitHub:
 
     Args:
         token: The token that it accepts; more can be added to `tokens`.
-        prefix: `/api/v3` for what GitHub Enterprise Server looks like.
-        observer: Called in the server's thread with each exchange of the API, for instance to hold it against
+        prefix: Prefix of the API's paths; `/api/v3` on GitHub Enterprise Server.
+        observer: Called in the server's thread with each exchange of the API, for example to check it against
             GitHub's OpenAPI description.
-        tls: Serve by https, with this context's certificate, which has to be for 127.0.0.1 and 127.0.0.2.
+        tls: Serve https with this context's certificate, which must be for 127.0.0.1 and 127.0.0.2.
     """
 
     def __init__(
         self,
         *,
-        token: str = "fake-token",  # noqa: S107 - opens nothing but this
+        token: str = "fake-token",  # noqa: S107 - valid only for this fake
         prefix: str = "",
         observer: Callable[[Exchange], None] | None = None,
         tls: ssl.SSLContext | None = None,
@@ -69,27 +69,27 @@ class FakeGitHub:
 
     @property
     def url(self) -> str:
-        """The base URL of the API, for `--dispatch-api-url`."""
+        """Return the base URL of the API, for `--dispatch-api-url`."""
         return f"{self._servers.urls[0]}{self._prefix}"
 
     @property
     def storage_url(self) -> str:
-        """The host that hands the assets out."""
+        """Return the URL of the host that serves the assets."""
         return self._servers.urls[1]
 
     @property
     def requests(self) -> Counter[str]:
-        """How often each `METHOD /path` was asked for."""
+        """Return how often each `METHOD /path` was requested."""
         return self._tally.requests
 
     @property
     def downloads(self) -> Counter[str]:
-        """How often storage began to hand out each asset, by its name."""
+        """Return how many downloads of each asset have begun, by its name."""
         return self._tally.downloads
 
     @property
     def bytes_served(self) -> int:
-        """How many bytes of assets storage has handed out."""
+        """Return the number of bytes of assets that were sent."""
         return self._tally.bytes_served
 
     def add_repo(
@@ -102,16 +102,16 @@ class FakeGitHub:
         archived: bool = False,
         blocked: str = "",
     ) -> FakeRepo:
-        """A repository `OWNER/REPO`, made where there is none.
+        """Set up a repository `OWNER/REPO`, and create it if it does not exist.
 
         Args:
-            repo: Its name.
-            private: Whether only a token sees it.
-            has_issues: Whether issues are switched on.
-            may_sort: Whether tokens may set labels, assignees and milestones of issues; else GitHub takes an issue
-                and drops them, without a word.
+            repo: Name of the repository.
+            private: Whether a token is needed to see it.
+            has_issues: Whether issues are enabled.
+            may_sort: Whether tokens may set labels, assignees and milestones of issues; if not, GitHub accepts an
+                issue and silently drops them.
             archived: Whether it is read-only.
-            blocked: Why GitHub let nobody at it any more: `tos`, `dmca`, …; empty where it does.
+            blocked: Why GitHub has blocked all access to it: `tos`, `dmca`, …; empty if it has not.
         """
         found = self._state.repo(repo)
         found.may_sort = may_sort
@@ -125,7 +125,7 @@ class FakeGitHub:
         """Rename a repository; requests for the old name are redirected from now on.
 
         Raises:
-            KeyError: There is none of the old name.
+            KeyError: There is no repository with the old name.
         """
         found = self._state.repos.pop(old.lower())
         found.name = new
@@ -147,13 +147,13 @@ class FakeGitHub:
         """Publish a release.
 
         Args:
-            repo: `OWNER/REPO`, made where there is none.
-            tag: The release's tag; an older release of that tag is replaced.
-            assets: Name → content type and bytes, or a file that holds them.
-            private: Whether only a token sees the repository.
+            repo: `OWNER/REPO`; created if it does not exist.
+            tag: The release's tag; an older release with that tag is replaced.
+            assets: Name → content type and bytes, or a file with the bytes.
+            private: Whether a token is needed to see the repository.
             latest: Whether it becomes the latest release.
-            digests: Whether the API tells the assets' digests, as it does for those younger than June 2025.
-            draft: Whether it is not published yet: it is in the list that a token sees, and cannot be had by its tag.
+            digests: Whether the API shows the assets' digests, as GitHub does for assets since June 2025.
+            draft: Whether it is not published yet: it is in the list for requests with a token, but has no URL by tag.
         """
         found = self._state.repo(repo)
         found.private = private
@@ -165,10 +165,10 @@ class FakeGitHub:
         return found
 
     def asset(self, repo: str, tag: str, name: str) -> FakeAsset:
-        """An asset, to be tampered with: change its `content`, `size`, `digest` or `state`.
+        """Return an asset, whose `content`, `size`, `digest` and `state` may be changed to simulate errors.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no asset with that name.
         """
         assets = self._state.repo(repo).releases[tag].assets
         return {asset.name: asset for asset in assets}[name]
@@ -177,15 +177,15 @@ class FakeGitHub:
         """Delete an asset.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no asset with that name.
         """
         self._state.repo(repo).releases[tag].assets.remove(self.asset(repo, tag, name))
 
     def replace_asset(self, repo: str, tag: str, name: str, content: bytes | Path) -> FakeAsset:
-        """Delete an asset and upload another of its name, as people do: it is new to GitHub.
+        """Replace an asset by another one of the same name, which gets a new id, as on GitHub.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no asset with that name.
         """
         old = self.asset(repo, tag, name)
         self.remove_asset(repo, tag, name)
@@ -197,7 +197,7 @@ class FakeGitHub:
         """Delete a release with its assets.
 
         Raises:
-            KeyError: There is none of that tag.
+            KeyError: There is no release with that tag.
         """
         found = self._state.repo(repo)
         gone = found.releases.pop(tag)
@@ -228,18 +228,18 @@ class FakeGitHub:
         return issue
 
     def issues(self, repo: str) -> list[FakeIssue]:
-        """A repository's issues, in the order in which they were made."""
+        """Return a repository's issues in the order in which they were created."""
         return list(self._state.repo(repo).issues)
 
     def fail_next(self, call: str, **options: Unpack[FaultOptions]) -> None:
-        """Let the next request of a kind go wrong.
+        """Make the next request of a kind fail.
 
             github.fail_next("POST /repos/*/issues", status=502, html=True, times=2)
             github.fail_next("POST /repos/*/issues", drop_after_commit=True)
 
         Args:
-            call: Which requests: a method and a path, in which `*` stands for anything.
-            options: What goes wrong; see `Fault`.
+            call: Method and path of the requests; `*` stands for any text.
+            options: How the request fails; see `Fault`.
         """
         self._faults.add(Fault(call=call, **options))
 
@@ -252,39 +252,39 @@ class FakeGitHub:
         times: int = 1,
         quickly: bool = False,
     ) -> None:
-        """Let the next request run into a rate limit.
+        """Make the next request exceed a rate limit.
 
         Args:
-            call: As in `fail_next`.
-            secondary: Asked too fast, instead of too much in this hour.
-            seconds: When it lifts; by default in an hour, and a secondary limit does not say.
-            times: How many requests it refuses.
-            quickly: What was written too fast is refused as if something were wrong with it: 422.
+            call: Method and path of the requests, as in `fail_next`.
+            secondary: Whether it is a secondary limit (too fast) instead of the hourly one.
+            seconds: Seconds until the limit ends; by default an hour, or unspecified for a secondary limit.
+            times: Number of requests to refuse.
+            quickly: Whether to answer 422, as GitHub does when issues and comments are written too fast.
         """
         limit = too_quickly(call, times) if quickly else rate_limit(call, secondary, seconds, times)
         self._faults.add(limit)
 
     def cut_download(self, name: str, after: int, *, times: int = 1) -> None:
-        """Let the next download of an asset break off after so many bytes."""
+        """Make the next download of an asset break off after `after` bytes."""
         self.fail_next(f"GET /storage/*/{name}", drop=True, after=after, times=times)
 
     def hold_next(self, call: str, *, after: int = 0) -> Gate:
-        """Hold the next request of a kind up, or a download after so many bytes, until the gate is opened."""
+        """Block the next request of a kind, or a download after `after` bytes, until the returned gate is opened."""
         gate = Gate()
         self.fail_next(call, gate=gate, after=after)
         return gate
 
     def start(self) -> Self:
-        """Begin to serve.
+        """Start the server.
 
         Raises:
-            OSError: No port can be had.
+            OSError: No port is available.
         """
         self._servers.start()
         return self
 
     def stop(self) -> None:
-        """Cut all connections and end."""
+        """Close all connections and stop the server."""
         self._servers.stop()
 
     def __enter__(self) -> Self:

@@ -1,11 +1,11 @@
-"""What this package takes for granted of GitHub, as tests: run over the fake, and at will over GitHub itself.
+"""The behaviour of GitHub that this package relies on, as tests; they run on the fake, or on GitHub itself.
 
     class TestMyGitHub(GitHubContract):
         @pytest.fixture
         def target(self):
             return Target(api_url="https://ghe.example.com/api/v3", repo="me/lab", tag="v1")
 
-Nothing is written, and what is read is public, so that anybody may run it against anybody's repository.
+The tests only read public data, so anybody can run them on any public repository.
 """
 
 # ruff: noqa: S101 - a contract is made of assertions
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def _asked(url: str, **more: Any) -> httpx.Response:
-    """Ask for a URL as the package does it, without following redirects."""
+    """Request a URL with the package's connection settings, without following redirects."""
     return httpx.get(url, **more, **client_options(url, os.environ))
 
 
@@ -40,7 +40,7 @@ class Target:
     """A GitHub, and a public release on it with at least two assets that can boot.
 
     Attributes:
-        secret: A token, which raises the rate limit; not needed.
+        secret: A token, which raises the rate limit; may be empty.
     """
 
     repo: str
@@ -49,11 +49,11 @@ class Target:
     secret: str = ""
 
     def token(self) -> Token | None:
-        """The token, if there is one."""
+        """Return the token, if there is one."""
         return Token(self.secret, "the contract's target", self.api_url) if self.secret else None
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, **parameters: str | int) -> httpx.Response:
-        """Ask for `path` under the repository (or for a whole URL), without following redirects."""
+        """Request `path` under the repository, or a complete URL, without following redirects."""
         url = path if "://" in path else f"{self.api_url}/repos/{self.repo}{path}"
         signed = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
         accepted = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
@@ -61,37 +61,37 @@ class Target:
         return _asked(url, headers=wanted, params=parameters or None)
 
     def release(self) -> dict[str, Any]:
-        """The release, as the API tells of it."""
+        """Return the release as the API describes it."""
         found: dict[str, Any] = self.get(f"/releases/tags/{self.tag}").json()
         return found
 
     def bootable(self) -> dict[str, Any]:
-        """The smallest asset that can boot."""
+        """Return the smallest asset that can boot."""
         assets = self.get(f"/releases/{self.release()['id']}/assets", per_page=100).json()
         return min((each for each in assets if kind_of(each["content_type"])), key=lambda each: each["size"])
 
 
 class GitHubContract:
-    """Tests over a fixture `target`."""
+    """The tests; they use a fixture `target`."""
 
     def test_a_repository_is_named_as_it_was_asked_for(self, target: Target) -> None:
-        """`full_name` is OWNER/REPO."""
+        """Check that `full_name` is OWNER/REPO."""
         assert target.get("").json()["full_name"].lower() == target.repo.lower()
 
     def test_a_release_has_a_number_and_its_tag(self, target: Target) -> None:
-        """By the number its assets are asked for."""
+        """Check the id, by which the assets are requested, and the tag."""
         release = target.release()
         assert isinstance(release["id"], int)
         assert release["tag_name"] == target.tag
 
     def test_the_latest_release_is_there_or_missing(self, target: Target) -> None:
-        """A repository may have pre-releases alone."""
+        """Accept a 404: a repository may have only pre-releases."""
         answer = target.get("/releases/latest")
         assert answer.status_code in (200, 404)
         assert answer.status_code == 404 or answer.json()["tag_name"]
 
     def test_assets_come_in_pages_that_name_the_next(self, target: Target) -> None:
-        """One by one they are the same as all at once."""
+        """Check that pages of one asset give the same list as one page of all."""
         path = f"/releases/{target.release()['id']}/assets"
         whole = [asset["name"] for asset in target.get(path, per_page=100).json()]
         answer, names = target.get(path, per_page=1), []
@@ -105,7 +105,7 @@ class GitHubContract:
         assert len(names) >= 2
 
     def test_an_asset_is_described(self, target: Target) -> None:
-        """By all that a workload is made of."""
+        """Check the fields from which a workload is made."""
         asset = target.bootable()
         assert isinstance(asset["id"], int)
         assert isinstance(asset["size"], int)
@@ -113,7 +113,7 @@ class GitHubContract:
         assert asset["digest"] is None or asset["digest"].startswith("sha256:")
 
     def test_an_asset_s_bytes_are_elsewhere(self, target: Target) -> None:
-        """A redirect leads to another host; without the token they come from there, as told."""
+        """Check that a redirect leads to another host, which sends the bytes without a token."""
         asset = target.bootable()
         answer = target.get(f"/releases/assets/{asset['id']}", {"Accept": "application/octet-stream"})
         assert answer.status_code == 302
@@ -125,7 +125,7 @@ class GitHubContract:
             assert asset["digest"] == f"sha256:{hashlib.sha256(content.content).hexdigest()}"
 
     def test_a_download_can_be_resumed(self, target: Target) -> None:
-        """Storage answers to `Range` with the rest, and says which part that is."""
+        """Check that storage answers a `Range` with the rest, and says which part that is."""
         asset = target.bootable()
         answer = target.get(f"/releases/assets/{asset['id']}", {"Accept": "application/octet-stream"})
         wanted = {"Accept-Encoding": "identity", "Range": "bytes=1-"}
@@ -136,32 +136,32 @@ class GitHubContract:
         assert len(rest.content) == size - 1
 
     def test_without_that_accept_it_is_described(self, target: Target) -> None:
-        """The same URL, for programs that want to know and not to have."""
+        """Check that the same URL describes the asset unless the request accepts only bytes."""
         asset = target.bootable()
         answer = target.get(f"/releases/assets/{asset['id']}")
         assert answer.json()["name"] == asset["name"]
 
     def test_what_there_is_not_is_missing(self, target: Target) -> None:
-        """An unknown tag, and an unknown repository, are both a 404 with a message."""
+        """Check that an unknown tag and an unknown repository are a 404 with a message."""
         elsewhere = f"{target.api_url}/repos/{target.repo}-no-such-repository"
         for place in ("/releases/tags/no-such-tag", elsewhere):
             answer = target.get(place)
             assert (answer.status_code, answer.json()["message"]) == (404, "Not Found")
 
     def test_a_bad_token_is_refused(self, target: Target) -> None:
-        """Also for what anybody may see."""
+        """Check that a bad token is refused even for public data."""
         answer = target.get("", {"Authorization": "Bearer no-such-token"})
         assert (answer.status_code, answer.json()["message"]) == (401, "Bad credentials")
 
     def test_every_answer_tells_the_limits(self, target: Target) -> None:
-        """And the server's date, by which the time of the reset is to be understood."""
+        """Check the headers for rate limits, and the server's date, to which the time of the reset refers."""
         headers = target.get("").headers
         assert int(headers["x-ratelimit-remaining"]) >= 0
         assert int(headers["x-ratelimit-reset"]) > 0
         assert headers["date"].endswith("GMT")
 
     def test_issues_are_listed_newest_first(self, target: Target) -> None:
-        """With what is needed to recognise one."""
+        """Check the order, and the fields by which an issue is recognised."""
         recent: dict[str, str | int] = {"state": "all", "sort": "created", "direction": "desc", "per_page": 10}
         issues = target.get("/issues", None, **recent).json()
         times = [datetime.fromisoformat(issue["created_at"]) for issue in issues]
@@ -169,11 +169,11 @@ class GitHubContract:
         assert all(isinstance(issue["number"], int) and "body" in issue for issue in issues)
 
     def test_milestones_are_listed_open_and_closed(self, target: Target) -> None:
-        """With their titles and numbers."""
+        """Check that milestones have titles and numbers."""
         milestones = target.get("/milestones", state="all").json()
         assert all(each["title"] and each["number"] for each in milestones)
 
     def test_it_can_be_listed(self, target: Target) -> None:
-        """All of the above, as the package does it."""
+        """Check that the package itself can list the release."""
         listing = list_release(target.repo, target.tag, target.token(), target.api_url)
         assert target.bootable()["name"] in {workload.name for workload in listing.workloads}

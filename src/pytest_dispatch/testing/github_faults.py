@@ -1,4 +1,4 @@
-"""Faults that a `FakeGitHub` shows on request: what GitHub does on a bad day, on a day of your choosing."""
+"""Faults that a `FakeGitHub` simulates on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNICORN = "<!DOCTYPE html><html><head><title>Unicorn! &middot; GitHub</title></h
 
 
 class Gate:
-    """Holds a request up until the test lets it go on."""
+    """Blocks a request until the test opens the gate."""
 
     def __init__(self) -> None:
         self._arrived = threading.Event()
@@ -29,23 +29,23 @@ class Gate:
         self._opened = False
 
     def wait(self, timeout: float = 10.0) -> None:
-        """Wait until a request stands at the gate.
+        """Wait until a request is blocked at the gate.
 
         Raises:
-            TimeoutError: None came in so many seconds.
+            TimeoutError: No request came within `timeout` seconds.
         """
         if not self._arrived.wait(timeout):
             raise TimeoutError(f"expected a request at the gate, none came in {timeout:g} s")
 
     def open(self) -> None:
-        """Let it go on, and all that come after it."""
+        """Let blocked and later requests continue."""
         with self._lock:
             self._opened = True
             for loop, event in self._held:
                 loop.call_soon_threadsafe(event.set)
 
     async def stand(self) -> None:
-        """What the held-up request does."""
+        """Wait until the gate is open; called by the blocked request."""
         event = asyncio.Event()
         with self._lock:
             if self._opened:
@@ -56,7 +56,7 @@ class Gate:
 
 
 class FaultOptions(TypedDict, total=False):
-    """What `FakeGitHub.fail_next` takes; see `Fault`."""
+    """The options of `FakeGitHub.fail_next`; see `Fault`."""
 
     status: int
     message: str
@@ -74,23 +74,23 @@ class FaultOptions(TypedDict, total=False):
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault.
 
     Attributes:
-        call: Which requests it is for: a method and a path, in which `*` stands for anything:
+        call: Method and path of the affected requests; `*` stands for any text:
             `POST /repos/*/issues`, `GET /storage/*/workload-7.efi`.
         status: Answer with this status, and do nothing else; 0 answers as usual.
         message: The `message` of such an answer.
         headers: Further headers of such an answer.
         html: Answer with a web page, as GitHub's load balancers do.
-        data: Answer with this as JSON.
-        delay: Seconds until anything happens.
-        gate: Until when nothing happens.
-        drop: Cut the connection instead of answering.
-        drop_after_commit: Do what was asked, then cut the connection instead of saying so.
-        after: Storage only: so many bytes of the body go out before `gate` and `drop` act.
-        trickle: The body goes out a byte at a time, with so many seconds between them.
-        times: How many requests it is for.
+        data: Answer with this value as JSON.
+        delay: Seconds before the request is processed.
+        gate: Blocks the request until it is opened.
+        drop: Close the connection instead of answering.
+        drop_after_commit: Carry the request out, then close the connection instead of answering.
+        after: Storage only: number of bytes of the body that are sent before `gate` and `drop` act.
+        trickle: Send the body byte by byte, with this many seconds between bytes.
+        times: Number of affected requests.
     """
 
     call: str
@@ -108,7 +108,7 @@ class Fault:
     times: int = 1
 
     def answer(self) -> web.Response:
-        """What is answered instead."""
+        """Return the answer to send instead of the usual one."""
         if self.html:
             response = web.Response(status=self.status, text=UNICORN, content_type="text/html")
         elif self.data is not None:
@@ -119,26 +119,26 @@ class Fault:
         return response
 
     async def pause(self) -> None:
-        """Let the delay pass and the gate be opened."""
+        """Wait for the delay, and until the gate is opened."""
         await asyncio.sleep(self.delay)
         if self.gate is not None:
             await self.gate.stand()
 
 
 class Faults:
-    """The faults still to be shown, in the order in which they were asked for."""
+    """The faults that are still to come, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Ask for one."""
+        """Add a fault."""
         with self._lock:
             self._waiting.append(fault)
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The first that is for this request, used up once more."""
+        """Return the first fault for this request, and count it as used once; None if there is none."""
         with self._lock:
             for fault in self._waiting:
                 if fnmatchcase(f"{method} {path}", fault.call.replace("…", "*")):
@@ -150,20 +150,22 @@ class Faults:
 
 
 def too_quickly(call: str, times: int) -> Fault:
-    """A refusal of what was written too fast, as GitHub's issues and comments get it: it names no part of them."""
+    """Return GitHub's refusal of issues and comments that are written too fast; it names no field of theirs."""
     error = {"resource": "Issue", "code": "custom", "field": "base", "message": "was submitted too quickly"}
     data = {"message": "Validation Failed", "documentation_url": DOCS, "errors": [error]}
     return Fault(call=call, status=422, data=data, times=times)
 
 
 def rate_limit(call: str, secondary: bool, seconds: float | None, times: int) -> Fault:
-    """A refusal for asking too much (https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+    """Return a refusal because of a rate limit.
+
+    See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api.
 
     Args:
-        call: As in `Fault`.
-        secondary: Too fast, instead of too much in this hour.
-        seconds: When it lifts; a secondary limit may leave this open.
-        times: How many requests it refuses.
+        call: Method and path of the affected requests, as in `Fault`.
+        secondary: Whether it is a secondary limit (too fast) instead of the hourly one.
+        seconds: Seconds until the limit ends; None for an hour, or unspecified for a secondary limit.
+        times: Number of requests to refuse.
     """
     headers = {}
     if secondary:

@@ -1,4 +1,4 @@
-"""The endpoints of a `FakeGitHub`: what GitHub answers on a good day."""
+"""The endpoints of a `FakeGitHub`, without faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class RefusalError(Exception):
-    """An answer that is no success."""
+    """An answer with an error or a redirect."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ def refusal(
     location: str = "",
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> web.Response:
-    """GitHub's form of an answer that is no success."""
+    """Return an error or a redirect in GitHub's format."""
     body: dict[str, Any] = {"message": message, "documentation_url": DOCS, "status": str(status), **more}
     if errors:
         body["errors"] = list(errors)
@@ -63,7 +63,7 @@ def refusal(
 async def handled(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.Response:
-    """A handler's answer, or GitHub's form of its refusal."""
+    """Return a handler's answer, or its refusal in GitHub's format."""
     try:
         response = await handler(request)
     except RefusalError as error:
@@ -76,15 +76,15 @@ async def handled(
 
 
 class Routes:
-    """Handlers over a state.
+    """The handlers of the endpoints.
 
     Args:
-        state: What there is.
-        shapes: How it is put.
-        tokens: Who may sign in; looked at with each request.
-        signed_url: Where storage hands an asset out.
+        state: The repositories.
+        shapes: Converts objects to GitHub's JSON.
+        tokens: The valid tokens; checked with each request.
+        signed_url: Returns the URL of an asset in storage.
         api: The base URL of the API, for links.
-        prefix: What stands in front of each path.
+        prefix: Prefix of each path.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Routes:
         return repo
 
     def _redirect(self, request: web.Request, old: str) -> NoReturn:
-        """As GitHub does where a repository was renamed: a write is to be repeated as it is."""
+        """Redirect to the new name of a repository, as GitHub does; with 307 for writes, to be repeated unchanged."""
         place = str(request.rel_url).replace(old, self._state.moved[old.lower()], 1)
         status, words = (301, "Moved Permanently") if request.method == "GET" else (307, "Temporary Redirect")
         raise RefusalError(status, words, location=f"{self._api}{place}")
@@ -279,7 +279,7 @@ async def _json(request: web.Request) -> dict[str, Any]:
 
 
 def _checked(repo: FakeRepo, body: Mapping[str, Any]) -> FakeMilestone | None:
-    """The milestone of a new issue, if nothing about the issue is wrong."""
+    """Validate a new issue, and return its milestone."""
     errors = _text_errors(body, "title", "Issue")
     if len(body.get("body") or "") > BODY_LIMIT:
         errors.append(_too_long("Issue", "body", BODY_LIMIT))

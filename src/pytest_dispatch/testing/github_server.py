@@ -1,4 +1,4 @@
-"""Two aiohttp servers, one for each host of a `FakeGitHub`, on an event loop in a thread of their own."""
+"""Two aiohttp servers, one for each host of a `FakeGitHub`, on an event loop in a separate thread."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0  # seconds for starting and for stopping
 _API_HOST = "127.0.0.1"
-_STORAGE_HOST = "127.0.0.2"  # another host; where there is no such address, another port has to do
+_STORAGE_HOST = "127.0.0.2"  # another host; on systems without this address, another port of the same host
 
 
 class Servers:
-    """A start and a stop around the two.
+    """Starts and stops both servers.
 
     Args:
-        apps: Makes the API's and storage's application, given their URLs.
-        tls: Serve by https, with this context's certificate.
+        apps: Returns the applications of the API and of storage for their URLs.
+        tls: Serve https with this context's certificate.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class Servers:
         self._stopping = asyncio.Event()
 
     def start(self) -> None:
-        """Listen, and serve as soon as this returns.
+        """Start both servers, and return once they are ready.
 
         Raises:
-            OSError: No port can be had.
+            OSError: No port is available.
         """
         sockets = [socket.create_server((_API_HOST, 0)), _storage_socket()]
         hosts = [each.getsockname() for each in sockets]
@@ -55,7 +55,7 @@ class Servers:
             raise TimeoutError(f"the fake GitHub did not start in {_PATIENCE:g} s")
 
     def stop(self) -> None:
-        """Cut all connections, and end the thread."""
+        """Close all connections, and end the thread."""
         if self._thread is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_PATIENCE)

@@ -1,4 +1,4 @@
-"""The JSON that GitHub would answer: every field that its OpenAPI description requires.
+"""Builds GitHub's JSON answers, with every field that its OpenAPI description requires.
 
 https://github.com/github/rest-api-description (the version of 2022-11-28).
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WHO = "octocat"
 _LONG_AGO = "2024-01-01T00:00:00Z"
 
-#: A repository's links: key without `_url` → what stands behind the repository's own URL.
+#: A repository's links: key without `_url` → path after the repository's own URL.
 _REPO_LINKS = {
     "archive": "/{archive_format}{/ref}",
     "assignees": "/assignees{/user}",
@@ -62,7 +62,7 @@ _REPO_LINKS = {
     "trees": "/git/trees{/sha}",
 }
 
-#: What a young repository is like.
+#: Fields of a new repository.
 _REPO_FACTS: dict[str, Any] = {
     "description": None,
     "fork": False,
@@ -104,11 +104,11 @@ _USER_LINKS = {
 
 
 class Shapes:
-    """Answers whose links lead back to one fake.
+    """Builds answers whose links lead to one fake.
 
     Args:
         api: The base URL of the fake's API.
-        web: Where a browser would go.
+        web: The base URL of the website.
     """
 
     def __init__(self, api: str, web: str) -> None:
@@ -116,15 +116,15 @@ class Shapes:
         self._web = web
 
     def repo_url(self, repo: FakeRepo) -> str:
-        """The API's URL of a repository."""
+        """Return the API's URL of a repository."""
         return f"{self._api}/repos/{repo.name}"
 
     def html_url(self, repo: FakeRepo) -> str:
-        """Where a browser would see the repository."""
+        """Return the URL of a repository on the website."""
         return f"{self._web}/{repo.name}"
 
     def user(self, login: str) -> dict[str, Any]:
-        """`simple-user`."""
+        """Return a `simple-user`."""
         url = f"{self._api}/users/{login}"
         links = {f"{key}_url": f"{url}{path}" for key, path in _USER_LINKS.items()}
         return {
@@ -141,7 +141,7 @@ class Shapes:
         }
 
     def repo(self, repo: FakeRepo) -> dict[str, Any]:
-        """`full-repository`."""
+        """Return a `full-repository`."""
         url, html = self.repo_url(repo), self.html_url(repo)
         owner, name = repo.name.split("/")
         still_open = sum(issue.state == "open" for issue in repo.issues)
@@ -168,7 +168,7 @@ class Shapes:
         }
 
     def release(self, repo: FakeRepo, release: FakeRelease) -> dict[str, Any]:
-        """`release`."""
+        """Return a `release`."""
         url, html = f"{self.repo_url(repo)}/releases/{release.id}", self.html_url(repo)
         return {
             "id": release.id,
@@ -192,7 +192,7 @@ class Shapes:
         }
 
     def asset(self, repo: FakeRepo, release: FakeRelease, asset: FakeAsset) -> dict[str, Any]:
-        """`release-asset`."""
+        """Return a `release-asset`."""
         return {
             "id": asset.id,
             "node_id": f"RA_{asset.id}",
@@ -211,7 +211,7 @@ class Shapes:
         }
 
     def milestone(self, repo: FakeRepo, milestone: FakeMilestone) -> dict[str, Any]:
-        """`milestone`."""
+        """Return a `milestone`."""
         url = f"{self.repo_url(repo)}/milestones/{milestone.number}"
         return {
             "id": repo.id * 1000 + milestone.number,
@@ -233,7 +233,7 @@ class Shapes:
         }
 
     def issue(self, repo: FakeRepo, issue: FakeIssue) -> dict[str, Any]:
-        """`issue`."""
+        """Return an `issue`."""
         url = f"{self.repo_url(repo)}/issues/{issue.number}"
         html = f"{self.html_url(repo)}/issues/{issue.number}"
         who = [self.user(login) for login in issue.assignees]
@@ -266,7 +266,7 @@ class Shapes:
         }
 
     def label(self, repo: FakeRepo, name: str) -> dict[str, Any]:
-        """`label`."""
+        """Return a `label`."""
         return {
             "id": sum(name.encode()),
             "node_id": f"LA_{sum(name.encode())}",
@@ -278,7 +278,7 @@ class Shapes:
         }
 
     def comment(self, repo: FakeRepo, issue: FakeIssue, comment: FakeComment) -> dict[str, Any]:
-        """`issue-comment`."""
+        """Return an `issue-comment`."""
         url = f"{self.repo_url(repo)}/issues"
         html = f"{self.html_url(repo)}/issues/{issue.number}"
         return {
@@ -296,5 +296,5 @@ class Shapes:
 
 
 def moment(at: datetime) -> str:
-    """A time as GitHub writes it."""
+    """Return a time in GitHub's format."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")

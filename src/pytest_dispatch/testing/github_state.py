@@ -1,4 +1,4 @@
-"""What a `FakeGitHub` holds: repositories with their releases, milestones, issues and comments."""
+"""The data of a `FakeGitHub`: repositories with their releases, milestones, issues and comments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    #: An asset's content type and its bytes, or a file that holds them.
+    #: An asset's content type and its bytes, or a file with the bytes.
     AssetGiven = tuple[str, bytes | Path]
 
 
@@ -22,12 +22,12 @@ def _now() -> datetime:
 
 @dataclass(slots=True, kw_only=True)
 class FakeAsset:
-    """A release asset. Change a field, and the fake lies, as with `content` that is not what `digest` says.
+    """A release asset. Change a field to simulate errors, such as a `content` that does not match `digest`.
 
     Attributes:
-        content: The bytes that storage hands out, or a file that holds them.
-        size: The size that the API tells.
-        digest: The digest that the API tells; `None` as for assets older than June 2025.
+        content: The bytes that storage sends, or a file with the bytes.
+        size: The size that the API shows.
+        digest: The digest that the API shows; None as for assets older than June 2025.
         state: `uploaded`, or `open` while it is being uploaded.
     """
 
@@ -43,7 +43,7 @@ class FakeAsset:
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces of 64 KiB."""
+        """Yield the bytes from `start` up to `stop`, in pieces of 64 KiB."""
         if isinstance(self.content, bytes):
             for at in range(start, stop, 65536):
                 yield self.content[at : min(at + 65536, stop)]
@@ -54,7 +54,7 @@ class FakeAsset:
                 yield file.read(min(65536, stop - at))
 
     def etag(self) -> str:
-        """An entity tag that changes with the content."""
+        """Return an entity tag that changes with the content."""
         return f'"{_sha256(self.content)[:16]}"'
 
 
@@ -92,7 +92,7 @@ class FakeIssue:
     """An issue, or a pull request, which GitHub lists among the issues.
 
     Attributes:
-        touched: When it was last edited, if it was; comments count by themselves.
+        touched: Time of the last edit, if any; comments have times of their own.
     """
 
     number: int
@@ -108,7 +108,7 @@ class FakeIssue:
     touched: datetime | None = None
 
     def updated(self) -> datetime:
-        """When anything about it was last changed."""
+        """Return the time of the last change, including comments."""
         return max([self.created, self.touched or self.created, *(each.created for each in self.comments)])
 
 
@@ -118,13 +118,13 @@ class FakeRepo:
 
     Attributes:
         name: `OWNER/REPO`.
-        private: Only a token sees it; to anybody else it does not exist.
-        has_issues: Whether issues are switched on.
-        may_sort: Whether tokens may set labels, assignees and a milestone; else those of new issues are dropped, and
-            nothing is said.
-        archived: It is read-only.
-        blocked: Why GitHub let nobody at it any more; empty where it does.
-        assignable: Who an issue can be assigned to; anybody else is refused.
+        private: Whether a token is needed to see it; without a token, it does not exist.
+        has_issues: Whether issues are enabled.
+        may_sort: Whether tokens may set labels, assignees and a milestone; if not, those of new issues are silently
+            dropped.
+        archived: Whether it is read-only.
+        blocked: Why GitHub has blocked all access to it; empty if it has not.
+        assignable: Users to whom issues can be assigned; others are refused.
         latest: The release that counts as the latest.
     """
 
@@ -143,7 +143,7 @@ class FakeRepo:
 
 
 class FakeState:
-    """All repositories of a fake, and the ids it has given out."""
+    """All repositories of a fake, and its counter for ids."""
 
     def __init__(self) -> None:
         self.repos: dict[str, FakeRepo] = {}
@@ -151,18 +151,18 @@ class FakeState:
         self._ids = count(1001)
 
     def next_id(self) -> int:
-        """An id that nothing else has."""
+        """Return a new, unique id."""
         return next(self._ids)
 
     def repo(self, name: str) -> FakeRepo:
-        """The repository of that name, in any case of letters; made where there is none."""
+        """Return the repository with that name, ignoring case; create it if it does not exist."""
         known = self.repos.get(name.lower())
         if known is None:
             known = self.repos[name.lower()] = FakeRepo(id=self.next_id(), name=name)
         return known
 
     def new_release(self, tag: str, assets: Mapping[str, AssetGiven], *, digests: bool) -> FakeRelease:
-        """A release whose assets tell the truth."""
+        """Return a new release whose assets have correct sizes and digests."""
         release = FakeRelease(id=self.next_id(), tag=tag)
         for name, (content_type, content) in assets.items():
             asset = FakeAsset(
@@ -178,7 +178,7 @@ class FakeState:
         return release
 
     def asset(self, asset_id: int) -> FakeAsset | None:
-        """An asset by its id."""
+        """Return the asset with that id; None if there is none."""
         for repo in self.repos.values():
             for release in repo.releases.values():
                 for asset in release.assets:

@@ -1,4 +1,4 @@
-"""The other host of a `FakeGitHub`: hands release assets out to anybody who has a signed URL."""
+"""The storage host of a `FakeGitHub`: sends release assets to every client with a signed URL."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class Storage:
-    """Serves assets by `Range` and `If-Range`, and refuses whoever still carries a token.
+    """Serves assets with `Range` and `If-Range`, and refuses requests that still contain a token.
 
     Args:
-        state: Where the assets are.
-        faults: What is to go wrong.
-        tally: Where downloads are counted.
+        state: The repositories with their assets.
+        faults: The faults to simulate.
+        tally: Counts downloads.
     """
 
     def __init__(self, state: FakeState, faults: Faults, tally: Tally) -> None:
@@ -34,7 +34,7 @@ class Storage:
         self.table = [web.get(r"/storage/{asset:\d+}/{name}", self._serve, allow_head=False)]
 
     def path(self, asset: FakeAsset) -> str:
-        """The path and signature by which the asset is handed out."""
+        """Return the path of an asset with its signature."""
         return f"/storage/{asset.id}/{asset.name}?sig={self._signature}"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -104,7 +104,7 @@ class Storage:
 
 
 async def trickled(request: web.Request, response: web.Response, body: bytes, seconds: float) -> web.StreamResponse:
-    """An answer whose body goes out a byte at a time."""
+    """Send an answer byte by byte, with `seconds` between bytes."""
     slow = web.StreamResponse(status=response.status, headers=response.headers)
     await slow.prepare(request)
     for at in range(len(body)):
@@ -114,14 +114,14 @@ async def trickled(request: web.Request, response: web.Response, body: bytes, se
 
 
 def hang_up(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Cut the connection, and give the server something that it can no longer send."""
+    """Close the connection, and return an answer for aiohttp, which it can no longer send."""
     if request.transport is not None:
         request.transport.close()
     return response or web.Response(status=500)
 
 
 def _span(request: web.Request, size: int, etag: str) -> tuple[int, int]:
-    """From where to where bytes are wanted (RFC 9110, sections 13.1.5 and 14.2)."""
+    """Return the requested range of bytes (RFC 9110, sections 13.1.5 and 14.2)."""
     match = _RANGE.fullmatch(request.headers.get("Range", ""))
     if match is None or request.headers.get("If-Range", etag) != etag:
         return 0, size

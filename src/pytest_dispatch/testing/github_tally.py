@@ -1,4 +1,4 @@
-"""What a `FakeGitHub` was asked: counts for assertions, and each exchange for whoever wants to look at it."""
+"""The requests to a `FakeGitHub`: counts for assertions, and complete exchanges for observers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One request to the API and its answer, as they were on the wire.
+    """One request to the API and its answer, as they were sent.
 
     Attributes:
-        path: As sent (percent-encoded), without the fake's prefix and without the query.
+        path: The path as sent (percent-encoded), without the fake's prefix and without the query.
         query: The query's pairs, in order.
-        body: What was sent with the request.
+        body: The body of the request.
         answer: The body of the answer.
-        injected: The answer was asked for with `fail_next`.
+        injected: Whether the answer is a fault from `fail_next`.
     """
 
     method: str
@@ -35,12 +35,12 @@ class Exchange:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts since the fake was made.
+    """Counts since the fake was created.
 
     Attributes:
-        requests: `METHOD /path` → how often, for the API and for storage (`GET /storage/ID/NAME`).
-        downloads: Asset name → how often storage began to hand it out.
-        bytes_served: What storage handed out.
+        requests: `METHOD /path` → number of requests, for the API and for storage (`GET /storage/ID/NAME`).
+        downloads: Asset name → number of downloads that have begun.
+        bytes_served: Number of bytes that storage has sent.
     """
 
     requests: Counter[str] = field(default_factory=Counter)

@@ -7,7 +7,7 @@ Subclass those for what your driver has, under a name that pytest collects, and 
             return DrivenMachine(power=..., boot=..., console=...)
 """
 
-# These are tests: a name says what its test holds, and `assert` is how it says it.
+# These are tests: their names say what they check, and they use `assert`.
 # ruff: noqa: D102, S101
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Bench:
     """A machine and the server that it boots from.
 
     Attributes:
-        told: The tokens that were made for it, in order.
+        told: The tokens created for the machine, in order.
     """
 
     machine: DrivenMachine
@@ -71,7 +71,7 @@ class Bench:
         await self.power.on()
 
     async def gets(self, count: int) -> None:
-        """Wait until programs were fetched so often."""
+        """Wait until `count` programs were fetched."""
         await self.server.until(lambda: len(self.server.of("GET")) >= count)
 
     async def stays_on(self) -> bool:

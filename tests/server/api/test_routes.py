@@ -146,7 +146,7 @@ async def test_a_packed_body_is_refused(bench: Bench) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
     reply = await bench.call("POST", f"{PREFIX}/sessions", headers=headers, body=b"{}")
     assert reply.status == 415
-    assert reply.json["error"].startswith("expected a body as it is, got one with Content-Encoding: ")
+    assert reply.json["error"].startswith("expected an uncompressed body, got one with Content-Encoding: ")
 
 
 async def test_a_caller_that_goes_away_within_its_request(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -266,7 +266,7 @@ async def test_a_packed_report_is_refused_and_not_unpacked(bench: Bench, encodin
     await wire.send(f"PUT /dispatch HTTP/1.1\r\n{told}".encode("latin-1") + body)
     reply = await wire.reply()
     assert reply.status == 415
-    assert reply.text.startswith("expected a report as it is, got one with Content-Encoding: ")
+    assert reply.text.startswith("expected an uncompressed report, got one with Content-Encoding: ")
     assert reply.text.count("\n") == 1
     assert not bench.attempt(run).reports
     await wire.send(f'PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: 14\r\n\r\n{{"title": "t"}}')

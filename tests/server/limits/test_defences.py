@@ -414,7 +414,7 @@ async def test_the_api_takes_nothing_packed_either(tmp_path: Path) -> None:
         reply = await bench.call("POST", f"{PREFIX}/sessions", source="127.0.0.1", headers=packed, body=BOMB)
         assert (reply.status, reply.json) == (
             415,
-            {"error": "expected a body as it is, got one with Content-Encoding: 'gzip'"},
+            {"error": "expected an uncompressed body, got one with Content-Encoding: 'gzip'"},
         )
 
 

@@ -1,1 +1,1 @@
-"""What a person at a terminal sees of a session."""
+"""Terminal output: the header, the live table, and lines about changes."""

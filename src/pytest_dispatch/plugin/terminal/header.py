@@ -1,4 +1,4 @@
-"""The line at the top: which workloads, and where machines find them."""
+"""The header line: the workloads, and where machines boot from."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from pytest_dispatch.plugin.settings import Settings
     from pytest_dispatch.sources.base import Listing
 
-ANNOUNCING = 4.0  # seconds that the line waits for the name under which the lab is announced
-LEFT_OUT = 8  # of those that are no workloads although they look so, that are named
-SHOWN = 3  # addresses that the line names at most
+ANNOUNCING = 4.0  # longest wait for the lab's mDNS name, in seconds
+LEFT_OUT = 8  # maximum number of left-out files that are named
+SHOWN = 3  # maximum number of addresses in the line
 
 
 def header(settings: Settings, listing: Listing, client: LabClient | None, session: str, *, resumed: bool) -> str:
-    """The line.
+    """Return the header line.
 
     Args:
-        settings: What was asked for.
+        settings: The settings.
         listing: The workloads.
-        client: None where no lab is running.
-        session: Its id, if one is.
-        resumed: It had been interrupted.
+        client: The lab's client; None if no lab is running.
+        session: Id of the session; empty if no lab is running.
+        resumed: Whether this is an interrupted session that was resumed.
     """
     facts = [listing.name, _kinds(listing)]
     if client is not None:
@@ -48,7 +48,7 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
 
 
 def left_out(listing: Listing) -> list[str]:
-    """A line for each of those that look like workloads and are none, as far as there are not too many."""
+    """Return a line for each file that looks like a workload and is not one, at most `LEFT_OUT` and a count."""
     lines = [f"dispatch: left out: {plain_line(f'{name}: {why}', 400)}" for name, why in listing.left_out]
     more = len(lines) - LEFT_OUT
     return lines if more <= 0 else [*lines[:LEFT_OUT], f"dispatch: left out: … and {more} more"]
@@ -60,7 +60,7 @@ def _kinds(listing: Listing) -> str:
 
 
 def _announced(client: LabClient, session: str) -> str:
-    """The lab's name on the local network; known at once, though the network takes two seconds to agree to it."""
+    """Wait for the lab's mDNS name, which usually takes two seconds to register, and return it."""
     give_up = time.monotonic() + ANNOUNCING
     while not (name := client.session(session).mdns) and time.monotonic() < give_up:
         time.sleep(0.1)
@@ -68,7 +68,7 @@ def _announced(client: LabClient, session: str) -> str:
 
 
 def _boot_urls(settings: Settings, url: str) -> str:
-    """As machines need it: the lab's own URL is how this computer reaches it."""
+    """Return the boot URLs for machines; the lab's own URL may be valid only on this computer."""
     if settings.plan.host not in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not listened on
         return f"{url}{settings.plan.path}"
     port = url.rpartition(":")[2]
@@ -77,7 +77,7 @@ def _boot_urls(settings: Settings, url: str) -> str:
 
 
 def _own_hosts(bound: str) -> Iterator[str]:
-    """This computer's addresses as others reach it, as parts of a URL."""
+    """Yield this computer's addresses that other computers can reach, as host parts of a URL."""
     import ifaddr
 
     from pytest_dispatch.server.mdns import reachable

@@ -1,4 +1,4 @@
-"""The live table: how every workload stands, as lines of text that fit the screen."""
+"""The live table: the state of every workload, as lines of text that fit the screen."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from pytest_dispatch.results.timeline import outcome_beside, sign_of
 if TYPE_CHECKING:
     from rich.table import Table
 
-ROWS = 16  # workloads that the table shows at once
-NOTICES = 3  # of what befell machines, that stand below it
-OTHER_LINES = 5  # of the screen: what pytest wrote last, and what is above and below the rows
+ROWS = 16  # maximum number of workloads in the table
+NOTICES = 3  # maximum number of notices about machines below the table
+OTHER_LINES = 5  # lines of the screen for pytest's last output, and above and below the rows
 
-LEAST_NAME = 8  # columns that a name keeps, however narrow the screen
-_NAME = 1  # the column of the workloads' names
+LEAST_NAME = 8  # minimum width of a name in columns, on any screen
+_NAME = 1  # index of the column with the workloads' names
 
-#: Those under way come first, then those that wait, then those that are done.
+#: Order of the rows: running workloads first, then waiting ones, then finished ones.
 _ORDER = [Phase.SETTLING, Phase.RUNNING, Phase.STARTING, Phase.QUEUED, Phase.OVER]
 
 
 def table_lines(
     runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int], notices: Sequence[str] = ()
 ) -> list[str]:
-    """The table, a blank line above it, and below it how many workloads stand how, and what befell machines.
+    """Return a blank line, the table, a line with the number of workloads by state, and notices about machines.
 
     Args:
-        runs: All of the session.
-        sent: Bytes sent so far, by run, of the downloads under way.
-        now: Epoch seconds.
+        runs: All runs of the session.
+        sent: Progress of current downloads: bytes sent so far, by run.
+        now: Current time in epoch seconds.
         size: Columns and lines of the screen.
-        notices: What befell machines; the latest are shown.
+        notices: Notices about machines; the latest ones are shown.
     """
     columns, lines = size
     latest = notices[max(0, len(notices) - max(0, min(NOTICES, lines - OTHER_LINES - 1))) :]
@@ -49,7 +49,7 @@ def table_lines(
 
 
 def _table(rows: Sequence[Sequence[str]], columns: int) -> Table:
-    """Where the screen is too narrow, names give way, in their middle: what tells them apart is at the ends."""
+    """Build the table; on a narrow screen, cut names in the middle, because they usually differ at their ends."""
     from rich.cells import cell_len
     from rich.table import Table
 
@@ -85,7 +85,7 @@ def _progress(run: Run, sent: int | None) -> str:
 
 
 def _below(runs: Collection[Run], *, hidden: int) -> str:
-    """How many are in each state, and how those that are over ended."""
+    """Return a line with the number of runs by state, and by outcome for finished ones."""
     states = Counter((run.attempt.phase, run.attempt.state) for run in runs if run.outcome is None)
     outcomes = Counter(run.outcome for run in runs if run.outcome is not None)
     order = sorted(states, key=lambda stands: list(Phase).index(stands[0]))
@@ -98,11 +98,11 @@ def _below(runs: Collection[Run], *, hidden: int) -> str:
 
 
 def _rendered(table: Table, below: Sequence[str], columns: int) -> list[str]:
-    """As lines that are shorter than the screen is wide, where many a character takes two columns."""
+    """Render the table to lines shorter than the screen is wide; some characters take two columns."""
     from rich.console import Console
 
     page = io.StringIO()
-    # names come from outside: nothing in them is markup, or an emoji's name
+    # names come from outside: do not interpret markup or emoji names in them
     console = Console(file=page, width=columns - 1, color_system=None, markup=False, emoji=False, highlight=False)
     console.print(table)
     for text in below:

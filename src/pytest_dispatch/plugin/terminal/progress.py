@@ -1,4 +1,4 @@
-"""What a person sees while workloads run: a live table at a terminal; elsewhere, with -v, a line per change."""
+"""Output while workloads run: a live table on a terminal; elsewhere, with -v, a line for each change."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunChange
 
 BEFORE_TABLE = 0.4  # seconds of waiting before the table appears
-REDRAW = 0.25  # seconds between two looks of it
+REDRAW = 0.25  # seconds between redraws
 
 
 class TerminalDisplay:
-    """Knows how every run stands, and shows it in the way that suits the terminal."""
+    """Keeps the state of every run, and shows it in a form that suits the terminal."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -37,32 +37,32 @@ class TerminalDisplay:
         self._runs: dict[str, Run] = {}
         self._sent: dict[str, int] = {}
         self._notices: dict[tuple[str, str, str], Notice] = {}
-        self._steady_until = 0.0  # a wait that begins before then shows the table at once: it was there just now
+        self._steady_until = 0.0  # a wait that begins before this time redraws the table at once, without flicker
         self._output = _output() if config.pluginmanager.has_plugin("terminal") else None
         self._screen = Screen(self._output) if self._output is not None and _is_live(config, self._output) else None
         self._unsaid: list[str] = []
-        # Who may write: pytest does in its main thread, but not while that waits; with pytest-xdist nobody can tell.
+        # Above 0 while pytest's main thread waits and so writes nothing; always with pytest-xdist, where nobody knows.
         self._may_write = int(not _is_alone(config))
 
     def close(self) -> None:
-        """Let go of the terminal; may be called again."""
+        """Write the remaining lines and close the output; may be called again."""
         with self._main_thread_waits():
-            pass  # nothing is left unsaid
+            pass  # entering writes the remaining lines
         output, self._output, self._screen = self._output, None, None
         if output is not None:
-            with suppress(OSError):  # what is left in its buffer cannot be written: nobody reads it any more
+            with suppress(OSError):  # buffered output cannot be written: the reader has gone
                 output.close()
 
-    # watcher.Display
+    # Methods of event_listener.Display
 
     def changed(self, change: RunChange) -> None:
-        """A run moved."""
+        """Update a run, and write a line about the change."""
         with self._lock:
             self._runs[change.run.id] = change.run
         self.say(_line(change))
 
     def noticed(self, notice: Notice) -> None:
-        """Something befell a machine: said the first time, unless pytest is to be quiet."""
+        """Keep a notice about a machine; write it the first time, except with `-q`."""
         with self._lock:
             known = notice.key in self._notices
             self._notices[notice.key] = notice
@@ -70,33 +70,33 @@ class TerminalDisplay:
             self.say(_told(notice), least=0)
 
     def progressed(self, sent: dict[str, int]) -> None:
-        """Bytes sent so far, by run."""
+        """Update the progress of current downloads: bytes sent so far, by run."""
         with self._lock:
             self._sent = sent
 
-    # What there is to know
+    # State
 
     def submitted(self, runs: Iterable[Run]) -> None:
-        """These were asked for."""
+        """Add submitted runs."""
         with self._lock:
             for run in runs:
                 self._runs.setdefault(run.id, run)
 
     def runs(self) -> list[Run]:
-        """Every run heard of, in the order of the queue."""
+        """Return all known runs, in the order of the queue."""
         with self._lock:
             return sorted(self._runs.values(), key=lambda run: run.position)
 
     def notices(self) -> list[str]:
-        """What befell machines, a line each."""
+        """Return a line for each notice about a machine."""
         with self._lock:
             return [_told(notice) for notice in self._notices.values()]
 
-    # In place
+    # Redrawn in place
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While inside, the table is drawn and redrawn in place; gone on leaving. Without one, lines are written."""
+        """Draw and redraw the table inside the block, and remove it at the end; without a terminal, write lines."""
         if self._screen is None:
             with self._main_thread_waits():
                 yield
@@ -111,7 +111,7 @@ class TerminalDisplay:
             thread.join(2.0)
 
     def _draw(self, screen: Screen, done: threading.Event) -> None:
-        with suppress(OSError):  # the terminal has gone; pytest finds out for itself
+        with suppress(OSError):  # the terminal is closed; pytest notices that itself
             if done.wait(0.0 if time.monotonic() < self._steady_until else BEFORE_TABLE):
                 return
             while not done.is_set():
@@ -122,7 +122,7 @@ class TerminalDisplay:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
-        """Show a line that is redrawn in place, gone on leaving; elsewhere what it says first is said once."""
+        """Show a line, redraw it in place and remove it at the end; without a terminal, write its first text once."""
         screen, said = self._screen, threading.Event()
 
         def show(text: str) -> None:
@@ -144,11 +144,11 @@ class TerminalDisplay:
     # Lines
 
     def say(self, text: str, least: int = 1) -> None:
-        """Without a table: write a line, past pytest's capture, as soon as pytest writes none itself.
+        """Write a line, bypassing pytest's capture, as soon as pytest itself writes nothing; not if there is a table.
 
         Args:
             text: The line.
-            least: How verbose pytest has to be: 1 is -v, 0 neither that nor -q.
+            least: Minimum verbosity of pytest: 1 means -v, 0 means neither -v nor -q.
         """
         if self._screen is not None or self._output is None or self._config.get_verbosity() < least:
             return
@@ -159,7 +159,7 @@ class TerminalDisplay:
 
     @contextmanager
     def _main_thread_waits(self) -> Iterator[None]:
-        """Entered by pytest's main thread, which writes nothing while inside."""
+        """Allow other threads to write inside the block; entered by pytest's main thread, which writes nothing then."""
         with self._lock:
             self._may_write += 1
             self._write_lines()
@@ -175,12 +175,12 @@ class TerminalDisplay:
             return
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         begin = "" if reporter is None or reporter.currentfspath is None else "\n"
-        dots = self._config.get_verbosity() <= 0  # then pytest goes on with the next one wherever it is
+        dots = self._config.get_verbosity() <= 0  # pytest prints dots, and continues at the cursor
         with suppress(OSError):
             self._output.write(begin + "\n".join(lines) + "\n" * dots)
             self._output.flush()
         if reporter is not None and not dots:
-            reporter.currentfspath = -2  # as after each result of its own: it goes on in a new line
+            reporter.currentfspath = -2  # as pytest does after each result, so that it continues in a new line
 
 
 def _line(change: RunChange) -> str:
@@ -191,7 +191,7 @@ def _line(change: RunChange) -> str:
     why = f": {said or attempt.reason}" if said or attempt.reason else ""
     name, known = change.run.workload.name, f" as {attempt.outside}" if change.event == CoreEvent.OUTSIDE else ""
     text = f"{name} {attempt.state}{known}{where}{again}{outcome_beside(attempt)}{why}"
-    if change.event == CoreEvent.REPORT and attempt.since != change.at:  # the state is told already
+    if change.event == CoreEvent.REPORT and attempt.since != change.at:  # an earlier line has shown the state
         came = "came too late" if attempt.ended else "came"
         text = f"{name}: a report {came}{where}{again}: {attempt.reports[-1].title}"
     return f"{sign_of(attempt.phase, attempt.outcome)} {plain_line(text, 400)}"
@@ -203,20 +203,20 @@ def _told(notice: Notice) -> str:
 
 
 def _is_live(config: pytest.Config, output: IO[str]) -> bool:
-    """Whether there is a terminal to draw on; with pytest-xdist pytest itself writes at any moment."""
+    """Return whether there is a terminal to draw on; not with pytest-xdist, where pytest may write at any moment."""
     plain = os.environ.get("TERM", "") == "dumb"
     return _is_alone(config) and config.get_verbosity() >= 0 and output.isatty() and not plain
 
 
 def _is_alone(config: pytest.Config) -> bool:
-    """Whether items run in this process."""
+    """Return whether items run in this process."""
     return bool(config.getoption("dist", "no") == "no")
 
 
 def _output() -> IO[str] | None:
-    """The terminal itself, past whatever pytest will put in place of standard output."""
+    """Return a copy of standard output that pytest's capture will not replace; None if there is none."""
     try:
         number = os.dup(sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
-        return None  # standard output is closed, or no file
+        return None  # standard output is closed, or not a file
     return os.fdopen(number, "w", encoding=sys.stdout.encoding, errors="replace")

@@ -1,8 +1,8 @@
 """A session's changes as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-Events are `change` (a `RunChange`), before it a `report` (a `RunReport`) for each report of its run that was not told
-on the stream yet, and `progress` (bytes taken so far, by run, of the downloads under way). So each case is told once,
-and what a change costs does not grow with what was reported before.
+Events are `change` (a `RunChange`), `report` (a `RunReport`), `notice` (a `Notice`) and `progress` (the bytes received
+so far of current downloads, by run). Before a change come the reports of its run that this stream has not sent yet. So
+each case is sent once, and the size of a change does not grow with earlier reports.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.lab import Lab
 
-GATHER = 0.02  # seconds between two writes: what moves meanwhile is told at once, which is less work for both sides
-QUIET = 10.0  # seconds without an event after which a comment says that the stream is still there
-PIECE = 2**16  # bytes that are written at once when there is more to tell; the reader takes them before more are made
+GATHER = 0.02  # seconds between two writes; changes in between are sent together, which is less work for both sides
+QUIET = 10.0  # seconds without an event after which a comment shows that the stream is alive
+PIECE = 2**16  # bytes per write of a long backlog; the next ones are encoded only after the reader has taken these
 
 
 async def event_stream(lab: Lab, request: web.Request, session: str, after: int) -> web.StreamResponse:
-    """Tell changes as they come, numbered from 1; a reader goes on after `Last-Event-ID`, or else after `after`.
+    """Send changes as they come, numbered from 1; begin after the number in `Last-Event-ID`, else after `after`.
 
     Raises:
         UnknownError: There is no such session.
@@ -45,12 +45,12 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
             async for text in texts:
                 await response.write(text)
     except ConnectionError:
-        pass  # the reader has gone, as readers do
+        pass  # the reader has closed the connection
     return response
 
 
 async def _texts(lab: Lab, session: str, after: int, epoch: int | None) -> AsyncGenerator[bytes, None]:
-    """The texts of the events, and a comment where there are none for a while: a reader that has left is noticed so."""
+    """Yield the encoded events, and a comment after a while without any: writing it detects a reader that has left."""
     clock = lab.writer.clock
     sent: dict[str, int] = {}
     told: dict[tuple[str, int], int] = {}
@@ -82,13 +82,13 @@ async def _texts(lab: Lab, session: str, after: int, epoch: int | None) -> Async
 
 
 def _news(lab: Lab, number: int, change: Change, told: dict[tuple[str, int], int]) -> Iterator[bytes]:
-    """The events of a change: reports that come with it, then itself.
+    """Yield the events of a change: its new reports, then the change itself.
 
     Args:
-        lab: Knows the rest.
-        number: Of the change.
-        change: What happened.
-        told: How many reports of each attempt were told before; moved on.
+        lab: The lab.
+        number: Number of the change.
+        change: The change.
+        told: Number of reports sent so far, by run and attempt; updated here.
     """
     run = change.run
     for attempt in run.attempts:

@@ -1,4 +1,4 @@
-"""Who may ask the API: with the token, for a session that is theirs; and what becomes of what handlers raise."""
+"""Checks API requests (token, host, origin, session holder), and turns exceptions of handlers into answers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pytest_dispatch.sources.cache_folder import NoRoomError
 from pytest_dispatch.sources.uploads import TooLongError, WrongPlaceError
 from pytest_dispatch.support.codec import decode
 
-#: That an operation of the API may have.
+#: All methods of the API's operations.
 METHODS = "DELETE, GET, POST, PUT"
 
 
 class _NoEpochError(DispatchError):
-    """Who wants to change a session does not say which of its holders it is."""
+    """A request that changes a session does not say which of its holders sent it."""
 
 
-#: What a handler may raise, and the status that it becomes; the first row that fits.
+#: Exceptions that handlers may raise, with their statuses; the first match counts.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (msgspec.DecodeError, 400),
     (UnicodeDecodeError, 400),
@@ -49,7 +49,7 @@ _EXPECTED = tuple(kind for kind, _ in _STATUS)
 
 
 def guarded(context: ApiContext, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler that answers who may ask, and says in JSON what is wrong with all others."""
+    """Return a handler that checks requests, and answers every refusal or error in JSON."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         refused = await _refused(context, request)
@@ -66,7 +66,7 @@ def guarded(context: ApiContext, route: Route) -> Callable[[web.Request], Awaita
 
 
 async def _refused(context: ApiContext, request: web.Request) -> web.Response | None:
-    """Why this request is none that the lab answers; says the same whatever the path is."""
+    """Return a refusal for a request that may not use the API, the same for every path; None if it may."""
     meant_for, page, known = stranger(request, context.names()), foreign_page(request), _may_enter(context, request)
     if not known and await context.too_fast(request.remote or ""):
         return as_json(Problem(error="too many requests without the session's token"), 429, {"Retry-After": "1"})
@@ -84,7 +84,7 @@ async def _refused(context: ApiContext, request: web.Request) -> web.Response | 
 
 def _may_enter(context: ApiContext, request: web.Request) -> bool:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    given = token.strip().encode(errors="surrogateescape")  # as aiohttp decoded it
+    given = token.strip().encode(errors="surrogateescape")  # aiohttp decodes headers this way
     return hmac.compare_digest(given, context.token.encode()) and scheme.lower() == "bearer"
 
 
@@ -92,7 +92,7 @@ async def _answer(context: ApiContext, route: Route, request: web.Request) -> we
     if context.lab.broken is not None and not route.saved:
         return as_json(Problem(error=str(context.lab.broken)), 503)
     if (route.takes or route.bare) and (packed := packing(request.headers)):
-        return as_json(Problem(error=f"expected a body as it is, got one with Content-Encoding: {packed}"), 415)
+        return as_json(Problem(error=f"expected an uncompressed body, got one with Content-Encoding: {packed}"), 415)
     body = decode(await request.read(), route.takes) if route.takes else None
     if route.of_session and context.lab.broken is None:
         _note_holder(context, route, request)
@@ -103,11 +103,11 @@ async def _answer(context: ApiContext, route: Route, request: web.Request) -> we
 
 
 def _note_holder(context: ApiContext, route: Route, request: web.Request) -> None:
-    """Hear of a session's holder; refuse who was the holder once, and who changes something without saying who it is.
+    """Renew the lease of a session's holder; refuse former holders, and changes without an epoch.
 
     Raises:
         UnknownError: There is no such session or run.
-        StaleLeaseError: Another one holds it since, or it has ended.
+        StaleLeaseError: The session has another holder now, or has ended.
     """
     orders, where = context.lab.orders, request.match_info
     session = where["session"] if "session" in where else orders.run(where["run"]).session
@@ -123,6 +123,6 @@ def _note_holder(context: ApiContext, route: Route, request: web.Request) -> Non
 
 
 def as_json(value: object, status: int, headers: dict[str, str] | None = None) -> web.Response:
-    """Return an answer whose body says this in JSON."""
+    """Return an answer with the value as JSON."""
     body = msgspec.json.encode(value)
     return web.Response(status=status, body=body, headers=headers, content_type="application/json")

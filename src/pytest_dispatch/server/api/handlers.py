@@ -1,4 +1,4 @@
-"""What the API does when it is asked: a function for each operation."""
+"""The handlers of the API: one function for each operation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.server.api.route import ApiContext
 
-LONGEST_WAIT = 30.0  # seconds that a long poll may last
+LONGEST_WAIT = 30.0  # longest long poll, in seconds
 
 
 # Sessions
@@ -52,7 +52,7 @@ async def open_session(context: ApiContext, _request: web.Request, body: OpenSes
 
 
 async def take_over(context: ApiContext, request: web.Request, body: OpenSession) -> Opened:
-    """Make another the holder of a session."""
+    """Make the caller the holder of a session."""
     session = request.match_info["session"]
     rule = _issue_rule(body)
     taken = await context.lab.orders.take_over(session, _lease(body), body.policy, rule)
@@ -60,12 +60,12 @@ async def take_over(context: ApiContext, request: web.Request, body: OpenSession
 
 
 async def show_session(context: ApiContext, request: web.Request, _body: None) -> SessionView:
-    """Tell how a session stands."""
+    """Return the state of a session."""
     return session_view(context, request.match_info["session"])
 
 
 async def close_session(context: ApiContext, request: web.Request, _body: None) -> None:
-    """Close a session, and switch machines off that nobody needs any more."""
+    """Close a session, and power off machines that are no longer needed."""
     session = request.match_info["session"]
     await context.lab.orders.close(session, kept=_number(request, "kept", 0) > 0)
     context.lab.uploads.forget(session)
@@ -85,10 +85,13 @@ def _lease(body: OpenSession) -> Lease:
 
 
 async def upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
-    """Take a piece of an upload; its session's holder is heard of as long as it comes, and is to stay the holder."""
+    """Receive a part of an upload; each piece renews the lease of the session's holder, and checks that it still holds.
+
+    An upload may take longer than a lease lasts, and another client may take the session over meanwhile.
+    """
     size, offset = _whole(request, "size"), _whole(request, "offset")
     session, digest = request.match_info["session"], request.match_info["digest"]
-    epoch = int(request.headers[EPOCH])  # looked at before
+    epoch = int(request.headers[EPOCH])  # valid: the guard has checked it
     part = Part(
         digest=digest,
         offset=offset,
@@ -100,7 +103,7 @@ async def upload(context: ApiContext, request: web.Request, _body: None) -> Uplo
 
 
 async def show_upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
-    """Tell how far an upload is."""
+    """Return the progress of an upload."""
     where = request.match_info
     context.lab.writer.ledger(where["session"])
     return uploaded(await context.lab.uploads.standing(where["session"], where["digest"]))
@@ -110,7 +113,7 @@ async def show_upload(context: ApiContext, request: web.Request, _body: None) ->
 
 
 async def submit(context: ApiContext, request: web.Request, body: list[Wanted]) -> list[RunView]:
-    """Ask for workloads."""
+    """Submit workloads."""
     wanted = [(item.key, item.workload) for item in body]
     context.lab.check(request.match_info["session"], (workload for _, workload in wanted))
     runs = await context.lab.orders.submit(request.match_info["session"], wanted)
@@ -124,9 +127,9 @@ async def list_runs(context: ApiContext, request: web.Request, _body: None) -> l
 
 
 async def show_run(context: ApiContext, request: web.Request, _body: None) -> RunView:
-    """Answer when the run has moved past version `after`, or after `wait` seconds with what there is.
+    """Return a run once it has changed past version `after`, or its current state after `wait` seconds.
 
-    A caller that follows the run says how many reports of each attempt are known to it, and gets those beyond.
+    With `known`, the number of reports that the caller has for each attempt, return only the reports after those.
     """
     orders, writer = context.lab.orders, context.lab.writer
     run_id = request.match_info["run"]
@@ -148,15 +151,15 @@ async def cancel(context: ApiContext, request: web.Request, _body: None) -> None
 
 
 async def decide(context: ApiContext, request: web.Request, body: Verdict) -> None:
-    """Take the session's own verdict."""
+    """Accept the session's own verdict."""
     context.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, final=body.final)
 
 
 async def review(context: ApiContext, request: web.Request, body: Review) -> Reviewed:
-    """Take what is to be filed in place of what the lab proposes."""
+    """Accept the issues to file in place of those that the lab proposes."""
     run = context.lab.orders.run(request.match_info["run"])
     in_time = context.lab.issues.amend(run.id, body.issues)
-    await context.lab.writer.on_disk()  # else a lab after this one might file it as it was proposed
+    await context.lab.writer.on_disk()  # so that after a crash no lab files an issue as it was proposed
     return Reviewed(in_time=in_time)
 
 
@@ -166,7 +169,7 @@ async def follow(context: ApiContext, request: web.Request, _body: None) -> web.
     return await event_stream(context.lab, request, request.match_info["session"], after)
 
 
-# What is in a query
+# Query parameters
 
 
 def _number(request: web.Request, name: str, default: float) -> float:
@@ -185,7 +188,7 @@ def _numbers(request: web.Request, name: str) -> Iterator[float]:
 
 
 def _whole(request: web.Request, name: str) -> int:
-    """A query parameter that is a number of bytes."""
+    """Return a query parameter that is a number of bytes."""
     number = _number(request, name, 0.0)
     if not (0 <= number < MOST_BYTES and number.is_integer()):
         raise msgspec.ValidationError(f"query parameter {name}: expected a number of bytes, got {number!r}")

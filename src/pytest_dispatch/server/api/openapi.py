@@ -17,7 +17,7 @@ _STREAMS = {"/sessions/{session}/events"}
 
 
 def describe(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
-    """The description as a JSON document (https://spec.openapis.org/oas/v3.1.0)."""
+    """Return the description as a JSON document (https://spec.openapis.org/oas/v3.1.0)."""
     from pytest_dispatch import __version__
 
     routes = list(routes)
@@ -41,7 +41,7 @@ def describe(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
 
 def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     media = "text/event-stream" if route.path in _STREAMS else "application/json"
-    good: dict[str, Any] = {"description": "As asked"}
+    good: dict[str, Any] = {"description": "Success"}
     if route.gives is not None:
         schema = {"type": "string"} if route.path in _STREAMS else schema_of[id(route.gives)]
         good["content"] = {media: {"schema": schema}}
@@ -62,23 +62,23 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
 
 def _refusals(route: Route) -> Iterator[tuple[int, str]]:
     yield 401, "Without the token"
-    yield 403, "Made by a page in a browser"
-    yield 421, "Meant for somebody else: the header Host is neither an address nor the lab's name"
+    yield 403, "Sent by a web page of another origin"
+    yield 421, "The header Host is neither an address nor a name of the lab"
     yield 429, "Too many requests without the token"
     yield 503, "The lab is broken: why"
     if route.takes is not None or route.query or route.of_session:
         yield 400, "Malformed"
     if route.takes is not None or route.bare:
         yield 413, "Too long"
-        yield 415, "Packed: it has a Content-Encoding"
+        yield 415, "The body is compressed: it has a Content-Encoding"
     if route.bare:
-        yield 408, "The body stopped coming; what came of it is kept"
+        yield 408, "The body stopped arriving; the bytes received are kept"
         yield 507, "No room"
     if route.of_session:
         yield 404, "No such session or run"
         if route.checked:
-            elsewhere = "; or the bytes do not go on from those that are there" if route.bare else ""
-            yield 409, f"Another holder took the session over since, or it has ended{elsewhere}"
+            elsewhere = "; or the bytes do not continue those that the lab has" if route.bare else ""
+            yield 409, f"The session has another holder by now, or has ended{elsewhere}"
     if route.changes:
         yield 428, "Without the epoch of the session's lease"
 

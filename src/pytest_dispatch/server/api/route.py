@@ -1,4 +1,4 @@
-"""One operation of the API: where it is, what it takes and gives, and who may ask."""
+"""One operation of the API: its path, its input and output, and who may call it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ PREFIX = "/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What the handlers need: the lab, and what the server knows about itself."""
+    """The lab and the server's state, as the handlers need them.
+
+    Attributes:
+        token: Bearer token of the API.
+        port: Returns the port on which the server listens.
+        mdns: Returns the lab's mDNS name, or why there is none.
+        names: Returns the lab's host names, beside its addresses.
+        too_fast: Delays a caller's request; returns whether to refuse it.
+        stall: Seconds within which the next bytes of an upload must arrive.
+    """
 
     lab: Lab
     token: str
@@ -35,14 +44,14 @@ class Route:
     """One operation.
 
     Attributes:
-        takes: Type of the request's JSON body, None where there is none.
-        gives: Type of the answer's JSON body, or those of its events; None where there is none.
-        query: Names of query parameters, all numbers and optional.
-        repeated: Likewise, of those that may be given several times.
-        status: Of the answer when all is well.
-        saved: It has an answer even when the lab is broken, if the journal has one.
-        checked: Only who holds the session may ask, if a session is in the path at all.
-        bare: The request's body is bytes, and the handler reads it as it comes.
+        takes: Type of the request's JSON body; None if there is none.
+        gives: Type of the answer's JSON body, or types of its events; None if there is none.
+        query: Names of query parameters, all of them optional numbers.
+        repeated: Names of query parameters that may be given several times, all of them optional numbers.
+        status: Status of a successful answer.
+        saved: Whether the operation works on a broken lab, from the journal.
+        checked: Whether only the session's holder may call it, if the path names a session.
+        bare: Whether the request's body is raw bytes, which the handler reads itself.
     """
 
     method: str
@@ -60,10 +69,10 @@ class Route:
 
     @property
     def of_session(self) -> bool:
-        """Tell whether it is about one session, or a run of one."""
+        """Return whether the operation is about one session, or a run of one."""
         return "{session}" in self.path or "{run}" in self.path
 
     @property
     def changes(self) -> bool:
-        """Tell whether it changes something of a session: then its holder has to say that it is that."""
+        """Return whether the operation changes a session, so that the caller must send the session's epoch."""
         return self.of_session and self.checked and self.method != "GET"

@@ -1,6 +1,6 @@
-"""The API under /api/v1: what the pytest side, its xdist workers and the command line speak with a lab.
+"""The routes of the API under /api/v1, which the pytest plugin and its xdist workers use.
 
-`ROUTES` is the whole of it; the OpenAPI description is made from the same table.
+`ROUTES` lists all operations; the OpenAPI description is made from the same table.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from pytest_dispatch.server.api.schemas import (
     Wanted,
 )
 
-BODY_LIMIT = 64 * 2**20  # bytes of a request
+BODY_LIMIT = 64 * 2**20  # maximum size of a request's body in bytes
 
 
 def routes(context: ApiContext) -> list[web.RouteDef]:
-    """The API as aiohttp routes; nothing below its prefix is left to anybody else."""
+    """Return the API as aiohttp routes, including refusals for all other paths below its prefix."""
     known = [web.route(r.method, PREFIX + r.path, guarded(context, r)) for r in ROUTES]
     others = [Route(method="*", path=path, handler=_unknown, summary="") for path in ("", "/{rest:.*}")]
     return [*known, *(web.route(r.method, PREFIX + r.path, guarded(context, r)) for r in others)]
 
 
 async def _unknown(_door: ApiContext, request: web.Request, _body: None) -> web.Response:
-    """No such path, or no such method on it."""
+    """Answer 404 for an unknown path, or 405 for an unknown method."""
     path = request.path.removeprefix(PREFIX)
     allowed = sorted(r.method for r in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", r.path), path))
     if not allowed:
@@ -68,14 +68,14 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}",
         handler=handlers.show_session,
-        summary="How a session stands",
+        summary="The state of a session",
         gives=SessionView,
     ),
     Route(
         method="DELETE",
         path="/sessions/{session}",
         handler=handlers.close_session,
-        summary="Close a session: cancel what it still waits for; with `kept`, it may yet be resumed",
+        summary="Close a session and cancel its unfinished runs; with `kept`, the session can still be resumed",
         query=("kept",),
         status=204,
     ),
@@ -83,8 +83,8 @@ ROUTES = (
         method="POST",
         path="/sessions/{session}/lease",
         handler=handlers.take_over,
-        summary="Take a session over from its holder, whose calls are refused from then on; what has not begun waits"
-        " to be asked for again",
+        summary="Take a session over: its previous holder is refused from then on, and runs that have not begun wait"
+        " until they are submitted again",
         takes=OpenSession,
         gives=Opened,
         checked=False,
@@ -102,14 +102,14 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/bytes/{digest}",
         handler=handlers.show_upload,
-        summary="How far an upload of the session is; nothing of what others have",
+        summary="The progress of an upload of the session",
         gives=Uploaded,
     ),
     Route(
         method="POST",
         path="/sessions/{session}/runs",
         handler=handlers.submit,
-        summary="Ask for workloads; a key that is known changes nothing",
+        summary="Submit workloads; submitting a known key again changes nothing",
         takes=list[Wanted],
         gives=list[RunView],
     ),
@@ -124,8 +124,8 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/events",
         handler=handlers.follow,
-        summary="Server-sent events: `report` (a `RunReport`), each once; `change` (a `RunChange`), with fewer of them"
-        " for a reader that is far behind; `progress` (bytes taken, by run)",
+        summary="Server-sent events: `report` (a `RunReport`), each once; `change` (a `RunChange`), with only the"
+        " latest of each run for a client that is far behind; `progress` (bytes received, by run)",
         gives=tuple[RunReport, RunChange],
         query=("after",),
     ),
@@ -133,8 +133,8 @@ ROUTES = (
         method="GET",
         path="/runs/{run}",
         handler=handlers.show_run,
-        summary="A run; with `after` and `wait`, its next change; with `known`, once for each attempt, without so many"
-        " of its first reports",
+        summary="A run; with `after` and `wait`, its next change; with `known`, given once for each attempt, without"
+        " that many of the attempt's first reports",
         gives=RunView,
         query=("after", "wait"),
         repeated=("known",),
@@ -159,7 +159,7 @@ ROUTES = (
         method="POST",
         path="/runs/{run}/issues",
         handler=handlers.review,
-        summary="What is to be filed instead of the issues that the lab proposes",
+        summary="Replace the issues that the lab proposes",
         takes=Review,
         gives=Reviewed,
     ),

@@ -1,4 +1,4 @@
-"""What goes over the API: requests and answers, also the source of its OpenAPI description."""
+"""The types of requests and answers of the API; its OpenAPI description is made from them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.notices import Notice
 
-EPOCH = "Dispatch-Epoch"  # the header by which a session's holder says which one it is
+EPOCH = "Dispatch-Epoch"  # the header that identifies a session's holder among its earlier and later ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseWanted:
-    """For how long a session's holder may be away.
+    """The lease on a session: how long it lasts while its holder is away.
 
     Attributes:
-        kind: An attached one ends soon after its event streams, a durable one `lasts`, a detached one does not end. In
-            a lab of one pytest none of them does.
-        owner: Who holds it; who says the same may resume it.
-        lasts: Seconds that a durable one goes on without being heard of.
+        kind: An attached lease ends soon after its event streams, a durable one after `lasts`, a detached one never.
+            In a lab that belongs to one pytest, no lease ends.
+        owner: Name of the holder; a client that gives the same name may resume the session.
+        lasts: Seconds after which a durable lease ends if its holder sends no request.
     """
 
     kind: LeaseKind = LeaseKind.ATTACHED
@@ -30,10 +30,10 @@ class LeaseWanted:
     lasts: float = 3600.0
 
     def __post_init__(self) -> None:
-        """Hold it to what a lease can be.
+        """Check the values.
 
         Raises:
-            ValueError: It would have ended before it began.
+            ValueError: `lasts` is not above 0.
         """
         if not self.lasts > 0:
             raise ValueError(f"lasts: expected a number of seconds above 0, got {self.lasts:g}")
@@ -41,15 +41,15 @@ class LeaseWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """Ask a lab for a session.
+    """A request to open a session.
 
     Attributes:
-        source: Where the workloads come from, as in node ids.
+        source: Source of the workloads, as in node ids.
         issues: Outcomes that become GitHub issues.
-        issues_repo: Where they are filed.
-        issues_raw: Whether what workloads write is filed as it is, mentions and all.
-        issues_reviewed: Whether the holder looks at each before it is filed.
-        resume: Take up the owner's newest session of this source that was interrupted, if there is one.
+        issues_repo: Repository in which issues are filed.
+        issues_raw: Whether texts of workloads are filed unchanged, including mentions.
+        issues_reviewed: Whether the holder reviews each issue before it is filed.
+        resume: Whether to resume the owner's newest interrupted session of this source, if there is one.
     """
 
     source: str
@@ -64,10 +64,11 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The session.
+    """An opened session.
 
     Attributes:
-        epoch: Of its lease: goes with what its holder asks, in the header `Dispatch-Epoch`.
+        resumed: Whether an interrupted session was resumed.
+        epoch: Epoch of its lease; its holder sends it in the header `Dispatch-Epoch`.
     """
 
     id: str
@@ -77,7 +78,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One workload, asked for under a key (a node id)."""
+    """A request to run one workload, with a key (a node id)."""
 
     key: str
     workload: Workload
@@ -85,11 +86,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
-    """How far an upload of this session is.
+    """The progress of an upload of this session.
 
     Attributes:
-        received: Bytes from the first one on that the lab has of it.
-        complete: They are all there, and checked: workloads may name them.
+        received: Number of bytes that the lab has, from the first one on.
+        complete: Whether all bytes are there and match the digest, so that workloads may name it.
     """
 
     received: int
@@ -98,7 +99,7 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleLine:
-    """Something that a machine showed, and when."""
+    """A line of a machine's console, and its time in seconds since 1970."""
 
     at: float
     text: str
@@ -106,15 +107,15 @@ class ConsoleLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run and what the lab knows around it.
+    """A run, with its console and issues.
 
     Attributes:
         version: Grows with every change of the run.
-        digest: Of the bytes served, once they are known.
-        console: Of the latest attempt that had a machine.
+        digest: Digest of the served file, once it is known.
+        console: Console of the latest attempt that had a machine.
         issues: URLs of filed issues.
-        filing: Issues are on their way, and GitHub has not yet said yes or no.
-        whole: The console and the long texts of reports are in it.
+        filing: Whether issues are being filed, and GitHub has neither accepted nor refused them yet.
+        whole: Whether the console and the long texts of reports are included.
     """
 
     run: Run
@@ -128,17 +129,17 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineView:
-    """A machine, as far as it is of this session's concern.
+    """A machine, as far as it concerns this session.
 
     Attributes:
-        heard: When it was last heard of, in seconds since 1970; 0 if never.
+        heard: Time of its last request, in seconds since 1970; 0 if never.
         ran: Names of this session's workloads whose attempts it held, in order.
-        off: It took the power-off program since it last asked for work.
-        awaited: The session's end is to wait for it: until it is off, or has let go of what is this session's.
-        labels: What it has, for requirements.
-        state: How it stands.
-        reason: Why, in words; empty where the state says it all.
-        since: When that began, in seconds since 1970; 0 where nobody knows.
+        off: Whether it has taken the power-off program since it last asked for work.
+        awaited: Whether the session's end must wait until it is off, or no longer holds a run of this session.
+        labels: Its labels, which requirements refer to.
+        state: Its state.
+        reason: Reason for its state, in words; empty if the state says it all.
+        since: Time at which the state began, in seconds since 1970; 0 if unknown.
     """
 
     name: str
@@ -154,15 +155,17 @@ class MachineView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionView:
-    """How a session stands.
+    """The state of a session.
 
     Attributes:
-        machines: Those that ran something of this session; in a lab of one pytest, all.
-        unfiled: A line for each reason for which issues, or parts of them, are not filed so far: `kept for the next
-            session: …`, `given up: …`, `labels of …`.
-        mdns: The name under which the lab is announced, or why it is not.
-        notices: What befell machines that no run tells of.
-        more_notices: How many more of these there would be.
+        machines: Machines that ran a workload of this session; all machines in a lab that belongs to one pytest.
+        issues_pending: Number of issues waiting to be filed.
+        issues_filed: Number of filed issues.
+        unfiled: A line for each reason why issues, or parts of them, are not filed: `kept for the next session: …`,
+            `given up: …`, `labels of …`.
+        mdns: The lab's mDNS name, or why it is not announced.
+        notices: Events of machines that belong to no run.
+        more_notices: Number of further notices that are left out.
     """
 
     id: str
@@ -177,7 +180,7 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The session's own verdict; None leaves the outcome to the lab; `final` rules out a retry."""
+    """The session's own verdict; without an outcome, the lab decides; `final` rules out a retry."""
 
     outcome: Outcome | None = None
     reason: str = ""
@@ -186,10 +189,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """What a session's holder makes of the issues that the lab proposes for a run.
+    """A review of the issues that the lab proposes for a run.
 
     Attributes:
-        issues: By the marker of the proposed one: the one to be filed in its place, or None for none.
+        issues: By the marker of the proposed issue: the issue to file in its place, or None to file none.
     """
 
     issues: Mapping[str, Issue | None]
@@ -197,20 +200,22 @@ class Review:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewed:
-    """Whether the lab could still do what was asked for, or has filed something as it was proposed."""
+    """Whether the review came in time; if not, the lab has already filed an issue as it proposed it."""
 
     in_time: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunChange:
-    """One change, as the event stream tells it (`change`).
+    """One change in the event stream (`change`).
 
     Attributes:
-        run: Without reports, which were told before; the client puts them in again.
-        digest: Of the bytes served, once they are known.
-        filing: Issues are on their way, and GitHub has not yet said yes or no.
-        drafts: Issues that the lab proposes, and files when the session's holder has looked at them.
+        attempt: Number of the attempt, from 1.
+        at: Time of the change, in seconds since 1970.
+        run: The run after the change, without its reports, which the stream has sent before.
+        digest: Digest of the served file, once it is known.
+        filing: Whether issues are being filed, and GitHub has neither accepted nor refused them yet.
+        drafts: Issues that the lab proposes, and files once the session's holder has reviewed them.
     """
 
     event: str
@@ -224,11 +229,13 @@ class RunChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """A report, as the event stream tells it (`report`): once, before the first change of a run that has it.
+    """A report in the event stream (`report`), sent once, before the first change of its run that includes it.
 
     Attributes:
-        number: Counts the attempt's reports, from 1.
-        report: Without its long texts.
+        run: Id of the run.
+        attempt: Number of the attempt, from 1.
+        number: Number of the report within its attempt, from 1.
+        report: The report without its long texts.
     """
 
     run: str
@@ -245,36 +252,36 @@ class Problem:
 
 
 def slim(run: Run) -> Run:
-    """The run without the long texts of its reports."""
+    """Return the run without the long texts of its reports."""
     if not any(r.body or r.junit or r.tap for a in run.attempts for r in a.reports):
         return run
     return replace(run, attempts=tuple(replace(a, reports=tuple(map(brief, a.reports))) for a in run.attempts))
 
 
 def brief(report: Report) -> Report:
-    """The report without its long texts."""
+    """Return the report without its long texts."""
     return replace(report, body="", junit="", tap="")
 
 
 def bare(run: Run) -> Run:
-    """The run without its reports."""
+    """Return the run without its reports."""
     return replace(run, attempts=tuple(replace(a, reports=()) for a in run.attempts))
 
 
 def beyond(run: Run, known: Sequence[int]) -> Run:
-    """The run without the first reports of each attempt, as many as are known."""
+    """Return the run without the first reports of each attempt; `known` has their number for each attempt."""
     counts = chain(known, repeat(0))
     attempts = tuple(replace(a, reports=a.reports[n:]) for a, n in zip(run.attempts, counts, strict=False))
     return replace(run, attempts=attempts)
 
 
 def joined(run: Run, before: Run) -> Run:
-    """The run with its reports beyond those that it had before."""
+    """Return the run with the reports of `before` put in front of its own."""
     had = chain((a.reports for a in before.attempts), repeat(()))
     attempts = tuple(replace(a, reports=(*r, *a.reports)) for a, r in zip(run.attempts, had, strict=False))
     return replace(run, attempts=attempts)
 
 
 def console_lines(lines: Iterable[tuple[float, str]]) -> tuple[ConsoleLine, ...]:
-    """Console lines as they go over the wire."""
+    """Return console lines as the API sends them."""
     return tuple(ConsoleLine(at=at, text=text) for at, text in lines)

@@ -1,4 +1,4 @@
-"""Takes the bytes that a session's holder sends: piece by piece, to where they are kept."""
+"""Receives the uploads of a session's holder piece by piece, and stores them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from pytest_dispatch.server.api.schemas import Uploaded
 if TYPE_CHECKING:
     from pytest_dispatch.sources.uploads import Standing, Uploads
 
-PIECE = 2**20  # bytes that are written at once
+PIECE = 2**20  # bytes written at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a request says of its body.
+    """The part of an upload that is in a request's body.
 
     Attributes:
-        digest: Of all of the bytes.
-        offset: Where the body begins among them.
-        size: How many they all are.
-        stall: Seconds in which more of the body has to come.
-        heard: Called with each piece; raises what ends it, such as another holder of the session.
+        digest: Digest of the whole upload.
+        offset: Offset of the body in the upload, in bytes.
+        size: Size of the whole upload in bytes.
+        stall: Seconds within which the next bytes of the body must arrive.
+        heard: Called before each piece is stored; raises an error to end the upload, as when the session has another
+            holder.
     """
 
     digest: str
@@ -39,12 +40,12 @@ class Part:
 
 
 async def receive(uploads: Uploads, request: web.Request, part: Part) -> Uploaded:
-    """Take the body of a request as bytes of an upload; what came of it before it broke off stays.
+    """Store the body of a request as a part of an upload; if the body breaks off, the bytes received are kept.
 
     Raises:
-        DispatchError: They cannot be taken.
-        web.HTTPRequestEntityTooLarge: They are more than was said.
-        web.HTTPRequestTimeout: Nothing came for too long.
+        DispatchError: The bytes cannot be stored.
+        web.HTTPRequestEntityTooLarge: The body is longer than `size` allows.
+        web.HTTPRequestTimeout: No bytes arrived within `stall` seconds.
     """
     session, digest, offset, size = request.match_info["session"], part.digest, part.offset, part.size
     standing = await uploads.begin(session, digest, size)
@@ -60,12 +61,15 @@ async def receive(uploads: Uploads, request: web.Request, part: Part) -> Uploade
 
 
 def uploaded(standing: Standing) -> Uploaded:
-    """Return how far an upload is, as it goes over the wire."""
+    """Return the progress of an upload as the API sends it."""
     return Uploaded(received=standing.received, complete=standing.complete)
 
 
 async def _pieces(request: web.Request, stall: float) -> AsyncGenerator[bytes, None]:
-    """The body in pieces that are worth a thread, and what came before a cut as well; one at least."""
+    """Yield the body in pieces large enough to be written in a thread, at least one.
+
+    If the body breaks off, yield the bytes received before raising the error.
+    """
     buffer, told = bytearray(), False
     cut: Exception | None = None
     while cut is None and not (told and request.content.at_eof()):

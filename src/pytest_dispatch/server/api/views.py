@@ -1,4 +1,4 @@
-"""How runs, machines and sessions stand, as the API tells it."""
+"""Builds the API's views of runs, machines and sessions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_view(context: ApiContext, run: Run, *, whole: bool, reports: bool = True) -> RunView:
-    """How a run stands; if not `whole`, without the console and the long texts of reports, or without `reports`."""
+    """Return a run's view; without `whole`, leave out the console and long texts; without `reports`, all reports."""
     lab = context.lab
     told = run if whole else slim(run) if reports else bare(run)
     return RunView(
@@ -30,10 +30,10 @@ def run_view(context: ApiContext, run: Run, *, whole: bool, reports: bool = True
 
 
 def session_view(context: ApiContext, session: str) -> SessionView:
-    """Return how a session stands.
+    """Return the view of a session.
 
     Raises:
-        UnknownError: There is none of that id.
+        UnknownError: There is no session with that id.
     """
     context.lab.writer.ledger(session)
     private = context.lab.private
@@ -51,12 +51,12 @@ def session_view(context: ApiContext, session: str) -> SessionView:
     )
 
 
-#: States of a machine that holds nothing: if its driver says that it is off, it is.
+#: States of a machine that holds no run: such a machine is off if its driver says so.
 _AWAY = {MachineState.IDLE, MachineState.OFFLINE}
 
 
 def _machine_view(context: ApiContext, seen: MachineRecord, session: str) -> MachineView:
-    """Return how a machine stands, as this session may know it."""
+    """Return the view of a machine, with only those of its runs that belong to the session."""
     lab, queue = context.lab, context.lab.queue
     machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
     if off and machine.state in _AWAY:

@@ -1,1 +1,1 @@
-"""The boot path: what firmware asks, what workloads say, and the bytes that go out."""
+"""The boot path: requests of firmware, messages of workloads, and the sending of files."""

@@ -1,4 +1,4 @@
-"""POST and PUT on the boot path: what a workload says of itself."""
+"""POST and PUT on the boot path: the boot and report beacons of workloads."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.boot_tokens import Bearer
     from pytest_dispatch.workloads.boot.service import BootService
 
-REPORT_LIMIT = 16 * 2**20  # bytes of a PUT
-FIRST = 2**12  # bytes in which the first line of what is refused is looked for
-FIRST_WAIT = 1.0  # seconds that the beginning of what is announced as too long may take
+REPORT_LIMIT = 16 * 2**20  # maximum size of a PUT body in bytes
+FIRST = 2**12  # bytes of a refused report that are searched for its first line
+FIRST_WAIT = 1.0  # seconds to wait for the beginning of a report whose Content-Length is too large
 READERS: web.AppKey[Readers] = web.AppKey("readers", Readers)
 
 
 class RefusedError(Exception):
-    """A report is not taken: the status that says so to the workload, why, and whether all of it came."""
+    """A report is refused, with a status for the workload, a reason, and whether the whole report arrived."""
 
     def __init__(self, status: int, why: object, *, whole: bool = True) -> None:
         super().__init__(str(why))
@@ -36,7 +36,7 @@ class RefusedError(Exception):
 
 
 async def post(_request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
-    """The workload runs."""
+    """Note that the workload has booted."""
     if await service.beacons.boot(bearer) is Taken.REFUSED:
         return _not_mine(bearer, "was downloading")
     return web.Response()
@@ -45,9 +45,9 @@ async def post(_request: web.Request, service: BootService, bearer: Bearer) -> w
 async def put(
     request: web.Request, service: BootService, bearer: Bearer, began: float = math.inf, data: bytearray | None = None
 ) -> web.StreamResponse:
-    """The workload reports, and had booted when it `began` to do so; what has come of it so far is in `data`."""
+    """Take a report whose request began at `began`; the body is collected in `data`, also if this is cancelled."""
     machine, data = bearer.machine, bytearray() if data is None else data
-    if not await service.beacons.may_report(machine):  # nobody else may have the lab read anything
+    if not await service.beacons.may_report(machine):  # read bodies only from machines whose workload has booted
         return _not_mine(bearer, "has booted")
     try:
         report = await _received(request, data)
@@ -63,7 +63,7 @@ async def put(
 async def refuse(
     service: BootService, bearer: Bearer, began: float, data: bytes | bytearray, error: RefusedError
 ) -> web.Response:
-    """Tell the workload, and whoever waits for its run, why a report that began with this data is not taken."""
+    """Refuse a report: note the reason and its first line in the run, and return the answer for the workload."""
     refusal = Refusal(why=str(error), begins=_first_line(data), whole=error.whole)
     if not await service.beacons.refuse(bearer.machine, refusal, began):
         return _not_mine(bearer, "has booted")
@@ -71,10 +71,10 @@ async def refuse(
 
 
 async def _received(request: web.Request, data: bytearray) -> Report:
-    """The report that comes with a PUT, whose body is gathered in `data`.
+    """Read and parse the report in a PUT; the body is collected in `data`.
 
     Raises:
-        RefusedError: It cannot be taken.
+        RefusedError: The report is too long, incomplete or malformed.
     """
     try:
         await _read(request, data)
@@ -87,19 +87,19 @@ async def _received(request: web.Request, data: bytearray) -> Report:
 
 
 def _first_line(data: bytes | bytearray) -> str:
-    """The first line of what came that says anything; the rest of a line that is long is left out."""
+    """Return the first line that is not blank, shortened if it is long."""
     text = plain(bytes(data[:FIRST]).decode("utf-8", "replace"))
     return plain_line(next((line for line in text.splitlines() if line.strip()), ""))
 
 
 async def _read(request: web.Request, data: bytearray) -> None:
-    """The body of a PUT, without waiting for the end of one that is too long.
+    """Read the body of a PUT into `data`; do not wait for the end of one that is too long.
 
     Raises:
-        RefusedError: It is.
+        RefusedError: The body is too long, or compressed.
     """
     if packed := packing(request.headers):
-        raise RefusedError(415, f"expected a report as it is, got one with Content-Encoding: {packed}")
+        raise RefusedError(415, f"expected an uncompressed report, got one with Content-Encoding: {packed}")
     size = request.content_length or 0
     while size <= REPORT_LIMIT and (chunk := await request.content.readany()):
         data += chunk
@@ -112,6 +112,6 @@ async def _read(request: web.Request, data: bytearray) -> None:
 
 
 def _not_mine(bearer: Bearer, what: str) -> web.Response:
-    """417, as the protocol has it: `beacon` goes on to the next server."""
+    """Return a 417, after which `beacon` tries the next server, as the protocol says."""
     by = "; a machine is known by its address: has it changed since the boot?" if not bearer.by_token else ""
     return web.Response(status=417, text=f"{bearer.machine} has no workload here that {what}{by}\n")

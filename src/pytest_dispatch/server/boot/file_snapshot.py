@@ -1,4 +1,4 @@
-"""A file as it was when its size and digest were told to a machine."""
+"""A file as it was when its size and digest were advertised to a machine."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 
 class SpoiledError(Exception):
-    """A file is no longer what was promised to the machine."""
+    """A file has changed since it was advertised to the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promised:
-    """A file as it was when its size and digest were told.
+    """A file as it was when its size and digest were advertised.
 
     Attributes:
-        stamp: The file's at that time; `None` where only its size matters.
+        size: The file's size in bytes at that time.
+        stamp: The file's stamp at that time; None if only its size matters.
     """
 
     path: Path
@@ -32,10 +33,10 @@ class Promised:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """A descriptor of the file: a file object would cost more than all that is done with it.
+        """Open the file and yield its descriptor; a file object would cost more time than the reads themselves.
 
         Raises:
-            SpoiledError: It is gone, or was changed.
+            SpoiledError: The file is gone, or has changed.
         """
         try:
             file = open_file(self.path)
@@ -48,10 +49,10 @@ class Promised:
             os.close(file)
 
     def read(self, file: int, start: int, end: int) -> bytes:
-        """The bytes from one offset to before another.
+        """Return the bytes from offset `start` up to, not including, `end`.
 
         Raises:
-            SpoiledError: They cannot be read, or the file was changed meanwhile.
+            SpoiledError: The bytes cannot be read, or the file has changed.
         """
         try:
             data = os.pread(file, end - start, start)
@@ -61,10 +62,10 @@ class Promised:
         return data
 
     def check(self, file: int) -> None:
-        """Hold the open file to what was promised.
+        """Check that the open file is still as it was advertised.
 
         Raises:
-            SpoiledError: It was changed.
+            SpoiledError: The file has changed.
         """
         now = FileStamp.of(file)
         if now.size != self.size or self.stamp not in (None, now):

@@ -1,7 +1,7 @@
-"""HEAD and GET on the boot path: what firmware asks.
+"""HEAD and GET on the boot path: the requests of firmware.
 
-Firmware is strict (UEFI 2.10, 24.7): HEAD answers exactly as GET would, with a length and a bare media type; nothing
-is chunked or redirected. A download counts only when its last byte was taken.
+Firmware is strict (UEFI 2.10, 24.7): HEAD must answer exactly as GET does, with a length and a media type without
+parameters; no answer may be chunked or a redirect. A download counts only when its last byte was received.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.workloads.boot.service import BootService
 
 PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
-SMALL = 2**15  # bytes that go out together with the head of the answer; too few for asyncio to wait for room
-PATIENCE = 3.0  # seconds that a machine is kept waiting for bytes being fetched; firmware gives up after 5
+SMALL = 2**15  # maximum number of bytes sent together with the head of the answer; fits into asyncio's write buffer
+PATIENCE = 3.0  # longest wait for a file that is being fetched, in seconds; firmware gives up after 5
 
 _FIRMWARE = Path(__file__).parents[2] / "firmware"
 _ARCHITECTURES = {"aa64", "x64"}
@@ -42,7 +42,7 @@ _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What a machine is to get: a workload, or an idle program."""
+    """The file offered to a machine: a workload, or an idle program."""
 
     file: Promised
     etag: str
@@ -52,7 +52,7 @@ class Offer:
 
 
 async def head(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
-    """Reserve the next workload for this machine, and tell its size and type."""
+    """Reserve the next workload for this machine, and answer with its size and type."""
     offer = _offer(service, await service.requests.ask(bearer, PATIENCE), request)
     try:
         with offer.file.opened():
@@ -62,7 +62,7 @@ async def head(request: web.Request, service: BootService, bearer: Bearer) -> we
 
 
 async def get(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
-    """Hand the reserved workload over, or a part of it."""
+    """Send the reserved workload, or a part of it."""
     offer = _offer(service, await service.requests.send(bearer, PATIENCE), request)
     size = offer.file.size
     early = _without_body(request, offer)
@@ -79,7 +79,7 @@ async def get(request: web.Request, service: BootService, bearer: Bearer) -> web
 
 
 def look(service: BootService, machine: str) -> web.Response:
-    """Tell how the lab stands with the machine that asks, and let it stay so."""
+    """Answer with the state of the machine and of the queue, without changing it."""
     broken, queue = service.writer.broken, service.writer.queue
     if broken is not None:
         return web.Response(status=503, text=f"{broken}\n")
@@ -101,7 +101,7 @@ def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
 
 
 def _idle_program(idle: Idle, arch: str) -> Offer:
-    """The program for a machine that gets nothing; `arch` is `x64` or `aa64`, as our own machines tell."""
+    """Return the program for a machine that gets no workload; the lab's own machines send `arch`, `x64` or `aa64`."""
     path = _FIRMWARE / f"{idle}-{arch if arch in _ARCHITECTURES else 'x64'}.efi"
     headers = {"Content-Type": served_as("efi"), "Dispatch-Idle": idle.value}
     return Offer(file=Promised(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle)
@@ -110,7 +110,7 @@ def _idle_program(idle: Idle, arch: str) -> Offer:
 def _response(
     status: int, offer: Offer, length: int, more: dict[str, str] | None = None, body: bytes | None = None
 ) -> web.StreamResponse:
-    """The head of an answer; with a body, all of it: then both go out at once."""
+    """Return the head of an answer, or with a body the whole answer, which is then sent in one write."""
     headers = {**offer.headers, "ETag": offer.etag, "Accept-Ranges": "bytes", **(more or {})}
     headers["Content-Length"] = str(length)
     if body is None:
@@ -119,7 +119,7 @@ def _response(
 
 
 async def _send(request: web.Request, download: _Download, told: dict[str, str]) -> web.StreamResponse:
-    """Answer with bytes; the headers `told` say that they are not all."""
+    """Send the bytes of a download; the headers `told` are empty unless it is a part of the file."""
     file, (start, end) = download.offer.file, download.span
     response: web.StreamResponse | None = None
     try:
@@ -127,7 +127,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
             body = file.read(opened, start, end) if end - start <= SMALL else None
             response = _response(206 if told else 200, download.offer, end - start, told, body)
             piece = Piece(promised=file, file=opened, start=start, end=end, written=start if body is None else end)
-            with suppress(ConnectionError):  # the machine has gone, as firmware does when it has what it wants
+            with suppress(ConnectionError):  # the machine has closed the connection, as firmware does once it is done
                 await _transfer(request, response, piece, download)
             return response
     except SpoiledError as error:
@@ -140,7 +140,7 @@ async def _transfer(request: web.Request, response: web.StreamResponse, piece: P
     await response.prepare(request)
     if piece.written == piece.end:
         await response.write_eof()
-    transport = cast("asyncio.Transport", request.transport)  # still there, or a line above had raised
+    transport = cast("asyncio.Transport", request.transport)  # not None: `prepare` would have raised an error
     try:
         await send(transport, piece, request.app[PUMP], download.taken)
     finally:
@@ -149,7 +149,7 @@ async def _transfer(request: web.Request, response: web.StreamResponse, piece: P
 
 
 class _Download:
-    """Tells the lab how one request for bytes goes."""
+    """Reports the progress of one download to the lab."""
 
     def __init__(self, requests: BootRequests, machine: str, offer: Offer, span: tuple[int, int]) -> None:
         self.requests = requests
@@ -191,7 +191,7 @@ def _without_body(request: web.Request, offer: Offer) -> web.StreamResponse | No
 
 
 def _header(request: web.Request, name: str) -> str:
-    """A header's value; one that was sent in several lines as the list that it is (RFC 9110, section 5.3)."""
+    """Return a header's value; join several lines of the same header to a list (RFC 9110, section 5.3)."""
     return ", ".join(request.headers.getall(name, ()))
 
 
@@ -200,9 +200,10 @@ def _names(condition: str, etag: str) -> bool:
 
 
 def _range(request: web.Request, offer: Offer) -> tuple[int, int] | None:
-    """First and one past the last byte asked for, equal if there are none such; None for all.
+    """Return the offset of the first byte asked for and that after the last; None for the whole file.
 
-    A Range that is malformed, names several, or is for other bytes than these is ignored (RFC 9110, section 14.2).
+    Both are equal if the file has no such bytes. A Range is ignored if it is malformed, has several parts, or has an
+    If-Range for another version of the file (RFC 9110, section 14.2).
     """
     size = offer.file.size
     match = _RANGE.fullmatch(_header(request, "Range"))

@@ -1,4 +1,4 @@
-"""The boot path: whose machine asks, whether it may, and which part of it answers."""
+"""The boot path: identifies machines, checks permissions, and dispatches requests to handlers."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MachineHandler = Callable[[web.Request, BootService, Bearer], Awaitable[web.StreamResponse]]
 
-#: What may be done on the boot path.
+#: The methods allowed on the boot path, with their handlers.
 METHODS: dict[str, MachineHandler] = {
     "GET": firmware.get,
     "POST": beacon.post,
     "HEAD": firmware.head,
     "PUT": beacon.put,
 }
-#: Statuses by which a machine is refused, and those of them that no run is told of.
+#: Statuses that refuse a machine's request, and those shown as a notice. Most refusals of a PUT are noted in its run.
 _REFUSED = frozenset({400, 403, 404, 405, 408, 413, 417, 429})
 _TOLD = {"PUT": _REFUSED - {400, 408, 413}}
 
-#: What may be done where it is only looked at.
+#: The methods allowed on the path that only shows the lab's state.
 LOOKS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where to listen.
+    """Where to listen, and for which machines.
 
     Attributes:
         host: An address, or a name of this computer.
         port: 0 picks a free one.
-        path: Of the boot URL, with its leading slash.
-        allow: Networks whose machines may boot and report; None allows all. Machines with a token may always.
-        tools: Of `people.TOOLS`, those by which machines boot here.
-        announce: Tell the local network over mDNS.
+        path: Path of the boot URL, with its leading slash.
+        allow: Networks whose machines may boot and report; None allows all. Machines with a token always may.
+        tools: Tools of `not_firmware.TOOLS` that machines boot with here.
+        announce: Whether to announce the lab over mDNS.
     """
 
     host: str
@@ -68,12 +68,12 @@ class Address:
 
 
 class BootPath:
-    """Answers what machines ask on the boot path, and what their workloads say there.
+    """Answers requests of machines and of their workloads on the boot path.
 
     Args:
-        lab: Answers.
-        address: Where it is, and for whom.
-        bounds: What callers may take.
+        lab: The lab that answers requests.
+        address: The path, and which machines may use it.
+        bounds: Limits for callers.
     """
 
     def __init__(self, lab: Lab, address: Address, bounds: Bounds) -> None:
@@ -82,11 +82,11 @@ class BootPath:
         self._address = address
         self._bounds = bounds
         self._rates = Rates(bounds.rate, bounds.burst, bounds.patience)
-        self._asking: Counter[str] = Counter()  # requests that are being answered, by caller
+        self._asking: Counter[str] = Counter()  # number of current requests by caller
         self._turns = Turns(bounds.bodies)
 
     async def too_fast(self, caller: str) -> bool:
-        """Hold back who asks too fast; returns whether the request is to be refused instead."""
+        """Delay a request that comes too fast; return whether to refuse it instead."""
         loop = asyncio.get_running_loop()
         seconds = self._rates.hold(caller, loop.time())
         if seconds:
@@ -94,21 +94,21 @@ class BootPath:
         return seconds is None
 
     async def request(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request, and let whoever waits at a terminal know if it was refused."""
+        """Answer a request; if it is refused, show the user a notice."""
         bearer = self._identify(request)
         answer = await self._answer_machine(request, bearer)
         is_told = answer.status in _TOLD.get(request.method, _REFUSED)
-        if is_told and not browsers_mark(request):  # who looks with one sees the answer
+        if is_told and not browsers_mark(request):  # a person with a browser sees the answer
             machine = bearer.machine if bearer is not None else str(machine_address(request.remote or ""))
             self._tell(machine, answer.status, getattr(answer, "text", None) or "")
         return answer
 
     def _tell(self, machine: str, status: int, why: str) -> None:
-        """Let whoever waits at a terminal know why a machine was refused."""
+        """Show the user a notice about why a machine was refused."""
         self._lab.notices.note(machine, "refused", str(status), f"{status}, {why.strip().removeprefix(f'{machine} ')}")
 
     def turned_away(self, address: str, status: int, why: str) -> None:
-        """Let whoever waits at a terminal know of a connection that was refused before it said what it is about."""
+        """Show the user a notice about a connection that was refused before its request was read."""
         self._tell(str(machine_address(address)) if address else "somebody", status, why)
 
     async def _answer_machine(self, request: web.Request, bearer: Bearer | None) -> web.StreamResponse:
@@ -124,9 +124,9 @@ class BootPath:
         self._asking[caller] += 1
         try:
             return await self._answer(request, bearer, began)
-        except Exception as error:  # a defect of ours, which must not end as a failure of the workload
+        except Exception as error:  # a defect of the lab, which must not count as a failure of the workload
             self._tell(bearer.machine, 500, what_was_raised(error))
-            if not bearer.replaced:  # else it was about what ran before
+            if not bearer.replaced:  # a replaced token belongs to an earlier attempt
                 why = f"the lab broke down over it: {what_was_raised(error)}"
                 self._boot.requests.broke_down(bearer.machine, why)
             raise
@@ -152,24 +152,24 @@ class BootPath:
             return web.Response(status=400, text=f"expected a whole request: {error}\n")
 
     async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
-        """A report belongs to what ran when its request began, or when its token was replaced."""
+        """Take a report for the attempt that ran when the request began, or before its token was replaced."""
         began, data = min(began, bearer.until), bytearray()
         try:
             async with asyncio.timeout(self._bounds.body), self._turns.turn(_caller(request, bearer)):
                 return await beacon.put(request, self._boot, bearer, began, data)
         except TimeoutError:
             why = f"expected all of it within {format_duration(self._bounds.body)}"
-            if request.content.at_eof():  # it is the lab that is slow, and may have taken it
+            if request.content.at_eof():  # the whole report arrived: the lab is slow, and may have stored it
                 return web.Response(status=408, text=f"{why}\n")
             return await beacon.refuse(self._boot, bearer, began, data, beacon.RefusedError(408, why, whole=False))
 
     async def _refused(self, request: web.Request, caller: str) -> web.Response | None:
-        """Why this request is none that a machine makes."""
+        """Return a refusal if no machine may make this request; None if one may."""
         if await self.too_fast(caller):
             return too_much()
         path, ours = _path(request), self._address.path
         looks, mark = path == ours + LOOK, browsers_mark(request)
-        # A script with a token is the machine that it was given to, and its URL takes no more than one attempt.
+        # A tool with a token acts for the token's machine, and its URL cannot take more than one attempt.
         tool = "" if looks or "machine" in request.query else tool_of(request)
         if mark:
             text = f"this is for machines to boot from, not for browsers, and no machine sends {mark}\n"
@@ -182,7 +182,7 @@ class BootPath:
         return _no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
 
     def _identify(self, request: web.Request) -> Bearer | None:
-        """The machine: by the token in its boot URL, else by its address; None if it may not boot here.
+        """Identify the machine by the token in its boot URL, else by its address; return None if it may not boot here.
 
         Who has a token got it from us, and who is one of ours by its address was named to us: neither needs a place on
         the list of allowed addresses.
@@ -198,7 +198,7 @@ class BootPath:
         return Bearer(str(address))
 
     def _stranger(self, request: web.Request) -> web.Response:
-        """403 for whom `_identify` does not know."""
+        """Return a 403 for a machine that `_identify` does not know."""
         why = "the lab brings machines of its own up, and takes others only with --dispatch-allow"
         if "machine" in request.query:
             why = "the token in its boot URL is of another lab, an earlier session, or a boot long past"
@@ -209,32 +209,32 @@ class BootPath:
 
 @lru_cache(maxsize=4096)
 def machine_address(remote: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """A peer's address without its zone; an IPv4-mapped IPv6 address is the IPv4 machine (RFC 4291, 2.5.5.2)."""
+    """Return a peer's address without its zone; convert an IPv4-mapped IPv6 address to IPv4 (RFC 4291, 2.5.5.2)."""
     address = ipaddress.ip_address(remote.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
 
 
 def _caller(request: web.Request, bearer: Bearer | None) -> str:
-    """Who is not to take too much: the holder of a token, so that each boot of a machine has its own share."""
+    """Return the caller to which limits apply: the token if there is one, so that each boot has its own limits."""
     if bearer is None:
         return request.remote or ""
     return request.query.get("machine", bearer.machine)
 
 
 def _path(request: web.Request) -> str:
-    """Its path; firmware may double slashes."""
+    """Return the request's path; firmware may send double slashes."""
     path = request.path
     return re.sub("/+", "/", path) if "//" in path else path
 
 
 def _no_machine(tool: str, where: str) -> web.Response:
-    """403 for who would take a workload and never boot it; the status line says why too: some tools show only that."""
+    """Return a 403 for a tool that would not boot the workload; some tools show only the reason in the status line."""
     text = f"{tool} is taken for a person's tool and gets no workload: look at {where}, or see --dispatch-boot-tool"
     return web.Response(status=403, reason=text, text=f"{text}\n")
 
 
 def too_much() -> web.Response:
-    """429 for who asks too much at once, or too fast."""
+    """Return a 429 for a caller with too many requests at once, or in too short a time."""
     text = "too many requests at once, or in too short a time: try again in a moment\n"
     return web.Response(status=429, text=text, headers={"Retry-After": "1"})

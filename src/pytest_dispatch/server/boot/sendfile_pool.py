@@ -1,9 +1,9 @@
-"""Puts files into sockets, in threads of its own: neither a slow disk nor fast readers hold up the event loop.
+"""Sends files into sockets in separate threads, so that neither slow disks nor fast readers block the event loop.
 
-Theory of operation: each of a few lanes is a thread that waits for all of its sockets at once, and has the kernel move
-a chunk of the file into each that has room (sendfile, which lets other threads run meanwhile). So a reader that stalls
-holds up nobody, and memory does not grow with the files. A flow has handles of its own on socket and file, and only its
-lane closes them: whoever gives it up may close theirs at any time.
+Theory of operation: each of a few lanes is a thread that waits for all of its sockets at once, and calls sendfile for
+each socket that has room; sendfile lets other threads run. So a reader that stalls blocks no other, and memory use does
+not depend on file sizes. A flow duplicates the descriptors of socket and file, and only its lane closes the duplicates:
+the caller may close its own at any time.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from contextlib import suppress
 
 from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
 
-LANES = 2  # threads; a disk may keep one of them waiting
-CHUNK = 4 * 2**20  # bytes that the kernel is asked to move at once; it takes as many as there is room for
-CHECK = 16 * 2**20  # bytes after which the file is held to what was promised once more
+LANES = 2  # number of threads; a slow disk may block one of them
+CHUNK = 4 * 2**20  # maximum number of bytes per sendfile call; the kernel takes as many as fit
+CHECK = 16 * 2**20  # bytes between checks that the file has not changed
 STOP = 1.0  # seconds for a lane to end; one that waits for a disk ends with the process
 
 
 class Flow:
-    """Bytes of a file on their way into a socket.
+    """The transfer of a part of a file into a socket.
 
     Attributes:
-        written: Up to which offset the kernel has taken the file.
-        ended: All of them are written, or nothing more will be.
-        error: Why not all of them, where that is the file's fault.
+        written: Offset up to which the kernel has taken the file.
+        ended: Set once all bytes are written, or no more will be.
+        error: The error if the file is the reason why not all bytes were written.
+        given_up: Whether the caller has cancelled the transfer.
     """
 
     def __init__(self, lane: Lane, promised: Promised, handles: tuple[int, int], span: tuple[int, int]) -> None:
@@ -45,12 +46,12 @@ class Flow:
         self._file, self.socket = map(os.dup, handles)
 
     def give_up(self) -> None:
-        """Write no more of it than what is being written just now."""
+        """Stop after the chunk that is being written now."""
         self.given_up = True
         self._lane.tell(self)
 
     def push(self) -> bool:
-        """In the lane: have a chunk moved if there is room; returns whether there is more to come."""
+        """Write a chunk if there is room, and return whether there is more to write; called in the lane's thread."""
         try:
             self._check(CHUNK)
             count = os.sendfile(self.socket, self._file, self.written, min(CHUNK, self._end - self.written))
@@ -69,33 +70,33 @@ class Flow:
         return count > 0 and self.written < self._end
 
     def _check(self, left: int) -> None:
-        """Hold the file to what was promised, now and then, and where no more than so many bytes are left."""
+        """Check the file every `CHECK` bytes, and if at most `left` bytes remain."""
         if self._end - self.written <= left or self.written - self._checked >= CHECK:
             self._checked = self.written
             self._promised.check(self._file)
 
     def close(self) -> None:
-        """In the lane: let go of both handles, and tell."""
+        """Close both descriptors and set `ended`; called in the lane's thread."""
         os.close(self._file)
         os.close(self.socket)
-        with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
+        with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(self.ended.set)
 
 
 class Pump:
-    """The lanes; each is started when there is something for it. `stop` after use."""
+    """The pool of lanes, which are started when needed. Call `stop` after use."""
 
     def __init__(self) -> None:
         self._lanes: list[Lane] = []
         self._started = 0
 
     def start(self, promised: Promised, handles: tuple[int, int], span: tuple[int, int]) -> Flow:
-        """Begin to write.
+        """Start a transfer and return it.
 
         Args:
-            promised: What the file has to be, to the end.
+            promised: The file as it was advertised; checked until the end.
             handles: Descriptors of file and socket.
-            span: The first offset, and the one after the last.
+            span: Offset of the first byte, and offset after the last.
         """
         if len(self._lanes) < LANES:
             self._lanes.append(Lane())
@@ -106,7 +107,7 @@ class Pump:
         return flow
 
     def stop(self) -> None:
-        """Give everything up and end the threads."""
+        """Cancel all transfers and end the threads."""
         for lane in self._lanes:
             lane.tell(None)
         for lane in self._lanes:
@@ -115,10 +116,10 @@ class Pump:
 
 
 class Lane:
-    """One thread and its flows."""
+    """A thread and its flows."""
 
     def __init__(self) -> None:
-        self._inbox: deque[Flow | None] = deque()  # new ones, those given up, and None for the end
+        self._inbox: deque[Flow | None] = deque()  # new flows, cancelled flows, and None to end the thread
         self._flows: set[Flow] = set()
         self._wakes, self._wake = socket.socketpair()
         self._wakes.setblocking(False)
@@ -129,9 +130,9 @@ class Lane:
         self._thread.start()
 
     def tell(self, flow: Flow | None) -> None:
-        """Something is new with a flow; None ends the thread."""
+        """Notify the thread of a new or cancelled flow; None ends the thread."""
         self._inbox.append(flow)
-        with suppress(OSError):  # it is awake anyway, or has ended
+        with suppress(OSError):  # the thread is already awake, or has ended
             self._wake.send(b"\0")
 
     def join(self) -> None:
@@ -154,7 +155,7 @@ class Lane:
         self._wakes.close()
 
     def _listen(self) -> bool:
-        """Do what it is told; returns whether it is to go on."""
+        """Process the inbox, and return whether the thread goes on."""
         with suppress(BlockingIOError):
             self._wakes.recv(4096)
         while self._inbox:

@@ -1,7 +1,7 @@
-"""Sends a part of a file over a connection, and knows how much of it the other side has taken.
+"""Sends a part of a file over a connection, and tracks how much of it the machine has received.
 
-The pump writes it. That all of it was written says nothing: a small file fits into the kernel's own buffer whole. So
-the kernel is asked what the machine has acknowledged.
+The pump writes the bytes. A complete write does not mean that the machine has them: a small file fits into the kernel's
+send buffer. So the kernel is asked how much the machine has acknowledged.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.boot.file_snapshot import Promised
     from pytest_dispatch.server.boot.sendfile_pool import Flow, Pump
 
-STALL = 300.0  # seconds in which a machine takes nothing, after which it is given up
-SETTLE = 1.0  # seconds that the last write may take
-FIRST_LOOK = 0.0005  # seconds until the kernel is asked once more, then twice as long each time
-LOOK = 0.05  # the longest between two looks at one that takes something
-REST = 0.5  # at one that takes nothing
+STALL = 300.0  # seconds without progress after which a transfer is given up
+SETTLE = 1.0  # longest wait for the last write, in seconds
+FIRST_LOOK = 0.0005  # seconds before the kernel is asked again; each further pause is twice as long
+LOOK = 0.05  # longest pause in seconds while a machine receives data
+REST = 0.5  # longest pause in seconds while it receives nothing
 
-_SIOCOUTQNSD = 0x894B  # linux/sockios.h: bytes of the send queue that were never sent
-_SO_NWRITE = 0x1024  # macOS, sys/socket.h: bytes of the send queue
+_SIOCOUTQNSD = 0x894B  # linux/sockios.h: number of bytes in the send queue that were never sent
+_SO_NWRITE = 0x1024  # macOS, sys/socket.h: number of bytes in the send queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """The part of a file that is to be sent.
+    """The part of a file to send.
 
     Attributes:
-        promised: What the file has to be, to the end.
-        file: Its descriptor.
-        start: The first offset.
-        end: The one after the last.
-        written: Up to where it was given to the connection already.
+        promised: The file as it was advertised; checked until the end.
+        file: Descriptor of the file.
+        start: Offset of the first byte.
+        end: Offset after the last byte.
+        written: Offset up to which the bytes are already written to the connection.
     """
 
     promised: Promised
@@ -54,17 +54,17 @@ class Piece:
 async def send(
     transport: asyncio.Transport, piece: Piece, pump: Pump, taken: Callable[[int], None], stall: float = STALL
 ) -> None:
-    """Send a part of a file; return when the other side has it, or is gone.
+    """Send a part of a file; return when the machine has received it, or is gone.
 
     Args:
-        transport: The head of the answer is out already. Closed when the other side has not taken everything.
-        piece: What is to be sent.
-        pump: Writes what was not written yet.
-        taken: Told up to which offset the other side has taken the file, again and again.
-        stall: Seconds in which it may take nothing.
+        transport: The connection, with the head of the answer already written. Closed if not everything was received.
+        piece: The part to send.
+        pump: Writes the bytes that are not yet written.
+        taken: Called with the offset up to which the machine has received the file, whenever it grows.
+        stall: Longest time without progress, in seconds.
 
     Raises:
-        SpoiledError: The file was changed meanwhile; the other side has not got everything.
+        SpoiledError: The file has changed; the machine has not received everything.
     """
     sending = _Sending(transport, piece, taken)
     try:
@@ -74,20 +74,20 @@ async def send(
 
 
 class _Sending:
-    """One call of `send`. Keeps a handle of its own on the socket, to ask it also after the loop has closed it."""
+    """One call of `send`. It duplicates the socket, to query it even after the event loop has closed the transport."""
 
     def __init__(self, transport: asyncio.Transport, piece: Piece, taken: Callable[[int], None]) -> None:
         self._transport = transport
         self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         self._trouble = select.poll()
-        self._trouble.register(self._socket, 0)  # errors and hang-ups are always told
+        self._trouble.register(self._socket, 0)  # errors and hang-ups are always reported
         self._piece = piece
         self._taken = taken
         self._told = -1
         self._flow: Flow | None = None
 
     async def run(self, pump: Pump, stall: float) -> None:
-        """Look again and again, soon at first: most have taken a small file at once."""
+        """Check the progress until the end, at short intervals at first: a small file usually arrives at once."""
         loop = asyncio.get_running_loop()
         pause, give_up = FIRST_LOOK, loop.time() + stall
         self._look(self._missing)
@@ -102,7 +102,7 @@ class _Sending:
             await self._settled()
 
     def end(self) -> None:
-        """Tell how far it came, and let go; what was not taken to the end leaves no connection to go on with."""
+        """Report the final offset and release the socket; abort the connection if the transfer is incomplete."""
         if self._flow is not None:
             self._flow.give_up()
         self._look(self._lost)
@@ -111,14 +111,14 @@ class _Sending:
         self._socket.close()
 
     def _begin(self, pump: Pump) -> None:
-        """Have the pump write as soon as the head of the answer is out."""
+        """Start the pump as soon as the head of the answer has left asyncio's buffer."""
         piece = self._piece
         if self._flow is None and piece.written < piece.end and not self._transport.get_write_buffer_size():
             handles = (piece.file, self._socket.fileno())
             self._flow = pump.start(piece.promised, handles, (piece.written, piece.end))
 
     async def _ended_within(self, seconds: float) -> bool:
-        """Wait; returns whether the pump has ended meanwhile."""
+        """Wait at most `seconds`, and return whether the pump has ended within that time."""
         flow = self._flow
         if flow is None or flow.ended.is_set():
             await asyncio.sleep(seconds)
@@ -129,23 +129,23 @@ class _Sending:
         return flow.ended.is_set()
 
     async def _settled(self) -> None:
-        """Return when the pump has said how much it wrote: the other side may have all of it, and be gone, before."""
+        """Wait until the pump has reported how much it wrote: the machine may have left with all bytes before that."""
         flow = self._flow
         if flow is not None and not flow.ended.is_set():
             flow.give_up()
             await self._ended_within(SETTLE)
 
     def _check(self) -> None:
-        """Break off where the file is at fault."""
+        """Abort the connection and raise an error if the file has changed or cannot be read."""
         if self._flow is not None and self._flow.error is not None:
             self._transport.abort()
             raise self._flow.error
 
     def _look(self, missing: Callable[[], int]) -> bool:
-        """Tell how far the other side is; returns whether that is news."""
-        # First what was written, then what of it is missing: the pump may write more between the two.
+        """Report the offset that the machine has received, and return whether it has grown."""
+        # Read the written offset before the missing bytes: the pump may write more in between.
         written = self._flow.written if self._flow is not None else self._piece.written
-        reached = max(self._piece.start, written - missing())  # the head of the answer may be missing too
+        reached = max(self._piece.start, written - missing())  # the missing bytes may include the head of the answer
         moved = reached > self._told
         if moved:
             self._told = reached
@@ -153,14 +153,15 @@ class _Sending:
         return moved
 
     def _missing(self) -> int:
-        """Bytes that were written and not acknowledged."""
+        """Return the number of bytes written but not acknowledged."""
         return self._transport.get_write_buffer_size() + self._queued()
 
     def _lost(self) -> int:
-        """Bytes that were written and that the other side has not got.
+        """Return the number of bytes written that the machine has not received at the end.
 
-        Firmware drops its connection when it has the last byte, often without having acknowledged the last two
-        segments: a receiver may put off that much (RFC 1122, section 4.2.3.2). It has taken what went out to it.
+        Firmware closes its connection once it has the last byte, often before it acknowledges the last two segments: a
+        receiver may delay acknowledgements that long (RFC 1122, section 4.2.3.2). Those segments count as received if
+        they were sent.
         """
         buffered, queued, unsent = self._transport.get_write_buffer_size(), self._queued(), self._unsent()
         put_off = 2 * self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) if self._gone() else 0
@@ -171,13 +172,13 @@ class _Sending:
         return closed or self._transport.is_closing() or bool(self._trouble.poll(0))
 
     def _queued(self) -> int:
-        """Bytes that the other side has not acknowledged."""
+        """Return the number of bytes in the send queue: not acknowledged by the machine."""
         if sys.platform == "darwin":
             return self._socket.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
         return self._count(termios.TIOCOUTQ)
 
     def _unsent(self) -> int:
-        """Those of them that were never sent."""
+        """Return the number of bytes in the send queue that were never sent."""
         return 0 if sys.platform == "darwin" else self._count(_SIOCOUTQNSD)
 
     def _count(self, request: int) -> int:

@@ -1,1 +1,1 @@
-"""How much of anybody the server takes, how fast, and from whom."""
+"""Limits for the server's callers: who may ask, how much, and how fast."""

@@ -1,7 +1,7 @@
-"""How much of anybody the server takes, so that nobody keeps it from serving the others.
+"""Limits for each caller, so that no caller keeps the server from serving the others.
 
-The defaults are far beyond what a lab needs. What is too fast is held back before it is refused: neither firmware nor
-`beacon` of old knows what to make of a refusal.
+The defaults are far beyond what a lab needs. Requests that come too fast are delayed before they are refused, because
+neither firmware nor old versions of `beacon` can handle a refusal.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-FILES_EACH = 5  # open files of a connection that bytes go out on: its socket, the workload, and further handles
-FILES_ELSE = 256  # open files for all the rest: journal, cache, machines, and whatever else runs in the process
+FILES_EACH = 5  # open files of a connection that sends a file: its socket, the workload, and duplicates of both
+FILES_ELSE = 256  # open files for everything else: journal, cache, machines, and other code in the process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What one caller, and all of them together, may take.
+    """Limits for one caller, and for all of them together.
 
     Attributes:
-        connections: Open at once; fewer where the system lets the process open only few files.
-        share: Of these, the part that one address may have.
-        line: Bytes of a request's first line, and of each of its headers.
-        headers: How many of them a request may have.
-        head: Seconds from a connection's opening, or from the last answer on it, until a request's headers are there.
-        body: Seconds that a report may take to arrive and to be written.
-        stall: Seconds in which more of an upload has to come.
-        requests: Of one machine that are being answered at once; further ones are refused.
-        bodies: Reports among them that are read at once; further ones wait for these.
-        rate: Requests that one machine may make in a second, in the long run.
-        burst: Requests that it may make at once.
-        patience: Seconds that one which is too fast is held back; beyond that it is refused.
+        connections: Maximum number of open connections; fewer if the system lets the process open only few files.
+        share: Fraction of these connections that one address may use.
+        line: Maximum length of a request's first line, and of each of its headers, in bytes.
+        headers: Maximum number of headers in a request.
+        head: Seconds within which a request's headers must arrive, from the connection's opening or the last answer.
+        body: Seconds within which a report must arrive and be stored.
+        stall: Seconds within which the next bytes of an upload must arrive.
+        requests: Maximum number of one machine's requests at once; further ones are refused.
+        bodies: Maximum number of one machine's reports read at once; further ones wait.
+        rate: Maximum number of one machine's requests per second, in the long run.
+        burst: Maximum number of one machine's requests in a burst.
+        patience: Maximum delay of a request that comes too fast, in seconds; beyond that it is refused.
     """
 
     connections: int = 4096
@@ -49,14 +49,20 @@ class Bounds:
 
 
 def packing(headers: Mapping[str, str]) -> str:
-    """How a request's body is packed, as ASCII; empty if it is not. None is unpacked: what comes out has no bound."""
+    """Return the encoding of a compressed request body, in ASCII; empty if it is not compressed.
+
+    The server does not decompress bodies, because their expanded size has no limit.
+    """
     encoding = headers.get("Content-Encoding", "").strip().lower()
     return "" if encoding in ("", "identity") else ascii(encoding[:40])
 
 
 @contextmanager
 def room(bounds: Bounds) -> Iterator[int]:
-    """How many connections there is room for, with as many open files as they need and the system allows."""
+    """Raise the process's limit of open files as far as needed and allowed; yield the possible number of connections.
+
+    The previous limit is restored at the end.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_EACH * bounds.connections + FILES_ELSE
     raised = soft
@@ -64,7 +70,7 @@ def room(bounds: Bounds) -> Iterator[int]:
         raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-        except (OSError, ValueError):  # macOS has a limit that it does not tell
+        except (OSError, ValueError):  # macOS has a further limit that getrlimit does not show
             raised = soft
     fitting = wanted if raised == resource.RLIM_INFINITY else max(raised - FILES_ELSE, raised // 2)
     try:

@@ -1,4 +1,4 @@
-"""Who may do something at the same time, and who has to wait until another is done."""
+"""Limits how many operations each caller may do at once."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """Lets each caller do so many things at once; further ones wait for these.
+    """Lets each caller do a number of operations at once; further ones wait.
 
     Args:
-        most: At once, for each caller.
+        most: Maximum number of operations at once, for each caller.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._of: dict[str, list[asyncio.Semaphore]] = {}  # one entry for each turn that is taken or waited for
+        self._of: dict[str, list[asyncio.Semaphore]] = {}  # by caller; the same semaphore once for each current turn
 
     def __len__(self) -> int:
         return len(self._of)
 
     @asynccontextmanager
     async def turn(self, caller: str) -> AsyncIterator[None]:
-        """A turn, as soon as there is one."""
+        """Wait until the caller may begin another operation, and hold its turn inside the block."""
         waiting = self._of.setdefault(caller, [])
         semaphore = waiting[0] if waiting else asyncio.Semaphore(self._most)
         waiting.append(semaphore)

@@ -1,4 +1,4 @@
-"""The open connections: how many there are, whose, and which of them may go when there is no room."""
+"""Counts the open connections by caller, and closes idle ones when there are too many."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Protocol
 
 
 class Connection(Protocol):
-    """One of them."""
+    """An open connection."""
 
     def force_close(self) -> None:
-        """Close it when what was written has gone out."""
+        """Close the connection once its written bytes are sent."""
         ...
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         ...
 
 
@@ -31,14 +31,14 @@ class _Caller:
 
 
 class Connections:
-    """Counts connections, and closes those on which nothing is asked when there are too many.
+    """Counts connections, and closes idle ones when there are too many.
 
     Args:
-        most: Open at once.
-        share: Of these, the part that one address may have.
+        most: Maximum number of open connections.
+        share: Fraction of these that one address may use.
 
     Attributes:
-        most: Open at once; less than was asked for where the system has no room for so many.
+        most: Maximum number of open connections; lowered if the system does not allow so many.
     """
 
     def __init__(self, most: int, share: float) -> None:
@@ -52,16 +52,16 @@ class Connections:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Those that are open now, whatever becomes of them meanwhile."""
+        """Iterate over a snapshot of the open connections."""
         return iter(list(self._open))
 
     @property
     def in_use(self) -> int:
-        """How many of them are asked something."""
+        """Return the number of connections with a current request."""
         return len(self._open) - len(self._idle)
 
     def admit(self, connection: Connection, address: str) -> str:
-        """Take a new connection in, if need be for the one that was idle for longest; returns why not, if not."""
+        """Admit a new connection, closing the longest idle one if needed; return why not, empty if admitted."""
         caller = self._callers.get(address, _Caller())
         share = max(1, int(self.most * self._share))
         if caller.count >= share and not self._close_first(caller.idle):
@@ -75,20 +75,20 @@ class Connections:
         return ""
 
     def asks(self, connection: Connection) -> None:
-        """A request came in on it."""
+        """Mark a connection as in use: a request came in."""
         address = self._open.get(connection)
         if address is not None:
             self._idle.pop(connection, None)
             self._callers[address].idle.pop(connection, None)
 
     def answered(self, connection: Connection) -> None:
-        """The request is answered."""
+        """Mark a connection as idle: its request is answered."""
         address = self._open.get(connection)
         if address is not None:
             self._callers[address].idle[connection] = self._idle[connection] = None
 
     def left(self, connection: Connection) -> None:
-        """It is closed."""
+        """Remove a connection that was closed."""
         self.asks(connection)
         address = self._open.pop(connection, None)
         if address is not None:

@@ -1,9 +1,9 @@
-"""Whom a request was meant for, and which page made it.
+"""Checks which host a request was meant for, and which web page made it.
 
-A page in somebody's browser may have a name of its own point at the lab's address (DNS rebinding) and then speak with
-the lab as with its own server; or send requests to the lab's address whose answers it cannot read. The first is told by
-the header Host, the second by Origin. No program that is not a browser sends an Origin. That is how the API tells them;
-on the boot path, where any Host will do, `people` does.
+A web page may make its own host name resolve to the lab's address (DNS rebinding), and then talk to the lab as to its
+own server. Or it may send requests to the lab's address without being able to read the answers. The header Host reveals
+the first, Origin the second; only browsers send Origin. The API checks both headers. The boot path accepts any Host,
+and detects browsers with `not_firmware`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _AUTHORITY = re.compile(r"(?:\[([^][]*)\]|([^][:]*))(?::[0-9]*)?", re.ASCII)
 
 
 def names_of(host: str, computer: str) -> frozenset[str]:
-    """What a lab may be called beside its addresses.
+    """Return the host names of a lab, beside its addresses.
 
     Args:
-        host: Where it listens.
-        computer: Name of the computer.
+        host: Address or name on which the lab listens.
+        computer: Host name of the computer.
     """
     known = {"localhost", host, computer, f"{computer}.local"}
     return frozenset(name.lower().rstrip(".") for name in known if name)
 
 
 def is_ours(authority: str, names: Collection[str]) -> bool:
-    """Whether `HOST[:PORT]` is an address, which nobody can point elsewhere, or one of these names."""
+    """Return whether the host in `HOST[:PORT]` is an IP address, which needs no DNS, or one of these names."""
     match = _AUTHORITY.fullmatch(authority.strip())
     if match is None:
         return False
@@ -46,12 +46,12 @@ def is_ours(authority: str, names: Collection[str]) -> bool:
 
 
 def stranger(request: web.Request, names: Collection[str]) -> str | None:
-    """The Host that the request was meant for, if that is not the lab; one without is of no browser's."""
+    """Return the request's Host if it is not the lab; None otherwise. Only programs, not browsers, send no Host."""
     return next((given for given in request.headers.getall("Host", []) if given and not is_ours(given, names)), None)
 
 
 def foreign_page(request: web.Request) -> str | None:
-    """The origin of the page that made the request, if that is not the lab itself."""
+    """Return the origin of the web page that made the request; None if there is none or it is the lab itself."""
     origins = request.headers.getall("Origin", ())
     if not origins:
         return None
