@@ -165,7 +165,7 @@ def _config(given: argparse.Namespace) -> LabConfig:
 
 
 def _machine(text: str) -> Spec:
-    """A machine's SPEC.
+    """Read a machine's SPEC.
 
     Raises:
         ConfigError: It is none, or everybody on this computer can read a secret in it.

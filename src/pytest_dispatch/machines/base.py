@@ -111,7 +111,7 @@ class Console(Protocol):
     """What a machine shows."""
 
     def read(self) -> AsyncIterator[Sign]:
-        """What the machine shows, as it shows it, without the tokens of its boot URLs.
+        """Yield what the machine shows, as it shows it, without the tokens of its boot URLs.
 
         An asynchronous generator for one reader: goes on while the machine is powered off and on, ends with `aclose`
         or with the task that reads it. Lines that nobody reads in time may be lost, the oldest first.

@@ -90,7 +90,7 @@ def refuse_in_ini(config: pytest.Config) -> None:
 
 
 def _each(value: str | list[str] | None) -> list[str]:
-    """What an option says, also one that may be given several times."""
+    """Return what an option says, in a list; some may be given several times."""
     return [value] if isinstance(value, str) else value or []
 
 
