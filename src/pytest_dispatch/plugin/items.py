@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunView
 
 LATE = "dispatch_late_report"  # the fact that says so
+
+_STORY = "dispatch_story"  # of a report whose text tells how a run went
 
 _BAD = {Outcome.FAILED, Outcome.ERROR}
 
@@ -286,14 +289,13 @@ class DispatchReports:
         """Make a lab fault an error in whichever phase it was found, also where a failure is expected (`xfail`)."""
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None
-        if call.excinfo is not None and isinstance(error, LabFault):
+        if isinstance(error, LabFault):
             if call.when == "call":
                 report.when = "setup"
-            report.longrepr = call.excinfo.getrepr(style="value", chain=False)
             report.outcome = "failed"
             vars(report).pop("wasxfail", None)
         if isinstance(error, LabFault | WorkloadFailed):
-            _locate(report, item, str(error))
+            report.longrepr, vars(report)[_STORY] = str(error), True
         if isinstance(item, DispatchItem):
             if isinstance(report.longrepr, tuple):
                 report.longrepr = (item.nodeid, 1, report.longrepr[2])  # a skip
@@ -305,6 +307,13 @@ class DispatchReports:
         """Count failed cases that are not printed."""
         return (FURTHER, "", "") if is_quiet(report) else None
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Leave only the first line of each story: failures are printed, and in CI pytest's summary cuts nothing."""
+        for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+            if getattr(report, _STORY, False):
+                report.longrepr = report.longrepr.partition("\n")[0]
+
 
 def _measure(report: pytest.TestReport, cases: _Cases) -> None:
     """Give a sub-test's report the duration of its case, and let what is not printed go with the reports."""
@@ -315,13 +324,6 @@ def _measure(report: pytest.TestReport, cases: _Cases) -> None:
     _, outcome, report.duration, text = cases.shown
     whole = text if beginning(text) != text else ""
     attach(report, Unprinted(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
-
-
-def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
-    """Let pytest's one-line forms name the item, and not the line of ours that raised; in CI pytest cuts no line."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        crash.path, crash.lineno, crash.message = item.nodeid, 1, text.partition("\n")[0]
 
 
 def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
