@@ -6,18 +6,23 @@ plugin is asked for.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from pytest_dispatch.plugin.command_line import is_typed
 from pytest_dispatch.plugin.fixtures import dispatch_lab, dispatch_workload
+from pytest_dispatch.plugin.masking import SECRET, Secrets
 from pytest_dispatch.plugin.options import FOR_DEBUGGING, MARKS, OPTIONS, add_options
 
 __all__ = ["dispatch_lab", "dispatch_workload"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Options and ini keys."""
-    add_options(parser)
+    secrets = Secrets()
+    pluginmanager.register(secrets, Secrets.NAME)
+    add_options(parser, {dest: partial(secrets.keep, dest) for dest in SECRET})
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -28,13 +33,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Before anybody else looks at the command line: no secret is to be seen in it."""
-    known = early_config.known_args_namespace
-    if known.dispatch_token or known.dispatch_db or early_config.getini("dispatch_token"):
-        from pytest_dispatch.plugin.masking import hide_secrets
-
-        hide_secrets(early_config, args)
+    Secrets.of(early_config).hide(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
