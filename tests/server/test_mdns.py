@@ -24,7 +24,8 @@ from zeroconf.asyncio import (
     AsyncZeroconf,
 )
 
-from pytest_dispatch.server.mdns import SERVICE, TRIES, Announcement, announceable, four_digits, reachable
+from pytest_dispatch.beacon.mdns import NAME
+from pytest_dispatch.server.mdns import TRIES, Announcement, announceable, four_digits, reachable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone_on_mdns")]
 
@@ -39,18 +40,18 @@ class Watcher:
         self.seen: set[str] = set()
         # By multicast: of two that share a port, as all here do, one alone gets what is answered to the computer.
         self.browser = AsyncServiceBrowser(
-            zeroconf.zeroconf, SERVICE, handlers=[self.changed], question_type=DNSQuestionType.QM
+            zeroconf.zeroconf, NAME, handlers=[self.changed], question_type=DNSQuestionType.QM
         )
 
     def changed(self, name: str, state_change: ServiceStateChange, **_: object) -> None:
-        instance = name.removesuffix(f".{SERVICE}")
+        instance = name.removesuffix(f".{NAME}")
         if state_change is ServiceStateChange.Removed:
             self.seen.discard(instance)
         else:
             self.seen.add(instance)
 
     async def info(self, instance: str) -> AsyncServiceInfo:
-        info = AsyncServiceInfo(SERVICE, f"{instance}.{SERVICE}")
+        info = AsyncServiceInfo(NAME, f"{instance}.{NAME}")
         assert await info.async_request(self.zeroconf.zeroconf, 10_000, DNSQuestionType.QM)
         return info
 

@@ -24,7 +24,8 @@ Note = Callable[[str], None]
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Question = Tuple[bytes, int]
 
-SERVICE = b"\x09_dispatch\x04_tcp\x05local\0"
+NAME = "_dispatch._tcp.local."
+SERVICE = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split("."))  # RFC 1035, section 3.1
 PATH = "/dispatch"  # where a server answers that does not say where
 LOOPBACK = ("lo", "lo0")  # what Linux and macOS call this interface
 

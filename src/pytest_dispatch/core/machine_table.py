@@ -93,7 +93,6 @@ class MachineTable(Mapping[str, MachineRecord]):
         self.changed: dict[str, None] = {}
         self._records: dict[str, MachineRecord] = {}
         self._withheld: dict[str, None] = {}
-        self._by_identity: dict[Identity, str] = {}
         self._present: OrderedDict[str, None] = OrderedDict()  # not powered off; last expected last
         self._busy: set[str] = set()  # hold something, of those that ask for work
         self._revocable: OrderedDict[str, None] = OrderedDict()  # may lose what they hold; last heard of last
@@ -121,13 +120,8 @@ class MachineTable(Mapping[str, MachineRecord]):
             self.changed[machine] = None
         if new := frozenset(identities) - record.machine.identities:
             record.machine = replace(record.machine, identities=record.machine.identities | new)
-            self._by_identity.update(dict.fromkeys(new, machine))
             self.changed[machine] = None
         return record
-
-    def called(self, identity: Identity) -> str:
-        """Return the id of the machine that is recognised so; of one that nobody knows, the id that it would have."""
-        return self._by_identity.get(identity, identity.value)
 
     def remember(self, machine: str, known_by: KnownBy, ran: Iterable[str], now: float) -> None:
         """Note which runs it held in an earlier life of the lab, in order; as far as is known it is off."""

@@ -25,6 +25,7 @@ class Outcome(StrEnum):
 
 
 #: Which outcome decides when several reports or cases speak: the first of these that occurs.
+BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
 
 

@@ -13,8 +13,9 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
 from pytest_dispatch.github.api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
 from pytest_dispatch.github.filing import Filed, FilingError
+from pytest_dispatch.github.issue_text import LIMIT, clip
 from pytest_dispatch.github.markdown_fences import cut
-from pytest_dispatch.github.sanitize import harmless_line, plain
+from pytest_dispatch.github.sanitize import harmless_line, parsable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue
     from pytest_dispatch.core.secrets import Token
 
-TITLE_LIMIT = 256  # characters
-BODY_ROOM = 65_000  # characters; a longer body goes on in a comment, as notes and markers need room too
 NOTE_ROOM = 350  # characters
 TITLE_SHOWN = 100  # characters of a title that was refused, in a note
 NO_TITLE = "(no title)"
@@ -219,7 +218,7 @@ class _Extras:
     @classmethod
     def of(cls, issue: Issue, body: str) -> Self:
         labels, assignees = (
-            list(dict.fromkeys(text for each in given if (text := plain(each).strip())))
+            list(dict.fromkeys(text for each in given if (text := parsable(each).strip())))
             for given in (issue.labels, issue.assignees)
         )
         return cls(_title(issue.title), body, labels, assignees)
@@ -291,12 +290,11 @@ def _mark(marker: str) -> str:
 
 def _pages(issue: Issue) -> list[str]:
     """The body, and the comments with a mark for each, all short enough for GitHub."""
-    body, *rest = cut(plain(issue.body), BODY_ROOM)
-    rest += [page for comment in issue.comments for page in cut(plain(comment), BODY_ROOM) if page]
+    body, *rest = cut(parsable(issue.body), LIMIT)
+    rest += [page for comment in issue.comments for page in cut(parsable(comment), LIMIT) if page]
     marks = (_mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))
     return [body, *(f"{text}\n\n{mark}" for text, mark in zip(rest, marks, strict=True))]
 
 
 def _title(text: str) -> str:
-    line = " ".join(plain(text).split()) or NO_TITLE
-    return line if len(line) <= TITLE_LIMIT else f"{line[: TITLE_LIMIT - 3]}..."
+    return clip(" ".join(parsable(text).split()) or NO_TITLE)

@@ -67,7 +67,7 @@ _FENCED = re.compile(
 
 def harmless(text: str) -> str:
     """A text of any number of lines, as a Markdown document of its own."""
-    text = plain(text)
+    text = parsable(text)
     parts, at, depth = [], 0, 0
     while opened := _FENCED.search(text, at):
         before, depth = _folded(text[at : opened.start()], depth)
@@ -91,10 +91,10 @@ def harmless(text: str) -> str:
 
 def harmless_line(text: str) -> str:
     """The same for what is put into a line of ours, as a title or a note, which may be cut: so all its HTML is text."""
-    return _TAG.sub(f"<{ZERO_WIDTH}", _silent(" ".join(plain(text).split())))
+    return _TAG.sub(f"<{ZERO_WIDTH}", _silent(" ".join(parsable(text).split())))
 
 
-def plain(text: str) -> str:
+def parsable(text: str) -> str:
     """The text without what GitHub's parser refuses or skips, and with one kind of line end.
 
     It refuses NUL and halves of characters. A byte-order mark shows nothing, and is skipped where a text begins; so

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pytest_dispatch.core.media import mark_of
-from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Workload
+from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Report, Workload
 from pytest_dispatch.core.plain_text import node_name, plain_line, shown, shown_wrapped
 from pytest_dispatch.github.issue_text import durations
 from pytest_dispatch.plugin.junit_output import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
@@ -30,7 +30,6 @@ LATE = "dispatch_late_report"  # the fact that says so
 
 _STORY = "dispatch_story"  # of a report whose text tells how a run went
 
-_BAD = {Outcome.FAILED, Outcome.ERROR}
 
 #: pytest's own plugins that give parameters: by marks, of which a workload has none, and by fixtures.
 _GIVE_ALL_THE_SAME = {"python", "funcmanage"}
@@ -193,7 +192,7 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
     while True:
         view = desk.wait(item.nodeid, _news_since(sum(seen.values())))
         for case in _fresh(view, seen):
-            if case.outcome in _BAD:
+            if case.outcome in BAD:
                 bad.append(case)
             else:
                 _show(item, subtests, case)
@@ -250,12 +249,12 @@ def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Ou
 def _told(case: Case, decided: Outcome) -> Told:
     """A case as pytest tells it, for a run that was decided like this."""
     name, message = plain_line(case.name), shown(case.message).strip()
-    if case.outcome in _BAD and decided is not Outcome.FAILED:
+    if case.outcome in BAD and decided is not Outcome.FAILED:
         why = f": {shown_wrapped(message)}" if message else ""
         return name, "skipped", case.duration, f"{case.outcome}, but the run is {decided}{why}"
     if case.outcome is Outcome.SKIPPED:
         return name, "skipped", case.duration, shown_wrapped(message) or "the workload skipped it"
-    if case.outcome in _BAD:
+    if case.outcome in BAD:
         return name, "failed", case.duration, message or f"the case {case.outcome}"
     return name, "passed", case.duration, ""
 
