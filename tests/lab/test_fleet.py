@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from labs import until
+from waiting import until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.lab.fleet import STARTS, Fleet

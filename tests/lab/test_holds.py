@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import Bench, running_lab, sims, until
+from labs import Bench, running_lab, sims
 from told_machine import ToldMachine
+from waiting import until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from itertools import chain, repeat
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from mdns_shout import shout
 from project import SUPPORT
+from waiting import until
 from zeroconf import DNSQuestionType, ServiceStateChange
 from zeroconf.asyncio import (
     AsyncServiceBrowser,
@@ -65,14 +66,6 @@ async def watching() -> AsyncIterator[Watcher]:
     finally:
         await watcher.browser.async_cancel()
         await zeroconf.async_close()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.005)
 
 
 async def test_a_lab_is_found_with_its_port_address_and_path_and_is_gone_afterwards() -> None:
