@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from forks import Forks
 
-pytest_plugins = ["fixtures_github"]
+pytest_plugins = ["fixtures_github", "fixtures_lab"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from drivers import offer_driver
 from faults import fault
-from labs import PATIENCE
+from waiting import PATIENCE
 
 from pytest_dispatch.cli import main as cli
 from pytest_dispatch.client.lab_client import LabClient

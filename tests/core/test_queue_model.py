@@ -11,13 +11,12 @@ from dataclasses import replace
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from queue_bench import Queue
+from queue_bench import Queue, said
 from queue_bench import workload as boot_workload
 from queue_reference import SIZE, Reference, Work
 
 from pytest_dispatch.core.model import Idle, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.workloads.boot.lifecycle import Expect
-from pytest_dispatch.workloads.boot.protocol import Answer
 from pytest_dispatch.workloads.boot.rules import RULES
 
 EXAMPLES = {"default": (250, 50), "long": (2000, 100)}  # how many, and how many steps each
@@ -322,10 +321,6 @@ class QueueMachine(RuleBasedStateMachine):
 
 def workload(name: str, expect: Expect, report: float | None = None) -> Workload:
     return boot_workload(name, expect, size=SIZE, limits={"report": report} if report is not None else {})
-
-
-def said(answer: Answer) -> str:
-    return answer.run.workload.name if answer.run is not None else answer.idle.value
 
 
 def unmoved(run: Run) -> Run:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from labs import running_lab, until
+from labs import running_lab
+from waiting import until
 
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.series import Series

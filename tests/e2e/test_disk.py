@@ -18,6 +18,7 @@ import pytest
 from disk import failing, killed, needs_shim
 from faults import fault
 from forks import FOR_ALL, Forks
+from journals import ADVICE
 from junitparser import JUnitXml
 from scenes import PORT, SAYS, Play, Scene, Stage, Story
 from strangers import Stranger
@@ -27,7 +28,6 @@ from pytest_dispatch.store.journal import Journal
 pytestmark = needs_shim
 
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
-ADVICE = "; check the disk, or use another file with --dispatch-db"
 DEAF = Play(attempts=2, heard=False)
 JUNIT = ("--junitxml=own.xml", "--dispatch-junit=cases.xml")
 IN_JUNIT = {"passed": "passed", "failed": "failure"}

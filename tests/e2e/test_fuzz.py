@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 from faults import fault
+from fetching import EFI
 from forks import Forks
 from fuzzing import MINUTES, fuzz
 from hypothesis import strategies as st
@@ -48,7 +49,6 @@ from pytest_dispatch.testing.github import FakeGitHub
 
 HOSTILE = "127.0.0.66"
 PATIENCE = 60.0  # seconds in which any request is answered
-EFI = "application/vnd.dispatch+efi"
 
 #: What terminals, paths, markup and parsers are hurt by, and everything else.
 NASTY = st.sampled_from(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from boots import wanted as wanted_bytes
 from faults import fault
+from fetching import EFI
 from forks import Forks
 from plugin_bench import IN_THREAD, WITHOUT, Bench
 
@@ -27,7 +28,6 @@ from pytest_dispatch.sources.cache_folder import Shelf
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
-EFI = "application/vnd.dispatch+efi"
 OPTION, GITHUB, GH, ASKED = (f"ghp_{word}{word * 2}" for word in ("fromOption", "fromGithub", "fromGh", "fromProgram"))
 PASSWORD = "hushhushhush"
 #: What every token that the lab makes begins with in these runs, in two halves: the files here are searched too.

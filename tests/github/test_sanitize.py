@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rendering import LONG_TEXTS, TEXTS, bare, body, calls, holds, holds_apart, holds_cut, strange
 
 from pytest_dispatch.github.markdown_fences import DEEPEST, LONGEST, ZERO_WIDTH, cut, left_open
-from pytest_dispatch.github.sanitize import harmless, harmless_line, plain
+from pytest_dispatch.github.sanitize import harmless, harmless_line, parsable
 
 PAGE = 300  # characters
 
@@ -183,10 +183,10 @@ def test_within_a_line_of_ours_nothing_does(text: str) -> None:
 @settings(max_examples=400, deadline=None)
 @given(TEXTS)
 def test_it_reads_the_same(text: str) -> None:
-    told, was = (seen(bare(each)) for each in (harmless(text), plain(text)))
+    told, was = (seen(bare(each)) for each in (harmless(text), parsable(text)))
     assert told.startswith(was)
     assert told.removeprefix(was).strip("`~") == ""
-    assert bare(harmless_line(text)) == bare(plain(text))
+    assert bare(harmless_line(text)) == bare(parsable(text))
 
 
 def seen(text: str) -> str:

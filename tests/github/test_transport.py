@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trustme
 from boots import boots
-from fetching import bytes_of, complaint, fetch
+from fetching import EFI, bytes_of, complaint, fetch
 from proxies import proxy
 
 from pytest_dispatch.core.errors import ConfigError, SourceError
@@ -24,7 +24,6 @@ from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
 REPO = "me/lab"
-EFI = "application/vnd.dispatch+efi"
 PASSWORD = "p/ss:w@rd"
 CREDENTIALS = f"me:{PASSWORD}"
 IN_URL = "me:p%2Fss%3Aw%40rd"

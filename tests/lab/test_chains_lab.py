@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from by_hand import ByHand
 from faults import fault
-from labs import running_lab, until
+from labs import running_lab
+from waiting import until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import MachineState
@@ -78,16 +79,11 @@ async def test_a_stage_whose_machine_does_not_come_back_says_so(tmp_path: Path) 
         assert bench.now(second).reason == f"{reason}: a.efi ran there"
 
 
-class Breaks(SimMachine):
+class Breaks(Counted):
     """One that cannot be powered on a second time."""
 
-    def __init__(self) -> None:
-        super().__init__(pace=0.001, scenarios={"pass": Scenario(play=_play)})
-        self.starts = 0
-
     async def on(self) -> None:
-        self.starts += 1
-        if self.starts > 1:
+        if self.starts:
             raise MachineError("its power supply does not answer")
         await super().on()
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from disk import killed, needs_shim, preloaded
 from faults import fault
-from labs import Bench, running_lab, until
+from labs import Bench, running_lab
 from past_runs import ALL, MACHINE, GitHub, Past, Story, close, forgotten, later, runs_through, slow_reads
 from project import SUPPORT
+from waiting import until
 
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Outcome, Policy, Report, Run

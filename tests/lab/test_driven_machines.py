@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from by_hand import Ahead, ByHand
 from faults import fault
-from labs import Bench, running_lab, until
+from labs import Bench, running_lab
+from waiting import until
 
 from pytest_dispatch.core.machine import Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run

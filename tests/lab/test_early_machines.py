@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from boots import but
 from faults import fault
-from labs import PATIENCE, Reply, call, embedded, workload
+from labs import Reply, call, client_of, embedded, workload
+from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Policy
@@ -36,20 +37,7 @@ def port_of(lab: EmbeddedLab) -> int:
     return int(lab.url.rpartition(":")[2])
 
 
-class Client(LabClient):
-    """A client of the lab that closes itself."""
-
-    def __init__(self, lab: EmbeddedLab) -> None:
-        super().__init__(lab.url, lab.token)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def opened(client: Client) -> str:
+def opened(client: LabClient) -> str:
     return client.open(OpenSession(source="w", policy=Policy(), resume=True)).id
 
 
@@ -68,7 +56,7 @@ async def early(lab: EmbeddedLab, method: str, body: bytes = b"") -> asyncio.Tas
 )
 @pytest.mark.parametrize("open_first", [False, True])
 async def test_it_gets_what_is_then_asked_for(lab: EmbeddedLab, tmp_path: Path, open_first: bool) -> None:
-    with Client(lab) as client:
+    with client_of(lab) as client:
         session = opened(client) if open_first else ""
         machine = await early(lab, "HEAD")
         session = session or opened(client)
@@ -82,7 +70,7 @@ async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab
     first, second = workload(tmp_path / "a.efi"), workload(tmp_path / "b.efi")
     os.truncate(first.payload["location"], LONG_TO_READ)
     wanted = [Wanted(key="a", workload=but(first, size=LONG_TO_READ)), Wanted(key="b", workload=second)]
-    with Client(lab) as client:
+    with client_of(lab) as client:
         session = opened(client)
         machine = await early(lab, "HEAD")
         client.submit(session, wanted)
@@ -91,7 +79,7 @@ async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab
 
 
 async def test_it_is_powered_off_when_nothing_was_asked_for(lab: EmbeddedLab) -> None:
-    with Client(lab) as client:
+    with client_of(lab) as client:
         session = opened(client)
         machine = await early(lab, "HEAD")
         client.end(session)
@@ -108,7 +96,7 @@ async def test_it_is_powered_off_when_nothing_was_asked_for(lab: EmbeddedLab) ->
 async def test_a_report_waits_for_its_session(tmp_path: Path) -> None:
     first = embedded(tmp_path)
     first.start("w")
-    with Client(first) as client:
+    with client_of(first) as client:
         client.submit(opened(client), [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
         assert (await call(port_of(first), "GET")).status == 200
         assert (await call(port_of(first), "POST")).status == 200
@@ -118,7 +106,7 @@ async def test_a_report_waits_for_its_session(tmp_path: Path) -> None:
     try:
         report = await early(second, "PUT", b'{"title": "said early"}')
         assert not report.done()
-        with Client(second) as client:
+        with client_of(second) as client:
             (run,) = client.runs(opened(client))
             assert (await asyncio.wait_for(report, PATIENCE)).status == 200
             assert [said.title for said in client.run(run.run.id).run.attempt.reports] == ["said early"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from by_hand import ByHand
-from labs import until
+from waiting import until
 
 from pytest_dispatch.core.errors import LabError, MachineError
 from pytest_dispatch.lab.driver_calls import within

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from faults import fault
-from labs import gathered, running_lab, until
+from labs import gathered, running_lab
 from past_runs import MACHINE, Past, Story, close, forgotten, later, runs_through, slow_reads
+from waiting import until
 
 from pytest_dispatch.core.attempts import REPORTS
 from pytest_dispatch.core.model import Outcome, Report

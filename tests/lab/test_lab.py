@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,8 +22,9 @@ import pytest
 from boots import but
 from by_hand import ByHand
 from faults import fault
-from labs import PATIENCE, TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, until, workload
+from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, workload
 from project import SUPPORT
+from waiting import PATIENCE, until
 
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
@@ -40,12 +41,6 @@ from pytest_dispatch.store.journal import Journal, Row, console_row
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 # Machines of our own

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from by_hand import ByHand
-from labs import FIRMWARE, TOKEN, Bench, running_lab, until
+from labs import FIRMWARE, TOKEN, Bench, running_lab
+from waiting import until
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import MachineError
@@ -23,12 +23,6 @@ from pytest_dispatch.support.codec import decode
 pytestmark = pytest.mark.anyio
 
 CHANGED = "; a machine is known by its address: has it changed since the boot?"
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 def told(bench: Bench) -> list[tuple[str, str, str]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import TOKEN, Bench, Wire, running_lab, until
+from labs import TOKEN, Bench, Wire, running_lab
+from waiting import until
 
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, LeaseKind
 from pytest_dispatch.core.model import Policy

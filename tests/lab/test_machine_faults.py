@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from by_hand import ByHand
 from faults import fault
-from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab, until
+from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab
 from project import SUPPORT
+from waiting import until
 
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Outcome, Policy, Run
@@ -40,12 +41,6 @@ NOTHING = "nothing: it is no fault"
 REPORT = b'{"title": "well", "result": "passed"}'
 
 numbers = count()
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 async def another_passes(bench: Bench) -> None:

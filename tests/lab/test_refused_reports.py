@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from labs import FIRMWARE, Bench, running_lab, until
+from labs import FIRMWARE, Bench
+from waiting import until
 
 from pytest_dispatch.core.attempts import REFUSALS
 from pytest_dispatch.core.model import Outcome, Policy, Run
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.anyio
 BAD = b'\n\x1b[2J"title": "memory"}\nmore'
 BEGINS = """'"title": "memory"}'"""
 ONCE = Policy(retries=0)
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 async def refused(bench: Bench, body: bytes = BAD) -> str:

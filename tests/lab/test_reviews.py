@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from faults import fault
-from labs import TOKEN, Bench, running_lab, until
+from labs import TOKEN, Bench, running_lab
 from told_runs import attempt, report, run
+from waiting import until
 
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease
@@ -25,12 +26,6 @@ from pytest_dispatch.server.api.schemas import OpenSession, Review, RunView, Ses
 pytestmark = pytest.mark.anyio
 
 SESSION = OpenSession(source="w", policy=Policy(), issues=tuple(Outcome), issues_repo="o/r")
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 class Refuses:

@@ -235,10 +235,13 @@ def test_stopping_at_the_first_failure(bench: Bench, stop: str) -> None:
     assert "report: a.efi, result failed" in text
 
 
-def test_the_summary_is_a_line_for_each_item_in_ci_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_the_summary_is_a_line_for_each_item_in_ci_too(
+    bench: Bench, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CI", "true")  # pytest then cuts no line of its summary, however long it is
     bench.workloads({"a": "fail", "b": "no-boot"})
-    result = bench.run("--dispatch-retries=0")
+    result = bench.spawn("--dispatch-retries=0", *workers)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert [line.partition(" - ")[0] for line in result.outlines[-4:-1]] == [
         "SUBFAILED[memory] w::a.efi", "FAILED w::a.efi", "ERROR w::b.efi"

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 from faults import fault
+from fetching import EFI, STORAGE
 from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench, clean
 
 from pytest_dispatch.github.markdown_fences import ZERO_WIDTH
 from pytest_dispatch.testing.github import FakeGitHub
 
 REPO = "me/lab"
-EFI = "application/vnd.dispatch+efi"
 NEW_ISSUE = f"POST /repos/{REPO}/issues"
 ASSET = f"GET /repos/{REPO}/releases/assets/*"
-STORAGE = "GET /storage/*"
 
 
 @pytest.fixture

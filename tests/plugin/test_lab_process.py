@@ -19,8 +19,9 @@ import pytest
 from children import TASKS, children
 from drivers import offer_driver
 from faults import fault
-from labs import PATIENCE, open_sockets, plan, sims, workload
+from labs import open_sockets, plan, sims, workload
 from plugin_bench import HERE, WITHOUT
+from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError, MachineError

@@ -46,6 +46,19 @@ def dots(screen: Vt100) -> str:
 # A terminal
 
 
+@pytest.mark.parametrize("sent", ["\x1b[?25l", "\x1b[2", "\x1bc", "\x1b(0", "\x1b%G", "\x1b]0;t\a", "\a", "\t"])
+def test_the_terminal_here_refuses_what_not_every_terminal_knows(sent: str) -> None:
+    with pytest.raises(ValueError, match="not for every terminal"):
+        Vt100().feed(f"\x1b[1m{sent}n")
+
+
+def test_the_terminal_here_keeps_what_scrolls_away_and_knows_wide_characters() -> None:
+    screen = Vt100(5, 2)
+    screen.feed("one\r\nabcd⏳\r\n⏳⏳\b\b\x1b[Kx")
+    assert screen.text == "one\nabcd\n⏳\n⏳x"
+    assert screen.scrolled == ["one", "abcd"]
+
+
 def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "slow", "d": "slow"})
     bench.path.joinpath("w", "c.efi").write_bytes(b"MZ\nsim: slow\n" + b"MZ" * 200_000)

@@ -9,14 +9,13 @@ import warnings
 from pathlib import Path
 
 import pytest
+from fetching import EFI
 from filelock import FileLock
 from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench
 
 from pytest_dispatch.plugin.options import FOR_DEBUGGING, Option
 from pytest_dispatch.plugin.options import OPTIONS as OPTIONS_OF_OURS
 from pytest_dispatch.testing.github import FakeGitHub
-
-EFI = "application/vnd.dispatch+efi"
 
 OPTIONS = {
     "two-sources": (

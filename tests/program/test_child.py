@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import PATIENCE, plan
+from labs import plan
+from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Policy

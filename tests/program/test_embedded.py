@@ -16,7 +16,7 @@ import pytest
 from drivers import offer_driver
 from faults import fault
 from ipv6 import needs_ipv6
-from labs import embedded, open_sockets, plan, sims, workload
+from labs import client_of, embedded, open_sockets, plan, sims, workload
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
@@ -174,7 +174,7 @@ def test_the_journal_of_a_lab_that_runs_is_not_for_another(tmp_path: Path) -> No
 def test_a_resumed_session_listens_where_its_machines_report_to(tmp_path: Path) -> None:
     first = embedded(tmp_path)
     first.start("w")
-    with LabClientOf(first) as client:
+    with client_of(first) as client:
         opened = client.open(OpenSession(source="w", policy=Policy()))
         client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
     first.stop()
@@ -182,7 +182,7 @@ def test_a_resumed_session_listens_where_its_machines_report_to(tmp_path: Path) 
     second.start("w")
     try:
         assert second.url == first.url
-        with LabClientOf(second) as client:
+        with client_of(second) as client:
             again = client.open(OpenSession(source="w", policy=Policy(), resume=True))
             assert (again.id, again.resumed) == (opened.id, True)
             other = client.open(OpenSession(source="elsewhere", policy=Policy(), resume=True))
@@ -196,7 +196,7 @@ def interrupted(tmp_path: Path, machine: str = "") -> int:
     lab = embedded(tmp_path)
     lab.start("w")
     port = int(lab.url.rpartition(":")[2])
-    with LabClientOf(lab) as client:
+    with client_of(lab) as client:
         opened = client.open(OpenSession(source="w", policy=Policy()))
         client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
         if machine:
@@ -223,7 +223,7 @@ def test_a_resumed_session_goes_on_at_another_port_if_its_own_is_taken(tmp_path:
         try:
             moved = int(lab.url.rpartition(":")[2])
             assert lab.damage == f"port {old} of the interrupted session is taken: it goes on at port {moved}"
-            with LabClientOf(lab) as client:
+            with client_of(lab) as client:
                 assert client.open(OpenSession(source="w", policy=Policy(), resume=True)).resumed
         finally:
             lab.stop()
@@ -265,19 +265,6 @@ def test_a_cache_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> Non
         assert str(caught.value) == f"{said} {folder} ({why}); name another one"
 
 
-class LabClientOf(LabClient):
-    """A client that closes itself."""
-
-    def __init__(self, lab: EmbeddedLab) -> None:
-        super().__init__(lab.url, lab.token)
-
-    def __enter__(self) -> LabClientOf:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 @pytest.mark.usefixtures("alone_on_mdns")
 @pytest.mark.parametrize(
     ("path", "said"),
@@ -288,7 +275,7 @@ def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) ->
     lab = embedded(tmp_path, announce=True, path=path)
     lab.start("w")
     try:
-        with LabClientOf(lab) as client:
+        with client_of(lab) as client:
             session = client.open(OpenSession(source="w", policy=Policy())).id
             deadline = time.monotonic() + 60
             while not client.session(session).mdns.startswith(said) and time.monotonic() < deadline:
@@ -301,7 +288,7 @@ def test_a_lab_says_how_it_is_announced(tmp_path: Path, path: str, said: str) ->
 def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> None:
     lab = embedded(tmp_path)
     lab.start("w")
-    with LabClientOf(lab) as client:
+    with client_of(lab) as client:
         session = client.open(OpenSession(source="w", policy=Policy())).id
         wanted = [Wanted(key="k", workload=workload(tmp_path / "a.efi", 8 * 2**20))]
         client.submit(session, wanted)

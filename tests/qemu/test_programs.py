@@ -8,7 +8,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from qemu_bench import bench, bytes_of, until
+from qemu_bench import bench, bytes_of
+from waiting import until
 
 from pytest_dispatch.testing.boot_server import POWEROFF, Offer
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from qemu_bench import PATIENCE, RESUMED, TOKEN, Bench, bench, emulators, ending, machines, until
+from qemu_bench import RESUMED, TOKEN, Bench, bench, emulators, ending, machines
+from waiting import PATIENCE, until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.qemu.board import X86_64

@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from children import TASKS, children
 from faults import fault
-from labs import Bench, running_lab, until
+from labs import Bench
+from waiting import until
 
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Case, Outcome
@@ -32,15 +31,9 @@ LONG_TAG = f"<testsuite {ATTRIBUTES}><testcase name='a'/></testsuite>"
 PADDING = f"<!-- {'x' * LONG} -->"
 
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as bench:
-        yield bench
-
-
 def readers() -> list[int]:
     """Processes of this one that read a report."""
-    return children(b"report.apart")
+    return children(b"isolated_reading")
 
 
 def body(**fields: object) -> bytes:

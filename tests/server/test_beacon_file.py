@@ -7,7 +7,6 @@ import base64
 import hashlib
 import ipaddress
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ pytestmark = pytest.mark.anyio
 PYZ = "/beacon.pyz"
 DIGEST = hashlib.sha256(archive()).hexdigest()
 SIZE = len(archive())
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 @pytest.mark.parametrize("agent", ["curl/8.5.0", "Wget", "Python-urllib/3.6", "Mozilla/5.0", "UefiHttpBoot/1.0", ""])

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from itertools import chain, repeat
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from mdns_shout import shout
 from project import SUPPORT
+from waiting import until
 from zeroconf import DNSQuestionType, ServiceStateChange
 from zeroconf.asyncio import (
     AsyncServiceBrowser,
@@ -24,7 +25,8 @@ from zeroconf.asyncio import (
     AsyncZeroconf,
 )
 
-from pytest_dispatch.server.mdns import SERVICE, TRIES, Announcement, announceable, four_digits, reachable
+from pytest_dispatch.beacon.mdns import NAME
+from pytest_dispatch.server.mdns import TRIES, Announcement, announceable, four_digits, reachable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone_on_mdns")]
 
@@ -39,18 +41,18 @@ class Watcher:
         self.seen: set[str] = set()
         # By multicast: of two that share a port, as all here do, one alone gets what is answered to the computer.
         self.browser = AsyncServiceBrowser(
-            zeroconf.zeroconf, SERVICE, handlers=[self.changed], question_type=DNSQuestionType.QM
+            zeroconf.zeroconf, NAME, handlers=[self.changed], question_type=DNSQuestionType.QM
         )
 
     def changed(self, name: str, state_change: ServiceStateChange, **_: object) -> None:
-        instance = name.removesuffix(f".{SERVICE}")
+        instance = name.removesuffix(f".{NAME}")
         if state_change is ServiceStateChange.Removed:
             self.seen.discard(instance)
         else:
             self.seen.add(instance)
 
     async def info(self, instance: str) -> AsyncServiceInfo:
-        info = AsyncServiceInfo(SERVICE, f"{instance}.{SERVICE}")
+        info = AsyncServiceInfo(NAME, f"{instance}.{NAME}")
         assert await info.async_request(self.zeroconf.zeroconf, 10_000, DNSQuestionType.QM)
         return info
 
@@ -64,14 +66,6 @@ async def watching() -> AsyncIterator[Watcher]:
     finally:
         await watcher.browser.async_cancel()
         await zeroconf.async_close()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.005)
 
 
 async def test_a_lab_is_found_with_its_port_address_and_path_and_is_gone_afterwards() -> None:

@@ -21,7 +21,7 @@ from fetching import (
     publish,
 )
 from filelock import FileLock
-from labs import until
+from waiting import until
 
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.download import Patience

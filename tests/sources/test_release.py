@@ -15,8 +15,10 @@ from datetime import datetime
 import httpx
 import pytest
 from faults import fault
+from fetching import EFI, REPO, token_of
+from told_errors import one_line
 
-from pytest_dispatch.core.errors import ConfigError, DispatchError, SourceError
+from pytest_dispatch.core.errors import ConfigError, SourceError
 from pytest_dispatch.core.secrets import ways_to_sign_in
 from pytest_dispatch.github.api import GitHubApi, GitHubError, Trouble
 from pytest_dispatch.github.exchange import LARGEST
@@ -26,16 +28,14 @@ from pytest_dispatch.support.network_errors import reason_of
 from pytest_dispatch.testing.github import FakeGitHub
 from pytest_dispatch.testing.github_faults import FaultOptions
 
-EFI = "application/vnd.dispatch+efi"
 ISO = "application/vnd.dispatch+iso"
-REPO = "AMDEPYC/dispatch"
 RELEASES = f"GET /repos/{REPO}/releases"
 ASSETS = f"GET /repos/{REPO}/releases/*/assets"
 
 
 @pytest.fixture
 def token(github: FakeGitHub) -> Token:
-    return Token(github.token, "GITHUB_TOKEN", github.url)
+    return token_of(github)
 
 
 def publish(github: FakeGitHub, *, tag: str = "example", private: bool = False) -> None:
@@ -47,13 +47,6 @@ def complaint(github: FakeGitHub, tag: str | None = "example", token: Token | No
     with pytest.raises(SourceError) as caught:
         list_release(REPO, tag, token, github.url)
     return one_line(caught.value)
-
-
-def one_line(error: DispatchError) -> str:
-    text = str(error)
-    assert "\n" not in text
-    assert "fake-token" not in text
-    return text
 
 
 def test_assets_of_the_three_types_are_listed_by_name(github: FakeGitHub) -> None:

@@ -8,20 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from journals import begin, session
+from journals import begin, refusal, session
 
-from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.store.backup import backup, restore
 from pytest_dispatch.store.journal import Journal, console_row, session_row
 
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
-
-
-def said_by(act: Callable[[], object]) -> str:
-    with pytest.raises(JournalError) as caught:
-        act()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def newest(path: Path) -> str:
@@ -66,15 +58,15 @@ def test_a_backup_of_version_1_is_brought_up_when_it_is_opened(tmp_path: Path) -
 
 def test_what_cannot_be_copied(tmp_path: Path) -> None:
     path, file = tmp_path / "journal.db", tmp_path / "backup.db"
-    assert said_by(lambda: backup(path, file)) == f"journal {path}: expected a journal, found no file"
+    assert refusal(lambda: backup(path, file)) == f"journal {path}: expected a journal, found no file"
     path.touch()
-    assert said_by(lambda: backup(path, file)) == f"journal {path}: expected a journal, found an empty database"
+    assert refusal(lambda: backup(path, file)) == f"journal {path}: expected a journal, found an empty database"
     path.write_bytes(b"a picture, perhaps" * 1000)
-    assert "cannot copy it (file is not a database)" in said_by(lambda: backup(path, file))
+    assert "cannot copy it (file is not a database)" in refusal(lambda: backup(path, file))
     assert not file.exists()
     file.write_text("mine")
     told = f"journal {path}: expected a new file for its backup, but {file} is there already; name another"
-    assert said_by(lambda: backup(path, file)) == told
+    assert refusal(lambda: backup(path, file)) == told
     assert file.read_text() == "mine"
 
 
@@ -83,18 +75,18 @@ def test_what_cannot_be_put_back(tmp_path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.open()
         journal.write([session_row(session("s")), console_row("r", 1, 0.0, "x")]).result(SOON)
-        assert said_by(lambda: restore(path, file)) == f"journal {file}: expected a journal, found no file"
+        assert refusal(lambda: restore(path, file)) == f"journal {file}: expected a journal, found no file"
         backup(path, file)
-        assert "another session is using it" in said_by(lambda: restore(path, file))
+        assert "another session is using it" in refusal(lambda: restore(path, file))
     before = path.read_bytes()
     file.write_bytes(b"a picture, perhaps" * 1000)
-    assert "cannot restore it (file is not a database)" in said_by(lambda: restore(path, file))
+    assert "cannot restore it (file is not a database)" in refusal(lambda: restore(path, file))
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("*.new")) + list(tmp_path.glob("*.replaced"))
 
 
 @pytest.mark.parametrize(("act", "instead"), [(backup, "pg_dump"), (restore, "pg_restore")])
 def test_a_server_has_programs_of_its_own(act: Callable[[str, Path], object], instead: str, tmp_path: Path) -> None:
-    told = said_by(lambda: act("postgresql+psycopg://me:s3cret@h/db", tmp_path / "backup.db"))
+    told = refusal(lambda: act("postgresql+psycopg://me:s3cret@h/db", tmp_path / "backup.db"))
     assert told.endswith(f"a database on a server; use {instead}")
     assert "s3cret" not in told

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from journals import ADVICE
+from told_errors import one_line
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.store.journal import Journal, console_row
 
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
-ADVICE = "; check the disk, or use another file with --dispatch-db"
 
 
 @pytest.fixture
@@ -45,9 +46,7 @@ def refusal(path: Path) -> str:
     for _ in range(2):
         with pytest.raises(JournalError) as caught:
             Journal(path).open()
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+    return one_line(caught.value)
 
 
 SETTINGS = ("journal_mode", "synchronous")

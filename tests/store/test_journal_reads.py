@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from journals import begin, session
-from labs import gathered, running_lab, until
+from labs import gathered, running_lab
 from past_runs import slow_reads
+from waiting import until
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Policy

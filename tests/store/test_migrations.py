@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from databases import KINDS, Place, place, postgres_programs, postgres_server
 from disk import killed, needs_shim, preloaded
 from forks import Forks
+from journals import ADVICE, refusal
 from scenes import OWN, Scene, Stage, Story, wrong_with
 
-from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Case, KnownBy, Outcome, Phase, Report, Run
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import Journal, console_row
@@ -29,7 +29,6 @@ from pytest_dispatch.store.rows import report_digest
 #: Journals as labs left them that were killed: by the last make of version 1, and by the last one without kinds.
 LAST, FIRST = (Path(__file__).parent / "journals" / f"{name}.db" for name in ("version-1", "version-1-first"))
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
-ADVICE = "; check the disk, or use another file with --dispatch-db"
 
 
 @pytest.fixture(params=[LAST, FIRST], ids=["last make", "first makes"])
@@ -208,13 +207,6 @@ def test_its_session_goes_on_and_its_issues_are_filed(tmp_path: Path, old: Path)
 def test_migrate_says_of_which_version_it_was(old: Path) -> None:
     assert [migrate(old) for _ in range(2)] == [1, schema.VERSION]
     assert len(runs_in(old)) == 3
-
-
-def refusal(act: Callable[[], object]) -> str:
-    with pytest.raises(JournalError) as caught:
-        act()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_nothing_to_migrate(tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from queue_bench import Bench
+from told_errors import one_line
 
+from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store.journal import Journal, Letter, Row, SessionRecord, run_rows, session_row
 
 A, B = "10.0.0.1", "10.0.0.2"
+ADVICE = "; check the disk, or use another file with --dispatch-db"  # that every refusal ends with
 SOON = 60.0  # seconds that a write may take; none takes as long
 
 
@@ -35,3 +40,10 @@ def begin(journal: Journal, record: SessionRecord) -> None:
     """A session that has asked for something."""
     (run,) = Bench("a").queue.of_session("s")
     write(journal, session_row(record), *run_rows(replace(run, id=f"{record.id}.0", session=record.id)))
+
+
+def refusal(act: Callable[[], object]) -> str:
+    """Return what a journal is refused with."""
+    with pytest.raises(JournalError) as caught:
+        act()
+    return one_line(caught.value)

@@ -15,7 +15,8 @@ import sys
 import threading
 from pathlib import Path
 
-from labs import running_lab, until
+from labs import running_lab
+from waiting import until
 
 from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Policy, Workload

@@ -9,7 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,9 @@ from typing import Any, Self
 import msgspec
 from boots import boots
 from by_hand import ByHand
+from waiting import PATIENCE, until
 
+from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.media import BOOT
@@ -42,7 +44,6 @@ TOKEN = "the-session's-token"
 FIRMWARE = "Host: 127.0.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n"
 LEAST = 1  # a receive buffer: the kernel makes of it the least that it has
 LITTLE = 8192  # one for those who take much: with less, a sender may wait a fifth of a second for every 300 bytes
-PATIENCE = 60.0  # seconds after which a test gives up waiting
 
 
 class Clock(SteadyClock):
@@ -287,11 +288,9 @@ def workload(path: Path, size: int = 3000, *, plays: str = "", **fields: Any) ->
     return boots(**{"name": path.name, "media": path.suffix[1:], "location": str(path), "size": size, **fields})
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Return when it holds; fail when it does not in a long while."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - what is waited for is seen from outside, and sends no event
-            await asyncio.sleep(0.002)
+def client_of(lab: EmbeddedLab) -> closing[LabClient]:
+    """Return a client of the lab, to be closed."""
+    return closing(LabClient(lab.url, lab.token))
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from labs import Bench, running_lab, until
+from labs import Bench, running_lab
+from waiting import until
 
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Attempt, Issue, Outcome, Policy, Run

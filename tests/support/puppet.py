@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from waiting import until
+
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
 from pytest_dispatch.machines.played import PlayedMachine
@@ -160,13 +162,6 @@ class Boot:
     async def _until_told(self, state: State) -> None:
         """Wait until the session knows: what happens next is to happen in this state, and in no other."""
         await until(lambda: (self.workload, state) in TOLD)
-
-
-async def until(told: Callable[[], bool]) -> None:
-    """Wait until the session knows."""
-    async with asyncio.timeout(PATIENCE):
-        while not told():  # noqa: ASYNC110 - another thread is told, and not this loop
-            await asyncio.sleep(0.005)
 
 
 def _script(workload: str) -> Mapping[str, Any]:

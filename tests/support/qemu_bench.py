@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from children import children
+from waiting import PATIENCE, until
 
 from pytest_dispatch.machines.base import Sign, Spec
 from pytest_dispatch.machines.qemu.driver import QemuMachine, create, create_aarch64
@@ -16,7 +17,6 @@ from pytest_dispatch.testing.boot_server import BootServer, Offer
 from pytest_dispatch.testing.efi import program
 from pytest_dispatch.testing.machine_contract import reading
 
-PATIENCE = 120.0  # seconds that anything here may take; nothing takes as long
 TOKEN = "unguessable-token"
 RESUMED = "Firmware goes on from its saved state"
 FACTORIES = {"x64": create, "aa64": create_aarch64}
@@ -76,12 +76,6 @@ class Bench:
         """The first fault."""
         await until(lambda: bool(self.faults))
         return self.faults[0]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - consoles and processes tell of nothing by an event
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

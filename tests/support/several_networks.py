@@ -17,8 +17,8 @@ from typing import IO, NamedTuple
 
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
-from pytest_dispatch.beacon.mdns import announced_urls
-from pytest_dispatch.server.mdns import SERVICE, Announcement
+from pytest_dispatch.beacon.mdns import NAME, announced_urls
+from pytest_dispatch.server.mdns import Announcement
 
 #: The lab's address on each network, and somebody else's.
 NETWORKS = {
@@ -114,7 +114,7 @@ def look(name: str) -> dict[str, list[str]]:
     told: set[str] = set()
     for _ in range(3):
         network = Zeroconf(ip_version=IPVersion.All)
-        info = ServiceInfo(SERVICE, f"{name}.{SERVICE}")
+        info = ServiceInfo(NAME, f"{name}.{NAME}")
         assert info.request(network, 10_000)
         told.update(info.parsed_addresses())
         network.close()

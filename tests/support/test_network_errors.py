@@ -9,7 +9,8 @@ import ssl
 
 import pytest
 
-from pytest_dispatch.support.network_errors import Origin, is_web_url, limit_wait, reason_of
+from pytest_dispatch.beacon.urls import is_url
+from pytest_dispatch.support.network_errors import Origin, limit_wait, reason_of
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_origins(url: str, origin: tuple[str, str, int]) -> None:
     ],
 )
 def test_urls_that_can_be_asked_for(url: str, usable: bool) -> None:
-    assert is_web_url(url) is usable
+    assert is_url(url) is usable
 
 
 def wrapped(cause: BaseException) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -15,29 +16,41 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-_TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b([78D])|([\r\n\b])|([^\x00-\x1f\x7f])", re.DOTALL)
+import pyte
+
+_OTHER_CONTROLS = re.compile(r"[\x00-\x07\t\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 
 
-class Vt100:
-    """The screen of a terminal that knows what pytest and the table need, and nothing else.
+class _Stream(pyte.Stream):
+    """The control sequences that pytest and the table may send; with any other, `debug` of the screen is called."""
+
+    escape = {code: pyte.Stream.escape[code] for code in "78D"}  # noqa: RUF012 - as in pyte
+    csi = {code: pyte.Stream.csi[code] for code in "AJKm"}  # noqa: RUF012
+    sharp = {}  # noqa: RUF012
+
+    def select_other_charset(self, code: str) -> NoReturn:
+        raise ValueError(f"not for every terminal: ESC % {code}")
+
+
+class Vt100(pyte.Screen):
+    """The screen of a terminal that keeps what scrolls away.
 
     Raises:
-        ValueError: It is sent anything that it does not know, such as other control characters.
+        ValueError: It is sent anything that not every terminal knows.
     """
 
     def __init__(self, columns: int = 100, lines: int = 30) -> None:
-        self.columns = columns
-        self.lines = lines
+        super().__init__(columns, lines)
         self.scrolled: list[str] = []
-        self._cells = [self._blank() for _ in range(lines)]
-        self._row = self._column = 0
-        self._saved = (0, 0)
+        self._stream = _Stream(self)
+        self._stream.use_utf8 = False  # which would pass over other character sets
 
     @property
     def rows(self) -> list[str]:
         """The lines on the screen, without blanks at their ends."""
-        return ["".join(row).rstrip() for row in self._cells]
+        return [row.rstrip() for row in self.display]
 
     @property
     def text(self) -> str:
@@ -45,67 +58,25 @@ class Vt100:
         return "\n".join([*self.scrolled, *self.rows]).rstrip()
 
     def feed(self, text: str) -> None:
-        position = 0
-        while position < len(text):
-            token = _TOKEN.match(text, position)
-            if token is None:
-                raise ValueError(f"not for a terminal: {text[position : position + 20]!r}")
-            numbers, command, escape, control, character = token.groups()
-            if command:
-                self._control(numbers, command)
-            elif escape:
-                self._escape(escape)
-            elif control:
-                self._move(control)
-            else:
-                self._write(character)
-            position = token.end()
+        if (control := _OTHER_CONTROLS.search(text)) is not None:
+            self.debug(control[0])
+        self._stream.feed(text)
 
-    def _control(self, numbers: str, command: str) -> None:
-        if command == "A":
-            self._row = max(0, self._row - int(numbers or 1))
-        elif command == "K":
-            self._cells[self._row][self._column :] = self._blank()[self._column :]
-        elif command == "J":
-            self._cells[self._row][self._column :] = self._blank()[self._column :]
-            for row in range(self._row + 1, self.lines):
-                self._cells[row] = self._blank()
-        elif command != "m":
-            raise ValueError(f"not for this terminal: CSI {numbers}{command}")
+    def draw(self, data: str) -> None:
+        for character in data:
+            if unicodedata.east_asian_width(character) in "WF" and self.cursor.x == self.columns - 1:
+                self.cursor.x = self.columns  # a wide one that does not fit begins the next line
+            super().draw(character)
 
-    def _escape(self, escape: str) -> None:
-        if escape == "7":
-            self._saved = (self._row, self._column)
-        elif escape == "8":
-            self._row, self._column = self._saved
-        else:
-            self._down()
+    def index(self) -> None:
+        if self.cursor.y == self.lines - 1:
+            self.scrolled.append(self.rows[0])
+        super().index()
 
-    def _move(self, control: str) -> None:
-        if control == "\r":
-            self._column = 0
-        elif control == "\n":
-            self._down()
-        else:
-            self._column = max(0, self._column - 1)
+    def debug(self, *args: object, **more: object) -> NoReturn:
+        raise ValueError(f"not for every terminal: a control sequence with {args} {more}")
 
-    def _write(self, character: str) -> None:
-        width = 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if self._column + width > self.columns:
-            self._column = 0
-            self._down()
-        self._cells[self._row][self._column : self._column + width] = [character] + [""] * (width - 1)
-        self._column += width
-
-    def _down(self) -> None:
-        if self._row < self.lines - 1:
-            self._row += 1
-        else:
-            self.scrolled.append("".join(self._cells.pop(0)).rstrip())
-            self._cells.append(self._blank())
-
-    def _blank(self) -> list[str]:
-        return [" "] * self.columns
+    define_charset = set_icon_name = set_title = debug
 
 
 class OnTerminal:
@@ -130,7 +101,7 @@ class OnTerminal:
             start_new_session=True,
         )
         os.close(theirs)
-        self._bytes = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, seen: Callable[[Vt100], bool], timeout: float = 60.0) -> bool:
         """Read on until the screen shows this; False where the command ends first.
@@ -164,24 +135,9 @@ class OnTerminal:
 
     def _read(self) -> bool:
         try:
-            self._bytes += os.read(self._ours, 512)  # about one redraw, so that none goes by unseen
+            text = self._decoder.decode(os.read(self._ours, 512))  # about one redraw, so that none goes by unseen
         except OSError:  # how Linux says that nobody holds the other end any more
             return False
-        whole = self._bytes
-        for cut in range(len(whole), max(0, len(whole) - 16), -1):
-            text = whole[:cut].decode("utf-8", "ignore")
-            if cut == len(whole) and whole.decode("utf-8", "ignore").encode() == whole and not _open_end(text):
-                break
-            if text.encode() == whole[:cut] and not _open_end(text):
-                break
-        else:
-            return True
         self.seen.append(text)
         self.screen.feed(text)
-        self._bytes = whole[cut:]
         return True
-
-
-def _open_end(text: str) -> bool:
-    """Whether it ends inside an escape sequence."""
-    return re.search(r"\x1b(\[[0-9;?]*)?$", text) is not None

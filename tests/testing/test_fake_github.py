@@ -11,12 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fetching import EFI, REPO
 
 from pytest_dispatch.testing.github import FakeGitHub
 from pytest_dispatch.testing.github_contract import GitHubContract, Target
 
-REPO = "AMDEPYC/dispatch"
-EFI = "application/vnd.dispatch+efi"
 OCTETS = {"Accept": "application/octet-stream"}
 #: Over GitHub itself only when asked for; see CONTRIBUTING.
 REAL = ["api.github.com"] if os.environ.get("DISPATCH_TEST_GITHUB") == "1" else []

@@ -10,7 +10,8 @@ from bakeries import Bakery, running_bakery
 from bakery import KIND
 from bakery.lifecycle import RULES, loaf
 from bakery.service import BakeService
-from labs import Bench, running_lab, until
+from labs import Bench, running_lab
+from waiting import until
 
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Hold, Identity, Machine

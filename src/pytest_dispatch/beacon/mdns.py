@@ -24,9 +24,10 @@ Note = Callable[[str], None]
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Question = Tuple[bytes, int]
 
-SERVICE = b"\x09_dispatch\x04_tcp\x05local\0"
-PATH = "/dispatch"  # path of a server that announces none
-LOOPBACK = ("lo", "lo0")  # names of the loopback interface on Linux and macOS
+NAME = "_dispatch._tcp.local."
+SERVICE = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split("."))  # RFC 1035, section 3.1
+PATH = "/dispatch"  # where a server answers that does not say where
+LOOPBACK = ("lo", "lo0")  # what Linux and macOS call this interface
 
 _PORT = 5353
 _GROUPS = {socket.AF_INET: "224.0.0.251", socket.AF_INET6: "ff02::fb"}

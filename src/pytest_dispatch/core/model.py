@@ -24,6 +24,8 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
+#: The outcomes that are no success.
+BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 #: The order in which outcomes decide when several reports or cases disagree: the first that occurs wins.
 WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from pytest_dispatch.core.model import WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
+from pytest_dispatch.core.model import BAD, WORST_FIRST, Attempt, Case, Outcome, Policy, Refusal, Report
 from pytest_dispatch.core.plain_text import plain, plain_line
 
 NAMED = 3  # most cases that a summary names
 WHY = 400  # most characters of the reason why a report was refused
-
-_BAD = (Outcome.FAILED, Outcome.ERROR)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -29,7 +27,7 @@ def _by_result(report: Report, _policy: Policy) -> Outcome | None:
 
 def _by_cases(report: Report, _policy: Policy) -> Outcome | None:
     """Return the worst outcome of the cases; an error counts as failed: the case ran, so the lab is not at fault."""
-    said = [Outcome.FAILED if case.outcome in _BAD else case.outcome for case in report.cases]
+    said = [Outcome.FAILED if case.outcome in BAD else case.outcome for case in report.cases]
     return worst(said) if said else None
 
 
@@ -41,7 +39,7 @@ def _by_labels(report: Report, policy: Policy) -> Outcome | None:
 
 def _contradicts_itself(report: Report) -> bool:
     good = (Outcome.PASSED, Outcome.SKIPPED)
-    return report.result in good and any(case.outcome in _BAD for case in report.cases)
+    return report.result in good and any(case.outcome in BAD for case in report.cases)
 
 
 _DECIDERS: tuple[Callable[[Report, Policy], Outcome | None], ...] = (
@@ -100,7 +98,7 @@ def told_refusal(refusal: Refusal) -> str:
 
 
 def _about_cases(cases: tuple[Case, ...]) -> str:
-    bad = [case for case in cases if case.outcome in _BAD]
+    bad = [case for case in cases if case.outcome in BAD]
     if not bad:
         return f"all of its {len(cases)} cases were skipped"
     names = ", ".join(plain_line(case.name, 80) for case in bad[:NAMED])

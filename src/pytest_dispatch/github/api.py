@@ -19,12 +19,13 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 import msgspec
 
+from pytest_dispatch.beacon.urls import is_url
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.github.exchange import Answer, Exchange, NoAnswerError, UnusableError
 from pytest_dispatch.support.codec import decode
-from pytest_dispatch.support.network_errors import Origin, is_safe_url, is_web_url, limit_wait
+from pytest_dispatch.support.network_errors import Origin, is_safe_url, limit_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -220,7 +221,7 @@ class GitHubApi:
             url = urljoin(here, location)
         except ValueError:  # for example `http://[`
             url = location
-        if not is_web_url(url) or Origin.of(url) != self._origin:
+        if not is_url(url) or Origin.of(url) != self._origin:
             shown = self._own(url.partition("?")[0])  # the query may contain a signature
             text = f"{self._origin.host} redirects to another server, {shown}: the token is not for that one"
             raise GitHubError(text, Trouble.REFUSED)
@@ -237,7 +238,7 @@ class GitHubApi:
             url = urljoin(here, link)
         except ValueError:
             url = link
-        if not is_web_url(url) or Origin.of(url).host.rstrip(".") != self._origin.host:
+        if not is_url(url) or Origin.of(url).host.rstrip(".") != self._origin.host:
             text = f"{self._origin.host} says that its next page is elsewhere: {self._own(url.partition('?')[0])}"
             raise GitHubError(text, Trouble.STRANGE)
         home, page = urlsplit(self._base), urlsplit(url)
@@ -349,7 +350,7 @@ def checked_api_url(text: str) -> str:
         ConfigError: The text is not an http(s) URL with a host and without user, query and fragment; or it is http to
             another computer.
     """
-    parts = urlsplit(text) if is_web_url(text) else None
+    parts = urlsplit(text) if is_url(text) else None
     if parts is None or parts.username is not None or parts.query or parts.fragment:
         shown = re.sub("(//[^/@:]*:)[^/]*@", r"\1***@", text)  # do not show its password
         raise ConfigError(f"expected the URL of a GitHub API such as {PUBLIC_API}, got {shown!r}")

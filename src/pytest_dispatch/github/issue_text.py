@@ -11,7 +11,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
 from pytest_dispatch.core.verdict import told_refusal
 from pytest_dispatch.github.markdown_fences import cut
-from pytest_dispatch.github.sanitize import LAB_SAYS, harmless, harmless_line, plain
+from pytest_dispatch.github.sanitize import LAB_SAYS, harmless, harmless_line, parsable
 from pytest_dispatch.results.timeline import how_late
 
 LIMIT = 65_000  # maximum characters of a body or comment; GitHub's limit is 65,536, and markers need room
@@ -62,7 +62,7 @@ def issues_for(run: Run, source: str, digest: str, *, raw: bool = False) -> list
 
 def _listed(run: Run, reports: list[Report]) -> Report:
     """Return a report that lists the titles of other reports."""
-    titles = [f"- {_clip(' '.join(report.title.split()))}" for report in reports]
+    titles = [f"- {clip(' '.join(report.title.split()))}" for report in reports]
     why = f"A run becomes at most {ISSUES} issues. The journal of the lab has these {len(reports)} reports:"
     return Report(title=f"{run.workload.name}: {len(reports)} further reports", body="\n".join([why, "", *titles]))
 
@@ -96,7 +96,7 @@ def _issue(run: Run, number: int | str, report: Report, footer: str, *, raw: boo
     first, *rest = _pages(f"{note}{_text(report, raw=raw)}".rstrip(), footer)
     title = " ".join(report.title.split()) or run.workload.name
     return Issue(
-        title=_clip(title if raw else harmless_line(title)),
+        title=clip(title if raw else harmless_line(title)),
         body=first,
         # Random, so that nobody can file a forged issue with this marker before.
         marker=f"dispatch-{run.id}-{number}-{secrets.token_hex(8)}",
@@ -107,7 +107,8 @@ def _issue(run: Run, number: int | str, report: Report, footer: str, *, raw: boo
     )
 
 
-def _clip(title: str) -> str:
+def clip(title: str) -> str:
+    """Return as much of a title as GitHub takes."""
     return title if len(title) <= TITLE_LIMIT else title[: TITLE_LIMIT - 1] + "…"
 
 
@@ -119,7 +120,7 @@ def _text(report: Report, *, raw: bool) -> str:
     """Return the report's text; of a text that is too long, only enough to see that it is."""
     most = PAGES * LIMIT
     body = report.body.rstrip()[:most]
-    fit = plain if raw else harmless
+    fit = parsable if raw else harmless
     return "\n\n".join(fit(part) for part in (body, _cases(report.cases)[:most]) if part)
 
 
@@ -169,7 +170,7 @@ def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
 
 def _code(text: str) -> str:
     """Return any text as Markdown inline code."""
-    line = " ".join(plain(text).split())
+    line = " ".join(parsable(text).split())
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 

@@ -13,8 +13,9 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
 from pytest_dispatch.github.api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
 from pytest_dispatch.github.filing import Filed, FilingError
+from pytest_dispatch.github.issue_text import LIMIT, clip
 from pytest_dispatch.github.markdown_fences import cut
-from pytest_dispatch.github.sanitize import harmless_line, plain
+from pytest_dispatch.github.sanitize import harmless_line, parsable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue
     from pytest_dispatch.core.secrets import Token
 
-TITLE_LIMIT = 256  # GitHub's limit in characters
-BODY_ROOM = 65_000  # characters; a longer body continues in a comment; below GitHub's limit to leave room for notes
 NOTE_ROOM = 350  # maximum characters of a note
 TITLE_SHOWN = 100  # maximum characters of a refused title that a note shows
 NO_TITLE = "(no title)"
@@ -218,7 +217,7 @@ class _Extras:
     @classmethod
     def of(cls, issue: Issue, body: str) -> Self:
         labels, assignees = (
-            list(dict.fromkeys(text for each in given if (text := plain(each).strip())))
+            list(dict.fromkeys(text for each in given if (text := parsable(each).strip())))
             for given in (issue.labels, issue.assignees)
         )
         return cls(_title(issue.title), body, labels, assignees)
@@ -290,12 +289,11 @@ def _mark(marker: str) -> str:
 
 def _pages(issue: Issue) -> list[str]:
     """Return the body, and the comments each with a mark, all short enough for GitHub."""
-    body, *rest = cut(plain(issue.body), BODY_ROOM)
-    rest += [page for comment in issue.comments for page in cut(plain(comment), BODY_ROOM) if page]
+    body, *rest = cut(parsable(issue.body), LIMIT)
+    rest += [page for comment in issue.comments for page in cut(parsable(comment), LIMIT) if page]
     marks = (_mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))
     return [body, *(f"{text}\n\n{mark}" for text, mark in zip(rest, marks, strict=True))]
 
 
 def _title(text: str) -> str:
-    line = " ".join(plain(text).split()) or NO_TITLE
-    return line if len(line) <= TITLE_LIMIT else f"{line[: TITLE_LIMIT - 3]}..."
+    return clip(" ".join(parsable(text).split()) or NO_TITLE)

@@ -67,7 +67,7 @@ _FENCED = re.compile(
 
 def harmless(text: str) -> str:
     """Return a text of any number of lines as a harmless, complete Markdown document."""
-    text = plain(text)
+    text = parsable(text)
     parts, at, depth = [], 0, 0
     while opened := _FENCED.search(text, at):
         before, depth = _folded(text[at : opened.start()], depth)
@@ -91,10 +91,10 @@ def harmless(text: str) -> str:
 
 def harmless_line(text: str) -> str:
     """Return a harmless line for a title or a note; it may be cut later, so all HTML in it is shown as text."""
-    return _TAG.sub(f"<{ZERO_WIDTH}", _silent(" ".join(plain(text).split())))
+    return _TAG.sub(f"<{ZERO_WIDTH}", _silent(" ".join(parsable(text).split())))
 
 
-def plain(text: str) -> str:
+def parsable(text: str) -> str:
     """Return the text without characters that GitHub's parser refuses or skips, and with LF as its line ends.
 
     GitHub refuses NUL and lone surrogates. It skips a byte-order mark at the beginning of a text, so the text after the

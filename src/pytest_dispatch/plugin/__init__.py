@@ -6,18 +6,23 @@ loaded when a run uses the plugin.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from pytest_dispatch.plugin.command_line import is_typed
 from pytest_dispatch.plugin.fixtures import dispatch_lab, dispatch_workload
+from pytest_dispatch.plugin.masking import SECRET, Secrets
 from pytest_dispatch.plugin.options import FOR_DEBUGGING, MARKS, OPTIONS, add_options
 
 __all__ = ["dispatch_lab", "dispatch_workload"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options and ini keys."""
-    add_options(parser)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Options and ini keys."""
+    secrets = Secrets()
+    pluginmanager.register(secrets, Secrets.NAME)
+    add_options(parser, {dest: partial(secrets.keep, dest) for dest in SECRET})
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -28,14 +33,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Mask secrets on the command line before other plugins read it."""
-    known = early_config.known_args_namespace
-    given = known.dispatch_token or known.dispatch_db or known.dispatch_machine
-    if given or early_config.getini("dispatch_token") or early_config.getini("dispatch_machine"):
-        from pytest_dispatch.plugin.masking import hide_secrets
-
-        hide_secrets(early_config, args)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before anybody else looks at the command line: no secret is to be seen in it."""
+    Secrets.of(early_config).hide(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)

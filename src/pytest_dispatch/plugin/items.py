@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pytest_dispatch.core.media import mark_of
-from pytest_dispatch.core.model import Attempt, Case, Outcome, Report, Workload
+from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Report, Workload
 from pytest_dispatch.core.plain_text import node_name, plain_line, shown, shown_wrapped
 from pytest_dispatch.github.issue_text import durations
 from pytest_dispatch.plugin.junit_output import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 LATE = "dispatch_late_report"  # name of the property for a late report
 
-_BAD = {Outcome.FAILED, Outcome.ERROR}
+_STORY = "dispatch_story"  # of a report whose text tells how a run went
+
 
 #: pytest's own plugins that parametrize: by marks, which workloads do not have, and by fixtures.
 _GIVE_ALL_THE_SAME = {"python", "funcmanage"}
@@ -190,7 +192,7 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
     while True:
         view = desk.wait(item.nodeid, _news_since(sum(seen.values())))
         for case in _fresh(view, seen):
-            if case.outcome in _BAD:
+            if case.outcome in BAD:
                 bad.append(case)
             else:
                 _show(item, subtests, case)
@@ -247,12 +249,12 @@ def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Ou
 def _told(case: Case, decided: Outcome) -> Told:
     """Return a case as pytest shows it, for a run with the outcome `decided`."""
     name, message = plain_line(case.name), shown(case.message).strip()
-    if case.outcome in _BAD and decided is not Outcome.FAILED:
+    if case.outcome in BAD and decided is not Outcome.FAILED:
         why = f": {shown_wrapped(message)}" if message else ""
         return name, "skipped", case.duration, f"{case.outcome}, but the run is {decided}{why}"
     if case.outcome is Outcome.SKIPPED:
         return name, "skipped", case.duration, shown_wrapped(message) or "the workload skipped it"
-    if case.outcome in _BAD:
+    if case.outcome in BAD:
         return name, "failed", case.duration, message or f"the case {case.outcome}"
     return name, "passed", case.duration, ""
 
@@ -286,14 +288,13 @@ class DispatchReports:
         """Report a lab fault as an error in every phase, also in tests marked `xfail`."""
         report = yield
         error = call.excinfo.value if call.excinfo is not None else None
-        if call.excinfo is not None and isinstance(error, LabFault):
+        if isinstance(error, LabFault):
             if call.when == "call":
                 report.when = "setup"
-            report.longrepr = call.excinfo.getrepr(style="value", chain=False)
             report.outcome = "failed"
             vars(report).pop("wasxfail", None)
         if isinstance(error, LabFault | WorkloadFailed):
-            _locate(report, item, str(error))
+            report.longrepr, vars(report)[_STORY] = str(error), True
         if isinstance(item, DispatchItem):
             if isinstance(report.longrepr, tuple):
                 report.longrepr = (item.nodeid, 1, report.longrepr[2])  # a skip
@@ -305,6 +306,13 @@ class DispatchReports:
         """Count failed cases that are not printed in a category of their own."""
         return (FURTHER, "", "") if is_quiet(report) else None
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Leave only the first line of each story: failures are printed, and in CI pytest's summary cuts nothing."""
+        for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+            if getattr(report, _STORY, False):
+                report.longrepr = report.longrepr.partition("\n")[0]
+
 
 def _measure(report: pytest.TestReport, cases: _Cases) -> None:
     """Set the duration of a sub-test's report to that of its case, and attach the unprinted part to the report."""
@@ -315,13 +323,6 @@ def _measure(report: pytest.TestReport, cases: _Cases) -> None:
     _, outcome, report.duration, text = cases.shown
     whole = text if beginning(text) != text else ""
     attach(report, Unprinted(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
-
-
-def _locate(report: pytest.TestReport, item: pytest.Item, text: str) -> None:
-    """Make pytest's one-line summaries name the item instead of our source line; pytest does not cut lines in CI."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        crash.path, crash.lineno, crash.message = item.nodeid, 1, text.partition("\n")[0]
 
 
 def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:

@@ -1,133 +1,106 @@
-"""Keeps secret option values in a private place, and masks them wherever pytest and other plugins show options."""
+"""Keeps secret option values in a private place, and masks them wherever pytest and other plugins show options.
+
+Loaded by every pytest, so this imports pytest alone.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from pytest_dispatch.core.secrets import HIDDEN, without_passwords, without_userinfo
-
-#: What the options in question said; nothing else of pytest's holds it.
-GIVEN: pytest.StashKey[dict[str, str | list[str]]] = pytest.StashKey()
-
-_USER = re.compile(r"(?<=://)[^/@\s]*(?=@)")  # the user part of a GitHub URL, which may itself be a token
-
-
-@dataclass(frozen=True, slots=True)
-class _Secret:
-    """An option whose value may contain a secret.
-
-    Attributes:
-        option: The option's name on the command line.
-        hide: Returns the part of the value that may be shown.
-        instead: Advice on how to pass the secret safely, for messages.
-    """
-
-    option: str
-    hide: Callable[[str], str]
-    instead: str
-
-
-_SECRETS = {
-    "dispatch_token": _Secret("--dispatch-token", lambda token: HIDDEN if token else "", "set GITHUB_TOKEN"),
-    "dispatch_db": _Secret("--dispatch-db", without_passwords, "leave the password out and set PGPASSWORD"),
-    "dispatch_api_url": _Secret(
-        "--dispatch-api-url", lambda url: _USER.sub(HIDDEN, url), "leave the user out and set GITHUB_TOKEN"
-    ),
-    "dispatch_machine": _Secret(
-        "--dispatch-machine", without_userinfo, "have its driver read it from a file or the environment"
-    ),
+#: The options that may hold one, and what to do so that nobody sees it.
+SECRET = {
+    "dispatch_token": "set GITHUB_TOKEN",
+    "dispatch_db": "leave the password out and set PGPASSWORD",
+    "dispatch_api_url": "leave the user out and set GITHUB_TOKEN",
+    "dispatch_machine": "have its driver read it from a file or the environment",
 }
-_BY_OPTION = {secret.option: secret for secret in _SECRETS.values()}
 
 
-def hide_secrets(config: pytest.Config, args: list[str]) -> None:
-    """Mask tokens and passwords wherever pytest and other plugins show the command line.
+class Secrets:
+    """The secrets of a command line; registered as a plugin, by whose name they are found."""
 
-    Args:
-        config: The configuration before its options are finally parsed.
-        args: The arguments that will be parsed; changed in place.
+    NAME = "dispatch-secrets"
 
-    Raises:
-        pytest.UsageError: A secret is where it cannot be masked; or it is on the command line, and the user turned
-            warnings into errors.
-    """
-    refuse_in_ini(config)
-    known = config.known_args_namespace
-    given = config.stash[GIVEN] = {name: value for name in _SECRETS if (value := getattr(known, name))}
-    for name, value in given.items():
-        hide = _SECRETS[name].hide
-        setattr(known, name, hide(value) if isinstance(value, str) else [hide(each) for each in value])
-    args[:] = _masked(_expanded(args))
-    shown = config.invocation_params.args
-    config.invocation_params = replace(config.invocation_params, args=tuple(_masked(shown)))
-    sys.argv[:] = _masked(sys.argv)  # pytest-xdist passes it to its workers
-    for name, value in given.items():
-        if any(_hides(_SECRETS[name], each) and each in "\0".join(shown) for each in _each(value)):
-            _warn_of_processes(config, _SECRETS[name])
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[str, str]] = {}  # by the secret: its option, and what is shown in its place
 
+    @classmethod
+    def of(cls, config: pytest.Config) -> Secrets:
+        """Return those of this run."""
+        return cast("Secrets", config.pluginmanager.get_plugin(cls.NAME))
 
-def refuse_in_ini(config: pytest.Config) -> None:
-    """Refuse secrets in an ini file or behind `-o`: everybody can read them in the configuration.
+    def keep(self, dest: str, value: str) -> str:
+        """Return what may be shown of an option's value: all that `config.option` ever holds of it."""
+        shown = _shown(dest, value)
+        if shown != value:
+            self._kept.pop(value, None)  # of an option that was given twice, the last value counts
+            self._kept[value] = dest, shown
+        return shown
 
-    Raises:
-        pytest.UsageError: There is such a secret.
-    """
-    addopts = config.getini("addopts")
-    found = [secret for name, secret in _SECRETS.items() if any(_hides(secret, s) for s in _each(config.getini(name)))]
-    found += [secret for arg, secret in _with_secrets(addopts) if secret is not None and _shown(arg, secret) != arg]
-    found += [_SECRETS["dispatch_token"] for arg in addopts if "dispatch_token=" in arg]
-    if found:
-        raise pytest.UsageError(
-            f"{found[0].option}: expected no secret in an ini file or behind -o, where plugins and tracebacks show it;"
-            f" {found[0].instead} instead"
-        )
+    def reveal(self, dest: str, shown: str) -> str:
+        """Return the value of which this is shown."""
+        return next((value for value in reversed(self._kept) if self._kept[value] == (dest, shown)), shown)
 
+    def hide(self, config: pytest.Config) -> None:
+        """Mask what is shown of the command line, and warn of what other users of this computer see of it.
 
-def _each(value: str | list[str] | None) -> list[str]:
-    """Return what an option says, in a list; some may be given several times."""
-    return [value] if isinstance(value, str) else value or []
+        Args:
+            config: Before its options are parsed for good.
 
+        Raises:
+            pytest.UsageError: A secret is where it cannot be masked; or it is on the command line, and the user made
+                warnings errors.
+        """
+        in_ini = {dest for dest in SECRET for said in _each(config.getini(dest)) if said != _shown(dest, said)}
+        in_ini |= self._options_in(config.getini("addopts"))
+        for dest in sorted(in_ini):
+            raise pytest.UsageError(
+                f"{_option(dest)}: expected no secret in an ini file or behind -o, where plugins and tracebacks show"
+                f" it; {SECRET[dest]} instead"
+            )
+        typed = config.invocation_params.args
+        config.invocation_params = replace(config.invocation_params, args=tuple(map(self._masked, map(str, typed))))
+        sys.argv[:] = map(self._masked, sys.argv)  # pytest-xdist hands it to its workers
+        for dest in sorted(self._options_in(map(str, typed))):
+            _warn_of_processes(config, dest)
 
-def _hides(secret: _Secret, value: str) -> bool:
-    return bool(value) and secret.hide(value) != value
+    def _options_in(self, args: Iterable[str]) -> set[str]:
+        return {self._kept[value][0] for arg in args for value in (arg, arg.partition("=")[2]) if value in self._kept}
 
-
-def _expanded(args: Iterable[str]) -> Iterator[str]:
-    """Yield the arguments with those of `@FILE` in place, read as argparse reads them."""
-    for arg in args:
-        if arg.startswith("@"):
-            text = Path(arg[1:]).read_text(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-            yield from _expanded(text.splitlines())
-        else:
-            yield arg
+    def _masked(self, arg: str) -> str:
+        name, sign, value = ("", "", arg) if arg in self._kept else arg.partition("=")
+        return f"{name}{sign}{self._kept[value][1]}" if value in self._kept else arg
 
 
-def _masked(args: Iterable[str]) -> list[str]:
-    return [arg if secret is None else _shown(arg, secret) for arg, secret in _with_secrets(args)]
+def _shown(dest: str, value: str) -> str:
+    from pytest_dispatch.core.secrets import HIDDEN, without_passwords, without_userinfo
+
+    if dest == "dispatch_token":
+        return HIDDEN if value else ""
+    if dest == "dispatch_db":
+        return without_passwords(value)
+    if dest == "dispatch_machine":
+        return without_userinfo(value)
+    return re.sub(r"(?<=://)[^/@\s]*(?=@)", HIDDEN, value)  # the user of an address at GitHub may be a token itself
 
 
-def _with_secrets(args: Iterable[str]) -> Iterator[tuple[str, _Secret | None]]:
-    """Yield each argument with the secret option whose value it is or contains; None if there is none."""
-    before = ""
-    for arg in args:
-        apart = None if arg.startswith("@") else _BY_OPTION.get(before)  # @FILE is not the value of an option
-        yield arg, apart or (_BY_OPTION.get(arg.partition("=")[0]) if "=" in arg else None)
-        before = arg
+def _each(said: str | list[str]) -> list[str]:
+    """Return the values of an ini key that may have one or several."""
+    return [said] if isinstance(said, str) else said
 
 
-def _shown(arg: str, secret: _Secret) -> str:
-    prefix = f"{secret.option}="
-    return prefix + secret.hide(arg.removeprefix(prefix)) if arg.startswith(prefix) else secret.hide(arg)
+def _option(dest: str) -> str:
+    return "--" + dest.replace("_", "-")
 
 
-def _warn_of_processes(config: pytest.Config, secret: _Secret) -> None:
-    text = f"{secret.option}: everybody on this computer can read it in the list of processes; {secret.instead} instead"
+def _warn_of_processes(config: pytest.Config, dest: str) -> None:
+    text = f"{_option(dest)}: everybody on this computer can read it in the list of processes; {SECRET[dest]} instead"
     try:
         config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
     except pytest.PytestConfigWarning as error:

@@ -5,6 +5,7 @@ Every pytest loads this module, so it imports only pytest.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import pytest
@@ -155,8 +156,13 @@ MARKS = (
 )
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Add options and ini keys; an option that is not given is None, so that its ini key applies."""
+def add_options(parser: pytest.Parser, types: Mapping[str, Callable[[str], str]]) -> None:
+    """Add options and ini keys; an option that is not given is None, so that its ini key is asked.
+
+    Args:
+        parser: Pytest's.
+        types: What makes some of the options' values of what was typed, by the names of the values.
+    """
     group = parser.getgroup("dispatch", "workloads on real machines")
     for option in OPTIONS:
         if option.kind == "bool":
@@ -166,7 +172,8 @@ def add_options(parser: pytest.Parser) -> None:
             group.addoption(option.name, action="append", metavar=option.metavar, help=option.help)
             parser.addini(option.dest, option.help, type="linelist", default=[])
         else:
-            group.addoption(option.name, metavar=option.metavar, help=option.help)
+            made = types.get(option.dest, str)
+            group.addoption(option.name, metavar=option.metavar, help=option.help, type=made)
             parser.addini(option.dest, option.help, type="string", default="")
     for name, text in INI:
         kind: Literal["args", "string"] = "args" if name.endswith("labels") else "string"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.model import BAD
 from pytest_dispatch.core.plain_text import node_name, plain_line
 from pytest_dispatch.server.api.schemas import Wanted
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.base import Listing
 
 REASON = 400  # longest reason why a prerequisite did not pass, in characters
-
-_BAD = {Outcome.FAILED, Outcome.ERROR}
 
 
 def with_prerequisites(
@@ -88,7 +86,7 @@ class Told:
         return [
             run
             for run in runs
-            if run.workload.name in needed and run.outcome in _BAD and not run.cancelled and run.key not in self._shown
+            if run.workload.name in needed and run.outcome in BAD and not run.cancelled and run.key not in self._shown
         ]
 
 

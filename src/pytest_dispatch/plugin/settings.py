@@ -19,7 +19,7 @@ from pytest_dispatch.core.model import Idle, Outcome, Policy
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.github.api import is_repo
 from pytest_dispatch.plugin.command_line import is_typed
-from pytest_dispatch.plugin.masking import GIVEN, refuse_in_ini
+from pytest_dispatch.plugin.masking import Secrets
 from pytest_dispatch.program.config import LabConfig
 from pytest_dispatch.program.option_values import (
     read_api_url,
@@ -87,15 +87,15 @@ class _Values:
         self.config = config
 
     def text(self, name: str, default: str = "") -> str:
-        given = self.config.stash.get(GIVEN, {}).get(name) or self.config.getoption(name)
+        given = Secrets.of(self.config).reveal(name, self.config.getoption(name))
         return str(given or self.config.getini(name) or default)
 
     def typed(self, name: str) -> bool:
         return bool(self.config.getoption(name)) and is_typed(self.config, _option(name))
 
     def lines(self, name: str) -> list[str]:
-        given = self.config.stash.get(GIVEN, {}).get(name) or self.config.getoption(name)
-        return list(given or self.config.getini(name))
+        given = [Secrets.of(self.config).reveal(name, each) for each in self.config.getoption(name) or ()]
+        return given or list(self.config.getini(name))
 
     def flag(self, name: str) -> bool:
         given = self.config.getoption(name)
@@ -257,7 +257,6 @@ def _db(values: _Values) -> str:
     """Return where the journal is: the path of a file, or the URL of a database."""
     given, config = values.text("dispatch_db"), values.config
     if "://" in given:
-        refuse_in_ini(config)
         return read_database(given)
     if path := values.path("dispatch_db"):
         return str(path)

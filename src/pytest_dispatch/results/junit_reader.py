@@ -9,7 +9,7 @@ from math import isfinite
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
-from pytest_dispatch.core.model import Case, Outcome
+from pytest_dispatch.core.model import BAD, Case, Outcome
 from pytest_dispatch.results.outcome_words import outcome_of
 from pytest_dispatch.results.tap import MOST_CASES
 from pytest_dispatch.results.text_position import place
@@ -32,7 +32,6 @@ _OUTCOMES = {
     "ignored": Outcome.SKIPPED,
     "disabled": Outcome.SKIPPED,
 }
-_BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 #: Attributes with which test runners state an outcome, and attributes of suites that count failures.
 _STATES = ("status", "result", "outcome", "state", "success", "passed")
 _BAD_COUNTS = ("failures", "failure", "failed", "errors", "error")
@@ -164,7 +163,7 @@ class _Reader:
             skipped = shown[Outcome.SKIPPED]
             bounds |= {"tests": shown.total(), "skipped": skipped, "disabled": skipped}
         counted = {what: _count(header.get(what, "")) for what in bounds}
-        if not any(counted[what] for what in _BAD_COUNTS) and _BAD.intersection(_stated(suite)):
+        if not any(counted[what] for what in _BAD_COUNTS) and BAD.intersection(_stated(suite)):
             return "its header says that it failed, and none of its cases did"
         return ", ".join(
             f"its header counts {counted[what]} {what}, its cases show {most}"
@@ -190,9 +189,9 @@ def _case(found: ET.Element) -> Case:
     results = list(_results(found))
     said = [_OUTCOMES[_tag(result)] for result in results]
     said += _stated(found)
-    said += [outcome for each in _within(found) for outcome in _stated(each) if outcome in _BAD]
+    said += [outcome for each in _within(found) for outcome in _stated(each) if outcome in BAD]
     outcome = Outcome.PASSED
-    if _BAD.intersection(said):
+    if BAD.intersection(said):
         outcome = Outcome.FAILED
     elif Outcome.SKIPPED in said:
         outcome = Outcome.SKIPPED
@@ -227,7 +226,7 @@ def _stated(element: ET.Element) -> Iterator[Outcome]:
             continue
         outcome = outcome_of(words)
         first = outcome_of((re.findall("[a-z]+", words.lower()) or [""])[0])
-        if outcome or first in _BAD:
+        if outcome or first in BAD:
             yield outcome or Outcome.FAILED
 
 

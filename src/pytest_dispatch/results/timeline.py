@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.media import NOBODY_CAME
-from pytest_dispatch.core.model import Attempt, Case, Outcome, Phase, Report, Run
+from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Phase, Report, Run
 from pytest_dispatch.core.plain_text import plain, plain_line
 from pytest_dispatch.core.verdict import told_refusal
 
@@ -33,7 +33,6 @@ _SIGNS = {
     Phase.SETTLING: "📝",
     Phase.OVER: "🏁",
 }
-_BAD = (Outcome.FAILED, Outcome.ERROR)
 
 
 def clock(at: float) -> str:
@@ -43,7 +42,7 @@ def clock(at: float) -> str:
 
 def sign_of(phase: Phase, outcome: Outcome | None = None) -> str:
     """Return an emoji for an attempt's phase and outcome."""
-    return "❌" if outcome in _BAD else _SIGNS[phase]
+    return "❌" if outcome in BAD else _SIGNS[phase]
 
 
 def timeline(attempt: Attempt) -> list[str]:
@@ -114,7 +113,7 @@ def _telling(reports: Sequence[Report]) -> list[Report]:
 
 
 def _is_bad(report: Report) -> bool:
-    return report.result in _BAD or any(case.outcome in _BAD for case in report.cases)
+    return report.result in BAD or any(case.outcome in BAD for case in report.cases)
 
 
 def last_lines(console: Sequence[tuple[float, str]], most: int = CONSOLE_LINES) -> list[tuple[float, str]]:
@@ -154,7 +153,7 @@ def _report(report: Report) -> str:
     more = [f"… {len(lines) - BODY_LINES} more lines"] if len(lines) > BODY_LINES else []
     text = [f"report: {_said(report)}{late}"]
     text += _indent([line[:200] for line in lines[:BODY_LINES]] + more)
-    bad = [case for case in report.cases if case.outcome in _BAD]
+    bad = [case for case in report.cases if case.outcome in BAD]
     text += _indent([_case(case) for case in bad[:CASES]])
     text += _indent([f"… {len(bad) - CASES} more cases"] if len(bad) > CASES else [])
     return "\n".join(text)

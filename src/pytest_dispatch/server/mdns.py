@@ -15,11 +15,12 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from pytest_dispatch.beacon.mdns import NAME
+
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo
     from zeroconf.asyncio import AsyncZeroconf
 
-SERVICE = "_dispatch._tcp.local."
 DESCRIPTION = "pytest-dispatch: workloads for machines that boot over HTTP"
 GROUP = ipaddress.IPv4Address("224.0.0.251")
 TRIES = 8  # number of names to try; that many clashes in a row cannot be chance
@@ -212,8 +213,8 @@ def _info(name: str, port: int, where: Iterable[Address], path: str) -> ServiceI
     from zeroconf import ServiceInfo
 
     return ServiceInfo(
-        SERVICE,
-        f"{name}.{SERVICE}",
+        NAME,
+        f"{name}.{NAME}",
         port=port,
         addresses=[address.packed for address in where],
         properties={"description": DESCRIPTION, "version": version("pytest-dispatch"), "path": path},

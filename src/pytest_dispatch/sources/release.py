@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +16,7 @@ from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name, plain_line
 from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
 from pytest_dispatch.github.api import GitHubApi, GitHubError, Trouble, checked_api_url, is_repo, no_right_helps
 from pytest_dispatch.sources.base import Listing
+from pytest_dispatch.sources.locations import DIGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 LOOKED_AT = 20  # releases to look at if one is not found; drafts among them do not count
 SHOWN = 5  # most tags or content types in a message
 LONGEST_TAG = 60  # most characters of each
-
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class _Repo(msgspec.Struct):
@@ -155,7 +153,7 @@ def _workloads(name: str, assets: Iterable[_Asset], where: str) -> tuple[Workloa
             name=asset.name,
             kind=BOOT,
             payload=BootPayload(media=media, location=f"{where}/{asset.id}", size=asset.size).as_json(),
-            digest=asset.digest if asset.digest and _SHA256.fullmatch(asset.digest) else "",
+            digest=asset.digest if asset.digest and DIGEST.fullmatch(asset.digest) else "",
         )
         for asset in complete
         if (media := kind_of(asset.content_type)) is not None

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from pytest_dispatch.beacon.urls import is_url
 from pytest_dispatch.core.duration import format_duration
 
 if TYPE_CHECKING:
@@ -68,16 +69,7 @@ def is_loopback(host: str) -> bool:
 
 def is_safe_url(text: str) -> bool:
     """Return whether a request to this URL cannot be read by others: by https, or on this computer."""
-    return is_web_url(text) and (Origin.of(text).scheme == "https" or is_loopback(Origin.of(text).host))
-
-
-def is_web_url(text: str) -> bool:
-    """Return whether it is an http(s) URL with a host and a valid port."""
-    try:
-        origin = Origin.of(text)
-    except ValueError:
-        return False
-    return origin.scheme in _PORTS and bool(origin.host) and origin.port > 0
+    return is_url(text) and (Origin.of(text).scheme == "https" or is_loopback(Origin.of(text).host))
 
 
 def reason_of(error: BaseException, timeout: float) -> str:

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.qemu.process import Listener, leashed, running
@@ -125,12 +125,6 @@ def test_a_leashed_process_dies_with_its_parent(setpriv: str | None) -> None:
         asyncio.run(until(lambda: name_of(child) == "sleep"))
         parent.kill()
     asyncio.run(until(lambda: name_of(child) != "sleep"))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - processes tell of nothing by an event
-            await asyncio.sleep(0.005)
 
 
 def name_of(pid: int) -> str:

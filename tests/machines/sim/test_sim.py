@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from waiting import until
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.machines.base import DrivenMachine, Factory, Power, Sign, Spec
@@ -131,15 +132,6 @@ class Desk:
             yield self
         finally:
             await runner.cleanup()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Return as soon as something holds."""
-    async with asyncio.timeout(60):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.002)
 
 
 class Console:

@@ -6,7 +6,6 @@ import asyncio
 import re
 import sqlite3
 import tracemalloc
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 from boots import boots
 from hypothesis import given as given_any
 from hypothesis import strategies as st
-from labs import TOKEN, Bench, Reply, Wire, running_lab, sims, until
+from labs import TOKEN, Bench, Reply, Wire, running_lab, sims
+from waiting import until
 
 from pytest_dispatch.core.machine_table import SILENCE
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run
@@ -29,12 +29,6 @@ from pytest_dispatch.server.api.schemas import OpenSession, Review, Verdict, Wan
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 def path_of(route: Route) -> str:

@@ -14,7 +14,8 @@ import pytest
 from boots import boots, but
 from faults import fault
 from fetching import publish, sha256, token_of
-from labs import TOKEN, Bench, Reply, running_lab, until
+from labs import TOKEN, Bench, Reply, running_lab
+from waiting import until
 
 from pytest_dispatch.client.lab_client import PIECE, LabClient
 from pytest_dispatch.core.errors import FetchError, LabError

@@ -21,7 +21,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from ipv6 import needs_ipv6
-from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab, until
+from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab
+from waiting import until
 
 from pytest_dispatch.core.media import BUILT_IN
 from pytest_dispatch.core.model import Idle, Outcome, Policy
@@ -38,12 +39,6 @@ pytestmark = pytest.mark.anyio
 SERVED = {"efi": "application/efi", "iso": "application/vnd.efi-iso", "img": "application/vnd.efi-img"}
 BIG = 8 * 2**20
 GET = f"GET /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n"
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 def changeless(head: dict[str, str]) -> dict[str, str]:

@@ -6,14 +6,15 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from labs import FIRMWARE, Bench, Reply, gathered, running_lab, until
+from labs import FIRMWARE, Bench, Reply, gathered, running_lab
+from waiting import until
 
 from pytest_dispatch.core.model import Case, Outcome, Policy, Report
 from pytest_dispatch.results.report_body import LATIN, Reported, read_report
@@ -22,12 +23,6 @@ from pytest_dispatch.store.journal import Journal, Row
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with running_lab(tmp_path) as running:
-        yield running
 
 
 #: What `beacon` 1.1.0 sends: every field that is not empty.

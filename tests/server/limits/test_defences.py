@@ -15,7 +15,8 @@ import pytest
 from faults import fault
 from hypothesis import given
 from hypothesis import strategies as st
-from labs import FIRMWARE, TOKEN, Bench, Reply, Wire, gathered, running_lab, until
+from labs import FIRMWARE, TOKEN, Bench, Reply, Wire, gathered, running_lab
+from waiting import until
 
 from pytest_dispatch.core.attempts import REPORTS, VOLUME, has_room
 from pytest_dispatch.core.model import Attempt, Outcome, Report

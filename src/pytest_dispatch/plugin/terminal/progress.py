@@ -173,14 +173,22 @@ class TerminalDisplay:
         lines, self._unsaid = self._unsaid, []
         if not lines or self._output is None:
             return
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        begin = "" if reporter is None or reporter.currentfspath is None else "\n"
-        dots = self._config.get_verbosity() <= 0  # pytest prints dots, and continues at the cursor
+        dots = self._config.get_verbosity() <= 0  # then pytest goes on with the next one wherever it is
         with suppress(OSError):
-            self._output.write(begin + "\n".join(lines) + "\n" * dots)
+            self._output.write(_interrupt(self._config, on_new_line=not dots) + "\n".join(lines) + "\n" * dots)
             self._output.flush()
-        if reporter is not None and not dots:
-            reporter.currentfspath = -2  # as pytest does after each result, so that it continues in a new line
+
+
+def _interrupt(config: pytest.Config, *, on_new_line: bool) -> str:
+    """Return what ends pytest's line, if it is in one, and have it go on in a new one, if that is wanted."""
+    # not public, but what is (`ensure_newline`) writes to standard output, which is captured while a test waits
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return ""
+    end = "" if reporter.currentfspath is None else "\n"
+    if on_new_line:
+        reporter.currentfspath = -2  # as after each result of its own
+    return end
 
 
 def _line(change: RunChange) -> str:
