@@ -411,7 +411,7 @@ WRONG: dict[str, Wrong] = {
         lambda *_: (f"--dispatch-token={OPTION} {OPTION}",),
         (*FOLDER, *QUICK),
         nothing,
-        "the token from --dispatch-token is not one",
+        "the token from --dispatch-token is invalid",
     ),
     "a machine cannot be brought up": (
         by_environment,

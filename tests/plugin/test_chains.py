@@ -9,10 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 from faults import fault
-from plugin_bench import HERE, SIMS, WITHOUT, Bench
+from plugin_bench import ENOUGH, HERE, ONE, SIMS, WITHOUT, Bench
 from strangers import Stranger
 
-ONE = "--dispatch-machine=sim:1?pace=0.001"
 #: The names are not in the order of the chain.
 STAGES = {"install": [], "boot": ["install"], "check": ["boot"]}
 
@@ -268,9 +267,6 @@ def test_a_stage_is_tried_again_on_its_machine(bench: Bench) -> None:
 
 
 # Cut off, and resumed
-
-
-ENOUGH = "import pytest\ndef pytest_runtest_logfinish(): pytest.exit('enough')\n"
 
 
 def test_a_resumed_session_goes_on_with_it_where_it_was(bench: Bench) -> None:

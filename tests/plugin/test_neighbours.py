@@ -9,12 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 from faults import fault
-from plugin_bench import BESIDE, HERE, NEIGHBOURS, SIMS, Bench
+from plugin_bench import BESIDE, HERE, NEIGHBOURS, ONE, SIMS, Bench
 
 #: As they are installed, each by itself.
 ALONE = ("-p", "no:hypothesispytest", "-p", "no:schemathesis")
 HTML = ("html", "html_fixtures", "metadata")
-ONE = "--dispatch-machine=sim?pace=0.001"
 
 #: What each does beside a session. The order is shuffled, coverage is measured, failures are looked at again.
 OPTIONS = (

@@ -6,9 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from plugin_bench import WITHOUT, Bench
-
-ONE = "--dispatch-machine=sim?pace=0.001"
+from plugin_bench import ONE, WITHOUT, Bench
 
 
 def test_a_workload_in_a_python_test(bench: Bench) -> None:

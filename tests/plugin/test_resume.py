@@ -6,14 +6,11 @@ import re
 
 import pytest
 from faults import fault
-from plugin_bench import Bench, Scenario
+from plugin_bench import ENOUGH, ONE, Bench, Scenario
 
 from pytest_dispatch.testing.github import FakeGitHub
 
-ONE = "--dispatch-machine=sim:1?pace=0.001"
-
 #: Ends pytest as soon as one item is through.
-ENOUGH = "import pytest\ndef pytest_runtest_logfinish(): pytest.exit('enough')\n"
 
 
 def cut_off(bench: Bench, *args: str) -> pytest.RunResult:

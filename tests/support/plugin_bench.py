@@ -34,6 +34,9 @@ for module in (
     import_module(module)
 
 SIMS = "--dispatch-machine=sim:2?pace=0.001"
+ONE = "--dispatch-machine=sim:1?pace=0.001"
+#: A conftest.py that ends the session after its first item.
+ENOUGH = "import pytest\ndef pytest_runtest_logfinish(): pytest.exit('enough')\n"
 HERE = ("--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns")
 #: What does not depend on where the lab runs is tested with one that need not be started as a program each time.
 IN_THREAD = "--dispatch-lab=thread"

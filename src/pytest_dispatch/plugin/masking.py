@@ -13,12 +13,12 @@ from typing import cast
 
 import pytest
 
-#: The options that may hold one, and what to do so that nobody sees it.
+#: The options that may hold one, by the names of their values, and what to do so that nobody sees it.
 SECRET = {
-    "dispatch_token": "set GITHUB_TOKEN",
-    "dispatch_db": "leave the password out and set PGPASSWORD",
-    "dispatch_api_url": "leave the user out and set GITHUB_TOKEN",
-    "dispatch_machine": "have its driver read it from a file or the environment",
+    "dispatch_token": ("--dispatch-token", "set GITHUB_TOKEN"),
+    "dispatch_db": ("--dispatch-db", "leave the password out and set PGPASSWORD"),
+    "dispatch_api_url": ("--dispatch-api-url", "leave the user out and set GITHUB_TOKEN"),
+    "dispatch_machine": ("--dispatch-machine", "have its driver read it from a file or the environment"),
 }
 
 
@@ -57,18 +57,19 @@ class Secrets:
             pytest.UsageError: A secret is where it cannot be masked; or it is on the command line, and the user made
                 warnings errors.
         """
-        in_ini = {dest for dest in SECRET for said in _each(config.getini(dest)) if said != _shown(dest, said)}
+        said = ((dest, each) for dest in SECRET for each in _each(config.getini(dest)))
+        in_ini = {dest for dest, each in said if each and each != _shown(dest, each)}
         in_ini |= self._options_in(config.getini("addopts"))
-        for dest in sorted(in_ini):
+        for option, instead in sorted(SECRET[dest] for dest in in_ini):
             raise pytest.UsageError(
-                f"{_option(dest)}: expected no secret in an ini file or behind -o, where plugins and tracebacks show"
-                f" it; {SECRET[dest]} instead"
+                f"{option}: expected no secret in an ini file or behind -o, where plugins and tracebacks show it;"
+                f" {instead} instead"
             )
         typed = config.invocation_params.args
         config.invocation_params = replace(config.invocation_params, args=tuple(map(self._masked, map(str, typed))))
         sys.argv[:] = map(self._masked, sys.argv)  # pytest-xdist hands it to its workers
         for dest in sorted(self._options_in(map(str, typed))):
-            _warn_of_processes(config, dest)
+            _warn_of_processes(config, *SECRET[dest])
 
     def _options_in(self, args: Iterable[str]) -> set[str]:
         return {self._kept[value][0] for arg in args for value in (arg, arg.partition("=")[2]) if value in self._kept}
@@ -95,12 +96,8 @@ def _each(said: str | list[str]) -> list[str]:
     return [said] if isinstance(said, str) else said
 
 
-def _option(dest: str) -> str:
-    return "--" + dest.replace("_", "-")
-
-
-def _warn_of_processes(config: pytest.Config, dest: str) -> None:
-    text = f"{_option(dest)}: everybody on this computer can read it in the list of processes; {SECRET[dest]} instead"
+def _warn_of_processes(config: pytest.Config, option: str, instead: str) -> None:
+    text = f"{option}: everybody on this computer can read it in the list of processes; {instead} instead"
     try:
         config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
     except pytest.PytestConfigWarning as error:

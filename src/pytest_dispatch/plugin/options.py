@@ -165,14 +165,14 @@ def add_options(parser: pytest.Parser, types: Mapping[str, Callable[[str], str]]
     """
     group = parser.getgroup("dispatch", "workloads on real machines")
     for option in OPTIONS:
+        made = types.get(option.dest, str)
         if option.kind == "bool":
             group.addoption(option.name, action="store_true", default=None, help=option.help)
             parser.addini(option.dest, option.help, type="bool", default=False)
         elif option.kind == "linelist":
-            group.addoption(option.name, action="append", metavar=option.metavar, help=option.help)
+            group.addoption(option.name, action="append", metavar=option.metavar, help=option.help, type=made)
             parser.addini(option.dest, option.help, type="linelist", default=[])
         else:
-            made = types.get(option.dest, str)
             group.addoption(option.name, metavar=option.metavar, help=option.help, type=made)
             parser.addini(option.dest, option.help, type="string", default="")
     for name, text in INI:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.listener import Connection
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Wildcard addresses, each with the loopback address by which this computer reaches itself.
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
