@@ -136,7 +136,7 @@ def test_the_environment_s_server_is_not_looked_at_where_nobody_asks_it(
     monkeypatch.setenv("GITHUB_API_URL", "http://git.example/api/v3/")
     assert read(bench, "--dispatch-dir=w").plan.api_url == "https://api.github.com"
     line = bench.refused("--dispatch-repo=me/lab")
-    assert line.startswith("--dispatch-api-url: expected https://, as all can read along")
+    assert line.startswith("--dispatch-api-url: expected https://, because http:// would send the token unencrypted")
 
 
 def test_issues_of_a_folder(bench: Bench) -> None:

@@ -259,7 +259,7 @@ def test_token_that_is_not_accepted(bench: Bench, github: FakeGitHub, monkeypatc
     monkeypatch.setenv("GH_ENTERPRISE_TOKEN", "stale")
     assert "is the token from GH_ENTERPRISE_TOKEN expired" in bench.refused(*args)
     line = bench.refused(*args, "--dispatch-token=two words")
-    assert line.startswith("the token from --dispatch-token is not one")
+    assert line.startswith("the token from --dispatch-token is invalid")
     assert "words" not in line
 
 

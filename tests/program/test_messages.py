@@ -61,7 +61,7 @@ def test_a_token_is_told_whole() -> None:
         ),
         (
             encode(Start(plan(Path("/x"), token=Token("hush", "x")), "w")).replace(b'"hush"', b'"hu sh"'),
-            "the token from x is not one",
+            "the token from x is invalid",
         ),
     ],
     ids=lambda value: str(value[:30]),

@@ -65,5 +65,5 @@ def discreet(machine: DrivenMachine) -> Iterator[None]:
             raise
         if isinstance(error, MachineError):
             raise MachineError(told) from None
-        why = f"the lab is broken: the driver of {machine.name} raised {told}; report this to who made it"
+        why = f"the lab is broken: the driver of {machine.name} raised {told}; report this to the driver's author"
         raise LabError(why) from None
