@@ -166,7 +166,9 @@ class TestOutside:
         run = before.submit("rye")
         before.send()
         queue = Queue({"bake": replace(RULES, lifecycles=changed)})
-        with pytest.raises(ConfigError, match=f"kind bake: expected a version .* the state of the run, got rye: {at}; go on"):
+        with pytest.raises(
+            ConfigError, match=f"kind bake: expected a version .* the state of the run, got rye: {at}; resume"
+        ):
             queue.sessions.restore("s", Policy(), [before.run(run)], before.now)
 
     def test_bytes_that_are_still_fetched_are_told_of_whatever_else_waits(self) -> None:

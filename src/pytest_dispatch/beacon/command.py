@@ -7,7 +7,9 @@ The protocol is that of the `beacon` program for Linux: POST means "I am running
 import argparse
 import errno
 import json
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Optional, Sequence, Set, Tuple
@@ -44,15 +46,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     arguments = parser.parse_args(words)
     if arguments.command == "help":
         parser.parse_args([*(arguments.about or ()), "--help"])
+    signal.signal(signal.SIGINT, _end)
     try:
         message = _message(arguments)
         return deliver(message, arguments.url, arguments.wait)
     except _UnreadableError as error:
         print(f"beacon: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("beacon: interrupted", file=sys.stderr)
-        return 130
+
+
+def _end(_number: int, _frame: object) -> None:
+    """End at once: a KeyboardInterrupt is lost where it comes in the middle of a destructor."""
+    os.write(2, b"beacon: interrupted\n")
+    os._exit(130)
 
 
 class _Once(argparse.Action):
