@@ -95,17 +95,6 @@ async def test_the_same_bytes_under_two_names_are_downloaded_once(github: FakeGi
     assert sum(github.downloads.values()) == 1
 
 
-async def test_progress_is_told(github: FakeGitHub, tmp_path: Path) -> None:
-    wanted = publish(github, {"w.efi": bytes_of(3 * MIB + 1)})["w.efi"]
-    told: list[tuple[str, int]] = []
-    await fetch(tmp_path, wanted, on_progress=lambda workload, done: told.append((workload.name, done)))
-    assert {name for name, _ in told} == {"w.efi"}
-    sizes = [done for _, done in told]
-    assert sizes == sorted(sizes)
-    assert len(sizes) >= 3
-    assert sizes[-1] == wanted.size
-
-
 async def test_memory_does_not_grow_with_the_asset(github: FakeGitHub, tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes_of(MIB))

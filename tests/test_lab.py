@@ -33,7 +33,7 @@ from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim import SimMachine
 from pytest_dispatch.sources.base import Bytes
-from pytest_dispatch.sources.cache import Asset, AssetCache
+from pytest_dispatch.sources.cache import Asset, AssetCache, OnArrival, ignored
 from pytest_dispatch.store.journal import Journal, Row, console_row
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
@@ -251,7 +251,7 @@ class BrokenCache(AssetCache):
     def __init__(self, path: Path) -> None:
         super().__init__(path, 10**9, None)
 
-    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
         raise ZeroDivisionError("an index")
 
 

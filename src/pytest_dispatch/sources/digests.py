@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import msgspec
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.filestamp import FileStamp, open_file
 from pytest_dispatch.shapes import decode
-from pytest_dispatch.sources.blocking import StoppedError
+from pytest_dispatch.sources.blocking import Stop, StoppedError
 
 CHUNK = 1 << 20  # bytes read at once
 RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
@@ -31,7 +30,7 @@ class _Note(msgspec.Struct, frozen=True):
     digest: str
 
 
-def noted_digest(stop: threading.Event, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
+def noted_digest(stop: Stop, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
     """The digest of a file elsewhere; read once while its stamp is the same, unless that takes less than a note.
 
     Args:
@@ -48,7 +47,7 @@ def noted_digest(stop: threading.Event, notes: Path, path: Path, root: str) -> t
         return _digest_of(stop, notes, path, file)
 
 
-def _digest_of(stop: threading.Event, notes: Path, path: Path, file: BinaryIO) -> tuple[str, FileStamp]:
+def _digest_of(stop: Stop, notes: Path, path: Path, file: BinaryIO) -> tuple[str, FileStamp]:
     stamp = FileStamp.of(file.fileno())
     if stamp.size < NOTED:
         return _settled_digest_of(path, file, stamp, stop), stamp
@@ -63,7 +62,7 @@ def _digest_of(stop: threading.Event, notes: Path, path: Path, file: BinaryIO) -
     return digest, stamp
 
 
-def digest_of(path: Path, stop: threading.Event) -> str:
+def digest_of(path: Path, stop: Stop) -> str:
     """The sha256 of a file, in hex digits.
 
     Raises:
@@ -74,13 +73,13 @@ def digest_of(path: Path, stop: threading.Event) -> str:
         return _sha256_of(file, stop)
 
 
-def _sha256_of(file: BinaryIO, stop: threading.Event) -> str:
+def _sha256_of(file: BinaryIO, stop: Stop) -> str:
     digest = hashlib.sha256()
     feed(digest.update, file, stop)
     return digest.hexdigest()
 
 
-def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threading.Event) -> str:
+def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: Stop) -> str:
     """The sha256 of an open file that still had this stamp when it was read."""
     digest = _sha256_of(file, stop)
     if FileStamp.of(file.fileno()) != stamp:
@@ -88,7 +87,7 @@ def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threa
     return digest
 
 
-def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
+def feed(take: Callable[[bytes], object], file: BinaryIO, stop: Stop) -> None:
     """Read the rest of a file to `take`, piece by piece.
 
     Raises:

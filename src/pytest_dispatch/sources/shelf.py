@@ -8,6 +8,7 @@
     locks/NNN       held while such bytes are being fetched
     users/ID.lock   held as long as a lab lives; ID.pins lists the digests that its runs use
     lock            held for a moment, by whoever takes from the shelf, puts on it or clears it
+    size            how many bytes all of this takes, with what is about to come, so that nobody counts it each time
 
 Everything is found again by the next session. Locks are the operating system's, so a process that is killed
 leaves none behind.
@@ -15,10 +16,13 @@ leaves none behind.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
+import time
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -31,14 +35,16 @@ from pytest_dispatch.sources.pins import Pins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from filelock import BaseFileLock
+    from pytest_dispatch.sources.blocking import Lock, Stop
 
+SLACK = 20  # the part of the limit that is made room for at once
+COUNTED = 86400.0  # seconds for which a count of all that is there is good
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
 
+_COUNT_SIZE = 20 + 1 + 12 + 1  # bytes: how many, since when in seconds of the epoch
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,8 +75,11 @@ class Shelf:
         self._folder = folder
         self._limit = limit
         self._id = uuid.uuid4().hex
-        self._lock: BaseFileLock | None = None
+        self._lock: Lock | None = None
         self._opening = threading.Lock()
+        self._door = threading.Lock()  # so that of those in this process one at a time waits for other processes
+        self._full = 0  # bytes up to which nothing is looked through again, as what is in use is more than the limit
+        self._counted_at = 0  # seconds of the epoch
         self.pins = Pins()
 
     def lock_of(self, key: str) -> Path:
@@ -81,7 +90,7 @@ class Shelf:
         """Where the bytes of the asset of this key are put while they come in."""
         return self._folder / "partial" / key
 
-    def open(self, stop: threading.Event) -> None:
+    def open(self, stop: Stop) -> None:
         """Make the folders, and tell other sessions that this one lives. Does nothing the second time."""
         with self._opening:
             if self._lock is not None:
@@ -117,7 +126,7 @@ class Shelf:
         """Tell whether a file is one of the shelf's."""
         return path.parent == self._folder / "sha256"
 
-    def keep(self, stop: threading.Event, digest: str, holder: str) -> bool:
+    def keep(self, stop: Stop, digest: str, holder: str) -> bool:
         """Let bytes be kept for one more, if they are there; tells whether they are."""
         self.open(stop)
         with self._guard(stop):
@@ -126,7 +135,7 @@ class Shelf:
             self._pin(digest, holder)
             return True
 
-    def take(self, stop: threading.Event, digest: str, holder: str = "") -> Path | None:
+    def take(self, stop: Stop, digest: str, holder: str = "") -> Path | None:
         """The bytes with this digest, kept until their holder lets go of them; `None` if they are not there."""
         path = self._folder / "sha256" / digest
         with self._guard(stop):
@@ -141,7 +150,7 @@ class Shelf:
         self._record(digest, stamp)
         return path
 
-    def put(self, stop: threading.Event, partial: Path, digest: str, holder: str = "") -> Path:
+    def put(self, stop: Stop, partial: Path, digest: str, holder: str = "") -> Path:
         """Put bytes that were checked on the shelf, and keep them until their holder lets go of them."""
         path = self._folder / "sha256" / digest
         partial.chmod(0o444)
@@ -150,6 +159,8 @@ class Shelf:
             stamp = _stamp(path)
             if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
                 partial.unlink()
+                if (known := self._counted()) is not None:
+                    self._count(max(0, known - stamp.size))
                 return path
             # The record goes first: what has none is never removed. Moving the file changes its stamp.
             self._record(digest, FileStamp.of(partial))
@@ -157,63 +168,103 @@ class Shelf:
             self._record(digest, FileStamp.of(path))
         return path
 
-    def refuse_what_no_disk_holds(self, stop: threading.Event, name: str, size: int) -> None:
+    def refuse_what_no_disk_holds(self, stop: Stop, name: str, size: int) -> None:
         """Look whether so many more bytes can fit at all, before anything is removed for them.
 
         Raises:
             NoRoomError: They cannot, however much was removed.
         """
-        if size > (room := self.most_room(stop)):
+        if size > self._free() and size > (room := self.most_room(stop)):
             raise NoRoomError(
                 f"{name}: expected an asset that fits on the disk of {self._folder}, got one of {size} bytes, and at"
                 f" most {room} can be had; name a folder on another disk (--dispatch-cache)"
             )
 
-    def most_room(self, stop: threading.Event) -> int:
+    def most_room(self, stop: Stop) -> int:
         """Return how many bytes could be had if everything was removed."""
         with self._guard(stop):
-            return shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
+            return self._free() + sum(each.size for each in self._stored())
 
-    def make_room(self, stop: threading.Event, size: int, spared: str = "") -> int:
-        """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left.
+    def make_room(self, stop: Stop, size: int, spared: str = "") -> None:
+        """Have room for `size` more bytes, and count them; what was not used for longest is removed for them.
+
+        As long as they fit, nothing is looked at but the count. If they do not, a little more is removed than has to
+        be, so that the next ones fit. What is in use stays, also if that is too much.
 
         Args:
             stop: Ends it early.
             size: In bytes.
             spared: Key of what they are for, which is not removed.
-
-        Returns:
-            How many bytes more than the limit there will be; 0 or less if they fit.
         """
         with self._guard(stop):
-            stored = sorted(self._stored())
-            excess = sum(each.size for each in stored) + size - self._limit
-            pinned = self._all_pinned() | {spared}
-            for each in stored:
-                if excess <= 0:
-                    break
-                if self._remove(each, pinned):
-                    excess -= each.size
-            return excess
+            self._count(self._cleared(size, spared, max(self._limit, self._full)) + size)
 
-    def need_room(self, stop: threading.Event, size: int, spared: str = "") -> None:
-        """Make room for so many more bytes, within the limit.
+    def need_room(self, stop: Stop, size: int, spared: str = "") -> None:
+        """Do the same within the limit.
 
         Raises:
             NoRoomError: There is none, as what is left is in use.
         """
-        if (excess := self.make_room(stop, size, spared)) > 0:
-            raise NoRoomError(
-                f"the lab's cache is full: {excess} bytes too many for its {self._limit}, and what is in it is in use;"
-                " wait until runs are over, or have a larger one (dispatch_cache_limit)"
-            )
+        with self._guard(stop):
+            before = self._cleared(size, spared, self._limit)
+            if before + size <= self._limit:
+                self._count(before + size)
+                return
+        excess = before + size - self._limit
+        raise NoRoomError(
+            f"the lab's cache is full: {excess} bytes too many for its {self._limit}, and what is in it is in use; wait"
+            " until runs are over, or have a larger one (dispatch_cache_limit)"
+        )
 
-    def digest_of_file(self, stop: threading.Event, path: Path, root: str = "") -> tuple[str, FileStamp]:
+    def _cleared(self, size: int, spared: str, enough: int) -> int:
+        """Remove what has to go so that there are `enough` bytes with `size` more; returns how many are there then."""
+        known = self._counted()
+        if known is not None and known + size <= enough:
+            return known
+        slack, stored = self._limit // SLACK, sorted(self._stored())
+        total = sum(each.size for each in stored)
+        self._counted_at = int(time.time())
+        if total + size <= self._limit:
+            return total
+        pinned = self._all_pinned() | {spared}
+        for each in stored:
+            if total + size + slack <= self._limit:
+                break
+            if self._remove(each, pinned):
+                total -= each.size
+        self._full = total + size + slack
+        return total
+
+    def _counted(self) -> int | None:
+        """Return how many bytes are noted, unless that was long ago: another version may have added some unnoted."""
+        try:
+            noted = (self._folder / "size").read_bytes()[:_COUNT_SIZE].split()
+        except FileNotFoundError:
+            return None
+        if len(noted) != 2 or not all(number.isdigit() for number in noted):
+            return None
+        size, self._counted_at = map(int, noted)
+        return size if 0 <= time.time() - self._counted_at < COUNTED else None
+
+    def _count(self, size: int) -> None:
+        """Note it, in place and always as long: a file that is made anew each time is no end of work for the disk."""
+        file = os.open(self._folder / "size", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            os.pwrite(file, b"%020d %012d\n" % (size, self._counted_at), 0)
+        finally:
+            os.close(file)
+
+    def digest_of_file(self, stop: Stop, path: Path, root: str = "") -> tuple[str, FileStamp]:
         """Return `noted_digest` of a file elsewhere."""
         return noted_digest(stop, self._folder / "files", path, root)
 
-    def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
-        return held_here(self._folder / "lock", stop)
+    @contextmanager
+    def _guard(self, stop: Stop) -> Iterator[None]:
+        with self._door, held_here(self._folder / "lock", stop):
+            yield
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._folder).free
 
     def _pin(self, digest: str, holder: str) -> None:
         """Note it for other processes too; what is let go of they learn at some later time."""

@@ -23,7 +23,7 @@ from pytest_dispatch.sources.places import DIGEST
 from pytest_dispatch.sources.shelf import NoRoomError, Shelf
 
 if TYPE_CHECKING:
-    import threading
+    from pytest_dispatch.sources.blocking import Stop
 
 MOST = 16  # uploads of a session that are under way at once
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -202,7 +202,7 @@ class Uploads:
         else:
             self._lose(session, digest)  # the session is over
 
-    def _append(self, stop: threading.Event, upload: _Upload, piece: bytes) -> None:
+    def _append(self, stop: Stop, upload: _Upload, piece: bytes) -> None:
         before, after = upload.received, upload.received + len(piece)
         if after > upload.room:
             more = max(len(piece), min(ROOM, upload.size - before))
