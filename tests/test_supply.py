@@ -13,8 +13,9 @@ from boots import but
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.filestamp import UNKNOWN
+from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.sources.base import Bytes
-from pytest_dispatch.sources.cache import Asset, AssetCache
+from pytest_dispatch.sources.cache import Asset, AssetCache, OnArrival, ignored
 from pytest_dispatch.sources.places import Places
 from pytest_dispatch.workloads.boot.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
 from queue_bench import Bench, workload
@@ -33,7 +34,7 @@ class SlowCache(AssetCache):
         self.moved = asyncio.Condition()
         self._answers: dict[str, Exception | None] = {}
 
-    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
         async with self.moved:
             self.asked.append(workload.name)
             self.under_way.append(workload.name)
@@ -60,14 +61,20 @@ class Told:
     def __init__(self, folder: Path) -> None:
         self.cache = SlowCache(folder)
         self.ready: list[str] = []
+        self.arriving: list[str] = []
         self.failed: list[tuple[str, str]] = []
-        self.supply = Supply(self.cache, Places(folders={"w": "/workloads"}), self.on_ready, self.on_failed)
+        self.supply = Supply(
+            self.cache, Places(folders={"w": "/workloads"}), self.on_ready, self.on_arrival, self.on_failed
+        )
         self.bench = Bench()
         self.tasks: list[asyncio.Task[None]] = []
 
     def on_ready(self, run: Run, asset: Asset) -> None:
         assert asset.path == Path(run.workload.payload["location"])
         self.ready.append(run.workload.name)
+
+    def on_arrival(self, run: Run, _arrival: Arrival) -> None:
+        self.arriving.append(run.workload.name)
 
     def on_failed(self, run: Run, why: str) -> None:
         self.failed.append((run.workload.name, why))

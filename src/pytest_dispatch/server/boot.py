@@ -19,9 +19,10 @@ from aiohttp import web
 from pytest_dispatch.core.model import Idle, Run
 from pytest_dispatch.core.plain import plain_line
 from pytest_dispatch.kinds import BootPayload, served_as
-from pytest_dispatch.server.promised import Promised, SpoiledError
+from pytest_dispatch.server.promised import Arriving, CutError, Promised, SpoiledError
 from pytest_dispatch.server.pump import Pump
 from pytest_dispatch.server.sending import Piece, send
+from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.workloads.boot.downloads import Part
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ async def get(request: web.Request, service: BootService, bearer: Bearer) -> web
     if early is not None:
         return early
     span = _range(request, offer)
+    if offer.run is not None and not service.requests.may_go_on(bearer.machine, offer.run, offer.etag):
+        span = None
     if span is None:
         return await _send(request, _Download(service.requests, bearer.machine, offer, (0, size)), {})
     start, end = span
@@ -100,8 +103,11 @@ def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     headers = {"Content-Type": served_as(payload.media), "Dispatch-Workload": quote(run.workload.name)}
     if payload.scenario:
         headers["Dispatch-Scenario"] = quote(payload.scenario, safe=_PLAIN)
+    if isinstance(asset, Arrival):
+        arriving = Arriving(path=Path(run.workload.name), size=asset.size, arrival=asset)
+        return Offer(file=arriving, etag=f'"{asset.tag}"', headers=headers, run=run)
     file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
-    return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
+    return Offer(file=file, etag=f'"{asset.tag or asset.digest}"', headers=headers, run=run)
 
 
 def _idle_program(idle: Idle, arch: str) -> Offer:
@@ -128,7 +134,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
     response: web.StreamResponse | None = None
     try:
         with file.opened() as opened:
-            body = file.read(opened, start, end) if end - start <= SMALL else None
+            body = file.read(opened, start, end) if end - start <= SMALL and file.ready >= end else None
             response = _response(206 if told else 200, download.offer, end - start, told, body)
             piece = Piece(promised=file, file=opened, start=start, end=end, written=start if body is None else end)
             with suppress(ConnectionError):  # the machine has gone, as firmware does when it has what it wants
@@ -164,7 +170,8 @@ class _Download:
 
     def begins(self) -> None:
         if self.offer.run is not None:
-            self.requests.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
+            whole = self.span == (0, self.offer.file.size)
+            self.requests.downloading(self.machine, self.offer.run, self.offer.etag, whole=whole)
 
     def taken(self, offset: int) -> None:
         self._reached = offset
@@ -172,16 +179,18 @@ class _Download:
             self.requests.sending(self.machine, self.offer.run, offset)
 
     def ended(self) -> None:
-        (start, end), size = self.span, self.offer.file.size
+        (start, end), size, reached = self.span, self.offer.file.size, self._reached
         if self.offer.run is not None:
-            part = Part(start=start, end=end, reached=self._reached, size=size)
+            lacking = self.offer.file.ready <= reached < end
+            part = Part(start=start, end=end, reached=reached, size=size, tag=self.offer.etag, lacking=lacking)
             self.requests.received(self.machine, self.offer.run, part)
-        elif self.offer.idle is Idle.POWEROFF and self._reached == size:
+        elif self.offer.idle is Idle.POWEROFF and reached == size:
             self.requests.powered_off(self.machine)
 
 
 def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
-    requests.spoiled(machine, offer.run, str(error))
+    if not isinstance(error, CutError):  # whoever fetches it says what that means for the run
+        requests.spoiled(machine, offer.run, str(error))
     return web.Response(status=503, text=f"{error}\n")
 
 

@@ -1,8 +1,9 @@
-"""A file as it was when its size and digest were told to a machine."""
+"""A file as it was when its size and digest were told to a machine; or one that arrives, and what it is to become."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,12 +11,18 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.filestamp import FileStamp, open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from pytest_dispatch.sources.arriving import Arrival
 
 
 class SpoiledError(Exception):
     """A file is no longer what was promised to the machine."""
+
+
+class CutError(SpoiledError):
+    """A file that was arriving will not come, or comes anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +36,15 @@ class Promised:
     path: Path
     size: int
     stamp: FileStamp | None = None
+
+    @property
+    def ready(self) -> int:
+        """Up to where it may be sent: all that is asked for."""
+        return sys.maxsize
+
+    def follow(self, _told: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, in any thread, when `ready` changes; returns what ends that."""
+        return _nothing
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -69,3 +85,47 @@ class Promised:
         now = FileStamp.of(file)
         if now.size != self.size or self.stamp not in (None, now):
             raise SpoiledError(f"{self.path.name} was changed while in use")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving(Promised):
+    """A file that is on its way here."""
+
+    arrival: Arrival
+
+    @property
+    def ready(self) -> int:
+        """Up to where it may be sent."""
+        return self.arrival.ready
+
+    def follow(self, told: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, in any thread, when `ready` changes or `check` fails; returns what ends that."""
+        return self.arrival.follow(told)
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor of what is there of it.
+
+        Raises:
+            CutError: It will not come.
+        """
+        file = self.arrival.opened()
+        if file is None:
+            raise CutError(self.arrival.error)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    def check(self, _file: int) -> None:
+        """Hold it to what was promised.
+
+        Raises:
+            CutError: It will not come.
+        """
+        if self.arrival.error:
+            raise CutError(self.arrival.error)
+
+
+def _nothing() -> None:
+    pass

@@ -88,7 +88,7 @@ class Fault:
         gate: Until when nothing happens.
         drop: Cut the connection instead of answering.
         drop_after_commit: Do what was asked, then cut the connection instead of saying so.
-        after: Storage only: so many bytes of the body go out before `gate` and `drop` act.
+        after: Storage only: so many bytes of the body go out before `gate`, `drop` and `trickle` act.
         trickle: The body goes out a byte at a time, with so many seconds between them.
         times: How many requests it is for.
     """

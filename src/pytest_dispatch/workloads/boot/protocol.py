@@ -83,6 +83,11 @@ class BootProtocol:
         self._promised[machine] = idle, now
         return Answer(None, idle, soon)
 
+    def put_off(self, machine: str, now: float) -> Answer:
+        """Have a machine wait, whatever it holds: its bytes are on the way."""
+        self._promised[machine] = Idle.WAIT, now
+        return Answer(None, Idle.WAIT, soon=True)
+
     def gets_again(self, machine: str) -> tuple[str, int] | None:
         """Return what a machine would get that asks now, if it holds that already: a run, and its attempt's number."""
         run = self._held(machine)
