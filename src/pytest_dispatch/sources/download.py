@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import responses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import httpx
@@ -23,6 +23,7 @@ from pytest_dispatch.github_api import message_of, no_right_helps, trouble_of
 from pytest_dispatch.network import Origin, is_safe_url, limit_wait
 from pytest_dispatch.sources.blocking import StoppedError
 from pytest_dispatch.sources.digests import CHUNK
+from pytest_dispatch.sources.direct import Direct
 from pytest_dispatch.sources.partial import CHANGED, PassingError, StartOverError
 from pytest_dispatch.transport import Proxy, client_options, proxy_for, why_unreachable
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.partial import Partial, Wanted
 
 REDIRECTS = 5
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=4)
 REFUSAL = 65_536  # bytes of a refusal that are looked at
 _HEADERS = {
     "Accept": "application/octet-stream",
@@ -167,11 +167,16 @@ class Downloader:
             way = url.scheme, proxy_for(str(url), os.environ)
             with self._opening:
                 if way not in self._clients:
-                    options = client_options(str(url), os.environ)
-                    self._clients[way] = httpx.Client(timeout=self._patience.timeout, limits=_LIMITS, **options)
+                    self._clients[way] = self._client(client_options(str(url), os.environ))
                 return self._clients[way]
         except ConfigError as error:
             raise FetchError(str(error)) from None  # whose frames hold the environment
+
+    def _client(self, options: dict[str, Any]) -> httpx.Client:
+        timeout = self._patience.timeout
+        if options.get("proxy") is None:
+            return httpx.Client(trust_env=False, transport=Direct(options["verify"], timeout))
+        return httpx.Client(timeout=timeout, limits=httpx.Limits(max_connections=None), **options)
 
     def _signed(self, url: str) -> dict[str, str]:
         if self._token is None or Origin.of(url) != self._home:

@@ -16,11 +16,9 @@ leaves none behind.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import threading
-import time
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +30,7 @@ from pytest_dispatch.filestamp import FileStamp
 from pytest_dispatch.sources.blocking import held_here, try_lock
 from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
 from pytest_dispatch.sources.pins import Pins
+from pytest_dispatch.sources.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +39,9 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.blocking import Lock, Stop
 
 SLACK = 20  # the part of the limit that is made room for at once
-COUNTED = 86400.0  # seconds for which a count of all that is there is good
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
 
-_COUNT_SIZE = 20 + 1 + 12 + 1  # bytes: how many, since when in seconds of the epoch
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -79,7 +76,7 @@ class Shelf:
         self._opening = threading.Lock()
         self._door = threading.Lock()  # so that of those in this process one at a time waits for other processes
         self._full = 0  # bytes up to which nothing is looked through again, as what is in use is more than the limit
-        self._counted_at = 0  # seconds of the epoch
+        self._tally = Tally(folder / "size")
         self.pins = Pins()
 
     def lock_of(self, key: str) -> Path:
@@ -159,8 +156,8 @@ class Shelf:
             stamp = _stamp(path)
             if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
                 partial.unlink()
-                if (known := self._counted()) is not None:
-                    self._count(max(0, known - stamp.size))
+                if (known := self._tally.read()) is not None:
+                    self._tally.write(known - stamp.size)
                 return path
             # The record goes first: what has none is never removed. Moving the file changes its stamp.
             self._record(digest, FileStamp.of(partial))
@@ -174,7 +171,7 @@ class Shelf:
         Raises:
             NoRoomError: They cannot, however much was removed.
         """
-        if size > self._free() and size > (room := self.most_room(stop)):
+        if size > shutil.disk_usage(self._folder).free and size > (room := self.most_room(stop)):
             raise NoRoomError(
                 f"{name}: expected an asset that fits on the disk of {self._folder}, got one of {size} bytes, and at"
                 f" most {room} can be had; name a folder on another disk (--dispatch-cache)"
@@ -183,7 +180,7 @@ class Shelf:
     def most_room(self, stop: Stop) -> int:
         """Return how many bytes could be had if everything was removed."""
         with self._guard(stop):
-            return self._free() + sum(each.size for each in self._stored())
+            return shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
 
     def make_room(self, stop: Stop, size: int, spared: str = "") -> None:
         """Have room for `size` more bytes, and count them; what was not used for longest is removed for them.
@@ -197,7 +194,7 @@ class Shelf:
             spared: Key of what they are for, which is not removed.
         """
         with self._guard(stop):
-            self._count(self._cleared(size, spared, max(self._limit, self._full)) + size)
+            self._tally.write(self._cleared(size, spared, max(self._limit, self._full)) + size)
 
     def need_room(self, stop: Stop, size: int, spared: str = "") -> None:
         """Do the same within the limit.
@@ -208,7 +205,7 @@ class Shelf:
         with self._guard(stop):
             before = self._cleared(size, spared, self._limit)
             if before + size <= self._limit:
-                self._count(before + size)
+                self._tally.write(before + size)
                 return
         excess = before + size - self._limit
         raise NoRoomError(
@@ -218,12 +215,12 @@ class Shelf:
 
     def _cleared(self, size: int, spared: str, enough: int) -> int:
         """Remove what has to go so that there are `enough` bytes with `size` more; returns how many are there then."""
-        known = self._counted()
+        known = self._tally.read()
         if known is not None and known + size <= enough:
             return known
         slack, stored = self._limit // SLACK, sorted(self._stored())
         total = sum(each.size for each in stored)
-        self._counted_at = int(time.time())
+        self._tally.counted()
         if total + size <= self._limit:
             return total
         pinned = self._all_pinned() | {spared}
@@ -235,25 +232,6 @@ class Shelf:
         self._full = total + size + slack
         return total
 
-    def _counted(self) -> int | None:
-        """Return how many bytes are noted, unless that was long ago: another version may have added some unnoted."""
-        try:
-            noted = (self._folder / "size").read_bytes()[:_COUNT_SIZE].split()
-        except FileNotFoundError:
-            return None
-        if len(noted) != 2 or not all(number.isdigit() for number in noted):
-            return None
-        size, self._counted_at = map(int, noted)
-        return size if 0 <= time.time() - self._counted_at < COUNTED else None
-
-    def _count(self, size: int) -> None:
-        """Note it, in place and always as long: a file that is made anew each time is no end of work for the disk."""
-        file = os.open(self._folder / "size", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            os.pwrite(file, b"%020d %012d\n" % (size, self._counted_at), 0)
-        finally:
-            os.close(file)
-
     def digest_of_file(self, stop: Stop, path: Path, root: str = "") -> tuple[str, FileStamp]:
         """Return `noted_digest` of a file elsewhere."""
         return noted_digest(stop, self._folder / "files", path, root)
@@ -262,9 +240,6 @@ class Shelf:
     def _guard(self, stop: Stop) -> Iterator[None]:
         with self._door, held_here(self._folder / "lock", stop):
             yield
-
-    def _free(self) -> int:
-        return shutil.disk_usage(self._folder).free
 
     def _pin(self, digest: str, holder: str) -> None:
         """Note it for other processes too; what is let go of they learn at some later time."""
