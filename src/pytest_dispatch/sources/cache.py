@@ -189,7 +189,8 @@ class AssetCache:
             asset = self._known[key] = await asyncio.shield(flight.task)
             if len(self._known) > MOST_KNOWN:
                 del self._known[next(iter(self._known))]
-            await self._is_kept(asset, holder)  # from before the flight lets go of it
+            if self._shelf.has(asset.path):  # from before the flight lets go of it
+                self._shelf.pins.add(asset.digest.removeprefix("sha256:"), holder)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
