@@ -16,6 +16,7 @@ leaves none behind.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -42,6 +43,7 @@ SLACK = 20  # the part of the limit that is made room for at once
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
 
+_RECORD = 256  # bytes, more than four numbers take
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -141,8 +143,11 @@ class Shelf:
             if stamp is None:
                 return None
             record = self._recorded(digest)
+        if record == stamp:
+            os.utime(self._folder / "records" / digest)
+            return path
         # Somebody touched it, or a crash came between the bytes and their record: read it again.
-        if record != stamp and digest_of(path, stop) != digest:
+        if digest_of(path, stop) != digest:
             return None
         self._record(digest, stamp)
         return path
@@ -273,7 +278,12 @@ class Shelf:
         return read_small(self._folder / "records" / digest, FileStamp)
 
     def _record(self, digest: str, stamp: FileStamp) -> None:
-        write_small(self._folder / "records" / digest, msgspec.json.encode(stamp))
+        """Write it in place, as replacing files makes some file systems slow; who reads half of it reads the bytes."""
+        file = os.open(self._folder / "records" / digest, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            os.pwrite(file, msgspec.json.encode(stamp).ljust(_RECORD), 0)
+        finally:
+            os.close(file)
 
     def _stored(self) -> Iterator[_Stored]:
         """What this cache made and may remove: bytes that have a record, and those on their way here."""
