@@ -164,6 +164,24 @@ async def test_what_machines_read_holds_back_no_further_download(lab: Lab) -> No
     assert await gathered(*(wire.take(SIZE) for wire in wires)) == list(contents.values())
 
 
+async def test_each_run_that_is_ready_goes_to_the_machine_that_has_waited_longest(lab: Lab) -> None:
+    """And wakes that one alone: the others go on waiting."""
+    assets = publish(lab.github, {f"{n}.efi": b"MZ %d" % n for n in range(3)})
+    gates = [lab.github.hold_next(f"{STORAGE}/{name}") for name in assets]
+    runs = await lab.wants(*assets.values())
+    lab.bench.clock.ahead += 1000.0  # nobody waits for others to line up
+    waiting = []
+    for number in range(3):
+        waiting.append(asyncio.create_task(lab.bench.call("HEAD", source=f"127.0.0.{10 + number}")))
+        await until(lambda number=number: lab.bench.boot.requests.waiting == number + 1)  # type: ignore[misc]
+        lab.bench.clock.ahead -= 100.0  # nor does any lose patience
+    for number in range(3):
+        gates[number].open()
+        reply = await waiting[number]
+        assert reply.headers["dispatch-workload"] == runs[number].workload.name
+        assert lab.bench.boot.requests.waiting == 2 - number
+
+
 async def test_parts_of_what_arrives(lab: Lab) -> None:
     """What is there, and what is not there yet; all of them make up a download."""
     asset = publish(lab.github, {"w.efi": CONTENT})["w.efi"]

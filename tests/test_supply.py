@@ -17,7 +17,7 @@ from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.cache import Asset, AssetCache, OnArrival, ignored
 from pytest_dispatch.sources.places import Places
-from pytest_dispatch.workloads.boot.supply import AHEAD, AHEAD_BYTES, WORKERS, Supply
+from pytest_dispatch.workloads.boot.supply import AHEAD, AHEAD_BYTES, MOST, WORKERS, Supply
 from queue_bench import Bench, workload
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +130,27 @@ async def test_those_asked_for_first_come_first_whenever_they_are_wanted(tmp_pat
         await told.cache.answer(*names(4), "a", "b")
         await told.until(lambda: len(told.ready) == 6)
     assert told.cache.asked == [*names(3), "a", "b", "w03"]
+
+
+async def test_what_machines_took_while_it_arrives_holds_back_no_other(tmp_path: Path) -> None:
+    async with supplied(tmp_path) as told:
+        told.want(*names(8))
+        await told.until(lambda: len(told.cache.asked) == WORKERS)
+        told.taken("w00", "w02")
+        await told.until(lambda: len(told.cache.asked) == WORKERS + 2)
+        assert told.cache.under_way == names(WORKERS + 2)
+    assert told.cache.under_way == []
+
+
+async def test_no_more_are_fetched_than_threads_are_worth(tmp_path: Path) -> None:
+    async with supplied(tmp_path) as told:
+        told.want(*names(MOST + 5))
+        for name in names(MOST):
+            await told.until(lambda name=name: name in told.cache.asked)  # type: ignore[misc]
+            told.taken(name)
+        await told.until(lambda: len(told.cache.asked) == MOST)
+        await told.cache.answer("w00")
+        await told.until(lambda: len(told.cache.asked) == MOST + 1)
 
 
 async def test_stays_a_few_ahead_of_the_machines(tmp_path: Path) -> None:
