@@ -486,6 +486,7 @@ async def test_what_a_killed_lab_left_and_is_wrong_is_given_to_nobody_whole(gith
         gate.open()
         assert len(await all_of(wire)) <= SIZE - HALF - HELD
         await until(lambda: lab.bench.lab.writer.digests.get(run.id))
+        assert not lab.bench.attempt(run).counts.get("break", 0)  # it was not its link
         wire, answer = await lab.reads(more=f"Range: bytes={HALF}-")
         assert answer.status == 200
         assert await wire.take(SIZE) == CONTENT

@@ -181,7 +181,7 @@ class _Download:
     def ended(self) -> None:
         (start, end), size, reached = self.span, self.offer.file.size, self._reached
         if self.offer.run is not None:
-            lacking = self.offer.file.ready <= reached < end
+            lacking = reached < end and self.offer.file.lacks(reached)
             part = Part(start=start, end=end, reached=reached, size=size, tag=self.offer.etag, lacking=lacking)
             self.requests.received(self.machine, self.offer.run, part)
         elif self.offer.idle is Idle.POWEROFF and reached == size:

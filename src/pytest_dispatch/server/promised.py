@@ -42,6 +42,10 @@ class Promised:
         """Up to where it may be sent: all that is asked for."""
         return sys.maxsize
 
+    def lacks(self, _offset: int) -> bool:
+        """Tell whether what comes from there on is not to be had, now or ever: who has not got it is not to blame."""
+        return False
+
     def follow(self, _told: Callable[[], object]) -> Callable[[], None]:
         """Have a function called, in any thread, when `ready` changes; returns what ends that."""
         return _nothing
@@ -97,6 +101,10 @@ class Arriving(Promised):
     def ready(self) -> int:
         """Up to where it may be sent."""
         return self.arrival.ready
+
+    def lacks(self, offset: int) -> bool:
+        """Tell whether what comes from there on is not to be had, now or ever: who has not got it is not to blame."""
+        return offset >= self.ready or bool(self.arrival.error)
 
     def follow(self, told: Callable[[], object]) -> Callable[[], None]:
         """Have a function called, in any thread, when `ready` changes or `check` fails; returns what ends that."""

@@ -115,6 +115,7 @@ class Partial:
         self._etag = self._noted = self._tag_path.read_text("latin-1") if self._tag_path.exists() else ""
         if self.size > self._wanted.size or (self.size == self._wanted.size and not self._wanted.digest):
             self.discard("")
+        self._resumed = self.size > 0
 
     @property
     def tag(self) -> str:

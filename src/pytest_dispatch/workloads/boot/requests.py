@@ -40,7 +40,7 @@ class BootRequests:
         self._protocol = protocol
         self._is_late = is_late
         self._downloads = Downloads()
-        self._line: dict[object, tuple[str, asyncio.Event]] = {}  # machines that wait, in the order in which they came
+        self._line: dict[asyncio.Event, str] = {}  # machines that wait, in the order in which they came
         self._held: dict[str, tuple[str, int] | None] = {}  # what machines took last, as the journal has it
 
     @property
@@ -115,14 +115,14 @@ class BootRequests:
 
     def one_is_ready(self) -> None:
         """Let the machine that has waited longest look for work; each run wakes one, not all of them."""
-        for _, woken in self._line.values():
+        for woken in self._line:
             if not woken.is_set():
                 woken.set()
                 return
 
     def look(self, machine: str = "") -> None:
         """Let a machine that waits look what there is for it; or all that wait."""
-        for waiting, woken in self._line.values():
+        for woken, waiting in self._line.items():
             if machine in ("", waiting):
                 woken.set()
 
@@ -148,7 +148,7 @@ class BootRequests:
                 if not answer.soon or left <= 0 or self._writer.stopping:
                     self._writer.commit()
                     return answer
-                self._line[woken] = bearer.machine, woken
+                self._line[woken] = bearer.machine
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, LOOK)):
                         await woken.wait()
