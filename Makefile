@@ -133,6 +133,13 @@ bench: .venv/ready  ## All benchmarks, into docs/performance.md
 	$(call need,$(FIRMWARE_PACKAGES) nginx-light curl,the benchmarks that need them)
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
+# Where `make beacon` puts it
+BEACON ?= build/beacon.pyz
+
+.PHONY: beacon
+beacon:  ## Make beacon.pyz, by which workloads report, as a single file for Python 3.6 and newer
+	$(PYTHON) src/pytest_dispatch/beacon/archive.py $(BEACON)
+
 .PHONY: wheel
 wheel: .venv/ready  ## Build the wheel and the source distribution into dist/
 	rm -rf dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,17 @@ def alone_on_mdns() -> Iterator[None]:
     """Whoever announces is heard by everybody on this computer: one test at a time, whichever process runs it."""
     with FileLock(_MDNS):
         yield
+
+
+@pytest.fixture
+def namespaces() -> list[str]:
+    """The start of a command that runs in a network of its own, and may make others."""
+    ways: tuple[list[str], ...] = ([], ["sudo", "-n"], ["unshare", "--user", "--map-root-user"])
+    for way in ways[:1] if os.geteuid() == 0 else ways[1:]:
+        command = [*way, "unshare", "--net"]
+        if subprocess.run([*command, "ip", "link"], capture_output=True, check=False).returncode == 0:
+            return command
+    pytest.skip("nobody may make network namespaces here: needs root, or sudo, and the package iproute2")
 
 
 #: Set where nothing may be left out: a test that was skipped for want of a package then fails the run.

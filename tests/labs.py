@@ -290,6 +290,7 @@ async def running_lab(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    path: str = "/dispatch",
     allow: tuple[Network, ...] | None = None,
     tools: frozenset[str] = frozenset(),
     machines: Iterable[Machine] = (),
@@ -320,7 +321,8 @@ async def running_lab(
             filers=filers,
             private=private,
         )
-        server = LabServer(lab, Address(host=host, port=port, allow=allow, tools=tools, announce=False), TOKEN, bounds)
+        where = Address(host=host, port=port, path=path, allow=allow, tools=tools, announce=False)
+        server = LabServer(lab, where, TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
         await lab.start(server.machine_url, opened.reader.letters())

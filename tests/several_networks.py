@@ -15,15 +15,16 @@ from contextlib import ExitStack
 from itertools import count
 from typing import IO, NamedTuple
 
-from zeroconf import ServiceInfo, Zeroconf
+from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
-from pytest_dispatch.search import announced_urls
+from pytest_dispatch.beacon.mdns import announced_urls
 from pytest_dispatch.server.mdns import SERVICE, Announcement
 
 #: The lab's address on each network, and somebody else's.
 NETWORKS = {
     "lan": ("192.0.2.1/24", "192.0.2.2/24"),
     "docker0": ("172.17.0.1/16", "172.17.0.2/16"),
+    "six": ("fd00:6::1/64", "fd00:6::2/64"),
     "cable": ("169.254.7.1/16", "169.254.7.2/16"),
 }
 TAKEN = "dispatch-0000"  # by another lab, on the last of these networks
@@ -48,6 +49,12 @@ def ip(words: str) -> None:
     subprocess.run(["ip", *words.split()], check=True)
 
 
+def have(address: str, interface: str) -> None:
+    """Have an address, at once: nobody else has it."""
+    ip(f"link set {interface} up")
+    ip(f"address add {address} dev {interface}{' nodad' * (':' in address)}")
+
+
 def connect(stack: ExitStack, network: str) -> There:
     here, there = NETWORKS[network]
     process = stack.enter_context(
@@ -64,8 +71,7 @@ def connect(stack: ExitStack, network: str) -> There:
     person = There(process.stdin, process.stdout)
     assert person.answers.readline() == "there\n"
     ip(f"link add {network} type veth peer name far netns {process.pid}")
-    ip(f"address add {here} dev {network}")
-    ip(f"link set {network} up")
+    have(here, network)
     assert person.ask("connected") == "connected"
     return person
 
@@ -95,8 +101,7 @@ async def somebody(address: str) -> None:
     while order := (await asyncio.to_thread(sys.stdin.readline)).strip():
         if order == "connected":
             ip("link set lo up")
-            ip(f"address add {address} dev far")
-            ip("link set far up")
+            have(address, "far")
             print(order, flush=True)
         elif order == "announce":
             print(await other.start(9090, None, "/dispatch"), flush=True)
@@ -108,7 +113,7 @@ def look(name: str) -> dict[str, list[str]]:
     """All addresses that were told under this name, to whoever asks for all and for one to hear; and what is tried."""
     told: set[str] = set()
     for _ in range(3):
-        network = Zeroconf()
+        network = Zeroconf(ip_version=IPVersion.All)
         info = ServiceInfo(SERVICE, f"{name}.{SERVICE}")
         assert info.request(network, 10_000)
         told.update(info.parsed_addresses())

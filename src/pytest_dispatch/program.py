@@ -8,7 +8,6 @@ Whoever goes on with the session need not wait for it.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import select
@@ -48,8 +47,6 @@ def serve_parent(parent: int, scratch: str) -> NoReturn:
     """
     if not os.path.isdir(scratch):  # noqa: PTH112 - no Path is needed in this process otherwise
         raise ConfigError(f"--scratch: expected a folder for --parent's temporary files, got {scratch!r}")
-    gc.freeze()  # what was imported stays
-    gc.enable()
     tempfile.tempdir = scratch
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what is printed last is told
     for each in (signal.SIGINT, signal.SIGTERM):

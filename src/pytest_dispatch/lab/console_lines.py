@@ -71,10 +71,12 @@ class ConsoleLines:
     def add(self, run: str, attempt: int, at: float, text: str) -> list[Line]:
         """Add a line shown during an attempt; returns what the journal is to have for it."""
         text = text[:WIDEST]
-        self.recall(run, attempt, at, text)
-        share = self._shares.setdefault((run, attempt), _Share())
+        size = self.recall(run, attempt, at, text)
+        share = self._shares.get((run, attempt))
+        if share is None:
+            share = self._shares[run, attempt] = _Share()
         if not share.left_out:
-            share.size += _size(text)
+            share.size += size
             if share.size <= self._first:
                 return [(run, attempt, at, text)]
         share.left_out += 1
@@ -91,17 +93,20 @@ class ConsoleLines:
         """End all attempts that are not over; returns likewise of them."""
         return [line for run, attempt in list(self._shares) for line in self.end(run, attempt)]
 
-    def recall(self, run: str, attempt: int, at: float, text: str) -> None:
-        """Add a line that the journal has already, or is given elsewhere."""
-        console = self._consoles.setdefault((run, attempt), _Console())
-        before = console.size
+    def recall(self, run: str, attempt: int, at: float, text: str) -> int:
+        """Add a line that the journal has already, or is given elsewhere; returns how many bytes it takes."""
+        console = self._consoles.get((run, attempt))
+        if console is None:
+            console = self._consoles[run, attempt] = _Console()
+        before, size = console.size, _size(text)
         console.lines.append((at, text))
-        console.size += _size(text)
+        console.size += size
         while console.size > self._last:
             console.size -= _size(console.lines.popleft()[1])
         self._size += console.size - before
         while self._size > self._together and len(self._consoles) > 1:
             self._size -= self._consoles.pop(next(iter(self._consoles))).size
+        return size
 
     def forget(self, runs: set[str]) -> None:
         """Drop the lines of these runs."""
@@ -115,4 +120,4 @@ class ConsoleLines:
 
 
 def _size(text: str) -> int:
-    return LINE + len(text.encode("utf-8", "replace"))
+    return LINE + (len(text) if text.isascii() else len(text.encode("utf-8", "replace")))

@@ -31,10 +31,10 @@ class ConsoleLog:
         """Add a line that a machine showed: to the attempt that it holds, else to the one that it will take."""
         now, queue = self._writer.clock.now(), self._writer.queue
         seen = queue.machines.find(machine)
-        run = queue.runs[seen.holds] if seen and seen.holds else None
-        if run is None:
+        if seen is None or not seen.holds:
             self._lines.before(machine, now, text)
         else:
+            run = queue.runs[seen.holds]
             self._write(self._lines.add(run.id, run.attempt.number, now, text))
 
     def changed(self, change: Change) -> None:
@@ -66,4 +66,5 @@ class ConsoleLog:
         self._write(self._lines.end_all())
 
     def _write(self, lines: list[Line]) -> None:
-        self._writer.write([console_row(*line) for line in lines])
+        if lines:
+            self._writer.write([console_row(*line) for line in lines])

@@ -21,7 +21,7 @@ from pytest_dispatch.core.plain import what_was_raised
 from pytest_dispatch.kinds import BOOT
 from pytest_dispatch.lab.tokens import Bearer, UsedError
 from pytest_dispatch.report.apart import Readers
-from pytest_dispatch.server import api, beacon, boot
+from pytest_dispatch.server import api, beacon, beacon_file, boot
 from pytest_dispatch.server.bounds import Bounds
 from pytest_dispatch.server.connections import Connections
 from pytest_dispatch.server.host import names_of
@@ -103,6 +103,8 @@ class LabServer:
             lab, token, lambda: self.port, lambda: self.mdns, self._called, self._too_fast, self._bounds.stall
         )
         app.add_routes(api.routes(door))
+        if address.path != beacon_file.PATH:
+            app.router.add_route("*", beacon_file.PATH, self._beacon_file)
         app.router.add_route("*", "/{path:.*}", self._machine_request)
         app[boot.PUMP] = self._pump = Pump()
         self._listener = Listener(app, self._bounds, self._turned_away)
@@ -194,6 +196,9 @@ class LabServer:
         if seconds:
             await asyncio.sleep(seconds)
         return seconds is None
+
+    async def _beacon_file(self, request: web.Request) -> web.StreamResponse:
+        return _too_much() if await self._too_fast(request.remote or "") else await beacon_file.answer(request)
 
     async def _machine_request(self, request: web.Request) -> web.StreamResponse:
         bearer = self._identify(request)
@@ -321,7 +326,8 @@ def _caller(request: web.Request, bearer: Bearer | None) -> str:
 
 def _path(request: web.Request) -> str:
     """Its path; firmware may double slashes."""
-    return re.sub("/+", "/", request.path)
+    path = request.path
+    return re.sub("/+", "/", path) if "//" in path else path
 
 
 def _no_machine(tool: str, where: str) -> web.Response:

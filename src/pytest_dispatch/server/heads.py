@@ -37,14 +37,16 @@ class Heads:
         self._head = b"" if self._body else seen[int(at) :]
         if len(self._head) > MOST:
             self._head, self._body = b"", math.inf
+        if not hostless:
+            return data
         starts, ends = [known, *hostless], [*hostless, len(seen)]
         return b"Host:\r\n".join(seen[start:end] for start, end in zip(starts, ends, strict=True))
 
 
 def _lacks_host(head: bytes) -> bool:
     """Whether a head in lower case is of HTTP/1.1 and has no `Host`. Empty lines may come before it."""
-    first, *others = head.lstrip(b"\r\n").split(b"\r\n")
-    return first.endswith(b" http/1.1") and not any(line.startswith(b"host:") for line in others)
+    head = head.lstrip(b"\r\n")
+    return b"\r\nhost:" not in head and head.partition(b"\r\n")[0].endswith(b" http/1.1")
 
 
 def _body_length(head: bytes) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pytest_dispatch.core.machine import Hold, Machine
-from pytest_dispatch.core.model import Attempt, Case, Policy, Report, Run
+from pytest_dispatch.core.model import Attempt, Case, Moment, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.core.series import NO_BUCKET, Ending, bucket_of
 from pytest_dispatch.store import schema
@@ -25,8 +25,6 @@ Row = tuple[sa.Table, dict[str, Any]]
 #: Of a run and of an attempt: what its own row says; the rest is in rows of their own.
 _RUN = attrgetter(*(name for name in Run.__slots__ if name != "attempts"))
 _ATTEMPT = attrgetter("heard", "counts", "outcome", "reason", "proposed", "outside")
-
-_PARTS = ("history", "placements", "reports", "refused")
 
 
 def session_row(record: SessionRecord, closed: float | None = None) -> Row:
@@ -84,16 +82,12 @@ def run_rows(run: Run, was: Run | None = None) -> list[Row]:
         was: As the journal has it; None if it is not there, or that is not known.
     """
     rows: list[Row] = []
-    if was is None or len(run.attempts) != len(was.attempts) or not _same(_RUN(run), _RUN(was)):
-        rows.append(_run_row(run))
     before = () if was is None else was.attempts
+    if was is None or len(run.attempts) != len(before) or _RUN(run) != _RUN(was):
+        rows.append(_run_row(run))
     for number, attempt in _fresh(run.attempts, before):
-        rows += _attempt_rows(run.id, attempt, before[number - 1] if number <= len(before) else None)
+        _add_attempt(rows, run.id, attempt, before[number - 1] if number <= len(before) else None)
     return rows
-
-
-def _same(one: Sequence[object], other: Sequence[object]) -> bool:
-    return all(a is b or a == b for a, b in zip(one, other, strict=True))
 
 
 def _run_row(run: Run) -> Row:
@@ -124,33 +118,45 @@ def _run_row(run: Run) -> Row:
     return schema.runs, {**which, **asked, **became}
 
 
-def _attempt_rows(run: str, attempt: Attempt, was: Attempt | None) -> Iterator[Row]:
-    old: dict[str, Sequence[Any]] = {name: getattr(was, name) if was is not None else () for name in _PARTS}
-    longer = any(len(getattr(attempt, name)) != len(old[name]) for name in ("history", "placements"))
-    if was is None or longer or not _same(_ATTEMPT(attempt), _ATTEMPT(was)):
-        yield _attempt_row(run, attempt)
+def _add_attempt(rows: list[Row], run: str, attempt: Attempt, was: Attempt | None) -> None:
+    """Add the rows of an attempt. Every change of every run comes by here, and most touch one or two parts of it."""
+    if was is None or _row_of(attempt) != _row_of(was):
+        rows.append(_attempt_row(run, attempt))
     of = {"run": run, "attempt": attempt.number}
-    for number, moment in _fresh(attempt.history, old["history"]):
-        said = {"state": str(moment.state), "phase": str(moment.phase), "at": moment.at}
-        yield schema.moments, {**of, "number": number, **said}
-    for number, placement in _fresh(attempt.placements, old["placements"]):
-        where = {"machine": stored(placement.machine), "known_by": str(placement.known_by), "at": placement.at}
-        yield schema.placements, {**of, "number": number, **where}
-    for _, report in _fresh(attempt.reports, old["reports"]):
-        yield from _report_rows(of, report)
-    for number, refusal in _fresh(attempt.refused, old["refused"]):
-        why = {"why": stored(refusal.why), "begins": stored(refusal.begins), "whole": refusal.whole, "at": refusal.at}
-        yield schema.refusals, {**of, "number": number, **why}
+    for part, rows_of in _PARTS:
+        now, before = part(attempt), part(was) if was is not None else ()
+        if now is not before:
+            for number, each in _fresh(now, before):
+                rows += rows_of({**of, "number": number}, each)
 
 
-def _fresh(now: Sequence[T], before: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """Yield what is not as it was, with its number from 1."""
-    if now is before:
-        return
-    for number, each in enumerate(now, 1):
-        old = before[number - 1] if number <= len(before) else None
-        if each is not old and each != old:
-            yield number, each
+def _row_of(attempt: Attempt) -> tuple[object, ...]:
+    """Return what its own row says."""
+    return *_ATTEMPT(attempt), len(attempt.history), len(attempt.placements)
+
+
+def _fresh(now: Sequence[T], before: Sequence[T]) -> list[tuple[int, T]]:
+    """Return what is not as it was, with its number from 1."""
+    known = len(before)
+    return [
+        (number, each)
+        for number, each in enumerate(now, 1)
+        if number > known or (each is not before[number - 1] and each != before[number - 1])
+    ]
+
+
+def _moment_rows(of: dict[str, Any], moment: Moment) -> list[Row]:
+    return [(schema.moments, {**of, "state": str(moment.state), "phase": str(moment.phase), "at": moment.at})]
+
+
+def _placement_rows(of: dict[str, Any], placement: Placement) -> list[Row]:
+    where = {"machine": stored(placement.machine), "known_by": str(placement.known_by), "at": placement.at}
+    return [(schema.placements, {**of, **where})]
+
+
+def _refusal_rows(of: dict[str, Any], refusal: Refusal) -> list[Row]:
+    why = {"why": stored(refusal.why), "begins": stored(refusal.begins), "whole": refusal.whole, "at": refusal.at}
+    return [(schema.refusals, {**of, **why})]
 
 
 def _attempt_row(run: str, attempt: Attempt) -> Row:
@@ -169,8 +175,9 @@ def _attempt_row(run: str, attempt: Attempt) -> Row:
     }
 
 
-def _report_rows(of: dict[str, Any], report: Report) -> Iterator[Row]:
-    digest = report_digest(report)
+def _report_rows(of: dict[str, Any], report: Report) -> list[Row]:
+    """Return those of a report, which has no number of its own: its digest tells whether it came before."""
+    of, digest = {"run": of["run"], "attempt": of["attempt"]}, report_digest(report)
     said = {
         "title": stored(report.title),
         "body": stored(report.body),
@@ -185,9 +192,20 @@ def _report_rows(of: dict[str, Any], report: Report) -> Iterator[Row]:
         "late": report.late,
         "size": report.size,
     }
-    yield schema.reports, {**of, "digest": digest, **said}
-    for number, case in enumerate(report.cases, 1):
-        yield schema.cases, {**of, "report": digest, "number": number, **_case(case)}
+    cases = enumerate(report.cases, 1)
+    return [
+        (schema.reports, {**of, "digest": digest, **said}),
+        *((schema.cases, {**of, "report": digest, "number": number, **_case(case)}) for number, case in cases),
+    ]
+
+
+#: The parts of an attempt that are rows of their own, and what makes the rows.
+_PARTS: Sequence[tuple[Callable[[Attempt], Sequence[Any]], Callable[[dict[str, Any], Any], list[Row]]]] = (
+    (attrgetter("history"), _moment_rows),
+    (attrgetter("placements"), _placement_rows),
+    (attrgetter("reports"), _report_rows),
+    (attrgetter("refused"), _refusal_rows),
+)
 
 
 def _case(case: Case) -> dict[str, Any]:
@@ -286,5 +304,6 @@ def console_row(run: str, attempt: int, at: float, text: str) -> Row:
 
     What no database takes (NUL, surrogates) is replaced.
     """
-    storable = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    return schema.console, {"run": run, "attempt": attempt, "at": at, "text": storable}
+    if "\0" in text or not text.isascii():
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return schema.console, {"run": run, "attempt": attempt, "at": at, "text": text}
