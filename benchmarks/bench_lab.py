@@ -29,7 +29,8 @@ from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 STARTING = 30.0  # seconds that a server may take until it listens
-PLACES = Places(folders={"root": "/"})
+GITHUB = 18095  # the port of what plays GitHub for the labs of benchmarks
+PLACES = Places(folders={"root": "/"}, apis=(f"http://127.0.0.1:{GITHUB}",))
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,25 @@ class RunningLab:
 @contextlib.contextmanager
 def running_lab(files: list[Path], count: int) -> Iterator[RunningLab]:
     """A lab with `count` workloads queued, which take turns over `files`."""
+    workloads = [workload(files[n % len(files)], f"w{n}.efi") for n in range(count)]
+    with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as cache, lab_with(workloads, Path(cache)) as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def lab_with(workloads: list[Workload], cache: Path, expect: str = "") -> Iterator[RunningLab]:
+    """A lab with these workloads queued, which keeps assets in `cache`."""
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
-        command = [sys.executable, __file__, folder]
+        command = [sys.executable, __file__, folder, str(cache)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdin is not None
             told = json.loads(process.stdout.readline())
             client = LabClient(told["url"], told["token"], places=PLACES)
-            policy = Policy(limits={"assign": 600, "boot": 600, "report": 600})
+            policy = Policy(limits={"assign": 600, "boot": 600, "report": 600}, expect=expect)
             session = client.open(OpenSession(source="bench", policy=policy)).id
-            wanted = [Wanted(key=str(n), workload=workload(files[n % len(files)], f"w{n}.efi")) for n in range(count)]
-            for start in range(0, count, 5000):
+            wanted = [Wanted(key=str(n), workload=each) for n, each in enumerate(workloads)]
+            for start in range(0, len(wanted), 5000):
                 client.submit(session, wanted[start : start + 5000])
             yield RunningLab(client, session, told["url"], process.pid)
             client.close()
@@ -121,10 +130,10 @@ def workload(path: Path, name: str) -> Workload:
     return Workload(name=name, kind=BOOT, payload=payload.as_json())
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: Path, assets: Path) -> None:
     journal = Journal(folder / "journal.db")
     journal.open()
-    cache = AssetCache(folder / "assets", 10**12, None)
+    cache = AssetCache(assets, 10**12, None)
     lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND])
     token = secrets.token_urlsafe(24)
     server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), token)
@@ -139,4 +148,4 @@ async def _serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""p99 of a request while 1,000 machines boot and report, against 10: once as machines come, once all in one instant."""
+"""p99 of a request while many machines boot and report, against 10: as machines come, and all in one instant."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bench_lab import Measure, RunningLab, running_lab
 from machines import Ask, drive
 
 CROWD = 1000
+HALL = 10_000  # switched on one after the other, fifty a second
 FEW = 10
 BOUND = 20
 
@@ -25,10 +26,10 @@ ROUNDS = 3  # of the few, as they come
 INSTANTS = 20  # of the few, in one instant
 
 
-def _as_they_come(chance: random.Random) -> list[Ask]:
+def _as_they_come(chance: random.Random, longest: float = SPREAD[1]) -> list[Ask]:
     """All are switched on at once; firmware, `beacon` and its report each have a connection of their own."""
     return [
-        Ask("HEAD", pause=chance.uniform(*SPREAD), fresh=True),
+        Ask("HEAD", pause=chance.uniform(SPREAD[0], longest), fresh=True),
         Ask("GET"),
         Ask("POST", pause=LOAD, fresh=True),
         Ask("PUT", b'{"title": "bench"}', pause=WORK, fresh=True),
@@ -60,7 +61,7 @@ def _lab() -> Iterator[RunningLab]:
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as scratch:
         file = Path(scratch) / "asset.efi"
         file.write_bytes(b"\xa5" * 16384)
-        with running_lab([file], 2 * CROWD + (INSTANTS + ROUNDS) * FEW) as lab:
+        with running_lab([file], 2 * CROWD + HALL + (INSTANTS + ROUNDS) * FEW) as lab:
             yield lab
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -75,13 +76,17 @@ def measure() -> list[Measure]:
             each for _ in range(INSTANTS) for each in drive(lab.port, [_in_one_instant(chance) for _ in range(FEW)])
         ]
         burst = drive(lab.port, [_in_one_instant(chance) for _ in range(CROWD)])
-    return [_coming(crowd, few), _bursting(burst, instants)]
+        longest = HALL / 50
+        hall = drive(lab.port, [_as_they_come(chance, longest) for _ in range(HALL)])
+    together = f"{CROWD} machines, switched on together"
+    apart = f"{HALL} machines, switched on within {longest:.0f} s"
+    return [_coming(together, crowd, few), _coming(apart, hall, few), _bursting(burst, instants)]
 
 
-def _coming(crowd: list[list[float]], few: list[list[float]]) -> Measure:
+def _coming(which: str, crowd: list[list[float]], few: list[list[float]]) -> Measure:
     ratio = _p99(crowd) / _p99(few)
     return Measure(
-        f"{CROWD} machines, switched on together, boot and report: p99 of a request",
+        f"{which}, boot and report: p99 of a request",
         f"{FEW} machines",
         f"{_ms(_p99(crowd))} (slowest {_ms(_slowest(crowd))})",
         _ms(_p99(few)),
@@ -98,7 +103,7 @@ def _bursting(burst: list[list[float]], few: list[list[float]]) -> Measure:
     whole = sorted(map(sum, burst))
     unfair = whole[-1] / statistics.median(whole)
     return Measure(
-        "the same, all of them asking in one instant and without a pause: p99 of a request",
+        f"{CROWD} machines, all of them asking in one instant and without a pause: p99 of a request",
         f"{FEW} machines",
         f"{_ms(_p99(burst))} (slowest {_ms(_slowest(burst))})",
         _ms(_p99(few)),

@@ -133,13 +133,13 @@ class _Machine:
         """Take what has come; returns whether it was the rest of the answer.
 
         Raises:
-            RuntimeError: An answer was not 200, or was cut.
+            RuntimeError: An answer was not 200, or was cut, or there was no workload.
         """
         assert self.wire is not None  # `begin` comes first
         data = self.wire.recv(2**16)
         self.got += data
         head, end, _ = self.got.partition(b"\r\n\r\n")
-        if not data or (end and head[9:12] != b"200"):
+        if not data or (end and (head[9:12] != b"200" or b"\r\nDispatch-Idle:" in head)):
             raise RuntimeError(f"{self.ask.method} of {self.source} answered {head.decode() or 'nothing'}")
         missing = _length(head) if self.ask.method != "HEAD" else 0
         if not end or len(self.got) < len(head) + 4 + missing:

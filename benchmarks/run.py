@@ -14,6 +14,7 @@ from bench_lab import Measure
 NAMES = (
     "serving",
     "booting",
+    "cold",
     "memory",
     "crowd",
     "queueing",

@@ -18,6 +18,8 @@ SIZE = 256 * 2**20
 MACHINES = 8
 ROUNDS = 9
 
+CURL = ("curl", "-sf", "-A", "bench", "-o", "/dev/null", "-w", "%{size_download}")
+
 _NGINX = """
 daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
@@ -42,10 +44,10 @@ def fetch_by_all(urls: list[str]) -> float:
     """Bytes per second of all downloads together."""
     began = time.perf_counter()
     clients = [  # by its own name curl would be taken for a person's tool
-        subprocess.Popen(["curl", "-sf", "-A", "bench", "--interface", address(n), "-o", "/dev/null", url])
+        subprocess.Popen([*CURL, "--interface", address(n), url], stdout=subprocess.PIPE, text=True)
         for n, url in enumerate(urls)
     ]
-    if any(client.wait() for client in clients):
+    if any(client.communicate()[0] != str(SIZE) or client.returncode for client in clients):
         raise RuntimeError("a download failed")
     return SIZE * len(urls) / (time.perf_counter() - began)
 

@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -26,6 +25,7 @@ from pytest_dispatch.plugin.settings import read_settings
 from pytest_dispatch.sources.asset_cache import AssetCache
 from pytest_dispatch.sources.cache_folder import Shelf
 from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.support.blocking import Stop
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
 OPTION, GITHUB, GH, ASKED = (f"ghp_{word}{word * 2}" for word in ("fromOption", "fromGithub", "fromGh", "fromProgram"))
@@ -601,7 +601,7 @@ async def test_private_workloads_are_the_users_alone(github: FakeGitHub, tmp_pat
 def test_private_workloads_are_the_users_alone_in_a_folder_for_all_too(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o755)
-    Shelf(tmp_path / "cache", 10**9).open(threading.Event())
+    Shelf(tmp_path / "cache", 10**9).open(Stop())
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "cache").iterdir() if each.is_dir()}
     assert set(modes.values()) == {0o700}
     assert {"sha256", "partial"} <= modes.keys()

@@ -35,7 +35,7 @@ from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab.writer import Writer
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim.driver import SimMachine
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache
+from pytest_dispatch.sources.asset_cache import Asset, AssetCache, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.store.journal import Journal, Row, console_row
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
@@ -209,7 +209,7 @@ class BrokenCache(AssetCache):
     def __init__(self, path: Path) -> None:
         super().__init__(path, 10**9, None)
 
-    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
         raise ZeroDivisionError("an index")
 
 

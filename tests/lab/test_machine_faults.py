@@ -26,7 +26,7 @@ from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.server.boot.beacon import REPORT_LIMIT
 from pytest_dispatch.server.boot.sending import REST
 from pytest_dispatch.server.limits.bounds import Bounds
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache
+from pytest_dispatch.sources.asset_cache import Asset, AssetCache, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 from pytest_dispatch.workloads.boot.protocol import DOWNLOADS
@@ -744,9 +744,9 @@ class LateCache(AssetCache):
         super().__init__(path, 10**9, None)
         self._may = may
 
-    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
         await self._may.wait()
-        return await super().fetch(workload, holder)
+        return await super().fetch(workload, holder, on_arrival)
 
 
 @pytest.mark.parametrize("passed", [0.0, LINING_UP])

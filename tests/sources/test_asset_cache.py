@@ -95,17 +95,6 @@ async def test_the_same_bytes_under_two_names_are_downloaded_once(github: FakeGi
     assert sum(github.downloads.values()) == 1
 
 
-async def test_progress_is_told(github: FakeGitHub, tmp_path: Path) -> None:
-    wanted = publish(github, {"w.efi": bytes_of(3 * MIB + 1)})["w.efi"]
-    told: list[tuple[str, int]] = []
-    await fetch(tmp_path, wanted, on_progress=lambda workload, done: told.append((workload.name, done)))
-    assert {name for name, _ in told} == {"w.efi"}
-    sizes = [done for _, done in told]
-    assert sizes == sorted(sizes)
-    assert len(sizes) >= 3
-    assert sizes[-1] == wanted.size
-
-
 async def test_memory_does_not_grow_with_the_asset(github: FakeGitHub, tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes_of(MIB))
@@ -270,3 +259,31 @@ async def test_the_folder_says_that_it_is_a_cache(github: FakeGitHub, tmp_path: 
     await fetch(tmp_path, publish(github, {"w.efi": b"MZ"})["w.efi"])
     tag = (tmp_path / "cache" / "CACHEDIR.TAG").read_text()
     assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55")
+
+
+async def test_the_cache_is_not_looked_through_for_each_asset(github: FakeGitHub, tmp_path: Path) -> None:
+    """What is not noted is not seen until all is counted anew: once a day, or if the note cannot be read."""
+    wanted = publish(github, {name: bytes_of(1000, name) for name in ("a", "b", "c", "d")})
+    kept = (await fetch(tmp_path, wanted["a"], limit=3500)).path
+    os.utime(tmp_path / "cache" / "records" / kept.name, (0, 0))
+    stranger = tmp_path / "cache" / "partial" / ("0" * 64)
+    stranger.write_bytes(bytes(3000))
+    note = tmp_path / "cache" / "size"
+    await fetch(tmp_path, wanted["b"], limit=3500)
+    assert note.read_text().split()[0] == f"{2000:020}"
+    assert kept.exists()
+    for counted, name in ((f"{2000:020} {1:012}\n", "c"), ("torn", "d")):
+        stranger.write_bytes(bytes(3000))
+        note.write_text(counted)
+        await fetch(tmp_path, wanted[name], limit=3500)
+        assert not stranger.exists()
+        assert int(note.read_text().split()[0]) <= 3500
+
+
+async def test_room_is_made_for_what_comes_next_too(github: FakeGitHub, tmp_path: Path) -> None:
+    wanted = publish(github, {f"{n:02}": bytes_of(1000, f"{n}") for n in range(42)})
+    for name in sorted(wanted)[:41]:
+        await fetch(tmp_path, wanted[name], limit=40_000)
+    assert len(list((tmp_path / "cache" / "sha256").iterdir())) == 38
+    await fetch(tmp_path, wanted["41"], limit=40_000)
+    assert len(list((tmp_path / "cache" / "sha256").iterdir())) == 39

@@ -132,13 +132,15 @@ async def test_bytes_that_changed_at_the_source_are_not_mixed(github: FakeGitHub
     assert (await fetch(tmp_path, wanted)).path.read_bytes() == new
 
 
-async def test_old_bytes_that_do_not_fit_are_thrown_away(github: FakeGitHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1000, MIB])
+async def test_old_bytes_that_do_not_fit_are_thrown_away(github: FakeGitHub, tmp_path: Path, size: int) -> None:
+    """Also if there are as many as there should be."""
     content = bytes_of(MIB)
     wanted = publish(github, {"w.efi": content})["w.efi"]
     github.cut_download("w.efi", after=1000)
     await complaint(tmp_path, wanted, patience=Patience(pauses=()))
     (partial,) = (tmp_path / "cache" / "partial").glob("?" * 64)
-    partial.write_bytes(b"\0" * 1000)
+    partial.write_bytes(bytes(size))
     assert (await fetch(tmp_path, wanted)).path.read_bytes() == content
 
 

@@ -310,6 +310,7 @@ async def running_lab(
     clock: Clock | None = None,
     bounds: Bounds | None = None,
     private: bool = True,
+    apis: tuple[str, ...] = (),
 ) -> AsyncIterator[Bench]:
     """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot."""
     opened = journal(folder / "journal.db")
@@ -323,7 +324,7 @@ async def running_lab(
             clock=clock,
             journal=opened,
             cache=store,
-            places=Places(folders={"w": str(folder)}),
+            places=Places(folders={"w": str(folder)}, apis=apis),
             kinds=[BOOT_KIND, *kinds],
             machines=[each.driven() if isinstance(each, ByHand) else each for each in machines],
             filers=filers,

@@ -13,11 +13,12 @@ from queue_bench import Bench, workload
 
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Run
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache
+from pytest_dispatch.sources.arriving import Arrival
+from pytest_dispatch.sources.asset_cache import Asset, AssetCache, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.locations import Places
 from pytest_dispatch.support.file_stamp import UNKNOWN
-from pytest_dispatch.workloads.boot.prefetch import AHEAD, AHEAD_BYTES, WORKERS, Supply
+from pytest_dispatch.workloads.boot.prefetch import AHEAD, AHEAD_BYTES, MOST, WORKERS, Supply
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ class SlowCache(AssetCache):
         self.moved = asyncio.Condition()
         self._answers: dict[str, Exception | None] = {}
 
-    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
         async with self.moved:
             self.asked.append(workload.name)
             self.under_way.append(workload.name)
@@ -60,14 +61,20 @@ class Told:
     def __init__(self, folder: Path) -> None:
         self.cache = SlowCache(folder)
         self.ready: list[str] = []
+        self.arriving: list[str] = []
         self.failed: list[tuple[str, str]] = []
-        self.supply = Supply(self.cache, Places(folders={"w": "/workloads"}), self.on_ready, self.on_failed)
+        self.supply = Supply(
+            self.cache, Places(folders={"w": "/workloads"}), self.on_ready, self.on_arrival, self.on_failed
+        )
         self.bench = Bench()
         self.tasks: list[asyncio.Task[None]] = []
 
     def on_ready(self, run: Run, asset: Asset) -> None:
         assert asset.path == Path(run.workload.payload["location"])
         self.ready.append(run.workload.name)
+
+    def on_arrival(self, run: Run, _arrival: Arrival) -> None:
+        self.arriving.append(run.workload.name)
 
     def on_failed(self, run: Run, why: str) -> None:
         self.failed.append((run.workload.name, why))
@@ -123,6 +130,27 @@ async def test_those_asked_for_first_come_first_whenever_they_are_wanted(tmp_pat
         await told.cache.answer(*names(4), "a", "b")
         await told.until(lambda: len(told.ready) == 6)
     assert told.cache.asked == [*names(3), "a", "b", "w03"]
+
+
+async def test_what_machines_took_while_it_arrives_holds_back_no_other(tmp_path: Path) -> None:
+    async with supplied(tmp_path) as told:
+        told.want(*names(8))
+        await told.until(lambda: len(told.cache.asked) == WORKERS)
+        told.taken("w00", "w02")
+        await told.until(lambda: len(told.cache.asked) == WORKERS + 2)
+        assert told.cache.under_way == names(WORKERS + 2)
+    assert told.cache.under_way == []
+
+
+async def test_no_more_are_fetched_than_threads_are_worth(tmp_path: Path) -> None:
+    async with supplied(tmp_path) as told:
+        told.want(*names(MOST + 5))
+        for name in names(MOST):
+            await told.until(lambda name=name: name in told.cache.asked)  # type: ignore[misc]
+            told.taken(name)
+        await told.until(lambda: len(told.cache.asked) == MOST)
+        await told.cache.answer("w00")
+        await told.until(lambda: len(told.cache.asked) == MOST + 1)
 
 
 async def test_stays_a_few_ahead_of_the_machines(tmp_path: Path) -> None:

@@ -5,27 +5,35 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_dispatch.core.errors import ConfigError, FetchError
 from pytest_dispatch.sources.cache_folder import Shelf
 from pytest_dispatch.sources.locations import DIGEST
-from pytest_dispatch.sources.partial_file import Wanted
+from pytest_dispatch.sources.partial_file import Partial, Wanted
 from pytest_dispatch.sources.uploads import Uploads
-from pytest_dispatch.support.blocking import held, in_thread
+from pytest_dispatch.support.blocking import Threads, in_thread, try_lock, waited_for
 from pytest_dispatch.support.file_stamp import FileStamp
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
-
     from pytest_dispatch.core.secrets import Token
+    from pytest_dispatch.sources.arriving import Arrival
     from pytest_dispatch.sources.base import Bytes
     from pytest_dispatch.sources.download import Downloader, Patience
+    from pytest_dispatch.support.blocking import Stop
 
+#: Told of bytes that may be read while they arrive.
+OnArrival: TypeAlias = "Callable[[Arrival], object]"
 MOST_KNOWN = 4096  # assets that are remembered; one that is not is looked at anew
+
+
+def ignored(_arrival: Arrival) -> None:
+    """Do without bytes that are not all there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,20 +45,42 @@ class Asset:
             own file.
         digest: `sha256:` and 64 hex digits.
         stamp: The file's, as it was when it was checked.
+        tag: What these bytes were called while they arrived, if machines could read them then.
     """
 
     path: Path
     size: int
     digest: str
     stamp: FileStamp
+    tag: str = field(default="", compare=False)
 
 
-@dataclass(slots=True)
 class _Flight:
-    """One asset on its way, and how many wait for it."""
+    """One asset on its way, and who waits for it."""
 
     task: asyncio.Task[Asset]
-    waiting: int = 0
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._arrival: Arrival | None = None
+        self._told: list[OnArrival] = []
+        self._loop = asyncio.get_running_loop()
+
+    def tell(self, told: OnArrival) -> None:
+        """Tell of its arrival, now or when it begins, and of each further one."""
+        self._told.append(told)
+        if self._arrival is not None:
+            told(self._arrival)
+
+    def arriving(self, arrival: Arrival) -> None:
+        """In its thread: it begins to arrive."""
+        with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
+            self._loop.call_soon_threadsafe(self._arrived, arrival)
+
+    def _arrived(self, arrival: Arrival) -> None:
+        self._arrival = arrival
+        for told in self._told:
+            told(arrival)
 
 
 class AssetCache:
@@ -64,7 +94,6 @@ class AssetCache:
         folder: Where to keep them, for all sessions; made where there is none.
         limit: How many bytes to keep. Those not used for longest go first; what is in use stays.
         token: Signs requests to its own API, and to no other server.
-        on_progress: Called with the workload and the bytes that are there, as they come in.
         patience: Timeouts and pauses.
 
     Attributes:
@@ -77,7 +106,6 @@ class AssetCache:
         limit: int,
         token: Token | None,
         *,
-        on_progress: Callable[[Bytes, int], None] = lambda _workload, _bytes_done: None,
         patience: Patience | None = None,
     ) -> None:
         self._folder = folder
@@ -85,7 +113,8 @@ class AssetCache:
         self._token = token
         self._patience = patience
         self._downloader: Downloader | None = None
-        self._on_progress = on_progress
+        self._door = threading.Lock()
+        self._threads = Threads("dispatch-fetch")
         self._flights: dict[str, _Flight] = {}
         self._known: dict[str, Asset] = {}
         self._shared = False
@@ -113,7 +142,7 @@ class AssetCache:
                 f"--dispatch-cache: expected a folder that can be written, got {folder} ({why}); name another one"
             ) from error
 
-    async def fetch(self, workload: Bytes, holder: str = "") -> Asset:
+    async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
         """Have a workload's bytes here, checked against the size and the digest that its source told.
 
         Cancelling the last one who waits for an asset ends its download; it is resumed when it is next asked
@@ -122,6 +151,7 @@ class AssetCache:
         Args:
             workload: Says where they are.
             holder: Until when they are kept: until this one is released, or, if it is empty, the cache is closed.
+            on_arrival: Told, before this returns, when they may be read while they arrive; again if they arrive anew.
 
         Raises:
             FetchError: They cannot be had, or are not what was promised.
@@ -130,7 +160,7 @@ class AssetCache:
         while True:
             asset = self._known.get(key)
             if asset is None or not _still(asset):
-                asset = await self._fly(key, workload, holder)
+                asset = await self._fly(key, workload, holder, on_arrival)
             if await self._is_kept(asset, holder):
                 if workload.session:
                     self.uploads.taken(workload.session, asset.digest)
@@ -147,17 +177,20 @@ class AssetCache:
             return True
         return await in_thread(self._shelf.keep, digest, holder)
 
-    async def _fly(self, key: str, workload: Bytes, holder: str) -> Asset:
-        """Wait for an asset that is being fetched, or start to fetch it."""
+    async def _fly(self, key: str, workload: Bytes, holder: str, on_arrival: OnArrival) -> Asset:
+        """Wait for an asset with all who do, or set out for it."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.create_task(self._obtain(workload)))
+            flight = self._flights[key] = _Flight()
+            flight.task = asyncio.create_task(self._obtain(workload, flight))
         flight.waiting += 1
+        flight.tell(on_arrival)
         try:
             asset = self._known[key] = await asyncio.shield(flight.task)
             if len(self._known) > MOST_KNOWN:
                 del self._known[next(iter(self._known))]
-            await self._is_kept(asset, holder)  # from before the flight lets go of it
+            if self._shelf.has(asset.path):  # from before the flight lets go of it
+                self._shelf.pins.add(asset.digest.removeprefix("sha256:"), holder)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
@@ -173,22 +206,26 @@ class AssetCache:
         for flight in list(self._flights.values()):
             await _end(flight.task)
         self._known.clear()
-        if self._downloader is not None:
-            await self._downloader.aclose()
-        await in_thread(lambda _stop: self._shelf.close())
+        await in_thread(self._close)
 
-    async def _obtain(self, workload: Bytes) -> Asset:
+    def _close(self, _stop: Stop) -> None:
+        self._threads.close()
+        if self._downloader is not None:
+            self._downloader.close()
+        self._shelf.close()
+
+    async def _obtain(self, workload: Bytes, flight: _Flight) -> Asset:
         try:
             if Path(workload.location).is_absolute():
                 return await in_thread(self._look_at, workload)
             if DIGEST.fullmatch(workload.location):
                 return await in_thread(self._look_for, workload)
-            return await self._from_release(workload)
+            return await self._threads.run(self._from_release, workload, flight)
         except OSError as error:
             place = "" if self._shared else f": {error.filename or self._folder}"  # clients must learn no paths
             raise FetchError(f"{workload.name}: {error.strerror or error}{place}") from error
 
-    def _look_at(self, stop: threading.Event, workload: Bytes) -> Asset:
+    def _look_at(self, stop: Stop, workload: Bytes) -> Asset:
         self._shelf.open(stop)
         path = Path(workload.location)
         if os.path.realpath(path) != str(path):  # it was none when the folder was listed
@@ -205,51 +242,56 @@ class AssetCache:
             raise FetchError(f"{workload.name}: expected {workload.digest}, got {asset.digest}")
         return asset
 
-    def _look_for(self, stop: threading.Event, workload: Bytes) -> Asset:
+    def _look_for(self, stop: Stop, workload: Bytes) -> Asset:
         digest = workload.location.removeprefix("sha256:")
         found = self._take(stop, workload, digest, named=True)
         if found is None:
             raise FetchError(f"{workload.name}: what was uploaded has been removed to make room; upload it again")
         return found
 
-    async def _from_release(self, workload: Bytes) -> Asset:
+    def _from_release(self, stop: Stop, workload: Bytes, flight: _Flight) -> Asset:
         """Download it, unless it is here: by its digest, or where others share the cache, by where it is from."""
         digest = workload.digest.removeprefix("sha256:") if DIGEST.fullmatch(workload.digest) else ""
         address = hashlib.sha256(f"{workload.location}\n{workload.size}".encode()).hexdigest()
         named = bool(digest) and not self._shared
         key = digest if named else address
-        found = await in_thread(self._take, workload, key, named=named)
-        if found is None:
-            async with held(self._shelf.lock_of(key)):
-                found = await in_thread(self._take, workload, key, named=named)
-                found = found or await self._download(workload, key, digest)
+        self._shelf.open(stop)
+        lock = try_lock(self._shelf.lock_of(key))
+        try:
+            found = self._take(stop, workload, key, named=named)
+            if found is None and lock is None:  # somebody fetches it, most likely
+                lock = waited_for(self._shelf.lock_of(key), stop)
+                found = self._take(stop, workload, key, named=named)
+            found = found or self._download(stop, workload, flight, key, digest)
+        finally:
+            if lock is not None:
+                lock.release()
         if digest and found.digest != workload.digest:
             raise FetchError(f"{workload.name}: expected {workload.digest}, got {found.digest}")
         return found
 
-    async def _download(self, workload: Bytes, key: str, digest: str) -> Asset:
-        await in_thread(self._shelf.refuse_what_no_disk_holds, workload.name, workload.size)
-        partial = self._shelf.partial_of(key)
+    def _download(self, stop: Stop, workload: Bytes, flight: _Flight, key: str, digest: str) -> Asset:
+        self._shelf.refuse_what_no_disk_holds(stop, workload.name, workload.size)
         wanted = Wanted(name=workload.name, url=workload.location, size=workload.size, digest=digest)
-        got = await self._client().fetch(wanted, partial, lambda done: self._on_progress(workload, done))
-        return await in_thread(self._keep, workload, partial, got, "" if key == digest else key)
+        room = self._shelf.need_room if self._shared else self._shelf.make_room
+        file = Partial(self._shelf.partial_of(key), wanted, room, flight.arriving)
+        with file.opened(stop):
+            got = self._client().fetch(stop, wanted, file)
+            path = self._shelf.put(stop, self._shelf.partial_of(key), got, _flight_of(workload))
+            if got != key:
+                self._shelf.name(key, got)
+            return replace(_asset(path, got, FileStamp.of(path)), tag=file.tag)
 
     def _client(self) -> Downloader:
-        """Return the HTTP client, which is made for the first download because folders do not need it."""
-        if self._downloader is None:
-            from pytest_dispatch.sources.download import Downloader, Patience
+        """Made when something is to be downloaded: with it comes an HTTP client, which a folder does not need."""
+        with self._door:
+            if self._downloader is None:
+                from pytest_dispatch.sources.download import Downloader, Patience
 
-            room = self._shelf.need_room if self._shared else self._shelf.make_room
-            self._downloader = Downloader(self._token, self._patience or Patience(), room)
-        return self._downloader
+                self._downloader = Downloader(self._token, self._patience or Patience(), self._threads)
+            return self._downloader
 
-    def _keep(self, stop: threading.Event, workload: Bytes, partial: Path, digest: str, key: str) -> Asset:
-        path = self._shelf.put(stop, partial, digest, _flight_of(workload))
-        if key:
-            self._shelf.name(key, digest)
-        return _asset(path, digest, FileStamp.of(path))
-
-    def _take(self, stop: threading.Event, workload: Bytes, key: str, *, named: bool) -> Asset | None:
+    def _take(self, stop: Stop, workload: Bytes, key: str, *, named: bool) -> Asset | None:
         self._shelf.open(stop)
         digest = key if named else self._shelf.named(key)
         path = self._shelf.take(stop, digest, _flight_of(workload)) if digest is not None else None

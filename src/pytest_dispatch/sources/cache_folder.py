@@ -8,6 +8,7 @@
     locks/NNN       held while such bytes are being fetched
     users/ID.lock   held as long as a lab lives; ID.pins lists the digests that its runs use
     lock            held for a moment, by whoever takes from the shelf, puts on it or clears it
+    size            how many bytes all of this takes, with what is about to come, so that nobody counts it each time
 
 Everything is found again by the next session. Locks are the operating system's, so a process that is killed
 leaves none behind.
@@ -15,10 +16,12 @@ leaves none behind.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -26,19 +29,21 @@ import msgspec
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
 from pytest_dispatch.sources.pins import Pins
+from pytest_dispatch.sources.tally import Tally
 from pytest_dispatch.support.blocking import held_here, try_lock
 from pytest_dispatch.support.file_stamp import FileStamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from filelock import BaseFileLock
+    from pytest_dispatch.support.blocking import Lock, Stop
 
+SLACK = 20  # the part of the limit that is made room for at once
 MOST_NOTES = 4096  # entries of `names` and `files` that are kept
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
 
+_RECORD = 256  # bytes, more than four numbers take
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,8 +74,11 @@ class Shelf:
         self._folder = folder
         self._limit = limit
         self._id = uuid.uuid4().hex
-        self._lock: BaseFileLock | None = None
+        self._lock: Lock | None = None
         self._opening = threading.Lock()
+        self._door = threading.Lock()  # so that of those in this process one at a time waits for other processes
+        self._full = 0  # bytes up to which nothing is looked through again, as what is in use is more than the limit
+        self._tally = Tally(folder / "size")
         self.pins = Pins()
 
     def lock_of(self, key: str) -> Path:
@@ -81,7 +89,7 @@ class Shelf:
         """Return the path of the bytes of the asset of this key while they are being fetched."""
         return self._folder / "partial" / key
 
-    def open(self, stop: threading.Event) -> None:
+    def open(self, stop: Stop) -> None:
         """Make the folders, and tell other sessions that this one lives. Does nothing the second time."""
         with self._opening:
             if self._lock is not None:
@@ -117,8 +125,8 @@ class Shelf:
         """Return whether a file is one of the shelf's."""
         return path.parent == self._folder / "sha256"
 
-    def keep(self, stop: threading.Event, digest: str, holder: str) -> bool:
-        """Keep bytes for one more holder, and return whether they are there."""
+    def keep(self, stop: Stop, digest: str, holder: str) -> bool:
+        """Let bytes be kept for one more, if they are there; tells whether they are."""
         self.open(stop)
         with self._guard(stop):
             if not (self._folder / "sha256" / digest).exists():
@@ -126,8 +134,8 @@ class Shelf:
             self._pin(digest, holder)
             return True
 
-    def take(self, stop: threading.Event, digest: str, holder: str = "") -> Path | None:
-        """Return the path of the bytes with this digest, kept until their holder releases them; `None` if absent."""
+    def take(self, stop: Stop, digest: str, holder: str = "") -> Path | None:
+        """Return the bytes with this digest, kept until their holder releases them; None if they are not there."""
         path = self._folder / "sha256" / digest
         with self._guard(stop):
             self._pin(digest, holder)
@@ -135,13 +143,16 @@ class Shelf:
             if stamp is None:
                 return None
             record = self._recorded(digest)
+        if record == stamp:
+            os.utime(self._folder / "records" / digest)
+            return path
         # Somebody touched it, or a crash came between the bytes and their record: read it again.
-        if record != stamp and digest_of(path, stop) != digest:
+        if digest_of(path, stop) != digest:
             return None
         self._record(digest, stamp)
         return path
 
-    def put(self, stop: threading.Event, partial: Path, digest: str, holder: str = "") -> Path:
+    def put(self, stop: Stop, partial: Path, digest: str, holder: str = "") -> Path:
         """Put bytes that were checked on the shelf, and keep them until their holder lets go of them."""
         path = self._folder / "sha256" / digest
         partial.chmod(0o444)
@@ -150,6 +161,8 @@ class Shelf:
             stamp = _stamp(path)
             if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
                 partial.unlink()
+                if (known := self._tally.read()) is not None:
+                    self._tally.write(known - stamp.size)
                 return path
             # Write the record first, since bytes without one are never removed. Moving the file changes its stamp.
             self._record(digest, FileStamp.of(partial))
@@ -157,63 +170,81 @@ class Shelf:
             self._record(digest, FileStamp.of(path))
         return path
 
-    def refuse_what_no_disk_holds(self, stop: threading.Event, name: str, size: int) -> None:
-        """Refuse bytes that cannot fit even if everything is removed, before anything is removed for them.
+    def refuse_what_no_disk_holds(self, stop: Stop, name: str, size: int) -> None:
+        """Look whether so many more bytes can fit at all, before anything is removed for them.
 
         Raises:
             NoRoomError: They cannot fit.
         """
-        if size > (room := self.most_room(stop)):
+        if size > shutil.disk_usage(self._folder).free and size > (room := self.most_room(stop)):
             raise NoRoomError(
                 f"{name}: expected an asset that fits on the disk of {self._folder}, got one of {size} bytes, and at"
                 f" most {room} can be had; name a folder on another disk (--dispatch-cache)"
             )
 
-    def most_room(self, stop: threading.Event) -> int:
+    def most_room(self, stop: Stop) -> int:
         """Return how many bytes could be had if everything was removed."""
         with self._guard(stop):
             return shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
 
-    def make_room(self, stop: threading.Event, size: int, spared: str = "") -> int:
-        """Remove what was not used for longest until `size` more bytes fit, or nothing removable is left.
+    def make_room(self, stop: Stop, size: int, spared: str = "") -> None:
+        """Have room for `size` more bytes, and count them; what was not used for longest is removed for them.
+
+        As long as they fit, nothing is looked at but the count. If they do not, a little more is removed than has to
+        be, so that the next ones fit. What is in use stays, also if that is too much.
 
         Args:
             stop: Ends it early.
             size: In bytes.
             spared: Key of what they are for, which is not removed.
-
-        Returns:
-            How many bytes more than the limit there will be; 0 or less if they fit.
         """
         with self._guard(stop):
-            stored = sorted(self._stored())
-            excess = sum(each.size for each in stored) + size - self._limit
-            pinned = self._all_pinned() | {spared}
-            for each in stored:
-                if excess <= 0:
-                    break
-                if self._remove(each, pinned):
-                    excess -= each.size
-            return excess
+            self._tally.write(self._cleared(size, spared, max(self._limit, self._full)) + size)
 
-    def need_room(self, stop: threading.Event, size: int, spared: str = "") -> None:
-        """Make room for so many more bytes, within the limit.
+    def need_room(self, stop: Stop, size: int, spared: str = "") -> None:
+        """Do the same within the limit.
 
         Raises:
             NoRoomError: There is none, as what is left is in use.
         """
-        if (excess := self.make_room(stop, size, spared)) > 0:
-            raise NoRoomError(
-                f"the lab's cache is full: {excess} bytes too many for its {self._limit}, and what is in it is in use;"
-                " wait until runs are over, or have a larger one (dispatch_cache_limit)"
-            )
+        with self._guard(stop):
+            before = self._cleared(size, spared, self._limit)
+            if before + size <= self._limit:
+                self._tally.write(before + size)
+                return
+        excess = before + size - self._limit
+        raise NoRoomError(
+            f"the lab's cache is full: {excess} bytes too many for its {self._limit}, and what is in it is in use; wait"
+            " until runs are over, or have a larger one (dispatch_cache_limit)"
+        )
 
-    def digest_of_file(self, stop: threading.Event, path: Path, root: str = "") -> tuple[str, FileStamp]:
+    def _cleared(self, size: int, spared: str, enough: int) -> int:
+        """Remove what has to go so that there are `enough` bytes with `size` more; returns how many are there then."""
+        known = self._tally.read()
+        if known is not None and known + size <= enough:
+            return known
+        slack, stored = self._limit // SLACK, sorted(self._stored())
+        total = sum(each.size for each in stored)
+        self._tally.counted()
+        if total + size <= self._limit:
+            return total
+        pinned = self._all_pinned() | {spared}
+        for each in stored:
+            if total + size + slack <= self._limit:
+                break
+            if self._remove(each, pinned):
+                total -= each.size
+        self._full = total + size + slack
+        return total
+
+    def digest_of_file(self, stop: Stop, path: Path, root: str = "") -> tuple[str, FileStamp]:
         """Return `noted_digest` of a file elsewhere."""
         return noted_digest(stop, self._folder / "files", path, root)
 
-    def _guard(self, stop: threading.Event) -> AbstractContextManager[None]:
-        return held_here(self._folder / "lock", stop)
+    @contextmanager
+    def _guard(self, stop: Stop) -> Iterator[None]:
+        with self._door, held_here(self._folder / "lock", stop):
+            yield
 
     def _pin(self, digest: str, holder: str) -> None:
         """Record a holder for other processes too; they learn later of releases."""
@@ -247,7 +278,12 @@ class Shelf:
         return read_small(self._folder / "records" / digest, FileStamp)
 
     def _record(self, digest: str, stamp: FileStamp) -> None:
-        write_small(self._folder / "records" / digest, msgspec.json.encode(stamp))
+        """Write it in place, as replacing files makes some file systems slow; who reads half of it reads the bytes."""
+        file = os.open(self._folder / "records" / digest, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            os.pwrite(file, msgspec.json.encode(stamp).ljust(_RECORD), 0)
+        finally:
+            os.close(file)
 
     def _stored(self) -> Iterator[_Stored]:
         """Yield what this cache may remove: bytes with a record, and partial downloads."""

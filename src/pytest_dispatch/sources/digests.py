@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.support.blocking import StoppedError
+from pytest_dispatch.support.blocking import Stop, StoppedError
 from pytest_dispatch.support.codec import decode
 from pytest_dispatch.support.file_stamp import FileStamp, open_file
 
@@ -31,8 +30,8 @@ class _Note(msgspec.Struct, frozen=True):
     digest: str
 
 
-def noted_digest(stop: threading.Event, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
-    """Return digest and stamp of a file; a large file is read only if its stamp has changed.
+def noted_digest(stop: Stop, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
+    """Return the digest of a file outside the cache; it is read once while its stamp is the same, unless it is small.
 
     Args:
         stop: Ends it early.
@@ -48,7 +47,7 @@ def noted_digest(stop: threading.Event, notes: Path, path: Path, root: str) -> t
         return _digest_of(stop, notes, path, file)
 
 
-def _digest_of(stop: threading.Event, notes: Path, path: Path, file: BinaryIO) -> tuple[str, FileStamp]:
+def _digest_of(stop: Stop, notes: Path, path: Path, file: BinaryIO) -> tuple[str, FileStamp]:
     stamp = FileStamp.of(file.fileno())
     if stamp.size < NOTED:
         return _settled_digest_of(path, file, stamp, stop), stamp
@@ -63,7 +62,7 @@ def _digest_of(stop: threading.Event, notes: Path, path: Path, file: BinaryIO) -
     return digest, stamp
 
 
-def digest_of(path: Path, stop: threading.Event) -> str:
+def digest_of(path: Path, stop: Stop) -> str:
     """Return the sha256 of a file, in hex digits.
 
     Raises:
@@ -74,21 +73,21 @@ def digest_of(path: Path, stop: threading.Event) -> str:
         return _sha256_of(file, stop)
 
 
-def _sha256_of(file: BinaryIO, stop: threading.Event) -> str:
+def _sha256_of(file: BinaryIO, stop: Stop) -> str:
     digest = hashlib.sha256()
     feed(digest.update, file, stop)
     return digest.hexdigest()
 
 
-def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: threading.Event) -> str:
-    """Return the sha256 of an open file, and check that its stamp did not change while it was read."""
+def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: Stop) -> str:
+    """Return the sha256 of an open file that still had this stamp when it was read."""
     digest = _sha256_of(file, stop)
     if FileStamp.of(file.fileno()) != stamp:
         raise FetchError(f"{path.name}: this file is being written; start again when it is ready")
     return digest
 
 
-def feed(take: Callable[[bytes], object], file: BinaryIO, stop: threading.Event) -> None:
+def feed(take: Callable[[bytes], object], file: BinaryIO, stop: Stop) -> None:
     """Read the rest of a file to `take`, piece by piece.
 
     Raises:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
+import socket
+import threading
 import time
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import responses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import httpx
@@ -21,16 +22,18 @@ from pytest_dispatch.core.secrets import ways_to_sign_in
 from pytest_dispatch.github.api import message_of, no_right_helps, trouble_of
 from pytest_dispatch.github.transport import Proxy, client_options, proxy_for, why_unreachable
 from pytest_dispatch.sources.digests import CHUNK
-from pytest_dispatch.sources.partial_file import CHANGED, Partial, PassingError, StartOverError, Wanted
-from pytest_dispatch.support.blocking import in_thread
+from pytest_dispatch.sources.direct import Direct
+from pytest_dispatch.sources.partial_file import CHANGED, PassingError, StartOverError
+from pytest_dispatch.support.blocking import StoppedError
 from pytest_dispatch.support.network_errors import Origin, is_safe_url, limit_wait
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
-    from pathlib import Path
+    from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from pytest_dispatch.core.secrets import Token
+    from pytest_dispatch.sources.partial_file import Partial, Wanted
+    from pytest_dispatch.support.blocking import Stop, Threads
 
 REDIRECTS = 5
 REFUSAL = 65_536  # bytes of a refusal that are looked at
@@ -61,119 +64,126 @@ class Patience:
 
 
 class Downloader:
-    """Fetches assets, several at a time.
+    """Fetches assets, several at a time, each in the thread that asks for it.
 
     Args:
         token: Sent to its own API alone: not to where that redirects to, be it only another port.
         patience: For tests, mostly.
-        make_room: Called in a thread before so many more bytes are written.
+        threads: For what may hang.
     """
 
-    def __init__(
-        self, token: Token | None, patience: Patience, make_room: Callable[[threading.Event, int], object]
-    ) -> None:
-        self._make_room = make_room
+    def __init__(self, token: Token | None, patience: Patience, threads: Threads) -> None:
+        self._threads = threads
         self._token = token
         self._home = Origin.of(token.api_url) if token else None
         self._patience = patience
-        self._clients: dict[tuple[str, Proxy | None], httpx.AsyncClient] = {}
-        self._opening = asyncio.Lock()
+        self._clients: dict[tuple[str, Proxy | None], httpx.Client] = {}
+        self._opening = threading.Lock()
 
-    async def fetch(self, wanted: Wanted, partial: Path, on_progress: Callable[[int], None]) -> str:
-        """Get the bytes into `partial`, which may hold the beginning of them already.
+    def fetch(self, stop: Stop, wanted: Wanted, file: Partial) -> str:
+        """Get the bytes into `file`, which may hold the beginning of them already.
 
         Returns:
             Their digest, as hex digits; it and the size are what was promised.
 
         Raises:
             FetchError: They cannot be had, or are not what was promised.
-            OSError: `partial` cannot be written.
+            OSError: The file cannot be written.
+            StoppedError: `stop` was set.
         """
-        file = Partial(partial, wanted, self._make_room)
         pauses = iter(self._patience.pauses)
         gained, limited = 0, self._patience.limited
         while True:
             try:
-                return await self._try(wanted, file, on_progress)
+                return self._try(stop, wanted, file)
             except PassingError as error:
                 if isinstance(error, StartOverError):
-                    await in_thread(file.discard)
+                    file.discard(str(error))
                 if file.size >= gained + CHUNK:
                     gained, pauses = file.size, iter(self._patience.pauses)
                 pause = next(pauses, None) if error.wait is None else error.wait
                 limited -= error.wait or 0.0
                 if pause is None or limited < 0:
                     raise FetchError(f"{wanted.name}: {error}") from error.__cause__
-            finally:
-                await in_thread(file.close)
-            await asyncio.sleep(pause)
+            if stop.wait(pause):
+                raise StoppedError
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Drop the connections."""
         for client in self._clients.values():
-            await client.aclose()
+            client.close()
 
-    async def _try(self, wanted: Wanted, file: Partial, on_progress: Callable[[int], None]) -> str:
-        await in_thread(file.open)
+    def _try(self, stop: Stop, wanted: Wanted, file: Partial) -> str:
         try:
             if file.size < wanted.size:
-                async with self._answer(wanted, file.resume_headers()) as answer:
-                    start = _start(wanted, answer, file.size)
-                    await in_thread(file.begin, start, answer.headers.get("etag", ""))
-                    async with aclosing(_chunks(answer, self._patience)) as chunks:
-                        async for chunk in chunks:
-                            await in_thread(file.write, chunk)
-                            on_progress(file.size)
-            return await in_thread(file.finish)
+                with self._answer(stop, wanted, file.resume_headers()) as answer:
+                    file.begin(_start(wanted, answer, file.size), answer.headers.get("etag", ""))
+                    for piece in _pieces(stop, answer, self._patience):
+                        file.write(stop, piece)
+            return file.finish()
         except httpx.TransportError as error:
+            if stop.is_set():
+                raise StoppedError from None
             url = error.request.url
             reason = why_unreachable(error, self._patience.timeout, proxy_for(str(url), os.environ))
             have = f" after {file.size} of {wanted.size} bytes" if file.size else ""
             raise PassingError(f"{url.host}{have}: {reason}") from error
 
-    @asynccontextmanager
-    async def _answer(self, wanted: Wanted, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+    @contextmanager
+    def _answer(self, stop: Stop, wanted: Wanted, headers: dict[str, str]) -> Iterator[httpx.Response]:
         url = _url(wanted, wanted.url)
         for _ in range(REDIRECTS + 1):
-            client = await self._leading_to(url)
+            client = self._leading_to(url)
             request = client.build_request("GET", url, headers={**headers, **self._signed(str(url))})
-            answer = await self._send(client, request)
+            answer = self._send(stop, client, request)
             try:
                 if not answer.has_redirect_location:
-                    await self._refuse(wanted, answer)
+                    self._refuse(wanted, answer)
                     yield answer
                     return
             finally:
-                await answer.aclose()
+                answer.close()
             url = redirected(wanted, answer)
         raise FetchError(f"{wanted.name}: expected the asset after at most {REDIRECTS} redirects, got another one")
 
-    async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    def _send(self, stop: Stop, client: httpx.Client, request: httpx.Request) -> httpx.Response:
+        """Return when the head of the answer is there, and not much later than that may take; or it is left alone."""
         longest = 2 * self._patience.timeout  # however busily the head of the answer trickles in
-        try:
-            async with asyncio.timeout(longest):
-                return await client.send(request, stream=True)
-        except TimeoutError:
-            raise PassingError(f"{request.url.host}: no answer within {format_duration(longest)}") from None
+        answer = self._threads.begin(lambda: client.send(request, stream=True))
+        ended = threading.Event()
+        answer.add_done_callback(lambda _: ended.set())
+        with stop.waking(ended.set):
+            ended.wait(longest)
+        if not answer.done():
+            answer.add_done_callback(_leave)
+            if stop.is_set():
+                raise StoppedError
+            raise PassingError(f"{request.url.host}: no answer within {format_duration(longest)}")
+        return answer.result()
 
-    async def _leading_to(self, url: httpx.URL) -> httpx.AsyncClient:
-        """Return the client with the proxy for this URL: storage and API may need different proxies, or none."""
+    def _leading_to(self, url: httpx.URL) -> httpx.Client:
+        """Return the client for a URL: storage may be behind another proxy than the API, or behind none."""
         try:
             way = url.scheme, proxy_for(str(url), os.environ)
-            async with self._opening:
+            with self._opening:
                 if way not in self._clients:
-                    options = await asyncio.to_thread(client_options, str(url), os.environ)  # which reads certificates
-                    self._clients[way] = httpx.AsyncClient(timeout=self._patience.timeout, **options)
+                    self._clients[way] = self._client(client_options(str(url), os.environ))
                 return self._clients[way]
         except ConfigError as error:
             raise FetchError(str(error)) from None  # whose frames hold the environment
+
+    def _client(self, options: dict[str, Any]) -> httpx.Client:
+        timeout = self._patience.timeout
+        if options.get("proxy") is None:
+            return httpx.Client(trust_env=False, transport=Direct(options["verify"], timeout))
+        return httpx.Client(timeout=timeout, limits=httpx.Limits(max_connections=None), **options)
 
     def _signed(self, url: str) -> dict[str, str]:
         if self._token is None or Origin.of(url) != self._home:
             return _HEADERS
         return {**_HEADERS, "Authorization": f"Bearer {self._token.reveal()}"}
 
-    async def _refuse(self, wanted: Wanted, answer: httpx.Response) -> None:
+    def _refuse(self, wanted: Wanted, answer: httpx.Response) -> None:
         """Raise unless the answer has the bytes."""
         status = answer.status_code
         if status in (200, 206):
@@ -186,7 +196,7 @@ class Downloader:
         elsewhere = Origin.of(str(answer.url)) != Origin.of(wanted.url)
         if status >= 500 or status == 408 or (elsewhere and status == 403):
             raise PassingError(said)
-        message = message_of(await self._begun(answer))
+        message = message_of(self._begun(answer))
         wait = limit_wait(status, answer.headers, message)
         if wait is not None:
             hint = "" if self._token else "; a token has a limit of its own, which is far higher"
@@ -194,15 +204,14 @@ class Downloader:
         beyond = no_right_helps(trouble_of(status, message))
         raise FetchError(f"{wanted.name}: {said}{beyond or self._advice(status, wanted.url)}")
 
-    async def _begun(self, answer: httpx.Response) -> bytes:
-        """Return the beginning of a refusal's body, as far as it comes in time."""
-        data = bytearray()
-        with suppress(httpx.TransportError, TimeoutError):
-            async with asyncio.timeout(self._patience.timeout):
-                async for piece in answer.aiter_raw():
-                    data += piece
-                    if len(data) > REFUSAL:
-                        break
+    def _begun(self, answer: httpx.Response) -> bytes:
+        """Return the beginning of an answer, as much as a refusal has and as came in time."""
+        data, late = bytearray(), time.monotonic() + self._patience.timeout
+        with suppress(httpx.TransportError):
+            for piece in answer.iter_raw():
+                data += piece
+                if len(data) > REFUSAL or time.monotonic() > late:
+                    break
         return bytes(data)
 
     def _advice(self, status: int, url: str) -> str:
@@ -240,26 +249,34 @@ def _header(answer: httpx.Response, name: str) -> str:
     return plain_line(answer.headers.get(name, ""), 80)
 
 
-async def _chunks(answer: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the body in pieces large enough to be written in a thread, including those before a cut."""
-    buffer = bytearray()
-    cut: httpx.TransportError | PassingError | None = None
+def _pieces(stop: Stop, answer: httpx.Response, patience: Patience) -> Iterator[bytes]:
+    """Yield the body as it comes.
+
+    Raises:
+        StoppedError: `stop` was set; also where nothing comes.
+        PassingError: It comes too slowly to go on.
+    """
     pace = _Pace(patience)
-    try:
-        async for piece in answer.aiter_raw():
-            buffer += piece
+    with stop.waking(lambda: _cut(answer)):
+        for piece in answer.iter_raw():
+            if stop.is_set():
+                raise StoppedError
+            yield piece
             if not pace.keeps_up(len(piece)):
-                cut = PassingError(f"{answer.url.host}: slower than {patience.slowest:g} bytes a second")
-                break
-            if len(buffer) >= CHUNK:
-                yield bytes(buffer)
-                buffer.clear()
-    except httpx.TransportError as error:
-        cut = error
-    if buffer:
-        yield bytes(buffer)
-    if cut is not None:
-        raise cut
+                raise PassingError(f"{answer.url.host}: slower than {patience.slowest:g} bytes a second")
+
+
+def _cut(answer: httpx.Response) -> None:
+    """End a connection, in whatever thread it is read."""
+    connection = answer.extensions["network_stream"].get_extra_info("socket")
+    with suppress(OSError):
+        if connection is not None:  # of TLS within TLS nothing is told: the next byte or timeout ends it
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own would say goodbye first
+
+
+def _leave(answer: Future[httpx.Response]) -> None:
+    if answer.exception() is None:
+        answer.result().close()
 
 
 class _Pace:

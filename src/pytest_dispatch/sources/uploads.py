@@ -23,7 +23,7 @@ from pytest_dispatch.sources.partial_file import ROOM, SYNC_EVERY
 from pytest_dispatch.support.blocking import in_thread
 
 if TYPE_CHECKING:
-    import threading
+    from pytest_dispatch.support.blocking import Stop
 
 MOST = 16  # most uploads of a session at the same time
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -202,7 +202,7 @@ class Uploads:
         else:
             self._lose(session, digest)  # the session is over
 
-    def _append(self, stop: threading.Event, upload: _Upload, piece: bytes) -> None:
+    def _append(self, stop: Stop, upload: _Upload, piece: bytes) -> None:
         before, after = upload.received, upload.received + len(piece)
         if after > upload.room:
             more = max(len(piece), min(ROOM, upload.size - before))

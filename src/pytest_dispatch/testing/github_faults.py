@@ -88,7 +88,7 @@ class Fault:
         gate: Blocks the request until it is opened.
         drop: Close the connection instead of answering.
         drop_after_commit: Carry the request out, then close the connection instead of answering.
-        after: Storage only: number of bytes of the body that are sent before `gate` and `drop` act.
+        after: Storage only: number of bytes of the body that are sent before `gate`, `drop` and `trickle` act.
         trickle: Send the body byte by byte, with this many seconds between bytes.
         times: Number of affected requests.
     """

@@ -78,14 +78,17 @@ class Storage:
         fault: Fault | None,
     ) -> web.StreamResponse:
         start, stop = span
-        if fault is not None and fault.trickle:
-            return await self._trickle(response, asset, span, fault.trickle)
-        cut = min(stop, start + fault.after) if fault is not None and fault.after else stop
+        if fault is None:
+            await self._write(response, asset, start, stop)
+            return response
+        cut = min(stop, start + fault.after) if fault.after or fault.trickle else stop
         await self._write(response, asset, start, cut)
-        if fault is not None and fault.after:
+        if fault.after:
             await fault.pause()
             if fault.drop:
                 return hang_up(request, response)
+        if fault.trickle:
+            return await self._trickle(response, asset, (cut, stop), fault.trickle)
         await self._write(response, asset, cut, stop)
         return response
 

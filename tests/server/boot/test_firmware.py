@@ -52,7 +52,7 @@ def changeless(head: dict[str, str]) -> dict[str, str]:
 async def test_firmware_boots(bench: Bench) -> None:
     """The transcript of a boot: one connection, HEAD, GET, and a reset at the end."""
     run = await bench.one(size=3000, name="workload 7.efi")
-    digest = bench.boot.assets[run.id].digest
+    digest = bench.lab.writer.digest_of(run)
     wire = await bench.wire()
 
     await wire.send(f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")

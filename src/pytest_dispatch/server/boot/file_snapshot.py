@@ -1,8 +1,9 @@
-"""A file as it was when its size and digest were advertised to a machine."""
+"""A file as it was when its size and digest were told to a machine; or one that arrives, and what it is to become."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,12 +11,18 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.support.file_stamp import FileStamp, open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from pytest_dispatch.sources.arriving import Arrival
 
 
 class SpoiledError(Exception):
     """A file has changed since it was advertised to the machine."""
+
+
+class CutError(SpoiledError):
+    """A file that was arriving will not come, or comes anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,19 @@ class Promised:
     path: Path
     size: int
     stamp: FileStamp | None = None
+
+    @property
+    def ready(self) -> int:
+        """Up to where it may be sent: all that is asked for."""
+        return sys.maxsize
+
+    def lacks(self, _offset: int) -> bool:
+        """Tell whether what comes from there on is not to be had, now or ever: who has not got it is not to blame."""
+        return False
+
+    def follow(self, _told: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, in any thread, when `ready` changes; returns what ends that."""
+        return _nothing
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -70,3 +90,51 @@ class Promised:
         now = FileStamp.of(file)
         if now.size != self.size or self.stamp not in (None, now):
             raise SpoiledError(f"{self.path.name} was changed while in use")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving(Promised):
+    """A file that is on its way here."""
+
+    arrival: Arrival
+
+    @property
+    def ready(self) -> int:
+        """Up to where it may be sent."""
+        return self.arrival.ready
+
+    def lacks(self, offset: int) -> bool:
+        """Tell whether what comes from there on is not to be had, now or ever: who has not got it is not to blame."""
+        return offset >= self.ready or bool(self.arrival.error)
+
+    def follow(self, told: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, in any thread, when `ready` changes or `check` fails; returns what ends that."""
+        return self.arrival.follow(told)
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """Yield a descriptor of what is there of it.
+
+        Raises:
+            CutError: It will not come.
+        """
+        file = self.arrival.opened()
+        if file is None:
+            raise CutError(self.arrival.error)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    def check(self, _file: int) -> None:
+        """Hold it to what was promised.
+
+        Raises:
+            CutError: It will not come.
+        """
+        if self.arrival.error:
+            raise CutError(self.arrival.error)
+
+
+def _nothing() -> None:
+    pass

@@ -18,9 +18,10 @@ from aiohttp import web
 from pytest_dispatch.core.media import BootPayload, served_as
 from pytest_dispatch.core.model import Idle, Run
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
+from pytest_dispatch.server.boot.file_snapshot import Arriving, CutError, Promised, SpoiledError
 from pytest_dispatch.server.boot.sendfile_pool import Pump
 from pytest_dispatch.server.boot.sending import Piece, send
+from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.workloads.boot.downloads import Part
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ async def get(request: web.Request, service: BootService, bearer: Bearer) -> web
     if early is not None:
         return early
     span = _range(request, offer)
+    if offer.run is not None and not service.requests.may_go_on(bearer.machine, offer.run, offer.etag):
+        span = None
     if span is None:
         return await _send(request, _Download(service.requests, bearer.machine, offer, (0, size)), {})
     start, end = span
@@ -96,8 +99,11 @@ def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     run, asset = answer.run, service.assets[answer.run.id]
     payload = BootPayload.of(run.workload)
     headers = {"Content-Type": served_as(payload.media), "Dispatch-Workload": quote(run.workload.name)}
+    if isinstance(asset, Arrival):
+        arriving = Arriving(path=Path(run.workload.name), size=asset.size, arrival=asset)
+        return Offer(file=arriving, etag=f'"{asset.tag}"', headers=headers, run=run)
     file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
-    return Offer(file=file, etag=f'"{asset.digest}"', headers=headers, run=run)
+    return Offer(file=file, etag=f'"{asset.tag or asset.digest}"', headers=headers, run=run)
 
 
 def _idle_program(idle: Idle, arch: str) -> Offer:
@@ -124,7 +130,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
     response: web.StreamResponse | None = None
     try:
         with file.opened() as opened:
-            body = file.read(opened, start, end) if end - start <= SMALL else None
+            body = file.read(opened, start, end) if end - start <= SMALL and file.ready >= end else None
             response = _response(206 if told else 200, download.offer, end - start, told, body)
             piece = Piece(promised=file, file=opened, start=start, end=end, written=start if body is None else end)
             with suppress(ConnectionError):  # the machine has closed the connection, as firmware does once it is done
@@ -160,7 +166,8 @@ class _Download:
 
     def begins(self) -> None:
         if self.offer.run is not None:
-            self.requests.downloading(self.machine, self.offer.run, whole=self.span == (0, self.offer.file.size))
+            whole = self.span == (0, self.offer.file.size)
+            self.requests.downloading(self.machine, self.offer.run, self.offer.etag, whole=whole)
 
     def taken(self, offset: int) -> None:
         self._reached = offset
@@ -168,16 +175,18 @@ class _Download:
             self.requests.sending(self.machine, self.offer.run, offset)
 
     def ended(self) -> None:
-        (start, end), size = self.span, self.offer.file.size
+        (start, end), size, reached = self.span, self.offer.file.size, self._reached
         if self.offer.run is not None:
-            part = Part(start=start, end=end, reached=self._reached, size=size)
+            lacking = reached < end and self.offer.file.lacks(reached)
+            part = Part(start=start, end=end, reached=reached, size=size, tag=self.offer.etag, lacking=lacking)
             self.requests.received(self.machine, self.offer.run, part)
-        elif self.offer.idle is Idle.POWEROFF and self._reached == size:
+        elif self.offer.idle is Idle.POWEROFF and reached == size:
             self.requests.powered_off(self.machine)
 
 
 def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
-    requests.spoiled(machine, offer.run, str(error))
+    if not isinstance(error, CutError):  # whoever fetches it says what that means for the run
+        requests.spoiled(machine, offer.run, str(error))
     return web.Response(status=503, text=f"{error}\n")
 
 

@@ -1,9 +1,10 @@
 """Sends files into sockets in separate threads, so that neither slow disks nor fast readers block the event loop.
 
-Theory of operation: each of a few lanes is a thread that waits for all of its sockets at once, and calls sendfile for
-each socket that has room; sendfile lets other threads run. So a reader that stalls blocks no other, and memory use does
-not depend on file sizes. A flow duplicates the descriptors of socket and file, and only its lane closes the duplicates:
-the caller may close its own at any time.
+Theory of operation: each of a few lanes is a thread that waits for all of its sockets at once, and has the kernel move
+a chunk of the file into each that has room (sendfile, which lets other threads run meanwhile). So a reader that stalls
+holds up nobody, and memory does not grow with the files. A file that arrives is moved as far as it is there; then its
+flow is laid aside until there is more. A flow has handles of its own on socket and file, and only its
+lane closes them: whoever gives it up may close theirs at any time.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ class Flow:
         self.ended = asyncio.Event()
         self.error: SpoiledError | None = None
         self.given_up = False
+        self.aside = False  # waits for the file, not for the socket
         self._lane = lane
         self._promised = promised
         self._loop = asyncio.get_running_loop()
         self._file, self.socket = map(os.dup, handles)
+        self._leave = promised.follow(self._more)
 
     def give_up(self) -> None:
         """Stop after the chunk that is being written now."""
@@ -54,7 +57,10 @@ class Flow:
         """Write a chunk if there is room, and return whether there is more to write; called in the lane's thread."""
         try:
             self._check(CHUNK)
-            count = os.sendfile(self.socket, self._file, self.written, min(CHUNK, self._end - self.written))
+            room = min(CHUNK, self._end - self.written, self._promised.ready - self.written)
+            if room <= 0:
+                return self._lay_aside()
+            count = os.sendfile(self.socket, self._file, self.written, room)
             self.written += count
             self._check(0 if count else self._end)
         except (BlockingIOError, InterruptedError):
@@ -69,14 +75,28 @@ class Flow:
             return False
         return count > 0 and self.written < self._end
 
+    def _lay_aside(self) -> bool:
+        """Wait until more of the file is there; what comes between the look and the wait is not overlooked."""
+        self.aside = True
+        self._promised.check(self._file)
+        self.aside = self._promised.ready <= self.written
+        return True
+
+    def _more(self) -> None:
+        """In any thread: there is more of the file, or there will be none."""
+        if self.aside:
+            self._lane.tell(self)
+
     def _check(self, left: int) -> None:
-        """Check the file every `CHECK` bytes, and if at most `left` bytes remain."""
-        if self._end - self.written <= left or self.written - self._checked >= CHECK:
+        """Hold the file to what was promised: now and then, if it arrives, and where no more than so much is left."""
+        arrives = self._promised.ready < self._end
+        if arrives or self._end - self.written <= left or self.written - self._checked >= CHECK:
             self._checked = self.written
             self._promised.check(self._file)
 
     def close(self) -> None:
-        """Close both descriptors and set `ended`; called in the lane's thread."""
+        """In the lane: let go of both handles, and tell."""
+        self._leave()
         os.close(self._file)
         os.close(self.socket)
         with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
@@ -121,6 +141,7 @@ class Lane:
     def __init__(self) -> None:
         self._inbox: deque[Flow | None] = deque()  # new flows, cancelled flows, and None to end the thread
         self._flows: set[Flow] = set()
+        self._aside: set[Flow] = set()  # those of them that wait for their files
         self._wakes, self._wake = socket.socketpair()
         self._wakes.setblocking(False)
         self._wake.setblocking(False)
@@ -149,6 +170,9 @@ class Lane:
                     going_on = self._listen()
                 elif not key.data.push():
                     self._drop(key.data)
+                elif key.data.aside:
+                    self._selector.unregister(key.data.socket)
+                    self._aside.add(key.data)
         for flow in list(self._flows):
             self._drop(flow)
         self._selector.close()
@@ -164,7 +188,9 @@ class Lane:
                 return False
             if flow.given_up:
                 self._drop(flow)
-            else:
+            elif flow in self._aside or flow not in self._flows:  # else it was told of twice
+                flow.aside = False
+                self._aside.discard(flow)
                 self._flows.add(flow)
                 self._selector.register(flow.socket, selectors.EVENT_WRITE, flow)
         return True
@@ -172,5 +198,7 @@ class Lane:
     def _drop(self, flow: Flow) -> None:
         if flow in self._flows:
             self._flows.remove(flow)
-            self._selector.unregister(flow.socket)
+            if flow not in self._aside:
+                self._selector.unregister(flow.socket)
+            self._aside.discard(flow)
             flow.close()

@@ -9,17 +9,24 @@ MOST_SPANS = 256  # most separate pieces of a download; no client that boots nee
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Bytes of a workload that a request asked for: from `start` to before `end`, taken up to `reached`."""
+    """Bytes of a workload that a request asked for: from `start` to before `end`, taken up to `reached`.
+
+    Attributes:
+        tag: Of these bytes: others have another one.
+        lacking: The rest was not there to be taken.
+    """
 
     start: int
     end: int
     reached: int
     size: int
+    tag: str = ""
+    lacking: bool = False
 
 
 @dataclass(slots=True)
 class _Download:
-    of: tuple[str, int]  # run and attempt
+    of: tuple[str, int, str]  # run, attempt, and the tag of the bytes
     spans: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, start: int, end: int) -> None:
@@ -39,16 +46,21 @@ class Downloads:
     def __init__(self) -> None:
         self._latest: dict[str, _Download] = {}
 
-    def begin(self, machine: str, run: str, attempt: int, *, whole: bool) -> None:
+    def may_go_on(self, machine: str, run: str, attempt: int, tag: str) -> bool:
+        """Tell whether a machine may add bytes to what it has of an attempt: it has none that came to nothing."""
+        download = self._latest.get(machine)
+        return download is None or download.of[:2] != (run, attempt) or download.of[2] == tag
+
+    def begin(self, machine: str, run: str, attempt: int, tag: str = "", *, whole: bool) -> None:
         """Begin a request; `whole` means that it asks for all bytes, so that the download starts anew."""
         download = self._latest.get(machine)
-        if whole or download is None or download.of != (run, attempt):
-            self._latest[machine] = _Download((run, attempt))
+        if whole or download is None or download.of != (run, attempt, tag):
+            self._latest[machine] = _Download((run, attempt, tag))
 
     def took(self, machine: str, run: str, attempt: int, part: Part) -> bool:
         """End a request, and return whether the machine now has every byte."""
         download = self._latest[machine]
-        if download.of != (run, attempt):
+        if download.of != (run, attempt, part.tag):
             return False
         download.add(part.start, part.reached)
         complete = download.spans[0] == (0, part.size)

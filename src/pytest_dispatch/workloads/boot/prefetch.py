@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, FetchError
@@ -14,10 +15,12 @@ from pytest_dispatch.sources.locations import DIGEST
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
+    from pytest_dispatch.sources.arriving import Arrival
     from pytest_dispatch.sources.asset_cache import Asset, AssetCache
     from pytest_dispatch.sources.locations import Places
 
-WORKERS = 3  # assets fetched or hashed at the same time
+WORKERS = 3  # assets fetched or hashed at the same time without a machine having taken them
+MOST = 64  # with those that machines have taken
 AHEAD = 16  # assets that may lie ready without a machine having taken them, however large they are
 AHEAD_BYTES = 2 * 2**30  # and beyond those, as many as are no larger than this together
 
@@ -29,6 +32,7 @@ class Supply:
         cache: Has the bytes, or gets them.
         places: Where they may be.
         on_ready: Told when a run's bytes are there.
+        on_arrival: Told when they may be read while they arrive.
         on_failed: Told when they cannot be had, and why.
     """
 
@@ -37,29 +41,33 @@ class Supply:
         cache: AssetCache,
         places: Places,
         on_ready: Callable[[Run, Asset], None],
+        on_arrival: Callable[[Run, Arrival], None],
         on_failed: Callable[[Run, str], None],
     ) -> None:
         self._cache = cache
         self._places = places
         self._on_ready = on_ready
+        self._on_arrival = on_arrival
         self._on_failed = on_failed
         self._wanted: list[tuple[int, str]] = []
         self._runs: dict[str, Run] = {}
         self._ahead: dict[str, int] = {}  # size by run
         self._ahead_bytes = 0
         self._changed = asyncio.Event()
-        self._workers: list[asyncio.Task[None]] = []
+        self._fetching: dict[str, asyncio.Task[None]] = {}  # by run
+        self._broken: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Begin to fetch; returns the tasks that do, for whoever has to know when one dies."""
-        self._workers = [asyncio.create_task(self._work(), name="the supply of bytes") for _ in range(WORKERS)]
-        return self._workers
+        """Begin to fetch; returns the task that does, for whoever has to know when it dies."""
+        self._task = asyncio.create_task(self._work(), name="the supply of bytes")
+        return [self._task]
 
     async def stop(self) -> None:
         """Give up what is being fetched."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def want(self, runs: list[Run]) -> None:
         """Fetch what these runs need, in their order."""
@@ -76,7 +84,7 @@ class Supply:
             self._changed.set()
 
     def _next(self) -> Run | None:
-        while self._wanted and (len(self._ahead) < AHEAD or self._ahead_bytes < AHEAD_BYTES):
+        while self._wanted and self._may_begin():
             _, run_id = heapq.heappop(self._wanted)
             if run_id in self._runs:
                 self._ahead[run_id] = size = BootPayload.of(self._runs[run_id].workload).size
@@ -84,18 +92,41 @@ class Supply:
                 return self._runs[run_id]
         return None
 
+    def _may_begin(self) -> bool:
+        """Tell whether one more may be fetched: what machines read already while it arrives holds back no other."""
+        if len(self._ahead) >= AHEAD and self._ahead_bytes >= AHEAD_BYTES:
+            return False
+        return len(self._fetching) < MOST and sum(run in self._ahead for run in self._fetching) < WORKERS
+
     async def _work(self) -> None:
-        while True:
-            while (run := self._next()) is None:
+        try:
+            while self._broken is None:
                 self._changed.clear()
+                while run := self._next():
+                    task = self._fetching[run.id] = asyncio.create_task(self._fetch(run))
+                    task.add_done_callback(partial(self._fetched, run.id))
                 await self._changed.wait()
-            try:
-                asset = await self._cache.fetch(_bytes_of(run, self._places), run.id)
-            except FetchError as error:
-                self._on_failed(run, str(error))
-                self.taken(run.id)
-            else:
-                self._on_ready(run, asset)
+            raise self._broken
+        finally:
+            for task in self._fetching.values():
+                task.cancel()
+            await asyncio.gather(*self._fetching.values(), return_exceptions=True)
+
+    def _fetched(self, run_id: str, task: asyncio.Task[None]) -> None:
+        if self._fetching.get(run_id) is task:
+            del self._fetching[run_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+        self._changed.set()
+
+    async def _fetch(self, run: Run) -> None:
+        try:
+            asset = await self._cache.fetch(_bytes_of(run, self._places), run.id, partial(self._on_arrival, run))
+        except FetchError as error:
+            self._on_failed(run, str(error))
+            self.taken(run.id)
+        else:
+            self._on_ready(run, asset)
 
 
 def _bytes_of(run: Run, places: Places) -> Bytes:

@@ -84,6 +84,11 @@ class BootProtocol:
         self._promised[machine] = idle, now
         return Answer(None, idle, soon)
 
+    def put_off(self, machine: str, now: float) -> Answer:
+        """Have a machine wait, whatever it holds: its bytes are on the way."""
+        self._promised[machine] = Idle.WAIT, now
+        return Answer(None, Idle.WAIT, soon=True)
+
     def gets_again(self, machine: str) -> tuple[str, int] | None:
         """Return the run and attempt number that a machine holds, if it would get the same again; else None."""
         run = self._held(machine)

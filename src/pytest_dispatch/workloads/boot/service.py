@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.lab.kind_services import Kind, Resources, Service
+from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.sources.asset_cache import Asset
 from pytest_dispatch.sources.locations import DIGEST
 from pytest_dispatch.store.journal import served_row
@@ -34,22 +35,22 @@ class BootService(Service):
     """The bytes of boot workloads, the requests of machines, and the messages of workloads.
 
     Attributes:
-        assets: Fetched bytes, by run.
+        assets: Bytes that are there or arrive, by run.
         requests: Handles requests of machines.
         beacons: Handles messages of workloads.
     """
 
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
-        self.assets: dict[str, Asset] = {}
+        self.assets: dict[str, Asset | Arrival] = {}
         self._queue = self.writer.queue
         self._protocol = BootProtocol(self._queue)
-        self.requests = BootRequests(self.writer, self._protocol)
+        self.requests = BootRequests(self.writer, self._protocol, self._is_late)
         self.beacons = Beacons(self.writer, self._protocol)
         self.progress = self.requests.progress
         self._cache = resources.cache
         self._places = resources.places
-        self._supply = Supply(resources.cache, resources.places, self._fetched, self._unfetchable)
+        self._supply = Supply(resources.cache, resources.places, self._fetched, self._arriving, self._unfetchable)
         self._later: dict[str, Asset] = {}  # for a further attempt, while a machine runs other bytes; by run
 
     def start(self) -> list[asyncio.Task[None]]:
@@ -58,6 +59,7 @@ class BootService(Service):
 
     async def stop(self) -> None:
         """Give up what is being fetched."""
+        self.requests.look()
         await self._supply.stop()
 
     def check(self, session: str, workload: Workload) -> None:
@@ -95,12 +97,25 @@ class BootService(Service):
         run = change.run
         if change.event == Event.SEND:
             self.writer.write([served_row(run.id, change.attempt, self.writer.digest_of(run))])
+        if change.event == Event.SENT:
+            self._sent(run, change.attempt)
         if change.event == Event.ASSIGN or run.outcome is not None:
             self._supply.taken(run.id)
         if run.outcome is not None:
             self._cache.release(run.id)
         if run.attempt.state == State.UNASSIGNED and run.id in self._later:
             self._give(run, self._later.pop(run.id))
+        if change.event == Event.ASSIGN:
+            self.requests.look(run.attempt.machine)
+        elif run.attempt.state == State.UNASSIGNED:
+            self.requests.one_is_ready()
+
+    def _sent(self, run: Run, attempt: int) -> None:
+        """Note which bytes a machine has taken, where that was not known when it began."""
+        asset = self.assets.get(run.id)
+        if isinstance(asset, Arrival) and asset.digest not in ("", self.writer.digest_of(run)):
+            self.writer.digests[run.id] = asset.digest
+            self.writer.write([served_row(run.id, attempt, asset.digest)])
 
     def recalled(self, session: str, served: Mapping[str, str]) -> None:
         """Restore the digests of what a session's attempts ran, and of what it had uploaded."""
@@ -130,6 +145,21 @@ class BootService(Service):
         self.assets[run.id] = asset
         self.writer.digests[run.id] = asset.digest
 
+    def _is_late(self, run_id: str) -> bool:
+        """Tell whether a run's bytes arrive too slowly for a machine to wait for them."""
+        asset = self.assets.get(run_id)
+        return isinstance(asset, Arrival) and asset.is_late()
+
+    def _arriving(self, run: Run, arrival: Arrival) -> None:
+        """Let machines have a run whose bytes are on their way, unless one has others of it."""
+        now = self._queue.runs.get(run.id)
+        if now is None or now.outcome is not None or not _same_bytes(run, now):
+            return
+        if run.id in self.assets and now.attempt.state not in _NOTHING_TAKEN:
+            return
+        self.assets[run.id] = arrival
+        self._has_what_it_needs(run.id)
+
     def _fetched(self, run: Run, asset: Asset) -> None:
         now = self._queue.runs.get(run.id)
         if now is None or now.outcome is not None:
@@ -137,14 +167,18 @@ class BootService(Service):
         if now is None or not _same_bytes(run, now):
             return  # it is forgotten, or was submitted again with other bytes
         old = self.assets.get(run.id)
-        if old is None or old.digest == asset.digest or now.attempt.state in _NOTHING_TAKEN:
+        if old is None or _becomes(old, asset) or now.attempt.state in _NOTHING_TAKEN:
             self._give(run, asset)
         else:
             self._later[run.id] = asset
-        self._queue.engine.has_what_it_needs(run.id, self._now())
-        if self._queue.runs[run.id].attempt.machine:  # restored from the journal: no machine will take it again
-            self._supply.taken(run.id)
+        self._has_what_it_needs(run.id)
+
+    def _has_what_it_needs(self, run_id: str) -> None:
+        self._queue.engine.has_what_it_needs(run_id, self._now())
+        if self._queue.runs[run_id].attempt.machine:  # taken back from the journal: no machine will take it once more
+            self._supply.taken(run_id)
         self.writer.commit()
+        self.requests.one_is_ready()
         self.writer.wake()
 
     def _unfetchable(self, run: Run, why: str) -> None:
@@ -152,9 +186,15 @@ class BootService(Service):
         if now is not None and _same_bytes(run, now):
             self._queue.engine.lacks(run.id, why, self._now())
             self.writer.commit()
+            self.requests.look()
 
     def _now(self) -> float:
         return self.writer.clock.now()
+
+
+def _becomes(old: Asset | Arrival, asset: Asset) -> bool:
+    """Tell whether these are the same bytes: those that a machine has begun to read are not taken from under it."""
+    return old.digest == asset.digest
 
 
 def _same_bytes(one: Run, other: Run) -> bool:
