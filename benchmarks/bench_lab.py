@@ -20,17 +20,17 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.lab import Lab
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.server.app import LabServer
 from pytest_dispatch.server.boot.path import Address
-from pytest_dispatch.sources.asset_cache import AssetCache
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
+from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 STARTING = 30.0  # seconds that a server may take until it listens
 GITHUB = 18095  # the port of what plays GitHub for the labs of benchmarks
-PLACES = Places(folders={"root": "/"}, apis=(f"http://127.0.0.1:{GITHUB}",))
+PLACES = Locations(folders={"root": "/"}, apis=(f"http://127.0.0.1:{GITHUB}",))
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def lab_with(workloads: list[Workload], cache: Path, expect: str = "") -> Iterat
             assert process.stdout is not None
             assert process.stdin is not None
             told = json.loads(process.stdout.readline())
-            client = LabClient(told["url"], told["token"], places=PLACES)
+            client = LabClient(told["url"], told["token"], locations=PLACES)
             policy = Policy(limits={"assign": 600, "boot": 600, "report": 600}, expect=expect)
             session = client.open(OpenSession(source="bench", policy=policy)).id
-            wanted = [Wanted(key=str(n), workload=each) for n, each in enumerate(workloads)]
+            wanted = [RunRequest(key=str(n), workload=each) for n, each in enumerate(workloads)]
             for start in range(0, len(wanted), 5000):
                 client.submit(session, wanted[start : start + 5000])
             yield RunningLab(client, session, told["url"], process.pid)
@@ -133,8 +133,8 @@ def workload(path: Path, name: str) -> Workload:
 async def _serve(folder: Path, assets: Path) -> None:
     journal = Journal(folder / "journal.db")
     journal.open()
-    cache = AssetCache(assets, 10**12, None)
-    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND])
+    cache = AssetFetcher(assets, 10**12, None)
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, locations=PLACES, kinds=[BOOT_KIND])
     token = secrets.token_urlsafe(24)
     server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), token)
     await server.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench_lab import Measure
 
 from pytest_dispatch.core.media import BootPayload
-from pytest_dispatch.sources.asset_cache import AssetCache
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
@@ -18,7 +18,7 @@ MACHINES = 40
 SIZE = 64 * 2**20  # the ratio does not depend on it
 
 
-async def _by_all(cache: AssetCache, asset: Bytes) -> None:
+async def _by_all(cache: AssetFetcher, asset: Bytes) -> None:
     await asyncio.gather(*(cache.fetch(asset) for _ in range(MACHINES)))
     await cache.aclose()
 
@@ -30,7 +30,7 @@ def measure() -> list[Measure]:
         workload = list_release("me/lab", "v1", None, github.url).workloads[0]
         location = BootPayload.of(workload).location
         asset = Bytes(name=workload.name, location=location, size=SIZE, digest=workload.digest)
-        asyncio.run(_by_all(AssetCache(Path(folder), 10 * SIZE, None), asset))
+        asyncio.run(_by_all(AssetFetcher(Path(folder), 10 * SIZE, None), asset))
         served = github.bytes_served
     ratio = served / SIZE
     return [

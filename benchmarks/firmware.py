@@ -13,8 +13,8 @@ from pathlib import Path
 from aiohttp import web
 from bench_lab import Measure
 
-from pytest_dispatch.program.embedded import make_machines
-from pytest_dispatch.program.option_values import read_spec
+from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab_program.option_values import read_spec
 
 CYCLES = 10
 PROGRAM = Path(__file__).parent.parent / "examples" / "demo" / "pass.efi"

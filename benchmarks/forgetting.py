@@ -14,11 +14,11 @@ from bench_lab import PLACES, Measure, workload
 from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Policy, Report
-from pytest_dispatch.lab.boot_tokens import Bearer
+from pytest_dispatch.lab.boot_tokens import BootIdentity
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.retention import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.sources.asset_cache import AssetCache
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.downloads import Part
 from pytest_dispatch.workloads.boot.service import BOOT_KIND, BootService
@@ -46,11 +46,11 @@ async def _session(lab: Lab, clock: _Clock, file: Path, number: int) -> None:
     """Run one from its opening to its end, with what firmware and workloads say, but without their sockets."""
     boot = lab.service(BOOT_KIND.rules.name)
     assert isinstance(boot, BootService)
-    session = await lab.orders.open("bench", Policy(), IssueRule(), 0, Lease())
+    session = await lab.session_service.open("bench", Policy(), IssueRule(), 0, Lease())
     wanted = [(str(n), workload(file, f"w{n}.efi")) for n in range(RUNS)]
-    runs = await lab.orders.submit(session, wanted)
+    runs = await lab.session_service.submit(session, wanted)
     for n, _ in enumerate(runs):
-        machine = Bearer(f"10.0.0.{n % MACHINES}")
+        machine = BootIdentity(f"10.0.0.{n % MACHINES}")
         answer = await boot.requests.send(machine, 5.0)
         if answer.run is None:
             raise RuntimeError(f"session {number}: expected a workload for {machine.machine}")
@@ -60,9 +60,9 @@ async def _session(lab: Lab, clock: _Clock, file: Path, number: int) -> None:
         await boot.beacons.boot(machine)
         await boot.beacons.report(machine.machine, Report(title="done", body="x" * 200), clock.now())
     clock.ahead += 61  # what has reported is over
-    while any(lab.orders.run(run.id).outcome is None for run in runs):
-        await lab.writer.moved(0.2)
-    await lab.orders.close(session)
+    while any(lab.session_service.run(run.id).outcome is None for run in runs):
+        await lab.lab_state.moved(0.2)
+    await lab.session_service.close(session)
     clock.ahead += KEPT + EVERY
     await asyncio.sleep(0.15)  # a look at what is over
 
@@ -76,10 +76,10 @@ def _resident() -> float:
 async def _all(folder: Path, sessions: int) -> dict[str, float]:
     file = folder / "w.efi"
     file.write_bytes(b"M" * SIZE)
-    journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**9, None)
+    journal, cache = Journal(folder / "lab.db"), AssetFetcher(folder / "assets", 10**9, None)
     journal.open()
     clock = _Clock()
-    lab = Lab(clock=clock, journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND], private=False)
+    lab = Lab(clock=clock, journal=journal, cache=cache, locations=PLACES, kinds=[BOOT_KIND], private=False)
     await lab.start(lambda token: token, [])
     told = {"warm": 0.0}
     for number in range(sessions):

@@ -34,17 +34,17 @@ class _Lab:
         for n in range(COUNT):
             payload = BootPayload(media="efi", location="/w", size=1)
             workload = Workload(name=f"w{n}", kind=BOOT, payload=payload.as_json())
-            queue.engine.has_what_it_needs(queue.sessions.submit("s", str(n), workload, 0.0).id, 0.0)
+            queue.transitions.has_what_it_needs(queue.sessions.submit("s", str(n), workload, 0.0).id, 0.0)
             run = boots.send(f"m{n}", 0.0).run
             assert run is not None
             boots.sent(f"m{n}", run.id, 0.0)
             boots.boot(f"m{n}", 0.0)
-        queue.engine.take_changes()
+        queue.transitions.take_changes()
         self.booted: dict[str, Run] = dict(queue.runs)
 
     def report(self, n: int) -> list[Change]:
         self._boots.report(f"m{n}", Report(title="t", body=BODY, at=1.0), 1.0)
-        return self.queue.engine.take_changes()
+        return self.queue.transitions.take_changes()
 
     def rows(self, n: int) -> list[Row]:
         return [row for change in self.report(n) for row in change_rows(change, self.booted[change.run.id])]
@@ -87,8 +87,8 @@ def _plain(folder: Path) -> float:
 
 def _statement(row: Row) -> tuple[str, list[object]]:
     table, values = row
-    places = ", ".join("?" * len(values))
-    return f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({places})", list(values.values())
+    locations = ", ".join("?" * len(values))
+    return f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({locations})", list(values.values())
 
 
 def measure() -> list[Measure]:

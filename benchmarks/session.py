@@ -19,11 +19,11 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.program.embedded import make_machines
-from pytest_dispatch.program.option_values import read_spec
+from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab_program.option_values import read_spec
 from pytest_dispatch.server.app import LabServer
 from pytest_dispatch.server.boot.path import Address
-from pytest_dispatch.sources.asset_cache import AssetCache
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
@@ -119,20 +119,20 @@ async def _script(files: list[Path]) -> float:
 async def _lab(files: list[Path]) -> float:
     """The same lab and machines, asked by a script instead of by pytest."""
     folder = files[0].parent.parent
-    journal, cache = Journal(folder / "lab.db"), AssetCache(folder / "assets", 10**12, None)
+    journal, cache = Journal(folder / "lab.db"), AssetFetcher(folder / "assets", 10**12, None)
     journal.open()
     machines = make_machines(read_spec(MACHINES), folder)
-    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, places=PLACES, kinds=[BOOT_KIND], machines=machines)
+    lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, locations=PLACES, kinds=[BOOT_KIND], machines=machines)
     server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), secrets.token_urlsafe(24))
     await server.start()
     await lab.start(server.machine_url, [])
     began = time.perf_counter()
-    session = await lab.orders.open("bench", Policy(), IssueRule(), server.port)
+    session = await lab.session_service.open("bench", Policy(), IssueRule(), server.port)
     wanted = [workload(file, file.name) for file in files]
-    runs = await lab.orders.submit(session, [(each.name, each) for each in wanted])
+    runs = await lab.session_service.submit(session, [(each.name, each) for each in wanted])
     for run in runs:
-        while lab.orders.run(run.id).outcome is None:
-            await lab.writer.moved(1.0)
+        while lab.session_service.run(run.id).outcome is None:
+            await lab.lab_state.moved(1.0)
     took = time.perf_counter() - began
     await server.stop()
     await lab.stop()

@@ -54,11 +54,11 @@ def _endings(expect: Expect) -> dict[tuple[str, str], Ending]:
     return {(state, event): ending for state, rule in states for event, ending in rule.endings.items()}
 
 
-def layers(container: str = "") -> str:
-    """What may import what in a folder of the package: the linter's layers, each with what lives there."""
+def layers() -> str:
+    """What may import what: the linter's layers, each with what lives there."""
     lines = ["| | may import all that is below |", "| --- | --- |"]
-    for layer in _layers(f"pytest_dispatch.{container}".rstrip(".")):
-        lines += [f"| `{name}` | {_purpose(PACKAGE / container / name)} |" for name in layer]
+    for layer in _layers("pytest_dispatch"):
+        lines += [f"| `{name}` | {_purpose(PACKAGE / name)} |" for name in layer]
         lines.append("| | |")
     return "\n".join(lines[:-1])
 
@@ -93,7 +93,7 @@ def outcomes() -> str:
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/states.md": {"diagram": diagram, "endings": endings},
-    "ARCHITECTURE.md": {"layers": layers, "plugin": lambda: layers("plugin"), "lab": lambda: layers("lab")},
+    "ARCHITECTURE.md": {"layers": layers},
     "docs/reliability.md": {"outcomes": outcomes, "faults": faults},
 }
 

@@ -143,9 +143,9 @@ def _stretches(line: Line) -> Iterator[tuple[int, Line]]:
         return character.data == " ", wide, character.fg, character.bold
 
     for (blank, *_), group in groupby(enumerate(line), key=kind):
-        places = list(group)
+        locations = list(group)
         if not blank:
-            yield places[0][0], [character for _, character in places]
+            yield locations[0][0], [character for _, character in locations]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.program.embedded import make_machines
-from pytest_dispatch.program.option_values import read_spec
+from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab_program.option_values import read_spec
 
 #: How the demo's workloads are meant to end.
 MEANT = {

@@ -25,7 +25,7 @@ from pytest_dispatch.cli import main as cli
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Outcome, Policy, Workload
 from pytest_dispatch.plugin import options
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -131,7 +131,7 @@ def test_a_lab_serves_until_a_signal_ends_it(
     environ: dict[str, str], tmp_path: Path, github: FakeGitHub, number: int
 ) -> None:
     """Whoever may read the token's file may use it, and it goes with the lab."""
-    wanted = Wanted(key="k", workload=release(github))
+    wanted = RunRequest(key="k", workload=release(github))
     with serving(environ, f"--api-url={github.url}", "--machine=sim?pace=0.002") as lab:
         assert lab.token_file == tmp_path / "home" / ".local" / "state" / "pytest-dispatch" / "lab.db.token"
         assert stat.S_IMODE(lab.token_file.stat().st_mode) == 0o600
@@ -161,7 +161,7 @@ def test_it_goes_on_with_its_journal_and_tells_no_secret(
     environ: dict[str, str], tmp_path: Path, github: FakeGitHub
 ) -> None:
     files = (f"--db={tmp_path}/some/j.db", f"--token-file={tmp_path}/secret", f"--cache={tmp_path}/assets")
-    wanted, sessions = Wanted(key="k", workload=release(github)), set()
+    wanted, sessions = RunRequest(key="k", workload=release(github)), set()
     for _ in range(2):
         with serving(environ, f"--api-url={github.url}", *files) as lab:
             assert lab.token_file == tmp_path / "secret"

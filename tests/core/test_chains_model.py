@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from queue_bench import Bench, policy, workload
+from queue_bench import QueueBench, policy, workload
 
 from pytest_dispatch.core.model import Outcome, Phase, Policy, Run, Workload
 
@@ -44,7 +44,7 @@ class History:
     """A queue to which things happen."""
 
     def __init__(self, policy: Policy) -> None:
-        self.bench = Bench(policy=policy)
+        self.bench = QueueBench(policy=policy)
         self.wanted: dict[str, Workload] = {}
 
     def happens(self, what: str, where: object, how: object) -> None:
@@ -108,7 +108,7 @@ class History:
             if attempt.placements and not attempt.ended:
                 assert queue.machines[attempt.machine].holds == run.id, "a machine was taken from what it holds"
             if run.outcome is not None:
-                assert run.id not in queue.core.engine.standings.under_way
+                assert run.id not in queue.core.transitions.run_index.under_way
 
     def _check_chain(self, runs: list[Run]) -> None:
         for before, after in pairwise(runs):
@@ -130,9 +130,9 @@ class History:
         queue = self.bench.queue
         assert [run.workload.name for run in queue.runs.values() if run.outcome is None] == []
         assert [machine.id for machine in queue.machines.values() if machine.holds] == []
-        assert queue.core.engine.standings.under_way == set()
-        assert queue.core.engine.standings.waiting == set()
-        assert len(queue.core.engine.ready) == 0
+        assert queue.core.transitions.run_index.under_way == set()
+        assert queue.core.transitions.run_index.waiting == set()
+        assert len(queue.core.transitions.ready) == 0
 
 
 @given(policies, events)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from queue_bench import LIMITS, Bench, Queue, policy, workload
+from queue_bench import LIMITS, Queue, QueueBench, policy, workload
 
 from pytest_dispatch.core.model import Idle, Outcome, Report
 from pytest_dispatch.core.sessions import LINING_UP
@@ -16,7 +16,7 @@ A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
 class TestWhatAMachineGets:
     def test_the_first_one_that_waits_in_the_order_of_the_session(self) -> None:
-        bench = Bench("b", "a", "c")
+        bench = QueueBench("b", "a", "c")
         assert [bench.head(machine) for machine in (A, B, C)] == ["b", "a", "c"]
 
     def test_the_first_is_given_a_moment_to_be_found_and_no_more(self) -> None:
@@ -30,13 +30,13 @@ class TestWhatAMachineGets:
         assert not queue.is_lining_up(100.0)
 
     def test_what_it_holds_however_often_it_asks(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         assert [bench.head(A), bench.head(A), bench.get(A), bench.head(A), bench.get(A)] == ["a"] * 5
         assert bench.head(B) == "b"
         assert bench.changes() == ["assign 1 assigned", "send 1 downloading", "assign 1 assigned"]
 
     def test_the_same_bytes_after_a_download_that_broke_off(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.get(A)
         bench.broke(A)
@@ -45,7 +45,7 @@ class TestWhatAMachineGets:
         assert bench.state("a") == State.DOWNLOADING
 
     def test_without_ever_sending_a_head(self) -> None:
-        bench = Bench("a", "b", policy=policy(expect=Expect.RETURN))
+        bench = QueueBench("a", "b", policy=policy(expect=Expect.RETURN))
         assert bench.get(A) == "a"
         bench.sent(A)
         assert bench.get(A) == "b"
@@ -54,32 +54,32 @@ class TestWhatAMachineGets:
         assert bench.ends("a") == bench.ends("b") == [PASSED]
 
     def test_a_get_without_head_that_finds_nothing_promises_nothing(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         assert bench.get(A) == "poweroff"
         bench.submit(workload("a"))
         assert bench.get(A) == "a"
 
     def test_nothing_before_its_bytes_are_there(self) -> None:
-        bench = Bench("a", ready=False)
+        bench = QueueBench("a", ready=False)
         answer = bench.queue.ask(A, bench.now)
         assert (answer.run, answer.idle, answer.soon) == (None, Idle.WAIT, True)
         bench.queue.ready(bench.ids["a"])
         assert bench.head(A) == "a"
 
     def test_ready_twice_is_offered_once(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.queue.ready(bench.ids["a"])
         assert (bench.head(A), bench.head(B)) == ("a", "wait")
 
     def test_the_power_off_program_when_all_is_done(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.put(A)
         assert bench.head(A) == "poweroff"
         assert bench.run("a").outcome is PASSED
 
     def test_the_wait_program_while_an_attempt_elsewhere_may_be_retried(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         assert bench.head(B) == "wait"
         bench.put(A)
@@ -87,12 +87,12 @@ class TestWhatAMachineGets:
         assert bench.head(B) == "poweroff"
 
     def test_not_the_wait_program_where_the_session_does_not_want_it(self) -> None:
-        bench = Bench("a", policy=policy(idle=Idle.POWEROFF))
+        bench = QueueBench("a", policy=policy(idle=Idle.POWEROFF))
         bench.boot(A)
         assert bench.head(B) == "poweroff"
 
     def test_not_the_wait_program_for_what_will_not_be_retried(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.head(A)
         assert bench.head(B) == "wait"  # it may go silent, and lose it
         bench.get(A)
@@ -100,18 +100,18 @@ class TestWhatAMachineGets:
         assert bench.head(B) == "poweroff"
 
     def test_not_the_wait_program_for_a_last_attempt(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.fail_before_boot(A)
         bench.download(B)
         assert bench.head(C) == "poweroff"
 
     def test_the_wait_program_while_a_failure_may_be_retried(self) -> None:
-        bench = Bench("a", policy=policy(retries=0, retry_failures=1))
+        bench = QueueBench("a", policy=policy(retries=0, retry_failures=1))
         bench.boot(A)
         assert bench.head(B) == "wait"
 
     def test_a_session_of_its_own_has_a_policy_of_its_own(self) -> None:
-        bench = Bench("a", policy=policy(idle=Idle.POWEROFF))
+        bench = QueueBench("a", policy=policy(idle=Idle.POWEROFF))
         bench.queue.open("t", policy(retries=0, expect=Expect.BOOT))
         bench.submit(workload("b"), session="t")
         assert (bench.download(A), bench.download(B)) == ("a", "b")
@@ -124,34 +124,34 @@ class TestWhatAHeadPromised:
     """Firmware makes room for what HEAD announced; a GET that brings something else breaks its boot."""
 
     def test_is_what_the_get_brings_even_if_there_is_work_by_then(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         assert bench.head(A) == "poweroff"
         bench.submit(workload("a"))
         assert bench.get(A) == "poweroff"
         assert bench.head(A) == "a"
 
     def test_holds_for_a_get_that_is_repeated(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         bench.head(A)
         bench.submit(workload("a"))
         assert [bench.get(A), bench.get(A)] == ["poweroff", "poweroff"]
 
     def test_is_forgotten_after_a_minute(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         bench.head(A)
         bench.submit(workload("a"))
         bench.jump(60)
         assert bench.get(A) == "a"
 
     def test_is_the_wait_program_while_bytes_are_on_the_way(self) -> None:
-        bench = Bench("a", ready=False)
+        bench = QueueBench("a", ready=False)
         assert bench.head(A) == "wait"
         bench.queue.ready(bench.ids["a"])
         assert bench.get(A) == "wait"
         assert bench.download(A) == "a"
 
     def test_a_workload_takes_the_place_of_an_idle_program(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         bench.head(A)
         bench.submit(workload("a"))
         assert (bench.head(A), bench.get(A)) == ("a", "a")
@@ -159,7 +159,7 @@ class TestWhatAHeadPromised:
 
 class TestDownloads:
     def test_one_that_breaks_off_while_another_is_under_way_does_not_undo_it(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         bench.get(A)
         bench.get(A)
@@ -169,14 +169,14 @@ class TestDownloads:
         assert bench.post(A) is Taken.NEW
 
     def test_a_workload_runs_although_its_download_seemed_to_break_off(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         bench.get(A)
         bench.broke(A)
         assert bench.post(A) is Taken.NEW
 
     def test_the_boot_beacon_may_overtake_the_news_of_the_last_byte(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         bench.get(A)
         assert bench.post(A) is Taken.NEW
@@ -184,7 +184,7 @@ class TestDownloads:
         assert bench.state("a") == State.BOOTING
 
     def test_a_link_that_breaks_ten_times_is_a_fault_of_the_lab(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         for number in range(BREAKS):
             assert bench.ends("a") == [None], number
             bench.head(A)
@@ -194,7 +194,7 @@ class TestDownloads:
         assert bench.run("a").reason == f"{A}: the link broke off 10 times during the download"
 
     def test_each_break_is_told(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.get(A)
         version = bench.run("a").version
         bench.broke(A)
@@ -202,7 +202,7 @@ class TestDownloads:
         assert bench.run("a").version == version + 1
 
     def test_the_same_bytes_three_times_then_it_never_booted(self) -> None:
-        bench = Bench("a", "b", policy=policy(retries=0))
+        bench = QueueBench("a", "b", policy=policy(retries=0))
         assert [bench.download(A) for _ in range(4)] == ["a", "a", "a", "b"]
         assert bench.run("a").outcome is ERROR
         assert bench.run("a").reason == (
@@ -212,19 +212,19 @@ class TestDownloads:
         assert bench.attempt("a").counts["sent"] == 3
 
     def test_asking_alone_counts_for_nothing(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.download(A)
         assert [bench.head(A) for _ in range(20)] == ["a"] * 20
         assert bench.attempt("a").counts["sent"] == 1
 
     def test_a_workload_may_boot_after_the_third_download(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         for _ in range(3):
             bench.download(A)
         assert bench.post(A) is Taken.NEW
 
     def test_what_ends_after_its_attempt_is_of_no_effect(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.get(A)
         bench.fault(A)
@@ -234,7 +234,7 @@ class TestDownloads:
         assert bench.run("a") is before
 
     def test_a_stranger_to_whom_nothing_was_sent_is_ignored(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.queue.sent(C, bench.ids["a"], bench.now)
         bench.queue.broke(C, bench.ids["a"], bench.now)
         bench.queue.heard(C, bench.now)
@@ -244,19 +244,19 @@ class TestDownloads:
 
 class TestComingBack:
     def test_without_reporting_is_a_failure_that_says_so(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         assert bench.head(A) == "b"
         assert (bench.run("a").outcome, bench.run("a").reason) == (FAILED, f"{A} came back without reporting")
 
     def test_by_a_get_alone_too(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         assert bench.get(A) == "b"
         assert bench.ends("a") == [FAILED]
 
     def test_after_a_report_ends_the_attempt_at_once(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.put(A)
         assert bench.run("a").outcome is None
@@ -266,7 +266,7 @@ class TestComingBack:
 
 class TestReports:
     def test_more_may_follow_for_a_minute_after_the_latest(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         for number in range(5):
             assert bench.put(A, f"certificate {number}") is Taken.NEW
@@ -279,7 +279,7 @@ class TestReports:
     @pytest.mark.parametrize(("seconds", "lasts", "told"), [(120.0, 3600.0, "1h"), (7200.0, 7200.0, "2h")])
     def test_but_not_for_ever(self, seconds: float, lasts: float, told: str) -> None:
         """What it meant to say is not known then, so it is no pass; a time-out for the first report may be short."""
-        bench = Bench("a", policy=policy(limits={**LIMITS, "report": seconds}))
+        bench = QueueBench("a", policy=policy(limits={**LIMITS, "report": seconds}))
         bench.boot(A)
         for number in range(int(lasts / 50) - 1):
             bench.put(A, f"still at it {number}")
@@ -294,7 +294,7 @@ class TestReports:
         assert bench.put(A, "at last") is Taken.LATE
 
     def test_the_worst_decides(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.put(A, "fine", PASSED)
         bench.put(A, "broken", FAILED)
@@ -303,7 +303,7 @@ class TestReports:
         assert (bench.run("a").outcome, bench.run("a").reason) == (FAILED, "it reported failed: broken")
 
     def test_the_same_again_is_answered_and_changes_nothing(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.put(A, "one")
         bench.put(A, "two")
@@ -314,7 +314,7 @@ class TestReports:
         assert bench.changes() == []
 
     def test_the_same_again_does_not_prolong_the_grace(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.put(A)
         bench.after(50)
@@ -323,12 +323,12 @@ class TestReports:
         assert bench.run("a").outcome is PASSED
 
     def test_the_same_title_with_another_body_is_another_report(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         assert [bench.put(A, body="1"), bench.put(A, body="2")] == [Taken.NEW, Taken.NEW]
 
     def test_a_late_one_is_kept_and_does_not_change_the_outcome(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.after(3600)
         assert bench.run("a").outcome is FAILED
@@ -339,7 +339,7 @@ class TestReports:
         assert bench.put(A, "at last", PASSED) is Taken.REPEATED
 
     def test_a_late_one_belongs_to_its_own_attempt(self) -> None:
-        bench = Bench("a", policy=policy(retry_failures=1))
+        bench = QueueBench("a", policy=policy(retry_failures=1))
         bench.boot(A)
         bench.after(3600)
         assert bench.boot(B) == "a"
@@ -348,7 +348,7 @@ class TestReports:
         assert bench.put(B, "at last") is Taken.NEW
 
     def test_a_late_one_may_come_while_its_machine_was_only_promised_the_next(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.put(A)
         bench.head(A)
@@ -356,7 +356,7 @@ class TestReports:
         assert [report.late for report in bench.attempt("a").reports] == [False, True]
 
     def test_what_is_said_once_the_next_one_is_downloaded_is_not_taken_for_the_last_one(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.put(A, "mine")
         bench.download(A)
@@ -364,7 +364,7 @@ class TestReports:
         assert bench.put(A, "mine") is Taken.REPEATED
 
     def test_without_a_boot_it_is_refused(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         assert bench.put(A) is Taken.REFUSED
         bench.head(A)
         assert bench.put(A) is Taken.REFUSED
@@ -375,7 +375,7 @@ class TestReports:
         assert bench.attempt("a").reports == ()
 
     def test_its_time_is_that_of_its_arrival(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.queue.report(A, Report(title="dated", at=5.0, late=True), bench.now)
         assert (bench.attempt("a").reports[0].at, bench.run("a").outcome) == (bench.now, None)
@@ -383,7 +383,7 @@ class TestReports:
 
 class TestBootBeacons:
     def test_a_repeated_one_is_answered_and_changes_nothing(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         before, _ = bench.run("a").attempt.history, bench.changes()
         assert [bench.post(A), bench.post(A)] == [Taken.REPEATED, Taken.REPEATED]
@@ -393,7 +393,7 @@ class TestBootBeacons:
         assert bench.changes() == ["report 1 reported"]
 
     def test_a_repeated_one_does_not_prolong_the_wait_for_the_report(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.after(3000)
         bench.post(A)
@@ -401,28 +401,28 @@ class TestBootBeacons:
         assert bench.run("a").outcome is FAILED
 
     def test_one_after_the_end_is_a_repetition_if_it_had_booted(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.after(3600)
         assert bench.run("a").outcome is FAILED
         assert bench.post(A) is Taken.REPEATED
 
     def test_one_after_the_end_is_refused_if_it_had_not(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.download(A)
         bench.after(900)
         assert bench.ends("a") == [ERROR, None]
         assert bench.post(A) is Taken.REFUSED
 
     def test_it_is_refused_where_nothing_was_downloaded(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         assert bench.post(A) is Taken.REFUSED
         bench.head(A)
         assert bench.post(A) is Taken.REFUSED
         assert bench.state("a") == State.ASSIGNED
 
     def test_strangers_who_only_speak_are_no_machines(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.post(C)
         bench.put(C)
         assert not bench.fault(C)
@@ -431,7 +431,7 @@ class TestBootBeacons:
 
 class TestWhatIsExpected:
     def test_a_boot(self) -> None:
-        bench = Bench("b", policy=policy(expect=Expect.BOOT))
+        bench = QueueBench("b", policy=policy(expect=Expect.BOOT))
         bench.boot(A)
         assert bench.run("b").outcome is PASSED
         assert bench.changes()[-2:] == ["boot 1 booting", "complete 1 finished"]
@@ -440,14 +440,14 @@ class TestWhatIsExpected:
         assert bench.head(A) == "poweroff"
 
     def test_a_return(self) -> None:
-        bench = Bench("a", "b", policy=policy(expect=Expect.RETURN))
+        bench = QueueBench("a", "b", policy=policy(expect=Expect.RETURN))
         bench.download(A)
         assert bench.run("a").outcome is None
         assert bench.head(A) == "b"
         assert (bench.run("a").outcome, bench.run("a").reason) == (PASSED, "")
 
     def test_a_return_only_after_a_complete_download(self) -> None:
-        bench = Bench("a", policy=policy(expect=Expect.RETURN))
+        bench = QueueBench("a", policy=policy(expect=Expect.RETURN))
         bench.head(A)
         bench.get(A)
         assert bench.head(A) == "a"
@@ -456,20 +456,20 @@ class TestWhatIsExpected:
         assert bench.run("a").outcome is None
 
     def test_a_return_after_a_boot_beacon(self) -> None:
-        bench = Bench("a", policy=policy(expect=Expect.RETURN))
+        bench = QueueBench("a", policy=policy(expect=Expect.RETURN))
         bench.boot(A)
         bench.head(A)
         assert bench.run("a").outcome is PASSED
 
     def test_a_return_where_there_was_a_report_after_all(self) -> None:
-        bench = Bench("a", policy=policy(expect=Expect.RETURN))
+        bench = QueueBench("a", policy=policy(expect=Expect.RETURN))
         bench.boot(A)
         bench.put(A, "broken", FAILED)
         bench.head(A)
         assert bench.run("a").outcome is FAILED
 
     def test_by_the_workload_itself(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         bench.submit(workload("a", Expect.BOOT))
         bench.boot(A)
         assert bench.run("a").outcome is PASSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from faults import fault
-from queue_bench import LIMITS, Bench, policy, workload
+from queue_bench import LIMITS, QueueBench, policy, workload
 
 from pytest_dispatch.core.model import Idle, Outcome
 from pytest_dispatch.workloads.boot.lifecycle import Expect
@@ -17,7 +17,7 @@ A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 class TestSilentHolders:
     @pytest.mark.parametrize("downloading", [False, True])
     def test_lose_it_after_five_minutes_to_one_that_asks(self, downloading: bool) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         if downloading:
             bench.get(A)
@@ -30,20 +30,20 @@ class TestSilentHolders:
         assert "went silent" in bench.run("a").attempts[0].reason
 
     def test_keep_it_if_nobody_asks(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         bench.after(1000)
         assert bench.get(A) == "a"
 
     def test_keep_it_if_there_is_something_else_to_do(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.jump(1000)
         assert bench.head(B) == "b"
         assert bench.held(A) == bench.ids["a"]
 
     def test_are_not_silent_while_they_take_bytes(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         bench.get(A)
         for _ in range(10):
@@ -52,7 +52,7 @@ class TestSilentHolders:
             assert bench.head(B) == "wait"
 
     def test_are_not_silent_while_they_ask_or_speak(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         for sign in (bench.head, bench.post, bench.put):
             bench.jump(200)
@@ -60,7 +60,7 @@ class TestSilentHolders:
             assert bench.head(B) == "wait"
 
     def test_one_that_speaks_does_not_hide_one_that_is_silent(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.head(B)
         bench.jump(299)
@@ -69,14 +69,14 @@ class TestSilentHolders:
         assert bench.head(C) == "b"
 
     def test_keep_what_they_have_downloaded(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.download(A)
         bench.boot(B)
         bench.jump(600)
         assert bench.head(C) == "wait"
 
     def test_the_one_silent_for_longest_loses_first(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.head(B)
         bench.jump(10)
@@ -85,7 +85,7 @@ class TestSilentHolders:
         assert bench.head(C) == "b"
 
     def test_lose_one_at_a_time(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.head(B)
         bench.jump(500)
@@ -93,7 +93,7 @@ class TestSilentHolders:
         assert [bench.ends("a"), bench.ends("b")] == [[ERROR, None], [None]]
 
     def test_lose_what_may_not_be_tried_again_for_nothing(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.head(A)
         bench.jump(300)
         assert bench.head(B) == "a"
@@ -104,7 +104,7 @@ class TestSilentHolders:
         assert [bench.ends("a"), bench.ends("b")] == [[ERROR, ERROR], [ERROR, None]]
 
     def test_come_back_to_something_else(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.get(A)
         bench.head(B)
@@ -116,7 +116,7 @@ class TestSilentHolders:
         assert bench.head(A) == "wait"
 
     def test_it_is_tried_once_more_even_if_faults_are_not_retried(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.head(A)
         bench.jump(300)
         assert bench.head(B) == "a"
@@ -126,7 +126,7 @@ class TestSilentHolders:
         assert bench.ends("a") == [ERROR, ERROR]
 
     def test_of_a_judged_session_lose_it_too(self) -> None:
-        bench = Bench("a", policy=policy(judged=True, retries=0))
+        bench = QueueBench("a", policy=policy(judged=True, retries=0))
         bench.head(A)
         bench.jump(300)
         assert bench.head(B) == "a"
@@ -137,14 +137,14 @@ class TestSilentHolders:
 
 class TestRetries:
     def test_on_another_machine_where_there_is_one(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.fail_before_boot(B)
         bench.fail_before_boot(A)
         assert bench.machines("a") == [B, A]
         assert bench.run("a").outcome is ERROR
 
     def test_wait_for_a_machine_that_is_busy(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.boot(B)
         bench.fault(A)
@@ -154,7 +154,7 @@ class TestRetries:
         assert bench.head(B) == "a"
 
     def test_wait_for_a_machine_that_is_idle_and_was_heard_of_lately(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         assert bench.head(B) == "wait"
         bench.fault(A)
@@ -163,7 +163,7 @@ class TestRetries:
         assert bench.head(A) == "a"
 
     def test_do_not_wait_for_a_machine_that_only_speaks(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         assert bench.head(B) == "wait"
         bench.fault(A)
@@ -177,7 +177,7 @@ class TestRetries:
 
     def test_wait_for_a_machine_that_was_busy_until_lately(self) -> None:
         """However long ago it asked: it is to ask again."""
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.boot(B)
         bench.put(B)
@@ -191,7 +191,7 @@ class TestRetries:
         assert bench.head(A) == "a"
 
     def test_do_not_wait_for_a_machine_that_is_off(self) -> None:
-        bench = Bench("a", policy=policy(idle=Idle.POWEROFF))
+        bench = QueueBench("a", policy=policy(idle=Idle.POWEROFF))
         bench.head(A)
         assert bench.download(B) == "poweroff"
         bench.queue.powered_off(B, bench.now)
@@ -202,31 +202,31 @@ class TestRetries:
         assert not bench.queue.machines[B].off
 
     def test_let_the_machine_power_off_that_is_not_to_have_them_where_the_session_wants_that(self) -> None:
-        bench = Bench("a", "b", policy=policy(idle=Idle.POWEROFF))
+        bench = QueueBench("a", "b", policy=policy(idle=Idle.POWEROFF))
         bench.head(A)
         bench.boot(B)
         bench.fault(A)
         assert bench.head(A) == "poweroff"
 
     def test_on_the_same_machine_where_there_is_no_other(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         assert [bench.download(A) for _ in range(4)] == ["a"] * 4
         assert bench.machines("a") == [A, A]
         assert (bench.attempt("a").number, bench.attempt("a").counts["sent"]) == (2, 1)
 
     def test_first_come_other_workloads(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.fail_before_boot(A)
         assert bench.head(A) == "b"
 
     def test_on_another_machine_in_the_order_of_the_session(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.fail_before_boot(A)
         assert bench.head(B) == "a"
 
     @pytest.mark.parametrize("retries", [0, 1, 3])
     def test_as_often_as_asked_for_and_no_more(self, retries: int) -> None:
-        bench = Bench("a", policy=policy(retries=retries))
+        bench = QueueBench("a", policy=policy(retries=retries))
         for _ in range(retries + 1):
             assert bench.run("a").outcome is None
             bench.fail_before_boot(A)
@@ -235,14 +235,14 @@ class TestRetries:
         assert bench.head(A) == "poweroff"
 
     def test_failures_are_not_retried_unless_asked_for(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.put(A, result=FAILED)
         bench.after(60)
         assert bench.ends("a") == [FAILED]
 
     def test_faults_and_failures_have_budgets_of_their_own(self) -> None:
-        bench = Bench("a", policy=policy(retries=1, retry_failures=1))
+        bench = QueueBench("a", policy=policy(retries=1, retry_failures=1))
         for end in (ERROR, FAILED, ERROR):
             assert bench.run("a").outcome is None
             bench.boot(A)
@@ -251,7 +251,7 @@ class TestRetries:
         assert bench.run("a").outcome is ERROR
 
     def test_what_passed_at_last_is_flaky(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.fail_before_boot(A)
         bench.boot(A)
         bench.put(A)
@@ -259,12 +259,12 @@ class TestRetries:
         assert (bench.run("a").outcome, bench.run("a").flaky, bench.run("a").reason) == (PASSED, True, "")
 
     def test_what_no_machine_took_is_not_retried(self) -> None:
-        bench = Bench("a", policy=policy(retries=5))
+        bench = QueueBench("a", policy=policy(retries=5))
         bench.after(1800)
         assert bench.ends("a") == [ERROR]
 
     def test_a_skip_is_not_retried(self) -> None:
-        bench = Bench("a", policy=policy(retries=5, retry_failures=5))
+        bench = QueueBench("a", policy=policy(retries=5, retry_failures=5))
         bench.boot(A)
         bench.put(A, result=SKIPPED)
         bench.after(60)
@@ -272,7 +272,7 @@ class TestRetries:
         assert bench.run("a").outcome is SKIPPED
 
     def test_the_machine_whose_attempt_waits_for_a_verdict_is_not_powered_off(self) -> None:
-        bench = Bench("a", policy=policy(judged=True, retry_failures=1))
+        bench = QueueBench("a", policy=policy(judged=True, retry_failures=1))
         bench.boot(A)
         bench.put(A, result=FAILED)
         assert bench.head(A) == "wait"
@@ -283,7 +283,7 @@ class TestRetries:
 class TestFaults:
     @pytest.mark.parametrize("lab", [False, True])
     def test_before_the_boot_are_the_labs(self, lab: bool) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.download(A)
         assert bench.fault(A, lab=lab)
         assert (bench.run("a").outcome, bench.run("a").reason) == (
@@ -295,39 +295,39 @@ class TestFaults:
     def test_after_the_boot_are_the_workloads_unless_its_driver_says_otherwise(
         self, lab: bool, outcome: Outcome
     ) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.boot(A)
         assert bench.fault(A, lab=lab)
         assert (bench.run("a").outcome, bench.run("a").reason) == (outcome, f"{A}: the kernel panicked after it booted")
 
     @pytest.mark.parametrize("lab", [False, True])
     def test_after_a_report_the_report_decides(self, lab: bool) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.put(A, result=PASSED)
         assert bench.fault(A, lab=lab)
         assert bench.run("a").outcome is PASSED
 
     def test_of_a_machine_that_holds_nothing_change_nothing(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         bench.head(A)
         assert not bench.fault(A)
         assert bench.changes() == []
 
     def test_what_a_machine_showed_is_cleaned(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.head(A)
         bench.queue.fault(A, "\x1b[31mpanic\x07:\nno init {machine}", bench.now)
         assert bench.run("a").reason == f"{A}: panic: no init {{machine}} before the download"
 
     def test_bytes_that_cannot_be_had(self) -> None:
-        bench = Bench("a", ready=False, policy=policy(retries=5))
+        bench = QueueBench("a", ready=False, policy=policy(retries=5))
         bench.queue.unfetchable(bench.ids["a"], "404 Not Found", bench.now)
         assert (bench.run("a").outcome, bench.run("a").reason) == (ERROR, "404 Not Found")
         assert bench.head(A) == "poweroff"
 
     def test_bytes_that_cannot_be_had_any_more_are_not_needed_after_the_boot(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.queue.unfetchable(bench.ids["a"], "the file is gone", bench.now)
         assert bench.run("a").outcome is None
@@ -337,7 +337,7 @@ class TestFaults:
 
 class TestPatience:
     def test_ends_for_all_at_once_when_no_machine_comes(self) -> None:
-        bench = Bench(*map(str, range(20)))
+        bench = QueueBench(*map(str, range(20)))
         bench.after(1799)
         assert {bench.run(name).outcome for name in bench.ids} == {None}
         bench.after(1)
@@ -346,7 +346,7 @@ class TestPatience:
         }
 
     def test_stands_still_while_a_machine_works_and_begins_anew_after_it(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.after(3599)
         assert bench.run("b").outcome is None
@@ -358,7 +358,7 @@ class TestPatience:
         assert bench.run("b").outcome is ERROR
 
     def test_stands_still_also_when_nobody_looked_meanwhile(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.jump(3000)
         bench.fault(A)
@@ -368,7 +368,7 @@ class TestPatience:
         assert bench.run("b").outcome is ERROR
 
     def test_is_not_prolonged_by_machines_that_only_ask(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         for _ in range(30):
             assert bench.head(A) == "a"
             bench.after(60)
@@ -378,7 +378,7 @@ class TestPatience:
         )
 
     def test_with_a_download_lasts_as_long_as_bytes_are_taken(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.head(A)
         bench.get(A)
         for _ in range(10):
@@ -392,7 +392,7 @@ class TestPatience:
         assert bench.run("a").reason == f"{A} began to download it and took nothing more for 30m"
 
     def test_with_a_boot_begins_at_the_last_byte(self) -> None:
-        bench = Bench("a", policy=policy(retries=0))
+        bench = QueueBench("a", policy=policy(retries=0))
         bench.head(A)
         bench.get(A)
         bench.after(1000)
@@ -407,7 +407,7 @@ class TestPatience:
         )
 
     def test_with_a_boot_begins_anew_at_the_last_byte_of_another_download(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.download(A)
         bench.after(800)
         bench.download(A)
@@ -417,7 +417,7 @@ class TestPatience:
         assert bench.ends("a") == [ERROR, None]
 
     def test_with_a_report_begins_at_the_boot(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.download(A)
         bench.after(800)
         bench.post(A)
@@ -427,7 +427,7 @@ class TestPatience:
         assert (bench.run("a").outcome, bench.run("a").reason) == (FAILED, f"no report 1h after it booted on {A}")
 
     def test_with_a_return(self) -> None:
-        bench = Bench("a", policy=policy(expect=Expect.RETURN, retries=0))
+        bench = QueueBench("a", policy=policy(expect=Expect.RETURN, retries=0))
         bench.download(A)
         bench.after(LIMITS["boot"] + LIMITS["report"] - 1)
         assert bench.run("a").outcome is None
@@ -438,7 +438,7 @@ class TestPatience:
         )
 
     def test_is_the_workloads_own_where_it_has_one(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         bench.submit(workload("a", limits={"assign": 0.0}))
         bench.submit(workload("b", limits={"boot": 1.0, "report": 2.0}))
         limits = {"assign": 1800.0, "boot": 1.0, "report": 2.0, "download": 2**14, "reporting": 3600.0}
@@ -447,7 +447,7 @@ class TestPatience:
         assert (bench.run("a").outcome, bench.run("b").outcome) == (ERROR, None)
 
     def test_with_bytes_on_their_way_names_them(self) -> None:
-        bench = Bench("a", ready=False)
+        bench = QueueBench("a", ready=False)
         bench.after(1800)
         assert bench.run("a").reason == "its bytes were still being fetched after 30m"
         assert bench.head(A) == "poweroff"
@@ -455,7 +455,7 @@ class TestPatience:
         assert bench.head(A) == "poweroff"
 
     def test_begins_when_there_is_something_to_take(self) -> None:
-        bench = Bench("a", "b", ready=False)
+        bench = QueueBench("a", "b", ready=False)
         bench.after(1700)
         bench.queue.ready(bench.ids["a"])
         bench.after(1800)
@@ -478,7 +478,7 @@ class TestPatience:
         [(PASSED, ""), (SKIPPED, "; it reported skipped: done"), (FAILED, "; it reported failed: done")],
     )
     def test_with_the_session_for_its_verdict_ends_too(self, result: Outcome, said: str) -> None:
-        bench = Bench("a", policy=policy(judged=True, retries=3, retry_failures=3))
+        bench = QueueBench("a", policy=policy(judged=True, retries=3, retry_failures=3))
         bench.boot(A)
         bench.put(A, result=result)
         bench.head(A)
@@ -492,7 +492,7 @@ class TestPatience:
         assert bench.ends("a") == [ERROR]
 
     def test_with_the_session_for_its_verdict_hears_what_comes_just_in_time(self) -> None:
-        bench = Bench("a", policy=policy(judged=True))
+        bench = QueueBench("a", policy=policy(judged=True))
         bench.boot(A)
         bench.put(A, result=PASSED)
         bench.head(A)
@@ -502,7 +502,7 @@ class TestPatience:
         assert (bench.run("a").outcome, bench.run("a").reason) == (FAILED, "the hook says no")
 
     def test_with_a_retry_that_nobody_takes_ends_too(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.fail_before_boot(A)
         bench.after(1799)
         assert bench.ends("a") == [ERROR, None]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bakery.lifecycle import BAKE, RULES, loaf
-from queue_bench import KINDS, Bench, policy, workload
+from queue_bench import KINDS, QueueBench, policy, workload
 
 from pytest_dispatch.core.errors import ConfigError, StaleLeaseError
 from pytest_dispatch.core.kinds import KindRules
@@ -53,17 +53,17 @@ class Bakery:
         return run.workload.name if run else ""
 
     def move(self, run_id: str, event: str, cause: Cause | None = None) -> bool:
-        return self.queue.engine.move(run_id, event, self.now, cause or Cause())
+        return self.queue.transitions.move(run_id, event, self.now, cause or Cause())
 
     def seen(self, run_id: str, oven: str) -> None:
-        self.queue.engine.bind(run_id, oven, KnownBy.AGENT, self.now)
+        self.queue.transitions.bind(run_id, oven, KnownBy.AGENT, self.now)
 
     def bake(self, run_id: str, oven: str = "", result: Outcome = PASSED) -> None:
         """Heat it, let it say how it went, and be done with it."""
         self.move(run_id, "heat")
         if oven:
             self.seen(run_id, oven)
-        self.queue.engine.report(run_id, 1, Report(title="crust", result=result), self.now)
+        self.queue.transitions.report(run_id, 1, Report(title="crust", result=result), self.now)
         self.move(run_id, CoreEvent.COMPLETE)
 
     def after(self, seconds: float) -> None:
@@ -139,10 +139,10 @@ class TestOutside:
         bakery.send()
         before = bakery.run(run).version
         for name in ("loaf-1", "loaf-2"):
-            bakery.queue.engine.sent_as(run, 1, name, bakery.now)
+            bakery.queue.transitions.sent_as(run, 1, name, bakery.now)
         assert bakery.run(run).attempt.outside == "loaf-1"
         assert bakery.run(run).version == before + 1
-        assert [change.event for change in bakery.queue.engine.take_changes()][-1] == CoreEvent.OUTSIDE
+        assert [change.event for change in bakery.queue.transitions.take_changes()][-1] == CoreEvent.OUTSIDE
 
     def test_a_restart_takes_nothing_away(self) -> None:
         """No report is missed where others are asked: what fails after a restart is as it would have been."""
@@ -230,7 +230,7 @@ class TestChoosing:
         bakery.queue.machines.declare("bench-1", Identity(KnownBy.TOKEN, "bench-1"), driven=True)
         run = bakery.submit("rye", requires=read_requirements(["flour=rye"], "here"))
         assert bakery.queue.scheduler.lacking(bakery.run(run)) == ""
-        assert bakery.queue.engine.standings.waiting == set()
+        assert bakery.queue.transitions.run_index.waiting == set()
         assert bakery.queue.table.patience == math.inf
 
     def test_a_busy_oven_and_a_held_machine_are_no_others_for_one_that_boots(self) -> None:
@@ -239,7 +239,7 @@ class TestChoosing:
         queue, protocol = bakery.queue, BootProtocol(bakery.queue)
         loaf_id = bakery.submit("rye")
         run = queue.sessions.submit("s", "a", workload("a"), bakery.now)
-        queue.engine.has_what_it_needs(run.id, bakery.now)
+        queue.transitions.has_what_it_needs(run.id, bakery.now)
         protocol.ask("10.0.0.1", bakery.now)
         protocol.ask("10.0.0.2", bakery.now)
         bakery.send()
@@ -258,7 +258,7 @@ class TestChoosing:
         bakery.send()
         bakery.move(loaf_id, "heat")
         run = queue.sessions.submit("s", "a", workload("a"), bakery.now)
-        queue.engine.has_what_it_needs(run.id, bakery.now)
+        queue.transitions.has_what_it_needs(run.id, bakery.now)
         bakery.after(1860)
         assert bakery.run(run.id).outcome is ERROR
         assert bakery.run(loaf_id).outcome is None
@@ -267,7 +267,7 @@ class TestChoosing:
         bakery = Bakery()
         bakery.submit("rye")
         bakery.send()
-        assert not bakery.queue.engine.standings.keeps_machines
+        assert not bakery.queue.transitions.run_index.keeps_machines
 
     @pytest.mark.parametrize(
         ("said", "complaint"),
@@ -351,7 +351,7 @@ class TestChains:
         assert bakery.send() == "knead"
         bakery.move(knead, "heat")
         bakery.seen(knead, "oven-2")
-        bakery.queue.engine.report(knead, 2, Report(title="crust", result=PASSED), bakery.now)
+        bakery.queue.transitions.report(knead, 2, Report(title="crust", result=PASSED), bakery.now)
         bakery.move(knead, CoreEvent.COMPLETE)
         assert bakery.queue.machines["oven-2"].holds == bake
 
@@ -386,7 +386,7 @@ class TestChains:
         late = bakery.submit("eat", chain="loaf")
         assert bakery.send() == ""
         assert bakery.queue.machines["oven-1"].holds == other
-        assert bakery.queue.engine.standings.waiting == set()  # no other machine is to be switched on for it
+        assert bakery.queue.transitions.run_index.waiting == set()  # no other machine is to be switched on for it
         bakery.bake(other)
         assert bakery.queue.machines["oven-1"].holds == late
         assert bakery.run(late).attempt.state == "sent"
@@ -396,7 +396,7 @@ class TestChains:
         knead, bake, cut = self.three(bakery)
         eat = bakery.submit("eat", chain="loaf")
         bakery.send()
-        bakery.queue.engine.lacks(cut, "no knife", bakery.now)
+        bakery.queue.transitions.lacks(cut, "no knife", bakery.now)
         assert [bakery.run(each).outcome for each in (knead, bake, cut, eat)] == [None, None, ERROR, SKIPPED]
         bakery.bake(knead, "oven-1")
         bakery.bake(bake)
@@ -453,7 +453,7 @@ class TestChains:
     def test_its_machine_is_to_have_all_that_any_of_them_requires(self) -> None:
         bakery = Bakery()
         bakery.submit("knead", chain="loaf")
-        assert len(bakery.queue.engine.ready) == 1
+        assert len(bakery.queue.transitions.ready) == 1
         bakery.submit("bake", chain="loaf", requires=read_requirements(["flour=rye"], "here"))
         bakery.submit("slice", chain="loaf", requires=read_requirements(["knife", "flour=rye"], "here"))
         assert [bakery.send(each) for each in (ANY, RYE)] == ["", ""]
@@ -496,20 +496,20 @@ class TestChains:
         first, second = (queue.sessions.submit("s", each.name, each, 1000.0) for each in stages)
         other = queue.sessions.submit("s", "c", workload("c"), 1000.0)
         for run in (first, other):
-            queue.engine.has_what_it_needs(run.id, 1000.0)
+            queue.transitions.has_what_it_needs(run.id, 1000.0)
         protocol.send("10.0.0.1", 1000.0)
         protocol.sent("10.0.0.1", first.id, 1000.0)
         protocol.boot("10.0.0.1", 1001.0)
         protocol.report("10.0.0.1", Report(title="done", result=PASSED), 1002.0)
         answer = protocol.ask("10.0.0.1", 1003.0)
         assert (queue.runs[first.id].outcome, answer.run, answer.soon) == (PASSED, None, True)
-        queue.engine.has_what_it_needs(second.id, 1004.0)
+        queue.transitions.has_what_it_needs(second.id, 1004.0)
         answer = protocol.ask("10.0.0.1", 1005.0)
         assert answer.run is not None
         assert answer.run.id == second.id
 
     def test_machines_that_boot(self) -> None:
-        bench = Bench(policy=policy(retries=1))
+        bench = QueueBench(policy=policy(retries=1))
         for name in "abc":
             bench.submit(replace(workload(name), chain="c"), ready=name != "b")
         bench.submit(workload("other"))
@@ -531,7 +531,7 @@ class TestChains:
         assert bench.held("10.0.0.1") == ""
 
     def test_bytes_that_never_come_let_the_machine_go(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         for name in "ab":
             bench.submit(replace(workload(name), chain="c"), ready=name != "b")
         bench.boot("10.0.0.1")
@@ -542,7 +542,7 @@ class TestChains:
         assert bench.head("10.0.0.1") == "poweroff"
 
     def test_bytes_that_are_too_slow_let_the_machine_go(self) -> None:
-        bench = Bench()
+        bench = QueueBench()
         for name in "ab":
             bench.submit(replace(workload(name), chain="c"), ready=name != "b")
         bench.boot("10.0.0.1")
@@ -565,7 +565,7 @@ class TestLeases:
         bakery.after(CONNECTIONS_GONE)
         assert (bakery.run(waits).outcome, bakery.run(waits).cancelled) == (ERROR, True)
         assert bakery.run(runs).outcome is None  # what runs goes on to its outcome
-        bakery.queue.engine.report(runs, 1, Report(title="crust", result=PASSED), bakery.now)
+        bakery.queue.transitions.report(runs, 1, Report(title="crust", result=PASSED), bakery.now)
         bakery.move(runs, CoreEvent.COMPLETE)
         assert bakery.run(runs).outcome is PASSED
 
@@ -608,7 +608,7 @@ class TestLeases:
         assert bakery.run(early).attempt.proposed is PASSED
         bakery.move(late, "heat")
         bakery.after(CONNECTIONS_GONE)
-        bakery.queue.engine.report(late, 1, Report(title="crust", result=PASSED), bakery.now)
+        bakery.queue.transitions.report(late, 1, Report(title="crust", result=PASSED), bakery.now)
         bakery.move(late, CoreEvent.COMPLETE)
         for run in (early, late):
             assert (bakery.run(run).outcome, bakery.run(run).unreviewed) == (PASSED, True)

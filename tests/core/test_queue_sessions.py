@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType, FunctionType, MethodType, ModuleType
 
 import pytest
-from queue_bench import Bench, policy, workload
+from queue_bench import QueueBench, policy, workload
 
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
@@ -19,9 +19,9 @@ A, B, C, D = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
 
 
 class TestVerdictsOfTheSession:
-    def judged(self) -> Bench:
+    def judged(self) -> QueueBench:
         """An attempt that reported a failure and awaits its session's verdict."""
-        bench = Bench("a", policy=policy(judged=True))
+        bench = QueueBench("a", policy=policy(judged=True))
         bench.boot(A)
         bench.put(A, "hm", FAILED)
         bench.head(A)
@@ -46,14 +46,14 @@ class TestVerdictsOfTheSession:
         assert bench.run("a").outcome is PASSED
 
     def test_are_not_asked_for_before_the_end(self) -> None:
-        bench = Bench("a", policy=policy(judged=True))
+        bench = QueueBench("a", policy=policy(judged=True))
         bench.boot(A)
         bench.put(A)
         assert not bench.decide("a", FAILED)
         assert bench.state("a") == State.REPORTED
 
     def test_are_not_asked_for_where_nothing_was_reported(self) -> None:
-        bench = Bench("a", policy=policy(judged=True))
+        bench = QueueBench("a", policy=policy(judged=True))
         bench.fail_before_boot(A)
         assert bench.ends("a") == [ERROR, None]
         bench.fail_before_boot(A)
@@ -82,14 +82,14 @@ class TestCancelling:
         ("upto", "state"),
         [
             ((), "unassigned"),
-            ((Bench.head,), "assigned"),
-            ((Bench.head, Bench.get), "downloading"),
-            ((Bench.download,), "downloaded"),
-            ((Bench.boot,), "booting"),
+            ((QueueBench.head,), "assigned"),
+            ((QueueBench.head, QueueBench.get), "downloading"),
+            ((QueueBench.download,), "downloaded"),
+            ((QueueBench.boot,), "booting"),
         ],
     )
-    def test_before_a_report(self, upto: tuple[Callable[[Bench, str], str], ...], state: str) -> None:
-        bench = Bench("a", "b", policy=policy(retries=3))
+    def test_before_a_report(self, upto: tuple[Callable[[QueueBench, str], str], ...], state: str) -> None:
+        bench = QueueBench("a", "b", policy=policy(retries=3))
         for step in upto:
             step(bench, A)
         bench.cancel("a")
@@ -99,20 +99,20 @@ class TestCancelling:
         assert bench.head(A) == "b"
 
     def test_after_a_report_it_is_through(self) -> None:
-        bench = Bench("a", policy=policy(judged=True))
+        bench = QueueBench("a", policy=policy(judged=True))
         bench.boot(A)
         bench.put(A)
         bench.cancel("a")
         assert (bench.run("a").outcome, bench.run("a").cancelled) == (PASSED, False)
 
     def test_what_waits_for_the_verdict_on_its_last_attempt_is_through_too(self) -> None:
-        bench = Bench("a", policy=policy(judged=True, retries=0))
+        bench = QueueBench("a", policy=policy(judged=True, retries=0))
         bench.fail_before_boot(A)
         bench.cancel("a")
         assert (bench.run("a").outcome, bench.run("a").cancelled) == (ERROR, False)
 
     def test_what_would_have_been_retried_is_not(self) -> None:
-        bench = Bench("a", policy=policy(judged=True, retry_failures=1))
+        bench = QueueBench("a", policy=policy(judged=True, retry_failures=1))
         bench.boot(A)
         bench.put(A, result=FAILED)
         bench.fault(A)
@@ -121,20 +121,20 @@ class TestCancelling:
         assert bench.head(A) == "poweroff"
 
     def test_twice_is_once(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.cancel("a")
         bench.changes()
         bench.cancel("a")
         assert bench.changes() == []
 
     def test_while_bytes_are_fetched(self) -> None:
-        bench = Bench("a", ready=False)
+        bench = QueueBench("a", ready=False)
         bench.cancel("a")
         bench.queue.ready(bench.ids["a"])
         assert bench.head(A) == "poweroff"
 
     def test_what_waits_to_be_retried_lets_the_others_power_off(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         bench.head(B)
         bench.fault(A)
@@ -143,7 +143,7 @@ class TestCancelling:
         assert [bench.head(A), bench.head(B)] == ["poweroff", "poweroff"]
 
     def test_a_whole_session_leaves_the_others_alone(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.queue.open("t", policy())
         bench.submit(workload("c"), session="t")
         bench.boot(A)
@@ -156,26 +156,26 @@ class TestCancelling:
 
 class TestSubmitting:
     def test_the_same_key_again_changes_nothing(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         assert bench.submit(workload("a", size=1)) is bench.run("a")
         assert len(bench.queue.runs) == 1
 
     def test_the_same_key_in_another_session_is_another_run(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.queue.open("t", policy())
         first = bench.run("a")
         second = bench.submit(workload("a"), session="t")
         assert (first.id, second.id, second.position) == ("s.0", "t.1", 1)
 
     def test_changes_are_taken_once_and_in_order(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         assert bench.changes() == ["assign 1 assigned", "send 1 downloading", "sent 1 downloaded", "boot 1 booting"]
         assert bench.changes() == []
 
     def test_every_change_makes_the_version_grow(self) -> None:
-        bench = Bench("a", policy=policy(judged=True, retry_failures=1))
+        bench = QueueBench("a", policy=policy(judged=True, retry_failures=1))
         versions = [bench.run("a").version]
         for step in (bench.head, bench.get, bench.broke, bench.sent, bench.post, bench.put, bench.fault):
             step(A)
@@ -193,7 +193,7 @@ class TestSubmitting:
 
 class TestRestoring:
     def test_machines_keep_what_they_held(self) -> None:
-        bench = Bench("a", "b", "c", "d", "e")
+        bench = QueueBench("a", "b", "c", "d", "e")
         bench.head(A)
         bench.download(B)
         bench.boot(C)
@@ -213,7 +213,7 @@ class TestRestoring:
         assert after.head("10.0.0.5") == "e"
 
     def test_what_is_held_is_handed_over_once_its_bytes_are_there_again(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         after = bench.restarted()
         assert (after.head(A), after.get(A)) == ("wait", "wait")
@@ -224,7 +224,7 @@ class TestRestoring:
         assert after.machines("a") == [A]
 
     def test_deadlines_start_anew(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.after(3000)
         after = bench.restarted()
@@ -235,7 +235,7 @@ class TestRestoring:
         assert after.run("a").attempts[0].outcome is ERROR
 
     def test_what_no_lab_was_there_to_hear_is_not_the_workloads_fault(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         after = bench.restarted()
         after.fetched()
@@ -251,7 +251,7 @@ class TestRestoring:
         assert after.run("a").outcome is FAILED
 
     def test_positions_go_on_and_no_id_is_given_twice(self) -> None:
-        bench = Bench("a", "b", "c")
+        bench = QueueBench("a", "b", "c")
         bench.cancel("c")
         after = bench.restarted()
         assert set(after.queue.runs) == {"s.0", "s.1"}
@@ -259,7 +259,7 @@ class TestRestoring:
         assert (again.id, again.position) == ("s.3", 3)
 
     def test_outcomes_stay_and_their_keys_are_known(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         bench.put(A)
         bench.after(60)
@@ -270,7 +270,7 @@ class TestRestoring:
         assert after.changes() == []
 
     def test_nothing_is_counted_twice(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.download(A)
         bench.download(A)
         after = bench.restarted()
@@ -282,7 +282,7 @@ class TestRestoring:
         assert after.machines("a") == [A, A]
 
     def test_retries_are_kept_from_the_machine_that_they_failed_on(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.head(A)
         bench.boot(B)
         bench.fault(A)
@@ -294,7 +294,7 @@ class TestRestoring:
         assert after.head(B) == "a"
 
     def test_a_fault_before_the_bytes_are_there_is_retried_when_they_are(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.head(A)
         after = bench.restarted()
         assert after.queue.fault(A, "the lab was restarted", after.now, lab=True)
@@ -304,7 +304,7 @@ class TestRestoring:
 
     @pytest.mark.parametrize("judged", [False, True])
     def test_what_is_held_ends_if_its_bytes_cannot_be_had_again(self, judged: bool) -> None:
-        bench = Bench("a", policy=policy(judged=judged))
+        bench = QueueBench("a", policy=policy(judged=judged))
         bench.download(A)
         after = bench.restarted()
         after.queue.unfetchable(after.ids["a"], "404 Not Found", after.now)
@@ -313,7 +313,7 @@ class TestRestoring:
         assert after.ends("a") == [ERROR]
 
     def test_a_verdict_that_was_waited_for_is_waited_for_again(self) -> None:
-        bench = Bench("a", policy=policy(judged=True))
+        bench = QueueBench("a", policy=policy(judged=True))
         bench.boot(A)
         bench.put(A)
         bench.head(A)
@@ -325,7 +325,7 @@ class TestRestoring:
         assert after.run("a").outcome is ERROR
 
     def test_a_machine_that_holds_something_is_on_and_any_other_one_off_as_far_as_is_known(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.put(A)
         bench.boot(B)
@@ -334,7 +334,7 @@ class TestRestoring:
         assert {seen.id: seen.off for seen in after.queue.machines.values()} == {A: True, B: False}
 
     def test_a_report_goes_to_what_the_machine_runs_whatever_its_position(self) -> None:
-        bench = Bench("a", "b", policy=policy(retry_failures=1))
+        bench = QueueBench("a", "b", policy=policy(retry_failures=1))
         bench.boot(A)
         bench.boot(B)
         bench.fault(A)
@@ -353,13 +353,13 @@ class TestRestoring:
 class TestHoldingBack:
     """What a resumed session has not asked for again."""
 
-    def held_back(self, bench: Bench) -> Bench:
+    def held_back(self, bench: QueueBench) -> QueueBench:
         after = bench.restarted()
         after.queue.hold_back("s")
         return after
 
     def test_no_machine_gets_it_before_it_is_asked_for(self) -> None:
-        after = self.held_back(Bench("a", "b"))
+        after = self.held_back(QueueBench("a", "b"))
         after.fetched()
         assert after.head(A) == "poweroff"
         asked = after.submit(workload("b"), ready=False)
@@ -368,7 +368,7 @@ class TestHoldingBack:
         assert (after.head(A), after.head(B)) == ("b", "wait")
 
     def test_its_patience_begins_when_it_is_asked_for(self) -> None:
-        after = self.held_back(Bench("a"))
+        after = self.held_back(QueueBench("a"))
         after.after(10_000)
         assert after.run("a").outcome is None
         after.submit(workload("a"))
@@ -378,7 +378,7 @@ class TestHoldingBack:
         assert after.run("a").outcome is ERROR
 
     def test_what_a_machine_holds_goes_on_but_is_not_tried_again(self) -> None:
-        bench = Bench("a", "b")
+        bench = QueueBench("a", "b")
         bench.boot(A)
         bench.head(B)
         after = self.held_back(bench)
@@ -392,7 +392,7 @@ class TestHoldingBack:
 
     @pytest.mark.parametrize("gone", [False, True])
     def test_nobody_waits_for_its_bytes(self, gone: bool) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.download(A)
         after = self.held_back(bench)
         if gone:
@@ -407,14 +407,14 @@ class TestHoldingBack:
         assert after.head(B) == "a"
 
     def test_it_stays_for_the_next_session(self) -> None:
-        after = self.held_back(Bench("a"))
+        after = self.held_back(QueueBench("a"))
         after.queue.unfetchable(after.ids["a"], "404 Not Found", after.now)
         after.cancel("a")
         after.queue.close("s", after.now)
         assert (after.run("a").outcome, after.changes()) == (None, [])
 
     def test_what_has_not_ended_becomes_what_is_asked_for(self) -> None:
-        bench = Bench("a", "b", "c")
+        bench = QueueBench("a", "b", "c")
         for machine in (A, B):
             bench.boot(machine)
         bench.put(A)
@@ -430,7 +430,7 @@ class TestHoldingBack:
         assert after.submit(workload("c")).workload.payload["size"] == 5, "asked for twice is asked for once"
 
     def test_a_boot_is_enough_if_no_more_is_expected_now(self) -> None:
-        bench = Bench("a")
+        bench = QueueBench("a")
         bench.boot(A)
         after = self.held_back(bench)
         assert after.submit(workload("a", Expect.BOOT)).outcome is PASSED
@@ -472,7 +472,7 @@ def calls(work: Callable[[], object]) -> int:
     return count
 
 
-def a_day(bench: Bench) -> None:
+def a_day(bench: QueueBench) -> None:
     """A workload from the first HEAD to the last report, and a fault that is retried."""
     for machine in (A, B):
         bench.boot(machine)
@@ -484,13 +484,13 @@ def a_day(bench: Bench) -> None:
 
 
 def test_the_cost_of_a_request_does_not_grow_with_the_queue() -> None:
-    small, large = (Bench(*(f"{n:05}" for n in range(size))) for size in (20, 5000))
+    small, large = (QueueBench(*(f"{n:05}" for n in range(size))) for size in (20, 5000))
     assert calls(lambda: a_day(large)) == calls(lambda: a_day(small))
 
 
 def test_the_cost_of_a_request_does_not_grow_with_the_machines() -> None:
-    def lab(size: int) -> Bench:
-        bench = Bench(*(f"{n:05}" for n in range(2 * size)))
+    def lab(size: int) -> QueueBench:
+        bench = QueueBench(*(f"{n:05}" for n in range(2 * size)))
         for machine in range(size):
             bench.fail_before_boot(f"10.1.{machine // 256}.{machine % 256}")
         return bench
@@ -499,10 +499,12 @@ def test_the_cost_of_a_request_does_not_grow_with_the_machines() -> None:
     assert calls(lambda: a_day(large)) == calls(lambda: a_day(small))
 
 
-@pytest.mark.parametrize("step", [Bench.head, Bench.get, Bench.progress, Bench.post, Bench.put])
-def test_what_is_repeated_takes_no_memory(step: Callable[[Bench, str], object]) -> None:
-    bench = Bench("a", "b", "c")
-    if step in (Bench.post, Bench.put):
+@pytest.mark.parametrize(
+    "step", [QueueBench.head, QueueBench.get, QueueBench.progress, QueueBench.post, QueueBench.put]
+)
+def test_what_is_repeated_takes_no_memory(step: Callable[[QueueBench, str], object]) -> None:
+    bench = QueueBench("a", "b", "c")
+    if step in (QueueBench.post, QueueBench.put):
         bench.boot(A)
     for _ in range(3):
         step(bench, A)
@@ -516,7 +518,7 @@ def test_what_is_repeated_takes_no_memory(step: Callable[[Bench, str], object]) 
 
 
 def test_machines_that_wait_take_no_memory() -> None:
-    bench = Bench("a", "b")
+    bench = QueueBench("a", "b")
     bench.boot(A)
     bench.head(B)
     bench.fault(B)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from told_runs import NEVER_BOOTED, NOON, attempt, moments, run
 
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.series import GROWTH, SHORTEST, Series, Sketch, added_up, bucket_of, ending_of, seconds_of
+from pytest_dispatch.core.run_series import GROWTH, SHORTEST, Series, Sketch, added_up, bucket_of, ending_of, seconds_of
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 DURATIONS = st.floats(SHORTEST, 30 * 86400.0)

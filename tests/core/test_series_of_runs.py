@@ -9,7 +9,7 @@ from labs import running_lab
 from waiting import until
 
 from pytest_dispatch.core.model import Outcome, Policy
-from pytest_dispatch.core.series import Series
+from pytest_dispatch.core.run_series import Series
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ async def test_each_end_of_a_run_is_counted_once_for_all_machines_and_for_its_ow
         await bench.call("HEAD")
         await until(lambda: all(bench.now(run).outcome for run in runs))
         assert (await bench.report(title="late")).status == 200  # which ends nothing once more
-        await bench.lab.writer.on_disk()
+        await bench.lab.lab_state.on_disk()
         for name, outcome in (("a.efi", Outcome.PASSED), ("b.efi", Outcome.FAILED)):
             told = await bench.journal.background.sketches(Series("boot", "w", name))
             assert {machine: dict(sketch.outcomes) for machine, sketch in told.items()} == {
@@ -37,6 +37,6 @@ async def test_each_end_of_a_run_is_counted_once_for_all_machines_and_for_its_ow
 async def test_what_nobody_waited_for_is_not_counted(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         run = await bench.one()
-        bench.lab.orders.cancel(run.id)
-        await bench.lab.writer.on_disk()
+        bench.lab.session_service.cancel(run.id)
+        await bench.lab.lab_state.on_disk()
         assert await bench.journal.background.sketches(Series("boot", "w", run.workload.name)) == {}

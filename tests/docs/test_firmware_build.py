@@ -53,12 +53,12 @@ def compiler() -> str:
 @pytest.fixture(scope="module")
 def rebuilt(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
     """Every committed program, and where it was built anew."""
-    places: dict[Path, Path] = {}
+    locations: dict[Path, Path] = {}
     for source, committed in MAKEFILES.items():
         out = tmp_path_factory.mktemp("efi")
         output_of("make", "--silent", "-C", str(source), f"OUT={out}")
-        places |= {committed / built.relative_to(out): built for built in out.rglob("*.efi")}
-    return places
+        locations |= {committed / built.relative_to(out): built for built in out.rglob("*.efi")}
+    return locations
 
 
 @needs_sources

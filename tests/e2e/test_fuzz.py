@@ -37,13 +37,13 @@ from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name, node_name, pl
 from pytest_dispatch.core.verdict import judge_report
 from pytest_dispatch.github.api import GitHubApi, GitHubError
 from pytest_dispatch.github.transport import proxy_for
-from pytest_dispatch.program.embedded import EmbeddedLab
+from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.results.cases import cases_in_body, parse_tap
 from pytest_dispatch.results.junit_reader import CasesError, parse_junit
 from pytest_dispatch.results.junit_writer import JunitCase, write_junit
 from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.results.tap import MOST_CASES
-from pytest_dispatch.server.api.schemas import EPOCH, OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import EPOCH, OpenSession, RunRequest
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -80,7 +80,7 @@ def is_one_line(text: str) -> None:
 class Lab:
     """A lab in a thread of this process, with real sockets; a machine that behaves, and one that does not."""
 
-    lab: EmbeddedLab
+    lab: InProcessLab
     client: LabClient
     session: str
     folder: Path
@@ -93,7 +93,7 @@ class Lab:
     def boots(self, address: str, body: bytes | None = b'{"title": "t"}') -> str:
         """Boot a new workload on the machine of that address; returns its run's id."""
         name = f"w-{next(self._numbers)}.efi"
-        [view] = self.client.submit(self.session, [Wanted(key=name, workload=workload(self.folder / name, 600))])
+        [view] = self.client.submit(self.session, [RunRequest(key=name, workload=workload(self.folder / name, 600))])
         head = self._ask(address, "HEAD")
         got = self._ask(address, "GET")
         assert (head[0], got[0], got[1]) == (200, 200, (self.folder / got[2]).read_bytes())

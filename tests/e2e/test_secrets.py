@@ -22,8 +22,8 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.github.api import GitHubApi, checked_api_url
 from pytest_dispatch.plugin.settings import read_settings
-from pytest_dispatch.sources.asset_cache import AssetCache
-from pytest_dispatch.sources.cache_folder import Shelf
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
+from pytest_dispatch.sources.cache import CacheFolder
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.support.blocking import Stop
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
@@ -593,7 +593,7 @@ def test_what_others_show_of_the_command_line_is_masked(
 async def test_private_workloads_are_the_users_alone(github: FakeGitHub, tmp_path: Path) -> None:
     token = Token(OPTION, "a test", github.url)
     [wanted] = list_release("me/lab", None, token, github.url).workloads
-    async with aclosing(AssetCache(tmp_path / "cache", 10**9, token)) as cache:
+    async with aclosing(AssetFetcher(tmp_path / "cache", 10**9, token)) as cache:
         await cache.fetch(wanted_bytes(wanted))
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
@@ -601,7 +601,7 @@ async def test_private_workloads_are_the_users_alone(github: FakeGitHub, tmp_pat
 def test_private_workloads_are_the_users_alone_in_a_folder_for_all_too(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o755)
-    Shelf(tmp_path / "cache", 10**9).open(Stop())
+    CacheFolder(tmp_path / "cache", 10**9).open(Stop())
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "cache").iterdir() if each.is_dir()}
     assert set(modes.values()) == {0o700}
     assert {"sha256", "partial"} <= modes.keys()

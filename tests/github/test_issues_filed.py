@@ -15,9 +15,9 @@ from told_errors import one_line
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.core.secrets import Token, ways_to_sign_in
-from pytest_dispatch.github.filing import FilingError
+from pytest_dispatch.github.filer import FilingError
+from pytest_dispatch.github.issue_filer import GitHubFiler
 from pytest_dispatch.github.issue_text import LIMIT
-from pytest_dispatch.github.issues import GitHubFiler
 from pytest_dispatch.github.markdown_fences import ZERO_WIDTH
 from pytest_dispatch.testing.github import FakeGitHub
 

@@ -134,8 +134,8 @@ def test_the_system_s_authorities_are_trusted_where_nothing_is_named() -> None:
     """And they are there, be it those of the system or those that come with httpx."""
     assert trusted_by({}).verify_mode is ssl.CERT_REQUIRED
     assert trusted_by({}).check_hostname
-    places = ssl.get_default_verify_paths()
-    by_name = Path(places.openssl_capath).is_dir() and any(Path(places.openssl_capath).iterdir())
+    locations = ssl.get_default_verify_paths()
+    by_name = Path(locations.openssl_capath).is_dir() and any(Path(locations.openssl_capath).iterdir())
     assert trusted_by({}).cert_store_stats()["x509_ca"] or by_name
 
 

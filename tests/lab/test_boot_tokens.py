@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from pytest_dispatch.lab.boot_tokens import KEPT, SIZE, Bearer, Tokens
+from pytest_dispatch.lab.boot_tokens import KEPT, SIZE, BootIdentity, BootTokens
 
 
-def facts(bearer: Bearer | None) -> tuple[str, float] | None:
+def facts(bearer: BootIdentity | None) -> tuple[str, float] | None:
     return None if bearer is None else (bearer.machine, bearer.until)
 
 
 def test_a_token_is_good_until_the_next_one() -> None:
-    tokens = Tokens()
+    tokens = BootTokens()
     first, other = tokens.renew("one", 1.0), tokens.renew("two", 2.0)
     asking = tokens.bearer(first)
     assert facts(asking) == ("one", math.inf)
@@ -26,7 +26,7 @@ def test_a_token_is_good_until_the_next_one() -> None:
 
 
 def test_a_machine_boots_since_it_fetched_anything() -> None:
-    tokens = Tokens()
+    tokens = BootTokens()
     assert tokens.present("one") is None
     for began, now in ((1.0, 1.0), (1.0, 2.0), (3.0, 3.0), (3.0, 4.0)):
         asking = tokens.bearer(tokens.renew("one", now))
@@ -37,7 +37,7 @@ def test_a_machine_boots_since_it_fetched_anything() -> None:
 
 
 def test_one_that_is_made_beforehand_is_good_from_when_it_is_first_asked_with() -> None:
-    tokens = Tokens()
+    tokens = BootTokens()
     first = tokens.renew("one", 1.0)
     dropped, armed, other = tokens.arm("one"), tokens.arm("one"), tokens.arm("two")
     tokens.begin(first, 2.0)
@@ -56,7 +56,7 @@ def test_one_that_is_made_beforehand_is_good_from_when_it_is_first_asked_with() 
 
 
 def test_none_is_like_another_nor_short() -> None:
-    tokens = Tokens()
+    tokens = BootTokens()
     made = {tokens.renew("one", 0.0) for _ in range(1000)}
     assert len(made) == 1000
     assert SIZE >= 16
@@ -66,7 +66,7 @@ def test_none_is_like_another_nor_short() -> None:
 
 def test_those_of_long_ago_are_forgotten_for_each_machine() -> None:
     """A lab may run for weeks, and a machine that waits boots every minute."""
-    tokens = Tokens()
+    tokens = BootTokens()
     quiet = [tokens.renew("quiet", float(n)) for n in range(2)]
     busy = [tokens.renew("busy", float(n)) for n in range(10_000)]
     assert len(tokens) == 2 + KEPT + 1

@@ -125,7 +125,7 @@ async def test_a_machine_that_goes_off_when_its_chain_goes_on_there_is_powered_o
         assert (await bench.call("PUT", path, body=report)).status == 200
         machine.boot()
         assert (await bench.call("HEAD", machine.target())).headers["dispatch-idle"] == "poweroff"
-        [after] = await bench.lab.orders.submit(run.session, [("b", second)])
+        [after] = await bench.lab.session_service.submit(run.session, [("b", second)])
         await bench.enters(after, State.ASSIGNED)
         machine.alive = False
         await until(lambda: machine.starts == 2)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from disk import killed, needs_shim, preloaded
 from faults import fault
-from labs import Bench, running_lab
+from labs import LabBench, running_lab
 from past_runs import ALL, MACHINE, GitHub, Past, Story, close, forgotten, later, runs_through, slow_reads
 from project import SUPPORT
 from waiting import until
@@ -41,16 +41,16 @@ async def cut_off(folder: Path, *, booted: bool = True) -> AsyncIterator[Story]:
         await bench.download(run)
         if booted:
             assert (await bench.call("POST")).status == 200
-        await bench.lab.writer.on_disk()
+        await bench.lab.lab_state.on_disk()
     async with running_lab(folder, filers={"o/r": github}.get) as bench:
         yield Story(bench, [run], github)
 
 
-async def resumed(bench: Bench, run: Run) -> Run:
+async def resumed(bench: LabBench, run: Run) -> Run:
     """The run, of a session that somebody takes up and asks for once more."""
-    record = await bench.lab.orders.resume("w", Policy(), IssueRule())
+    record = await bench.lab.session_service.resume("w", Policy(), IssueRule())
     assert record is not None
-    (again,) = await bench.lab.orders.submit(record.id, [(run.key, run.workload)])
+    (again,) = await bench.lab.session_service.submit(record.id, [(run.key, run.workload)])
     assert again.id == run.id
     return again
 
@@ -92,7 +92,7 @@ async def test_a_report_and_the_session_come_back_at_the_same_time(tmp_path: Pat
             go.set()
             run = await resuming
             assert [(await each).status for each in (reporting, again)] == [200, 200]
-        await bench.lab.writer.on_disk()
+        await bench.lab.lab_state.on_disk()
         assert [report.title for report in bench.attempt(run).reports] == ["in between"]
         assert story.said == [("in between", False)]
         await bench.call("HEAD")
@@ -102,11 +102,11 @@ async def test_a_report_and_the_session_come_back_at_the_same_time(tmp_path: Pat
 async def test_a_run_that_was_cancelled_is_not_taken_back_and_still_heard(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         run = await bench.booted()
-        await bench.lab.orders.close(run.session, kept=True)
+        await bench.lab.session_service.close(run.session, kept=True)
         assert bench.now(run).cancelled
-        await bench.lab.writer.on_disk()
+        await bench.lab.lab_state.on_disk()
     async with running_lab(tmp_path) as bench:
-        record = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        record = await bench.lab.session_service.resume("w", Policy(), IssueRule())
         assert record is not None
         assert not bench.lab.queue.runs
         assert (await bench.report(title="after all")).status == 200
@@ -121,7 +121,7 @@ async def test_the_machine_ran_something_of_another_session_since(tmp_path: Path
         (older,) = await runs_through(bench, "a.efi", lease=Lease(owner="ada"))
         (newer,) = await runs_through(bench, "b.efi", lease=Lease(owner="bob"))
     async with running_lab(tmp_path, private=False) as bench:
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
+        assert await bench.lab.session_service.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
         assert [*bench.lab.queue.runs] == [older.id]
         assert (await bench.report(title="one more")).status == 200
         assert (await bench.call("POST")).status == 200
@@ -138,7 +138,7 @@ async def test_its_order_is_that_of_what_ran_also_where_the_older_is_taken_back_
         (older,) = await runs_through(bench, "a.efi", lease=Lease(owner="ada"))
     async with running_lab(tmp_path, private=False) as bench:
         (newer,) = await runs_through(bench, "b.efi", lease=Lease(owner="bob"))
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
+        assert await bench.lab.session_service.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
         assert bench.lab.queue.machines[MACHINE].ran == [older.id, newer.id]
         assert (await bench.report(title="one more")).status == 200
         assert [report.title for report in bench.attempt(newer).reports] == ["b.efi", "one more"]
@@ -148,15 +148,15 @@ async def test_an_issue_for_another_github_waits_for_a_lab_of_that(tmp_path: Pat
     """What was said within a company is not for the whole world."""
     async with running_lab(tmp_path, private=False) as bench:
         (run,) = await runs_through(bench, "a.efi")
-        record = bench.lab.writer.ledger(run.session).record
+        record = bench.lab.lab_state.live_session(run.session).record
         elsewhere = replace(record, issues=ALL, api="https://github.example/api")
-        bench.lab.writer.write([session_row(elsewhere)])
-        await bench.lab.writer.on_disk()
+        bench.lab.lab_state.write([session_row(elsewhere)])
+        await bench.lab.lab_state.on_disk()
     github = GitHub()
     async with running_lab(tmp_path, filers={"o/r": github}.get) as bench:
         assert (await bench.report(title="one more")).status == 200
-        (letter,) = bench.journal.reader.letters()
-        assert (letter.issue.title, letter.api) == ("one more", "https://github.example/api")
+        (pending,) = bench.journal.reader.pending_issues()
+        assert (pending.issue.title, pending.api) == ("one more", "https://github.example/api")
         status = bench.lab.issues.status()
         assert status.pending == 0
         assert status.unfiled == ("kept for a session with --dispatch-api-url https://github.example/api: one more",)
@@ -199,7 +199,7 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-async def says(bench: Bench) -> AsyncIterator[str]:
+async def says(bench: LabBench) -> AsyncIterator[str]:
     """Let the machine speak; yields what is acknowledged."""
     assert (await bench.call("POST")).status == 200
     for title in ("first", "second", "first"):
@@ -246,7 +246,7 @@ async def test_killed_at_every_commit_of_what_a_machine_says(tmp_path: Path, pas
         told = [(report.title, report.late) for report in attempt.reports if report.title not in asked]
         assert told == [("first", late), ("second", late)], step
         with closing(Journal(folder / "journal.db")) as journal:
-            titles = sorted(letter.issue.title for letter in journal.reader.letters())
+            titles = sorted(pending.issue.title for pending in journal.reader.pending_issues())
             assert titles == ["first", "second"] * late, step
         if code == 0:
             break

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from by_hand import Ahead, ByHand
 from faults import fault
-from labs import Bench, running_lab
+from labs import LabBench, running_lab
 from waiting import until
 
 from pytest_dispatch.core.machine import Identity, MachineState
@@ -23,15 +23,15 @@ HERE = "127.0.0.31"
 NEEDED = "power it on, or off and on: it has no power control"
 
 
-def hands(bench: Bench) -> list[tuple[str, str]]:
+def hands(bench: LabBench) -> list[tuple[str, str]]:
     return [(notice.machine, notice.why) for notice in bench.lab.notices.all() if notice.what == "by hand"]
 
 
-def asked_for(bench: Bench, times: int) -> bool:
+def asked_for(bench: LabBench, times: int) -> bool:
     return len(hands(bench)) == times
 
 
-async def runs_on(bench: Bench, run: Run, target: str, source: str = "127.0.0.2") -> None:
+async def runs_on(bench: LabBench, run: Run, target: str, source: str = "127.0.0.2") -> None:
     """A machine takes it, runs it, and reports that it passed."""
     assert (await bench.call("GET", target, source=source)).body == bench.bytes_of(run)
     await bench.enters(run, State.DOWNLOADED)
@@ -194,7 +194,7 @@ async def test_a_machine_that_is_off_when_its_chain_goes_on_there_is_powered_on(
         assert (await bench.call("GET", machine.target())).headers["dispatch-idle"] == "poweroff"
         machine.alive = False
         await until(lambda: bench.lab.machines.is_off("one"))
-        [after] = await bench.lab.orders.submit(run.session, [("b", second)])
+        [after] = await bench.lab.session_service.submit(run.session, [("b", second)])
         await until(lambda: machine.starts == 2)
         await runs_on(bench, after, machine.target())
 

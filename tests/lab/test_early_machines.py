@@ -15,8 +15,8 @@ from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Policy
-from pytest_dispatch.program.embedded import EmbeddedLab
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.lab_program.in_process import InProcessLab
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 
 EARLY = 0.3  # seconds that a machine is ahead
 LONG_TO_READ = 2**25  # bytes: far longer than the other, and far less than the lab lets others wait for it
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[EmbeddedLab]:
+def lab(tmp_path: Path) -> Iterator[InProcessLab]:
     """One without a session; that of an interrupted one where there was one."""
     made = embedded(tmp_path, resume=True)
     made.start("w")
@@ -33,7 +33,7 @@ def lab(tmp_path: Path) -> Iterator[EmbeddedLab]:
     made.stop()
 
 
-def port_of(lab: EmbeddedLab) -> int:
+def port_of(lab: InProcessLab) -> int:
     return int(lab.url.rpartition(":")[2])
 
 
@@ -41,7 +41,7 @@ def opened(client: LabClient) -> str:
     return client.open(OpenSession(source="w", policy=Policy(), resume=True)).id
 
 
-async def early(lab: EmbeddedLab, method: str, body: bytes = b"") -> asyncio.Task[Reply]:
+async def early(lab: InProcessLab, method: str, body: bytes = b"") -> asyncio.Task[Reply]:
     """A machine's request that is on its way."""
     task = asyncio.create_task(call(port_of(lab), method, body=body))
     await asyncio.sleep(EARLY)
@@ -55,21 +55,21 @@ async def early(lab: EmbeddedLab, method: str, body: bytes = b"") -> asyncio.Tas
     told="nothing",
 )
 @pytest.mark.parametrize("open_first", [False, True])
-async def test_it_gets_what_is_then_asked_for(lab: EmbeddedLab, tmp_path: Path, open_first: bool) -> None:
+async def test_it_gets_what_is_then_asked_for(lab: InProcessLab, tmp_path: Path, open_first: bool) -> None:
     with client_of(lab) as client:
         session = opened(client) if open_first else ""
         machine = await early(lab, "HEAD")
         session = session or opened(client)
-        client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        client.submit(session, [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
         answer = await asyncio.wait_for(machine, PATIENCE)
     assert answer.headers["dispatch-workload"] == "a.efi"
 
 
-async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab, tmp_path: Path) -> None:
+async def test_it_gets_the_first_though_others_are_found_sooner(lab: InProcessLab, tmp_path: Path) -> None:
     """It waits already when they are asked for, and the first takes longest to look up."""
     first, second = workload(tmp_path / "a.efi"), workload(tmp_path / "b.efi")
     os.truncate(first.payload["location"], LONG_TO_READ)
-    wanted = [Wanted(key="a", workload=but(first, size=LONG_TO_READ)), Wanted(key="b", workload=second)]
+    wanted = [RunRequest(key="a", workload=but(first, size=LONG_TO_READ)), RunRequest(key="b", workload=second)]
     with client_of(lab) as client:
         session = opened(client)
         machine = await early(lab, "HEAD")
@@ -78,7 +78,7 @@ async def test_it_gets_the_first_though_others_are_found_sooner(lab: EmbeddedLab
     assert answer.headers["dispatch-workload"] == "a.efi"
 
 
-async def test_it_is_powered_off_when_nothing_was_asked_for(lab: EmbeddedLab) -> None:
+async def test_it_is_powered_off_when_nothing_was_asked_for(lab: InProcessLab) -> None:
     with client_of(lab) as client:
         session = opened(client)
         machine = await early(lab, "HEAD")
@@ -97,7 +97,7 @@ async def test_a_report_waits_for_its_session(tmp_path: Path) -> None:
     first = embedded(tmp_path)
     first.start("w")
     with client_of(first) as client:
-        client.submit(opened(client), [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        client.submit(opened(client), [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
         assert (await call(port_of(first), "GET")).status == 200
         assert (await call(port_of(first), "POST")).status == 200
     first.stop()

@@ -101,8 +101,8 @@ async def test_there_is_no_room_for_more_than_an_attempt_may_have(story: Story) 
     last = story.kept[-1]
     many = tuple(Report(title=str(number)) for number in range(REPORTS))
     full = replace(last, attempts=(replace(last.attempt, reports=many),))
-    story.bench.lab.writer.write(run_rows(full))
-    await story.bench.lab.writer.on_disk()
+    story.bench.lab.lab_state.write(run_rows(full))
+    await story.bench.lab.lab_state.on_disk()
     answer = await story.bench.report(title="one more")
     assert (answer.status, str(REPORTS) in answer.text) == (413, True)
     assert [refusal.why for refusal in story.attempt.refused] == [answer.text.strip()]
@@ -136,7 +136,7 @@ async def test_what_two_boots_lie_behind_is_not_meant_any_more(story: Story) -> 
     await runs_through(story.bench, "c.efi")
     taken = await story.bench.boot.beacons.report(MACHINE, Report(title="a.efi"), story.kept[0].attempt.began)
     assert taken is Taken.REFUSED
-    for session in [*story.bench.lab.writer.ledgers]:
+    for session in [*story.bench.lab.lab_state.live_sessions]:
         await close(story.bench, session)
     later(story.bench)
 

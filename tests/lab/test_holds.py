@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from by_hand import ByHand
-from labs import Bench, running_lab, sims
+from labs import LabBench, running_lab, sims
 from waiting import until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase
-from pytest_dispatch.program.embedded import make_machines
+from pytest_dispatch.lab_program.in_process import make_machines
 from pytest_dispatch.store.journal import hold_row
 
 pytestmark = pytest.mark.anyio
@@ -26,18 +26,18 @@ MAC = Identity(KnownBy.MAC, "52:54:00:12:34:56")
 
 
 @asynccontextmanager
-async def a_lab(folder: Path, *, machines: int = 0, **more: Any) -> AsyncIterator[Bench]:
+async def a_lab(folder: Path, *, machines: int = 0, **more: Any) -> AsyncIterator[LabBench]:
     """A lab on the one journal, with so many machines of its own."""
     own = make_machines(sims(machines)[0], folder) if machines else []
     async with running_lab(folder, machines=own, **more) as bench:
         yield bench
         bench.lab.queue.expire(bench.clock.now())
-        bench.lab.writer.commit()
-        bench.lab.writer.hand_over()
-        await bench.lab.writer.on_disk()
+        bench.lab.lab_state.commit()
+        bench.lab.lab_state.hand_over()
+        await bench.lab.lab_state.on_disk()
 
 
-def standing(bench: Bench, name: str = MACHINE) -> Machine:
+def standing(bench: LabBench, name: str = MACHINE) -> Machine:
     return bench.lab.queue.machine(name, bench.clock.now())
 
 
@@ -96,7 +96,7 @@ async def test_a_hold_whose_time_came_while_no_lab_was_there_has_ended(tmp_path:
     async with a_lab(tmp_path) as bench:
         await bench.call("HEAD")
         hold = Hold(reason="it cools down", since=1000.0, until=bench.clock.now() - 1.0)
-        bench.lab.writer.write([hold_row(MACHINE, hold)])
+        bench.lab.lab_state.write([hold_row(MACHINE, hold)])
     assert held_in(tmp_path) == [(MACHINE, True)]
     async with a_lab(tmp_path) as bench:
         assert standing(bench).state is MachineState.UNKNOWN

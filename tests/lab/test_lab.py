@@ -22,7 +22,7 @@ import pytest
 from boots import but
 from by_hand import ByHand
 from faults import fault
-from labs import TOKEN, Bench, Clock, Wire, call, gathered, open_sockets, running_lab, workload
+from labs import TOKEN, Clock, LabBench, Wire, call, gathered, open_sockets, running_lab, workload
 from project import SUPPORT
 from waiting import PATIENCE, until
 
@@ -32,10 +32,10 @@ from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.console_lines import FIRST, LAST, LEFT_OUT, LINE, WIDEST, ConsoleLines
 from pytest_dispatch.lab.outbox import Filed, FilingError
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.lab.writer import Writer
+from pytest_dispatch.lab.state import LabState
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim.driver import SimMachine
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache, OnArrival, ignored
+from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.store.journal import Journal, Row, console_row
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
@@ -203,7 +203,7 @@ class BrokenClock(Clock):
         return super().now()
 
 
-class BrokenCache(AssetCache):
+class BrokenCache(AssetFetcher):
     """A cache with a defect."""
 
     def __init__(self, path: Path) -> None:
@@ -217,18 +217,18 @@ def _no_filer(_repo: str) -> None:
     raise ZeroDivisionError("a filer")
 
 
-async def _say_nonsense(_bench: Bench, puppet: ByHand) -> None:
+async def _say_nonsense(_bench: LabBench, puppet: ByHand) -> None:
     puppet.signs.put_nowait(OSError("the console"))
 
 
-async def _report(bench: Bench, puppet: ByHand) -> None:
+async def _report(bench: LabBench, puppet: ByHand) -> None:
     for method in ("GET", "POST", "PUT"):
         await bench.call(method, puppet.target(), body=b'{"title": "t"}' if method == "PUT" else b"")
     puppet.boot()
     await bench.call("HEAD", puppet.target())
 
 
-async def _wait(_bench: Bench, _puppet: ByHand) -> None:
+async def _wait(_bench: LabBench, _puppet: ByHand) -> None:
     return
 
 
@@ -246,7 +246,7 @@ async def test_a_task_that_dies_breaks_the_lab_and_says_why(
     caplog: pytest.LogCaptureFixture,
     options: dict[str, Any],
     faults: list[Exception],
-    provoke: Callable[[Bench, ByHand], Any],
+    provoke: Callable[[LabBench, ByHand], Any],
     why: str,
 ) -> None:
     puppet = ByHand("puppet", faults=faults)
@@ -280,13 +280,13 @@ async def test_a_look_at_deadlines_that_dies_breaks_the_lab(tmp_path: Path, capl
     assert caplog.records
 
 
-async def test_the_first_reason_stays(bench: Bench) -> None:
-    bench.lab.writer.fail(LabError("first"))
-    bench.lab.writer.fail(LabError("second"))
+async def test_the_first_reason_stays(bench: LabBench) -> None:
+    bench.lab.lab_state.fail(LabError("first"))
+    bench.lab.lab_state.fail(LabError("second"))
     assert str(bench.lab.broken) == "first"
 
 
-async def test_bytes_that_cannot_be_had_are_a_fault_of_the_lab(bench: Bench) -> None:
+async def test_bytes_that_cannot_be_had_are_a_fault_of_the_lab(bench: LabBench) -> None:
     wanted = but(bench.workload(), location=str(bench.folder / "b.efi"))
     (run,) = await bench.submit(wanted, ready=False)
     await until(lambda: bench.now(run).outcome is not None)
@@ -294,7 +294,7 @@ async def test_bytes_that_cannot_be_had_are_a_fault_of_the_lab(bench: Bench) -> 
     assert "No such file or directory: " in bench.now(run).reason
 
 
-async def test_deadlines_pass(bench: Bench) -> None:
+async def test_deadlines_pass(bench: LabBench) -> None:
     run = await bench.booted(policy=Policy(retries=0))
     bench.clock.ahead += 3601
     await until(lambda: bench.now(run).outcome is not None)
@@ -373,10 +373,10 @@ async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_t
 ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
 
 
-async def filed(bench: Bench, run: Run) -> list[str]:
+async def filed(bench: LabBench, run: Run) -> list[str]:
     """Titles of its issues, once all that are due are filed."""
     await until(lambda: not bench.lab.issues.status().pending)
-    return [url.rpartition("/")[2] for url in bench.lab.writer.ledger(run.session).urls(run)]
+    return [url.rpartition("/")[2] for url in bench.lab.lab_state.live_session(run.session).urls(run)]
 
 
 async def test_a_report_after_its_deadline_is_filed_and_the_outcome_stays(tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ async def test_what_was_reported_before_nobody_waited_any_more_is_filed(
         await bench.call("POST")
         for title in reports:
             await bench.report(title=title)
-        bench.lab.orders.cancel(run.id)
+        bench.lab.session_service.cancel(run.id)
         assert await filed(bench, run) == titles
         await bench.report(title="late")
         assert await filed(bench, run) == [*titles, "late"]
@@ -518,13 +518,15 @@ async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         process.send_signal(signal.SIGKILL)
         process.wait()
     async with running_lab(tmp_path, port=port) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
         assert resumed is not None
         session = resumed.id
         assert session is not None
         assert session == told["session"]
-        assert await bench.lab.orders.resume("w", Policy(), IssueRule()) is None  # it is not interrupted any more
-        by_name = {run.workload.name: run for run in bench.lab.orders.runs(session)}
+        assert (
+            await bench.lab.session_service.resume("w", Policy(), IssueRule()) is None
+        )  # it is not interrupted any more
+        by_name = {run.workload.name: run for run in bench.lab.session_service.runs(session)}
         assert list(by_name) == names
         states = {name: run.attempt.state for name, run in by_name.items()}
         assert states["a.efi"] == State.REPORTED
@@ -536,7 +538,7 @@ async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         assert (await bench.call("HEAD", source="127.0.0.2")).headers["dispatch-idle"] == "wait"
         ended = bench.now(by_name["a.efi"])
         assert (ended.outcome, [report.title for report in ended.attempt.reports]) == (Outcome.FAILED, ["said"])
-        again = await bench.lab.orders.submit(session, [(name, by_name[name].workload) for name in names])
+        again = await bench.lab.session_service.submit(session, [(name, by_name[name].workload) for name in names])
         assert [run.id for run in again] == [run.id for run in by_name.values()]
         bench.clock.ahead += 61  # so long the machine was told to wait
         await until(lambda: by_name["d.efi"].id in bench.boot.assets)
@@ -560,15 +562,15 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
         process.wait()
     puppet = ByHand("sim-1")
     async with running_lab(tmp_path, machines=[puppet]) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
         assert resumed is not None
         session = resumed.id
         assert session is not None
-        (run,) = bench.lab.orders.runs(session)
+        (run,) = bench.lab.session_service.runs(session)
         assert run.attempts[0].outcome is Outcome.ERROR
         assert run.attempts[0].reason.startswith("sim-1: the lab was restarted")
         assert run.attempt.number == 2
-        await bench.lab.orders.submit(session, [(run.key, run.workload)])
+        await bench.lab.session_service.submit(session, [(run.key, run.workload)])
         await until(lambda: puppet.alive)
         assert (await bench.call("GET", puppet.target())).body == bench.bytes_of(run)
 
@@ -576,7 +578,7 @@ async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tri
 async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_before(tmp_path: Path) -> None:
     """The session is resumed while a machine still runs the old ones; a further attempt gets the new ones."""
 
-    async def told(bench: Bench) -> str:
+    async def told(bench: LabBench) -> str:
         return str((await bench.api("GET", f"/runs/{run.id}")).json["digest"])
 
     async with running_lab(tmp_path) as bench:
@@ -585,11 +587,11 @@ async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_be
     wanted = workload(tmp_path / "a.efi", 4000)
     new = bench.bytes_of(run)
     async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(retries=1), IssueRule())
         assert resumed is not None
         session = resumed.id
         assert session == run.session
-        await bench.lab.orders.submit(session, [(run.key, wanted)])
+        await bench.lab.session_service.submit(session, [(run.key, wanted)])
         await bench.call("HEAD", source="127.0.0.3")  # answered when no bytes are on their way any more
         assert bench.attempt(run).state == State.BOOTING
         assert await told(bench) == f"sha256:{sha256(old).hexdigest()}"
@@ -604,34 +606,34 @@ async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Pa
     async with running_lab(tmp_path) as bench:
         run = await bench.booted()
     async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(retries=1), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(retries=1), IssueRule())
         assert resumed is not None
         session = resumed.id
         assert session == run.session
         bench.lab.queue.scheduler.fault("127.0.0.2", "the link went down", bench.clock.now())
-        bench.lab.writer.commit()
-        await bench.lab.orders.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
+        bench.lab.lab_state.commit()
+        await bench.lab.session_service.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
         [kept] = bench.journal.reader.runs(session)
         assert (kept.expect, kept.attempts[0].outcome) == (Expect.BOOT, Outcome.ERROR)
 
 
-async def test_a_session_without_a_past_cannot_be_resumed(bench: Bench) -> None:
-    assert await bench.lab.orders.resume("elsewhere", Policy(), IssueRule()) is None
+async def test_a_session_without_a_past_cannot_be_resumed(bench: LabBench) -> None:
+    assert await bench.lab.session_service.resume("elsewhere", Policy(), IssueRule()) is None
 
 
 async def test_what_was_cancelled_is_run_again_under_a_new_id(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         run = await bench.booted()
         wanted = run.workload
-        await bench.lab.orders.close(run.session)
+        await bench.lab.session_service.close(run.session)
     async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
         assert resumed is not None
         session = resumed.id
         assert session is not None
         assert session == run.session
-        assert not bench.lab.orders.runs(session)
-        (again,) = await bench.lab.orders.submit(session, [(wanted.name, wanted)])
+        assert not bench.lab.session_service.runs(session)
+        (again,) = await bench.lab.session_service.submit(session, [(wanted.name, wanted)])
         assert again.id != run.id
 
 
@@ -702,7 +704,7 @@ async def test_a_lab_with_everything_open_stops_at_once_and_leaves_nothing(tmp_p
     assert open_sockets() == sockets
 
 
-async def _stream(bench: Bench, session: str) -> Wire:
+async def _stream(bench: LabBench, session: str) -> Wire:
     wire = await bench.wire("127.0.0.1")
     await wire.send(
         f"GET /api/v1/sessions/{session}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
@@ -735,18 +737,18 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
 ) -> None:
     journal = LateJournal(tmp_path / "journal.db")
 
-    async def write() -> Writer:
-        writer = Writer(Clock(), journal, {})
-        writer.write([console_row("r", 1, 0.0, "x")])
+    async def write() -> LabState:
+        lab_state = LabState(Clock(), journal, {})
+        lab_state.write([console_row("r", 1, 0.0, "x")])
         with suppress(TimeoutError):
-            await asyncio.wait_for(writer.on_disk(), 0.01)
-        return writer
+            await asyncio.wait_for(lab_state.on_disk(), 0.01)
+        return lab_state
 
-    writer = asyncio.run(write())
+    lab_state = asyncio.run(write())
     (answer,) = journal.answers
     assert not answer.cancelled()  # the journal's thread may go on with it, whoever has given up
     answer.set_exception(JournalError("the disk is full"))
-    assert writer.broken is None
+    assert lab_state.broken is None
     assert not caplog.records
     journal.close()
 
@@ -762,11 +764,13 @@ class Subscriber:
         self.told.append((change.run.workload.name, self.name))
 
 
-async def test_subscribers_are_told_in_their_order_and_all_of_them_of_one_change_before_the_next(bench: Bench) -> None:
+async def test_subscribers_are_told_in_their_order_and_all_of_them_of_one_change_before_the_next(
+    bench: LabBench,
+) -> None:
     runs = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
     told: list[tuple[str, str]] = []
-    bench.lab.writer.subscribe(to_changes=[Subscriber("1st", told), Subscriber("2nd", told)], to_issues=[])
-    await bench.lab.orders.close(runs[0].session)  # which cancels both at once
+    bench.lab.lab_state.subscribe(to_changes=[Subscriber("1st", told), Subscriber("2nd", told)], to_issues=[])
+    await bench.lab.session_service.close(runs[0].session)  # which cancels both at once
     assert told == [("a.efi", "1st"), ("a.efi", "2nd"), ("b.efi", "1st"), ("b.efi", "2nd")]
 
 

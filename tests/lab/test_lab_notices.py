@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from by_hand import ByHand
-from labs import FIRMWARE, TOKEN, Bench, running_lab
+from labs import FIRMWARE, TOKEN, LabBench, running_lab
 from waiting import until
 
 from pytest_dispatch.client.lab_client import LabClient
@@ -17,7 +17,7 @@ from pytest_dispatch.core.notices import KEPT, Notice, Notices
 from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.server.api.schemas import SessionView
-from pytest_dispatch.server.limits.bounds import Bounds
+from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.support.codec import decode
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 CHANGED = "; a machine is known by its address: has it changed since the boot?"
 
 
-def told(bench: Bench) -> list[tuple[str, str, str]]:
+def told(bench: LabBench) -> list[tuple[str, str, str]]:
     return [(notice.machine, notice.what, notice.why) for notice in bench.lab.notices.all()]
 
 
@@ -44,7 +44,7 @@ def test_a_crowd_takes_no_room() -> None:
     assert (sum(news), len(notices.all()), notices.more) == (KEPT, KEPT, KEPT)
 
 
-async def test_every_refusal_of_a_machine_is_told(bench: Bench) -> None:
+async def test_every_refusal_of_a_machine_is_told(bench: LabBench) -> None:
     await bench.one()
     for method, target, source in (
         ("POST", "/dispatch", "127.0.0.2"),
@@ -78,7 +78,7 @@ async def test_a_machine_that_is_not_allowed_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_machine_that_asks_too_fast_is_told(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(rate=0.01, burst=1, patience=0.1)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(rate=0.01, burst=1, patience=0.1)) as bench:
         replies = [await bench.call("HEAD") for _ in range(3)]
         assert [reply.status for reply in replies] == [200, 429, 429]
         [(machine, what, why)] = told(bench)
@@ -87,7 +87,7 @@ async def test_a_machine_that_asks_too_fast_is_told(tmp_path: Path) -> None:
 
 
 async def test_those_for_whom_there_is_no_room_are_told(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(connections=2, share=0.5)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(connections=2, share=0.5)) as bench:
         wire = await bench.wire()
         await wire.send(f"POST /dispatch HTTP/1.1\r\n{FIRMWARE}")
         await until(lambda: len(bench.server.connections))
@@ -111,7 +111,7 @@ async def test_those_for_whom_there_is_no_room_are_told(tmp_path: Path) -> None:
     ],
     ids=["TLS", "a long header"],
 )
-async def test_what_is_no_request_is_told(bench: Bench, sent: bytes, why: str) -> None:
+async def test_what_is_no_request_is_told(bench: LabBench, sent: bytes, why: str) -> None:
     wire = await bench.wire("127.0.0.7")
     await wire.send(sent)
     await until(bench.lab.notices.all)
@@ -123,7 +123,7 @@ async def test_what_is_no_request_is_told(bench: Bench, sent: bytes, why: str) -
 @pytest.mark.parametrize(
     "sent", ["HEAD {} HTTP/x", "HE\tAD {} HTTP/1.1", "HEAD {} HTTP/1.1\r\nA : {}", "HEAD {}" + "x" * 5000]
 )
-async def test_no_token_is_told_with_it(bench: Bench, sent: str) -> None:
+async def test_no_token_is_told_with_it(bench: LabBench, sent: str) -> None:
     wire = await bench.wire("127.0.0.7")
     await wire.send(sent.replace("{}", "/dispatch?machine=s3cr3t-t0ken_") + "\r\n\r\n")
     await until(bench.lab.notices.all)
@@ -132,7 +132,7 @@ async def test_no_token_is_told_with_it(bench: Bench, sent: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["Accept: text/html", "Origin: http://elsewhere", "User-Agent: Mozilla/5.0 (X11)"])
-async def test_who_browses_sees_it_for_himself(bench: Bench, header: str) -> None:
+async def test_who_browses_sees_it_for_himself(bench: LabBench, header: str) -> None:
     for path in ("/dispatch", "/favicon.ico"):
         wire = await bench.wire()
         await wire.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}\r\n\r\n")
@@ -140,14 +140,14 @@ async def test_who_browses_sees_it_for_himself(bench: Bench, header: str) -> Non
     assert not told(bench)
 
 
-async def test_a_refused_report_is_the_run_s_to_tell(bench: Bench) -> None:
+async def test_a_refused_report_is_the_run_s_to_tell(bench: LabBench) -> None:
     run = await bench.booted()
     assert (await bench.call("PUT", body=b"?")).status == 400
     assert bench.attempt(run).refused
     assert not told(bench)
 
 
-async def test_a_defect_of_ours_is_told_also_where_no_run_can(bench: Bench) -> None:
+async def test_a_defect_of_ours_is_told_also_where_no_run_can(bench: LabBench) -> None:
     run = await bench.one()
     del bench.boot.assets[run.id]
     assert (await bench.call("GET")).status == 500
@@ -177,7 +177,7 @@ async def test_machines_of_our_own_that_cannot_be_used_are_told_of(tmp_path: Pat
         ]
 
 
-async def test_the_session_and_its_stream_tell_them(bench: Bench) -> None:
+async def test_the_session_and_its_stream_tell_them(bench: LabBench) -> None:
     run = await bench.one()
     await bench.call("POST")
     client = await asyncio.to_thread(LabClient, f"http://127.0.0.1:{bench.port}", TOKEN)

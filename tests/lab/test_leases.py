@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import TOKEN, Bench, Wire, running_lab
+from labs import TOKEN, LabBench, Wire, running_lab
 from waiting import until
 
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, LeaseKind
 from pytest_dispatch.core.model import Policy
-from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ A, B = "127.0.0.2", "127.0.0.3"
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[LabBench]:
     """A lab that several sessions share."""
     async with running_lab(tmp_path, private=False) as running:
         yield running
@@ -33,22 +33,22 @@ def asked(owner: str = "ada", kind: LeaseKind = LeaseKind.ATTACHED, *, resume: b
     return OpenSession(source="w", policy=Policy(), resume=resume, lease=lease)
 
 
-async def open_session(bench: Bench, request: OpenSession, *names: str) -> tuple[str, list[str]]:
+async def open_session(bench: LabBench, request: OpenSession, *names: str) -> tuple[str, list[str]]:
     """Open a session and ask for these; returns its id and those of the runs."""
     session = (await bench.api("POST", "/sessions", request)).json["id"]
     return session, await ask_for(bench, session, *names)
 
 
-async def ask_for(bench: Bench, session: str, *names: str, epoch: int = 1) -> list[str]:
+async def ask_for(bench: LabBench, session: str, *names: str, epoch: int = 1) -> list[str]:
     patient = {"assign": 1e6}
-    wanted = [Wanted(key=name, workload=bench.workload(name, limits=patient)) for name in names]
+    wanted = [RunRequest(key=name, workload=bench.workload(name, limits=patient)) for name in names]
     views = await bench.api("POST", f"/sessions/{session}/runs", wanted, **{"Dispatch-Epoch": str(epoch)})
     runs = [view["run"]["id"] for view in views.json]
     await until(lambda: all(run in bench.boot.assets for run in runs))
     return runs
 
 
-async def stream(bench: Bench, session: str, epoch: int = 1) -> Wire:
+async def stream(bench: LabBench, session: str, epoch: int = 1) -> Wire:
     """A connection that follows the session's changes."""
     wire = await bench.wire("127.0.0.1")
     head = f"GET /api/v1/sessions/{session}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nDispatch-Epoch: {epoch}\r\n"
@@ -58,8 +58,8 @@ async def stream(bench: Bench, session: str, epoch: int = 1) -> Wire:
     return wire
 
 
-def outcome(bench: Bench, run: str) -> tuple[str | None, bool]:
-    found = bench.lab.orders.run(run)
+def outcome(bench: LabBench, run: str) -> tuple[str | None, bool]:
+    found = bench.lab.session_service.run(run)
     return found.outcome, found.cancelled
 
 
@@ -67,15 +67,15 @@ CANCELLED = ("error", True)
 WAITS = (None, False)
 
 
-async def after(bench: Bench, seconds: float) -> None:
+async def after(bench: LabBench, seconds: float) -> None:
     """Let so much time pass; the lab looks at its deadlines now."""
     bench.clock.ahead += seconds
     bench.lab.queue.expire(bench.clock.now())
-    bench.lab.writer.commit()
+    bench.lab.lab_state.commit()
 
 
 class TestHowLong:
-    async def test_an_attached_one_ends_a_minute_after_its_streams(self, bench: Bench) -> None:
+    async def test_an_attached_one_ends_a_minute_after_its_streams(self, bench: LabBench) -> None:
         session, [waits] = await open_session(bench, asked(), "a.efi")
         wire = await stream(bench, session)
         await after(bench, CONNECTIONS_GONE + 1)
@@ -87,7 +87,7 @@ class TestHowLong:
         await after(bench, 2)
         assert outcome(bench, waits) == CANCELLED
 
-    async def test_one_whose_holder_is_suspended_ends_though_it_is_connected(self, bench: Bench) -> None:
+    async def test_one_whose_holder_is_suspended_ends_though_it_is_connected(self, bench: LabBench) -> None:
         session, [waits] = await open_session(bench, asked(), "a.efi")
         await stream(bench, session)
         await after(bench, UNHEARD - 1)
@@ -97,7 +97,7 @@ class TestHowLong:
         await after(bench, 2)
         assert outcome(bench, waits) == CANCELLED
 
-    async def test_what_runs_when_its_session_ends_goes_on_to_its_outcome(self, bench: Bench) -> None:
+    async def test_what_runs_when_its_session_ends_goes_on_to_its_outcome(self, bench: LabBench) -> None:
         _, [runs, waits] = await open_session(bench, asked(), "a.efi", "b.efi")
         await bench.call("GET", source=A)
         await bench.call("POST", source=A)
@@ -111,11 +111,11 @@ class TestHowLong:
         ("kind", "ends"), [(LeaseKind.DURABLE, CANCELLED), (LeaseKind.DETACHED, WAITS)], ids=["durable", "detached"]
     )
     async def test_others_last_as_long_as_was_asked_for(
-        self, bench: Bench, kind: LeaseKind, ends: tuple[str | None, bool]
+        self, bench: LabBench, kind: LeaseKind, ends: tuple[str | None, bool]
     ) -> None:
         request = asked(kind=kind)
         session = (await bench.api("POST", "/sessions", request)).json["id"]
-        wanted = Wanted(key="a", workload=bench.workload("a.efi", limits={"assign": 1e6}))
+        wanted = RunRequest(key="a", workload=bench.workload("a.efi", limits={"assign": 1e6}))
         [view] = (await bench.api("POST", f"/sessions/{session}/runs", [wanted])).json
         await after(bench, 7190)
         assert outcome(bench, view["run"]["id"]) == WAITS
@@ -127,7 +127,7 @@ class TestHowLong:
         ("reported", "ends"), [(True, ("failed", False)), (False, ("failed", True))], ids=["failed", "fault"]
     )
     async def test_nothing_is_tried_again_for_nobody(
-        self, bench: Bench, pending: bool, reported: bool, ends: tuple[str | None, bool]
+        self, bench: LabBench, pending: bool, reported: bool, ends: tuple[str | None, bool]
     ) -> None:
         policy = Policy(retries=2, retry_failures=2, judged=pending)
         _, [run] = await open_session(bench, replace(asked(), policy=policy), "a.efi")
@@ -141,20 +141,20 @@ class TestHowLong:
             await bench.report(source=A, result="failed")
         else:
             bench.lab.queue.scheduler.fault(A, "it smokes", bench.clock.now())
-            bench.lab.writer.commit()
+            bench.lab.lab_state.commit()
         await bench.call("HEAD", source=A)
         assert outcome(bench, run) == ends
-        assert len(bench.lab.orders.run(run).attempts) == 1
+        assert len(bench.lab.session_service.run(run).attempts) == 1
 
     @pytest.mark.parametrize("closed", [False, True], ids=["gone", "closed"])
     async def test_a_verdict_that_nobody_gives_begins_nothing_more_of_its_chain(
-        self, bench: Bench, closed: bool
+        self, bench: LabBench, closed: bool
     ) -> None:
         request = replace(asked(), policy=Policy(judged=True))
         session = (await bench.api("POST", "/sessions", request)).json["id"]
-        wanted = [Wanted(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
+        wanted = [RunRequest(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
         await bench.api("POST", f"/sessions/{session}/runs", wanted)
-        runs = [run.id for run in bench.lab.orders.runs(session)]
+        runs = [run.id for run in bench.lab.session_service.runs(session)]
         await until(lambda: all(run in bench.boot.assets for run in runs))
         await bench.call("GET", source=A)
         await bench.call("POST", source=A)
@@ -165,12 +165,12 @@ class TestHowLong:
         else:
             await after(bench, CONNECTIONS_GONE + 1)
         assert outcome(bench, runs[0]) == ("passed", False)
-        assert [bench.lab.orders.run(run).cancelled for run in runs[1:]] == [True, True]
-        assert [bench.lab.orders.run(run).attempt.machine for run in runs[1:]] == ["", ""]
+        assert [bench.lab.session_service.run(run).cancelled for run in runs[1:]] == [True, True]
+        assert [bench.lab.session_service.run(run).attempt.machine for run in runs[1:]] == ["", ""]
         assert bench.lab.queue.machine(A, bench.clock.now()).state == "idle"
 
     @pytest.mark.parametrize("lasts", ["-5", "0"])
-    async def test_one_that_is_over_before_it_begins_is_refused(self, bench: Bench, lasts: str) -> None:
+    async def test_one_that_is_over_before_it_begins_is_refused(self, bench: LabBench, lasts: str) -> None:
         body = f'{{"source": "w", "policy": {{}}, "lease": {{"kind": "durable", "lasts": {lasts}}}}}'
         headers = {"Authorization": f"Bearer {TOKEN}"}
         reply = await bench.call("POST", "/api/v1/sessions", source="127.0.0.1", headers=headers, body=body.encode())
@@ -183,7 +183,7 @@ class TestHowLong:
             await after(bench, 10 * UNHEARD)
             assert (await bench.api("GET", f"/sessions/{session}")).status == 200
 
-    async def test_whose_session_has_ended_is_told_so(self, bench: Bench) -> None:
+    async def test_whose_session_has_ended_is_told_so(self, bench: LabBench) -> None:
         session, _ = await open_session(bench, asked(), "a.efi")
         await after(bench, CONNECTIONS_GONE + 1)
         reply = await bench.api("GET", f"/sessions/{session}")
@@ -213,13 +213,13 @@ class TestOneHolder:
             assert outcome(bench, waits) == WAITS
             await stream(bench, session, 2)
 
-    async def test_of_two_who_take_over_at_once_each_has_an_epoch_of_its_own(self, bench: Bench) -> None:
+    async def test_of_two_who_take_over_at_once_each_has_an_epoch_of_its_own(self, bench: LabBench) -> None:
         session, _ = await open_session(bench, asked("ada"), "a.efi")
         path = f"/sessions/{session}/lease"
         replies = await asyncio.gather(*(bench.api("POST", path, asked(owner)) for owner in ("bob", "eve")))
         assert sorted(reply.json["epoch"] for reply in replies) == [2, 3]
 
-    async def test_the_next_holder_has_the_lease_that_it_asks_for(self, bench: Bench) -> None:
+    async def test_the_next_holder_has_the_lease_that_it_asks_for(self, bench: LabBench) -> None:
         session, _ = await open_session(bench, asked("ada"), "a.efi")
         await after(bench, CONNECTIONS_GONE + 1)
         await bench.api("POST", "/sessions", asked("ada", LeaseKind.DETACHED, resume=True))
@@ -230,13 +230,13 @@ class TestOneHolder:
     @pytest.mark.parametrize(
         ("owner", "told"), [("a\nb\x1b[31m\0", "a b"), ("x" * 10_000, "x" * 59 + "…")], ids=["control", "long"]
     )
-    async def test_an_owner_is_told_in_one_line(self, bench: Bench, owner: str, told: str) -> None:
+    async def test_an_owner_is_told_in_one_line(self, bench: LabBench, owner: str, told: str) -> None:
         session, _ = await open_session(bench, asked("ada"), "a.efi")
         await bench.api("POST", f"/sessions/{session}/lease", asked(owner))
         reply = await bench.api("GET", f"/sessions/{session}", **{"Dispatch-Epoch": "1"})
         assert reply.json["error"].startswith(f"this session was taken over by {told}: expected epoch 2, got 1;")
 
-    async def test_two_epochs_are_none(self, bench: Bench) -> None:
+    async def test_two_epochs_are_none(self, bench: LabBench) -> None:
         session, _ = await open_session(bench, asked())
         wire = await bench.wire("127.0.0.1")
         head = f"GET /api/v1/sessions/{session} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -245,7 +245,7 @@ class TestOneHolder:
         assert reply.status == 400
         assert reply.json == {"error": "header Dispatch-Epoch: expected a whole number, got '1, 7'"}
 
-    async def test_who_looks_on_is_no_holder(self, bench: Bench) -> None:
+    async def test_who_looks_on_is_no_holder(self, bench: LabBench) -> None:
         session, [_, waits] = await open_session(bench, asked(), "a.efi", "b.efi")
         wire = await bench.wire("127.0.0.1")
         head = f"GET /api/v1/sessions/{session}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -259,13 +259,13 @@ class TestOneHolder:
         await after(bench, CONNECTIONS_GONE + 1)
         assert outcome(bench, waits) == CANCELLED
 
-    async def test_what_the_next_holder_does_not_ask_for_is_given_to_no_machine(self, bench: Bench) -> None:
+    async def test_what_the_next_holder_does_not_ask_for_is_given_to_no_machine(self, bench: LabBench) -> None:
         session, [waits] = await open_session(bench, asked("ada"), "a.efi")
         await bench.api("POST", f"/sessions/{session}/lease", asked("bob"))
         await bench.call("HEAD", source=A)
-        assert bench.lab.orders.run(waits).attempt.machine == ""
+        assert bench.lab.session_service.run(waits).attempt.machine == ""
 
-    async def test_what_was_cancelled_runs_anew_if_the_next_holder_asks(self, bench: Bench) -> None:
+    async def test_what_was_cancelled_runs_anew_if_the_next_holder_asks(self, bench: LabBench) -> None:
         session, [waits] = await open_session(bench, asked("ada"), "a.efi")
         await after(bench, CONNECTIONS_GONE + 1)
         opened = (await bench.api("POST", "/sessions", asked("ada", resume=True))).json
@@ -274,7 +274,7 @@ class TestOneHolder:
         assert again != waits
         assert (outcome(bench, waits), outcome(bench, again)) == (CANCELLED, WAITS)
 
-    async def test_whoever_changes_something_says_which_holder_it_is(self, bench: Bench) -> None:
+    async def test_whoever_changes_something_says_which_holder_it_is(self, bench: LabBench) -> None:
         session, [waits] = await open_session(bench, asked(), "a.efi")
         headers = {"Authorization": "Bearer the-session's-token"}
         expected = "expected the epoch of the session, as it was opened, in the header Dispatch-Epoch, got none"
@@ -285,7 +285,7 @@ class TestOneHolder:
         assert outcome(bench, waits) == WAITS
 
     @pytest.mark.parametrize("given", ["one", "-1", "1.0", ""])
-    async def test_an_epoch_that_is_none_is_refused(self, bench: Bench, given: str) -> None:
+    async def test_an_epoch_that_is_none_is_refused(self, bench: LabBench, given: str) -> None:
         session, _ = await open_session(bench, asked())
         reply = await bench.api("GET", f"/sessions/{session}", **{"Dispatch-Epoch": given})
         assert reply.status == 400
@@ -298,14 +298,14 @@ class TestOneHolder:
                 assert (opened["resumed"], opened["epoch"]) == (epoch > 1, epoch)
                 await ask_for(bench, opened["id"], "a.efi", epoch=epoch)
 
-    async def test_a_chain_that_was_cut_goes_on_for_the_next_holder(self, bench: Bench) -> None:
+    async def test_a_chain_that_was_cut_goes_on_for_the_next_holder(self, bench: LabBench) -> None:
         session = (await bench.api("POST", "/sessions", asked("ada"))).json["id"]
-        wanted = [Wanted(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
+        wanted = [RunRequest(key=name, workload=bench.workload(f"{name}.efi", chain="c")) for name in "abc"]
         await bench.api("POST", f"/sessions/{session}/runs", wanted)
         await after(bench, CONNECTIONS_GONE + 1)
         assert (await bench.api("POST", "/sessions", asked("ada", resume=True))).json["id"] == session
         views = (await bench.api("POST", f"/sessions/{session}/runs", wanted)).json
-        runs = [bench.lab.orders.run(view["run"]["id"]) for view in views]
+        runs = [bench.lab.session_service.run(view["run"]["id"]) for view in views]
         assert [run.outcome for run in runs] == [None] * 3
         await until(lambda: all(run.id in bench.boot.assets for run in runs))
         for _ in wanted:
@@ -317,7 +317,7 @@ class TestOneHolder:
 
 
 class TestOnlyItsOwn:
-    async def test_a_session_sees_drains_and_cancels_only_its_own(self, bench: Bench) -> None:
+    async def test_a_session_sees_drains_and_cancels_only_its_own(self, bench: LabBench) -> None:
         ada, [first] = await open_session(bench, asked("ada"), "a.efi")
         bob, [second] = await open_session(bench, asked("bob"), "b.efi")
         for source in (A, B):
@@ -332,7 +332,7 @@ class TestOnlyItsOwn:
         assert [seen["awaited"] for seen in await machines_of(bench, ada)] == [False]
         assert [seen["awaited"] for seen in await machines_of(bench, bob)] == [True]
 
-    async def test_nobody_resumes_what_somebody_else_left_or_holds(self, bench: Bench) -> None:
+    async def test_nobody_resumes_what_somebody_else_left_or_holds(self, bench: LabBench) -> None:
         session, _ = await open_session(bench, asked("ada"), "a.efi")
         wire = await stream(bench, session)
         for owner in ("bob", "ada"):  # ada's is held by her other pytest
@@ -341,7 +341,7 @@ class TestOnlyItsOwn:
             await ask_for(bench, opened["id"], "a.efi")
         wire.reset()
 
-    async def test_a_machine_that_two_sessions_used_tells_each_of_its_own(self, bench: Bench) -> None:
+    async def test_a_machine_that_two_sessions_used_tells_each_of_its_own(self, bench: LabBench) -> None:
         ada, _ = await open_session(bench, asked("ada"), "a.efi")
         bob, _ = await open_session(bench, asked("bob"), "b.efi")
         for _ in range(2):
@@ -354,13 +354,13 @@ class TestOnlyItsOwn:
         assert (seen["ran"], seen["state"], seen["awaited"]) == (["b.efi"], "idle", False)
 
 
-async def machines_of(bench: Bench, session: str) -> list[dict[str, Any]]:
+async def machines_of(bench: LabBench, session: str) -> list[dict[str, Any]]:
     machines: list[dict[str, Any]] = (await bench.api("GET", f"/sessions/{session}")).json["machines"]
     return machines
 
 
-def _all_of_a_session(bench: Bench, session: str, run: str) -> list[tuple[str, str, object]]:
-    wanted = [Wanted(key="c", workload=bench.workload("c.efi"))]
+def _all_of_a_session(bench: LabBench, session: str, run: str) -> list[tuple[str, str, object]]:
+    wanted = [RunRequest(key="c", workload=bench.workload("c.efi"))]
     return [
         ("GET", f"/sessions/{session}", None),
         ("DELETE", f"/sessions/{session}", None),

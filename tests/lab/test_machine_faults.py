@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from by_hand import ByHand
 from faults import fault
-from labs import FIRMWARE, LEAST, LITTLE, Bench, Clock, Reply, Wire, gathered, running_lab
+from labs import FIRMWARE, LEAST, LITTLE, Clock, LabBench, Reply, Wire, gathered, running_lab
 from project import SUPPORT
 from waiting import until
 
@@ -25,8 +25,8 @@ from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.server.boot.beacon import REPORT_LIMIT
 from pytest_dispatch.server.boot.sending import REST
-from pytest_dispatch.server.limits.bounds import Bounds
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache, OnArrival, ignored
+from pytest_dispatch.server.limits.bounds import ServerLimits
+from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 from pytest_dispatch.workloads.boot.protocol import DOWNLOADS
@@ -43,7 +43,7 @@ REPORT = b'{"title": "well", "result": "passed"}'
 numbers = count()
 
 
-async def another_passes(bench: Bench) -> None:
+async def another_passes(bench: LabBench) -> None:
     """Another machine boots and reports, undisturbed."""
     run = await bench.one(name=f"other-{next(numbers)}.efi", policy=ONCE)
     assert (await bench.call("HEAD", source=OTHER)).headers["dispatch-workload"] == run.workload.name
@@ -55,14 +55,14 @@ async def another_passes(bench: Bench) -> None:
     assert [attempt.machine for attempt in bench.now(run).attempts] == [OTHER]
 
 
-async def passes(bench: Bench, run: Run, target: str = "/dispatch", source: str = A) -> None:
+async def passes(bench: LabBench, run: Run, target: str = "/dispatch", source: str = A) -> None:
     """The machine takes its workload, which boots and reports."""
     assert (await bench.call("GET", target, source=source)).body == bench.bytes_of(run)
     await bench.enters(run, State.DOWNLOADED)
     await reports(bench, run, target, source)
 
 
-async def reports(bench: Bench, run: Run, target: str = "/dispatch", source: str = A) -> None:
+async def reports(bench: LabBench, run: Run, target: str = "/dispatch", source: str = A) -> None:
     """The workload that the machine has boots and reports."""
     assert (await bench.call("POST", target, source=source)).status == 200
     assert (await bench.call("PUT", target, source=source, body=REPORT)).status == 200
@@ -70,11 +70,11 @@ async def reports(bench: Bench, run: Run, target: str = "/dispatch", source: str
     assert bench.now(run).outcome is Outcome.PASSED
 
 
-def ended(bench: Bench, run: Run) -> tuple[Outcome | None, str]:
+def ended(bench: LabBench, run: Run) -> tuple[Outcome | None, str]:
     return bench.now(run).outcome, bench.now(run).reason
 
 
-async def time_passes(bench: Bench, seconds: float, run: Run) -> None:
+async def time_passes(bench: LabBench, seconds: float, run: Run) -> None:
     """As far as the run is concerned; the other machines are done."""
     bench.clock.ahead += seconds
     await until(lambda: bench.now(run).outcome is not None)
@@ -94,7 +94,7 @@ async def reaches(value: Callable[[], int], least: int) -> None:
     outcome="the machine gets the same bytes when it asks again; ten times in a row are an `error`",
     told="after the tenth time: `the link broke off 10 times`",
 )
-async def test_a_download_breaks_off(bench: Bench, quarters: int) -> None:
+async def test_a_download_breaks_off(bench: LabBench, quarters: int) -> None:
     run = await bench.one(size=BIG)
     wire = await bench.wire(A, receive_buffer=LITTLE)
     await wire.send(GET)
@@ -112,7 +112,7 @@ async def test_a_download_breaks_off(bench: Bench, quarters: int) -> None:
     outcome="`error` after ten times; tried again on another machine",
     told="`192.168.1.31: the link broke off 10 times during the download`",
 )
-async def test_a_link_that_breaks_again_and_again(bench: Bench) -> None:
+async def test_a_link_that_breaks_again_and_again(bench: LabBench) -> None:
     run = await bench.one(size=BIG, policy=ONCE)
     for n in range(10):
         wire = await bench.wire(A, receive_buffer=LEAST)
@@ -130,7 +130,7 @@ async def test_a_link_that_breaks_again_and_again(bench: Bench) -> None:
     outcome="it gets its bytes; slower than 64 KiB a second to the end is an `error`, tried again on another machine",
     told="`192.168.1.31: it took less than 64 KiB a second during the download`",
 )
-async def test_a_machine_reads_byte_by_byte(bench: Bench) -> None:
+async def test_a_machine_reads_byte_by_byte(bench: LabBench) -> None:
     run = await bench.one(size=BIG, policy=ONCE)
     wire = await bench.wire(A, receive_buffer=2**14)
     await wire.send(GET)
@@ -155,7 +155,7 @@ async def test_a_machine_reads_byte_by_byte(bench: Bench) -> None:
     outcome="`error` once it took nothing for `--dispatch-assign-timeout`; tried again on another machine",
     told="`192.168.1.31 began to download it and took nothing more for 30m`",
 )
-async def test_a_machine_vanishes_within_its_download(bench: Bench) -> None:
+async def test_a_machine_vanishes_within_its_download(bench: LabBench) -> None:
     run = await bench.one(size=BIG, policy=ONCE)
     wire = await bench.wire(A, receive_buffer=LEAST)
     await wire.send(GET)
@@ -176,7 +176,7 @@ async def test_a_machine_vanishes_within_its_download(bench: Bench) -> None:
     outcome="`error` after `--dispatch-boot-timeout`; tried again on another machine",
     told="`no boot beacon 15m after the last byte was sent to 192.168.1.31`",
 )
-async def test_a_machine_never_boots(bench: Bench) -> None:
+async def test_a_machine_never_boots(bench: LabBench) -> None:
     run = await bench.one(policy=ONCE)
     await bench.download(run, A)
     await another_passes(bench)
@@ -193,7 +193,7 @@ async def test_a_machine_never_boots(bench: Bench) -> None:
     outcome="`error` after three downloads; tried again on another machine",
     told="`192.168.1.31 never booted it: it downloaded it 3 times and came back each time without a boot beacon`",
 )
-async def test_a_machine_resets_before_it_boots(bench: Bench) -> None:
+async def test_a_machine_resets_before_it_boots(bench: LabBench) -> None:
     run = await bench.one(policy=ONCE)
     for n in range(3):
         await bench.call("HEAD", source=A)
@@ -207,7 +207,7 @@ async def test_a_machine_resets_before_it_boots(bench: Bench) -> None:
 
 
 @fault("Machines", "it says twice that it booted", outcome="as if it had said so once", told=NOTHING)
-async def test_a_machine_boots_twice(bench: Bench) -> None:
+async def test_a_machine_boots_twice(bench: LabBench) -> None:
     run = await bench.one()
     await bench.download(run, A)
     assert (await bench.call("POST", source=A)).status == 200
@@ -222,7 +222,7 @@ async def test_a_machine_boots_twice(bench: Bench) -> None:
     outcome="`failed` after `--dispatch-report-timeout`",
     told="`no report 1h after it booted on 192.168.1.31`",
 )
-async def test_a_machine_is_silent_after_its_boot(bench: Bench) -> None:
+async def test_a_machine_is_silent_after_its_boot(bench: LabBench) -> None:
     run = await bench.booted(A, policy=ONCE)
     await another_passes(bench)
     await time_passes(bench, 3601, run)
@@ -235,7 +235,7 @@ async def test_a_machine_is_silent_after_its_boot(bench: Bench) -> None:
     outcome="`failed`; it gets the next workload",
     told="`192.168.1.31 came back without reporting`",
 )
-async def test_a_machine_comes_back(bench: Bench) -> None:
+async def test_a_machine_comes_back(bench: LabBench) -> None:
     run = await bench.booted(A, policy=ONCE)
     await another_passes(bench)
     after = await bench.one(name="after.efi")
@@ -248,7 +248,7 @@ async def test_a_machine_comes_back(bench: Bench) -> None:
 
 
 @fault("Machines", "it sends the same report twice", outcome="it is kept once", told=NOTHING)
-async def test_a_machine_reports_twice(bench: Bench) -> None:
+async def test_a_machine_reports_twice(bench: LabBench) -> None:
     run = await bench.booted(A)
     assert (await bench.call("PUT", source=A, body=REPORT)).status == 200
     await another_passes(bench)
@@ -264,7 +264,7 @@ async def test_a_machine_reports_twice(bench: Bench) -> None:
     outcome="refused with 417; `beacon` tries again for a minute, and after the boot it is taken",
     told="the machine: `has no workload here that has booted`",
 )
-async def test_a_machine_reports_before_its_boot(bench: Bench) -> None:
+async def test_a_machine_reports_before_its_boot(bench: LabBench) -> None:
     run = await bench.one()
     await bench.download(run, A)
     assert (await bench.report(A)).status == 417
@@ -279,7 +279,7 @@ async def test_a_machine_reports_before_its_boot(bench: Bench) -> None:
     outcome="refused with 417, or taken for its own workload; the other one is untouched",
     told="the machine: `has no workload here that has booted`",
 )
-async def test_a_machine_reports_for_another(bench: Bench) -> None:
+async def test_a_machine_reports_for_another(bench: LabBench) -> None:
     run, own = await bench.booted(A), await bench.booted(HOSTILE, name="own.efi")
     before = bench.now(run)
     for source, status in (("127.0.0.67", 417), (HOSTILE, 200)):
@@ -297,7 +297,7 @@ async def test_a_machine_reports_for_another(bench: Bench) -> None:
     outcome="it belongs to what ran when it was begun, where it changes no outcome any more",
     told="the report is shown as late",
 )
-async def test_a_report_of_an_earlier_boot_does_not_count_for_the_next(bench: Bench) -> None:
+async def test_a_report_of_an_earlier_boot_does_not_count_for_the_next(bench: LabBench) -> None:
     first = await bench.booted(A, policy=ONCE)
     slow = await begun_report(bench, A)
     second = await bench.one(name="second.efi", policy=ONCE)
@@ -315,7 +315,7 @@ async def test_a_report_of_an_earlier_boot_does_not_count_for_the_next(bench: Be
     assert bench.now(second).outcome is Outcome.FAILED
 
 
-async def test_a_report_of_an_earlier_attempt_at_the_same_workload(bench: Bench) -> None:
+async def test_a_report_of_an_earlier_attempt_at_the_same_workload(bench: LabBench) -> None:
     run = await bench.booted(A, policy=Policy(retry_failures=1))
     slow = await begun_report(bench, A)
     await bench.call("HEAD", source=A)  # no other machine is there, so it gets it once more
@@ -328,7 +328,7 @@ async def test_a_report_of_an_earlier_attempt_at_the_same_workload(bench: Bench)
     assert first.reports[0].late
 
 
-async def begun_report(bench: Bench, source: str, target: str = "/dispatch") -> Wire:
+async def begun_report(bench: LabBench, source: str, target: str = "/dispatch") -> Wire:
     """A report of which the server has read the head."""
     wire, before = await bench.wire(source), bench.server.connections.in_use
     await wire.send(f"PUT {target} HTTP/1.1\r\n{FIRMWARE}Content-Length: {len(REPORT)}\r\n\r\n")
@@ -497,7 +497,7 @@ async def test_what_a_machine_took_is_cancelled_before_it_counts_as_on(tmp_path:
         first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
         await on(tower)
         assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == "a.efi"
-        bench.lab.orders.cancel(first.id)
+        bench.lab.session_service.cancel(first.id)
         await is_refused(bench, tower.target(), "HEAD")
         tower.is_on.set()
         await until(lambda: len(tower.urls) == 2)
@@ -511,7 +511,7 @@ async def test_what_a_machine_took_is_cancelled_before_it_counts_as_on(tmp_path:
     outcome="after five minutes what is tried again no longer waits for it, and goes to the machine that it was on",
     told=NOTHING,
 )
-async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: Bench) -> None:
+async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: LabBench) -> None:
     run = await bench.one()
     assert (await bench.call("HEAD", source=A)).headers["dispatch-workload"] == run.workload.name
     assert (await bench.call("HEAD", source=HOSTILE)).headers["dispatch-idle"] == "wait"
@@ -540,7 +540,7 @@ async def test_a_stranger_that_only_speaks_keeps_no_work_from_others(bench: Benc
     " address of 192.168.1.31 changed?`",
 )
 async def test_a_machine_without_a_token_has_another_address(
-    bench: Bench, booted: bool, method: str, seconds: float, outcome: Outcome, said: str
+    bench: LabBench, booted: bool, method: str, seconds: float, outcome: Outcome, said: str
 ) -> None:
     run = await bench.one(policy=ONCE)
     await bench.download(run, A)
@@ -590,7 +590,7 @@ async def test_a_token_is_good_until_the_machine_is_powered_on_again(tmp_path: P
         assert bench.now(run).outcome is Outcome.FAILED
 
 
-async def boots(bench: Bench, tower: ByHand, run: Run) -> str:
+async def boots(bench: LabBench, tower: ByHand, run: Run) -> str:
     """The machine boots anew, and this workload; returns where that speaks to."""
     tower.boot()
     assert (await bench.call("HEAD", tower.target())).headers["dispatch-workload"] == run.workload.name
@@ -603,7 +603,7 @@ async def boots(bench: Bench, tower: ByHand, run: Run) -> str:
 SAID = "this boot URL is of an earlier boot: the machine has another one for each"
 
 
-async def is_refused(bench: Bench, target: str, *methods: str) -> None:
+async def is_refused(bench: LabBench, target: str, *methods: str) -> None:
     for method in methods:
         reply = await bench.call(method, target)
         assert reply.status == 403, method
@@ -645,7 +645,7 @@ async def test_a_token_is_good_for_one_boot(tmp_path: Path) -> None:
         assert (bench.now(first).outcome, bench.now(second).outcome) == (Outcome.FAILED, Outcome.FAILED)
 
 
-async def _downloads(bench: Bench, target: str, run: Run) -> None:
+async def _downloads(bench: LabBench, target: str, run: Run) -> None:
     """Firmware may take it once more within a boot, but not for ever."""
     for n in range(1, DOWNLOADS + 1):
         assert (await bench.call("HEAD", target)).status == 200
@@ -653,17 +653,17 @@ async def _downloads(bench: Bench, target: str, run: Run) -> None:
         await reaches(lambda: bench.attempt(run).counts.get("sent", 0), n)
 
 
-async def _downloads_once(bench: Bench, target: str, run: Run) -> None:
+async def _downloads_once(bench: LabBench, target: str, run: Run) -> None:
     assert (await bench.call("GET", target)).body == bench.bytes_of(run)
     await bench.enters(run, State.DOWNLOADED)
 
 
-async def _says_that_it_runs(bench: Bench, target: str, run: Run) -> None:
+async def _says_that_it_runs(bench: LabBench, target: str, run: Run) -> None:
     await _downloads_once(bench, target, run)
     assert (await bench.call("POST", target)).status == 200
 
 
-async def _reports(bench: Bench, target: str, run: Run) -> None:
+async def _reports(bench: LabBench, target: str, run: Run) -> None:
     await _says_that_it_runs(bench, target, run)
     assert (await bench.call("PUT", target, body=REPORT)).status == 200
 
@@ -685,7 +685,7 @@ async def _reports(bench: Bench, target: str, run: Run) -> None:
     told="the workload, the terminal, and the machine's console: `this boot URL is of an earlier boot`",
 )
 async def test_a_workload_gets_no_other_one(
-    tmp_path: Path, expect: Expect, does: Callable[[Bench, str, Run], Awaitable[None]], outcome: Outcome
+    tmp_path: Path, expect: Expect, does: Callable[[LabBench, str, Run], Awaitable[None]], outcome: Outcome
 ) -> None:
     tower = ByHand("one")
     async with running_lab(tmp_path, machines=[tower]) as bench:
@@ -728,7 +728,7 @@ async def test_what_hangs_from_an_earlier_boot_takes_nothing_from_the_next(tmp_p
         first, second = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), policy=ONCE)
         await on(tower)
         old = await boots(bench, tower, first)
-        most = Bounds().requests
+        most = ServerLimits().requests
         hanging = [await begun_report(bench, A, old) for _ in range(most)]
         assert (await bench.call("PUT", old, body=REPORT)).status == 429
         new = await boots(bench, tower, second)
@@ -737,7 +737,7 @@ async def test_what_hangs_from_an_earlier_boot_takes_nothing_from_the_next(tmp_p
         assert bench.server.connections.in_use == len(hanging) == most
 
 
-class LateCache(AssetCache):
+class LateCache(AssetFetcher):
     """Bytes come when a test says so."""
 
     def __init__(self, path: Path, may: asyncio.Event) -> None:
@@ -817,7 +817,7 @@ async def test_a_download_of_an_earlier_attempt_does_not_break_the_next(tmp_path
             assert (await bench.enters(run, State.DOWNLOADING)).number == number
             if number == 1:
                 bench.lab.queue.scheduler.fault("one", "a click", bench.clock.now(), lab=True)
-                bench.lab.writer.commit()
+                bench.lab.lab_state.commit()
                 await until(lambda: len(tower.urls) == 2)
         in_use = bench.server.connections.in_use
         wires[0].reset()
@@ -875,7 +875,7 @@ async def test_the_date_was_set_back_between_two_labs(tmp_path: Path) -> None:
     async with running_lab(tmp_path, clock=early) as bench:
         run = await bench.booted(A, policy=Policy(retries=0, limits={"report": 60}))
     async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(retries=0), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(retries=0), IssueRule())
         assert resumed is not None
         session = resumed.id
         assert session == run.session
@@ -924,7 +924,7 @@ def flood(what: str, port: int) -> Iterator[None]:
         ),
     ],
 )
-async def test_a_machine_floods(bench: Bench, what: str) -> None:
+async def test_a_machine_floods(bench: LabBench, what: str) -> None:
     await bench.one(name="bait.efi")
     await bench.call("HEAD", source=HOSTILE)  # whoever asks is given something, and no more than that
     with flood(what, bench.port):
@@ -939,7 +939,7 @@ async def test_a_machine_floods(bench: Bench, what: str) -> None:
     outcome="they are closed after 75 s, and before that if there is no room; the others boot and report",
     told="nothing",
 )
-async def test_two_thousand_idle_connections(bench: Bench) -> None:
+async def test_two_thousand_idle_connections(bench: LabBench) -> None:
     many = min(2000, bench.server.connections.most - 50)  # fewer only where the system has no room for so many
     wires = [await bench.wire(f"127.0.{1 + n // 200}.{1 + n % 200}") for n in range(many)]
     await another_passes(bench)
@@ -956,7 +956,7 @@ async def test_two_thousand_idle_connections(bench: Bench) -> None:
     outcome="the connection is closed after 75 s, within a report after 5 min; nothing else changes",
     told="nothing",
 )
-async def test_machines_that_vanish_within_a_request(bench: Bench) -> None:
+async def test_machines_that_vanish_within_a_request(bench: LabBench) -> None:
     run = await bench.booted(A)
     before = bench.attempt(run)
     for sent in ("", "HEAD /disp", "PUT /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"):
@@ -973,7 +973,7 @@ async def test_machines_that_vanish_within_a_request(bench: Bench) -> None:
     outcome="an error of the lab, never a failure; tried again as often as `--dispatch-retries` says",
     told="`the lab broke down over it`, with what was raised; the machine gets 500",
 )
-async def test_a_defect_of_ours_is_the_lab_s_fault(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_of_ours_is_the_lab_s_fault(bench: LabBench, caplog: pytest.LogCaptureFixture) -> None:
     run = await bench.one(policy=ONCE)
     assert (await bench.call("HEAD", source=A)).status == 200
     del bench.boot.assets[run.id]

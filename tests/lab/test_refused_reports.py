@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from labs import FIRMWARE, Bench
+from labs import FIRMWARE, LabBench
 from waiting import until
 
 from pytest_dispatch.core.attempts import REFUSALS
@@ -23,26 +23,26 @@ BEGINS = """'"title": "memory"}'"""
 ONCE = Policy(retries=0)
 
 
-async def refused(bench: Bench, body: bytes = BAD) -> str:
+async def refused(bench: LabBench, body: bytes = BAD) -> str:
     """Report in vain; returns the reason that the workload is given."""
     reply = await bench.call("PUT", body=body)
     assert reply.status in (400, 413)
     return reply.text.removesuffix("\n")
 
 
-async def ended(bench: Bench, run: Run) -> Run:
+async def ended(bench: LabBench, run: Run) -> Run:
     """The machine comes for its next workload."""
     await bench.call("HEAD")
     return bench.now(run)
 
 
-async def test_the_reason_and_the_first_line_are_why_the_run_failed(bench: Bench) -> None:
+async def test_the_reason_and_the_first_line_are_why_the_run_failed(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     why = await refused(bench)
     told = await ended(bench, run)
     assert told.outcome is Outcome.FAILED
     assert told.reason == f"its report was refused: {why}; it began with {BEGINS}"
-    await bench.lab.writer.on_disk()
+    await bench.lab.lab_state.on_disk()
     assert bench.journal.reader.runs(run.session) == [told]
     text = explain(told, "", [], [])
     assert text.startswith(told.reason)
@@ -50,7 +50,7 @@ async def test_the_reason_and_the_first_line_are_why_the_run_failed(bench: Bench
 
 
 @pytest.mark.parametrize("raw", [False, True])
-async def test_the_issue_tells_it_and_nothing_in_it_is_markup(bench: Bench, raw: bool) -> None:
+async def test_the_issue_tells_it_and_nothing_in_it_is_markup(bench: LabBench, raw: bool) -> None:
     run = await bench.booted(policy=ONCE)
     whys = [await refused(bench, b"<b>@octocat</b> #%d `x`" % number) for number in (1, 2)]
     await bench.report(title="fine")
@@ -61,7 +61,7 @@ async def test_the_issue_tells_it_and_nothing_in_it_is_markup(bench: Bench, raw:
         assert re.fullmatch(rf"- report refused: (`+) {re.escape(why)}; it began with '<b>@octocat</b> .* \1", line)
 
 
-async def test_a_run_of_which_only_a_refused_report_came_has_an_issue_that_says_so(bench: Bench) -> None:
+async def test_a_run_of_which_only_a_refused_report_came_has_an_issue_that_says_so(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     await refused(bench, b"<b>@octocat</b>")
     [issue] = issues_for(await ended(bench, run), "w", "")
@@ -73,7 +73,7 @@ async def test_a_run_of_which_only_a_refused_report_came_has_an_issue_that_says_
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_one_of_several_reports_is_enough_to_fail(bench: Bench, first: bool) -> None:
+async def test_one_of_several_reports_is_enough_to_fail(bench: LabBench, first: bool) -> None:
     run = await bench.booted(policy=ONCE)
     if first:
         await refused(bench)
@@ -84,7 +84,7 @@ async def test_one_of_several_reports_is_enough_to_fail(bench: Bench, first: boo
     assert (told.outcome, told.reason.partition(": ")[0]) == (Outcome.FAILED, "its report was refused")
 
 
-async def test_what_the_others_say_is_told_too(bench: Bench) -> None:
+async def test_what_the_others_say_is_told_too(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     await bench.report(title="fan", result="failed")
     await refused(bench, b"")
@@ -94,7 +94,7 @@ async def test_what_the_others_say_is_told_too(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_the_first_line_of_what_is_too_long_is_told_too(bench: Bench, announced: bool) -> None:
+async def test_the_first_line_of_what_is_too_long_is_told_too(bench: LabBench, announced: bool) -> None:
     run = await bench.booted(policy=ONCE)
     wire = await bench.wire()
     size = REPORT_LIMIT + 1
@@ -107,7 +107,7 @@ async def test_the_first_line_of_what_is_too_long_is_told_too(bench: Bench, anno
     assert (await ended(bench, run)).reason.endswith("; it began with 'first'")
 
 
-async def test_what_breaks_off_and_comes_again_counts(bench: Bench) -> None:
+async def test_what_breaks_off_and_comes_again_counts(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     wire = await bench.wire()
     await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: 20\r\n\r\n{{")
@@ -119,7 +119,7 @@ async def test_what_breaks_off_and_comes_again_counts(bench: Bench) -> None:
     assert (await ended(bench, run)).outcome is Outcome.PASSED
 
 
-async def test_what_breaks_off_for_good_is_no_pass(bench: Bench) -> None:
+async def test_what_breaks_off_for_good_is_no_pass(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     await bench.report(result="passed")
     wire = await bench.wire()
@@ -144,7 +144,7 @@ async def test_what_breaks_off_for_good_is_no_pass(bench: Bench) -> None:
         b"0\r\n" + b"A: b\r\n" * 10_000,
     ],
 )
-async def test_a_body_that_is_broken_in_the_middle_is_refused_at_once(bench: Bench, rest: bytes) -> None:
+async def test_a_body_that_is_broken_in_the_middle_is_refused_at_once(bench: LabBench, rest: bytes) -> None:
     run = await bench.booted(policy=ONCE)
     wire = await bench.wire()
     await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Transfer-Encoding: chunked\r\n\r\n5\r\n{{ 'x'\r\n")
@@ -156,7 +156,7 @@ async def test_a_body_that_is_broken_in_the_middle_is_refused_at_once(bench: Ben
     assert (await ended(bench, run)).outcome is Outcome.FAILED
 
 
-async def test_the_deadline_and_the_fault_that_end_the_run(bench: Bench) -> None:
+async def test_the_deadline_and_the_fault_that_end_the_run(bench: LabBench) -> None:
     late = await bench.booted(policy=ONCE)
     why = await refused(bench)
     bench.clock.ahead += 3601
@@ -170,13 +170,13 @@ async def test_the_deadline_and_the_fault_that_end_the_run(bench: Bench) -> None
     assert told.reason.startswith(f"127.0.0.2: kernel panic after it booted; its report was refused: {why}")
 
 
-async def test_a_workload_that_only_has_to_come_back_need_not_report_but_not_badly(bench: Bench) -> None:
+async def test_a_workload_that_only_has_to_come_back_need_not_report_but_not_badly(bench: LabBench) -> None:
     run = await bench.booted(policy=replace(ONCE, expect=Expect.RETURN))
     await refused(bench)
     assert (await ended(bench, run)).outcome is Outcome.FAILED
 
 
-async def test_after_the_end_it_is_kept_and_changes_nothing(bench: Bench) -> None:
+async def test_after_the_end_it_is_kept_and_changes_nothing(bench: LabBench) -> None:
     run = await bench.booted(policy=replace(ONCE, expect=Expect.BOOT))
     assert bench.now(run).outcome is Outcome.PASSED
     why = await refused(bench)
@@ -184,7 +184,7 @@ async def test_after_the_end_it_is_kept_and_changes_nothing(bench: Bench) -> Non
     assert [refusal.why for refusal in bench.attempt(run).refused] == [why]
 
 
-async def test_the_same_again_is_kept_once_and_many_are_not_kept(bench: Bench) -> None:
+async def test_the_same_again_is_kept_once_and_many_are_not_kept(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     before = bench.now(run).version
     for _ in range(2):
@@ -196,7 +196,7 @@ async def test_the_same_again_is_kept_once_and_many_are_not_kept(bench: Bench) -
     assert (await ended(bench, run)).reason.endswith(f"(and {REFUSALS - 1} more)")
 
 
-async def test_a_long_line_is_cut(bench: Bench) -> None:
+async def test_a_long_line_is_cut(bench: LabBench) -> None:
     run = await bench.booted(policy=ONCE)
     await refused(bench, b"x" * 10_000)
     assert len((await ended(bench, run)).reason) < 500

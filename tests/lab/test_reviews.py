@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from faults import fault
-from labs import TOKEN, Bench, running_lab
+from labs import TOKEN, LabBench, running_lab
 from told_runs import attempt, report, run
 from waiting import until
 
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
-from pytest_dispatch.github.filing import Filed, FilingError
+from pytest_dispatch.github.filer import Filed, FilingError
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.plugin.items import note_facts
 from pytest_dispatch.plugin.session_end import summary_lines
@@ -38,7 +38,7 @@ class Refuses:
 REVIEWED = IssueRule(repo="o/r", outcomes=frozenset(Outcome), reviewed=True)
 
 
-async def passed(bench: Bench) -> tuple[Run, list[Issue]]:
+async def passed(bench: LabBench) -> tuple[Run, list[Issue]]:
     """Let a workload pass; returns the issues that the lab proposes."""
     (run,) = await bench.submit(bench.workload(), rule=REVIEWED, lease=Lease())
     await bench.download(run)
@@ -49,10 +49,10 @@ async def passed(bench: Bench) -> tuple[Run, list[Issue]]:
     return run, list(bench.lab.issues.drafts(run))
 
 
-async def filed(bench: Bench) -> list[tuple[str, bool, tuple[str, ...]]]:
+async def filed(bench: LabBench) -> list[tuple[str, bool, tuple[str, ...]]]:
     """What the journal has to file: title, whether it is to be reviewed, comments."""
-    await bench.lab.writer.on_disk()
-    return [(each.issue.title, each.review, each.issue.comments) for each in bench.journal.reader.letters()]
+    await bench.lab.lab_state.on_disk()
+    return [(each.issue.title, each.review, each.issue.comments) for each in bench.journal.reader.pending_issues()]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ async def filed(bench: Bench) -> list[tuple[str, bool, tuple[str, ...]]]:
     ids=["as it is", "none", "another"],
 )
 async def test_a_session_reviews_the_issues_that_the_lab_proposes(
-    bench: Bench, makes_of_it: Callable[[Issue], Issue | None], left: list[tuple[str, bool, tuple[str, ...]]]
+    bench: LabBench, makes_of_it: Callable[[Issue], Issue | None], left: list[tuple[str, bool, tuple[str, ...]]]
 ) -> None:
     run, [draft] = await passed(bench)
     assert await filed(bench) == [("a report", True, ())]
@@ -76,7 +76,7 @@ async def test_a_session_reviews_the_issues_that_the_lab_proposes(
     assert (await bench.api("POST", f"/runs/{run.id}/issues", review)).json == {"in_time": False}
 
 
-async def test_an_issue_is_told_to_its_sessions_reader(bench: Bench) -> None:
+async def test_an_issue_is_told_to_its_sessions_reader(bench: LabBench) -> None:
     run, [draft] = await passed(bench)
     wire = await bench.wire("127.0.0.1")
     await wire.send(f"GET {PREFIX}/sessions/{run.session}/events HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")
@@ -137,7 +137,7 @@ def test_a_verdict_that_nobody_reviewed_is_marked(request: pytest.FixtureRequest
         request.node.user_properties[:] = before
 
 
-async def test_a_later_report_has_a_deadline_of_its_own(bench: Bench) -> None:
+async def test_a_later_report_has_a_deadline_of_its_own(bench: LabBench) -> None:
     run, _ = await passed(bench)
     bench.clock.ahead += JUDGING - 5
     await bench.report(title="late")
@@ -147,14 +147,14 @@ async def test_a_later_report_has_a_deadline_of_its_own(bench: Bench) -> None:
     assert sorted(await filed(bench)) == [("a report", False, NOBODY), ("late", True, ())]
 
 
-async def test_what_comes_after_the_outcome_and_is_no_report_makes_no_further_issue(bench: Bench) -> None:
+async def test_what_comes_after_the_outcome_and_is_no_report_makes_no_further_issue(bench: LabBench) -> None:
     run, _ = await passed(bench)
     assert (await bench.call("PUT", body=b"no report")).status == 400
     assert len(bench.attempt(run).refused) == 1
     assert await filed(bench) == [("a report", True, ())]
 
 
-async def test_a_review_that_is_answered_is_on_disk(bench: Bench) -> None:
+async def test_a_review_that_is_answered_is_on_disk(bench: LabBench) -> None:
     run, [draft] = await passed(bench)
     await bench.api("POST", f"/runs/{run.id}/issues", Review(issues={draft.marker: None}))
-    assert bench.journal.reader.letters() == []
+    assert bench.journal.reader.pending_issues() == []

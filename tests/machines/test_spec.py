@@ -10,9 +10,9 @@ from labs import plan
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.secrets import secrets_in, without_userinfo
-from pytest_dispatch.program.embedded import make_machines
-from pytest_dispatch.program.messages import Start, decode, encode
-from pytest_dispatch.program.option_values import read_spec
+from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab_program.messages import Start, decode, encode
+from pytest_dispatch.lab_program.option_values import read_spec
 
 
 def test_a_url_goes_to_its_driver_as_it_is_but_for_what_is_the_lab_s() -> None:

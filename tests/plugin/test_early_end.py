@@ -10,8 +10,8 @@ import pytest
 from faults import fault
 from plugin_bench import Bench
 
-from pytest_dispatch.client.run_cache import Mirror
-from pytest_dispatch.plugin.event_listener import Watcher
+from pytest_dispatch.client.run_cache import RunCache
+from pytest_dispatch.plugin.event_listener import EventListener
 from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -61,7 +61,7 @@ def test_a_hook_that_takes_long_is_waited_for_once(pytestconfig: pytest.Config) 
             return iter(())
 
     display = TerminalDisplay(pytestconfig)
-    watcher = Watcher(pytestconfig, cast("LabClient", Slow()), "s", display, Mirror(), judges=False)
+    watcher = EventListener(pytestconfig, cast("LabClient", Slow()), "s", display, RunCache(), judges=False)
     watcher.start()
     watcher.stop(0.05)
     watcher.stop(3600)

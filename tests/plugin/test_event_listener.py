@@ -11,12 +11,12 @@ import pytest
 from told_runs import attempt, report, run
 
 from pytest_dispatch.client.lab_client import LabClient
-from pytest_dispatch.client.run_cache import Mirror
+from pytest_dispatch.client.run_cache import RunCache
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.core.notices import Notice
-from pytest_dispatch.plugin.event_listener import Watcher
+from pytest_dispatch.plugin.event_listener import EventListener
 from pytest_dispatch.server.api.schemas import RunChange, RunView
 from pytest_dispatch.workloads.boot.lifecycle import Event
 
@@ -70,13 +70,13 @@ BEHIND = "pytest_dispatch_event fell far behind: for some runs it got only the l
 def test_a_hook_that_is_far_behind_is_told_so(
     pytestconfig: pytest.Config, numbers: tuple[int, ...], hooks: object, troubles: list[str]
 ) -> None:
-    client, mirror = Stream(*numbers), Mirror()
-    watcher = Watcher(
+    client, run_cache = Stream(*numbers), RunCache()
+    watcher = EventListener(
         pytestconfig,
         cast("LabClient", client),
         "s",
         Quiet(),
-        mirror,
+        run_cache,
         judges=False,
     )
     pytestconfig.pluginmanager.register(hooks)
@@ -91,7 +91,7 @@ def test_a_hook_that_is_far_behind_is_told_so(
     assert watcher.troubles == troubles
     if isinstance(hooks, Hooks):
         assert hooks.told == RUNS
-    view = mirror.next(RUNS[1].id, -1, 0)
+    view = run_cache.next(RUNS[1].id, -1, 0)
     assert view is not None
     assert view.run == RUNS[1]
 
@@ -122,7 +122,7 @@ class Flaky(Stream):
 
 def test_what_the_lab_asked_is_answered_though_it_broke_off_meanwhile(pytestconfig: pytest.Config) -> None:
     client, hooks = Flaky(), Hooks()
-    watcher = Watcher(pytestconfig, cast("LabClient", client), "s", Quiet(), Mirror(), judges=True)
+    watcher = EventListener(pytestconfig, cast("LabClient", client), "s", Quiet(), RunCache(), judges=True)
     pytestconfig.pluginmanager.register(hooks)
     try:
         watcher.submitted([replace(RUNS[0], attempts=())])

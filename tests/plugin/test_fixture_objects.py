@@ -12,8 +12,8 @@ from told_runs import NEVER_BOOTED, WELL, attempt, run
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.plugin.fixture_objects import DispatchLab, DispatchWorkload
-from pytest_dispatch.plugin.lab_session import Desk
-from pytest_dispatch.server.api.schemas import RunView, Wanted
+from pytest_dispatch.plugin.lab_session import LabSession
+from pytest_dispatch.server.api.schemas import RunRequest, RunView
 from pytest_dispatch.sources.base import Listing
 
 
@@ -24,18 +24,20 @@ class Deaf:
     given: Run
     url: str = "http://127.0.0.1:8080"
 
-    def submit(self, _session: str, _wanted: Sequence[Wanted]) -> list[RunView]:
+    def submit(self, _session: str, _wanted: Sequence[RunRequest]) -> list[RunView]:
         return [RunView(run=self.given, version=1)]
 
     def close(self) -> None:
         """Nothing to let go of."""
 
 
-def desk_with(asked: Run) -> Desk:
+def desk_with(asked: Run) -> LabSession:
     """A desk that has asked for this, and seen nothing since."""
-    desk = Desk(listing=Listing(name="w", workloads=(asked.workload,)), client=cast("LabClient", Deaf(asked)))
-    desk.submit([Wanted(key=asked.key, workload=asked.workload)])
-    return desk
+    lab_session = LabSession(
+        listing=Listing(name="w", workloads=(asked.workload,)), client=cast("LabClient", Deaf(asked))
+    )
+    lab_session.submit([RunRequest(key=asked.key, workload=asked.workload)])
+    return lab_session
 
 
 ENDED = run(attempt(outcome=Outcome.FAILED))
@@ -59,8 +61,8 @@ def test_a_workload_says_how_it_was_last_seen_without_asking_the_lab(asked: Run,
 
 
 def test_a_lab_says_where_it_is() -> None:
-    desk = desk_with(ENDED)
-    assert repr(DispatchLab(desk)) == "<DispatchLab http://127.0.0.1:8080>"
-    desk.close()
-    assert repr(DispatchLab(desk)) == "<DispatchLab stopped>"
-    assert repr(DispatchWorkload("snp.efi", desk, ENDED.key)) == "<DispatchWorkload snp.efi: failed on 10.0.0.7>"
+    lab_session = desk_with(ENDED)
+    assert repr(DispatchLab(lab_session)) == "<DispatchLab http://127.0.0.1:8080>"
+    lab_session.close()
+    assert repr(DispatchLab(lab_session)) == "<DispatchLab stopped>"
+    assert repr(DispatchWorkload("snp.efi", lab_session, ENDED.key)) == "<DispatchWorkload snp.efi: failed on 10.0.0.7>"

@@ -10,11 +10,11 @@ import pytest
 from faults import fault
 
 from pytest_dispatch.core.errors import ConfigError, LabError
-from pytest_dispatch.plugin.junit_collector import CaseLog
+from pytest_dispatch.plugin.junit_collector import JunitCollector
 
 
 def written(path: Path) -> str:
-    log = CaseLog()
+    log = JunitCollector()
     log.check(path)
     return log.write(path)
 
@@ -44,9 +44,9 @@ def test_nobody_waits_for_a_reader(tmp_path: Path) -> None:
     os.mkfifo(path)
     expected = rf"^--dispatch-junit: cannot write {path} \(it is a named pipe\); give another file$"
     with pytest.raises(ConfigError, match=expected):
-        CaseLog.check(path)
+        JunitCollector.check(path)
     with pytest.raises(LabError, match=expected):
-        CaseLog().write(path)
+        JunitCollector().write(path)
 
 
 def test_a_socket_is_no_file(tmp_path: Path) -> None:
@@ -54,4 +54,4 @@ def test_a_socket_is_no_file(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         with pytest.raises(ConfigError, match="cannot write"):
-            CaseLog.check(path)
+            JunitCollector.check(path)

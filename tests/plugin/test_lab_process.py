@@ -29,7 +29,7 @@ from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.plugin.lab_process import LabProcess
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -127,7 +127,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def labs() -> list[int]:
     """Processes of this one that are labs."""
-    return children(b"pytest_dispatch.program.child")
+    return children(b"pytest_dispatch.lab_program.child_process")
 
 
 def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> LabProcess:
@@ -146,7 +146,7 @@ def test_a_session_and_its_end(tmp_path: Path) -> None:
         assert len(labs()) == 1
         client = LabClient(lab.url, lab.token)
         session = client.open(OpenSession(source="w", policy=Policy())).id
-        [view] = client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        [view] = client.submit(session, [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
         assert next(seen for seen in client.follow(view.run.id) if seen.run.outcome).run.outcome is Outcome.PASSED
         client.end(session)
         client.close()
@@ -323,7 +323,7 @@ def test_what_only_a_service_needs_is_not_loaded(
     lab.start("w")
     lab.stop()
     [loaded] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("loaded: ")]
-    assert "'pytest_dispatch.program.child'" in loaded
+    assert "'pytest_dispatch.lab_program.child_process'" in loaded
     away = ("pytest", "alembic", "httpx", "multiprocessing", "pydantic", "rich", "zeroconf")
     assert not [name for name in (*away, "pytest_dispatch.cli.serve") if f"'{name}'" in loaded]
 
@@ -370,7 +370,7 @@ def test_a_token_reaches_it_and_shows_nowhere(tmp_path: Path) -> None:
             assert github.token not in repr(vars(lab))
             client = LabClient(lab.url, lab.token)
             session = client.open(OpenSession(source="w", policy=Policy())).id
-            [view] = client.submit(session, [Wanted(key="k", workload=listing.workloads[0])])
+            [view] = client.submit(session, [RunRequest(key="k", workload=listing.workloads[0])])
             assert next(seen for seen in client.follow(view.run.id) if seen.run.outcome).run.outcome is Outcome.PASSED
             client.close()
         finally:

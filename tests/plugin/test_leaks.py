@@ -28,7 +28,7 @@ from pathlib import Path
 def note(event, args):
     if event == "socket.bind" and args[0].type == socket.SOCK_STREAM:
         by = threading.current_thread().name
-    elif event == "subprocess.Popen" and any("pytest_dispatch.program.child" in arg for arg in args[1]):
+    elif event == "subprocess.Popen" and any("pytest_dispatch.lab_program.child_process" in arg for arg in args[1]):
         by = "the lab's process"
     else:
         return

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from plugin_bench import WITHOUT, Bench
 
+from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.plugin.options import OPTIONS
 from pytest_dispatch.plugin.settings import Settings, read_settings
-from pytest_dispatch.program.config import LabConfig
 
 #: A value for each option that is not its default.
 GIVEN = {

@@ -10,12 +10,12 @@ from faults import fault
 from junitparser import JUnitXml, TestCase
 from plugin_bench import Bench
 
-from pytest_dispatch.plugin.junit_output import (
+from pytest_dispatch.plugin.item_details import (
     CHARACTERS,
     LINES,
     PRINTED,
     SUBTESTS,
-    Unprinted,
+    ItemDetails,
     attach,
     beginning,
     take_off,
@@ -99,11 +99,11 @@ def test_cases_without_end_are_sub_tests_in_part(bench: Bench) -> None:
 def test_a_report_takes_the_rest_along_through_json() -> None:
     """As pytest-xdist sends it."""
     report = pytest.TestReport("w::a", ("w", 0, "a"), {}, "failed", "why", "call")
-    attach(report, Unprinted(text="all", cases=[("c", "failed", 0.5, "why")]), quiet=True)
+    attach(report, ItemDetails(text="all", cases=[("c", "failed", 0.5, "why")]), quiet=True)
     sent = pytest.TestReport._from_json(json.loads(json.dumps(report._to_json())))
     rest = take_off(sent)
     assert (rest.text, [tuple(case) for case in rest.cases]) == ("all", [("c", "failed", 0.5, "why")])
-    assert take_off(sent) == Unprinted()
+    assert take_off(sent) == ItemDetails()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from qemu_bench import RESUMED, TOKEN, Bench, bench, emulators, ending, machines
+from qemu_bench import RESUMED, TOKEN, QemuBench, bench, emulators, ending, machines
 from waiting import PATIENCE, until
 
 from pytest_dispatch.core.errors import MachineError
@@ -285,7 +285,7 @@ def last_used(states: Path) -> Path:
     return max(states.glob("*/state.json"), key=lambda note: note.stat().st_mtime_ns).parent
 
 
-async def boots_in_spite(here: Bench, folder: Path, why: str) -> None:
+async def boots_in_spite(here: QemuBench, folder: Path, why: str) -> None:
     before = (folder / "state.json").read_bytes()
     await here.start()
     await here.off()

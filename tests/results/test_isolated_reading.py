@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from children import TASKS, children
 from faults import fault
-from labs import Bench
+from labs import LabBench
 from waiting import until
 
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Case, Outcome
-from pytest_dispatch.results.isolated_reading import LONG, Limits, Readers
+from pytest_dispatch.results.isolated_reading import LONG, IsolatedReaders, Limits
 from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.workloads.boot.lifecycle import State
 
@@ -46,7 +46,7 @@ def body(**fields: object) -> bytes:
     outcome="it is read in a process of its own; the other machines boot and report meanwhile",
     told="nothing",
 )
-async def test_nobody_waits_for_a_report_that_takes_long_to_read(bench: Bench) -> None:
+async def test_nobody_waits_for_a_report_that_takes_long_to_read(bench: LabBench) -> None:
     run = await bench.booted()
     report = asyncio.create_task(bench.report(junit=LONG_TAG))
     await until(readers)
@@ -61,7 +61,7 @@ async def test_nobody_waits_for_a_report_that_takes_long_to_read(bench: Bench) -
     assert [case.name for case in bench.attempt(run).reports[0].cases] == ["a"]
 
 
-async def test_a_machine_that_goes_away_takes_its_reader_with_it(bench: Bench) -> None:
+async def test_a_machine_that_goes_away_takes_its_reader_with_it(bench: LabBench) -> None:
     await bench.booted()
     report = asyncio.create_task(bench.report(junit=LONG_TAG))
     await until(readers)
@@ -75,14 +75,14 @@ async def test_a_machine_that_goes_away_takes_its_reader_with_it(bench: Bench) -
 async def test_short_and_long_reports_are_read_alike() -> None:
     said = {"body": "\ud800 ü 💥", "labels": ["a"], "junit": f"<testsuite>{PADDING}<testcase name='a'/></testsuite>"}
     assert len(body(**said)) > LONG
-    assert await Readers().read(body(**said)) == read_report(body(**said))
-    assert await Readers(long=1).read(body(result="failed")) == read_report(body(result="failed"))
+    assert await IsolatedReaders().read(body(**said)) == read_report(body(**said))
+    assert await IsolatedReaders(long=1).read(body(result="failed")) == read_report(body(result="failed"))
 
 
 async def test_what_is_no_report_is_refused_with_the_same_words() -> None:
     data = b'{"title": "x",\n "body": ' + b"x" * LONG
     with pytest.raises(ValueError, match="Expecting value: line 2, column 10") as caught:
-        await Readers().read(data)
+        await IsolatedReaders().read(data)
     with pytest.raises(ValueError, match="Expecting value") as here:
         read_report(data)
     assert str(caught.value) == str(here.value)
@@ -111,7 +111,7 @@ async def test_results_that_take_too_much_have_failed_and_the_report_is_kept(
 ) -> None:
     cases = "<testcase name='a'><failure>x</failure></testcase>" * 100_000
     data = body(body="a log", result="passed", junit=f"<testsuite {ATTRIBUTES}>{cases}</testsuite>")
-    report = await Readers(Limits(**limits)).read(data)
+    report = await IsolatedReaders(Limits(**limits)).read(data)
     assert (report.body, report.result) == ("a log", Outcome.PASSED)
     why = f"unreadable: to read {len(data)} bytes of report takes more than {which} of memory"
     assert report.cases == (Case(name="results", outcome=Outcome.FAILED, message=why),)
@@ -120,10 +120,10 @@ async def test_results_that_take_too_much_have_failed_and_the_report_is_kept(
 async def test_that_no_process_can_be_started_is_the_labs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(LabError, match="a report could not be read: no process can be started for it"):
-        await Readers(long=0).read(body())
+        await IsolatedReaders(long=0).read(body())
 
 
 async def test_that_its_process_breaks_down_is_the_labs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(LabError, match=r"a report could not be read: the process for it ended with exit code 1 \(\)"):
-        await Readers(long=0).read(body())
+        await IsolatedReaders(long=0).read(body())

@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Case, Outcome, Policy, Report
 from pytest_dispatch.plugin.lab_process import LabProcess
 from pytest_dispatch.results.report_limits import LINE, MESSAGE, NAME, NAMES, VolumeError, measured
 from pytest_dispatch.server.api.route import PREFIX
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.server.boot.beacon import REPORT_LIMIT
 
 MiB = 2**20
@@ -109,7 +109,7 @@ def lab_pid() -> int:
         int(pid)
         for task in Path("/proc/self/task").iterdir()
         for pid in (task / "children").read_text().split()
-        if b"pytest_dispatch.program.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"pytest_dispatch.lab_program.child_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     return pid
 
@@ -143,7 +143,7 @@ def test_what_one_boot_may_fill_is_bounded(tmp_path: Path) -> None:
     client = LabClient(lab.url, lab.token)
     try:
         session = client.open(OpenSession(source="w", policy=Policy())).id
-        [view] = client.submit(session, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        [view] = client.submit(session, [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
         agent = {"User-Agent": "UefiHttpBoot/1.0"}
         wire = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=wire, headers=agent, timeout=60) as machine:

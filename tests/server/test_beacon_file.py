@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from beacons import Beacon
-from labs import Bench, call, gathered, running_lab
+from labs import LabBench, call, gathered, running_lab
 
 from pytest_dispatch.beacon.archive import archive
-from pytest_dispatch.server.limits.bounds import Bounds
+from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ SIZE = len(archive())
 
 
 @pytest.mark.parametrize("agent", ["curl/8.5.0", "Wget", "Python-urllib/3.6", "Mozilla/5.0", "UefiHttpBoot/1.0", ""])
-async def test_whoever_asks_gets_the_single_file(bench: Bench, agent: str) -> None:
+async def test_whoever_asks_gets_the_single_file(bench: LabBench, agent: str) -> None:
     headers = f"User-Agent: {agent}\r\n"
     got, head = [await bench.bare(method, headers, PYZ) for method in ("GET", "HEAD")]
     assert (got.status, got.body) == (200, archive())
@@ -42,7 +42,7 @@ async def test_whoever_asks_gets_the_single_file(bench: Bench, agent: str) -> No
     assert (head.status, head.body) == (200, b"")
 
 
-async def test_what_was_fetched_runs(bench: Bench, tmp_path: Path) -> None:
+async def test_what_was_fetched_runs(bench: LabBench, tmp_path: Path) -> None:
     """A workload that brings no `beacon` fetches it from the lab, and says with it that it runs."""
     run = await bench.one()
     await bench.download(run, "127.0.0.1")
@@ -65,7 +65,7 @@ async def test_what_was_fetched_runs(bench: Bench, tmp_path: Path) -> None:
         (("GET", "POST", "PUT"), State.REPORTED),
     ],
 )
-async def test_to_fetch_it_moves_no_run(bench: Bench, asked: tuple[str, ...], state: State) -> None:
+async def test_to_fetch_it_moves_no_run(bench: LabBench, asked: tuple[str, ...], state: State) -> None:
     """Whatever its machine does at that time, and under whichever name it asks."""
     run = await bench.one()
     for method in asked:
@@ -87,7 +87,7 @@ async def test_a_machine_that_may_not_boot_here_may_have_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_nothing_else_can_be_done_with_it(bench: Bench, method: str) -> None:
+async def test_nothing_else_can_be_done_with_it(bench: LabBench, method: str) -> None:
     reply = await bench.call(method, PYZ)
     assert (reply.status, reply.headers["allow"], reply.text) == (405, "GET, HEAD", "expected one of GET, HEAD\n")
 
@@ -111,7 +111,7 @@ async def test_nothing_else_can_be_done_with_it(bench: Bench, method: str) -> No
     ],
 )
 async def test_a_part_of_it_and_only_a_newer_one(
-    bench: Bench, headers: dict[str, str], status: int, span: tuple[int, int] | None
+    bench: LabBench, headers: dict[str, str], status: int, span: tuple[int, int] | None
 ) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     reply = await bench.bare("GET", lines, PYZ)
@@ -124,13 +124,13 @@ async def test_a_part_of_it_and_only_a_newer_one(
         assert reply.headers["content-range"] == f"bytes */{SIZE}"
 
 
-async def test_many_may_fetch_it_at_once(bench: Bench) -> None:
+async def test_many_may_fetch_it_at_once(bench: LabBench) -> None:
     replies = await gathered(*(bench.call("GET", PYZ, source=f"127.0.1.{number}") for number in range(1, 60)))
     assert {reply.body for reply in replies} == {archive()}
 
 
 async def test_who_asks_too_fast_is_refused(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(rate=0.001, burst=2, patience=0.0)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(rate=0.001, burst=2, patience=0.0)) as bench:
         assert [(await bench.call("HEAD", PYZ)).status for _ in range(3)] == [200, 200, 429]
 
 

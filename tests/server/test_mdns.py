@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone_on_mdns")]
 LOOPBACK = ["127.0.0.1"]
 
 
-class Watcher:
+class EventListener:
     """What somebody else on the network sees."""
 
     def __init__(self, zeroconf: AsyncZeroconf) -> None:
@@ -58,9 +58,9 @@ class Watcher:
 
 
 @asynccontextmanager
-async def watching() -> AsyncIterator[Watcher]:
+async def watching() -> AsyncIterator[EventListener]:
     zeroconf = AsyncZeroconf(interfaces=LOOPBACK)
-    watcher = Watcher(zeroconf)
+    watcher = EventListener(zeroconf)
     try:
         yield watcher
     finally:

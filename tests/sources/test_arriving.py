@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from faults import fault
 from fetching import AT_ONCE, MIB, REPO, STORAGE, arrived, bytes_of, path_told_by, publish, session, sha256, token_of
-from labs import FIRMWARE, LITTLE, Bench, Reply, Wire, gathered, running_lab
+from labs import FIRMWARE, LITTLE, LabBench, Reply, Wire, gathered, running_lab
 from waiting import until
 
 from pytest_dispatch.core.model import Outcome, Policy, Run
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.sources.arriving import HELD, Arrival
-from pytest_dispatch.sources.asset_cache import AssetCache
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.partial_file import CHANGED
 from pytest_dispatch.testing.github import FakeGitHub, Gate
@@ -40,7 +40,7 @@ REPORT = b'{"title": "well", "result": "passed"}'
 class Lab:
     """A lab that has its workloads from a GitHub."""
 
-    bench: Bench
+    bench: LabBench
     github: FakeGitHub
 
     async def wants(self, *assets: Bytes) -> list[Run]:
@@ -96,8 +96,8 @@ async def lab_of(github: FakeGitHub, folder: Path, token: Token | None = None) -
     """A lab whose journal is in `folder`, and its cache beside it."""
     await asyncio.to_thread(folder.mkdir)
 
-    def store(_path: Path) -> AssetCache:
-        return AssetCache(folder.parent / "cache", 10**9, token, patience=AT_ONCE)
+    def store(_path: Path) -> AssetFetcher:
+        return AssetFetcher(folder.parent / "cache", 10**9, token, patience=AT_ONCE)
 
     async with running_lab(folder, cache=store, apis=(github.url,)) as bench:
         yield Lab(bench, github)
@@ -131,7 +131,7 @@ async def test_a_machine_reads_what_is_there_and_the_rest_as_it_comes(lab: Lab) 
     assert await wire.take(SIZE - HALF) == CONTENT[HALF:]
     await lab.passes(run)
     assert (lab.github.downloads, lab.github.bytes_served) == ({"w.efi": 1}, SIZE)
-    assert lab.bench.lab.writer.digest_of(run) == sha256(CONTENT)
+    assert lab.bench.lab.lab_state.digest_of(run) == sha256(CONTENT)
 
 
 async def test_many_machines_read_what_is_downloaded_once(lab: Lab) -> None:
@@ -393,8 +393,8 @@ async def test_an_asset_without_a_digest(lab: Lab, tmp_path: Path) -> None:
     gate.open()
     assert await wire.take(SIZE) == CONTENT
     await lab.passes(run)
-    assert lab.bench.lab.writer.digest_of(run) == sha256(CONTENT)
-    await lab.bench.lab.writer.on_disk()
+    assert lab.bench.lab.lab_state.digest_of(run) == sha256(CONTENT)
+    await lab.bench.lab.lab_state.on_disk()
     assert lab.bench.journal.reader.served(run.session) == {run.id: sha256(CONTENT)}
 
 
@@ -486,7 +486,7 @@ async def test_what_a_killed_lab_left_and_is_wrong_is_given_to_nobody_whole(gith
         assert await wire.take(HALF) == wrong
         gate.open()
         assert len(await all_of(wire)) <= SIZE - HALF - HELD
-        await until(lambda: lab.bench.lab.writer.digests.get(run.id))
+        await until(lambda: lab.bench.lab.lab_state.digests.get(run.id))
         assert not lab.bench.attempt(run).counts.get("break", 0)  # it was not its link
         wire, answer = await lab.reads(more=f"Range: bytes={HALF}-")
         assert answer.status == 200

@@ -140,11 +140,11 @@ async def test_a_file_that_somebody_writes_to(tmp_path: Path) -> None:
         while not stop.is_set():
             os.utime(wanted.location)
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    lab_state = threading.Thread(target=write)
+    lab_state.start()
     text = await complaint(tmp_path, wanted)
     stop.set()
-    writer.join()
+    lab_state.join()
     assert text == "w.efi: this file is being written; start again when it is ready"
 
 

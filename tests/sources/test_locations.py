@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.sources.locations import Places, api_of, places_of
+from pytest_dispatch.sources.locations import Locations, api_of, places_of
 
 API = "https://api.github.com"
 ASSET = f"{API}/repos/me/lab/releases/assets/7"
 DIGEST = f"sha256:{'0' * 64}"
-PLACES = Places(folders={"w": "/lab/w", "inner": "/lab/w/in"})
+PLACES = Locations(folders={"w": "/lab/w", "inner": "/lab/w/in"})
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_elsewhere_it_is_not(path: str) -> None:
 def test_a_lab_is_told_of_files_by_its_folders() -> None:
     assert PLACES.named("/lab/w/images/a.efi") == "folder:w/images/a.efi"
     assert PLACES.named("/lab/w/in/a.efi") == "folder:inner/a.efi"
-    assert Places(folders={"root": "/"}).named("/a.efi") == "folder:root/a.efi"
-    assert Places(folders={"root": "/"}).find("folder:root/a.efi") == ("/a.efi", "/")
+    assert Locations(folders={"root": "/"}).named("/a.efi") == "folder:root/a.efi"
+    assert Locations(folders={"root": "/"}).find("folder:root/a.efi") == ("/a.efi", "/")
 
 
 def test_what_workloads_need() -> None:
@@ -127,19 +127,19 @@ def test_what_workloads_need() -> None:
     elsewhere = "https://ghe.example/api/v3"
     asset = f"{elsewhere}/repos/me/x/releases/assets/1"
     files = ["/lab/w/a.efi", "/lab/w/images/b.efi", "/ci/w/c.efi", "/c.efi", asset]
-    places = places_of(files, "/lab/w", "https://api.example")
-    assert places.folders == {"w": "/lab/w", "root": "/", "w-2": "/ci/w"}
-    assert places.apis == ("https://api.example", API, elsewhere)
+    locations = places_of(files, "/lab/w", "https://api.example")
+    assert locations.folders == {"w": "/lab/w", "root": "/", "w-2": "/ci/w"}
+    assert locations.apis == ("https://api.example", API, elsewhere)
     for file in files:
-        name = places.named(file) or file
-        places.check(name)
-        assert places.find(name)[0] == file
-    assert places_of(reversed(files), "/lab/w", "https://api.example") == places
+        name = locations.named(file) or file
+        locations.check(name)
+        assert locations.find(name)[0] == file
+    assert places_of(reversed(files), "/lab/w", "https://api.example") == locations
 
 
 def test_a_lab_without_folders_says_so() -> None:
     with pytest.raises(ConfigError, match="it has none"):
-        Places().check("/etc/passwd")
+        Locations().check("/etc/passwd")
 
 
 @pytest.mark.parametrize("text", [ASSET, "http://127.0.0.1:5/api/v3/repos/a/.github/releases/assets/1"])
@@ -149,4 +149,4 @@ def test_the_url_of_an_asset(text: str) -> None:
 
 def test_it_goes_to_other_processes_as_json() -> None:
     PLACES.named("/lab/w/a.efi")
-    assert msgspec.json.decode(msgspec.json.encode(PLACES), type=Places) == PLACES
+    assert msgspec.json.decode(msgspec.json.encode(PLACES), type=Locations) == PLACES

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from databases import KINDS, Place, place, postgres_programs, postgres_server
-from journals import SOON, A, B, begin, changes_of, letter, session, write
-from queue_bench import Bench, policy
+from journals import SOON, A, B, begin, changes_of, pending, session, write
+from queue_bench import QueueBench, policy
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import Case, Idle, KnownBy, Outcome, Policy, Report, Run
-from pytest_dispatch.core.series import Ending, Series
+from pytest_dispatch.core.run_series import Ending, Series
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import (
     KEPT_SESSIONS,
@@ -33,7 +33,7 @@ from pytest_dispatch.store.journal import (
     change_rows,
     console_row,
     hold_row,
-    letter_row,
+    issue_row,
     machine_rows,
     run_rows,
     series_rows,
@@ -78,7 +78,7 @@ def journal(open_journal: Callable[[], Journal]) -> Journal:
     return open_journal()
 
 
-def keep(journal: Journal, bench: Bench) -> None:
+def keep(journal: Journal, bench: QueueBench) -> None:
     """Journal what a lab would: the runs as they were asked for, and every change."""
     for change in changes_of(bench):
         journal.write(change_rows(change))
@@ -221,7 +221,7 @@ def test_a_journal_that_is_not_open_takes_nothing(where: Place, opened: bool) ->
 
 def test_rows_that_are_written_again_are_replaced_by_the_last(journal: Journal, where: Place) -> None:
     record = session("s")
-    bench = Bench("a")
+    bench = QueueBench("a")
     runs = [replace(bench.run("a"), reason=reason) for reason in ("one", "two", "three")]
     write(journal, session_row(record), *run_rows(runs[0]), *run_rows(runs[1]))
     write(journal, session_row(record, 9.0), *run_rows(runs[2]))
@@ -239,7 +239,7 @@ def test_consoles_show_anything(journal: Journal, where: Place, text: str, kept:
 
 
 def test_a_journal_that_is_opened_again_gives_the_same_runs(open_journal: Callable[[], Journal]) -> None:
-    bench = Bench("a", "b", "c", "d", policy=policy(retry_failures=1))
+    bench = QueueBench("a", "b", "c", "d", policy=policy(retry_failures=1))
     bench.boot(A)
     bench.put(A, "no SNP \0 漢字", Outcome.FAILED, body="x" * 100_000)
     bench.put(A, "still none")
@@ -259,12 +259,12 @@ def test_a_journal_that_is_opened_again_gives_the_same_runs(open_journal: Callab
 
 
 def test_a_lab_goes_on_from_its_journal(open_journal: Callable[[], Journal]) -> None:
-    bench = Bench("a", "b")
+    bench = QueueBench("a", "b")
     bench.boot(A)
     bench.put(A, "one")
     bench.download(B)
     keep(open_journal(), bench)
-    after = Bench(policy=bench.policy)
+    after = QueueBench(policy=bench.policy)
     after.now, after.ids = bench.now, bench.ids
     after.queue.restore("s", bench.policy, open_journal().reader.runs("s"), after.now)
     after.fetched()
@@ -276,7 +276,7 @@ def test_a_lab_goes_on_from_its_journal(open_journal: Callable[[], Journal]) -> 
 
 
 def test_a_report_comes_back_whole(open_journal: Callable[[], Journal]) -> None:
-    bench = Bench("a")
+    bench = QueueBench("a")
     bench.boot(A)
     said = Report(
         title="t",
@@ -296,7 +296,7 @@ def test_a_report_comes_back_whole(open_journal: Callable[[], Journal]) -> None:
 
 
 def test_events_are_kept_with_state_and_machine(journal: Journal, where: Place) -> None:
-    bench = Bench("a", policy=policy(retry_failures=1))
+    bench = QueueBench("a", policy=policy(retry_failures=1))
     bench.boot(A)
     bench.fault(A)
     keep(journal, bench)
@@ -310,7 +310,7 @@ def test_events_are_kept_with_state_and_machine(journal: Journal, where: Place) 
 
 
 def test_a_report_is_written_once(journal: Journal, where: Place) -> None:
-    bench = Bench("a")
+    bench = QueueBench("a")
     bench.boot(A)
     bench.put(A, body="x" * 5000)
     bench.after(60)
@@ -367,12 +367,12 @@ def test_a_session_keeps_its_policy(open_journal: Callable[[], Journal]) -> None
 
 
 def test_letters_that_are_still_to_be_filed(journal: Journal) -> None:
-    letters = [letter("s.0", number) for number in range(4)]
-    write(journal, *map(letter_row, letters))
-    tried = replace(letters[1], tries=3, failed="502")
-    filed = [replace(letters[n], url=f"https://gh/{n}") for n in (2, 0)]
-    write(journal, letter_row(tried), *map(letter_row, filed), letter_row(replace(letters[3], given_up=True)))
-    assert journal.reader.letters() == [tried]
+    pending_issues = [pending("s.0", number) for number in range(4)]
+    write(journal, *map(issue_row, pending_issues))
+    tried = replace(pending_issues[1], tries=3, failed="502")
+    filed = [replace(pending_issues[n], url=f"https://gh/{n}") for n in (2, 0)]
+    write(journal, issue_row(tried), *map(issue_row, filed), issue_row(replace(pending_issues[3], given_up=True)))
+    assert journal.reader.pending_issues() == [tried]
     assert journal.reader.filed("s") == {"s.0": ["https://gh/0", "https://gh/2"]}
     assert journal.reader.filed("t") == {}
 
@@ -381,7 +381,7 @@ def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
     open_journal: Callable[[], Journal], where: Place
 ) -> None:
     journal = open_journal()
-    template = Bench("a")
+    template = QueueBench("a")
     template.boot(A)
     template.put(A)
     (*_, change) = changes_of(template)
@@ -394,9 +394,9 @@ def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
         journal.write(change_rows(replace(change, run=run)))
         known = Identity(KnownBy.ADDRESS, f"m{number}")
         journal.write([*machine_rows(Machine(id=f"m{number}", identities=frozenset({known})))])
-        filed, given_up = letter(run.id, 1, name), letter(run.id, 2, name)
-        journal.write([letter_row(letter(run.id, 0, name)), letter_row(replace(filed, url="u"))])
-        journal.write([letter_row(replace(given_up, given_up=True))])
+        filed, given_up = pending(run.id, 1, name), pending(run.id, 2, name)
+        journal.write([issue_row(pending(run.id, 0, name)), issue_row(replace(filed, url="u"))])
+        journal.write([issue_row(replace(given_up, given_up=True))])
     write(journal, hold_row("m0", Hold(reason="its fan is loud")), hold_row("m1", None))
     journal = open_journal()
     for table, column in [("sessions", "id"), ("runs", "session")]:
@@ -407,7 +407,7 @@ def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
         assert kept == sorted(["m0", *(f"m{number}" for number in range(3, KEPT_SESSIONS + 3))])
     for table in ("reports", "events", "console"):
         assert where.all(f"SELECT count(*), min(run) FROM dispatch_{table}") == [(KEPT_SESSIONS, "s03.0")]
-    assert len(journal.reader.letters()) == KEPT_SESSIONS + 3
+    assert len(journal.reader.pending_issues()) == KEPT_SESSIONS + 3
     assert where.all("SELECT count(*) FROM dispatch_issues") == [(3 * KEPT_SESSIONS + 3,)]
 
 
@@ -510,7 +510,7 @@ def test_a_server_that_ends_the_connection(
 
 
 def test_one_that_cannot_be_read(journal: Journal, where: Place) -> None:
-    write(journal, letter_row(letter("s.0")))
+    write(journal, issue_row(pending("s.0")))
     where.do("DROP TABLE dispatch_runs")
     with pytest.raises(JournalError, match="cannot read it"):
         journal.reader.runs("s")
@@ -541,7 +541,7 @@ def test_nobody_waits_for_a_thread_that_died(journal: Journal) -> None:
     ],
 )
 def test_rows_that_are_not_what_was_written(journal: Journal, where: Place, spoil: str, why: str) -> None:
-    bench = Bench("a")
+    bench = QueueBench("a")
     bench.boot(A)
     bench.queue.report(A, Report(title="t", cases=(Case(name="c", outcome=Outcome.PASSED),)), bench.now)
     keep(journal, bench)
@@ -560,7 +560,7 @@ def written(run: Run, was: Run) -> list[str]:
 
 
 def test_of_a_run_only_what_is_new_is_written(journal: Journal) -> None:
-    bench = Bench("a", policy=policy(retry_failures=1))
+    bench = QueueBench("a", policy=policy(retry_failures=1))
     seen = [bench.run("a")]
     bench.head(A)
     seen.append(bench.run("a"))
@@ -590,7 +590,7 @@ def test_of_a_run_only_what_is_new_is_written(journal: Journal) -> None:
 
 
 def test_a_report_that_comes_again_is_kept_once(journal: Journal, where: Place) -> None:
-    bench = Bench("a")
+    bench = QueueBench("a")
     bench.boot(A)
     said = Report(title="t", cases=(Case(name="c", outcome=Outcome.PASSED),))
     bench.queue.report(A, said, bench.now)
@@ -613,7 +613,7 @@ def test_a_report_that_comes_again_is_kept_once(journal: Journal, where: Place) 
 
 
 def test_the_latest_attempts_on_a_machine(journal: Journal) -> None:
-    bench = Bench("a", "b", "c")
+    bench = QueueBench("a", "b", "c")
     for _ in range(2):
         bench.boot(A)
         bench.put(A)
@@ -631,7 +631,7 @@ def test_the_latest_attempts_on_a_machine(journal: Journal) -> None:
 
 
 def test_a_run_by_itself(journal: Journal) -> None:
-    bench = Bench("a")
+    bench = QueueBench("a")
     bench.boot(A)
     keep(journal, bench)
     rule = IssueRule(repo="o/r", outcomes=frozenset({Outcome.ERROR, Outcome.FAILED}), raw=True, reviewed=True)
@@ -645,7 +645,7 @@ def test_a_run_by_itself(journal: Journal) -> None:
 
 
 def test_what_ran_on_the_machines_of_a_session(journal: Journal) -> None:
-    bench = Bench("a", "b")
+    bench = QueueBench("a", "b")
     for _ in range(2):
         bench.boot(A)
         bench.put(A)

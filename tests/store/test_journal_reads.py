@@ -31,14 +31,14 @@ async def left(folder: Path) -> str:
 async def test_a_slow_read_keeps_no_machine_waiting(tmp_path: Path) -> None:
     interrupted = await left(tmp_path)
     async with running_lab(tmp_path) as bench:
-        orders = bench.lab.orders
-        other = await orders.open("other", Policy(), IssueRule(), bench.port)
-        (run,) = await orders.submit(other, [("b", bench.workload("b.efi"))])
+        session_service = bench.lab.session_service
+        other = await session_service.open("other", Policy(), IssueRule(), bench.port)
+        (run,) = await session_service.submit(other, [("b", bench.workload("b.efi"))])
         await until(lambda: run.id in bench.boot.assets)
         await bench.download(run, "127.0.0.3")
         assert (await bench.call("POST", source="127.0.0.3")).status == 200
         with slow_reads() as (there, go):
-            resuming = asyncio.create_task(orders.resume("w", Policy(), IssueRule()))
+            resuming = asyncio.create_task(session_service.resume("w", Policy(), IssueRule()))
             await until(there.is_set)
             assert (await bench.call("HEAD", source="127.0.0.4")).status == 200
             assert (await bench.report(source="127.0.0.3", title="fine")).status == 200
@@ -53,7 +53,7 @@ async def test_a_slow_read_keeps_no_machine_waiting(tmp_path: Path) -> None:
 async def test_a_session_is_taken_up_once_whoever_else_asks_meanwhile(tmp_path: Path) -> None:
     interrupted = await left(tmp_path)
     async with running_lab(tmp_path) as bench:
-        asked = [bench.lab.orders.resume("w", Policy(), IssueRule()) for _ in range(3)]
+        asked = [bench.lab.session_service.resume("w", Policy(), IssueRule()) for _ in range(3)]
         assert [found.id for found in await gathered(*asked) if found is not None] == [interrupted]
 
 
@@ -68,17 +68,17 @@ async def test_what_cannot_be_read_is_told_to_whoever_asked(tmp_path: Path) -> N
     engine.dispose()
     with pytest.raises(JournalError, match="cannot read it"):
         await journal.background.runs("s")
-    assert await journal.background.letters() == [], "and the next one is answered"
+    assert await journal.background.pending_issues() == [], "and the next one is answered"
     journal.close()
     with pytest.raises(JournalError, match="it was closed before this was read"):
-        await journal.background.letters()
+        await journal.background.pending_issues()
 
 
 async def test_a_read_that_nobody_waits_for_any_more_is_left_alone(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     journal.open()
     with slow_reads() as (there, go):
-        first = asyncio.create_task(journal.background.letters())
+        first = asyncio.create_task(journal.background.pending_issues())
         await until(there.is_set)
         second = asyncio.create_task(journal.background.runs("s"))
         third = asyncio.create_task(journal.background.latest_on("10.0.0.1", 1))

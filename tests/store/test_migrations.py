@@ -24,7 +24,7 @@ from pytest_dispatch.store.journal import Journal, console_row
 from pytest_dispatch.store.migrate import migrate
 from pytest_dispatch.store.migrations import shapes_1, tables_2
 from pytest_dispatch.store.migrations.versions import version_2
-from pytest_dispatch.store.rows import report_digest
+from pytest_dispatch.store.row_writing import report_digest
 
 #: Journals as labs left them that were killed: by the last make of version 1, and by the last one without kinds.
 LAST, FIRST = (Path(__file__).parent / "journals" / f"{name}.db" for name in ("version-1", "version-1-first"))
@@ -113,7 +113,7 @@ def test_what_the_last_make_of_version_1_left(where: Place) -> None:
     assert [case.outcome for case in report.cases] == [Outcome.FAILED]
     with closing(Journal(where.where)) as journal:
         assert journal.reader.knows(run.id, 1, report), "one that comes again is known"
-        assert [(each.issue.title, each.repo, each.tries) for each in journal.reader.letters()] == [
+        assert [(each.issue.title, each.repo, each.tries) for each in journal.reader.pending_issues()] == [
             ("b.efi", "me/lab-9", 0)
         ]
 
@@ -183,8 +183,8 @@ def resumed(old: Path) -> Story:
         # its issues were for the GitHub of its time
         with closing(sqlite3.connect(scene.journal)) as db, db:
             for (record,) in db.execute("SELECT CAST(record AS TEXT) FROM dispatch_outbox").fetchall():
-                letter = record.replace("me/lab-9", scene.repo).split('"api":"')
-                told = letter[0] + '"api":"' + scene.github.url + letter[1][letter[1].index('"') :]
+                pending = record.replace("me/lab-9", scene.repo).split('"api":"')
+                told = pending[0] + '"api":"' + scene.github.url + pending[1][pending[1].index('"') :]
                 db.execute("UPDATE dispatch_outbox SET record = ?", [told.encode()])
         code, said = scene.run(forks, "--dispatch-resume")
         assert code == pytest.ExitCode.TESTS_FAILED, said

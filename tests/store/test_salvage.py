@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from disk import failing, needs_shim, preloaded
 from faults import fault
-from journals import A, changes_of, letter, session
-from queue_bench import Bench
+from journals import A, changes_of, pending, session
+from queue_bench import QueueBench
 
 from pytest_dispatch.core.model import Outcome, Run
-from pytest_dispatch.store.journal import Journal, change_rows, console_row, letter_row, run_rows, session_row
+from pytest_dispatch.store.journal import Journal, change_rows, console_row, issue_row, run_rows, session_row
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 PAGE = 4096
@@ -36,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def fill(journal: Journal) -> None:
-    bench = Bench(*(f"w{n}" for n in range(RUNS)))
+    bench = QueueBench(*(f"w{n}" for n in range(RUNS)))
     journal.write([session_row(session("s"))])
     journal.write([row for run in bench.queue.of_session("s") for row in run_rows(run)])
     for number in range(RUNS // 2):
@@ -45,7 +45,7 @@ def fill(journal: Journal) -> None:
         journal.write([console_row(f"s.{number}", 1, float(line), "a line " * 5) for line in range(50)])
         for change in changes_of(bench):
             journal.write(change_rows(change)).result(SOON)
-    journal.write([letter_row(letter(f"s.{number}")) for number in range(5)]).result(SOON)
+    journal.write([issue_row(pending(f"s.{number}")) for number in range(5)]).result(SOON)
 
 
 def opened(path: Path) -> tuple[str, list[Run], int]:
@@ -55,11 +55,11 @@ def opened(path: Path) -> tuple[str, list[Run], int]:
     try:
         found = journal.reader.last_unfinished("dir")
         runs = journal.reader.runs(found.id) if found else []
-        letters = journal.reader.letters()
+        pending_issues = journal.reader.pending_issues()
         journal.write([console_row("r", 1, 0.0, "x")]).result(SOON)
     finally:
         journal.close()
-    return journal.damage, runs, len(letters)
+    return journal.damage, runs, len(pending_issues)
 
 
 def consistent(runs: list[Run]) -> bool:
@@ -71,8 +71,8 @@ def consistent(runs: list[Run]) -> bool:
 def test_a_whole_one_is_left_alone(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "journal.db"
     path.write_bytes(whole)
-    damage, runs, letters = opened(path)
-    assert (damage, len(runs), letters) == ("", RUNS, 5)
+    damage, runs, pending_issues = opened(path)
+    assert (damage, len(runs), pending_issues) == ("", RUNS, 5)
     assert not list(tmp_path.glob("*damaged*"))
 
 
@@ -92,14 +92,14 @@ def test_any_page(tmp_path: Path, whole: bytes, scramble: str, every: int) -> No
         path.parent.mkdir()
         path.write_bytes(whole[:at] + SCRAMBLES[scramble](whole[at : at + PAGE]) + whole[at + PAGE :])
         before = path.read_bytes()
-        damage, runs, letters = opened(path)
+        damage, runs, pending_issues = opened(path)
         kept = path.with_name("journal.db.damaged")
         assert kept.exists() == bool(damage)
         if damage:
             assert kept.read_bytes() == before
             assert damage.startswith(f"journal {path}: damaged (")
             assert f"kept as {kept.name}" in damage
-            saved.append(len(runs) + letters)
+            saved.append(len(runs) + pending_issues)
         assert consistent(runs), damage
         assert opened(path)[0] == ""
     assert len(saved) > 3
@@ -133,7 +133,7 @@ def killed(tmp_path: Path) -> Path:
     journal.open()
     journal.write([session_row(session("s"))]).result(SOON)
     for number in range(60):
-        journal.write([letter_row(letter(f"s.{number:02}"))]).result(SOON)
+        journal.write([issue_row(pending(f"s.{number:02}"))]).result(SOON)
     for suffix in ("", "-wal"):
         shutil.copyfile(f"{there}{suffix}", f"{path}{suffix}")
     journal.close()
@@ -159,7 +159,7 @@ def killed(tmp_path: Path) -> Path:
         pytest.param(0.5, 10**9, range(1, 50), id="cut"),
     ],
 )
-def test_its_log(killed: Path, part: float, length: int, letters: range) -> None:
+def test_its_log(killed: Path, part: float, length: int, pending_issues: range) -> None:
     """SQLite goes on from the last commit before the damage, and tells nobody."""
     log = Path(f"{killed}-wal")
     before = log.read_bytes()
@@ -167,7 +167,7 @@ def test_its_log(killed: Path, part: float, length: int, letters: range) -> None
     left = before[:at] if length > len(before) else before[:at] + b"?" * length + before[at + length :]
     log.write_bytes(left)
     damage, _, found = opened(killed)
-    assert found in letters
+    assert found in pending_issues
     assert damage == ""
     assert not list(killed.parent.glob("*damaged*"))
 

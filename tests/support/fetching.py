@@ -20,7 +20,7 @@ from told_errors import one_line
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache
+from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.download import Patience
 from pytest_dispatch.sources.release import list_release
@@ -53,8 +53,8 @@ def token_of(github: FakeGitHub) -> Token:
     return Token(github.token, "GITHUB_TOKEN", github.url)
 
 
-def cache_in(folder: Path, token: Token | None = None, *, limit: int = ENDLESS, **options: Any) -> AssetCache:
-    return AssetCache(folder / "cache", limit, token, **{"patience": AT_ONCE, **options})
+def cache_in(folder: Path, token: Token | None = None, *, limit: int = ENDLESS, **options: Any) -> AssetFetcher:
+    return AssetFetcher(folder / "cache", limit, token, **{"patience": AT_ONCE, **options})
 
 
 async def fetch(folder: Path, asked: Workload | Bytes, token: Token | None = None, **options: Any) -> Asset:
@@ -81,7 +81,7 @@ SESSION = """
     import asyncio, sys
     from pathlib import Path
     from pytest_dispatch.sources.base import Bytes
-    from pytest_dispatch.sources.asset_cache import AssetCache
+    from pytest_dispatch.sources.asset_fetcher import AssetCache
 
     async def main(folder, name, location, size, digest):
         wanted = Bytes(name=name, location=location, size=int(size), digest=digest)

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from labs import Bench
+    from labs import LabBench
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[LabBench]:
     """A lab of one session, and what a test does to it."""
     from labs import running_lab
 

@@ -177,15 +177,15 @@ def main() -> None:
     for module in MORE:
         import_module(module)
     gc.freeze()  # what all runs have is garbage in none of them
-    orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    for line in orders:
+    session_service, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    for line in session_service:
         order = json.loads(line)
         if "wait" in order:
             answer = _ended(order["wait"], order["until_it_ends"])
         else:
             answer = os.fork()
             if not answer:
-                orders.close()
+                session_service.close()
                 answers.close()
                 _run(**order["run"])
         answers.write(f"{json.dumps(answer)}\n")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from queue_bench import Bench
+from queue_bench import QueueBench
 from told_errors import one_line
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.store.journal import Journal, Letter, Row, SessionRecord, run_rows, session_row
+from pytest_dispatch.store.journal import Journal, PendingIssue, Row, SessionRecord, run_rows, session_row
 
 A, B = "10.0.0.1", "10.0.0.2"
 ADVICE = "; check the disk, or use another file with --dispatch-db"  # that every refusal ends with
@@ -27,18 +27,18 @@ def session(name: str, opened: float = 1.0, source: str = "dir") -> SessionRecor
     return SessionRecord(id=name, source=source, opened=opened, policy=Policy(), port=8080)
 
 
-def letter(run: str, number: int = 0, session: str = "s") -> Letter:
+def pending(run: str, number: int = 0, session: str = "s") -> PendingIssue:
     issue = Issue(title=f"issue {number}", body="b", marker=f"dispatch-{run}-{number}", labels=("x",))
-    return Letter(session=session, run=run, repo="o/r", issue=issue)
+    return PendingIssue(session=session, run=run, repo="o/r", issue=issue)
 
 
-def changes_of(bench: Bench) -> list[Change]:
+def changes_of(bench: QueueBench) -> list[Change]:
     return bench.queue.take_changes()
 
 
 def begin(journal: Journal, record: SessionRecord) -> None:
     """A session that has asked for something."""
-    (run,) = Bench("a").queue.of_session("s")
+    (run,) = QueueBench("a").queue.of_session("s")
     write(journal, session_row(record), *run_rows(replace(run, id=f"{record.id}.0", session=record.id)))
 
 

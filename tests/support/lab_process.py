@@ -63,14 +63,14 @@ async def main(folder: Path, port: int, machines: int, names: list[str]) -> None
     os.sendfile, os.pread = _counted, _read
     sims = [SimMachine(pace=0.002).driven(f"sim-{n}") for n in range(1, machines + 1)]
     async with running_lab(folder, port=port, machines=sims) as bench:
-        session = await bench.lab.orders.open("w", Policy(), IssueRule(), bench.port)
+        session = await bench.lab.session_service.open("w", Policy(), IssueRule(), bench.port)
         keys = [name if names.count(name) == 1 else f"{name} {n}" for n, name in enumerate(names)]
         wanted = [(key, _workload(folder / name)) for key, name in zip(keys, names, strict=True)]
-        runs = await bench.lab.orders.submit(session, wanted)
+        runs = await bench.lab.session_service.submit(session, wanted)
         await until(lambda: len(bench.boot.assets) == len(runs))
         print(json.dumps({"port": bench.port, "session": session, **_standing()}), flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
-            await bench.lab.writer.on_disk()
+            await bench.lab.lab_state.on_disk()
             print(json.dumps(_standing()), flush=True)
 
 

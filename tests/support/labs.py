@@ -28,14 +28,14 @@ from pytest_dispatch.lab.kind_services import Kind
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.lab.session_feed import IssueRule
+from pytest_dispatch.lab_program.config import LabConfig
+from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.machines.base import DrivenMachine, Spec
-from pytest_dispatch.program.config import LabConfig
-from pytest_dispatch.program.embedded import EmbeddedLab
 from pytest_dispatch.server.app import LabServer
 from pytest_dispatch.server.boot.path import Address, Network
-from pytest_dispatch.server.limits.bounds import Bounds
-from pytest_dispatch.sources.asset_cache import AssetCache
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.server.limits.bounds import ServerLimits
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
+from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.lifecycle import State
 from pytest_dispatch.workloads.boot.service import BOOT_KIND, BootService
@@ -169,7 +169,7 @@ async def call(
 
 
 @dataclass
-class Bench:
+class LabBench:
     """A running lab, and what a test does to it."""
 
     lab: Lab
@@ -216,7 +216,7 @@ class Bench:
     async def api(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """One request to the API, from who holds the newest session."""
         content = b"" if body is None else msgspec.json.encode(body)
-        sessions = [*self.lab.writer.ledgers]
+        sessions = [*self.lab.lab_state.live_sessions]
         epoch = self.lab.queue.table.epoch(sessions[-1]) if sessions else 1
         given = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": str(epoch), **headers}
         return await self.call(method, f"/api/v1{path}", source="127.0.0.1", headers=given, body=content)
@@ -240,8 +240,8 @@ class Bench:
         lease: Lease = PRIVATE,
     ) -> list[Run]:
         """A session that wants these workloads; returns when their bytes are there."""
-        session = await self.lab.orders.open("w", policy or Policy(), rule or IssueRule(), self.port, lease)
-        runs = await self.lab.orders.submit(session, [(w.name, w) for w in workloads])
+        session = await self.lab.session_service.open("w", policy or Policy(), rule or IssueRule(), self.port, lease)
+        runs = await self.lab.session_service.submit(session, [(w.name, w) for w in workloads])
         if ready:
             await until(lambda: all(run.id in self.boot.assets for run in runs))
         return runs
@@ -264,7 +264,7 @@ class Bench:
 
     def now(self, run: Run) -> Run:
         """The run as it now stands."""
-        return self.lab.orders.run(run.id)
+        return self.lab.session_service.run(run.id)
 
     def attempt(self, run: Run) -> Attempt:
         return self.now(run).attempt
@@ -288,7 +288,7 @@ def workload(path: Path, size: int = 3000, *, plays: str = "", **fields: Any) ->
     return boots(**{"name": path.name, "media": path.suffix[1:], "location": str(path), "size": size, **fields})
 
 
-def client_of(lab: EmbeddedLab) -> closing[LabClient]:
+def client_of(lab: InProcessLab) -> closing[LabClient]:
     """Return a client of the lab, to be closed."""
     return closing(LabClient(lab.url, lab.token))
 
@@ -306,12 +306,12 @@ async def running_lab(
     kinds: Iterable[Kind] = (),
     filers: Callable[[str], Filer | None] = lambda _repo: None,
     journal: Callable[[Path], Journal] = Journal,
-    cache: Callable[[Path], AssetCache] = lambda path: AssetCache(path, 10**9, None),
+    cache: Callable[[Path], AssetFetcher] = lambda path: AssetFetcher(path, 10**9, None),
     clock: Clock | None = None,
-    bounds: Bounds | None = None,
+    bounds: ServerLimits | None = None,
     private: bool = True,
     apis: tuple[str, ...] = (),
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[LabBench]:
     """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot."""
     opened = journal(folder / "journal.db")
     opened.open()
@@ -324,7 +324,7 @@ async def running_lab(
             clock=clock,
             journal=opened,
             cache=store,
-            places=Places(folders={"w": str(folder)}, apis=apis),
+            locations=Locations(folders={"w": str(folder)}, apis=apis),
             kinds=[BOOT_KIND, *kinds],
             machines=[each.driven() if isinstance(each, ByHand) else each for each in machines],
             filers=filers,
@@ -334,9 +334,9 @@ async def running_lab(
         server = LabServer(lab, where, TOKEN, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
-        await lab.start(server.machine_url, opened.reader.letters())
+        await lab.start(server.machine_url, opened.reader.pending_issues())
         stack.push_async_callback(lab.stop)
-        bench = Bench(lab, server, opened, clock, folder)
+        bench = LabBench(lab, server, opened, clock, folder)
         yield bench
         for wire in bench.wires:
             wire.reset()
@@ -376,9 +376,9 @@ def plan(folder: Path, **changes: Any) -> LabConfig:
     return replace(usual, **changes)
 
 
-def embedded(folder: Path, **changes: Any) -> EmbeddedLab:
+def embedded(folder: Path, **changes: Any) -> InProcessLab:
     """A lab of this session, in this process."""
-    return EmbeddedLab(plan(folder, **changes))
+    return InProcessLab(plan(folder, **changes))
 
 
 def sims(count: int) -> tuple[Spec, ...]:

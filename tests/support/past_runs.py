@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from labs import Bench, running_lab
+from labs import LabBench, running_lab
 from waiting import until
 
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Attempt, Issue, Outcome, Policy, Run
-from pytest_dispatch.github.filing import Filed
+from pytest_dispatch.github.filer import Filed
 from pytest_dispatch.lab.retention import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
 
@@ -45,7 +45,7 @@ MACHINE = "127.0.0.2"
 
 
 async def runs_through(
-    bench: Bench, *names: str, lease: Lease | None = None, rule: IssueRule | None = None
+    bench: LabBench, *names: str, lease: Lease | None = None, rule: IssueRule | None = None
 ) -> list[Run]:
     """Let a machine run a session of these, one after the other."""
     workloads = [bench.workload(name) for name in names]
@@ -60,18 +60,18 @@ async def runs_through(
     return runs
 
 
-async def close(bench: Bench, session: str) -> None:
+async def close(bench: LabBench, session: str) -> None:
     for _ in range(2):  # cancel what is left, then for good
         assert (await bench.api("DELETE", f"/sessions/{session}")).status == 204
-    await bench.lab.writer.on_disk()
+    await bench.lab.lab_state.on_disk()
 
 
-def later(bench: Bench, seconds: float = KEPT + EVERY) -> None:
+def later(bench: LabBench, seconds: float = KEPT + EVERY) -> None:
     """Let time pass, and the lab tidy up."""
     bench.clock.ahead += seconds
     now = bench.clock.now()
     bench.lab.queue.expire(now)
-    bench.lab.writer.commit()
+    bench.lab.lab_state.commit()
     bench.lab._memory.tidy(now)
 
 
@@ -97,7 +97,7 @@ class GitHub:
 class Story:
     """A lab that does not know what its machine ran, and what is in its journal."""
 
-    bench: Bench
+    bench: LabBench
     runs: list[Run]
     github: GitHub
 
@@ -142,4 +142,4 @@ async def forgotten(folder: Path) -> AsyncIterator[Story]:
         assert not bench.lab.queue.runs
         yield Story(bench, runs, github)
         assert not bench.lab.queue.runs
-        assert not bench.lab.writer.ledgers
+        assert not bench.lab.lab_state.live_sessions

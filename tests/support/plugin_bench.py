@@ -16,9 +16,9 @@ from forks import ALONE, Forks
 #: What in-process runs of pytest would else import anew each time, and forget.
 OURS = (
     "client.lab_client",
-    "program.embedded",
+    "lab_program.in_process",
     "machines.qemu.driver",
-    "github.issues",
+    "github.issue_filer",
     "plugin.session",
     "sources.folder",
     "sources.release",

@@ -37,7 +37,7 @@ def machines(state: Path, count: int, arch: str = "x64", **options: str) -> list
 
 
 @dataclass(frozen=True)
-class Bench:
+class QemuBench:
     machine: QemuMachine
     server: BootServer
     signs: list[Sign]
@@ -79,11 +79,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(state: Path, *plan: Offer, arch: str = "x64", **options: str) -> AsyncIterator[Bench]:
+async def bench(state: Path, *plan: Offer, arch: str = "x64", **options: str) -> AsyncIterator[QemuBench]:
     [machine] = machines(state, 1, arch, **options)
     async with BootServer(*plan).open() as server, reading(machine.console) as signs:
         try:
-            yield Bench(machine, server, signs)
+            yield QemuBench(machine, server, signs)
         finally:
             await machine.off()
 

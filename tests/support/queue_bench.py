@@ -46,15 +46,15 @@ class Queue(BootProtocol):
     def __init__(self) -> None:
         self.core = CoreQueue(KINDS)
         super().__init__(self.core)
-        sessions, engine, verdicts = self.core.sessions, self.core.engine, self.core.verdicts
+        sessions, transitions, verdicts = self.core.sessions, self.core.transitions, self.core.verdicts
         self.open, self.policy, self.of_session = self.core.table.open, self.core.table.policy, sessions.runs_of
         self.submit, self.close, self.is_lining_up = sessions.submit, sessions.close, sessions.is_lining_up
-        self.unfetchable, self.take_changes = engine.lacks, engine.take_changes
+        self.unfetchable, self.take_changes = transitions.lacks, transitions.take_changes
         self.cancel, self.decide, self.expire = verdicts.cancel, verdicts.amend, self.core.expire
         self.fault, self.powered_off = self.core.scheduler.fault, self.core.machines.powered_off
 
     def ready(self, run_id: str) -> None:
-        self.core.engine.has_what_it_needs(run_id, 0.0)
+        self.core.transitions.has_what_it_needs(run_id, 0.0)
 
     def hold_back(self, session: str) -> None:
         self.core.sessions.hold_back(session, 0.0)
@@ -69,10 +69,10 @@ class Queue(BootProtocol):
 
     @property
     def unasked(self) -> set[str]:
-        return {record.run.id for record in self.core.engine.runs.records() if record.awaits_resubmit}
+        return {record.run.id for record in self.core.transitions.runs.records() if record.awaits_resubmit}
 
     def held_back(self, run: Run) -> bool:
-        return self.core.engine.runs.record(run.id).is_held_back
+        return self.core.transitions.runs.record(run.id).is_held_back
 
     def restore(self, session: str, policy: Policy, runs: Iterable[Run], now: float) -> None:
         self.core.sessions.restore(session, policy, runs, now)
@@ -81,7 +81,7 @@ class Queue(BootProtocol):
         self.core.sessions.expecting = expecting
 
 
-class Bench:
+class QueueBench:
     """One session `s` whose workloads are ready at second 1000; methods are named after what machines do."""
 
     def __init__(self, *names: str, policy: Policy | None = None, ready: bool = True) -> None:
@@ -189,10 +189,10 @@ class Bench:
     def decide(self, name: str, outcome: Outcome | None = None, reason: str = "") -> bool:
         return self.queue.decide(self.ids[name], outcome, reason, self.now)
 
-    def restarted(self, *, idle: Idle | None = None) -> Bench:
+    def restarted(self, *, idle: Idle | None = None) -> QueueBench:
         """Another lab that has read all of this one's runs from the journal."""
         policy = self.policy if idle is None else replace(self.policy, idle=idle)
-        other = Bench(policy=policy)
+        other = QueueBench(policy=policy)
         other.now, other.ids = self.now, dict(self.ids)
         other.queue.restore("s", policy, reversed(self.queue.of_session("s")), self.now)
         return other

@@ -175,8 +175,8 @@ def holds_cut(text: str, limit: int) -> None:
         assert calls(page) == []
         assert strange(body(page)) == []
         holds_apart(page)
-    letters = [re.sub(r"[`~]|</?details>", "", bare(each)) for each in (told, "".join(pages))]
-    assert letters[0] == letters[1]
+    pending_issues = [re.sub(r"[`~]|</?details>", "", bare(each)) for each in (told, "".join(pages))]
+    assert pending_issues[0] == pending_issues[1]
 
 
 def holds_filed(run: Run, source: str) -> None:

@@ -33,12 +33,12 @@ TAKEN = "dispatch-0000"  # by another lab, on the last of these networks
 class There(NamedTuple):
     """Somebody on one of the networks."""
 
-    orders: IO[str]
+    session_service: IO[str]
     answers: IO[str]
 
     def say(self, order: str) -> None:
-        self.orders.write(f"{order}\n")
-        self.orders.flush()
+        self.session_service.write(f"{order}\n")
+        self.session_service.flush()
 
     def ask(self, order: str) -> str:
         self.say(order)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
+from pytest_dispatch.server.boot.file_snapshot import FileChangedError, FileSnapshot
 from pytest_dispatch.support.file_stamp import UNKNOWN, FileStamp, open_file
 
 
@@ -40,14 +40,14 @@ def test_a_promise_is_broken_where_the_time_was_set_back(tmp_path: Path) -> None
     file = tmp_path / "a.efi"
     file.write_bytes(b"old")
     os.utime(file, (1, 1))
-    promised = Promised(path=file, size=3, stamp=FileStamp.of(file))
+    promised = FileSnapshot(path=file, size=3, stamp=FileStamp.of(file))
     with promised.opened() as opened:
         assert promised.read(opened, 0, 3) == b"old"
         file.write_bytes(b"new")
         os.utime(file, (1, 1))
-        with pytest.raises(SpoiledError, match=r"^a\.efi was changed while in use$"):
+        with pytest.raises(FileChangedError, match=r"^a\.efi was changed while in use$"):
             promised.read(opened, 0, 3)
-    with pytest.raises(SpoiledError), promised.opened():
+    with pytest.raises(FileChangedError), promised.opened():
         pass
 
 
@@ -55,8 +55,8 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.efi")
     with pytest.raises(OSError, match="expected a regular file, got something else"):
         open_file(tmp_path / "a.efi")
-    promised = Promised(path=tmp_path / "a.efi", size=0)
-    spoiled = pytest.raises(SpoiledError, match=r"^a\.efi cannot be read any more \(expected a regular file")
+    promised = FileSnapshot(path=tmp_path / "a.efi", size=0)
+    spoiled = pytest.raises(FileChangedError, match=r"^a\.efi cannot be read any more \(expected a regular file")
     with spoiled, promised.opened():
         pass
 

@@ -33,9 +33,9 @@ def grid() -> dict[tuple[State, Event], State | None]:
     events = [Event(name) for name in head.split()]
     cells = [(LETTERS[row[0]], row[1:].split()) for row in rows]
     return {
-        (state, event): LETTERS.get(letter)
-        for state, letters in cells
-        for event, letter in zip(events, letters, strict=True)
+        (state, event): LETTERS.get(pending)
+        for state, pending_issues in cells
+        for event, pending in zip(events, pending_issues, strict=True)
     }
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from bakery.lifecycle import RULES, loaf
-from labs import Bench, Reply, running_lab
+from labs import LabBench, Reply, running_lab
 
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE
 from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.kind_services import Kind, Resources, Service
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -42,9 +42,9 @@ def told(what: str) -> str:
     return f"the lab is broken: {what} of the kind bake raised RuntimeError: out of flour ("
 
 
-async def submit(bench: Bench) -> Reply:
+async def submit(bench: LabBench) -> Reply:
     session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
-    return await bench.api("POST", f"/sessions/{session}/runs", [Wanted(key="rye", workload=loaf("rye"))])
+    return await bench.api("POST", f"/sessions/{session}/runs", [RunRequest(key="rye", workload=loaf("rye"))])
 
 
 @pytest.mark.parametrize("method", ["service", "start", "stop"])
@@ -102,13 +102,13 @@ async def test_after_it_the_lab_tells_only_that(tmp_path: Path, method: str, ask
 async def test_a_session_of_a_kind_that_is_gone_leaves_nothing_behind_where_it_is_not_resumed(tmp_path: Path) -> None:
     async with running_lab(tmp_path, kinds=[broken()], private=False) as bench:
         session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
-        wanted = [Wanted(key="a", workload=bench.workload()), Wanted(key="rye", workload=loaf("rye"))]
+        wanted = [RunRequest(key="a", workload=bench.workload()), RunRequest(key="rye", workload=loaf("rye"))]
         assert (await bench.api("POST", f"/sessions/{session}/runs", wanted)).status == 200
     async with running_lab(tmp_path, private=False) as bench:
         reply = await bench.api("POST", "/sessions", SESSION)
         assert (reply.status, reply.json) == (400, {"error": "kind: expected one of boot, got 'bake'"})
         bench.clock.ahead += CONNECTIONS_GONE + 1
         bench.lab.queue.expire(bench.clock.now())
-        bench.lab.writer.commit()
+        bench.lab.lab_state.commit()
         assert not bench.lab.queue.runs
         assert (await bench.api("GET", f"/sessions/{session}")).status == 404

@@ -10,7 +10,7 @@ from bakeries import Bakery, running_bakery
 from bakery import KIND
 from bakery.lifecycle import RULES, loaf
 from bakery.service import BakeService
-from labs import Bench, running_lab
+from labs import LabBench, running_lab
 from waiting import until
 
 from pytest_dispatch.core.lifecycle import CoreEvent
@@ -36,23 +36,23 @@ def bakery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bakery]:
         yield bakery
 
 
-async def session(bench: Bench) -> str:
-    return await bench.lab.orders.open("w", Policy(), IssueRule(), bench.port)
+async def session(bench: LabBench) -> str:
+    return await bench.lab.session_service.open("w", Policy(), IssueRule(), bench.port)
 
 
-def submit(bench: Bench, session: str, name: str, steps: list[str], chain: str = "", **payload: object) -> Run:
+def submit(bench: LabBench, session: str, name: str, steps: list[str], chain: str = "", **payload: object) -> Run:
     workload = loaf(name, payload={"does": [steps], **payload}, chain=chain)
     run = bench.lab.queue.sessions.submit(session, name, workload, bench.clock.now())
-    bench.lab.writer.commit()
+    bench.lab.lab_state.commit()
     return run
 
 
-async def over(bench: Bench, *runs: Run) -> list[Outcome | None]:
+async def over(bench: LabBench, *runs: Run) -> list[Outcome | None]:
     await until(lambda: all(bench.now(run).outcome for run in runs))
     return [bench.now(run).outcome for run in runs]
 
 
-def standing(bench: Bench, machine: str) -> Machine:
+def standing(bench: LabBench, machine: str) -> Machine:
     return bench.lab.queue.machine(machine, bench.clock.now())
 
 
@@ -104,17 +104,17 @@ async def test_a_machine_that_two_kinds_use_is_busy_until_both_are_done(tmp_path
     async with running_lab(tmp_path, kinds=[Kind(RULES)]) as bench:
         boots = await bench.booted()
         loaf = submit(bench, await session(bench), "rye", GOOD)
-        engine, machines = bench.lab.queue.engine, bench.lab.queue.machines
+        transitions, machines = bench.lab.queue.transitions, bench.lab.queue.machines
 
         def done(at: float) -> None:
-            engine.report(loaf.id, 1, Report(title="a fine crust", at=at), at)
-            engine.move(loaf.id, CoreEvent.COMPLETE, at)
-            bench.lab.writer.commit()
+            transitions.report(loaf.id, 1, Report(title="a fine crust", at=at), at)
+            transitions.move(loaf.id, CoreEvent.COMPLETE, at)
+            bench.lab.lab_state.commit()
 
         assert bench.lab.queue.scheduler.take(Capacity(kind="bake", labels={}), bench.clock.now())
-        engine.move(loaf.id, "heat", bench.clock.now())
-        engine.bind(loaf.id, "127.0.0.2", KnownBy.ADDRESS, bench.clock.now())
-        bench.lab.writer.commit()
+        transitions.move(loaf.id, "heat", bench.clock.now())
+        transitions.bind(loaf.id, "127.0.0.2", KnownBy.ADDRESS, bench.clock.now())
+        bench.lab.lab_state.commit()
         if first:
             done(bench.clock.now())
             assert machines["127.0.0.2"].holds == boots.id
@@ -148,12 +148,12 @@ async def test_a_later_lab_is_told_what_was_sent_and_by_what_name(tmp_path: Path
         done, sent = submit(bench, opened, "done", GOOD), submit(bench, opened, "sent", SLOW)
         await over(bench, done)
         await until(lambda: bench.attempt(sent).outside)
-        await bench.lab.writer.on_disk()
+        await bench.lab.lab_state.on_disk()
         [kept] = [run for run in bench.journal.reader.runs(opened) if run.id == sent.id]
         assert kept.attempt.outside == bench.attempt(sent).outside != ""
         assert kept.version == bench.now(sent).version
     async with running_lab(tmp_path, kinds=[Kind(RULES, Noting)]) as bench:
-        resumed = await bench.lab.orders.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
         assert resumed is not None
         assert resumed.id == opened
         service = bench.lab.service("bake")
@@ -168,6 +168,6 @@ async def test_what_is_given_up_is_taken_back(tmp_path: Path, bakery: Bakery) ->
     async with running_lab(tmp_path, kinds=[KIND]) as bench:
         run = submit(bench, await session(bench), "rye", SLOW)
         await until(lambda: bench.attempt(run).outside)
-        bench.lab.orders.cancel(run.id)
+        bench.lab.session_service.cancel(run.id)
         await until(lambda: bakery.count("taken back rye"))
         assert bench.now(run).reason == "cancelled at the bakery"

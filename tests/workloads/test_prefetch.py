@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 from boots import but
-from queue_bench import Bench, workload
+from queue_bench import QueueBench, workload
 
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.sources.arriving import Arrival
-from pytest_dispatch.sources.asset_cache import Asset, AssetCache, OnArrival, ignored
+from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.file_stamp import UNKNOWN
-from pytest_dispatch.workloads.boot.prefetch import AHEAD, AHEAD_BYTES, MOST, WORKERS, Supply
+from pytest_dispatch.workloads.boot.prefetch import AHEAD, AHEAD_BYTES, MOST, WORKERS, Prefetcher
 
 pytestmark = pytest.mark.anyio
 
 
-class SlowCache(AssetCache):
+class SlowCache(AssetFetcher):
     """Has the bytes of a workload when it is told to."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,10 +63,10 @@ class Told:
         self.ready: list[str] = []
         self.arriving: list[str] = []
         self.failed: list[tuple[str, str]] = []
-        self.supply = Supply(
-            self.cache, Places(folders={"w": "/workloads"}), self.on_ready, self.on_arrival, self.on_failed
+        self.prefetcher = Prefetcher(
+            self.cache, Locations(folders={"w": "/workloads"}), self.on_ready, self.on_arrival, self.on_failed
         )
-        self.bench = Bench()
+        self.bench = QueueBench()
         self.tasks: list[asyncio.Task[None]] = []
 
     def on_ready(self, run: Run, asset: Asset) -> None:
@@ -81,11 +81,11 @@ class Told:
 
     def want(self, *names: str, size: int = 4096) -> None:
         wanted = [but(workload(name), size=size) for name in names]
-        self.supply.want([self.bench.submit(each, ready=False) for each in wanted])
+        self.prefetcher.want([self.bench.submit(each, ready=False) for each in wanted])
 
     def taken(self, *names: str) -> None:
         for name in names:
-            self.supply.taken(self.bench.ids[name])
+            self.prefetcher.taken(self.bench.ids[name])
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Let the workers go on until they have nothing more to do at once; then it has to be so."""
@@ -97,11 +97,11 @@ class Told:
 @asynccontextmanager
 async def supplied(folder: Path) -> AsyncIterator[Told]:
     told = Told(folder)
-    told.tasks = list(told.supply.start())
+    told.tasks = list(told.prefetcher.start())
     try:
         yield told
     finally:
-        await told.supply.stop()
+        await told.prefetcher.stop()
         await told.cache.aclose()
 
 
@@ -126,7 +126,7 @@ async def test_those_asked_for_first_come_first_whenever_they_are_wanted(tmp_pat
         early = [told.bench.submit(workload(name), ready=False) for name in ("a", "b")]
         told.want(*names(4))
         await told.until(lambda: len(told.cache.asked) == WORKERS)
-        told.supply.want(early)
+        told.prefetcher.want(early)
         await told.cache.answer(*names(4), "a", "b")
         await told.until(lambda: len(told.ready) == 6)
     assert told.cache.asked == [*names(3), "a", "b", "w03"]

@@ -14,8 +14,8 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.secrets import PUBLIC_API, without_passwords, without_userinfo
 
 if TYPE_CHECKING:
+    from pytest_dispatch.lab_program.config import LabConfig
     from pytest_dispatch.machines.base import Spec
-    from pytest_dispatch.program.config import LabConfig
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,7 +93,7 @@ _YOUNG = 20_000
 def _serve(words: list[str]) -> int:
     given = _serve_parser().parse_args(words)
     if given.parent is not None:
-        from pytest_dispatch.program.child import serve_parent
+        from pytest_dispatch.lab_program.child_process import serve_parent
 
         _keep_what_is_imported()
         serve_parent(given.parent, given.scratch)
@@ -142,8 +142,8 @@ def _config(given: argparse.Namespace) -> LabConfig:
     from platformdirs import user_cache_path
 
     from pytest_dispatch.github.token_lookup import find_token
-    from pytest_dispatch.program import option_values as values
-    from pytest_dispatch.program.config import LabConfig
+    from pytest_dispatch.lab_program import option_values as values
+    from pytest_dispatch.lab_program.config import LabConfig
 
     host, port = values.read_bind(given.bind)
     api_url = values.read_api_url(given.api_url or os.environ.get("GITHUB_API_URL") or PUBLIC_API)
@@ -170,7 +170,7 @@ def _machine(text: str) -> Spec:
     Raises:
         ConfigError: It is none, or everybody on this computer can read a secret in it.
     """
-    from pytest_dispatch.program.option_values import read_spec
+    from pytest_dispatch.lab_program.option_values import read_spec
 
     if (shown := without_userinfo(text)) != text:
         raise ConfigError(
@@ -186,7 +186,7 @@ def _db(text: str) -> str:
     Raises:
         ConfigError: The value is invalid, or contains a password that everybody on this computer could read.
     """
-    from pytest_dispatch.program.option_values import read_database
+    from pytest_dispatch.lab_program.option_values import read_database
 
     if without_passwords(text) != text:
         raise ConfigError(
@@ -205,7 +205,7 @@ def _token_file(given: argparse.Namespace, db: str) -> Path:
 
 
 def _place(option: str, text: str) -> Path:
-    from pytest_dispatch.program.option_values import read_place
+    from pytest_dispatch.lab_program.option_values import read_place
 
     return read_place(option, text, Path.cwd())
 

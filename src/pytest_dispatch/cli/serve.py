@@ -12,10 +12,10 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, LabError
-from pytest_dispatch.program.embedded import EmbeddedLab
+from pytest_dispatch.lab_program.in_process import InProcessLab
 
 if TYPE_CHECKING:
-    from pytest_dispatch.program.config import LabConfig
+    from pytest_dispatch.lab_program.config import LabConfig
 
 LOOK = 1.0  # seconds between checks whether the lab has broken
 
@@ -36,7 +36,7 @@ def serve(config: LabConfig, token_file: Path) -> None:
     for each in _ENDS:
         if signal.getsignal(each) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(each, lambda number, _frame: signals.put(number))
-    lab = EmbeddedLab(config)
+    lab = InProcessLab(config)
     with ExitStack() as parts:
         lab.start("")
         parts.callback(lab.stop)

@@ -26,14 +26,14 @@ from pytest_dispatch.server.api.schemas import (
     Reviewed,
     RunChange,
     RunReport,
+    RunRequest,
     RunView,
     SessionView,
     Uploaded,
     Verdict,
-    Wanted,
     joined,
 )
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.codec import decode
 from pytest_dispatch.support.file_stamp import open_file
 
@@ -84,13 +84,13 @@ class LabClient:
         url: `http://HOST:PORT` of the lab.
         token: Bearer token of its API.
         epoch: Epoch of the session's lease; `open` sets it.
-        places: Folders that the lab reads itself; files elsewhere are uploaded.
+        locations: Folders that the lab reads itself; files elsewhere are uploaded.
     """
 
-    def __init__(self, url: str, token: str, epoch: int = 1, places: Places | None = None) -> None:
+    def __init__(self, url: str, token: str, epoch: int = 1, locations: Locations | None = None) -> None:
         self.url = url
         self.epoch = epoch
-        self.places = places or Places()
+        self.locations = locations or Locations()
         headers = {"Authorization": f"Bearer {token}"}
         # The lab is on this computer or in the local network, over plain HTTP: ignore the environment's proxies, and
         # do not load root certificates, which would take longer than the lab's start.
@@ -115,7 +115,7 @@ class LabClient:
         self.epoch = opened.epoch
         return opened
 
-    def submit(self, session: str, wanted: Sequence[Wanted]) -> list[RunView]:
+    def submit(self, session: str, wanted: Sequence[RunRequest]) -> list[RunView]:
         """Submit workloads with their keys, and upload files that the lab does not read itself."""
         named = self._named(session, wanted)
         return self._ask(list[RunView], "POST", f"/sessions/{session}/runs", named)
@@ -231,7 +231,7 @@ class LabClient:
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _unreachable(self.url, error) from error
 
-    def _named(self, session: str, wanted: Sequence[Wanted]) -> list[Wanted]:
+    def _named(self, session: str, wanted: Sequence[RunRequest]) -> list[RunRequest]:
         """Return the requests as they are sent: paths are replaced by digests or names of places."""
         sent: dict[str, tuple[str, int]] = {}
         return [replace(each, workload=self._workload(session, each.workload, sent)) for each in wanted]
@@ -240,7 +240,7 @@ class LabClient:
         location = workload.payload.get("location", "") if workload.kind == BOOT else ""
         if not str(location).startswith("/"):
             return workload
-        if named := self.places.named(location):
+        if named := self.locations.named(location):
             return replace(workload, payload={**workload.payload, "location": named})
         if location not in sent:
             sent[location] = self.upload(session, Path(location))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunChange
 
 
-class Mirror:
+class RunCache:
     """The latest state of every run of a session; the thread that follows the stream writes it, others read it."""
 
     def __init__(self) -> None:

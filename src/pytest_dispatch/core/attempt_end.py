@@ -14,10 +14,10 @@ from pytest_dispatch.core.attempts import may_retry, next_attempt, verdict_on, w
 from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Cause, RunRecord
+from pytest_dispatch.core.transitions import Transitions
 
 _JUDGE = "pytest_dispatch_verdict"  # the hook that judges, by the name that users know
 
@@ -26,21 +26,23 @@ class Verdicts:
     """Sets the outcomes of attempts that have ended; see the module docstring.
 
     Args:
-        engine: Moves the runs.
+        transitions: Moves the runs.
         policy_of: Returns the policy of a session.
         is_attended: Returns whether the holder of a session is there to judge.
     """
 
-    def __init__(self, engine: Engine, policy_of: Callable[[str], Policy], is_attended: Callable[[str], bool]) -> None:
-        self._engine = engine
+    def __init__(
+        self, transitions: Transitions, policy_of: Callable[[str], Policy], is_attended: Callable[[str], bool]
+    ) -> None:
+        self._transitions = transitions
         self._policy_of = policy_of
         self._is_attended = is_attended
-        engine.on_end = self._ended
+        transitions.on_end = self._ended
 
     def _ended(self, record: RunRecord, moved: Run, event: str, now: float, cause: Cause) -> None:
         """Settle an attempt that has ended, or let its session judge it first."""
         if record.chain is None or not record.chain.keeps_machine_of(moved.id):
-            self._engine.release(moved, now)  # no machine waits for a verdict
+            self._transitions.release(moved, now)  # no machine waits for a verdict
         policy = self._policy_of(moved.session)
         missed = not cause.blame and event != CoreEvent.CANCEL and record.may_have_been_missed
         cause = replace(cause, blame=Outcome.ERROR) if missed else cause
@@ -52,9 +54,9 @@ class Verdicts:
             self._settle(record, outcome, reason, event, now)
             return
         proposed = replace(moved.attempt, proposed=outcome, reason=reason)
-        self._engine.note(record, with_attempt(moved, proposed), event, proposed.number, now)
-        self._engine.deadlines.watch(record)
-        self._engine.standings.regard(record)
+        self._transitions.note(record, with_attempt(moved, proposed), event, proposed.number, now)
+        self._transitions.deadlines.watch(record)
+        self._transitions.run_index.regard(record)
         if not self._is_attended(moved.session):
             self.accept(moved.id, now)
 
@@ -71,7 +73,7 @@ class Verdicts:
         Returns:
             Whether the attempt was still waiting for a verdict.
         """
-        record = self._engine.runs.record(run_id)
+        record = self._transitions.runs.record(run_id)
         attempt = record.run.attempt
         if attempt.proposed is None or attempt.outcome is not None:
             return False
@@ -82,7 +84,7 @@ class Verdicts:
 
     def accept(self, run_id: str, now: float) -> None:
         """Accept the proposed outcome because no holder is attached to change it."""
-        record = self._engine.runs.record(run_id)
+        record = self._transitions.runs.record(run_id)
         if record.run.attempt.proposed is not None and record.run.attempt.outcome is None:
             record.run = replace(record.run, unreviewed=True)
             self.amend(run_id, None, "", now)
@@ -99,10 +101,10 @@ class Verdicts:
 
     def cancel(self, run_id: str, now: float) -> None:
         """Cancel a run and free its machine; leave runs that are held back for the next session."""
-        record = self._engine.runs.record(run_id)
+        record = self._transitions.runs.record(run_id)
         if record.run.outcome is not None or record.is_held_back:
             return
-        if self._engine.move(run_id, CoreEvent.CANCEL, now):
+        if self._transitions.move(run_id, CoreEvent.CANCEL, now):
             return
         attempt = record.run.attempt  # the attempt has ended and waits for its session's verdict
         outcome = attempt.proposed or Outcome.ERROR
@@ -113,31 +115,31 @@ class Verdicts:
         self, record: RunRecord, outcome: Outcome, reason: str, event: str, now: float, *, again: bool = True
     ) -> None:
         """Set the outcome of the latest attempt, then start a further attempt or end the run with the same outcome."""
-        engine, run, attempt = self._engine, record.run, record.run.attempt
+        transitions, run, attempt = self._transitions, record.run, record.run.attempt
         attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
         again = again and self._may_retry(record, outcome, event)
         if again and self._is_attended(run.session):
             self._keep_place(record, now)
-            engine.note(record, next_attempt(record.lifecycle, run, attempts, now), event, attempt.number, now)
+            transitions.note(record, next_attempt(record.lifecycle, run, attempts, now), event, attempt.number, now)
             if record.is_held_back:
                 self.strike_out(record, now)
-            engine.offer(record, now)
-            engine.deadlines.watch(record)
+            transitions.offer(record, now)
+            transitions.deadlines.watch(record)
             return
         cut = (again or event == CoreEvent.CANCEL) and not _has_spoken(attempt)  # nobody waits for a retry
         run = replace(run, attempts=attempts, outcome=outcome, reason=reason, cancelled=cut)
-        engine.note(record, run, event, attempt.number, now)
+        transitions.note(record, run, event, attempt.number, now)
         record.needs = ""
-        engine.standings.regard(record)
+        transitions.run_index.regard(record)
         self._go_on(record, now)
 
     def _keep_place(self, record: RunRecord, now: float) -> None:
         """Reserve the same machines for the next attempt if the chain has begun on them; otherwise release them."""
         chain = record.chain
         if chain is not None and chain.placements:
-            self._engine.keep(record, chain, now)
+            self._transitions.keep(record, chain, now)
         else:
-            self._engine.release(record.run, now)
+            self._transitions.release(record.run, now)
 
     def _go_on(self, record: RunRecord, now: float) -> None:
         """Start the next run of the chain, or skip the rest."""
@@ -146,15 +148,15 @@ class Verdicts:
             return
         in_turn = chain.first == run.id
         for each in chain.ended(run):
-            self.skip(self._engine.runs.record(each), chain, now)
+            self.skip(self._transitions.runs.record(each), chain, now)
         if not in_turn:
             return
         if not chain.first:
-            self._engine.release(run, now)
-            self._engine.let_go(chain, now)
+            self._transitions.release(run, now)
+            self._transitions.let_go(chain, now)
             return
-        self._engine.keep(record, chain, now)
-        self._engine.take_turn(self._engine.runs.record(chain.first), now)
+        self._transitions.keep(record, chain, now)
+        self._transitions.take_turn(self._transitions.runs.record(chain.first), now)
 
     def strike_out(self, record: RunRecord, now: float) -> None:
         """Remove a waiting run from its chain, so that the runs after it no longer wait for it."""
@@ -164,9 +166,9 @@ class Verdicts:
         in_turn = chain.first == record.run.id
         chain.leave(record.run.id)
         if not chain.left:
-            self._engine.let_go(chain, now)
+            self._transitions.let_go(chain, now)
         elif in_turn:
-            self._engine.take_turn(self._engine.runs.record(chain.first), now)
+            self._transitions.take_turn(self._transitions.runs.record(chain.first), now)
 
     def skip(self, record: RunRecord, chain: Chain, now: float) -> None:
         """Skip a run because of what happened earlier in its chain.
@@ -175,7 +177,7 @@ class Verdicts:
         """
         event = CoreEvent.CANCEL if chain.cut else CoreEvent.FAULT
         cause = Cause(detail=f"skipped: {chain.cause}", blame=Outcome.SKIPPED, remark=f"; {chain.cause}" * chain.cut)
-        self._engine.move(record.run.id, event, now, cause)
+        self._transitions.move(record.run.id, event, now, cause)
 
     def _may_retry(self, record: RunRecord, outcome: Outcome, event: str) -> bool:
         return not record.lost and may_retry(record.run, outcome, event, self._policy_of(record.run.session))

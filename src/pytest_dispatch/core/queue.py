@@ -1,9 +1,9 @@
 """The queue of a lab: its sessions, runs and machines, and what moves them.
 
 It is memory only, without I/O or a clock: every method takes `now`. The caller takes the changes
-(`engine.take_changes`), journals them and publishes them. No request scans all runs or machines: the `ReadyQueue` knows
-the first run that suits a machine, the `MachineTable` the machine that was silent for longest, the `Deadlines` those
-that have passed.
+(`transitions.take_changes`), journals them and publishes them. No request scans all runs or machines: the `ReadyQueue`
+knows the first run that suits a machine, the `MachineTable` the machine that was silent for longest, the `Deadlines`
+those that have passed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Machine
@@ -22,6 +21,7 @@ from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.scheduler import Scheduler
 from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.sessions import Sessions
+from pytest_dispatch.core.transitions import Transitions
 
 
 class Queue:
@@ -34,20 +34,20 @@ class Queue:
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
         self.table = SessionTable()
-        self.engine = Engine(self.table.policy)
-        self.verdicts = Verdicts(self.engine, self.table.policy, self.table.is_attended)
-        self.sessions = Sessions(kinds, self.table, self.engine, self.verdicts)
-        self.scheduler = Scheduler(self.engine)
+        self.transitions = Transitions(self.table.policy)
+        self.verdicts = Verdicts(self.transitions, self.table.policy, self.table.is_attended)
+        self.sessions = Sessions(kinds, self.table, self.transitions, self.verdicts)
+        self.scheduler = Scheduler(self.transitions)
 
     @property
     def runs(self) -> Mapping[str, Run]:
         """Return every run by its id."""
-        return self.engine.runs
+        return self.transitions.runs
 
     @property
     def machines(self) -> MachineTable:
         """Return every machine by its id."""
-        return self.engine.machines
+        return self.transitions.machines
 
     def machine(self, machine: str, now: float) -> Machine:
         """Return a machine with its state."""
@@ -60,19 +60,19 @@ class Queue:
         The deadlines of runs that wait for a machine do not advance while a machine is busy, and restart when something
         that a run needs arrives.
         """
-        engine = self.engine
-        engine.machines.end_holds(now)
-        if engine.standings.here or engine.arrived:
-            engine.deadlines.active, engine.arrived = now, False
-        to_take = {kind for kind in self._kinds if engine.ready.holds(kind)}
-        for record in engine.deadlines.passed(now):
+        transitions = self.transitions
+        transitions.machines.end_holds(now)
+        if transitions.run_index.here or transitions.arrived:
+            transitions.deadlines.active, transitions.arrived = now, False
+        to_take = {kind for kind in self._kinds if transitions.ready.holds(kind)}
+        for record in transitions.deadlines.passed(now):
             self._pass(record, now, nothing_to_take=record.run.workload.kind not in to_take)
         for session in list(self.table.lapsed(now)):
             self.sessions.lapse(session, now)
 
     def _pass(self, record: RunRecord, now: float, *, nothing_to_take: bool) -> None:
         """Handle a deadline that has passed."""
-        deadlines, move = self.engine.deadlines, self.engine.move
+        deadlines, move = self.transitions.deadlines, self.transitions.move
         if record.run.attempt.ended:
             self.verdicts.overdue(record, now)
         elif nothing_to_take and record.needs and record.is_waiting:

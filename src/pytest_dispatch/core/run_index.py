@@ -9,7 +9,7 @@ from pytest_dispatch.core.model import Policy
 from pytest_dispatch.core.runs import RunRecord
 
 
-class Standings:
+class RunIndex:
     """Ids of runs by how they stand.
 
     Args:

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.attempts import first_attempt, not_after
 from pytest_dispatch.core.chains import Chain
-from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.machine_table import LATELY
 from pytest_dispatch.core.model import KnownBy, Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
+from pytest_dispatch.core.transitions import Transitions
 
 LINING_UP = 1.0  # seconds to wait for the bytes of runs just submitted before other ready runs are given out
 
@@ -28,18 +28,18 @@ class Sessions:
     Args:
         kinds: The rules of the kinds, by name.
         table: The sessions.
-        engine: Moves their runs.
+        transitions: Moves their runs.
         verdicts: Ends their runs.
 
     Attributes:
         expecting: Whether a session is about to submit runs, so that no machine may be turned away.
     """
 
-    def __init__(self, kinds: Kinds, table: SessionTable, engine: Engine, verdicts: Verdicts) -> None:
+    def __init__(self, kinds: Kinds, table: SessionTable, transitions: Transitions, verdicts: Verdicts) -> None:
         self.expecting = False
         self._kinds = kinds
         self._table = table
-        self._engine = engine
+        self._transitions = transitions
         self._verdicts = verdicts
         self._position = 0
         self._asked = -math.inf  # when a run was last submitted
@@ -83,13 +83,13 @@ class Sessions:
     def is_wanted_anew(self, session: str, key: str) -> bool:
         """Return whether submitting this key would change something."""
         run = self._table[session].runs.get(key)
-        return run is None or self._engine.runs.record(run).awaits_resubmit
+        return run is None or self._transitions.runs.record(run).awaits_resubmit
 
     def _ask(self, session: str, key: str, workload: Workload, now: float) -> Run:
         runs = self._table[session].runs
         if key not in runs:
             return self._add(session, key, workload, now)
-        record = self._engine.runs.record(runs[key])
+        record = self._transitions.runs.record(runs[key])
         if record.awaits_resubmit:
             self._renew(record, workload, now)
         return record.run
@@ -109,14 +109,14 @@ class Sessions:
 
     def is_lining_up(self, now: float) -> bool:
         """Return whether runs submitted a moment ago, whose bytes are being looked up, may precede the ready runs."""
-        return self._engine.standings.needs_something and now < self._asked + LINING_UP
+        return self._transitions.run_index.needs_something and now < self._asked + LINING_UP
 
     def _waiting_first(self, session: str) -> list[RunRecord]:
         """Return the session's runs, waiting ones first, so that cancelling a run starts no other run of its chain."""
         return sorted(self._records(session), key=lambda record: not record.is_waiting)
 
     def _records(self, session: str) -> list[RunRecord]:
-        return [self._engine.runs.record(run_id) for run_id in self._table[session].runs.values()]
+        return [self._transitions.runs.record(run_id) for run_id in self._table[session].runs.values()]
 
     def _add(self, session: str, key: str, workload: Workload, now: float) -> Run:
         rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(session)
@@ -136,8 +136,8 @@ class Sessions:
         record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
         self._take_in(record)
         self._line_up(record, now)
-        self._engine.deadlines.watch(record)
-        self._engine.offer(record, now)
+        self._transitions.deadlines.watch(record)
+        self._transitions.offer(record, now)
         return record.run
 
     def _take_in(self, record: RunRecord) -> None:
@@ -145,7 +145,7 @@ class Sessions:
         run, session = record.run, self._table[record.run.session]
         session.runs[run.key] = run.id
         session.patience = max(session.patience, self._kinds[run.workload.kind].patience(session.policy))
-        self._engine.runs.add(record)
+        self._transitions.runs.add(record)
 
     def _enlist(self, record: RunRecord, now: float) -> None:
         """Append a run to its chain; if the rest of the chain was skipped, skip the run too."""
@@ -164,7 +164,7 @@ class Sessions:
         self._verdicts.strike_out(record, now)
         self._enlist(record, now)
         if record.waits_its_turn and record.chain is not None and record.run.workload.requires:
-            self._engine.offer(self._engine.runs.record(record.chain.first), now)
+            self._transitions.offer(self._transitions.runs.record(record.chain.first), now)
 
     def _renew(self, record: RunRecord, workload: Workload, now: float) -> None:
         """Update a restored run with the workload that is submitted now."""
@@ -180,12 +180,12 @@ class Sessions:
         if waited:
             record.needs = rules.needs
             self._line_up(record, now)
-            self._engine.deadlines.active = self._asked = now
-        self._engine.offer(record, now)
-        self._engine.deadlines.watch(record)
+            self._transitions.deadlines.active = self._asked = now
+        self._transitions.offer(record, now)
+        self._transitions.deadlines.watch(record)
         then = record.lifecycle.states[run.attempt.state].then
         if then:
-            self._engine.move(run.id, then, now)
+            self._transitions.move(run.id, then, now)
 
     # Forgetting
 
@@ -197,9 +197,9 @@ class Sessions:
         """Forget a session and its runs, and return the ids of the runs; machines keep their latest runs."""
         forgotten = [*self._table[session].runs.values()]
         for run in forgotten:
-            self._engine.runs.drop(run)
-        self._engine.machines.forget(self._engine.runs)
-        self._engine.deadlines.forget()
+            self._transitions.runs.drop(run)
+        self._transitions.machines.forget(self._transitions.runs)
+        self._transitions.deadlines.forget()
         self._table.drop(session)
         return forgotten
 
@@ -240,7 +240,7 @@ class Sessions:
             self._enlist(record, now)
         for record in sorted(restored, key=lambda record: record.is_waiting):  # first the runs that machines hold
             if record.run.outcome is None:
-                self._engine.deadlines.watch(record)
+                self._transitions.deadlines.watch(record)
                 self._take_up(record, now)
 
     def _taken_back(self, run: Run, now: float) -> RunRecord:
@@ -266,26 +266,26 @@ class Sessions:
             mine.setdefault(machine, []).append((known_by, run_id))
         for machine, own in mine.items():
             held = [run for run, _ in groupby(ran.get(machine, [run for _, run in own]))]
-            here = [run for run in held[:-LATELY] if run in self._engine.runs]
-            self._engine.machines.remember(machine, own[0][0], [*here, *held[-LATELY:]], now)
+            here = [run for run in held[:-LATELY] if run in self._transitions.runs]
+            self._transitions.machines.remember(machine, own[0][0], [*here, *held[-LATELY:]], now)
 
     def _take_up(self, record: RunRecord, now: float) -> None:
         """Restore which machines hold a run, or put it back into the queue if it was waiting."""
         attempt = record.run.attempt
         if record.is_waiting or attempt.ended:
-            self._engine.offer(record, now)
+            self._transitions.offer(record, now)
             return
-        machines = self._engine.machines
+        machines = self._transitions.machines
         for placement in attempt.placements:
             shows = machines.speaks_as if record.lifecycle.elsewhere else machines.asks
             shows(placement.machine, placement.known_by, now)
-        self._engine.hold(record)
+        self._transitions.hold(record)
 
     def take_over(self, session: str, policy: Policy, now: float) -> None:
         """Prepare a session that is still in memory for another holder, which submits its runs again."""
         found = self._table[session]
         found.policy = policy
-        found.runs = {key: run for key, run in found.runs.items() if not self._engine.runs[run].cancelled}
+        found.runs = {key: run for key, run in found.runs.items() if not self._transitions.runs[run].cancelled}
         for chain in found.chains.values():
             if chain.cut:
                 chain.cause, chain.cut = "", False
@@ -293,7 +293,7 @@ class Sessions:
 
     def under_way(self, session: str) -> list[Run]:
         """Return the session's runs that machines hold, or that an external system carries out."""
-        return [run for run in self.runs_of(session) if run.id in self._engine.standings.under_way]
+        return [run for run in self.runs_of(session) if run.id in self._transitions.run_index.under_way]
 
     def hold_back(self, session: str, now: float) -> None:
         """Withhold the session's waiting runs until they are submitted again; runs on machines go on."""
@@ -303,4 +303,4 @@ class Sessions:
         for record in alive:
             if record.is_waiting:
                 self._verdicts.strike_out(record, now)
-            self._engine.offer(record, now)
+            self._transitions.offer(record, now)

@@ -154,8 +154,8 @@ def _summary(title: str) -> str:
 
 
 def _is_ours(title: str | None) -> bool:
-    letters = "".join(filter(str.isalnum, html.unescape(re.sub("<[^>]*>", "", title or "")).casefold()))
-    return "".join(LAB_SAYS.casefold().split()) in letters
+    pending_issues = "".join(filter(str.isalnum, html.unescape(re.sub("<[^>]*>", "", title or "")).casefold()))
+    return "".join(LAB_SAYS.casefold().split()) in pending_issues
 
 
 def _hushed(text: str) -> str:

@@ -115,8 +115,8 @@ def _trusting(context: ssl.SSLContext | None, name: str, path: Path) -> ssl.SSLC
 
 
 def _trusted_by_the_system() -> ssl.SSLContext:
-    places = ssl.get_default_verify_paths()  # its other fields depend on variables, even if these are empty
-    file, folder = Path(places.openssl_cafile), Path(places.openssl_capath)
+    locations = ssl.get_default_verify_paths()  # its other fields depend on variables, even if these are empty
+    file, folder = Path(locations.openssl_cafile), Path(locations.openssl_capath)
     known: dict[str, Any] = {"cafile": file} if file.is_file() else {}
     known |= {"capath": folder} if _has_certificates(folder) else {}
     if known:

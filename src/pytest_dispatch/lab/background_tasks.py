@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import DispatchError, LabError
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
 
 _log = logging.getLogger(__name__)
 
 
-class Background:
+class BackgroundTasks:
     """Tasks that run until the lab stops.
 
     Args:
-        writer: The lab's writer, which is marked as broken when a task dies.
+        lab_state: The lab's, which is marked as broken when a task dies.
     """
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, lab_state: LabState) -> None:
+        self._lab_state = lab_state
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -46,4 +46,4 @@ class Background:
             _log.error("%s ended", task.get_name(), exc_info=error)
             what = f"{task.get_name()} ended with {type(error).__name__}: {error}"
             error = LabError(f"the lab is broken: {what}; start it again, and report this with its traceback")
-        self._writer.fail(error)
+        self._lab_state.fail(error)

@@ -27,7 +27,7 @@ class UsedError(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Bearer:
+class BootIdentity:
     """The caller of a request: a machine and, if the lab starts it, the state of the token that it presented.
 
     Attributes:
@@ -59,11 +59,11 @@ class Bearer:
         return self.until < math.inf
 
 
-class Tokens:
+class BootTokens:
     """The tokens of a lab's machines: those in use, and the latest that were replaced."""
 
     def __init__(self) -> None:
-        self._bearers: dict[str, Bearer] = {}
+        self._bearers: dict[str, BootIdentity] = {}
         self._of: dict[str, deque[str]] = {}
         self._armed: dict[str, str] = {}  # the next token of a machine, by machine
 
@@ -86,10 +86,10 @@ class Tokens:
             del self._bearers[known.popleft()]
         token = token or secrets.token_urlsafe(SIZE)
         known.append(token)
-        self._bearers[token] = Bearer(machine, since=since, by_token=True)
+        self._bearers[token] = BootIdentity(machine, since=since, by_token=True)
         return token
 
-    def present(self, machine: str) -> Bearer | None:
+    def present(self, machine: str) -> BootIdentity | None:
         """Return the state of a machine's current token; None if it never had one."""
         known = self._of.get(machine)
         return self._bearers[known[-1]] if known else None
@@ -99,6 +99,6 @@ class Tokens:
         for machine in [machine for machine, armed in self._armed.items() if armed == token]:
             self.renew(machine, now, token)
 
-    def bearer(self, token: str) -> Bearer | None:
+    def bearer(self, token: str) -> BootIdentity | None:
         """Return whose token this is or was lately; None if it is none of ours."""
         return self._bearers.get(token)

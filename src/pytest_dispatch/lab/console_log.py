@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
 
 
 class ConsoleLog:
     """The consoles of a lab's machines.
 
     Args:
-        writer: The lab's writer.
+        lab_state: The lab's.
     """
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, lab_state: LabState) -> None:
+        self._lab_state = lab_state
         self._lines = ConsoleLines()
 
     def shown(self, machine: str, text: str) -> None:
         """Add a line of a machine to the attempt that it holds, else to the one that it takes next."""
-        now, queue = self._writer.clock.now(), self._writer.queue
+        now, queue = self._lab_state.clock.now(), self._lab_state.queue
         seen = queue.machines.find(machine)
         if seen is None or not seen.holds:
             self._lines.before(machine, now, text)
@@ -53,7 +53,7 @@ class ConsoleLog:
     def recalled(self, lines: Iterable[Line]) -> None:
         """Restore the console lines of a session from the journal."""
         for run, attempt, at, text in lines:
-            if run in self._writer.queue.runs:
+            if run in self._lab_state.queue.runs:
                 self._lines.recall(run, attempt, at, text)
 
     def of(self, run: Run) -> list[tuple[float, str]]:
@@ -67,4 +67,4 @@ class ConsoleLog:
 
     def _write(self, lines: list[Line]) -> None:
         if lines:
-            self._writer.write([console_row(*line) for line in lines])
+            self._lab_state.write([console_row(*line) for line in lines])

@@ -11,17 +11,17 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Identity
 from pytest_dispatch.core.model import KnownBy
-from pytest_dispatch.lab.boot_tokens import Bearer, Tokens, UsedError
+from pytest_dispatch.lab.boot_tokens import BootIdentity, BootTokens, UsedError
 from pytest_dispatch.lab.fleet import BY_HAND, Fleet
 from pytest_dispatch.machines.base import Sign
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
-    from pytest_dispatch.lab.background_tasks import Background
+    from pytest_dispatch.lab.background_tasks import BackgroundTasks
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.kind_services import Services
     from pytest_dispatch.lab.notices import NoticeBoard
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.machines.base import DrivenMachine
 
 SHARE = 0.5  # of the time that work waits, in which a machine of ours has to ask: the rest is for one more boot
@@ -35,7 +35,7 @@ class DrivenMachines:
 
     Args:
         machines: All of them.
-        writer: The lab's.
+        lab_state: The lab's.
         services: Of its kinds.
         console: Gets what the machines show.
         notices: Gets what befalls them.
@@ -45,31 +45,31 @@ class DrivenMachines:
     def __init__(
         self,
         machines: Iterable[DrivenMachine],
-        writer: Writer,
+        lab_state: LabState,
         *,
         services: Services,
         console: ConsoleLog,
         notices: NoticeBoard,
-        background: Background,
+        background: BackgroundTasks,
     ) -> None:
         machines = list(machines)
-        self._writer = writer
-        self._queue = writer.queue
+        self._lab_state = lab_state
+        self._queue = lab_state.queue
         self._services = services
         self._console = console
         self._notices = notices
         self._background = background
-        self._tokens = Tokens()
+        self._tokens = BootTokens()
         self._machine_url: Callable[[str], str] = lambda token: token
         self._fleet = Fleet(
             machines,
             url_of=self._url_of,
             next_url_of=self._next_url_of,
             listener=self,
-            now=writer.clock.now,
+            now=lab_state.clock.now,
             expected=self._expected,
         )
-        self._at = {machine.name: Bearer(machine.name) for machine in machines if machine.address}
+        self._at = {machine.name: BootIdentity(machine.name) for machine in machines if machine.address}
         self._queue.machines.on_power_off = self._took_power_off
         for machine in machines:
             ways = [Identity(KnownBy.TOKEN, machine.name)] * (machine.boot is not None)
@@ -89,16 +89,16 @@ class DrivenMachines:
         """Power everything off, for good."""
         await self._fleet.stop()
 
-    def bearer(self, token: str) -> Bearer | None:
+    def bearer(self, token: str) -> BootIdentity | None:
         """Look up a token that is asked with, including those replaced lately; None if it is none of ours."""
-        self._tokens.begin(token, self._writer.clock.now())
+        self._tokens.begin(token, self._lab_state.clock.now())
         bearer = self._tokens.bearer(token)
         if bearer is not None and not bearer.asked:
             bearer.asked = True
             self._fleet.asks(bearer.machine)
         return bearer
 
-    def at(self, address: str) -> Bearer | None:
+    def at(self, address: str) -> BootIdentity | None:
         """Look up the machine of ours that is known by this address; None if none is."""
         return self._at.get(self._queue.machines.called(Identity(KnownBy.ADDRESS, address)))
 
@@ -113,11 +113,11 @@ class DrivenMachines:
 
     def is_awaited(self, machine: str) -> bool:
         """Tell whether the end of a lab is to wait for a machine to be off: it is on, and may get something of ours."""
-        machines, now = self._queue.machines, self._writer.clock.now()
+        machines, now = self._queue.machines, self._lab_state.clock.now()
         ours = self._fleet.has_power(machine) and not machines.is_held(machine, now)
         return not self.is_off(machine) and (ours or machines.may_ask(machine, now))
 
-    def refused(self, bearer: Bearer, error: UsedError) -> None:
+    def refused(self, bearer: BootIdentity, error: UsedError) -> None:
         """Note that a machine asked with a boot URL whose boot is over; once for each of them, its console tells so.
 
         Perhaps its driver has missed a boot: whoever waits for it is to see why.
@@ -136,7 +136,7 @@ class DrivenMachines:
             self._fleet.cycle(attempt.machine)
         if change.event == CoreEvent.ASSIGN:
             self._wake_for_its_chain(attempt.machine)
-        if run.id in self._queue.engine.standings.waiting:
+        if run.id in self._queue.transitions.run_index.waiting:
             self._begin_anew(attempt.machine)
 
     def rouse(self) -> None:
@@ -146,7 +146,7 @@ class DrivenMachines:
         """
         patience = SHARE * self._queue.table.patience
         late = self._fleet.late(patience)
-        engine, waiting = self._queue.engine, self._queue.engine.standings.waiting
+        transitions, waiting = self._queue.transitions, self._queue.transitions.run_index.waiting
         if not (late or self._fleet.resting) or not waiting:
             return
         self._fleet.wake()
@@ -156,12 +156,12 @@ class DrivenMachines:
         strangers = any(seen.heard and not seen.machine.driven for seen in self._queue.machines.values())
         if self._fleet.lost and not strangers:
             for run_id in list(waiting):
-                engine.lacks(run_id, f"no machine is left: {self._fleet.lost}", self._writer.clock.now())
-            self._writer.commit()
+                transitions.lacks(run_id, f"no machine is left: {self._fleet.lost}", self._lab_state.clock.now())
+            self._lab_state.commit()
 
     async def dismiss(self) -> None:
         """Power off those of our own machines that wait for work, once there is none."""
-        if self._queue.engine.standings.alive:
+        if self._queue.transitions.run_index.alive:
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
@@ -196,8 +196,8 @@ class DrivenMachines:
         """Note what a machine showed; a fault in it ends what the machine holds."""
         self._console.shown(machine, sign.text)
         if sign.fault:
-            held = self._queue.scheduler.fault(machine, sign.fault, self._writer.clock.now(), lab=sign.lab)
-            self._writer.commit()
+            held = self._queue.scheduler.fault(machine, sign.fault, self._lab_state.clock.now(), lab=sign.lab)
+            self._lab_state.commit()
             if not held:
                 why = f"{sign.fault}; it had no workload, and boots anew"
                 self._notices.note(machine, "broke down", "fault", why)
@@ -209,13 +209,15 @@ class DrivenMachines:
 
     def by_hand(self, machine: str) -> None:
         """Note that somebody has to power a machine on, or off and on; each time anew."""
-        self._notices.note(machine, "by hand", str(self._writer.clock.now()), f"power it on, or off and on: {BY_HAND}")
+        self._notices.note(
+            machine, "by hand", str(self._lab_state.clock.now()), f"power it on, or off and on: {BY_HAND}"
+        )
 
     def out_of_order(self, machine: str, why: str) -> None:
         """Note that a machine cannot be brought up."""
         self._notices.note(machine, "out of order", "", why)
-        self._queue.scheduler.broke(machine, why, self._writer.clock.now())
-        self._writer.commit()
+        self._queue.scheduler.broke(machine, why, self._lab_state.clock.now())
+        self._lab_state.commit()
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """Break the lab if this task of the fleet dies."""
@@ -225,7 +227,7 @@ class DrivenMachines:
 
     def _url_of(self, machine: str) -> str:
         """Return a URL for the machine's next boot, and no other."""
-        return self._machine_url(self._tokens.renew(machine, self._writer.clock.now()))
+        return self._machine_url(self._tokens.renew(machine, self._lab_state.clock.now()))
 
     def _next_url_of(self, machine: str) -> str:
         """Return a URL for the boot that follows the one which has just begun."""

@@ -16,9 +16,9 @@ from pytest_dispatch.core.plain_text import what_was_raised
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
-    from pytest_dispatch.lab.writer import Writer
-    from pytest_dispatch.sources.asset_cache import AssetCache
-    from pytest_dispatch.sources.locations import Places
+    from pytest_dispatch.lab.state import LabState
+    from pytest_dispatch.sources.asset_fetcher import AssetFetcher
+    from pytest_dispatch.sources.locations import Locations
 
 
 _log = logging.getLogger(__name__)
@@ -29,23 +29,24 @@ class Resources:
     """What a lab provides to the services of its kinds.
 
     Attributes:
-        writer: The lab's writer, with queue and journal.
+        lab_state: The lab's, with queue and journal.
         cache: Fetches and keeps the bytes of assets.
-        places: The places from which bytes may be read.
+        locations: The places from which bytes may be read.
     """
 
-    writer: Writer
-    cache: AssetCache
-    places: Places
+    lab_state: LabState
+    cache: AssetFetcher
+    locations: Locations
 
 
 class Service:
     """Carries out the workloads of one kind. Everything here runs on the lab's event loop.
 
-    A service takes runs by `queue.scheduler.take`, moves them by `queue.engine.move`, records their machines by
-    `queue.engine.bind`, and calls `writer.commit` after it has changed something. Before it sends anything to an
-    external system, it waits until the intent is on disk (`writer.on_disk`) under a key of its own, and it records the
-    name that the other system gives by `queue.engine.sent_as`. So a later lab finds it again, and sends nothing twice.
+    A service takes runs by `queue.scheduler.take`, moves them by `queue.transitions.move`, records their machines by
+    `queue.transitions.bind`, and calls `lab_state.commit` after it has changed something. Before it sends anything to
+    an external system, it waits until the intent is on disk (`lab_state.on_disk`) under a key of its own, and it
+    records the name that the other system gives by `queue.transitions.sent_as`. So a later lab finds it again, and
+    sends nothing twice.
 
     Attributes:
         progress: Bytes done by run, for runs whose progress is known; their payload has the total as `size`.
@@ -55,7 +56,7 @@ class Service:
 
     def __init__(self, resources: Resources) -> None:
         self.progress = {}
-        self.writer = resources.writer
+        self.lab_state = resources.lab_state
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the service, and return tasks that must not die unnoticed."""
@@ -111,7 +112,7 @@ class Services:
     """
 
     def __init__(self, kinds: Iterable[Kind], resources: Resources) -> None:
-        self._fail = resources.writer.fail
+        self._fail = resources.lab_state.fail
         self._services: dict[str, Service] = {}
         for kind in kinds:
             with self._blamed(kind.rules.name, "service"):

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
-from pytest_dispatch.github.filing import Filed, Filer, FilingError
-from pytest_dispatch.store.journal import Journal, Letter, letter_row
+from pytest_dispatch.github.filer import Filed, Filer, FilingError
+from pytest_dispatch.store.journal import Journal, PendingIssue, issue_row
 from pytest_dispatch.support.daemon_thread import in_daemon
 
 __all__ = ["Filed", "Filer", "FilingError", "Outbox", "OutboxStatus"]
@@ -50,7 +50,7 @@ class Outbox:
         self,
         journal: Journal,
         filers: Callable[[str], Filer | None],
-        on_tried: Callable[[Letter], None],
+        on_tried: Callable[[PendingIssue], None],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         api: str = "",
     ) -> None:
@@ -59,20 +59,20 @@ class Outbox:
         self._on_tried = on_tried
         self._pause = pause
         self._api = api
-        self._letters: deque[Letter] = deque()
-        self._elsewhere: list[Letter] = []  # letters for another API
-        self._done: list[Letter] = []
-        self._dropped: list[tuple[str, Letter]] = []  # filed without some parts: the reason, and the letter
+        self._letters: deque[PendingIssue] = deque()
+        self._elsewhere: list[PendingIssue] = []  # letters for another API
+        self._done: list[PendingIssue] = []
+        self._dropped: list[tuple[str, PendingIssue]] = []  # filed without some parts: the reason, and the letter
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
         self._held = ""  # why no letter is tried for a long time
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, letters: list[Letter]) -> asyncio.Task[None]:
+    def start(self, pending_issues: list[PendingIssue]) -> asyncio.Task[None]:
         """Start with the letters of earlier sessions; return the filing task, which fails only with a JournalError."""
-        for letter in letters:
-            if self._filers(letter.repo) is not None:
-                self.put(letter)
+        for pending in pending_issues:
+            if self._filers(pending.repo) is not None:
+                self.put(pending)
         self._task = asyncio.create_task(self._work(), name="the outbox")
         return self._task
 
@@ -82,36 +82,36 @@ class Outbox:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def put(self, letter: Letter) -> None:
+    def put(self, pending: PendingIssue) -> None:
         """Add a letter that is already in the journal."""
-        (self._letters if letter.api == self._api else self._elsewhere).append(letter)
+        (self._letters if pending.api == self._api else self._elsewhere).append(pending)
         self._wake.set()
 
     def status(self, session: str = "") -> OutboxStatus:
         """Return the state of the outbox, for one session if one is given."""
         lines: dict[str, list[str]] = {}
-        for why, letter in self._dropped:
-            if session in ("", letter.session):
-                lines.setdefault(why, []).append(letter.issue.title)
-        done, letters, elsewhere = (
-            [letter for letter in some if session in ("", letter.session)]
+        for why, pending in self._dropped:
+            if session in ("", pending.session):
+                lines.setdefault(why, []).append(pending.issue.title)
+        done, pending_issues, elsewhere = (
+            [pending for pending in some if session in ("", pending.session)]
             for some in (self._done, self._letters, self._elsewhere)
         )
-        for letter in (*done, *letters):
-            if why := letter.failed or (self._held if not letter.url else ""):
-                fate = "given up" if letter.given_up else "kept for the next session"
-                lines.setdefault(f"{fate}: {{}}: {why}", []).append(letter.issue.title)
-        for letter in elsewhere:
-            lines.setdefault(f"kept for a session with {_options(letter)}: {{}}", []).append(letter.issue.title)
+        for pending in (*done, *pending_issues):
+            if why := pending.failed or (self._held if not pending.url else ""):
+                fate = "given up" if pending.given_up else "kept for the next session"
+                lines.setdefault(f"{fate}: {{}}: {why}", []).append(pending.issue.title)
+        for pending in elsewhere:
+            lines.setdefault(f"kept for a session with {_options(pending)}: {{}}", []).append(pending.issue.title)
         return OutboxStatus(
-            pending=0 if self._held else len(letters),
-            filed=sum(bool(letter.url) for letter in done),
+            pending=0 if self._held else len(pending_issues),
+            filed=sum(bool(pending.url) for pending in done),
             unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),
         )
 
     def forget(self, session: str) -> None:
         """Drop the results of a session's letters, all of which are done."""
-        self._done = [letter for letter in self._done if letter.session != session]
+        self._done = [pending for pending in self._done if pending.session != session]
         self._dropped = [each for each in self._dropped if each[1].session != session]
 
     async def _work(self) -> None:
@@ -122,53 +122,53 @@ class Outbox:
             await self._wake.wait()
 
     async def _try_first(self) -> None:
-        letter = self._letters[0]
-        filer = self._filers(letter.repo)
+        pending = self._letters[0]
+        filer = self._filers(pending.repo)
         if filer is None:
-            self._finish(replace(letter, failed="there is no GitHub token"))
+            self._finish(replace(pending, failed="there is no GitHub token"))
             return
-        begun = replace(letter, tries=letter.tries + 1)
+        begun = replace(pending, tries=pending.tries + 1)
         await self._keep(begun)
         try:
             # a daemon thread, since GitHub may be slow when the lab must stop at once
-            filing = in_daemon(lambda: filer.file(letter.issue, letter.tries > 0), "dispatch-outbox")
+            filing = in_daemon(lambda: filer.file(pending.issue, pending.tries > 0), "dispatch-outbox")
             done = await asyncio.wrap_future(filing)
         except FilingError as error:
             await self._failed(replace(begun, failed=str(error), given_up=error.refused), error)
         else:
             self._backed_off = 0.0
             if done.lacks:
-                self._dropped.append((f"{', '.join(done.lacks)} of {{}}: {done.why}", letter))
+                self._dropped.append((f"{', '.join(done.lacks)} of {{}}: {done.why}", pending))
             filed = replace(begun, url=done.url, failed="")
             await self._keep(filed)
             self._finish(filed)
 
-    async def _failed(self, letter: Letter, error: FilingError) -> None:
-        await self._keep(letter)
+    async def _failed(self, pending: PendingIssue, error: FilingError) -> None:
+        await self._keep(pending)
         if error.permanent:
-            self._finish(letter)
+            self._finish(pending)
             return
         self._letters.rotate(-1)  # try the others first: GitHub may fail for this letter alone
         self._backed_off = min(2.0 * self._backed_off, LONGEST_PAUSE) if self._backed_off else FIRST_PAUSE
         pause = self._backed_off if error.retry_after is None else error.retry_after
         self._held = str(error) if pause > LONG else ""
-        self._on_tried(letter)
+        self._on_tried(pending)
         await self._pause(pause)
         self._held = ""
 
-    async def _keep(self, letter: Letter) -> None:
-        self._letters[0] = letter
-        await asyncio.wrap_future(self._journal.write([letter_row(letter)]))
+    async def _keep(self, pending: PendingIssue) -> None:
+        self._letters[0] = pending
+        await asyncio.wrap_future(self._journal.write([issue_row(pending)]))
 
-    def _finish(self, letter: Letter) -> None:
+    def _finish(self, pending: PendingIssue) -> None:
         self._letters.popleft()
-        self._done.append(letter)
-        self._on_tried(letter)
+        self._done.append(pending)
+        self._on_tried(pending)
 
 
-def _options(letter: Letter) -> str:
+def _options(pending: PendingIssue) -> str:
     """Return the options with which it would be filed."""
-    return f"--dispatch-api-url {letter.api}" if letter.api else f"--dispatch-issues-repo {letter.repo}"
+    return f"--dispatch-api-url {pending.api}" if pending.api else f"--dispatch-issues-repo {pending.repo}"
 
 
 def _named(titles: list[str]) -> str:

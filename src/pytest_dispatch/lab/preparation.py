@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.driven_machines import DrivenMachines
     from pytest_dispatch.lab.kind_services import Services
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.store.journal import KeptSession
 
 
@@ -17,15 +17,15 @@ class Preparation:
     """Prepares what runs need.
 
     Args:
-        writer: The lab's writer.
+        lab_state: The lab's.
         services: The services of the lab's kinds.
         console: The consoles of its machines.
         machines: The machines that it starts itself.
     """
 
-    def __init__(self, writer: Writer, services: Services, console: ConsoleLog, machines: DrivenMachines) -> None:
-        self._writer = writer
-        self._queue = writer.queue
+    def __init__(self, lab_state: LabState, services: Services, console: ConsoleLog, machines: DrivenMachines) -> None:
+        self._lab_state = lab_state
+        self._queue = lab_state.queue
         self._services = services
         self._console = console
         self._machines = machines
@@ -38,7 +38,7 @@ class Preparation:
         """
         if any(seen.machine.driven for seen in self._queue.machines.values()):
             runs = [run for run in runs if not self._refuse(run)]
-            self._writer.commit()
+            self._lab_state.commit()
         self._services.wanted(runs)
         self._machines.rouse()
 
@@ -51,5 +51,5 @@ class Preparation:
         """Fail a run that none of the machines can run, and return whether this was so."""
         lacking = self._queue.scheduler.lacking(run)
         if lacking:
-            self._queue.engine.lacks(run.id, f"no machine can run it: {lacking}", self._writer.clock.now())
+            self._queue.transitions.lacks(run.id, f"no machine can run it: {lacking}", self._lab_state.clock.now())
         return bool(lacking)

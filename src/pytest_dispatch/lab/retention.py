@@ -7,36 +7,41 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.console_log import ConsoleLog
+    from pytest_dispatch.lab.issue_reviews import IssueReviews
     from pytest_dispatch.lab.kind_services import Services
-    from pytest_dispatch.lab.pending_issues import PendingIssues
-    from pytest_dispatch.lab.session_service import Orders
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.session_service import SessionService
+    from pytest_dispatch.lab.state import LabState
 
 KEPT = 60.0  # seconds that a finished session is kept, since its holder may ask once more
 EVERY = 5.0  # seconds between checks
 
 
-class Memory:
+class Retention:
     """Makes every part of the lab forget sessions that are over, unless one of their issues is still to be filed.
 
     Later messages from machines find forgotten runs in the journal.
 
     Args:
-        writer: The lab's writer.
+        lab_state: The lab's.
         services: The services of its kinds.
         console: The consoles of its machines.
         issues: Issues on their way to GitHub.
-        orders: The operations of sessions.
+        session_service: The operations of sessions.
     """
 
     def __init__(
-        self, writer: Writer, services: Services, console: ConsoleLog, issues: PendingIssues, orders: Orders
+        self,
+        lab_state: LabState,
+        services: Services,
+        console: ConsoleLog,
+        issues: IssueReviews,
+        session_service: SessionService,
     ) -> None:
-        self._writer = writer
+        self._lab_state = lab_state
         self._services = services
         self._console = console
         self._issues = issues
-        self._orders = orders
+        self._session_service = session_service
         self._looked = -math.inf
 
     def tidy(self, now: float) -> None:
@@ -44,15 +49,15 @@ class Memory:
         if now < self._looked + EVERY:
             return
         self._looked = now
-        for session in self._writer.queue.table.over_since(now - KEPT):
-            if self._writer.queue.sessions.is_through(session) and not self._issues.status(session).pending:
+        for session in self._lab_state.queue.table.over_since(now - KEPT):
+            if self._lab_state.queue.sessions.is_through(session) and not self._issues.status(session).pending:
                 self._forget(session)
 
     def _forget(self, session: str) -> None:
-        forgotten = self._writer.queue.sessions.forget(session)
-        self._writer.forget(forgotten)
+        forgotten = self._lab_state.queue.sessions.forget(session)
+        self._lab_state.forget(forgotten)
         self._services.forget(forgotten)
         self._console.forget(set(forgotten))
-        del self._writer.ledgers[session]
-        self._orders.forget(session)
+        del self._lab_state.live_sessions[session]
+        self._session_service.forget(session)
         self._issues.forget(session)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Issue, Run
+from pytest_dispatch.core.run_series import Ending, ending_of
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.core.series import Ending, ending_of
 from pytest_dispatch.github.issue_text import issues_for, late_issues
-from pytest_dispatch.store.journal import IssueRule, Letter, SessionRecord
+from pytest_dispatch.store.journal import IssueRule, PendingIssue, SessionRecord
 
-__all__ = ["Feed", "Feeds", "IssueRule", "Ledger"]
+__all__ = ["Feed", "Feeds", "IssueRule", "LiveSession"]
 
 BACKLOG = 10_000  # changes of a session that are kept for slow readers
 
@@ -61,7 +61,7 @@ class Feed:
                 yield number, self._recent[number - left_out - 1]
 
 
-class Ledger:
+class LiveSession:
     """The feed and the issues of one session.
 
     Args:
@@ -74,7 +74,7 @@ class Ledger:
         self._urls = urls or {}
         self.feed = Feed()
 
-    def due(self, change: Change, digest: str) -> list[Letter]:
+    def due(self, change: Change, digest: str) -> list[PendingIssue]:
         """Return the issues that a change makes due: those of a run that just got its outcome, or of a later report."""
         run, about, rule = change.run, (self.record.source, digest), self.record.issues
         if run.outcome not in rule.outcomes:
@@ -87,9 +87,9 @@ class Ledger:
             issues = late_issues(run, *about, raw=rule.raw, known=known)
         return [self._letter(run, issue) for issue in issues]
 
-    def _letter(self, run: Run, issue: Issue) -> Letter:
+    def _letter(self, run: Run, issue: Issue) -> PendingIssue:
         rule, api = self.record.issues, self.record.api
-        return Letter(session=run.session, run=run.id, repo=rule.repo, api=api, issue=issue, review=rule.reviewed)
+        return PendingIssue(session=run.session, run=run.id, repo=rule.repo, api=api, issue=issue, review=rule.reviewed)
 
     def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
         """Return the issues of a run that has just ended; none if it was cancelled without a report."""
@@ -100,15 +100,15 @@ class Ledger:
         """Return what a change adds to the series of its run; None if the run has not ended."""
         return ending_of(change.run, self.record.source) if change.ends else None
 
-    def handed_over(self, record: SessionRecord) -> Ledger:
+    def handed_over(self, record: SessionRecord) -> LiveSession:
         """Return the ledger for the session's next holder, with an empty feed."""
-        return Ledger(record, self._urls)
+        return LiveSession(record, self._urls)
 
-    def filed(self, letter: Letter) -> None:
+    def filed(self, pending: PendingIssue) -> None:
         """Record that an issue was filed."""
-        urls = self._urls.setdefault(letter.run, [])
-        if letter.url not in urls:  # else it was filed while the session was restored
-            urls.append(letter.url)
+        urls = self._urls.setdefault(pending.run, [])
+        if pending.url not in urls:  # else it was filed while the session was restored
+            urls.append(pending.url)
 
     def recall(self, filed: Mapping[str, list[str]]) -> None:
         """Restore the issues filed before, by run; some of them may have been recorded meanwhile."""
@@ -128,12 +128,12 @@ class Feeds:
     """Adds each change to the feed of its session.
 
     Args:
-        ledgers: The ledgers of all sessions, by id.
+        live_sessions: The ledgers of all sessions, by id.
     """
 
-    def __init__(self, ledgers: Mapping[str, Ledger]) -> None:
-        self._ledgers = ledgers
+    def __init__(self, live_sessions: Mapping[str, LiveSession]) -> None:
+        self._live_sessions = live_sessions
 
     def changed(self, change: Change) -> None:
         """Add a change to the feed of its session."""
-        self._ledgers[change.run.session].feed.note(change)
+        self._live_sessions[change.run.session].feed.note(change)

@@ -12,7 +12,7 @@ import pytest
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.media import files_of
 from pytest_dispatch.plugin.items import DispatchCollector, DispatchItem
-from pytest_dispatch.plugin.lab_session import Desk, names
+from pytest_dispatch.plugin.lab_session import LabSession, names
 from pytest_dispatch.plugin.marks import may_be_left_out, named_workload, wanted_by
 from pytest_dispatch.plugin.prerequisites import with_prerequisites
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_dispatch.core.model import Workload
-    from pytest_dispatch.server.api.schemas import Wanted
+    from pytest_dispatch.server.api.schemas import RunRequest
 
 
 #: Hooks that must be known before the session is opened in the lab; pytest has not loaded every conftest.py by then.
@@ -30,10 +30,10 @@ _EARLY = ("pytest_dispatch_workloads", "pytest_dispatch_verdict", "pytest_dispat
 class DispatchCollection:
     """The part of the plugin that runs in every process that collects."""
 
-    def __init__(self, config: pytest.Config, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, config: pytest.Config, lab_session: LabSession) -> None:
+        self._lab_session = lab_session
         self._hooks = set(_early_hooks(config))
-        self._files = files_of(desk.listing.workloads)
+        self._files = files_of(lab_session.listing.workloads)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
@@ -46,7 +46,7 @@ class DispatchCollection:
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """Add our collector to those that pytest found."""
         report = yield
-        if isinstance(collector, pytest.Session) and report.passed and self._desk.wanted != frozenset():
+        if isinstance(collector, pytest.Session) and report.passed and self._lab_session.wanted != frozenset():
             report.result.append(DispatchCollector.of(collector))
         return report
 
@@ -58,15 +58,15 @@ class DispatchCollection:
             if (name, where) not in self._hooks:
                 raise pytest.UsageError(f"{name} is found too late, in {where}: {_MOVE_IT}")
         wanted = self._wanted(session.items)
-        if self._desk.client is not None and wanted:
+        if self._lab_session.client is not None and wanted:
             try:
-                self._desk.submit(wanted)
+                self._lab_session.submit(wanted)
             except DispatchError as error:
                 raise pytest.UsageError(str(error)) from error
 
-    def _wanted(self, items: Iterable[pytest.Item]) -> list[Wanted]:
-        wanted: dict[str, Wanted] = {}
-        left_out: dict[str, Wanted] = {}
+    def _wanted(self, items: Iterable[pytest.Item]) -> list[RunRequest]:
+        wanted: dict[str, RunRequest] = {}
+        left_out: dict[str, RunRequest] = {}
         for item in items:
             with suppress(ConfigError):  # the mark is wrong: the item reports that itself when it runs
                 workload = self._workload_of(item)
@@ -79,14 +79,14 @@ class DispatchCollection:
                 if item.nodeid in wanted:
                     raise pytest.UsageError(f"{item.nodeid} {_TWICE}")
                 wanted[item.nodeid] = wanted_by(item, workload)
-        return with_prerequisites(wanted.values(), self._desk.listing, left_out=left_out)
+        return with_prerequisites(wanted.values(), self._lab_session.listing, left_out=left_out)
 
     def _workload_of(self, item: pytest.Item) -> Workload | None:
         if isinstance(item, DispatchItem):
             return item.workload
         # by now, every test with the `dispatch` mark uses the fixture
         uses = "dispatch_workload" in getattr(item, "fixturenames", ())
-        return self._desk.workload(named_workload(item)) if uses else None
+        return self._lab_session.workload(named_workload(item)) if uses else None
 
 
 _TWICE = (
@@ -136,15 +136,15 @@ def _on_disk(config: pytest.Config, arg: str) -> bool:
     return "::" not in arg and (config.invocation_params.dir / arg).exists()
 
 
-def check_names(desk: Desk) -> None:
+def check_names(lab_session: LabSession) -> None:
     """Refuse node ids of workloads that do not exist.
 
     Raises:
         pytest.UsageError: A workload does not exist; names the first one, and all existing workloads.
     """
-    for name in sorted(desk.wanted or ()):
-        if any(names(name, workload) for workload in desk.listing.workloads):
+    for name in sorted(lab_session.wanted or ()):
+        if any(names(name, workload) for workload in lab_session.listing.workloads):
             continue
-        why = dict(desk.listing.left_out).get(name)
-        told = f"it was left out: {why}" if why else f"it has: {desk.known}"
-        raise pytest.UsageError(f"not found: {desk.listing.name}::{name} ({told})")
+        why = dict(lab_session.listing.left_out).get(name)
+        told = f"it was left out: {why}" if why else f"it has: {lab_session.known}"
+        raise pytest.UsageError(f"not found: {lab_session.listing.name}::{name} ({told})")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from pytest_dispatch.client.lab_client import LabClient
-    from pytest_dispatch.client.run_cache import Mirror
+    from pytest_dispatch.client.run_cache import RunCache
     from pytest_dispatch.server.api.schemas import RunChange
 
 PAUSE = 0.5  # seconds before a reconnect to a broken stream
@@ -43,7 +43,7 @@ class Display(Protocol):
         ...
 
 
-class Watcher:
+class EventListener:
     """Follows one session. Call `start` once the session is open, and `stop` when no more events can come."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Watcher:
         client: LabClient,
         opened: str,
         display: Display,
-        mirror: Mirror,
+        run_cache: RunCache,
         *,
         judges: bool,
     ) -> None:
@@ -64,7 +64,7 @@ class Watcher:
             opened: Id of the session.
             judges: Whether the session decides outcomes itself, so that the lab waits for the watcher's verdicts.
             display: Gets each event before the hooks.
-            mirror: Gets each event before the hooks.
+            run_cache: Gets each event before the hooks.
         """
         self._config = config
         self._client = client
@@ -72,7 +72,7 @@ class Watcher:
         self._judges = judges
         self._reviewed: set[str] = set()  # markers of issues
         self._display = display
-        self._mirror = mirror
+        self._run_cache = run_cache
         self._stopping = threading.Event()
         self._after = 0
         self._told = 0
@@ -120,7 +120,7 @@ class Watcher:
             try:
                 self._follow()
             except LabError:
-                self._mirror.lost()
+                self._run_cache.lost()
                 self._stopping.wait(PAUSE)
 
     def _follow(self) -> None:
@@ -152,7 +152,7 @@ class Watcher:
             self._moved.notify_all()
 
     def _tell(self, change: RunChange) -> None:
-        self._mirror.changed(change)
+        self._run_cache.changed(change)
         self._display.changed(change)
         hook = self._config.hook.pytest_dispatch_event
         self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.plugin.lab_session import Desk, first_report, has_reported
+from pytest_dispatch.plugin.lab_session import LabSession, first_report, has_reported
 from pytest_dispatch.plugin.outcomes import WorkloadFailed, raise_outcome, told
 
 if TYPE_CHECKING:
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 class DispatchLab:
     """The lab that this session uses."""
 
-    _desk: Desk
+    _lab_session: LabSession
 
     def __repr__(self) -> str:
         """Return a short text: pytest shows it in tracebacks."""
-        client = self._desk.client
+        client = self._lab_session.client
         return f"<DispatchLab {client.url if client is not None else 'stopped'}>"
 
     @property
     def url(self) -> str:
         """Return `http://HOST:PORT` of the lab, as seen from this computer."""
-        return self._desk.lab.url
+        return self._lab_session.lab.url
 
     @property
     def machines(self) -> list[MachineView]:
         """Return the machines seen so far."""
-        with self._desk.faults():
-            return list(self._desk.lab.session(self._desk.session).machines)
+        with self._lab_session.faults():
+            return list(self._lab_session.lab.session(self._lab_session.session).machines)
 
     @property
     def workloads(self) -> list[str]:
         """Return the names of the source's workloads."""
-        return [workload.name for workload in self._desk.listing.workloads]
+        return [workload.name for workload in self._lab_session.listing.workloads]
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,12 +47,12 @@ class DispatchWorkload:
     """A workload that runs for a test, or has run."""
 
     name: str
-    _desk: Desk
+    _lab_session: LabSession
     _key: str
 
     def __repr__(self) -> str:
         """Return a short text from the last known state: pytest shows it in tracebacks, also when the lab is gone."""
-        run = self._desk.wait(self._key, lambda _seen: True).run
+        run = self._lab_session.wait(self._key, lambda _seen: True).run
         stands = run.outcome or run.attempt.outcome or run.attempt.state
         where = f" on {run.attempt.where}" if run.attempt.where else ""
         return f"<DispatchWorkload {plain_line(f'{self.name}: {stands}{where}')}>"
@@ -89,9 +89,9 @@ class DispatchWorkload:
             WorkloadFailed: It ended without a report.
             LabFault: The lab failed before the report came.
         """
-        view = self._desk.wait(self._key, has_reported)
+        view = self._lab_session.wait(self._key, has_reported)
         if first_report(view) is None:
-            raise_outcome(self._desk.settled(self._key))
+            raise_outcome(self._lab_session.settled(self._key))
             silent = f"{self.name} ended without a report, as expect={view.run.expect} allows"
             raise WorkloadFailed(told(self._view, silent), pytrace=False)
         whole = self._view.run.attempts[view.run.attempt.number - 1]
@@ -99,4 +99,4 @@ class DispatchWorkload:
 
     @property
     def _view(self) -> RunView:
-        return self._desk.look(self._key)
+        return self._lab_session.look(self._key)

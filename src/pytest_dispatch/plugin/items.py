@@ -16,8 +16,17 @@ from pytest_dispatch.core.media import mark_of
 from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Report, Workload
 from pytest_dispatch.core.plain_text import node_name, plain_line, shown, shown_wrapped
 from pytest_dispatch.github.issue_text import durations
-from pytest_dispatch.plugin.junit_output import FURTHER, PRINTED, SUBTESTS, Told, Unprinted, attach, beginning, is_quiet
-from pytest_dispatch.plugin.lab_session import DESK, Desk, has_booted
+from pytest_dispatch.plugin.item_details import (
+    FURTHER,
+    PRINTED,
+    SUBTESTS,
+    ItemDetails,
+    Told,
+    attach,
+    beginning,
+    is_quiet,
+)
+from pytest_dispatch.plugin.lab_session import DESK, LabSession, has_booted
 from pytest_dispatch.plugin.marks import wanted_by
 from pytest_dispatch.plugin.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.plugin.prerequisites import with_prerequisites
@@ -62,13 +71,13 @@ class DispatchItem(pytest.Function):
     def setup(self) -> None:
         """Set the fixtures up, then wait until the workload runs."""
         super().setup()
-        desk = desk_of(self)
-        if desk.client is None:
+        lab_session = desk_of(self)
+        if lab_session.client is None:
             return  # --setup-plan
-        ask_for(desk, self, self.workload)
-        view = desk.wait(self.nodeid, has_booted)
+        ask_for(lab_session, self, self.workload)
+        view = lab_session.wait(self.nodeid, has_booted)
         if never_booted(view.run):
-            raise_outcome(desk.settled(self.nodeid))
+            raise_outcome(lab_session.settled(self.nodeid))
 
     def runtest(self) -> None:
         """Call the test body; fail unless the body has seen the workload's outcome.
@@ -133,13 +142,18 @@ class DispatchCollector(pytest.Module):
             pytest.Collector.CollectError: The command line names a parameter set that does not exist, or another
                 plugin creates items of its own.
         """
-        desk = desk_of(self)
-        items = [item for workload in desk.listing.workloads if desk.wants(workload) for item in self._items(workload)]
-        if desk.wanted is None:
+        lab_session = desk_of(self)
+        items = [
+            item
+            for workload in lab_session.listing.workloads
+            if lab_session.wants(workload)
+            for item in self._items(workload)
+        ]
+        if lab_session.wanted is None:
             return items
-        chosen = [item for item in items if desk.wanted & {item.workload.name, item.originalname, item.name}]
+        chosen = [item for item in items if lab_session.wanted & {item.workload.name, item.originalname, item.name}]
         found = {name for item in chosen for name in (item.workload.name, item.originalname, item.name)}
-        for name in sorted(desk.wanted - found):
+        for name in sorted(lab_session.wanted - found):
             raise self.CollectError(f"not found: {self.nodeid}::{name} (it has: {', '.join(i.name for i in items)})")
         return chosen
 
@@ -176,7 +190,7 @@ class DispatchCollector(pytest.Module):
         return item
 
 
-def desk_of(node: pytest.Item | pytest.Collector) -> Desk:
+def desk_of(node: pytest.Item | pytest.Collector) -> LabSession:
     """Return the desk of the running session."""
     return node.config.stash[DESK]
 
@@ -187,10 +201,10 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
     Bad cases are shown last: a verdict hook or a further attempt may still make the run pass, and pytest fails every
     item that has a failed sub-test.
     """
-    desk, seen, bad = desk_of(item), dict[int, int](), list[Case]()
+    lab_session, seen, bad = desk_of(item), dict[int, int](), list[Case]()
     item.cases = _Cases()
     while True:
-        view = desk.wait(item.nodeid, _news_since(sum(seen.values())))
+        view = lab_session.wait(item.nodeid, _news_since(sum(seen.values())))
         for case in _fresh(view, seen):
             if case.outcome in BAD:
                 bad.append(case)
@@ -202,7 +216,7 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
         for case in bad:
             _show(item, subtests, case, view.run.outcome)
     if view.run.outcome is not Outcome.PASSED:
-        raise_outcome(desk.settled(item.nodeid))
+        raise_outcome(lab_session.settled(item.nodeid))
     item.seen_to_the_end = True
 
 
@@ -317,15 +331,15 @@ class DispatchReports:
 def _measure(report: pytest.TestReport, cases: _Cases) -> None:
     """Set the duration of a sub-test's report to that of its case, and attach the unprinted part to the report."""
     if cases.shown is None:
-        attach(report, Unprinted(cases=cases.further))
+        attach(report, ItemDetails(cases=cases.further))
         cases.further = []
         return
     _, outcome, report.duration, text = cases.shown
     whole = text if beginning(text) != text else ""
-    attach(report, Unprinted(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
+    attach(report, ItemDetails(text=whole), quiet=outcome == "failed" and cases.failed > PRINTED)
 
 
-def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
+def ask_for(lab_session: LabSession, item: pytest.Item, workload: Workload) -> None:
     """Submit an item's workload, unless that was done after collection.
 
     Raises:
@@ -333,10 +347,12 @@ def ask_for(desk: Desk, item: pytest.Item, workload: Workload) -> None:
     """
     if not any(name == "dispatch_workload" for name, _ in item.user_properties):  # an item that is run again has it
         item.user_properties.append(("dispatch_workload", workload.name))  # set it also if the lab cannot be reached
-    if item.nodeid in desk.runs:
+    if item.nodeid in lab_session.runs:
         return
-    with desk.faults():
-        desk.submit(with_prerequisites([wanted_by(item, workload)], desk.listing, asked=desk.asked))
+    with lab_session.faults():
+        lab_session.submit(
+            with_prerequisites([wanted_by(item, workload)], lab_session.listing, asked=lab_session.asked)
+        )
 
 
 def use_fixture(item: pytest.Item) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.model import Outcome, Run
+from pytest_dispatch.plugin.item_details import ItemDetails, Told
 from pytest_dispatch.plugin.items import LATE
-from pytest_dispatch.plugin.junit_output import Told, Unprinted
 from pytest_dispatch.results.junit_writer import JunitCase, write_junit
 from pytest_dispatch.results.timeline import late_reports
 
@@ -21,7 +21,7 @@ _OPEN = Path("/dev/fd")  # the folder of open files on macOS
 _OUTCOMES = {"passed": Outcome.PASSED, "failed": Outcome.FAILED, "skipped": Outcome.SKIPPED}
 
 
-class CaseLog:
+class JunitCollector:
     """Collects reports from this process or from pytest-xdist workers."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class CaseLog:
         except OSError as error:
             raise ConfigError(_cannot_write(path, error)) from error
 
-    def add(self, report: pytest.TestReport, rest: Unprinted) -> None:
+    def add(self, report: pytest.TestReport, rest: ItemDetails) -> None:
         """Add the report of an item's phase or of a sub-test; if a plugin reruns the item, drop its earlier reports."""
         if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
             self._items.pop(report.nodeid, None)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core import errors
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.lab_program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
 from pytest_dispatch.plugin.interrupts import not_interrupted
-from pytest_dispatch.program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
 
 if TYPE_CHECKING:
-    from pytest_dispatch.program.config import LabConfig
-    from pytest_dispatch.sources.locations import Places
+    from pytest_dispatch.lab_program.config import LabConfig
+    from pytest_dispatch.sources.locations import Locations
 
 START = 600.0  # longest start, in seconds: a large journal may need repair, a driver may search for machines
 STOP = 10.0  # longest stop, in seconds
@@ -43,7 +43,7 @@ import gc, json, sys
 gc.disable()
 path = json.loads(sys.argv.pop())
 sys.path += [folder for folder in path if folder not in sys.path]
-import pytest_dispatch.program.child
+import pytest_dispatch.lab_program.child_process
 from pytest_dispatch.cli.main import main
 sys.path[:] = path
 sys.exit(main())
@@ -54,7 +54,7 @@ _FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s"}
 
 
 class LabProcess:
-    """A lab in a separate process, with the interface of `EmbeddedLab`; stop it even if `start` was never called.
+    """A lab in a separate process, with the interface of `InProcessLab`; stop it even if `start` was never called.
 
     The constructor starts the process, so that it loads its modules while pytest does other work.
 
@@ -77,17 +77,17 @@ class LabProcess:
             self._child = _begin(parts)
             self._parts = parts.pop_all()
 
-    def start(self, source: str, places: Places | None = None) -> None:
-        """Start the lab as `EmbeddedLab.start` does; if interrupted, first power off machines that are already on."""
+    def start(self, source: str, locations: Locations | None = None) -> None:
+        """Start the lab as `InProcessLab.start` does; if interrupted, first power off machines that are already on."""
         with ExitStack() as parts:
             parts.push(self._parts)
-            config = replace(self._config, places=places or self._config.places)
+            config = replace(self._config, locations=locations or self._config.locations)
             ready = self._child.build(Start(config, source), self._patience)
             parts.pop_all()
         self.url, self.token, self.damage = ready.url, ready.token, ready.damage
 
     def stop(self) -> None:
-        """Stop the lab as `EmbeddedLab.stop` does.
+        """Stop the lab as `InProcessLab.stop` does.
 
         Raises:
             LabError: The process had already ended, or something did not end in time.

@@ -16,9 +16,9 @@ from pytest_dispatch.plugin.outcomes import LabFault
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.lab_client import LabClient
-    from pytest_dispatch.client.run_cache import Mirror
+    from pytest_dispatch.client.run_cache import RunCache
     from pytest_dispatch.core.model import Report, Run, Workload
-    from pytest_dispatch.server.api.schemas import RunView, Wanted
+    from pytest_dispatch.server.api.schemas import RunRequest, RunView
     from pytest_dispatch.sources.base import Listing
 
 LOOK = 20.0  # seconds without news from the mirror after which the lab is asked
@@ -31,7 +31,7 @@ def _tell_nobody(_runs: Sequence[Run]) -> None:
 
 
 @dataclass(kw_only=True)
-class Desk:
+class LabSession:
     """The state of a session in a pytest process that collects; each such process has one.
 
     Attributes:
@@ -42,7 +42,7 @@ class Desk:
         session: Id of the session in the lab.
         waiting: Context manager entered while the main thread waits for a machine; draws the live table.
         submitted: Called with the runs that were submitted.
-        mirror: Receives changes of runs; None where the lab has to be polled (in pytest-xdist's workers).
+        run_cache: Receives changes of runs; None where the lab has to be polled (in pytest-xdist's workers).
         runs: Run ids by node id, once submitted.
         patience: Seconds left of `PATIENCE`.
         gone: Whether an error has already been raised because the lab cannot be reached any more.
@@ -54,7 +54,7 @@ class Desk:
     session: str = ""
     waiting: Callable[[], AbstractContextManager[object]] = nullcontext
     submitted: Callable[[Sequence[Run]], None] = _tell_nobody
-    mirror: Mirror | None = None
+    run_cache: RunCache | None = None
     runs: dict[str, str] = field(default_factory=dict)
     patience: float = PATIENCE
     gone: bool = False
@@ -95,7 +95,7 @@ class Desk:
         """Return the names of all workloads, for messages."""
         return plain_line(", ".join(workload.name for workload in self.listing.workloads))
 
-    def submit(self, wanted: Sequence[Wanted]) -> None:
+    def submit(self, wanted: Sequence[RunRequest]) -> None:
         """Submit runs to the lab.
 
         Raises:
@@ -129,8 +129,8 @@ class Desk:
     def _views(self, run_id: str, seen: RunView | None) -> Iterator[RunView]:
         """Yield the run after each change since it was `seen`, and from time to time without one."""
         after = seen.version if seen else -1
-        while self.mirror is not None:
-            view = self.mirror.next(run_id, after, LOOK) or self.lab.run(run_id)
+        while self.run_cache is not None:
+            view = self.run_cache.next(run_id, after, LOOK) or self.lab.run(run_id)
             yield view
             after = view.version
         yield from self.lab.follow(run_id, seen)
@@ -229,4 +229,4 @@ def first_report(view: RunView) -> Report | None:
     return next((report for report in view.run.attempt.reports if not report.late), None)
 
 
-DESK: pytest.StashKey[Desk] = pytest.StashKey()
+DESK: pytest.StashKey[LabSession] = pytest.StashKey()

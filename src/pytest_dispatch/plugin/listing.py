@@ -66,7 +66,7 @@ def check_chains(workloads: Sequence[Workload]) -> None:
     Raises:
         ConfigError: Names the workload, what was expected, and what to do.
     """
-    places = {workload.name: place for place, workload in enumerate(workloads)}
+    locations = {workload.name: place for place, workload in enumerate(workloads)}
     for workload in workloads:
         name, chain = workload.name, _chain_of(workload)
         after: object = workload.after
@@ -75,8 +75,8 @@ def check_chains(workloads: Sequence[Workload]) -> None:
         if after and not chain:
             raise ConfigError(f"{name}: after: expected workloads of its own chain, but it is in none; give it a chain")
         for other in after:
-            before = workloads[places[other]] if other in places else None
-            if wrong := _not_before(workload, before, other, places):
+            before = workloads[locations[other]] if other in locations else None
+            if wrong := _not_before(workload, before, other, locations):
                 raise ConfigError(f"{name}: after: expected a workload that chain {chain!r} lists before it, {wrong}")
 
 
@@ -92,12 +92,12 @@ def _shown(value: object) -> str:
     return repr(value)[:LONGEST_NAME]
 
 
-def _not_before(workload: Workload, before: Workload | None, name: str, places: dict[str, int]) -> str:
+def _not_before(workload: Workload, before: Workload | None, name: str, locations: dict[str, int]) -> str:
     """Return why `before`, named `name`, cannot be a prerequisite of the workload; empty if it can."""
     if before is None:
         return f"there is no {name!r}"
     if before.chain != workload.chain:
         return f"{name!r} is in {f'chain {before.chain!r}' if before.chain else 'no chain'}"
-    if places[name] >= places[workload.name]:
+    if locations[name] >= locations[workload.name]:
         return f"{name!r} is {'itself' if before is workload else 'listed after it: move it up'}"
     return ""

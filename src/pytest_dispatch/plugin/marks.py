@@ -12,7 +12,7 @@ from pytest_dispatch.core.media import check_expect
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.requirements import Requirements, read_requirements
-from pytest_dispatch.server.api.schemas import Wanted
+from pytest_dispatch.server.api.schemas import RunRequest
 
 if TYPE_CHECKING:
     import pytest
@@ -25,7 +25,7 @@ def _takes(workload: str = "", expect: str | None = None, *, requires: Iterable[
 _SIGNATURE = inspect.signature(_takes)
 
 
-def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
+def wanted_by(item: pytest.Item, workload: Workload) -> RunRequest:
     """Return the request that an item submits to the lab.
 
     Raises:
@@ -39,7 +39,7 @@ def wanted_by(item: pytest.Item, workload: Workload) -> Wanted:
         workload = replace(workload, expect=check_expect("mark dispatch", workload, expect))
     if "requires" in said:
         workload = replace(workload, requires=_requirements(said["requires"]))
-    return Wanted(key=item.nodeid, workload=workload)
+    return RunRequest(key=item.nodeid, workload=workload)
 
 
 def _requirements(given: object) -> Requirements:
@@ -67,10 +67,10 @@ def _said(item: pytest.Item) -> dict[str, object]:
         ConfigError: A mark is invalid, or two at the same place contradict each other.
     """
     said: dict[str, object] = {}
-    places: dict[str, object] = {}
+    locations: dict[str, object] = {}
     for node, mark in item.iter_markers_with_node("dispatch"):
         for name, value in _arguments(mark).items():
-            if places.setdefault(name, node) is node and said.setdefault(name, value) != value:
+            if locations.setdefault(name, node) is node and said.setdefault(name, value) != value:
                 raise ConfigError(f"mark dispatch: expected one {name}, got {said[name]!r} and {value!r}; remove one")
     return said
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.model import BAD
 from pytest_dispatch.core.plain_text import node_name, plain_line
-from pytest_dispatch.server.api.schemas import Wanted
+from pytest_dispatch.server.api.schemas import RunRequest
 
 if TYPE_CHECKING:
     import pytest
@@ -19,11 +19,11 @@ REASON = 400  # longest reason why a prerequisite did not pass, in characters
 
 
 def with_prerequisites(
-    wanted: Iterable[Wanted],
+    wanted: Iterable[RunRequest],
     listing: Listing,
     asked: Collection[str] = (),
-    left_out: Mapping[str, Wanted] | None = None,
-) -> list[Wanted]:
+    left_out: Mapping[str, RunRequest] | None = None,
+) -> list[RunRequest]:
     """Return the requests with those for prerequisites; each chain is together and in the order of the source.
 
     Args:
@@ -38,12 +38,12 @@ def with_prerequisites(
     listed = {workload.name: (place, workload) for place, workload in enumerate(listing.workloads)}
     known = {name: workload for name, (_, workload) in listed.items()}
     there = {*asked, *(each.workload.name for each in wanted)}
-    chains: dict[str, list[Wanted]] = {}
+    chains: dict[str, list[RunRequest]] = {}
     for each in wanted:
         chains.setdefault(each.workload.chain, []).append(each)
     for name in _needed((each.workload for each in wanted), known):
         if name not in there:
-            alone = Wanted(key=f"{listing.name}::{node_name(name)}", workload=known[name])
+            alone = RunRequest(key=f"{listing.name}::{node_name(name)}", workload=known[name])
             chains[known[name].chain].append((left_out or {}).get(name, alone))
     for members in chains.values():
         members.sort(key=lambda each: listed[each.workload.name][0])

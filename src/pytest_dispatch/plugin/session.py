@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_dispatch.client.run_cache import Mirror
+from pytest_dispatch.client.run_cache import RunCache
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.media import BUILT_IN, added, files_of, known
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.core.plain_text import node_name, plain_line
 from pytest_dispatch.plugin.collection import DispatchCollection, check_names, take_node_ids
-from pytest_dispatch.plugin.event_listener import Watcher, what_hook_raised
+from pytest_dispatch.plugin.event_listener import EventListener, what_hook_raised
 from pytest_dispatch.plugin.interrupts import heed_termination, not_interrupted
-from pytest_dispatch.plugin.junit_collector import CaseLog
-from pytest_dispatch.plugin.junit_output import take_off
-from pytest_dispatch.plugin.lab_session import DESK, Desk
+from pytest_dispatch.plugin.item_details import take_off
+from pytest_dispatch.plugin.junit_collector import JunitCollector
+from pytest_dispatch.plugin.lab_session import DESK, LabSession
 from pytest_dispatch.plugin.listing import as_booted, check_answers, check_chains
 from pytest_dispatch.plugin.prerequisites import Told, told_broken
 from pytest_dispatch.plugin.session_end import Ending
@@ -35,9 +35,9 @@ from pytest_dispatch.sources.locations import places_of
 if TYPE_CHECKING:
     import pluggy
 
+    from pytest_dispatch.lab_program.in_process import InProcessLab
+    from pytest_dispatch.lab_program.messages import Stopped
     from pytest_dispatch.plugin.lab_process import LabProcess
-    from pytest_dispatch.program.embedded import EmbeddedLab
-    from pytest_dispatch.program.messages import Stopped
 
 #: Options of pytest with which no test runs.
 _ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
@@ -71,9 +71,9 @@ class DispatchSession:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
-        self._desk: Desk | None = None
-        self._lab: LabProcess | EmbeddedLab | None = None
-        self._watcher: Watcher | None = None
+        self._lab_session: LabSession | None = None
+        self._lab: LabProcess | InProcessLab | None = None
+        self._watcher: EventListener | None = None
         self._display = TerminalDisplay(config)
         self._damage = ""
         self._facts: list[str] = []
@@ -81,7 +81,7 @@ class DispatchSession:
         self._resumed = False
         self._cut_off = False
         self._end: Stopped | None = None
-        self._cases = CaseLog()
+        self._cases = JunitCollector()
         self._further: list[str] = []
         self._told = Told()
         self._broken: list[Run] = []
@@ -95,13 +95,13 @@ class DispatchSession:
         with _usage_errors():
             if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
                 self._lab = _lab(self._settings)
-            desk = Desk(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
-            desk.wanted = take_node_ids(config, desk.listing.name)
-            check_names(desk)
-            self._desk = config.stash[DESK] = desk
-            config.pluginmanager.register(DispatchCollection(config, desk), "dispatch-collection")
+            lab_session = LabSession(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
+            lab_session.wanted = take_node_ids(config, lab_session.listing.name)
+            check_names(lab_session)
+            self._lab_session = config.stash[DESK] = lab_session
+            config.pluginmanager.register(DispatchCollection(config, lab_session), "dispatch-collection")
             if self._lab is not None:
-                self._start(desk, self._lab)
+                self._start(lab_session, self._lab)
 
     def _list(self) -> Listing:
         settings, empty = self._settings, None
@@ -124,7 +124,7 @@ class DispatchSession:
         name = settings.folder_name or node_name(listing.name)
         return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
-    def _start(self, desk: Desk, lab: LabProcess | EmbeddedLab) -> None:
+    def _start(self, lab_session: LabSession, lab: LabProcess | InProcessLab) -> None:
         from pytest_dispatch.client.lab_client import (
             LabClient,  # loads an HTTP library, which a session without a lab does not need
         )
@@ -133,7 +133,7 @@ class DispatchSession:
         if settings.junit is not None:
             self._cases.check(settings.junit)
         request = OpenSession(
-            source=desk.listing.name,
+            source=lab_session.listing.name,
             policy=replace(settings.policy, judged=bool(hook.pytest_dispatch_verdict.get_hookimpls())),
             issues=settings.issues if settings.plan.token else (),
             issues_repo=settings.plan.issues_repo,
@@ -141,30 +141,34 @@ class DispatchSession:
             issues_reviewed=bool(hook.pytest_dispatch_issue.get_hookimpls()),
             resume=settings.plan.resume,
         )
-        places = places_of(files_of(desk.listing.workloads), str(settings.folder or ""), settings.plan.api_url)
-        lab.start(desk.listing.name, places)
+        locations = places_of(
+            files_of(lab_session.listing.workloads), str(settings.folder or ""), settings.plan.api_url
+        )
+        lab.start(lab_session.listing.name, locations)
         self._damage = lab.damage
-        desk.client = client = LabClient(lab.url, lab.token, places=places)
+        lab_session.client = client = LabClient(lab.url, lab.token, locations=locations)
         with _explained(lab):
             opened = client.open(request)
-        desk.session, self._resumed = opened.id, opened.resumed
-        desk.mirror = Mirror()
-        self._watcher = Watcher(
-            self._config, client, opened.id, self._display, desk.mirror, judges=request.policy.judged
+        lab_session.session, self._resumed = opened.id, opened.resumed
+        lab_session.run_cache = RunCache()
+        self._watcher = EventListener(
+            self._config, client, opened.id, self._display, lab_session.run_cache, judges=request.policy.judged
         )
         self._watcher.start()
-        nodes = DispatchNodes(desk, lab.token)
+        nodes = DispatchNodes(lab_session, lab.token)
         self._config.pluginmanager.register(nodes, "dispatch-nodes")
         self._config.add_cleanup(nodes.close)
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: source, number of workloads by kind, boot URL; then what was left out, and any damage."""
-        desk = self._desk
-        if desk is None:
+        lab_session = self._lab_session
+        if lab_session is None:
             return []
         with _usage_errors(), _explained(self._lab):
-            line = header(self._settings, desk.listing, desk.client, desk.session, resumed=self._resumed)
-        return [line, *left_out(desk.listing), *filter(None, [self._damage])]
+            line = header(
+                self._settings, lab_session.listing, lab_session.client, lab_session.session, resumed=self._resumed
+            )
+        return [line, *left_out(lab_session.listing), *filter(None, [self._damage])]
 
     # Under way
 
@@ -226,9 +230,9 @@ class DispatchSession:
             self._troubles.append(str(error))
 
     def _wind_up(self, session: pytest.Session) -> None:
-        desk, watcher = self._desk, self._watcher
-        if desk is not None and desk.client is not None and watcher is not None:
-            ending = Ending(desk.client, desk.session, self._display, watcher)
+        lab_session, watcher = self._lab_session, self._watcher
+        if lab_session is not None and lab_session.client is not None and watcher is not None:
+            ending = Ending(lab_session.client, lab_session.session, self._display, watcher)
             self._facts, self._troubles = ending.facts, ending.troubles
             try:
                 ending.wind_up(self._settings.drain)
@@ -245,7 +249,7 @@ class DispatchSession:
         if self._config.get_verbosity() >= 0:
             lines = [*self._facts, *self._further, *troubles]
         else:  # with -q there was no header to list what was left out
-            lines = [*(left_out(self._desk.listing) if self._desk is not None else ()), *troubles]
+            lines = [*(left_out(self._lab_session.listing) if self._lab_session is not None else ()), *troubles]
         if lines:
             terminalreporter.section("dispatch")
             for line in lines:
@@ -253,7 +257,7 @@ class DispatchSession:
 
     def stop(self) -> None:
         """Stop everything that runs, in bounded time; may be called again."""
-        desk, lab = self._desk, self._lab
+        lab_session, lab = self._lab_session, self._lab
         self._lab = None
         with not_interrupted():
             try:
@@ -265,8 +269,8 @@ class DispatchSession:
                 self._end = lab.end
             if self._watcher is not None:
                 self._watcher.stop()
-            if desk is not None:
-                desk.close()
+            if lab_session is not None:
+                lab_session.close()
             self._display.close()
 
 
@@ -281,12 +285,12 @@ def _listing(settings: Settings) -> Listing:
     return list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
 
 
-def _lab(settings: Settings) -> LabProcess | EmbeddedLab:
+def _lab(settings: Settings) -> LabProcess | InProcessLab:
     """Create the lab, in a thread or a process as configured, without starting it; load only the code for that."""
     if settings.in_thread:
-        from pytest_dispatch.program.embedded import EmbeddedLab
+        from pytest_dispatch.lab_program.in_process import InProcessLab
 
-        return EmbeddedLab(settings.plan)
+        return InProcessLab(settings.plan)
     from pytest_dispatch.plugin.lab_process import LabProcess
 
     return LabProcess(settings.plan)
@@ -315,7 +319,7 @@ def _usage_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(lab: LabProcess | EmbeddedLab | None) -> Iterator[None]:
+def _explained(lab: LabProcess | InProcessLab | None) -> Iterator[None]:
     """If the lab cannot be reached, stop it, and add to the error how it ended if it failed.
 
     Used before collection; after that, the summary shows errors of the stop.

@@ -14,7 +14,7 @@ from pytest_dispatch.results.timeline import late_reports
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.lab_client import LabClient
-    from pytest_dispatch.plugin.event_listener import Watcher
+    from pytest_dispatch.plugin.event_listener import EventListener
     from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
     from pytest_dispatch.server.api.schemas import RunView, SessionView
 
@@ -33,7 +33,7 @@ class Ending:
         runs: All runs of the session, without their reports; set once all waits are over.
     """
 
-    def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: Watcher) -> None:
+    def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: EventListener) -> None:
         self._client = client
         self._session = session
         self._display = display

@@ -18,10 +18,8 @@ from pytest_dispatch.core.media import expects
 from pytest_dispatch.core.model import Idle, Outcome, Policy
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.github.api import is_repo
-from pytest_dispatch.plugin.command_line import is_typed
-from pytest_dispatch.plugin.masking import Secrets
-from pytest_dispatch.program.config import LabConfig
-from pytest_dispatch.program.option_values import (
+from pytest_dispatch.lab_program.config import LabConfig
+from pytest_dispatch.lab_program.option_values import (
     read_api_url,
     read_bind,
     read_boot_tool,
@@ -33,6 +31,8 @@ from pytest_dispatch.program.option_values import (
     read_place,
     read_spec,
 )
+from pytest_dispatch.plugin.command_line import is_typed
+from pytest_dispatch.plugin.masking import Secrets
 
 if TYPE_CHECKING:
     from pytest_dispatch.github.token_lookup import Token

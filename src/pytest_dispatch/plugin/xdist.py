@@ -13,9 +13,9 @@ import pytest
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain_text import node_name
 from pytest_dispatch.plugin.collection import DispatchCollection, take_node_ids
-from pytest_dispatch.plugin.lab_session import DESK, Desk
+from pytest_dispatch.plugin.lab_session import DESK, LabSession
 from pytest_dispatch.sources.base import Listing
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.codec import decode
 
 
@@ -25,7 +25,7 @@ class _Handover(msgspec.Struct, kw_only=True):
     Attributes:
         token: Token of the lab's API.
         epoch: Epoch of the session's lease.
-        places: Folders that the lab reads itself.
+        locations: Folders that the lab reads itself.
     """
 
     source: str
@@ -34,7 +34,7 @@ class _Handover(msgspec.Struct, kw_only=True):
     token: str
     session: str
     epoch: int
-    places: Places
+    locations: Locations
 
     def __repr__(self) -> str:
         """Return a short text without the token: pytest may show it in a traceback."""
@@ -44,8 +44,8 @@ class _Handover(msgspec.Struct, kw_only=True):
 class DispatchNodes:
     """On the controller: passes the lab's address to the workers, and a crashed worker's item to another worker."""
 
-    def __init__(self, desk: Desk, token: str) -> None:
-        self._desk = desk
+    def __init__(self, lab_session: LabSession, token: str) -> None:
+        self._lab_session = lab_session
         self._token = token
         self._crashed: set[str] = set()
         self._folder: TemporaryDirectory[str] | None = None
@@ -62,13 +62,13 @@ class DispatchNodes:
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="pytest-dispatch-")  # has mode 0700
             handover = _Handover(
-                source=self._desk.listing.name,
-                workloads=self._desk.listing.workloads,
-                url=self._desk.lab.url,
+                source=self._lab_session.listing.name,
+                workloads=self._lab_session.listing.workloads,
+                url=self._lab_session.lab.url,
                 token=self._token,
-                session=self._desk.session,
-                epoch=self._desk.lab.epoch,
-                places=self._desk.lab.places,
+                session=self._lab_session.session,
+                epoch=self._lab_session.lab.epoch,
+                locations=self._lab_session.lab.locations,
             )
             Path(self._folder.name, "handover.json").write_bytes(msgspec.json.encode(handover))
         node.workerinput["dispatch"] = str(Path(self._folder.name, "handover.json"))
@@ -80,7 +80,7 @@ class DispatchNodes:
         The workload itself goes on, and is not at fault. If the second worker crashes too, or the distribution mode
         cannot reassign items (such as `--dist=loadscope`), the item ends as an error.
         """
-        name = crashitem.removeprefix(f"{self._desk.listing.name}::")
+        name = crashitem.removeprefix(f"{self._lab_session.listing.name}::")
         if name == crashitem:
             return None
         if crashitem not in self._crashed:
@@ -91,7 +91,7 @@ class DispatchNodes:
                 return True
         report.when = "setup"
         ours = name.partition("[")[0]  # without parameters
-        told = next((w.name for w in self._desk.listing.workloads if node_name(w.name) == ours), name)
+        told = next((w.name for w in self._lab_session.listing.workloads if node_name(w.name) == ours), name)
         report.user_properties.append(("dispatch_workload", told))
         return True
 
@@ -103,17 +103,17 @@ class DispatchWorker:
         from pytest_dispatch.client.lab_client import LabClient
 
         handover = decode(Path(given).read_bytes(), _Handover)
-        self._desk = desk = Desk(
+        self._lab_session = lab_session = LabSession(
             listing=Listing(name=handover.source, workloads=handover.workloads),
             wanted=take_node_ids(config, handover.source),
-            client=LabClient(handover.url, handover.token, handover.epoch, handover.places),
+            client=LabClient(handover.url, handover.token, handover.epoch, handover.locations),
             session=handover.session,
         )
-        config.stash[DESK] = desk
-        config.pluginmanager.register(DispatchCollection(config, desk), "dispatch-collection")
-        config.add_cleanup(desk.close)
+        config.stash[DESK] = lab_session
+        config.pluginmanager.register(DispatchCollection(config, lab_session), "dispatch-collection")
+        config.add_cleanup(lab_session.close)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """Close the lab's client: an interrupted controller has already stopped the lab."""
-        self._desk.close()
+        self._lab_session.close()

@@ -45,7 +45,7 @@ class Limits:
     memory: int = 1536 * 2**20
 
 
-class Readers:
+class IsolatedReaders:
     """Reads reports: short ones here, long ones in separate processes, at most one per processor at a time.
 
     Args:

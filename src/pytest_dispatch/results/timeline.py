@@ -108,8 +108,8 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
 
 def _telling(reports: Sequence[Report]) -> list[Report]:
     """Return at most `REPORTS` reports, in order; reports with failures are preferred."""
-    places = sorted(range(len(reports)), key=lambda place: not _is_bad(reports[place]))
-    return [reports[place] for place in sorted(places[:REPORTS])]
+    locations = sorted(range(len(reports)), key=lambda place: not _is_bad(reports[place]))
+    return [reports[place] for place in sorted(locations[:REPORTS])]
 
 
 def _is_bad(report: Report) -> bool:

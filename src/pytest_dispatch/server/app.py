@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.results.isolated_reading import Readers
+from pytest_dispatch.results.isolated_reading import IsolatedReaders
 from pytest_dispatch.server import beacon_file
 from pytest_dispatch.server.api.route import ApiContext
 from pytest_dispatch.server.api.routes import BODY_LIMIT, routes
 from pytest_dispatch.server.boot import beacon, firmware
 from pytest_dispatch.server.boot.path import Address, BootPath, too_much
-from pytest_dispatch.server.boot.sendfile_pool import Pump
-from pytest_dispatch.server.limits.bounds import Bounds
+from pytest_dispatch.server.boot.sendfile_pool import SendfilePool
+from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.server.limits.connections import Connections
 from pytest_dispatch.server.limits.host_check import names_of
-from pytest_dispatch.server.listener import Listener
+from pytest_dispatch.server.listener import HttpListener
 from pytest_dispatch.server.mdns import Announcement
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class LabServer:
         bounds: Limits for callers.
     """
 
-    def __init__(self, lab: Lab, address: Address, token: str, bounds: Bounds | None = None) -> None:
-        bounds = bounds or Bounds()
+    def __init__(self, lab: Lab, address: Address, token: str, bounds: ServerLimits | None = None) -> None:
+        bounds = bounds or ServerLimits()
         self._address = address
         self._boot_path = path = BootPath(lab, address, bounds)
         self._names = names_of(address.host, socket.gethostname())
@@ -56,9 +56,9 @@ class LabServer:
         if address.path != beacon_file.PATH:
             app.router.add_route("*", beacon_file.PATH, self._beacon_file)
         app.router.add_route("*", "/{path:.*}", path.request)
-        app[firmware.PUMP] = self._pump = Pump()
-        self._listener = Listener(app, bounds, path.turned_away)
-        app[beacon.READERS] = Readers()
+        app[firmware.PUMP] = self._pump = SendfilePool()
+        self._listener = HttpListener(app, bounds, path.turned_away)
+        app[beacon.READERS] = IsolatedReaders()
         self._announcement = Announcement()
         self._announcing: asyncio.Task[str] | None = None
         self._mdns = ""

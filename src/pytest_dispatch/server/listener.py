@@ -14,9 +14,9 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import _ErrInfo as _Broken
 
-from pytest_dispatch.server.http_heads import Heads
-from pytest_dispatch.server.limits.bounds import Bounds, room
+from pytest_dispatch.server.limits.bounds import ServerLimits, room
 from pytest_dispatch.server.limits.connections import Connections
+from pytest_dispatch.server.missing_host import Heads
 
 BACKLOG = 1024  # maximum number of connections waiting to be accepted: a whole lab may power on at once
 HALF_CLOSED = 30.0  # seconds that a client that has closed its half may wait for its answer
@@ -140,7 +140,7 @@ class Connection(web.RequestHandler):
             self.transport.close()
 
 
-class Listener:
+class HttpListener:
     """Serves an application at one address.
 
     Args:
@@ -154,7 +154,7 @@ class Listener:
         port: The port on which it listens; 0 before `start`.
     """
 
-    def __init__(self, app: web.Application, bounds: Bounds, tell: Tell) -> None:
+    def __init__(self, app: web.Application, bounds: ServerLimits, tell: Tell) -> None:
         self._bounds = bounds
         self._tell = tell
         self._parts = ExitStack()

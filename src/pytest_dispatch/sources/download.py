@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from pytest_dispatch.core.secrets import Token
-    from pytest_dispatch.sources.partial_file import Partial, Wanted
+    from pytest_dispatch.sources.partial_file import PartialFile, Wanted
     from pytest_dispatch.support.blocking import Stop, Threads
 
 REDIRECTS = 5
@@ -80,7 +80,7 @@ class Downloader:
         self._clients: dict[tuple[str, Proxy | None], httpx.Client] = {}
         self._opening = threading.Lock()
 
-    def fetch(self, stop: Stop, wanted: Wanted, file: Partial) -> str:
+    def fetch(self, stop: Stop, wanted: Wanted, file: PartialFile) -> str:
         """Get the bytes into `file`, which may hold the beginning of them already.
 
         Returns:
@@ -113,7 +113,7 @@ class Downloader:
         for client in self._clients.values():
             client.close()
 
-    def _try(self, stop: Stop, wanted: Wanted, file: Partial) -> str:
+    def _try(self, stop: Stop, wanted: Wanted, file: PartialFile) -> str:
         try:
             if file.size < wanted.size:
                 with self._answer(stop, wanted, file.resume_headers()) as answer:

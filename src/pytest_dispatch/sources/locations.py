@@ -34,7 +34,7 @@ def api_of(url: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Locations:
     """What a lab may read for its clients.
 
     Attributes:
@@ -117,7 +117,7 @@ def _refuse_detours(file: str, location: str) -> None:
         raise ConfigError(f"expected a file by its way down from the folder, got {location[:SHOWN]!r}")
 
 
-def places_of(locations: Iterable[str], folder: str, api: str) -> Places:
+def places_of(locations: Iterable[str], folder: str, api: str) -> Locations:
     """Return what a lab must be able to read for workloads at these locations.
 
     Args:
@@ -139,4 +139,4 @@ def places_of(locations: Iterable[str], folder: str, api: str) -> Places:
             name = f"{stem}-{number}"
         folders[name] = path
     apis = dict.fromkeys([api, PUBLIC_API, *filter(None, map(api_of, locations))])
-    return Places(folders=folders, apis=tuple(apis))
+    return Locations(folders=folders, apis=tuple(apis))

@@ -57,7 +57,7 @@ class Wanted:
     digest: str
 
 
-class Partial:
+class PartialFile:
     """The bytes that are there so far; all of it blocks, and is called in one thread.
 
     Args:

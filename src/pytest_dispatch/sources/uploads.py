@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, FetchError
-from pytest_dispatch.sources.cache_folder import NoRoomError, Shelf
+from pytest_dispatch.sources.cache import CacheFolder, NoRoomError
 from pytest_dispatch.sources.locations import DIGEST
 from pytest_dispatch.sources.partial_file import ROOM, SYNC_EVERY
 from pytest_dispatch.support.blocking import in_thread
@@ -70,12 +70,12 @@ class Uploads:
     """The uploads of all sessions. The methods are called on the lab's event loop.
 
     Args:
-        shelf: The cache that keeps them.
+        cache_folder: The cache that keeps them.
         limit: The most bytes of one upload.
     """
 
-    def __init__(self, shelf: Shelf, limit: int) -> None:
-        self._shelf = shelf
+    def __init__(self, cache_folder: CacheFolder, limit: int) -> None:
+        self._cache_folder = cache_folder
         self._limit = limit
         self._under_way: dict[str, dict[str, _Upload]] = {}  # by session and digest
         self._sizes: dict[str, dict[str, int]] = {}  # sizes of completed uploads, by session and digest
@@ -98,7 +98,7 @@ class Uploads:
         _check_digest(digest)
         if digest in self._sizes.get(session, {}):
             with _told():
-                kept = await in_thread(self._shelf.keep, _hex(digest), _holder(session, digest))
+                kept = await in_thread(self._cache_folder.keep, _hex(digest), _holder(session, digest))
             if kept and (size := self._sizes.get(session, {}).get(digest)):
                 return Standing(received=size, complete=True)
             self._lose(session, digest)  # it was removed to make room, or the session is over
@@ -127,12 +127,12 @@ class Uploads:
             if len(known) >= MOST:
                 raise ConfigError(f"expected at most {MOST} uploads at once, got one more; complete those first")
             with _told():
-                await in_thread(self._shelf.open)
-                room = await in_thread(self._shelf.most_room)
+                await in_thread(self._cache_folder.open)
+                room = await in_thread(self._cache_folder.most_room)
             if size > room:
                 raise NoRoomError(f"expected what fits on the disk of the lab's cache, got {size} bytes for {room}")
             key = hashlib.sha256(f"{session}\n{digest}".encode()).hexdigest()
-            known.setdefault(digest, _Upload(self._shelf.partial_of(key), _hex(digest), size))
+            known.setdefault(digest, _Upload(self._cache_folder.partial_of(key), _hex(digest), size))
             before = size
         if size != before:
             raise ConfigError(f"size: expected {before}, as was said of {digest} before, got {size}")
@@ -167,17 +167,17 @@ class Uploads:
 
     def _lose(self, session: str, digest: str) -> None:
         self._sizes.get(session, {}).pop(digest, None)
-        self._shelf.pins.release(_holder(session, digest))
+        self._cache_folder.pins.release(_holder(session, digest))
 
     def taken(self, session: str, digest: str) -> None:
         """Release an upload that a run now holds."""
-        self._shelf.pins.release(_holder(session, digest))
+        self._cache_folder.pins.release(_holder(session, digest))
 
     def forget(self, session: str) -> None:
         """Release the uploads of a session that no run holds; incomplete ones are removed when room is needed."""
         self._under_way.pop(session, None)
         for digest in self._sizes.pop(session, {}):
-            self._shelf.pins.release(_holder(session, digest))
+            self._cache_folder.pins.release(_holder(session, digest))
 
     def expire(self, is_attended: Callable[[str], bool]) -> None:
         """Forget the sessions whose holders are gone."""
@@ -193,7 +193,7 @@ class Uploads:
             )
         try:
             with _told():
-                await in_thread(self._shelf.put, upload.path, upload.digest, _holder(session, digest))
+                await in_thread(self._cache_folder.put, upload.path, upload.digest, _holder(session, digest))
         except FetchError:
             upload.begin_anew()
             raise
@@ -206,7 +206,7 @@ class Uploads:
         before, after = upload.received, upload.received + len(piece)
         if after > upload.room:
             more = max(len(piece), min(ROOM, upload.size - before))
-            self._shelf.need_room(stop, more, spared=upload.path.name)
+            self._cache_folder.need_room(stop, more, spared=upload.path.name)
             upload.room = before + more
         handle = os.open(upload.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb", buffering=0) as file:

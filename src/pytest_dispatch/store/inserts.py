@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from pytest_dispatch.store import schema
-from pytest_dispatch.store.rows import Row
+from pytest_dispatch.store.row_writing import Row
 
 #: Tables that only grow; in all others, writing a row replaces the row with the same key.
 _GROWING = {schema.events, schema.console, schema.served}

@@ -19,13 +19,13 @@ import sqlalchemy as sa
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Phase, Report, Run
-from pytest_dispatch.core.series import Series, Sketch, added_up
+from pytest_dispatch.core.run_series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.records import HeldAttempt, KeptMachine, KeptRun, KeptSession, Letter, SessionRecord
-from pytest_dispatch.store.rows import report_digest
-from pytest_dispatch.store.values import RunParts, letter_of, machine_of, session_of, sketch_of
+from pytest_dispatch.store.records import HeldAttempt, KeptMachine, KeptRun, KeptSession, PendingIssue, SessionRecord
+from pytest_dispatch.store.row_reading import RunParts, letter_of, machine_of, session_of, sketch_of
+from pytest_dispatch.store.row_writing import report_digest
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class Reader:
 
     # Issues
 
-    def letters(self) -> list[Letter]:
+    def pending_issues(self) -> list[PendingIssue]:
         """Return the issues that are still to be filed, of any session."""
         box = schema.issues.c
         waiting = sa.and_(box.url == "", box.given_up.is_(False))
@@ -248,9 +248,9 @@ class BackgroundReader:
         """Return the statistics of a series by machine, and of all machines together."""
         return await self._ask(lambda: self._reader.sketches(series))
 
-    async def letters(self) -> list[Letter]:
+    async def pending_issues(self) -> list[PendingIssue]:
         """Return the issues that are still to be filed."""
-        return await self._ask(self._reader.letters)
+        return await self._ask(self._reader.pending_issues)
 
     async def filed(self, session: str) -> dict[str, list[str]]:
         """Return the URLs of the issues filed for each run of a session."""

@@ -50,7 +50,7 @@ class SessionRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class PendingIssue:
     """An issue on its way to GitHub.
 
     Attributes:

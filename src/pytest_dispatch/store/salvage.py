@@ -22,7 +22,7 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import url_of
-from pytest_dispatch.store.values import RunParts, letter_of, session_of
+from pytest_dispatch.store.row_reading import RunParts, letter_of, session_of
 
 #: Tables whose number of recovered rows is reported, with their names.
 _TOLD = {

@@ -148,7 +148,9 @@ def test_missing_firmware_is_named_with_its_packages(tmp_path: Path, board: Boar
     assert "\n" not in text
 
 
-@pytest.mark.parametrize(("board", "place"), [(board, place) for board in (X86_64, AARCH64) for place in board.places])
+@pytest.mark.parametrize(
+    ("board", "place"), [(board, place) for board in (X86_64, AARCH64) for place in board.locations]
+)
 def test_every_usual_place_is_looked_at(tmp_path: Path, board: Board, place: tuple[str, str]) -> None:
     code, variables = (touch(tmp_path / name) for name in place)
     assert find_firmware(board, NONE, root=tmp_path) == Firmware(code=code, vars=variables)
@@ -156,20 +158,20 @@ def test_every_usual_place_is_looked_at(tmp_path: Path, board: Board, place: tup
 
 @BOARDS
 def test_the_first_of_several_places_is_taken(tmp_path: Path, board: Board) -> None:
-    for place in board.places:
+    for place in board.locations:
         for name in place:
             touch(tmp_path / name)
-    assert find_firmware(board, NONE, root=tmp_path).code == tmp_path / board.places[0][0]
+    assert find_firmware(board, NONE, root=tmp_path).code == tmp_path / board.locations[0][0]
 
 
 def test_code_without_its_variables_is_no_firmware(tmp_path: Path) -> None:
-    touch(tmp_path / X86_64.places[0][0])
+    touch(tmp_path / X86_64.locations[0][0])
     with pytest.raises(MachineError, match="found none"):
         find_firmware(X86_64, NONE, root=tmp_path)
 
 
 def test_options_come_before_the_environment_and_both_before_the_usual_places(tmp_path: Path) -> None:
-    for name in X86_64.places[0]:
+    for name in X86_64.locations[0]:
         touch(tmp_path / name)
     mine, theirs, variables = (touch(tmp_path / name) for name in ("mine.fd", "theirs.fd", "vars.fd"))
     environ = {"DISPATCH_OVMF_CODE": str(theirs), "DISPATCH_OVMF_VARS": str(variables)}

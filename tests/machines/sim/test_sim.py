@@ -61,7 +61,7 @@ class Seen:
         return report
 
 
-class Desk:
+class LabSession:
     """A server that plays a plan: each HEAD takes the next offer of it, after the last one power-off."""
 
     def __init__(self, *plan: Offer) -> None:
@@ -121,7 +121,7 @@ class Desk:
         return answer
 
     @asynccontextmanager
-    async def open(self, port: int = 0) -> AsyncIterator[Desk]:
+    async def open(self, port: int = 0) -> AsyncIterator[LabSession]:
         app = web.Application()
         app.router.add_route("*", "/dispatch", self.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -204,18 +204,18 @@ def quick(**kwargs: object) -> SimMachine:
     return SimMachine(**{"pace": 0.0005, "boot": 0.0, **kwargs})  # type: ignore[arg-type]  # a test's kwargs
 
 
-async def live_through(desk: Desk, **kwargs: object) -> Console:
+async def live_through(lab_session: LabSession, **kwargs: object) -> Console:
     """Run a machine until it powers off, and give its console."""
     machine = quick(**kwargs)
-    async with desk.open(), lived(machine, desk.url) as console:
+    async with lab_session.open(), lived(machine, lab_session.url) as console:
         await off(machine)
     return console
 
 
 async def test_it_asks_as_firmware_does() -> None:
-    desk = Desk(play("pass"))
-    await live_through(desk)
-    head, get = desk.seen[:2]
+    lab_session = LabSession(play("pass"))
+    await live_through(lab_session)
+    head, get = lab_session.seen[:2]
     expected = [("Host", "127.0.0.1"), ("Accept", "*/*"), ("User-Agent", "UefiHttpBoot/1.0")]
     assert head.headers == get.headers == expected
     assert head.path == get.path == f"/dispatch?machine={SECRET}"
@@ -238,9 +238,9 @@ async def test_it_asks_as_firmware_does() -> None:
     ],
 )
 async def test_each_scenario_says_what_its_name_promises(scenario: str, heads: int, methods: str) -> None:
-    desk = Desk(*[play(scenario)] * heads)
-    console = await live_through(desk)
-    assert desk.methods == f"{methods} HEAD GET", "and then it took the power-off program"
+    lab_session = LabSession(*[play(scenario)] * heads)
+    console = await live_through(lab_session)
+    assert lab_session.methods == f"{methods} HEAD GET", "and then it took the power-off program"
     assert console.faults == []
 
 
@@ -252,18 +252,18 @@ async def test_every_scenario_is_tried_here() -> None:
 
 
 async def test_pass_is_what_an_answer_without_a_scenario_gets() -> None:
-    desk = Desk(Offer())
-    await live_through(desk)
-    [report] = desk.of("PUT")
+    lab_session = LabSession(Offer())
+    await live_through(lab_session)
+    [report] = lab_session.of("PUT")
     assert (report.json["title"], report.json["result"]) == ("workload", "passed")
 
 
 async def test_what_names_none_plays_what_its_machine_was_told(tmp_path: Path) -> None:
-    desk = Desk(Offer(), play("pass"))
+    lab_session = LabSession(Offer(), play("pass"))
     [machine] = create(spec("sim", pace="0.0005", boot="0", play="fail"), tmp_path)
-    async with desk.open():
-        await (await powered_on(machine, desk.url)).until_off()
-    assert [report.json["result"] for report in desk.of("PUT")] == ["failed", "passed"]
+    async with lab_session.open():
+        await (await powered_on(machine, lab_session.url)).until_off()
+    assert [report.json["result"] for report in lab_session.of("PUT")] == ["failed", "passed"]
 
 
 @pytest.mark.parametrize(
@@ -286,38 +286,38 @@ def test_a_workload_names_its_scenario_by_a_line(program: bytes, scenario: str) 
 
 
 async def test_what_names_its_scenario_late_names_none() -> None:
-    desk = Desk(Offer(size=LOOK + 100, begin=b"\n".rjust(LOOK, b"\0") + b"sim: fail\n"))
-    await live_through(desk)
-    [report] = desk.of("PUT")
+    lab_session = LabSession(Offer(size=LOOK + 100, begin=b"\n".rjust(LOOK, b"\0") + b"sim: fail\n"))
+    await live_through(lab_session)
+    [report] = lab_session.of("PUT")
     assert report.json["result"] == "passed"
 
 
 async def test_a_pass_reports_two_passed_cases() -> None:
-    desk = Desk(play("pass", "work%20load%C3%A9.efi"))
-    await live_through(desk)
-    [report] = desk.of("PUT")
+    lab_session = LabSession(play("pass", "work%20load%C3%A9.efi"))
+    await live_through(lab_session)
+    [report] = lab_session.of("PUT")
     assert report.json["title"] == "work loadé.efi"
     assert report.json["cases"] == [
         {"name": name, "outcome": "passed", "duration": 0.25} for name in ("memory", "network")
     ]
     assert ("Content-Type", "application/json") in report.headers
-    [boot] = desk.of("POST")
+    [boot] = lab_session.of("POST")
     assert boot.body == b""
 
 
 async def test_a_failure_reports_a_case_with_its_message() -> None:
-    desk = Desk(play("fail"))
-    await live_through(desk)
-    [report] = desk.of("PUT")
+    lab_session = LabSession(play("fail"))
+    await live_through(lab_session)
+    [report] = lab_session.of("PUT")
     assert report.json["result"] == "failed"
     message = "expected 4 memory channels, found 3"
     assert report.json["cases"] == [{"name": "memory", "outcome": "failed", "duration": 0.25, "message": message}]
 
 
 async def test_the_second_of_several_reports_certifies() -> None:
-    desk = Desk(play("multi-report"))
-    await live_through(desk)
-    first, second, third = (report.json for report in desk.of("PUT"))
+    lab_session = LabSession(play("multi-report"))
+    await live_through(lab_session)
+    first, second, third = (report.json for report in lab_session.of("PUT"))
     assert second["labels"] == ["certificate", "os-debian-12", "proc-milan"]
     assert second["milestone"] == "c1.2.3-4"
     assert "milestone" not in first
@@ -325,53 +325,53 @@ async def test_the_second_of_several_reports_certifies() -> None:
 
 
 async def test_duplicates_are_identical() -> None:
-    desk = Desk(play("duplicate"))
-    await live_through(desk)
-    first, second = desk.of("PUT")
+    lab_session = LabSession(play("duplicate"))
+    await live_through(lab_session)
+    first, second = lab_session.of("PUT")
     assert first.body == second.body
 
 
 async def test_a_dropped_download_breaks_off_and_starts_again() -> None:
     size = 32 << 20
-    desk = Desk(play("drop-download", size=size), play("drop-download", size=size))
-    await live_through(desk)
-    [broken] = desk.broken
+    lab_session = LabSession(play("drop-download", size=size), play("drop-download", size=size))
+    await live_through(lab_session)
+    [broken] = lab_session.broken
     assert broken < size
-    assert desk.taken == [size, OFF.size], "the second time all of it, then the power-off program"
+    assert lab_session.taken == [size, OFF.size], "the second time all of it, then the power-off program"
 
 
 async def test_it_drops_again_when_the_workload_comes_again_after_it_passed() -> None:
     offer = play("drop-download")
-    desk = Desk(offer, offer, offer, offer)
-    await live_through(desk)
-    assert desk.methods == "HEAD GET HEAD GET POST PUT " * 2 + "HEAD GET"
+    lab_session = LabSession(offer, offer, offer, offer)
+    await live_through(lab_session)
+    assert lab_session.methods == "HEAD GET HEAD GET POST PUT " * 2 + "HEAD GET"
 
 
 async def test_a_hang_is_silent_until_it_is_stopped_and_then_started() -> None:
-    desk = Desk(play("hang"))
+    lab_session = LabSession(play("hang"))
     machine = quick()
-    async with desk.open(), lived(machine, desk.url) as console:
+    async with lab_session.open(), lived(machine, lab_session.url) as console:
         await console.wait_for("workload-7.efi: memory:")
         await machine.off()
         await machine.until_off()
-        assert desk.methods == "HEAD GET POST"
+        assert lab_session.methods == "HEAD GET POST"
         await machine.on()
         await off(machine)
-    assert desk.methods == "HEAD GET POST HEAD GET"
+    assert lab_session.methods == "HEAD GET POST HEAD GET"
 
 
 async def test_a_slow_machine_takes_its_bytes_in_twenty_pieces() -> None:
-    desk = Desk(play("slow", size=200_000))
-    console = await live_through(desk)
+    lab_session = LabSession(play("slow", size=200_000))
+    console = await live_through(lab_session)
     progress = [sign.text for sign in console.signs if "Downloading" in sign.text]
     assert progress[:20] == [f"  Downloading...{percent}%" for percent in range(5, 101, 5)]
 
 
 async def test_a_wait_program_makes_it_ask_again() -> None:
     wait = Offer({"Dispatch-Idle": "wait"}, size=512)
-    desk = Desk(wait, wait, play("pass"))
-    console = await live_through(desk, pace=0.0001)
-    assert desk.methods == "HEAD GET HEAD GET HEAD GET POST PUT HEAD GET"
+    lab_session = LabSession(wait, wait, play("pass"))
+    console = await live_through(lab_session, pace=0.0001)
+    assert lab_session.methods == "HEAD GET HEAD GET HEAD GET POST PUT HEAD GET"
     assert "waiting a minute" in console.text
 
 
@@ -379,12 +379,12 @@ async def test_each_boot_asks_where_it_is_told_and_speaks_there() -> None:
     """Whatever it was that ended the boot before."""
     wait = Offer({"Dispatch-Idle": "wait"}, size=512)
     broken = play("drop-download", size=1 << 20)
-    desk = Desk(play("duplicate"), wait, Offer(status=503, size=0), broken, broken, play("come-back"))
-    told = (f"{desk.url}{number}" for number in count())
+    lab_session = LabSession(play("duplicate"), wait, Offer(status=503, size=0), broken, broken, play("come-back"))
+    told = (f"{lab_session.url}{number}" for number in count())
     machine = quick()
-    async with desk.open(), lived(machine, lambda: next(told)) as console:
+    async with lab_session.open(), lived(machine, lambda: next(told)) as console:
         await off(machine)
-    boots = [" ".join(seen.method for seen in boot) for _, boot in groupby(desk.seen, lambda seen: seen.path)]
+    boots = [" ".join(seen.method for seen in boot) for _, boot in groupby(lab_session.seen, lambda seen: seen.path)]
     assert boots == [
         "HEAD GET POST POST PUT PUT",
         "HEAD GET",
@@ -394,7 +394,7 @@ async def test_each_boot_asks_where_it_is_told_and_speaks_there() -> None:
         "HEAD GET POST",
         "HEAD GET",
     ]
-    paths = [path for path, _ in groupby(seen.path for seen in desk.seen)]
+    paths = [path for path, _ in groupby(seen.path for seen in lab_session.seen)]
     assert paths == [f"/dispatch?machine={SECRET}{number}" for number in range(len(boots))], "one URL a boot"
     assert SECRET not in console.text
 
@@ -407,24 +407,24 @@ async def test_a_scenario_that_does_not_let_itself_be_cancelled_is_the_last_thin
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
-    desk = Desk(play("mine"), play("mine"))
+    lab_session = LabSession(play("mine"), play("mine"))
     machine = quick(scenarios={"mine": Scenario(play=stubborn)})
-    async with desk.open(), lived(machine, lambda: desk.url) as console:
+    async with lab_session.open(), lived(machine, lambda: lab_session.url) as console:
         await console.wait_for("here I stay")
         await machine.off()
         await machine.until_off()
-        assert desk.methods == "HEAD GET"
+        assert lab_session.methods == "HEAD GET"
     assert console.faults == []
 
 
 async def test_the_console_reads_like_firmware() -> None:
-    desk = Desk(play("pass", size=4096))
-    console = await live_through(desk)
+    lab_session = LabSession(play("pass", size=4096))
+    console = await live_through(lab_session)
     lines = [sign.text for sign in console.signs]
     start = lines.index(">>Start HTTP Boot over IPv4....")
     assert lines[start + 1 : start + 5] == [
         "  Station IP address is 127.0.0.1",
-        f"  URI: http://127.0.0.1:{desk.port}/dispatch",
+        f"  URI: http://127.0.0.1:{lab_session.port}/dispatch",
         "  NBP filesize is 4096 Bytes",
         "  Downloading...25%",
     ]
@@ -434,11 +434,11 @@ async def test_the_console_reads_like_firmware() -> None:
 
 
 async def test_the_machines_token_is_never_shown() -> None:
-    desk = Desk(play("pass"), Offer(media="text/plain"))
-    console = await live_through(desk)
+    lab_session = LabSession(play("pass"), Offer(media="text/plain"))
+    console = await live_through(lab_session)
     assert console.faults
     assert SECRET not in console.text + "".join(console.faults)
-    assert SECRET not in repr(Target.of(desk.url))
+    assert SECRET not in repr(Target.of(lab_session.url))
 
 
 @pytest.mark.parametrize(
@@ -455,11 +455,11 @@ async def test_the_machines_token_is_never_shown() -> None:
     ],
 )
 async def test_an_answer_that_firmware_cannot_use_is_a_fault_of_the_lab(offer: Offer, words: tuple[str, ...]) -> None:
-    desk = Desk(offer, play("pass"))
-    console = await live_through(desk)
+    lab_session = LabSession(offer, play("pass"))
+    console = await live_through(lab_session)
     [fault] = console.faults
     assert all(word in fault for word in words), fault
-    assert desk.of("PUT"), "it asked again"
+    assert lab_session.of("PUT"), "it asked again"
 
 
 @pytest.mark.parametrize(
@@ -502,68 +502,68 @@ async def test_a_silent_server_is_given_up() -> None:
 
 
 async def test_a_server_that_is_away_for_a_while_is_no_fault() -> None:
-    desk = Desk(play("pass"))
-    async with desk.open():
+    lab_session = LabSession(play("pass"))
+    async with lab_session.open():
         pass  # now its port is known, and closed
     machine = quick(pace=0.002)
-    async with lived(machine, desk.url) as console:
+    async with lived(machine, lab_session.url) as console:
         await console.wait_for("Error: ")
-        async with desk.open(desk.port):
+        async with lab_session.open(lab_session.port):
             await off(machine)
-    assert desk.methods == "HEAD GET POST PUT HEAD GET"
+    assert lab_session.methods == "HEAD GET POST PUT HEAD GET"
     assert console.faults == []
 
 
 @pytest.mark.parametrize(("status", "shown"), [(503, "Server Error: 503 Serv"), (417, "Client Error: 417")])
 async def test_a_server_in_trouble_is_asked_again(status: int, shown: str) -> None:
-    desk = Desk(Offer(status=status, size=0), play("pass"))
-    console = await live_through(desk)
-    assert desk.methods == "HEAD HEAD GET POST PUT HEAD GET"
+    lab_session = LabSession(Offer(status=status, size=0), play("pass"))
+    console = await live_through(lab_session)
+    assert lab_session.methods == "HEAD HEAD GET POST PUT HEAD GET"
     assert shown in console.text
     assert console.faults == []
 
 
 async def test_firmware_gives_up_in_the_end_and_says_so() -> None:
-    desk = Desk()
-    async with desk.open():
+    lab_session = LabSession()
+    async with lab_session.open():
         pass
     machine = quick(pace=0.0001)
-    async with lived(machine, desk.url) as console:
+    async with lived(machine, lab_session.url) as console:
         await off(machine)
     assert console.text.count(">>Start HTTP Boot") == TRIES
     assert console.faults == [f"firmware fell through its boot order after {TRIES} tries in a row"]
 
 
 async def test_a_workload_whose_boot_is_refused_resets_the_machine() -> None:
-    desk = Desk(play("pass"), play("pass"))
-    desk.refusals["POST"] = [417]
-    console = await live_through(desk)
-    assert desk.methods == "HEAD GET POST HEAD GET POST PUT HEAD GET"
+    lab_session = LabSession(play("pass"), play("pass"))
+    lab_session.refusals["POST"] = [417]
+    console = await live_through(lab_session)
+    assert lab_session.methods == "HEAD GET POST HEAD GET POST PUT HEAD GET"
     assert "beacon: POST: 417 Expectation Failed: as asked" in console.text
     assert console.faults == []
 
 
 async def test_a_report_is_repeated_while_the_server_is_in_trouble() -> None:
-    desk = Desk(play("pass"))
-    desk.refusals["PUT"] = [500, 503]
-    await live_through(desk)
-    reports = desk.of("PUT")
+    lab_session = LabSession(play("pass"))
+    lab_session.refusals["PUT"] = [500, 503]
+    await live_through(lab_session)
+    reports = lab_session.of("PUT")
     assert len(reports) == 3
     assert len({report.body for report in reports}) == 1
 
 
 async def test_a_workload_gives_its_report_up_in_the_end() -> None:
-    desk = Desk(play("pass"))
-    desk.refusals["PUT"] = [500] * 5
-    console = await live_through(desk)
-    assert desk.methods == "HEAD GET POST " + "PUT " * 5 + "HEAD GET"
+    lab_session = LabSession(play("pass"))
+    lab_session.refusals["PUT"] = [500] * 5
+    console = await live_through(lab_session)
+    assert lab_session.methods == "HEAD GET POST " + "PUT " * 5 + "HEAD GET"
     assert "beacon: no server took it" in console.text
 
 
 async def test_a_report_that_the_server_calls_wrong_is_a_fault() -> None:
-    desk = Desk(play("pass"))
-    desk.refusals["PUT"] = [400]
-    console = await live_through(desk)
+    lab_session = LabSession(play("pass"))
+    lab_session.refusals["PUT"] = [400]
+    console = await live_through(lab_session)
     assert console.faults == ["unexpected answer: expected 200, got 400 Bad Request"]
 
 
@@ -572,11 +572,11 @@ async def test_a_scenario_that_raises_is_named_and_ends_the_machine() -> None:
         await stage.boot()
         raise KeyError("whoops")
 
-    desk = Desk(play("mine"))
-    console = await live_through(desk, scenarios={"mine": Scenario(play=broken)})
+    lab_session = LabSession(play("mine"))
+    console = await live_through(lab_session, scenarios={"mine": Scenario(play=broken)})
     [told] = console.faults
     assert re.fullmatch(r"the scenario raised KeyError: 'whoops' \(.*test_sim\.py, line \d+\)", told)
-    assert desk.methods == "HEAD GET POST"
+    assert lab_session.methods == "HEAD GET POST"
 
 
 async def test_users_may_play_scenarios_of_their_own() -> None:
@@ -584,16 +584,16 @@ async def test_users_may_play_scenarios_of_their_own() -> None:
         stage.say("one\nline")
         await stage.report(title="mine", result="skipped")
 
-    desk = Desk(play("mine"))
-    console = await live_through(desk, scenarios={"mine": Scenario(play=mine)})
-    assert desk.of("PUT")[0].json == {"title": "mine", "result": "skipped"}
+    lab_session = LabSession(play("mine"))
+    console = await live_through(lab_session, scenarios={"mine": Scenario(play=mine)})
+    assert lab_session.of("PUT")[0].json == {"title": "mine", "result": "skipped"}
     assert "one?line" in console.text, "what is shown stays a line"
 
 
 async def test_a_server_that_closes_after_each_answer_gets_a_connection_each() -> None:
-    desk = Desk(Offer({"Connection": "close"}))
-    console = await live_through(desk)
-    assert desk.seen[0].peer != desk.seen[1].peer
+    lab_session = LabSession(Offer({"Connection": "close"}))
+    console = await live_through(lab_session)
+    assert lab_session.seen[0].peer != lab_session.seen[1].peer
     assert console.faults == []
 
 
@@ -666,11 +666,11 @@ async def test_a_spec_makes_machines_with_addresses(tmp_path: Path) -> None:
     factory: Factory = create
     options = {"pace": "0.0005", "boot": "0", "from_": "127.0.0.254"}
     machines = factory(spec("sim:3?from=127.0.0.254", 3, **options), tmp_path)
-    desk = Desk()
-    async with desk.open():
+    lab_session = LabSession()
+    async with lab_session.open():
         for machine in machines:
-            await (await powered_on(machine, desk.url)).until_off()
-    peers = {seen.peer[0] for seen in desk.of("HEAD")}
+            await (await powered_on(machine, lab_session.url)).until_off()
+    peers = {seen.peer[0] for seen in lab_session.of("HEAD")}
     assert peers == {"127.0.0.254", "127.0.0.255", "127.0.1.0"}
 
 
@@ -694,13 +694,13 @@ def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, str], words:
 
 
 async def test_a_hundred_machines_share_a_loop(tmp_path: Path) -> None:
-    desk = Desk(*[play("pass")] * 100)
+    lab_session = LabSession(*[play("pass")] * 100)
     machines = create(spec("sim:100", 100, pace="0.001", boot="0", from_="127.0.1.1"), tmp_path)
-    async with desk.open(), AsyncExitStack() as stack:
-        powers = [await powered_on(machine, desk.url) for machine in machines]
+    async with lab_session.open(), AsyncExitStack() as stack:
+        powers = [await powered_on(machine, lab_session.url) for machine in machines]
         for power in powers:
             stack.push_async_callback(power.off)
         for power in powers:
             await power.until_off()
-    assert len(desk.of("PUT")) == 100
-    assert not desk.broken
+    assert len(lab_session.of("PUT")) == 100
+    assert not lab_session.broken

@@ -23,11 +23,11 @@ from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Policy
 from pytest_dispatch.core.notices import Notice
-from pytest_dispatch.program.embedded import EmbeddedLab
+from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.server.api.openapi import describe
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.routes import ROUTES
-from pytest_dispatch.server.api.schemas import OpenSession, RunChange, RunView, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunChange, RunRequest, RunView
 
 OCTETS = "application/octet-stream"
 
@@ -119,14 +119,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[EmbeddedLab]:
+def lab(tmp_path: Path) -> Iterator[InProcessLab]:
     lab = embedded(tmp_path, machines=sims(2))
     lab.start("w")
     yield lab
     lab.stop()
 
 
-def document_of(lab: EmbeddedLab) -> dict[str, Any]:
+def document_of(lab: InProcessLab) -> dict[str, Any]:
     answer = httpx.get(f"{lab.url}{PREFIX}/openapi.json", headers={"Authorization": f"Bearer {lab.token}"})
     document: dict[str, Any] = answer.json()
     return document
@@ -141,7 +141,7 @@ def test_the_description_is_openapi() -> None:
     assert all(name.isidentifier() for name in document["components"]["schemas"])
 
 
-def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, tmp_path: Path) -> None:
+def test_a_whole_session_is_as_described(lab: InProcessLab, recorder: Recorder, tmp_path: Path) -> None:
     client = LabClient(lab.url, lab.token)
     policy = Policy(judged=True, retries=0)
     opened = client.open(OpenSession(source="w", policy=policy, issues=(), resume=True))
@@ -149,7 +149,7 @@ def test_a_whole_session_is_as_described(lab: EmbeddedLab, recorder: Recorder, t
     reader = threading.Thread(target=lambda: changes.extend(_until_over(client, opened.id)))
     reader.start()
     scenarios = ("pass", "fail", "multi-report", "hang")
-    wanted = [Wanted(key=name, workload=workload(tmp_path / f"{name}.efi", plays=name)) for name in scenarios]
+    wanted = [RunRequest(key=name, workload=workload(tmp_path / f"{name}.efi", plays=name)) for name in scenarios]
     runs = {view.run.key: view.run.id for view in client.submit(opened.id, wanted)}
     assert {view.run.id for view in client.submit(opened.id, wanted)} == set(runs.values())
     for key in ("pass", "fail", "multi-report"):
@@ -192,7 +192,7 @@ def _until_over(client: LabClient, session: str) -> Iterator[RunChange | Notice 
             return
 
 
-def _ask_what_cannot_be(lab: EmbeddedLab, client: LabClient, session: str) -> None:
+def _ask_what_cannot_be(lab: InProcessLab, client: LabClient, session: str) -> None:
     """Every refusal that the description lists, but a broken lab, and what is too much or too long."""
     with pytest.raises(LabError, match="no run 'nothing'; submit it first"):
         client.run("nothing")
@@ -214,12 +214,12 @@ def _ask_what_cannot_be(lab: EmbeddedLab, client: LabClient, session: str) -> No
 
 
 def test_who_follows_a_run_has_all_its_reports_and_was_sent_each_once(
-    lab: EmbeddedLab, recorder: Recorder, tmp_path: Path
+    lab: InProcessLab, recorder: Recorder, tmp_path: Path
 ) -> None:
     client = LabClient(lab.url, lab.token)
     opened = client.open(OpenSession(source="w", policy=Policy()))
     asked = workload(tmp_path / "a.efi", plays="multi-report")
-    [view] = client.submit(opened.id, [Wanted(key="k", workload=asked)])
+    [view] = client.submit(opened.id, [RunRequest(key="k", workload=asked)])
     *_, followed = _until_it_ends(client, view)
     told = b"".join(response.content for request, response in recorder.exchanges if "known=" in str(request.url))
     whole = client.run(view.run.id)
@@ -239,7 +239,7 @@ def _until_it_ends(client: LabClient, view: RunView) -> Iterator[RunView]:
             return
 
 
-def test_the_judge_can_say_no(lab: EmbeddedLab, recorder: Recorder) -> None:
+def test_the_judge_can_say_no(lab: InProcessLab, recorder: Recorder) -> None:
     """An answer that is not as described is noticed."""
     client = LabClient(lab.url, lab.token)
     client.open(OpenSession(source="w", policy=Policy()))

@@ -15,17 +15,17 @@ import pytest
 from boots import boots
 from hypothesis import given as given_any
 from hypothesis import strategies as st
-from labs import TOKEN, Bench, Reply, Wire, running_lab, sims
+from labs import TOKEN, LabBench, Reply, Wire, running_lab, sims
 from waiting import until
 
 from pytest_dispatch.core.machine_table import SILENCE
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.session_feed import Feed
-from pytest_dispatch.program.embedded import make_machines
+from pytest_dispatch.lab_program.in_process import make_machines
 from pytest_dispatch.server.api.route import PREFIX, Route
 from pytest_dispatch.server.api.routes import ROUTES
-from pytest_dispatch.server.api.schemas import OpenSession, Review, Verdict, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, Review, RunRequest, Verdict
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 pytestmark = pytest.mark.anyio
@@ -40,11 +40,11 @@ SESSION = OpenSession(source="w", policy=Policy())
 
 @pytest.mark.parametrize("payload", [{}, {"media": "efi"}, {"media": "efi", "location": "/w", "size": "big"}])
 async def test_of_several_workloads_with_a_bad_payload_in_one_none_is_taken(
-    bench: Bench, payload: dict[str, object]
+    bench: LabBench, payload: dict[str, object]
 ) -> None:
     session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
     good, bad = bench.workload("a.efi"), replace(bench.workload("b.efi"), payload=payload)
-    wanted = [Wanted(key="a", workload=good), Wanted(key="b", workload=bad)]
+    wanted = [RunRequest(key="a", workload=good), RunRequest(key="b", workload=bad)]
     reply = await bench.api("POST", f"/sessions/{session}/runs", wanted)
     assert reply.status == 400
     assert reply.json["error"].startswith("b.efi: payload: ")
@@ -62,7 +62,7 @@ PATHS = [(route.method, path_of(route)) for route in ROUTES] + [
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_nothing_answers_without_the_token(bench: Bench, method: str, path: str) -> None:
+async def test_nothing_answers_without_the_token(bench: LabBench, method: str, path: str) -> None:
     wrong = [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN]
     for given in [*wrong, "Bearer \u00ff\u00fe", f"Bearer {TOKEN}\u00ff"]:
         headers = {} if given is None else {"Authorization": given}
@@ -75,13 +75,13 @@ async def test_nothing_answers_without_the_token(bench: Bench, method: str, path
 
 
 @pytest.mark.parametrize("given", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER   {TOKEN} "])
-async def test_the_token_opens(bench: Bench, given: str) -> None:
+async def test_the_token_opens(bench: LabBench, given: str) -> None:
     reply = await bench.call("GET", f"{PREFIX}/openapi.json", headers={"Authorization": given})
     assert reply.status == 200
 
 
 @pytest.mark.parametrize(("path", "method"), [("/nothing", "GET"), ("", "GET"), ("/", "POST"), ("/runs", "GET")])
-async def test_an_unknown_path_says_so(bench: Bench, path: str, method: str) -> None:
+async def test_an_unknown_path_says_so(bench: LabBench, path: str, method: str) -> None:
     reply = await bench.api(method, path)
     assert reply.status == 404
     assert reply.json == {"error": f"no '/api/v1{path}' here; /api/v1/openapi.json says what there is"}
@@ -91,7 +91,7 @@ async def test_an_unknown_path_says_so(bench: Bench, path: str, method: str) -> 
     ("method", "path", "allowed"),
     [("GET", "/sessions", "POST"), ("PUT", "/runs/x", "DELETE, GET"), ("POST", "/openapi.json", "GET")],
 )
-async def test_an_unknown_method_says_which_there_are(bench: Bench, method: str, path: str, allowed: str) -> None:
+async def test_an_unknown_method_says_which_there_are(bench: LabBench, method: str, path: str, allowed: str) -> None:
     reply = await bench.api(method, path)
     assert (reply.status, reply.headers["allow"]) == (405, allowed)
     assert reply.json == {"error": f"expected {allowed}, got {method}"}
@@ -106,7 +106,7 @@ BODIES: dict[tuple[str, str], object] = {
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if "{" in r.path], ids=lambda r: f"{r.method}-{r.path}")
-async def test_what_nobody_asked_for_is_unknown(bench: Bench, route: Route) -> None:
+async def test_what_nobody_asked_for_is_unknown(bench: LabBench, route: Route) -> None:
     body = BODIES.get((route.method, route.path))
     reply = await bench.api(route.method, path_of(route).removeprefix(PREFIX), body)
     assert reply.status == 404
@@ -130,20 +130,20 @@ async def test_what_nobody_asked_for_is_unknown(bench: Bench, route: Route) -> N
         ("/runs/nothing/verdict", b'{"outcome": "great"}', "Invalid enum value 'great'"),
     ],
 )
-async def test_a_bad_body_is_refused_with_the_reason(bench: Bench, path: str, body: bytes, why: str) -> None:
+async def test_a_bad_body_is_refused_with_the_reason(bench: LabBench, path: str, body: bytes, why: str) -> None:
     reply = await bench.call("POST", PREFIX + path, headers={"Authorization": f"Bearer {TOKEN}"}, body=body)
     assert reply.status == 400
     assert reply.json["error"].startswith(why)
 
 
-async def test_a_packed_body_is_refused(bench: Bench) -> None:
+async def test_a_packed_body_is_refused(bench: LabBench) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
     reply = await bench.call("POST", f"{PREFIX}/sessions", headers=headers, body=b"{}")
     assert reply.status == 415
     assert reply.json["error"].startswith("expected an uncompressed body, got one with Content-Encoding: ")
 
 
-async def test_a_caller_that_goes_away_within_its_request(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_that_goes_away_within_its_request(bench: LabBench, caplog: pytest.LogCaptureFixture) -> None:
     wire = await bench.wire("127.0.0.1")
     head = f"POST {PREFIX}/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     await wire.send(f"{head}Content-Length: 20\r\n\r\n{{")
@@ -153,7 +153,7 @@ async def test_a_caller_that_goes_away_within_its_request(bench: Bench, caplog: 
     assert not caplog.records
 
 
-async def test_a_body_that_is_too_long_is_refused(bench: Bench) -> None:
+async def test_a_body_that_is_too_long_is_refused(bench: LabBench) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     reply = await bench.call("POST", f"{PREFIX}/sessions", headers=headers, body=b" " * (64 * 2**20 + 1))
     assert reply.status == 413
@@ -161,7 +161,7 @@ async def test_a_body_that_is_too_long_is_refused(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("query", ["after=x", "wait=", "after=nan", "wait=inf", "wait=-inf", "known=all"])
-async def test_a_query_that_is_no_number(bench: Bench, query: str) -> None:
+async def test_a_query_that_is_no_number(bench: LabBench, query: str) -> None:
     run = await bench.one()
     reply = await bench.api("GET", f"/runs/{run.id}?{query}")
     name, _, value = query.partition("=")
@@ -171,11 +171,11 @@ async def test_a_query_that_is_no_number(bench: Bench, query: str) -> None:
 # Sessions and runs
 
 
-async def test_a_session_from_open_to_end(bench: Bench) -> None:
+async def test_a_session_from_open_to_end(bench: LabBench) -> None:
     opened = (await bench.api("POST", "/sessions", SESSION)).json
     assert not opened["resumed"]
     path = f"/sessions/{opened['id']}"
-    wanted = [Wanted(key=f"k{n}", workload=bench.workload(f"{n}.efi")) for n in range(2)]
+    wanted = [RunRequest(key=f"k{n}", workload=bench.workload(f"{n}.efi")) for n in range(2)]
     views = (await bench.api("POST", f"{path}/runs", wanted)).json
     assert [view["run"]["key"] for view in views] == ["k0", "k1"]
     await until(lambda: len(bench.boot.assets) == 2)  # before, a digest may come between two looks
@@ -211,7 +211,7 @@ async def test_a_session_from_open_to_end(bench: Bench) -> None:
     assert bench.journal.reader.last_unfinished("w") is None
 
 
-async def test_a_run_is_cancelled(bench: Bench) -> None:
+async def test_a_run_is_cancelled(bench: LabBench) -> None:
     run = await bench.booted()
     assert (await bench.api("DELETE", f"/runs/{run.id}")).status == 204
     assert bench.now(run).cancelled
@@ -219,7 +219,7 @@ async def test_a_run_is_cancelled(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-async def test_a_session_judges_for_itself(bench: Bench, again: bool) -> None:
+async def test_a_session_judges_for_itself(bench: LabBench, again: bool) -> None:
     run = await bench.booted(policy=Policy(judged=True, expect=Expect.REPORT))
     await bench.report()
     await bench.call("HEAD")
@@ -234,7 +234,7 @@ async def test_a_session_judges_for_itself(bench: Bench, again: bool) -> None:
 # Waiting
 
 
-async def test_a_long_poll_ends_with_the_next_change(bench: Bench) -> None:
+async def test_a_long_poll_ends_with_the_next_change(bench: LabBench) -> None:
     run = await bench.one()
     version = (await bench.api("GET", f"/runs/{run.id}")).json["version"]
     waiting = asyncio.create_task(bench.api("GET", f"/runs/{run.id}?after={version}&wait=20"))
@@ -246,18 +246,18 @@ async def test_a_long_poll_ends_with_the_next_change(bench: Bench) -> None:
     assert reply.json["run"]["attempts"][0]["history"][-1]["state"] == "assigned"
 
 
-async def test_a_long_poll_ends_when_its_time_is_over(bench: Bench) -> None:
+async def test_a_long_poll_ends_when_its_time_is_over(bench: LabBench) -> None:
     run = await bench.one()
     reply = await bench.api("GET", f"/runs/{run.id}?after=1000&wait=0.05")
     assert (reply.status, reply.json["version"]) == (200, run.version)
 
 
-async def test_a_long_poll_behind_the_times_ends_at_once(bench: Bench) -> None:
+async def test_a_long_poll_behind_the_times_ends_at_once(bench: LabBench) -> None:
     run = await bench.one()
     assert (await bench.api("GET", f"/runs/{run.id}?after=-1&wait=20")).status == 200
 
 
-async def test_a_caller_that_follows_gets_only_what_it_does_not_know(bench: Bench) -> None:
+async def test_a_caller_that_follows_gets_only_what_it_does_not_know(bench: LabBench) -> None:
     run = await bench.booted(policy=Policy(retry_failures=1))
     for title in ("one", "two"):
         await bench.report(title=title, result="failed", body=title)
@@ -288,7 +288,7 @@ class Events:
         self._rest = b""
 
     @classmethod
-    async def open(cls, bench: Bench, session: str, after: str = "") -> tuple[Reply, Events]:
+    async def open(cls, bench: LabBench, session: str, after: str = "") -> tuple[Reply, Events]:
         wire = await bench.wire("127.0.0.1")
         last = f"Last-Event-ID: {after}\r\n" if after else ""
         # HTTP/1.0, so that the stream comes as it is
@@ -324,7 +324,7 @@ class Events:
         self._wire.close()
 
 
-async def test_events_as_they_come(bench: Bench) -> None:
+async def test_events_as_they_come(bench: LabBench) -> None:
     run = await bench.one()
     head, events = await Events.open(bench, run.session)
     assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
@@ -346,7 +346,7 @@ async def test_events_as_they_come(bench: Bench) -> None:
     assert change["run"]["attempts"][0]["reports"] == []
 
 
-async def test_a_report_is_told_once(bench: Bench) -> None:
+async def test_a_report_is_told_once(bench: LabBench) -> None:
     """Whatever else happens to its run; a reader that comes later is told it once, too."""
     run = await bench.booted(policy=Policy(retry_failures=1, judged=True))
     _, early = await Events.open(bench, run.session)
@@ -363,7 +363,7 @@ async def test_a_report_is_told_once(bench: Bench) -> None:
             assert [text.count(f'"marked {n}"') for text in seen if f'"marked {n}"' in text] == [1]
 
 
-async def test_for_a_reader_that_does_not_read_no_more_is_made_than_the_network_takes(bench: Bench) -> None:
+async def test_for_a_reader_that_does_not_read_no_more_is_made_than_the_network_takes(bench: LabBench) -> None:
     run = await bench.booted()
     message = "x" * 2**18
     for n in range(64):
@@ -440,7 +440,7 @@ def test_a_feed_may_be_read_while_it_grows(steps: list[str | None], most: int) -
     ("after", "first"),
     [("", "1"), ("0", "1"), ("2", "3"), ("99", "1"), ("-3", "1"), ("²", "1"), ("x", "1"), ("9" * 3000, "1")],
 )
-async def test_a_reader_goes_on_where_it_was(bench: Bench, after: str, first: str) -> None:
+async def test_a_reader_goes_on_where_it_was(bench: LabBench, after: str, first: str) -> None:
     """One that names what this lab never told, such as one of an earlier lab, gets everything."""
     run = await bench.booted()
     _, events = await Events.open(bench, run.session, after)
@@ -448,7 +448,7 @@ async def test_a_reader_goes_on_where_it_was(bench: Bench, after: str, first: st
 
 
 @pytest.mark.parametrize(("query", "first"), [("after=2", "3"), ("after=-5", "1"), ("after=1.9", "2")])
-async def test_a_reader_without_the_header(bench: Bench, query: str, first: str) -> None:
+async def test_a_reader_without_the_header(bench: LabBench, query: str, first: str) -> None:
     run = await bench.booted()
     wire = await bench.wire("127.0.0.1")
     target = f"{PREFIX}/sessions/{run.session}/events?{query}"
@@ -457,7 +457,7 @@ async def test_a_reader_without_the_header(bench: Bench, query: str, first: str)
     assert (await Events(wire).changes(1))[0][0] == first
 
 
-async def test_progress_is_told(bench: Bench) -> None:
+async def test_progress_is_told(bench: LabBench) -> None:
     run = await bench.one(size=8 * 2**20)
     _, events = await Events.open(bench, run.session)
     wire = await bench.wire(receive_buffer=1)
@@ -471,14 +471,14 @@ async def test_progress_is_told(bench: Bench) -> None:
     assert 0 < told[run.id] <= 8 * 2**20
 
 
-async def test_a_quiet_stream_says_that_it_is_there(bench: Bench) -> None:
+async def test_a_quiet_stream_says_that_it_is_there(bench: LabBench) -> None:
     run = await bench.one()
     _, events = await Events.open(bench, run.session)
     bench.clock.ahead += 60
     assert await events.next() == {}
 
 
-async def test_a_reader_that_left_is_let_go(bench: Bench) -> None:
+async def test_a_reader_that_left_is_let_go(bench: LabBench) -> None:
     run = await bench.one()
     before = len(asyncio.all_tasks())
     _, events = await Events.open(bench, run.session)
@@ -486,7 +486,7 @@ async def test_a_reader_that_left_is_let_go(bench: Bench) -> None:
     events.close()
     for _ in range(5):  # what is written to it comes back as a reset, even if nothing happens
         bench.clock.ahead += 60
-        bench.lab.writer.wake()
+        bench.lab.lab_state.wake()
         await asyncio.sleep(0.01)
     await until(lambda: len(asyncio.all_tasks()) <= before)
 
@@ -494,7 +494,7 @@ async def test_a_reader_that_left_is_let_go(bench: Bench) -> None:
 # A broken lab
 
 
-async def test_a_journal_that_breaks_ends_the_waiting_and_says_why(bench: Bench) -> None:
+async def test_a_journal_that_breaks_ends_the_waiting_and_says_why(bench: LabBench) -> None:
     run = await bench.one()
     await bench.download(run)
     version = bench.now(run).version
@@ -519,21 +519,21 @@ async def test_a_journal_that_breaks_ends_the_waiting_and_says_why(bench: Bench)
         await events.changes(99)
 
 
-async def test_a_session_that_cannot_be_written_is_not_opened(bench: Bench) -> None:
+async def test_a_session_that_cannot_be_written_is_not_opened(bench: LabBench) -> None:
     spoil(bench)
     reply = await bench.api("POST", "/sessions", SESSION)
     assert reply.status == 503
     assert "cannot write it" in reply.json["error"]
 
 
-def spoil(bench: Bench) -> None:
+def spoil(bench: LabBench) -> None:
     """Take the journal's tables away under it, as a broken disk would."""
     with closing(sqlite3.connect(bench.folder / "journal.db")) as db:
         for table in ("dispatch_events", "dispatch_runs", "dispatch_sessions"):
             db.execute(f"DROP TABLE {table}")
 
 
-async def test_states_are_those_of_the_core(bench: Bench) -> None:
+async def test_states_are_those_of_the_core(bench: LabBench) -> None:
     run = await bench.booted()
     reply = await bench.api("GET", f"/runs/{run.id}")
     told = [moment["state"] for moment in reply.json["run"]["attempts"][0]["history"]]

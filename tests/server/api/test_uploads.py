@@ -14,18 +14,18 @@ import pytest
 from boots import boots, but
 from faults import fault
 from fetching import publish, sha256, token_of
-from labs import TOKEN, Bench, Reply, running_lab
+from labs import TOKEN, LabBench, Reply, running_lab
 from waiting import until
 
 from pytest_dispatch.client.lab_client import PIECE, LabClient
 from pytest_dispatch.core.errors import FetchError, LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD
 from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
-from pytest_dispatch.server.api.schemas import OpenSession, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.server.api.uploads import PIECE as WRITTEN
-from pytest_dispatch.server.limits.bounds import Bounds
-from pytest_dispatch.sources.asset_cache import AssetCache
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.server.limits.bounds import ServerLimits
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
+from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.sources.uploads import MOST
 from pytest_dispatch.testing.github import FakeGitHub
 from pytest_dispatch.workloads.boot.lifecycle import State
@@ -38,20 +38,20 @@ NOT_ITS_OWN = "expected the digest of 3000 bytes that this session has uploaded,
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[LabBench]:
     """A lab that several sessions share."""
     async with running_lab(tmp_path, private=False) as running:
         yield running
 
 
 @pytest.fixture
-async def narrow(tmp_path: Path) -> AsyncIterator[Bench]:
+async def narrow(tmp_path: Path) -> AsyncIterator[LabBench]:
     """One with little room."""
-    async with running_lab(tmp_path, private=False, cache=lambda path: AssetCache(path, LIMIT, None)) as running:
+    async with running_lab(tmp_path, private=False, cache=lambda path: AssetFetcher(path, LIMIT, None)) as running:
         yield running
 
 
-async def opened(bench: Bench) -> str:
+async def opened(bench: LabBench) -> str:
     session: str = (await bench.api("POST", "/sessions", SESSION)).json["id"]
     return session
 
@@ -61,7 +61,7 @@ def where(session: str, digest: str) -> str:
 
 
 async def put(
-    bench: Bench,
+    bench: LabBench,
     session: str,
     content: bytes,
     *,
@@ -75,15 +75,15 @@ async def put(
     return await bench.call("PUT", f"{target}&offset={offset}", source="127.0.0.1", headers=given, body=content)
 
 
-async def how_far(bench: Bench, session: str, digest: str) -> tuple[int, bool]:
+async def how_far(bench: LabBench, session: str, digest: str) -> tuple[int, bool]:
     headers = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": "1"}
     reply = await bench.call("GET", where(session, digest), source="127.0.0.1", headers=headers)
     assert reply.status == 200
     return reply.json["received"], reply.json["complete"]
 
 
-async def submit(bench: Bench, session: str, *workloads: Workload) -> Reply:
-    wanted = [Wanted(key=each.name, workload=each) for each in workloads]
+async def submit(bench: LabBench, session: str, *workloads: Workload) -> Reply:
+    wanted = [RunRequest(key=each.name, workload=each) for each in workloads]
     return await bench.api("POST", f"/sessions/{session}/runs", wanted, **{"Dispatch-Epoch": "1"})
 
 
@@ -91,10 +91,10 @@ def named(content: bytes, name: str = "a.efi") -> Workload:
     return boots(name, location=sha256(content), size=len(content))
 
 
-async def ran(bench: Bench, session: str, content: bytes, name: str = "a.efi") -> Run:
+async def ran(bench: LabBench, session: str, content: bytes, name: str = "a.efi") -> Run:
     """A run of what was uploaded, which a machine takes, boots and reports of."""
     [view] = (await submit(bench, session, named(content, name))).json
-    run = bench.lab.orders.run(view["run"]["id"])
+    run = bench.lab.session_service.run(view["run"]["id"])
     await until(lambda: run.id in bench.boot.assets)
     await bench.call("HEAD")
     assert (await bench.call("GET")).body == content
@@ -104,14 +104,14 @@ async def ran(bench: Bench, session: str, content: bytes, name: str = "a.efi") -
     return bench.now(run)
 
 
-def shelf(bench: Bench) -> set[str]:
+def cache_folder(bench: LabBench) -> set[str]:
     return {path.name for path in bench.folder.glob("cache/sha256/*")}
 
 
 # What is uploaded can be run
 
 
-async def test_what_was_uploaded_is_run(bench: Bench) -> None:
+async def test_what_was_uploaded_is_run(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3 * WRITTEN + 7)
     assert await how_far(bench, session, sha256(content)) == (0, False)
     reply = await put(bench, session, content)
@@ -119,10 +119,10 @@ async def test_what_was_uploaded_is_run(bench: Bench) -> None:
     assert await how_far(bench, session, sha256(content)) == (len(content), True)
     run = await ran(bench, session, content)
     assert run.outcome is Outcome.PASSED
-    assert bench.lab.writer.digest_of(run) == sha256(content)
+    assert bench.lab.lab_state.digest_of(run) == sha256(content)
 
 
-async def test_piece_by_piece(bench: Bench) -> None:
+async def test_piece_by_piece(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(1000)
     for start in range(0, 1000, 300):
         piece = content[start : start + 300]
@@ -139,7 +139,7 @@ async def test_piece_by_piece(bench: Bench) -> None:
     outcome="what came stays, and the rest is sent by another connection",
     told="nothing; 5 connections one after the other that bring nothing end it: `cannot be uploaded`",
 )
-async def test_a_connection_that_is_lost_costs_nothing_that_was_written(bench: Bench) -> None:
+async def test_a_connection_that_is_lost_costs_nothing_that_was_written(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3 * WRITTEN)
     wire = await bench.wire("127.0.0.1")
     await wire.send(head_of(session, content).encode() + content[: 2 * WRITTEN + 7])
@@ -167,7 +167,7 @@ def head_of(session: str, content: bytes) -> str:
     return f"{head}Authorization: Bearer {TOKEN}\r\nDispatch-Epoch: 1\r\nContent-Length: {len(content)}\r\n\r\n"
 
 
-async def test_two_sessions_send_the_same_at_once_and_it_is_kept_once(bench: Bench) -> None:
+async def test_two_sessions_send_the_same_at_once_and_it_is_kept_once(bench: LabBench) -> None:
     one, other = await opened(bench), await opened(bench)
     content = secrets.token_bytes(2 * WRITTEN)
     half = len(content) // 2
@@ -180,13 +180,13 @@ async def test_two_sessions_send_the_same_at_once_and_it_is_kept_once(bench: Ben
         )
     )
     assert [end.json for end in ends] == [{"received": len(content), "complete": True}] * 2
-    assert shelf(bench) == {sha256(content).removeprefix("sha256:")}
+    assert cache_folder(bench) == {sha256(content).removeprefix("sha256:")}
     assert not list((bench.folder / "cache" / "partial").iterdir())
     for session in (one, other):
         assert (await ran(bench, session, content)).outcome is Outcome.PASSED
 
 
-async def test_two_connections_send_the_same_piece_and_one_is_told_where_to_go_on(bench: Bench) -> None:
+async def test_two_connections_send_the_same_piece_and_one_is_told_where_to_go_on(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(2000)
     sent = (put(bench, session, content[:1000], digest=sha256(content), size=2000) for _ in range(8))
     statuses = sorted([reply.status for reply in await asyncio.gather(*sent)])
@@ -204,7 +204,7 @@ async def test_two_connections_send_the_same_piece_and_one_is_told_where_to_go_o
     outcome="nothing is run; whether anybody has them shows nowhere",
     told="400, and that its session has not uploaded them",
 )
-async def test_what_another_session_sent_is_not_there_for_this_one(bench: Bench) -> None:
+async def test_what_another_session_sent_is_not_there_for_this_one(bench: LabBench) -> None:
     """Neither to run nor to know of: the answers are those for bytes that nobody has."""
     owner, content = await opened(bench), secrets.token_bytes(3000)
     assert (await put(bench, owner, content)).json["complete"]
@@ -227,12 +227,12 @@ async def test_what_another_session_sent_is_not_there_for_this_one(bench: Bench)
     assert wrong.status == 400  # the beginning alone does not do
 
 
-async def test_what_is_not_whole_cannot_be_run(bench: Bench) -> None:
+async def test_what_is_not_whole_cannot_be_run(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     await put(bench, session, content[:2999], digest=sha256(content), size=3000)
     reply = await submit(bench, session, named(content))
     assert reply.status == 400
-    assert not bench.lab.orders.runs(session)
+    assert not bench.lab.session_service.runs(session)
 
 
 @fault(
@@ -269,17 +269,17 @@ async def test_what_is_not_whole_cannot_be_run(bench: Bench) -> None:
         ({"path": "/etc/passwd"}, "expected media, location and size, got media"),
     ],
 )
-async def test_what_no_lab_reads_is_refused_in_one_line(bench: Bench, changes: dict[str, Any], why: str) -> None:
+async def test_what_no_lab_reads_is_refused_in_one_line(bench: LabBench, changes: dict[str, Any], why: str) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     await put(bench, session, content)
     reply = await submit(bench, session, named(content, "good.efi"), but(named(content), **changes))
     assert reply.status == 400
     assert reply.json["error"].startswith(f"a.efi: payload: {why}")
     assert "\n" not in reply.json["error"]
-    assert not bench.lab.orders.runs(session)  # nor is the good one run
+    assert not bench.lab.session_service.runs(session)  # nor is the good one run
 
 
-async def test_the_digest_is_the_workload_s_version(bench: Bench) -> None:
+async def test_the_digest_is_the_workload_s_version(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(30)
     await put(bench, session, content)
     wanted = boots("a.efi", location=sha256(content), size=30, digest=sha256(b"other"))
@@ -296,7 +296,7 @@ async def test_the_digest_is_the_workload_s_version(bench: Bench) -> None:
     outcome="they are not kept, and nothing can be run of them",
     told="400 with both digests; all of them are to be sent again",
 )
-async def test_other_bytes_than_was_said_are_refused_and_may_be_sent_anew(bench: Bench) -> None:
+async def test_other_bytes_than_was_said_are_refused_and_may_be_sent_anew(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     spoiled = bytes(1) + content[1:]
     reply = await put(bench, session, spoiled, digest=sha256(content))
@@ -304,12 +304,12 @@ async def test_other_bytes_than_was_said_are_refused_and_may_be_sent_anew(bench:
     told = f"expected bytes of {sha256(content)}, got those of {sha256(spoiled)}: the file was changed meanwhile; "
     assert reply.json["error"] == f"{told}send all of it again"
     assert await how_far(bench, session, sha256(content)) == (0, False)
-    assert not shelf(bench)
+    assert not cache_folder(bench)
     assert (await put(bench, session, content)).json["complete"]
     assert (await ran(bench, session, content)).outcome is Outcome.PASSED
 
 
-async def test_more_than_was_said_is_refused(bench: Bench) -> None:
+async def test_more_than_was_said_is_refused(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     reply = await put(bench, session, content, size=2999)
     assert (reply.status, reply.json) == (413, {"error": "expected 2999 bytes, got more"})
@@ -318,7 +318,7 @@ async def test_more_than_was_said_is_refused(bench: Bench) -> None:
     assert await how_far(bench, session, sha256(content)) == (0, False)
 
 
-async def _chunked(bench: Bench, session: str, content: bytes, size: int) -> Reply:
+async def _chunked(bench: LabBench, session: str, content: bytes, size: int) -> Reply:
     """A body whose length is not told before."""
     wire = await bench.wire("127.0.0.1")
     head = f"PUT {where(session, sha256(content))}?size={size} HTTP/1.1\r\nHost: 127.0.0.1\r\nDispatch-Epoch: 1\r\n"
@@ -327,13 +327,13 @@ async def _chunked(bench: Bench, session: str, content: bytes, size: int) -> Rep
     return await wire.reply()
 
 
-async def test_a_body_whose_length_is_not_told(bench: Bench) -> None:
+async def test_a_body_whose_length_is_not_told(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     assert (await _chunked(bench, session, content, size=3000)).json == {"received": 3000, "complete": True}
 
 
 @pytest.mark.parametrize("offset", [1, 1000, 10**15])
-async def test_bytes_that_do_not_go_on_from_those_that_are_there(bench: Bench, offset: int) -> None:
+async def test_bytes_that_do_not_go_on_from_those_that_are_there(bench: LabBench, offset: int) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     await put(bench, session, content[:500], digest=sha256(content), size=3000)
     reply = await put(bench, session, b"x", digest=sha256(content), size=2 * 10**15, offset=offset)
@@ -366,7 +366,7 @@ async def test_bytes_that_do_not_go_on_from_those_that_are_there(bench: Bench, o
         (f"sha256:{'a' * 64}?size=1e15", 413, "expected at most 1000000000 bytes (dispatch_cache_limit), got"),
     ],
 )
-async def test_what_is_no_upload(bench: Bench, target: str, status: int, why: str) -> None:
+async def test_what_is_no_upload(bench: LabBench, target: str, status: int, why: str) -> None:
     session = await opened(bench)
     given = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": "1"}
     path = f"/api/v1/sessions/{session}/bytes/{target}"
@@ -376,7 +376,7 @@ async def test_what_is_no_upload(bench: Bench, target: str, status: int, why: st
     assert not files
 
 
-async def test_who_may_not_send(bench: Bench) -> None:
+async def test_who_may_not_send(bench: LabBench) -> None:
     session, content = await opened(bench), b"MZ"
     assert (await put(bench, session, content, Authorization="Bearer guess")).status == 401
     assert (await put(bench, session, content, **{"Content-Encoding": "gzip"})).status == 415
@@ -391,7 +391,7 @@ async def test_who_may_not_send(bench: Bench) -> None:
     assert (await put(bench, session, content, **{"Dispatch-Epoch": "2"})).json["complete"]
 
 
-async def test_a_session_that_is_taken_over_in_the_middle_of_it(bench: Bench) -> None:
+async def test_a_session_that_is_taken_over_in_the_middle_of_it(bench: LabBench) -> None:
     """What its earlier holder still sends is not taken."""
     session, content = await opened(bench), secrets.token_bytes(4 * WRITTEN)
     wire = await bench.wire("127.0.0.1")
@@ -406,13 +406,13 @@ async def test_a_session_that_is_taken_over_in_the_middle_of_it(bench: Bench) ->
     assert (await wire.reply()).status == 409
     reply = await bench.call("GET", where(session, sha256(content)), source="127.0.0.1", headers=given)
     assert reply.json["received"] < len(content)
-    assert not shelf(bench)
+    assert not cache_folder(bench)
 
 
 # Bounds
 
 
-async def test_uploads_that_are_begun_and_not_ended_have_a_bound(bench: Bench) -> None:
+async def test_uploads_that_are_begun_and_not_ended_have_a_bound(bench: LabBench) -> None:
     session = await opened(bench)
     contents = [f"{n} bytes".encode() for n in range(MOST + 1)]
     replies = [await put(bench, session, each[:1], digest=sha256(each), size=len(each)) for each in contents]
@@ -429,7 +429,7 @@ async def test_uploads_that_are_begun_and_not_ended_have_a_bound(bench: Bench) -
     outcome="an upload is refused, a run that needs more bytes is an error of the lab; what runs need stays",
     told="507, `the lab's cache is full`; it may be tried again when runs are over",
 )
-async def test_what_no_run_needs_goes_first_and_what_one_needs_never(narrow: Bench) -> None:
+async def test_what_no_run_needs_goes_first_and_what_one_needs_never(narrow: LabBench) -> None:
     session = await opened(narrow)
     old, needed, new = (secrets.token_bytes(40_000) for _ in range(3))
     for content in (old, needed):
@@ -438,7 +438,7 @@ async def test_what_no_run_needs_goes_first_and_what_one_needs_never(narrow: Ben
     [view] = (await submit(narrow, session, named(needed, "needed.efi"))).json
     await until(lambda: view["run"]["id"] in narrow.boot.assets)
     assert (await put(narrow, session, new)).json["complete"]  # in the place of the one that was run
-    assert shelf(narrow) == {sha256(each).removeprefix("sha256:") for each in (needed, new)}
+    assert cache_folder(narrow) == {sha256(each).removeprefix("sha256:") for each in (needed, new)}
     assert await how_far(narrow, session, sha256(old)) == (0, False)
     reply = await put(narrow, session, old)
     assert reply.status == 507
@@ -451,7 +451,7 @@ async def test_what_no_run_needs_goes_first_and_what_one_needs_never(narrow: Ben
 
 
 @pytest.mark.parametrize("how", ["closed", "unheard", "connections gone"])
-async def test_what_a_session_sent_goes_with_it(narrow: Bench, how: str) -> None:
+async def test_what_a_session_sent_goes_with_it(narrow: LabBench, how: str) -> None:
     gone, content = await opened(narrow), secrets.token_bytes(60_000)
     await put(narrow, gone, content)
     living = await opened(narrow)
@@ -468,7 +468,7 @@ async def test_what_a_session_sent_goes_with_it(narrow: Bench, how: str) -> None
     assert reply.json["complete"]
 
 
-async def test_an_upload_whose_beginning_was_removed_begins_anew(bench: Bench) -> None:
+async def test_an_upload_whose_beginning_was_removed_begins_anew(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     await put(bench, session, content[:2000], digest=sha256(content), size=3000)
     for path in (bench.folder / "cache" / "partial").iterdir():
@@ -485,21 +485,21 @@ async def test_an_upload_whose_beginning_was_removed_begins_anew(bench: Bench) -
     outcome="error; uploaded anew, it runs",
     told="`what was uploaded has been removed to make room`",
 )
-async def test_what_was_removed_after_it_was_asked_for_is_no_fault_of_the_workload_s(narrow: Bench) -> None:
+async def test_what_was_removed_after_it_was_asked_for_is_no_fault_of_the_workload_s(narrow: LabBench) -> None:
     session, content = await opened(narrow), secrets.token_bytes(60_000)
     await put(narrow, session, content)
     await ran(narrow, session, content)
     other = await opened(narrow)
     assert (await put(narrow, other, bytes(60_000))).json["complete"]
     [view] = (await submit(narrow, session, named(content, "again.efi"))).json
-    await until(lambda: narrow.lab.orders.run(view["run"]["id"]).outcome)
-    run = narrow.lab.orders.run(view["run"]["id"])
+    await until(lambda: narrow.lab.session_service.run(view["run"]["id"]).outcome)
+    run = narrow.lab.session_service.run(view["run"]["id"])
     assert run.outcome is Outcome.ERROR
     assert "again.efi: what was uploaded has been removed to make room; upload it again" in run.reason
 
 
 async def test_an_upload_that_stops_coming_is_told_so_and_keeps_what_came(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, private=False, bounds=Bounds(stall=0.1)) as bench:
+    async with running_lab(tmp_path, private=False, bounds=ServerLimits(stall=0.1)) as bench:
         session, content = await opened(bench), secrets.token_bytes(3000)
         wire = await bench.wire("127.0.0.1")
         await wire.send(head_of(session, content).encode() + content[:2000])
@@ -509,7 +509,7 @@ async def test_an_upload_that_stops_coming_is_told_so_and_keeps_what_came(tmp_pa
         assert await how_far(bench, session, sha256(content)) == (2000, False)
 
 
-async def test_a_disk_that_cannot_be_written_is_told_without_its_path(bench: Bench) -> None:
+async def test_a_disk_that_cannot_be_written_is_told_without_its_path(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(3000)
     await put(bench, session, content[:10], digest=sha256(content), size=3000)
     [partial] = (bench.folder / "cache" / "partial").iterdir()
@@ -531,13 +531,13 @@ async def test_a_journal_of_an_earlier_make_has_paths_and_is_gone_on_with(tmp_pa
     async with running_lab(tmp_path) as bench:
         _, run = await bench.submit(*workloads)  # not by the API, which would refuse it today
         assert (await bench.call("GET")).body == b"a.efi"
-        await until(lambda: bench.lab.orders.runs(run.session)[0].attempt.state == State.DOWNLOADED)
+        await until(lambda: bench.lab.session_service.runs(run.session)[0].attempt.state == State.DOWNLOADED)
     async with running_lab(tmp_path) as bench:
         request = OpenSession(source="w", policy=Policy(), resume=True)
         assert (await bench.api("POST", "/sessions", request)).json == {"id": run.session, "resumed": True, "epoch": 2}
         assert (await bench.call("POST")).status == 200  # of the one that was under way
         assert (await bench.report(result="passed")).status == 200
-        wanted = [Wanted(key=each.name, workload=but(each, location=f"folder:w/{each.name}")) for each in workloads]
+        wanted = [RunRequest(key=each.name, workload=but(each, location=f"folder:w/{each.name}")) for each in workloads]
         views = (await bench.api("POST", f"/sessions/{run.session}/runs", wanted)).json
         assert [view["run"]["workload"]["payload"]["location"] for view in views] == [
             str(tmp_path / "a.efi") if views[0]["run"]["outcome"] else "folder:w/a.efi",
@@ -546,7 +546,7 @@ async def test_a_journal_of_an_earlier_make_has_paths_and_is_gone_on_with(tmp_pa
         await until(lambda: run.id in bench.boot.assets)
         await bench.call("HEAD")
         assert (await bench.call("GET")).body == b"b.efi"
-        assert bench.lab.orders.runs(run.session)[0].outcome is Outcome.PASSED
+        assert bench.lab.session_service.runs(run.session)[0].outcome is Outcome.PASSED
 
 
 async def test_a_path_outside_of_the_lab_s_folders_is_no_fault_of_the_workload_s(tmp_path: Path) -> None:
@@ -582,7 +582,7 @@ async def test_the_name_of_a_digest_is_not_enough_where_others_share_the_cache(
 ) -> None:
     """Who names an asset that is not what another session has, with that one's digest, gets nothing."""
     private, own = publish(github, {"secret.efi": b"MZ secret", "own.efi": b"MZ public"}, private=True).values()
-    async with aclosing(AssetCache(tmp_path / "cache", 10**9, token_of(github))) as cache:
+    async with aclosing(AssetFetcher(tmp_path / "cache", 10**9, token_of(github))) as cache:
         cache.share()
         kept = await cache.fetch(private)
         claimed = type(own)(name="w.efi", location=own.location, size=private.size, digest=private.digest)
@@ -599,11 +599,11 @@ async def test_bytes_of_the_same_digest_are_fetched_from_where_each_is_and_kept_
     github: FakeGitHub, tmp_path: Path
 ) -> None:
     one, other = publish(github, {"a.efi": b"MZ same", "b.efi": b"MZ same"}).values()
-    async with aclosing(AssetCache(tmp_path / "cache", 10**9, None)) as cache:
+    async with aclosing(AssetFetcher(tmp_path / "cache", 10**9, None)) as cache:
         cache.share()
         assert (await cache.fetch(one)).path == (await cache.fetch(other)).path
     assert github.downloads == {"a.efi": 1, "b.efi": 1}
-    async with aclosing(AssetCache(tmp_path / "cache", 10**9, None)) as cache:
+    async with aclosing(AssetFetcher(tmp_path / "cache", 10**9, None)) as cache:
         cache.share()
         await cache.fetch(one)
     assert github.downloads == {"a.efi": 1, "b.efi": 1}
@@ -611,7 +611,7 @@ async def test_bytes_of_the_same_digest_are_fetched_from_where_each_is_and_kept_
 
 async def test_where_others_share_the_cache_its_limit_holds(github: FakeGitHub, tmp_path: Path) -> None:
     one, other = publish(github, {"a.efi": bytes(700), "b.efi": bytes(800)}).values()
-    async with aclosing(AssetCache(tmp_path / "cache", 1000, None)) as cache:
+    async with aclosing(AssetFetcher(tmp_path / "cache", 1000, None)) as cache:
         cache.share()
         await cache.fetch(one, "a run")
         with pytest.raises(FetchError, match=r"^the lab's cache is full: 500 bytes too many for its 1000, "):
@@ -630,7 +630,7 @@ def a_file(folder: Path, size: int, name: str = "a.efi") -> Path:
     return path
 
 
-async def in_client(bench: Bench, work: Callable[[LabClient], Any], *, url: str = "") -> Any:
+async def in_client(bench: LabBench, work: Callable[[LabClient], Any], *, url: str = "") -> Any:
     def run() -> Any:
         client = LabClient(url or f"http://127.0.0.1:{bench.port}", TOKEN)
         try:
@@ -641,11 +641,11 @@ async def in_client(bench: Bench, work: Callable[[LabClient], Any], *, url: str 
     return await asyncio.to_thread(run)
 
 
-async def test_a_client_uploads_what_its_workloads_need(bench: Bench) -> None:
+async def test_a_client_uploads_what_its_workloads_need(bench: LabBench) -> None:
     path = a_file(bench.folder, 1000)
     os.truncate(path, PIECE + 5)  # more than goes with one request
     wanted = [
-        Wanted(key=name, workload=boots(name, location=str(path), size=path.stat().st_size))
+        RunRequest(key=name, workload=boots(name, location=str(path), size=path.stat().st_size))
         for name in ("a.efi", "b.efi")
     ]
 
@@ -659,22 +659,22 @@ async def test_a_client_uploads_what_its_workloads_need(bench: Bench) -> None:
     digest = sha256(path.read_bytes())
     assert {workload.payload["location"] for workload in workloads} == {digest}
     assert {workload.digest for workload in workloads} == {digest}
-    assert shelf(bench) == {digest.removeprefix("sha256:")}
+    assert cache_folder(bench) == {digest.removeprefix("sha256:")}
     await until(lambda: len(bench.boot.assets) == 2)
     assert (await bench.call("GET")).body == path.read_bytes()
 
 
-async def test_a_file_that_cannot_be_read_or_has_changed(bench: Bench) -> None:
+async def test_a_file_that_cannot_be_read_or_has_changed(bench: LabBench) -> None:
     path = a_file(bench.folder, 10)
 
     def work(client: LabClient) -> None:
         session = client.open(SESSION).id
         changed = boots("a.efi", location=str(path), size=10, digest=sha256(b"other"))
         with pytest.raises(LabError, match=r"^a\.efi: expected sha256:.*, got sha256:.*: the file has changed$"):
-            client.submit(session, [Wanted(key="k", workload=changed)])
+            client.submit(session, [RunRequest(key="k", workload=changed)])
         path.unlink()
         with pytest.raises(LabError, match=r"a\.efi: No such file or directory$"):
-            client.submit(session, [Wanted(key="k", workload=boots("a.efi", location=str(path), size=10))])
+            client.submit(session, [RunRequest(key="k", workload=boots("a.efi", location=str(path), size=10))])
 
     await in_client(bench, work)
 
@@ -711,7 +711,7 @@ class Cut:
             await writer.drain()
 
 
-async def test_a_client_goes_on_after_connections_that_were_cut(bench: Bench) -> None:
+async def test_a_client_goes_on_after_connections_that_were_cut(bench: LabBench) -> None:
     path = a_file(bench.folder, 8 * WRITTEN)
     cut = Cut(bench.port, [3_000_000, 2_000_000])
     async with await asyncio.start_server(cut.handle, "127.0.0.1", 0) as server:
@@ -722,10 +722,10 @@ async def test_a_client_goes_on_after_connections_that_were_cut(bench: Bench) ->
 
         assert await in_client(bench, work, url=url) == (sha256(path.read_bytes()), 8 * WRITTEN)
     assert cut.connections >= 3
-    assert shelf(bench) == {sha256(path.read_bytes()).removeprefix("sha256:")}
+    assert cache_folder(bench) == {sha256(path.read_bytes()).removeprefix("sha256:")}
 
 
-async def test_a_client_whose_session_was_taken_over_is_told(bench: Bench) -> None:
+async def test_a_client_whose_session_was_taken_over_is_told(bench: LabBench) -> None:
     path = a_file(bench.folder, 10)
 
     def work(client: LabClient) -> None:
@@ -738,7 +738,7 @@ async def test_a_client_whose_session_was_taken_over_is_told(bench: Bench) -> No
     await in_client(bench, work)
 
 
-async def test_a_client_is_told_which_file_is_too_large(narrow: Bench) -> None:
+async def test_a_client_is_told_which_file_is_too_large(narrow: LabBench) -> None:
     path = a_file(narrow.folder, LIMIT + 1)
 
     def work(client: LabClient) -> None:
@@ -746,23 +746,23 @@ async def test_a_client_is_told_which_file_is_too_large(narrow: Bench) -> None:
         with pytest.raises(LabError, match=why):
             client.submit(
                 client.open(SESSION).id,
-                [Wanted(key="k", workload=boots("a.efi", location=str(path), size=LIMIT + 1))],
+                [RunRequest(key="k", workload=boots("a.efi", location=str(path), size=LIMIT + 1))],
             )
 
     await in_client(narrow, work)
 
 
-async def test_a_client_on_the_lab_s_computer_names_files_in_its_folders(bench: Bench) -> None:
+async def test_a_client_on_the_lab_s_computer_names_files_in_its_folders(bench: LabBench) -> None:
     (bench.folder / "a.efi").write_bytes(b"MZ")
 
     def work(client: LabClient) -> Any:
-        client.places = Places(folders={"w": str(bench.folder)})
-        wanted = [Wanted(key="k", workload=boots("a.efi", location=str(bench.folder / "a.efi"), size=2))]
+        client.locations = Locations(folders={"w": str(bench.folder)})
+        wanted = [RunRequest(key="k", workload=boots("a.efi", location=str(bench.folder / "a.efi"), size=2))]
         return client.submit(client.open(SESSION).id, wanted)[0].run.workload.payload["location"]
 
     assert await in_client(bench, work) == "folder:w/a.efi"
     await until(lambda: bench.boot.assets)
-    assert not shelf(bench)
+    assert not cache_folder(bench)
 
 
 @pytest.mark.parametrize(
@@ -774,7 +774,7 @@ async def test_a_client_on_the_lab_s_computer_names_files_in_its_folders(bench: 
     ids=["shorter", "other"],
 )
 async def test_a_file_that_changes_while_it_is_uploaded(
-    bench: Bench, change: Callable[[Path], object], why: str
+    bench: LabBench, change: Callable[[Path], object], why: str
 ) -> None:
     path = a_file(bench.folder, 3000)
     cut = Cut(bench.port, [], lambda data: b"/bytes/sha256:" in data and data.startswith(b"GET") and change(path))
@@ -787,10 +787,10 @@ async def test_a_file_that_changes_while_it_is_uploaded(
                 client.upload(session, path)
 
         await in_client(bench, work, url=url)
-    assert not shelf(bench)
+    assert not cache_folder(bench)
 
 
-async def test_a_client_gives_up_when_nothing_gets_through(bench: Bench) -> None:
+async def test_a_client_gives_up_when_nothing_gets_through(bench: LabBench) -> None:
     path = a_file(bench.folder, WRITTEN)
     cut = Cut(bench.port, [3000, *[0] * 50])
     async with await asyncio.start_server(cut.handle, "127.0.0.1", 0) as server:

@@ -21,16 +21,16 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from ipv6 import needs_ipv6
-from labs import FIRMWARE, LEAST, LITTLE, Bench, Wire, gathered, running_lab
+from labs import FIRMWARE, LEAST, LITTLE, LabBench, Wire, gathered, running_lab
 from waiting import until
 
 from pytest_dispatch.core.media import BUILT_IN
 from pytest_dispatch.core.model import Idle, Outcome, Policy
-from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
+from pytest_dispatch.server.boot.file_snapshot import FileChangedError, FileSnapshot
 from pytest_dispatch.server.boot.path import machine_address
-from pytest_dispatch.server.boot.sendfile_pool import LANES, Pump
+from pytest_dispatch.server.boot.sendfile_pool import LANES, SendfilePool
 from pytest_dispatch.server.boot.sending import Piece, send
-from pytest_dispatch.server.http_heads import MOST, Heads
+from pytest_dispatch.server.missing_host import MOST, Heads
 from pytest_dispatch.workloads.boot.downloads import MOST_SPANS, Downloads, Part
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
@@ -49,10 +49,10 @@ def changeless(head: dict[str, str]) -> dict[str, str]:
 # What goes over the wire
 
 
-async def test_firmware_boots(bench: Bench) -> None:
+async def test_firmware_boots(bench: LabBench) -> None:
     """The transcript of a boot: one connection, HEAD, GET, and a reset at the end."""
     run = await bench.one(size=3000, name="workload 7.efi")
-    digest = bench.lab.writer.digest_of(run)
+    digest = bench.lab.lab_state.digest_of(run)
     wire = await bench.wire()
 
     await wire.send(f"HEAD /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n")
@@ -76,7 +76,7 @@ async def test_firmware_boots(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", [media.kind for media in BUILT_IN])
-async def test_a_bare_media_type_for_each_kind(bench: Bench, kind: str) -> None:
+async def test_a_bare_media_type_for_each_kind(bench: LabBench, kind: str) -> None:
     await bench.submit(bench.workload(f"a.{kind}"))
     for method in ("HEAD", "GET"):
         assert (await bench.call(method)).headers["content-type"] == SERVED[kind]
@@ -92,7 +92,7 @@ async def test_a_bare_media_type_for_each_kind(bench: Bench, kind: str) -> None:
     ],
 )
 async def test_both_versions_with_and_without_keep_alive(
-    bench: Bench, version: str, connection: str, stays: bool
+    bench: LabBench, version: str, connection: str, stays: bool
 ) -> None:
     run = await bench.one()
     wire = await bench.wire()
@@ -122,7 +122,7 @@ async def test_both_versions_with_and_without_keep_alive(
     ],
 )
 @pytest.mark.parametrize("host", ["1.1\r\nHost: 127.0.0.1", "1.1\r\nHost: 127.0.0.1:8080", "1.1\r\nHost:", "1.0"])
-async def test_targets_and_hosts_that_firmware_sends(bench: Bench, target: str, host: str) -> None:
+async def test_targets_and_hosts_that_firmware_sends(bench: LabBench, target: str, host: str) -> None:
     await bench.one()
     wire = await bench.wire()
     await wire.send(f"HEAD {target} HTTP/{host}\r\n\r\n")
@@ -132,13 +132,13 @@ async def test_targets_and_hosts_that_firmware_sends(bench: Bench, target: str, 
 
 
 @pytest.mark.parametrize("target", ["/", "/dispatch/", "/dispatch/a.efi", "/DISPATCH", "/favicon.ico", "/api"])
-async def test_any_other_path_is_not_found(bench: Bench, target: str) -> None:
+async def test_any_other_path_is_not_found(bench: LabBench, target: str) -> None:
     reply = await bench.call("GET", target)
     assert (reply.status, reply.text) == (404, "machines boot from /dispatch\n")
 
 
 @pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "PATCH", "PROPFIND"])
-async def test_any_other_method_is_not_allowed(bench: Bench, method: str) -> None:
+async def test_any_other_method_is_not_allowed(bench: LabBench, method: str) -> None:
     reply = await bench.call(method)
     assert (reply.status, reply.headers["allow"]) == (405, "GET, POST, HEAD, PUT")
     assert reply.text == "expected one of GET, POST, HEAD, PUT\n"
@@ -147,7 +147,7 @@ async def test_any_other_method_is_not_allowed(bench: Bench, method: str) -> Non
 # Who gets what
 
 
-async def test_head_is_sticky_and_machines_get_the_workloads_in_order(bench: Bench) -> None:
+async def test_head_is_sticky_and_machines_get_the_workloads_in_order(bench: LabBench) -> None:
     runs = await bench.submit(*(bench.workload(f"{name}.efi") for name in "abc"))
     names = [(await bench.call("HEAD", source=f"127.0.0.{n}")).headers["dispatch-workload"] for n in (2, 3, 2, 4)]
     assert names == ["a.efi", "b.efi", "a.efi", "c.efi"]
@@ -187,7 +187,7 @@ def test_a_machine_is_its_address(remote: str, machine: str) -> None:
     assert str(machine_address(remote)) == machine
 
 
-async def test_nothing_left_powers_off(bench: Bench) -> None:
+async def test_nothing_left_powers_off(bench: LabBench) -> None:
     for target, arch in {"/dispatch": "x64", "/dispatch?arch=aa64": "aa64", "/dispatch?arch=../x": "x64"}.items():
         head, got = await bench.call("HEAD", target), await bench.call("GET", target)
         assert changeless(dict(head.headers)) == changeless(dict(got.headers))
@@ -201,26 +201,26 @@ async def test_nothing_left_powers_off(bench: Bench) -> None:
     assert not bench.lab.queue.machines["127.0.0.2"].off
 
 
-async def test_a_power_off_program_that_was_not_taken_whole_does_not_count(bench: Bench) -> None:
+async def test_a_power_off_program_that_was_not_taken_whole_does_not_count(bench: LabBench) -> None:
     reply = await bench.call("GET", headers={"Range": "bytes=0-99"})
     assert (reply.status, len(reply.body)) == (206, 100)
     await bench.call("HEAD", source="127.0.0.3")
     assert not bench.lab.queue.machines["127.0.0.2"].off
 
 
-async def test_a_machine_waits_while_another_may_yet_fail(bench: Bench) -> None:
+async def test_a_machine_waits_while_another_may_yet_fail(bench: LabBench) -> None:
     await bench.one()
     await bench.call("HEAD")
     assert (await bench.call("GET", source="127.0.0.3")).headers["dispatch-idle"] == "wait"
 
 
-async def test_a_machine_powers_off_where_it_is_not_to_wait(bench: Bench) -> None:
+async def test_a_machine_powers_off_where_it_is_not_to_wait(bench: LabBench) -> None:
     await bench.one(policy=Policy(idle=Idle.POWEROFF))
     await bench.call("HEAD")
     assert (await bench.call("GET", source="127.0.0.3")).headers["dispatch-idle"] == "poweroff"
 
 
-async def test_a_machine_is_kept_waiting_for_bytes_on_the_way(bench: Bench) -> None:
+async def test_a_machine_is_kept_waiting_for_bytes_on_the_way(bench: LabBench) -> None:
     """HEAD is answered when the bytes are there, not before."""
     (run,) = await bench.submit(bench.workload("slow.efi", 2**24), ready=False)  # is not looked at in an instant
     assert run.id not in bench.boot.assets
@@ -255,7 +255,7 @@ async def test_a_machine_is_kept_waiting_for_bytes_on_the_way(bench: Bench) -> N
         (f"bytes=0-{'9' * 40}", 200, 0, 2999),
     ],
 )
-async def test_range(bench: Bench, asked: str, status: int, first: int, last: int) -> None:
+async def test_range(bench: LabBench, asked: str, status: int, first: int, last: int) -> None:
     run = await bench.one(size=3000)
     reply = await bench.call("GET", headers={"Range": asked})
     told = {206: f"bytes {first}-{last}/3000", 416: "bytes */3000"}.get(status)
@@ -264,7 +264,7 @@ async def test_range(bench: Bench, asked: str, status: int, first: int, last: in
     assert reply.headers["accept-ranges"] == "bytes"
 
 
-async def test_head_tells_the_whole_size_whatever_range_it_names(bench: Bench) -> None:
+async def test_head_tells_the_whole_size_whatever_range_it_names(bench: LabBench) -> None:
     await bench.one(size=3000)
     reply = await bench.call("HEAD", headers={"Range": "bytes=0-99"})
     assert (reply.status, reply.headers["content-length"]) == (200, "3000")
@@ -289,7 +289,7 @@ async def test_head_tells_the_whole_size_whatever_range_it_names(bench: Bench) -
         ({"If-None-Match": "{etag}", "Range": "bytes=0-99"}, 304),
     ],
 )
-async def test_conditional_requests(bench: Bench, headers: dict[str, str], status: int) -> None:
+async def test_conditional_requests(bench: LabBench, headers: dict[str, str], status: int) -> None:
     await bench.one(size=3000)
     etag = (await bench.call("HEAD")).headers["etag"]
     given = {name: value.replace("{etag}", etag) for name, value in headers.items()}
@@ -303,7 +303,7 @@ async def test_conditional_requests(bench: Bench, headers: dict[str, str], statu
 # What counts as a download
 
 
-async def test_a_get_alone_is_no_download(bench: Bench) -> None:
+async def test_a_get_alone_is_no_download(bench: LabBench) -> None:
     run = await bench.one(size=BIG)
     wire = await bench.wire(receive_buffer=LEAST)
     await wire.send(GET)
@@ -316,7 +316,7 @@ async def test_a_get_alone_is_no_download(bench: Bench) -> None:
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 @pytest.mark.parametrize("size", [2**18, BIG])
 async def test_a_download_that_breaks_off_begins_anew_with_the_same_bytes(
-    bench: Bench, quarters: int, size: int
+    bench: LabBench, quarters: int, size: int
 ) -> None:
     run, other = await bench.submit(bench.workload("a.efi", size), bench.workload("b.efi"))
     wire = await bench.wire(receive_buffer=LITTLE)
@@ -334,7 +334,7 @@ async def test_a_download_that_breaks_off_begins_anew_with_the_same_bytes(
     assert bench.attempt(other).state == State.UNASSIGNED
 
 
-async def test_a_file_that_fits_the_kernels_buffer_is_not_downloaded_before_it_is_taken(bench: Bench) -> None:
+async def test_a_file_that_fits_the_kernels_buffer_is_not_downloaded_before_it_is_taken(bench: LabBench) -> None:
     run = await bench.one(size=2**17)
     wire = await bench.wire(receive_buffer=LEAST)
     await wire.send(GET)
@@ -347,7 +347,7 @@ async def test_a_file_that_fits_the_kernels_buffer_is_not_downloaded_before_it_i
 @pytest.mark.parametrize("size", [1, 100, 3000, 60_000, 2**20, BIG])
 @pytest.mark.parametrize("kept_alive", [False, True])
 async def test_firmware_that_resets_the_connection_has_taken_everything(
-    bench: Bench, size: int, kept_alive: bool
+    bench: LabBench, size: int, kept_alive: bool
 ) -> None:
     """Its acknowledgement of the last bytes is often still to come, above all on a connection in use for a while."""
     run = await bench.one(size=size)
@@ -363,7 +363,7 @@ async def test_firmware_that_resets_the_connection_has_taken_everything(
     assert (attempt.counts.get("sent", 0), attempt.counts.get("break", 0)) == (1, 0)
 
 
-async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> None:
+async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: LabBench) -> None:
     run = await bench.one(size=2**20)
     wire = await bench.wire(receive_buffer=LITTLE)
     await wire.send(GET)
@@ -379,7 +379,7 @@ async def test_a_slow_reader_is_heard_of_and_gets_everything(bench: Bench) -> No
     assert run.id not in bench.boot.progress
 
 
-async def test_machines_that_take_nothing_hold_up_nobody(bench: Bench) -> None:
+async def test_machines_that_take_nothing_hold_up_nobody(bench: LabBench) -> None:
     runs = await bench.submit(*(bench.workload(f"{n}.efi", BIG) for n in range(2 * LANES + 1)))
     stalled = [await bench.wire(f"127.0.0.{n + 3}", receive_buffer=LEAST) for n in range(2 * LANES)]
     for wire in stalled:
@@ -408,7 +408,7 @@ def pumping() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dispatch-pump"]
 
 
-async def test_a_client_that_closes_its_half_gets_its_answer(bench: Bench) -> None:
+async def test_a_client_that_closes_its_half_gets_its_answer(bench: LabBench) -> None:
     run = await bench.one()
     wire = await bench.wire()
     await wire.send(GET)
@@ -418,7 +418,7 @@ async def test_a_client_that_closes_its_half_gets_its_answer(bench: Bench) -> No
     await bench.enters(run, State.DOWNLOADED)
 
 
-async def test_ranges_that_together_cover_the_file_are_a_download(bench: Bench) -> None:
+async def test_ranges_that_together_cover_the_file_are_a_download(bench: LabBench) -> None:
     run = await bench.one(size=4000)
     data = bench.bytes_of(run)
     for first in (3000, 0, 2000):
@@ -429,7 +429,7 @@ async def test_ranges_that_together_cover_the_file_are_a_download(bench: Bench) 
     assert (await bench.enters(run, State.DOWNLOADED)).counts.get("break", 0) == 0
 
 
-async def test_a_download_that_broke_off_goes_on_with_a_range(bench: Bench) -> None:
+async def test_a_download_that_broke_off_goes_on_with_a_range(bench: LabBench) -> None:
     run = await bench.one(size=BIG)
     wire = await bench.wire(receive_buffer=LITTLE)
     await wire.send(GET)
@@ -442,7 +442,7 @@ async def test_a_download_that_broke_off_goes_on_with_a_range(bench: Bench) -> N
     await bench.enters(run, State.DOWNLOADED)
 
 
-async def test_a_machine_that_forgot_its_first_download_is_not_held_back_by_it(bench: Bench) -> None:
+async def test_a_machine_that_forgot_its_first_download_is_not_held_back_by_it(bench: LabBench) -> None:
     """It lost power: its old connection hangs on, and ends long after the new download."""
     run = await bench.one(size=BIG)
     hanging = await bench.wire(receive_buffer=LEAST)
@@ -506,7 +506,9 @@ def test_pieces_with_gaps_do_not_grow_without_bound() -> None:
         (lambda path: path.unlink(), r"a.efi cannot be read any more \(No such file or directory\)"),
     ],
 )
-async def test_a_file_that_changed_is_a_fault_of_the_lab(bench: Bench, method: str, change: object, why: str) -> None:
+async def test_a_file_that_changed_is_a_fault_of_the_lab(
+    bench: LabBench, method: str, change: object, why: str
+) -> None:
     run = await bench.one(policy=Policy(retries=0))
     assert callable(change)
     change(bench.folder / "a.efi")
@@ -519,7 +521,7 @@ async def test_a_file_that_changed_is_a_fault_of_the_lab(bench: Bench, method: s
 
 
 @pytest.mark.parametrize("cut", [False, True])
-async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: Bench, cut: bool) -> None:
+async def test_a_file_that_changes_during_a_download_is_not_handed_over(bench: LabBench, cut: bool) -> None:
     run = await bench.one(size=BIG, policy=Policy(retries=0))
     path = bench.folder / "a.efi"
     wire = await bench.wire(receive_buffer=LITTLE)
@@ -575,7 +577,7 @@ async def test_a_lab_with_machines_of_its_own_only_takes_no_others(tmp_path: Pat
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "POST", "PUT"])
 @pytest.mark.parametrize("token", ["", "nobody's"])
-async def test_an_unknown_machine_token_is_refused(bench: Bench, method: str, token: str) -> None:
+async def test_an_unknown_machine_token_is_refused(bench: LabBench, method: str, token: str) -> None:
     await bench.one()
     reply = await bench.call(method, f"/dispatch?machine={token}", body=b'{"title": "x"}' if method == "PUT" else b"")
     assert reply.status == 403
@@ -633,7 +635,7 @@ def agent(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", BOOTING)
-async def test_whatever_may_be_firmware_boots(bench: Bench, name: str) -> None:
+async def test_whatever_may_be_firmware_boots(bench: LabBench, name: str) -> None:
     run = await bench.one()
     for headers in (agent(name), "" if name else agent("")):
         assert (await bench.bare("HEAD", headers)).status == 200
@@ -642,7 +644,7 @@ async def test_whatever_may_be_firmware_boots(bench: Bench, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOOKING)
-async def test_a_tool_that_people_look_with_takes_no_work(bench: Bench, name: str) -> None:
+async def test_a_tool_that_people_look_with_takes_no_work(bench: LabBench, name: str) -> None:
     run = await bench.one()
     for method in ("HEAD", "GET"):
         reply = await bench.bare(method, agent(name))
@@ -666,7 +668,7 @@ def by_urllib(url: str) -> int:
         return error.code
 
 
-async def test_the_clients_that_python_has_are_known_as_tools(bench: Bench) -> None:
+async def test_the_clients_that_python_has_are_known_as_tools(bench: LabBench) -> None:
     """By what they really send."""
     run, url = await bench.one(), f"{bench.server.url}/dispatch"
     assert await by_aiohttp(url) == 403
@@ -677,7 +679,7 @@ async def test_the_clients_that_python_has_are_known_as_tools(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("name", ["curl/8.5.0", "Wget", "Mozilla/5.0 (Windows NT 10.0) WindowsPowerShell/5.1"])
-async def test_a_workload_looks_and_reports_with_such_a_tool(bench: Bench, name: str) -> None:
+async def test_a_workload_looks_and_reports_with_such_a_tool(bench: LabBench, name: str) -> None:
     """A look from inside it is not its machine's return; what it says counts as anybody's."""
     run = await bench.one()
     await bench.download(run)
@@ -701,7 +703,7 @@ async def test_a_lab_whose_initrd_boots_by_a_tool_says_so(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("headers", [agent("curl/8.5.0"), FIRMWARE.partition("\r\n")[2], ""])
 @pytest.mark.parametrize("target", ["/dispatch/look", "//dispatch//look?x"])
-async def test_a_look_takes_nothing_whoever_looks(bench: Bench, headers: str, target: str) -> None:
+async def test_a_look_takes_nothing_whoever_looks(bench: LabBench, headers: str, target: str) -> None:
     run, _ = await bench.submit(bench.workload("a\u202eb.efi"), bench.workload("b.efi"))
     look = await bench.bare("GET", headers, target)
     waits = "2 workloads wait for a machine\n"
@@ -726,7 +728,7 @@ async def test_a_look_tells_who_may_not_boot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_a_look_only_looks(bench: Bench, method: str) -> None:
+async def test_a_look_only_looks(bench: LabBench, method: str) -> None:
     reply = await bench.call(method, "/dispatch/look")
     assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
 
@@ -753,7 +755,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
-async def test_a_request_without_host_is_answered(bench: Bench, cut: int) -> None:
+async def test_a_request_without_host_is_answered(bench: LabBench, cut: int) -> None:
     """As by the Rust server; in whatever pieces it comes, on a connection that goes on, with bodies between."""
     run = await bench.one()
     blank = '{"title":\r\n\r\n"t"}'  # as between a head and a body
@@ -834,7 +836,7 @@ def test_where_a_body_ends_is_not_guessed(head: bytes) -> None:
     assert heads.completed(head) + heads.completed(behind) == head + behind
 
 
-async def test_many_machines_at_once(bench: Bench) -> None:
+async def test_many_machines_at_once(bench: LabBench) -> None:
     runs = await bench.submit(*(bench.workload(f"{n:02}.efi", 200_000) for n in range(16)))
     replies = await gathered(*(bench.call("GET", source=f"127.0.0.{n + 2}") for n in range(16)))
     assert {reply.body for reply in replies} == {bench.bytes_of(run) for run in runs}
@@ -842,7 +844,7 @@ async def test_many_machines_at_once(bench: Bench) -> None:
         await bench.enters(run, State.DOWNLOADED)
 
 
-async def test_a_workload_without_a_beacon_is_over_when_its_machine_comes_back(bench: Bench) -> None:
+async def test_a_workload_without_a_beacon_is_over_when_its_machine_comes_back(bench: LabBench) -> None:
     run = await bench.one(policy=Policy(expect=Expect.RETURN))
     await bench.download(run)
     await bench.call("HEAD")
@@ -850,7 +852,7 @@ async def test_a_workload_without_a_beacon_is_over_when_its_machine_comes_back(b
 
 
 async def test_a_connection_that_breaks_within_a_request_does_no_harm(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: LabBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = await bench.one()
     for part in ("", "GET /disp", GET[:-2], GET):
@@ -885,8 +887,8 @@ async def connected(receive_buffer: int = 0) -> AsyncIterator[tuple[asyncio.Tran
 
 
 @pytest.fixture
-def pump() -> Iterator[Pump]:
-    running = Pump()
+def pump() -> Iterator[SendfilePool]:
+    running = SendfilePool()
     yield running
     running.stop()
     assert not pumping()
@@ -895,13 +897,13 @@ def pump() -> Iterator[Pump]:
 @contextmanager
 def piece(path: Path, size: int) -> Iterator[Piece]:
     """All of a file, of which nothing is written yet."""
-    promised = Promised(path=path, size=size)
+    promised = FileSnapshot(path=path, size=size)
     with promised.opened() as file:
         yield Piece(promised=promised, file=file, start=0, end=size, written=0)
 
 
 @pytest.mark.parametrize("size", [2**17, BIG])
-async def test_a_machine_that_takes_nothing_any_more_is_given_up(tmp_path: Path, pump: Pump, size: int) -> None:
+async def test_a_machine_that_takes_nothing_any_more_is_given_up(tmp_path: Path, pump: SendfilePool, size: int) -> None:
     path, taken = tmp_path / "a.efi", [0]
     path.write_bytes(bytes(size))
     async with connected(LEAST) as (transport, _):
@@ -911,20 +913,20 @@ async def test_a_machine_that_takes_nothing_any_more_is_given_up(tmp_path: Path,
         assert 0 <= max(taken) < size
 
 
-async def test_a_disk_that_cannot_be_sent_from_is_named(tmp_path: Path, pump: Pump) -> None:
+async def test_a_disk_that_cannot_be_sent_from_is_named(tmp_path: Path, pump: SendfilePool) -> None:
     """A pipe stands for a file system without sendfile."""
     reader, writer = os.pipe()
     async with connected() as (transport, _):
-        promised = Promised(path=tmp_path / "a.efi", size=0)
+        promised = FileSnapshot(path=tmp_path / "a.efi", size=0)
         piped = Piece(promised=promised, file=reader, start=0, end=10, written=0)
-        with pytest.raises(SpoiledError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
+        with pytest.raises(FileChangedError, match=r"^a\.efi cannot be sent from the disk that it is on$"):
             await send(transport, piped, pump, lambda _taken: None)
         assert transport.is_closing()
     os.close(reader)
     os.close(writer)
 
 
-async def test_a_connection_that_is_gone_takes_nothing(tmp_path: Path, pump: Pump) -> None:
+async def test_a_connection_that_is_gone_takes_nothing(tmp_path: Path, pump: SendfilePool) -> None:
     path, taken = tmp_path / "a.efi", [0]
     path.write_bytes(bytes(3000))
     async with connected() as (transport, wire):

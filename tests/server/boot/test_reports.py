@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from labs import FIRMWARE, Bench, Reply, gathered, running_lab
+from labs import FIRMWARE, LabBench, Reply, gathered, running_lab
 from waiting import until
 
 from pytest_dispatch.core.model import Case, Outcome, Policy, Report
@@ -32,7 +32,7 @@ BEACON = (
 )
 
 
-async def test_the_transcript_of_beacon(bench: Bench) -> None:
+async def test_the_transcript_of_beacon(bench: LabBench) -> None:
     """`beacon boot`, then `beacon report`, each with an empty answer of 200."""
     run = await bench.one()
     await bench.download(run)
@@ -59,7 +59,7 @@ async def test_the_transcript_of_beacon(bench: Bench) -> None:
     )
 
 
-async def test_busybox_nc_reports(bench: Bench) -> None:
+async def test_busybox_nc_reports(bench: LabBench) -> None:
     """It closes its half of the connection when its request is out, and waits for the answer."""
     run = await bench.booted()
     wire = await bench.wire()
@@ -72,7 +72,7 @@ async def test_busybox_nc_reports(bench: Bench) -> None:
     assert bench.attempt(run).reports[0].title == "t"
 
 
-async def test_a_report_in_pieces(bench: Bench) -> None:
+async def test_a_report_in_pieces(bench: LabBench) -> None:
     run = await bench.booted()
     wire = await bench.wire()
     await wire.send("PUT /dispatch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -84,7 +84,7 @@ async def test_a_report_in_pieces(bench: Bench) -> None:
     assert bench.attempt(run).reports[0].title == "t"
 
 
-async def test_a_client_that_asks_first_whether_to_send(bench: Bench) -> None:
+async def test_a_client_that_asks_first_whether_to_send(bench: LabBench) -> None:
     """`curl` does so."""
     run = await bench.booted()
     wire = await bench.wire()
@@ -95,7 +95,7 @@ async def test_a_client_that_asks_first_whether_to_send(bench: Bench) -> None:
     assert bench.attempt(run).reports[0].title == "t"
 
 
-async def test_everything_that_a_report_may_say(bench: Bench) -> None:
+async def test_everything_that_a_report_may_say(bench: LabBench) -> None:
     run = await bench.booted()
     reply = await bench.report(
         body="text",
@@ -127,7 +127,7 @@ async def test_cases_in_the_body_count_only_where_there_are_no_others() -> None:
     assert [case.name for case in read_report(json.dumps(sent).encode()).cases] == ["sent"]
 
 
-async def test_several_reports_and_the_same_ones_again(bench: Bench) -> None:
+async def test_several_reports_and_the_same_ones_again(bench: LabBench) -> None:
     run = await bench.booted()
     for title in ("one", "two", "one", "two"):
         assert (await bench.report(title=title)).status == 200
@@ -136,7 +136,7 @@ async def test_several_reports_and_the_same_ones_again(bench: Bench) -> None:
     assert bench.attempt(run).state == State.REPORTED
 
 
-async def test_each_report_is_kept_as_it_came(bench: Bench) -> None:
+async def test_each_report_is_kept_as_it_came(bench: LabBench) -> None:
     """Also when several of them wait for the same flush."""
     run = await bench.booted()
     titles = {f"report {n}" for n in range(10)}
@@ -145,7 +145,7 @@ async def test_each_report_is_kept_as_it_came(bench: Bench) -> None:
     assert {report.title for report in kept[0].attempt.reports} == titles
 
 
-async def test_a_report_after_its_attempt_ended_is_kept_and_changes_nothing(bench: Bench) -> None:
+async def test_a_report_after_its_attempt_ended_is_kept_and_changes_nothing(bench: LabBench) -> None:
     run = await bench.booted(policy=Policy(retries=0))
     await bench.call("HEAD")
     ended = bench.now(run)
@@ -162,7 +162,7 @@ CHANGED = "; a machine is known by its address: has it changed since the boot?\n
 
 
 @pytest.mark.parametrize("source", ["127.0.0.2", "127.0.0.3"])
-async def test_a_boot_without_a_download_is_expected_elsewhere(bench: Bench, source: str) -> None:
+async def test_a_boot_without_a_download_is_expected_elsewhere(bench: LabBench, source: str) -> None:
     run = await bench.one()
     await bench.call("HEAD")
     before = bench.now(run)
@@ -171,7 +171,7 @@ async def test_a_boot_without_a_download_is_expected_elsewhere(bench: Bench, sou
     assert bench.now(run) == before
 
 
-async def test_a_report_without_a_boot_is_expected_elsewhere(bench: Bench) -> None:
+async def test_a_report_without_a_boot_is_expected_elsewhere(bench: LabBench) -> None:
     run = await bench.one()
     await bench.download(run)
     before = bench.now(run)
@@ -234,7 +234,7 @@ DEEP = b'{"title": "x", "y": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         (DEEP, "expected a report: too many brackets within brackets"),
     ],
 )
-async def test_what_is_no_report_is_refused_with_the_reason(bench: Bench, body: bytes, why: str) -> None:
+async def test_what_is_no_report_is_refused_with_the_reason(bench: LabBench, body: bytes, why: str) -> None:
     run = await bench.booted()
     before = bench.attempt(run)
     reply = await bench.call("PUT", body=body)
@@ -253,7 +253,7 @@ PACKED = [gzip.compress(bytes(2**26)), gzip.compress(b'{"title": "t"}'), b"no gz
 
 @pytest.mark.parametrize("body", PACKED, ids=["bomb", "packed", "neither"])
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "gzip, gzip", "\u0080"])
-async def test_a_packed_report_is_refused_and_not_unpacked(bench: Bench, encoding: str, body: bytes) -> None:
+async def test_a_packed_report_is_refused_and_not_unpacked(bench: LabBench, encoding: str, body: bytes) -> None:
     """What is no gzip at all would break the connection if somebody tried; so it goes on."""
     run = await bench.booted()
     wire = await bench.wire()
@@ -269,7 +269,7 @@ async def test_a_packed_report_is_refused_and_not_unpacked(bench: Bench, encodin
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
-async def test_a_report_that_is_said_not_to_be_packed_is_taken(bench: Bench, encoding: str) -> None:
+async def test_a_report_that_is_said_not_to_be_packed_is_taken(bench: LabBench, encoding: str) -> None:
     await bench.booted()
     reply = await bench.call("PUT", headers={"Content-Encoding": encoding}, body=b'{"title": "x"}')
     assert reply.status == 200
@@ -314,7 +314,7 @@ def test_latin_1_is_read_and_said() -> None:
     ],
 )
 async def test_a_report_whose_results_cannot_be_read_is_kept_and_has_failed(
-    bench: Bench, results: dict[str, str], why: str
+    bench: LabBench, results: dict[str, str], why: str
 ) -> None:
     run = await bench.booted()
     assert (await bench.report(body="a log", **results)).status == 200
@@ -331,7 +331,7 @@ def longest() -> bytes:
     return frame.replace(b'""', b'"' + b"y" * (REPORT_LIMIT - len(frame)) + b'"')
 
 
-async def test_sixteen_mebibytes_are_taken(bench: Bench) -> None:
+async def test_sixteen_mebibytes_are_taken(bench: LabBench) -> None:
     run = await bench.booted()
     body = longest()
     assert len(body) == REPORT_LIMIT
@@ -341,7 +341,7 @@ async def test_sixteen_mebibytes_are_taken(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_more_is_refused_and_the_connection_goes_on(bench: Bench, chunked: bool) -> None:
+async def test_more_is_refused_and_the_connection_goes_on(bench: LabBench, chunked: bool) -> None:
     run = await bench.booted()
     body = longest() + b" "
     wire = await bench.wire()
@@ -360,7 +360,7 @@ async def test_more_is_refused_and_the_connection_goes_on(bench: Bench, chunked:
     assert (report.result, report.late) == (Outcome.FAILED, False)
 
 
-async def test_a_report_that_is_announced_too_long_is_refused_before_it_is_sent(bench: Bench) -> None:
+async def test_a_report_that_is_announced_too_long_is_refused_before_it_is_sent(bench: LabBench) -> None:
     await bench.booted()
     wire = await bench.wire()
     await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: {2**40}\r\n\r\n")
@@ -369,7 +369,7 @@ async def test_a_report_that_is_announced_too_long_is_refused_before_it_is_sent(
 
 
 async def test_a_machine_that_goes_away_within_its_report_is_told_of(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: LabBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = await bench.booted()
     before = bench.attempt(run)
@@ -396,18 +396,18 @@ class SlowDisk(Journal):
         self.open_gate = threading.Event()
         self.open_gate.set()
         self.waiting = 0
-        self._writer = ThreadPoolExecutor(1)  # what was handed over first is written first
+        self._lab_state = ThreadPoolExecutor(1)  # what was handed over first is written first
 
     def write(self, rows: Sequence[Row]) -> Future[None]:
         self.waiting += bool(rows) and not self.open_gate.is_set()
-        return self._writer.submit(self._write_later, rows)
+        return self._lab_state.submit(self._write_later, rows)
 
     def _write_later(self, rows: Sequence[Row]) -> None:
         self.open_gate.wait()
         super().write(rows).result()
 
     def close(self, timeout: float = 2.0) -> None:
-        self._writer.shutdown()
+        self._lab_state.shutdown()
         super().close(timeout)
 
 

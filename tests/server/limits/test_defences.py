@@ -15,19 +15,19 @@ import pytest
 from faults import fault
 from hypothesis import given
 from hypothesis import strategies as st
-from labs import FIRMWARE, TOKEN, Bench, Reply, Wire, gathered, running_lab
+from labs import FIRMWARE, TOKEN, LabBench, Reply, Wire, gathered, running_lab
 from waiting import until
 
 from pytest_dispatch.core.attempts import REPORTS, VOLUME, has_room
 from pytest_dispatch.core.model import Attempt, Outcome, Report
-from pytest_dispatch.lab.boot_tokens import SIZE, Tokens
+from pytest_dispatch.lab.boot_tokens import SIZE, BootTokens
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.routes import ROUTES
-from pytest_dispatch.server.limits.bounds import FILES_EACH, FILES_ELSE, Bounds
-from pytest_dispatch.server.limits.concurrency import Turns
+from pytest_dispatch.server.limits.bounds import FILES_EACH, FILES_ELSE, ServerLimits
+from pytest_dispatch.server.limits.concurrency import KeyedLimiter
 from pytest_dispatch.server.limits.connections import Connections
 from pytest_dispatch.server.limits.host_check import is_ours, names_of
-from pytest_dispatch.server.limits.rate_limit import Rates
+from pytest_dispatch.server.limits.rate_limit import RateLimiter
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ async def closed(wire: Wire) -> bytes:
         return b""
 
 
-async def serves_others(bench: Bench, source: str = "127.0.0.99") -> None:
+async def serves_others(bench: LabBench, source: str = "127.0.0.99") -> None:
     assert (await bench.call("HEAD", source=source)).status == 200
 
 
@@ -56,7 +56,7 @@ async def serves_others(bench: Bench, source: str = "127.0.0.99") -> None:
 
 
 def test_a_burst_is_free_and_then_the_rate_counts() -> None:
-    rates = Rates(rate=10, burst=3, patience=0.25)
+    rates = RateLimiter(rate=10, burst=3, patience=0.25)
     assert [rates.hold("a", 0.0) for _ in range(6)] == pytest.approx([0, 0, 0, 0.1, 0.2, None])
     assert rates.hold("a", 0.1) == pytest.approx(0.2)  # what was refused does not count
     assert rates.hold("b", 0.1) == 0.0
@@ -65,7 +65,10 @@ def test_a_burst_is_free_and_then_the_rate_counts() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), max_size=200))
 def test_nobody_gets_more_than_the_rate_and_nobody_pays_for_another(steps: list[tuple[str, float]]) -> None:
-    rates, alone = Rates(rate=5, burst=4, patience=1), {name: Rates(rate=5, burst=4, patience=1) for name in "abc"}
+    rates, alone = (
+        RateLimiter(rate=5, burst=4, patience=1),
+        {name: RateLimiter(rate=5, burst=4, patience=1) for name in "abc"},
+    )
     now, served = 0.0, {name: [0.0] * 0 for name in "abc"}
     for name, passed in steps:
         now += passed
@@ -81,7 +84,7 @@ def test_nobody_gets_more_than_the_rate_and_nobody_pays_for_another(steps: list[
 
 
 def test_callers_of_long_ago_take_no_room() -> None:
-    rates = Rates(rate=10, burst=3, patience=1)
+    rates = RateLimiter(rate=10, burst=3, patience=1)
     for n in range(10_000):
         rates.hold(f"10.0.{n // 256}.{n % 256}", n / 100)
     assert len(rates) < 100
@@ -89,7 +92,7 @@ def test_callers_of_long_ago_take_no_room() -> None:
 
 @hostile("a machine sends more requests than the server takes of one", "429 with `Retry-After`")
 async def test_who_asks_too_fast_is_refused_and_others_do_not_notice(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(rate=0.01, burst=10, patience=0)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(rate=0.01, burst=10, patience=0)) as bench:
         replies: list[Reply] = await gathered(*(bench.call("HEAD", source="127.0.0.66") for _ in range(30)))
         assert sorted(reply.status for reply in replies) == [200] * 10 + [429] * 20
         assert {reply.headers["retry-after"] for reply in replies if reply.status == 429} == {"1"}
@@ -97,7 +100,7 @@ async def test_who_asks_too_fast_is_refused_and_others_do_not_notice(tmp_path: P
 
 
 async def test_who_asks_a_little_too_fast_only_waits(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(rate=20, burst=1, patience=60)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(rate=20, burst=1, patience=60)) as bench:
         start = asyncio.get_running_loop().time()
         for _ in range(5):
             assert (await bench.call("HEAD")).status == 200
@@ -105,7 +108,7 @@ async def test_who_asks_a_little_too_fast_only_waits(tmp_path: Path) -> None:
 
 
 async def test_the_token_is_known_to_have_no_rate_and_those_who_guess_it_have_one(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(rate=0.01, burst=5, patience=0)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(rate=0.01, burst=5, patience=0)) as bench:
         for _ in range(30):
             assert (await bench.api("GET", "/openapi.json")).status == 200
         guesses = [await bench.api("GET", "/openapi.json", Authorization=f"Bearer {n}") for n in range(30)]
@@ -115,9 +118,9 @@ async def test_the_token_is_known_to_have_no_rate_and_those_who_guess_it_have_on
 
 def test_the_bounds_are_far_from_what_a_lab_needs() -> None:
     """A thousand machines behind one address: each asks, downloads, says that it booted, and reports, all at once."""
-    bounds = Bounds()
+    bounds = ServerLimits()
     assert bounds.connections * bounds.share >= 2000
-    rates = Rates(bounds.rate, bounds.burst, bounds.patience)
+    rates = RateLimiter(bounds.rate, bounds.burst, bounds.patience)
     assert {rates.hold(f"machine {n}", 0.0) for n in range(1000) for _ in range(4)} == {0.0}
     assert None not in {rates.hold("192.168.1.1", 0.0) for _ in range(4 * 1000)}
 
@@ -195,7 +198,7 @@ def test_the_counts_are_right_whatever_comes(steps: list[tuple[str, int]]) -> No
 
 @hostile("one machine opens more connections than the server takes of one", "its own ones are closed, or it gets 503")
 async def test_one_address_cannot_take_all_connections(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(connections=4)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(connections=4)) as bench:
         run = await bench.one()
         kept = await bench.wire("127.0.0.9")
         await until(lambda: len(bench.server.connections) == 1)
@@ -214,7 +217,7 @@ async def test_one_address_cannot_take_all_connections(tmp_path: Path) -> None:
 
 @hostile("one machine has many requests answered at once", "429 with `Retry-After`")
 async def test_one_machine_cannot_have_everything_answered_at_once(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(requests=2)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(requests=2)) as bench:
         run = await bench.one(size=8 * 2**20)
         wires = [await bench.wire("127.0.0.66", receive_buffer=1) for _ in range(2)]
         for wire in wires:
@@ -230,7 +233,7 @@ async def test_one_machine_cannot_have_everything_answered_at_once(tmp_path: Pat
 
 @hostile("many machines keep connections open on which they ask nothing", "those idle for longest are closed")
 async def test_idle_connections_make_room_for_who_asks(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(connections=6)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(connections=6)) as bench:
         wires = [await bench.wire(f"127.0.1.{n}") for n in range(1, 7)]
         await until(lambda: len(bench.server.connections) == 6)
         await serves_others(bench)
@@ -239,12 +242,12 @@ async def test_idle_connections_make_room_for_who_asks(tmp_path: Path) -> None:
         assert (await wires[5].head()).status == 200
 
 
-async def in_use(bench: Bench, count: int) -> None:
+async def in_use(bench: LabBench, count: int) -> None:
     await until(lambda: bench.server.connections.in_use == count)
 
 
 async def test_when_all_connections_are_in_use_the_next_one_is_told_so(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(connections=2)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(connections=2)) as bench:
         run = await bench.one()
         for n in (1, 2):
             wire = await bench.wire(f"127.0.1.{n}")
@@ -296,7 +299,7 @@ async def test_the_open_files_are_as_before_when_the_server_has_stopped(tmp_path
 
 
 async def test_turns_are_taken_one_after_the_other() -> None:
-    turns, going, most = Turns(2), [0], [0]
+    turns, going, most = KeyedLimiter(2), [0], [0]
 
     async def work(caller: str) -> None:
         async with turns.turn(caller):
@@ -318,7 +321,7 @@ async def test_turns_are_taken_one_after_the_other() -> None:
 @pytest.mark.parametrize("sent", ["", "HEAD /disp", HEAD[:-2], HEAD, HEAD + HEAD[:-2]])
 @hostile("a machine sends a request byte by byte, or none at all (slowloris)", "the connection is closed after 75 s")
 async def test_a_request_that_does_not_come_ends_the_connection(tmp_path: Path, sent: str) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(head=3.0)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(head=3.0)) as bench:
         wire = await bench.wire()
         await wire.send(sent)
         trickle = asyncio.create_task(_trickle(wire)) if sent and not sent.endswith("\r\n\r\n") else None
@@ -339,7 +342,7 @@ async def _trickle(wire: Wire) -> None:
 
 @hostile("a workload sends its report byte by byte", "408 after 5 min; the workload may send it again")
 async def test_a_report_that_does_not_end_is_given_up(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, bounds=Bounds(body=1.0)) as bench:
+    async with running_lab(tmp_path, bounds=ServerLimits(body=1.0)) as bench:
         run = await bench.booted()
         wire = await bench.wire()
         await wire.send(f"PUT /dispatch HTTP/1.1\r\n{FIRMWARE}Content-Length: 1000\r\n\r\n{{")
@@ -636,7 +639,7 @@ async def test_the_labs_own_page_may_ask(tmp_path: Path) -> None:
         assert (await wire.reply()).status == 200
 
 
-async def told(bench: Bench, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+async def told(bench: LabBench, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
     reply = await bench.call(method, path)
     return reply.status, {name: value for name, value in reply.headers.items() if name != "date"}, reply.body
 
@@ -656,7 +659,7 @@ async def test_without_the_token_nobody_learns_what_there_is(tmp_path: Path, met
 
 
 def test_a_token_cannot_be_guessed() -> None:
-    tokens = Tokens()
+    tokens = BootTokens()
     given = [tokens.renew("m", 0.0) for _ in range(100)]
     assert len(set(given)) == 100
     assert {len(base64.urlsafe_b64decode(token + "==")) for token in given} == {SIZE}
@@ -664,7 +667,7 @@ def test_a_token_cannot_be_guessed() -> None:
 
 
 def test_only_the_latest_token_is_in_use() -> None:
-    tokens = Tokens()
+    tokens = BootTokens()
     old, other, new = tokens.renew("a", 1.0), tokens.renew("b", 2.0), tokens.renew("a", 3.0)
     bearers = {token: tokens.bearer(token) for token in (old, other, new)}
     assert {token: bearer and (bearer.machine, bearer.until) for token, bearer in bearers.items()} == {

@@ -36,7 +36,7 @@ class BakeService(Service):
 
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
-        self._queue = self.writer.queue
+        self._queue = self.lab_state.queue
         self._unwanted: list[str] = []
         self._http: aiohttp.ClientSession
 
@@ -59,13 +59,13 @@ class BakeService(Service):
 
     def adopt(self, runs: list[Run]) -> None:
         """Go on with them: whatever is under way is asked for in each round."""
-        self.writer.wake()
+        self.lab_state.wake()
 
     async def _work(self) -> None:
         while True:
             with suppress(*CLOSED):  # deadlines say how long that may go on
                 await self._round()
-            await self.writer.moved(PAUSE)
+            await self.lab_state.moved(PAUSE)
 
     async def _round(self) -> None:
         self._look_at_ovens(await self._ask("GET", "/ovens"))
@@ -73,39 +73,39 @@ class BakeService(Service):
         for run in self._under_way():
             await (self._follow(run) if run.attempt.outside else self._send(run))
         while self._queue.scheduler.take(ROOM, self._now()):
-            self.writer.commit()
+            self.lab_state.commit()
 
     def _under_way(self) -> list[Run]:
-        runs = [self._queue.runs[run_id] for run_id in sorted(self._queue.engine.standings.under_way)]
+        runs = [self._queue.runs[run_id] for run_id in sorted(self._queue.transitions.run_index.under_way)]
         return [run for run in runs if run.workload.kind == "bake" and not run.attempt.ended]
 
     async def _send(self, run: Run) -> None:
         """Send a loaf that is ours to send: this is on disk; if it was sent before, the bakery knows its key."""
-        await self.writer.on_disk()
+        await self.lab_state.on_disk()
         key, number = _key(run, run.attempt), run.attempt.number
         wanted = {"key": key, "name": run.workload.name, "attempt": number, **run.workload.payload}
         found = await self._ask("GET", f"/keys/{key}") or await self._ask("POST", "/loaves", wanted)
-        self._queue.engine.sent_as(run.id, number, found["id"], self._now())
-        self.writer.commit()
-        await self.writer.on_disk()
+        self._queue.transitions.sent_as(run.id, number, found["id"], self._now())
+        self.lab_state.commit()
+        await self.lab_state.on_disk()
 
     async def _follow(self, run: Run) -> None:
         """Let a run be what the bakery says of its loaf."""
         told = await self._ask("GET", f"/loaves/{run.attempt.outside}")
-        engine, now, number = self._queue.engine, self._now(), run.attempt.number
-        if self._queue.runs[run.id].attempt.number != number or run.id not in engine.standings.under_way:
+        transitions, now, number = self._queue.transitions, self._now(), run.attempt.number
+        if self._queue.runs[run.id].attempt.number != number or run.id not in transitions.run_index.under_way:
             return  # it was given up meanwhile
         for event in EVENTS.get(told["state"], ()) if told["state"] != run.attempt.state else ():
-            engine.move(run.id, event, now)
+            transitions.move(run.id, event, now)
         for oven in told["ovens"]:
-            engine.bind(run.id, oven, KnownBy.AGENT, now)
+            transitions.bind(run.id, oven, KnownBy.AGENT, now)
         if told["state"] == "done":
             report = Report(title=told["says"], result=Outcome(told["result"]), at=now)
-            engine.report(run.id, number, report, now)
-            engine.move(run.id, CoreEvent.COMPLETE, now)
+            transitions.report(run.id, number, report, now)
+            transitions.move(run.id, CoreEvent.COMPLETE, now)
         elif told["state"] == "broken":
-            engine.move(run.id, CoreEvent.FAULT, now, Cause(detail=told["says"]))
-        self.writer.commit()
+            transitions.move(run.id, CoreEvent.FAULT, now, Cause(detail=told["says"]))
+        self.lab_state.commit()
 
     def _look_at_ovens(self, ovens: dict[str, Any]) -> None:
         """Hold ovens that are being cleaned, as long as they are."""
@@ -131,4 +131,4 @@ class BakeService(Service):
             return await answer.json()
 
     def _now(self) -> float:
-        return self.writer.clock.now()
+        return self.lab_state.clock.now()

@@ -26,7 +26,7 @@ class Board:
         arch: Value of `arch` in the boot URL, by which the lab chooses suitable programs; empty for x86-64.
         qemu: How to install QEMU.
         firmware: How to install its firmware.
-        places: Paths of its firmware, code and empty variables, the best first.
+        locations: Paths of its firmware, code and empty variables, the best first.
         variables: Environment variables with other firmware paths.
     """
 
@@ -38,7 +38,7 @@ class Board:
     arch: str
     qemu: str
     firmware: str
-    places: tuple[tuple[str, str], ...]
+    locations: tuple[tuple[str, str], ...]
     variables: tuple[str, str]
 
 
@@ -51,7 +51,7 @@ X86_64 = Board(
     arch="",
     qemu="apt install qemu-system-x86 (Debian, Ubuntu), dnf install qemu-system-x86-core (Fedora)",
     firmware="apt install ovmf (Debian, Ubuntu), dnf install edk2-ovmf (Fedora), pacman -S edk2-ovmf (Arch)",
-    places=(
+    locations=(
         ("usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"),
         ("usr/share/OVMF/OVMF_CODE.fd", "usr/share/OVMF/OVMF_VARS.fd"),
         ("usr/share/edk2/ovmf/OVMF_CODE.fd", "usr/share/edk2/ovmf/OVMF_VARS.fd"),
@@ -74,7 +74,7 @@ AARCH64 = Board(
     qemu="apt install qemu-system-arm (Debian, Ubuntu), dnf install qemu-system-aarch64-core (Fedora)",
     firmware="apt install qemu-efi-aarch64 (Debian, Ubuntu), dnf install edk2-aarch64 (Fedora), "
     "pacman -S edk2-aarch64 (Arch)",
-    places=(
+    locations=(
         ("usr/share/AAVMF/AAVMF_CODE.no-secboot.fd", "usr/share/AAVMF/AAVMF_VARS.fd"),
         ("usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"),
         ("usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "usr/share/edk2/aarch64/vars-template-pflash.raw"),
@@ -169,11 +169,11 @@ def find_firmware(
     named = [value or environ.get(name, "") for value, name in zip(given, board.variables, strict=True)]
     if any(named):
         return _named_firmware(board, named)
-    for code, variables in board.places:
+    for code, variables in board.locations:
         if (root / code).is_file() and (root / variables).is_file():
             return Firmware(code=root / code, vars=root / variables)
     raise MachineError(
-        f"expected UEFI firmware for {board.name} such as {root / board.places[0][0]}, found none: "
+        f"expected UEFI firmware for {board.name} such as {root / board.locations[0][0]}, found none: "
         f"{board.firmware}, or name its files by {' and '.join(board.variables)}"
     )
 

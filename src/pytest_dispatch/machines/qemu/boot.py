@@ -24,7 +24,7 @@ from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.console import Console, Lines, fault_of
 from pytest_dispatch.machines.qemu.board import Build
-from pytest_dispatch.machines.qemu.process import Emulator, EndedError, Listener, running
+from pytest_dispatch.machines.qemu.process import EndedError, Listener, QemuProcess, running
 from pytest_dispatch.machines.qemu.proxydhcp import carries_tcp, offer, read_request
 from pytest_dispatch.machines.qemu.qmp import LinkError
 from pytest_dispatch.machines.qemu.saved_state import Draft, SavedState, SavedStates
@@ -105,7 +105,7 @@ class Boot:
         self._console.show(ending.sign)
         return ending.again
 
-    async def _bring_up(self, emulator: Emulator, saved: SavedState | None, on: Callable[[], None]) -> None:
+    async def _bring_up(self, emulator: QemuProcess, saved: SavedState | None, on: Callable[[], None]) -> None:
         """Make firmware boot our URL; return early if the machine ends before that."""
         try:
             if saved:
@@ -116,9 +116,9 @@ class Boot:
                 await self._answer(emulator, discover, saved, draft)
             await emulator.unplug()
         except (EndedError, LinkError):
-            return  # the cause is in `Emulator.ended`
+            return  # the cause is in `QemuProcess.ended`
 
-    async def _load(self, emulator: Emulator, saved: SavedState) -> None:
+    async def _load(self, emulator: QemuProcess, saved: SavedState) -> None:
         try:
             await emulator.load(self._states.path_of(saved))
         except MachineError as error:
@@ -133,7 +133,9 @@ class Boot:
             return SAFE if self._states.wanted else 0.0
         return SHARPEN * saved.slack if saved.slack > SHARP and saved.tries < TRIES else 0.0
 
-    async def _answer(self, emulator: Emulator, discover: bytes, saved: SavedState | None, draft: Draft | None) -> None:
+    async def _answer(
+        self, emulator: QemuProcess, discover: bytes, saved: SavedState | None, draft: Draft | None
+    ) -> None:
         """Answer the DISCOVER and wait until firmware connects; first save the state if there is a draft."""
         request = read_request(discover)
         if request is None:
@@ -148,7 +150,7 @@ class Boot:
         if draft and filled and slack < (saved.slack if saved else SLACK):
             draft.publish(discover=discover, slack=slack, tries=saved.tries + 1 if saved else 0)
 
-    async def _connection(self, emulator: Emulator, saved: SavedState | None, draft: Draft | None) -> None:
+    async def _connection(self, emulator: QemuProcess, saved: SavedState | None, draft: Draft | None) -> None:
         """Wait until firmware connects to the lab; without limit for a boot from power-on."""
         seconds = (SLACK if draft else PATIENCE) if saved else None
         try:
@@ -160,7 +162,7 @@ class Boot:
         if saved:
             self._states.trust()
 
-    async def _fill(self, emulator: Emulator, draft: Draft, saved: SavedState | None) -> bool:
+    async def _fill(self, emulator: QemuProcess, draft: Draft, saved: SavedState | None) -> bool:
         """Let the machine run for a while, pause it, save its state, and return whether that worked."""
         start = self._loop.time()
         if saved:

@@ -67,7 +67,7 @@ _LOG = 65536  # bytes at the end of a log that are searched for the last words
 
 
 class EndedError(MachineError):
-    """QEMU, or the guest in it, ended while something else was awaited; `Emulator.ended` has the cause."""
+    """QEMU, or the guest in it, ended while something else was awaited; `QemuProcess.ended` has the cause."""
 
 
 def last_words(log: Path) -> str:
@@ -130,7 +130,7 @@ class _Serial(asyncio.Protocol):
         self.closed.set()
 
 
-class Emulator:
+class QemuProcess:
     """A running QEMU with its control socket, its serial line and the wire to its network; made by `running`.
 
     Attributes:
@@ -279,7 +279,7 @@ class Emulator:
 
 
 @asynccontextmanager
-async def running(command: Sequence[str], listener: Listener, log: Path) -> AsyncIterator[Emulator]:
+async def running(command: Sequence[str], listener: Listener, log: Path) -> AsyncIterator[QemuProcess]:
     """Run a QEMU for the duration of the context.
 
     It runs in its own session, so that Ctrl-C at a terminal does not reach it, and is killed when the thread of this
@@ -306,7 +306,7 @@ async def running(command: Sequence[str], listener: Listener, log: Path) -> Asyn
             theirs.close()
         spoken.close()
         (control, _), (wire, _) = pairs
-        emulator = Emulator(process, wire, listener, log)
+        emulator = QemuProcess(process, wire, listener, log)
         try:
             await emulator.link(control, serial)
             yield emulator

@@ -33,7 +33,7 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
     Raises:
         UnknownError: There is no such session.
     """
-    lab.writer.ledger(session)
+    lab.lab_state.live_session(session)
     last, epoch = request.headers.get("Last-Event-ID", ""), request.headers.get(EPOCH)
     if re.fullmatch("[0-9]{1,18}", last):
         after = int(last)
@@ -51,13 +51,13 @@ async def event_stream(lab: Lab, request: web.Request, session: str, after: int)
 
 async def _texts(lab: Lab, session: str, after: int, epoch: int | None) -> AsyncGenerator[bytes, None]:
     """Yield the encoded events, and a comment after a while without any: writing it detects a reader that has left."""
-    clock = lab.writer.clock
+    clock = lab.lab_state.clock
     sent: dict[str, int] = {}
     told: dict[tuple[str, int], int] = {}
     noticed = 0
     texts: list[bytes] = []
     spoke = clock.now()
-    async with aclosing(lab.orders.changes(session, after, epoch)) as changes:
+    async with aclosing(lab.session_service.changes(session, after, epoch)) as changes:
         async for item in changes:
             if item is not None:
                 for text in _news(lab, *item, told):
@@ -102,7 +102,7 @@ def _news(lab: Lab, number: int, change: Change, told: dict[tuple[str, int], int
         attempt=change.attempt,
         at=change.at,
         run=bare(run),
-        digest=lab.writer.digest_of(run),
+        digest=lab.lab_state.digest_of(run),
         filing=lab.issues.filing(run),
         drafts=lab.issues.drafts(run),
     )

@@ -10,12 +10,12 @@ import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, StaleLeaseError
-from pytest_dispatch.lab.writer import UnknownError
+from pytest_dispatch.lab.state import UnknownError
 from pytest_dispatch.server.api.route import ApiContext, Route
 from pytest_dispatch.server.api.schemas import EPOCH, Problem
 from pytest_dispatch.server.limits.bounds import packing
 from pytest_dispatch.server.limits.host_check import foreign_page, stranger
-from pytest_dispatch.sources.cache_folder import NoRoomError
+from pytest_dispatch.sources.cache import NoRoomError
 from pytest_dispatch.sources.uploads import TooLongError, WrongPlaceError
 from pytest_dispatch.support.codec import decode
 
@@ -109,17 +109,17 @@ def _note_holder(context: ApiContext, route: Route, request: web.Request) -> Non
         UnknownError: There is no such session or run.
         StaleLeaseError: The session has another holder now, or has ended.
     """
-    orders, where = context.lab.orders, request.match_info
-    session = where["session"] if "session" in where else orders.run(where["run"]).session
+    session_service, where = context.lab.session_service, request.match_info
+    session = where["session"] if "session" in where else session_service.run(where["run"]).session
     given = ", ".join(request.headers.getall(EPOCH)) if EPOCH in request.headers else None
     if given is None and route.changes:
-        context.lab.writer.ledger(session)
+        context.lab.lab_state.live_session(session)
         raise _NoEpochError(f"expected the epoch of the session, as it was opened, in the header {EPOCH}, got none")
     if given is None or not route.checked:
         return
     if not re.fullmatch("[0-9]{1,18}", given):
         raise msgspec.ValidationError(f"header {EPOCH}: expected a whole number, got {given!r}")
-    orders.heard(session, int(given))
+    session_service.heard(session, int(given))
 
 
 def as_json(value: object, status: int, headers: dict[str, str] | None = None) -> web.Response:

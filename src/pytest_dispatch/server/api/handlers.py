@@ -19,11 +19,11 @@ from pytest_dispatch.server.api.schemas import (
     OpenSession,
     Review,
     Reviewed,
+    RunRequest,
     RunView,
     SessionView,
     Uploaded,
     Verdict,
-    Wanted,
     beyond,
 )
 from pytest_dispatch.server.api.uploads import Part, receive, uploaded
@@ -43,19 +43,19 @@ LONGEST_WAIT = 30.0  # longest long poll, in seconds
 async def open_session(context: ApiContext, _request: web.Request, body: OpenSession) -> Opened:
     """Open a session, or resume one that an earlier lab left."""
     rule = _issue_rule(body)
-    orders, lease = context.lab.orders, _lease(body)
+    session_service, lease = context.lab.session_service, _lease(body)
     if body.resume:
-        found = await orders.resume(body.source, body.policy, rule, lease)
+        found = await session_service.resume(body.source, body.policy, rule, lease)
         if found is not None:
             return Opened(id=found.id, resumed=True, epoch=found.epoch)
-    return Opened(id=await orders.open(body.source, body.policy, rule, context.port(), lease))
+    return Opened(id=await session_service.open(body.source, body.policy, rule, context.port(), lease))
 
 
 async def take_over(context: ApiContext, request: web.Request, body: OpenSession) -> Opened:
     """Make the caller the holder of a session."""
     session = request.match_info["session"]
     rule = _issue_rule(body)
-    taken = await context.lab.orders.take_over(session, _lease(body), body.policy, rule)
+    taken = await context.lab.session_service.take_over(session, _lease(body), body.policy, rule)
     return Opened(id=session, resumed=True, epoch=taken.epoch)
 
 
@@ -67,7 +67,7 @@ async def show_session(context: ApiContext, request: web.Request, _body: None) -
 async def close_session(context: ApiContext, request: web.Request, _body: None) -> None:
     """Close a session, and power off machines that are no longer needed."""
     session = request.match_info["session"]
-    await context.lab.orders.close(session, kept=_number(request, "kept", 0) > 0)
+    await context.lab.session_service.close(session, kept=_number(request, "kept", 0) > 0)
     context.lab.uploads.forget(session)
     await context.lab.machines.dismiss()
 
@@ -97,7 +97,7 @@ async def upload(context: ApiContext, request: web.Request, _body: None) -> Uplo
         offset=offset,
         size=size,
         stall=context.stall,
-        heard=lambda: context.lab.orders.heard(session, epoch),
+        heard=lambda: context.lab.session_service.heard(session, epoch),
     )
     return await receive(context.lab.uploads, request, part)
 
@@ -105,24 +105,24 @@ async def upload(context: ApiContext, request: web.Request, _body: None) -> Uplo
 async def show_upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
     """Return the progress of an upload."""
     where = request.match_info
-    context.lab.writer.ledger(where["session"])
+    context.lab.lab_state.live_session(where["session"])
     return uploaded(await context.lab.uploads.standing(where["session"], where["digest"]))
 
 
 # Runs
 
 
-async def submit(context: ApiContext, request: web.Request, body: list[Wanted]) -> list[RunView]:
+async def submit(context: ApiContext, request: web.Request, body: list[RunRequest]) -> list[RunView]:
     """Submit workloads."""
     wanted = [(item.key, item.workload) for item in body]
     context.lab.check(request.match_info["session"], (workload for _, workload in wanted))
-    runs = await context.lab.orders.submit(request.match_info["session"], wanted)
+    runs = await context.lab.session_service.submit(request.match_info["session"], wanted)
     return [run_view(context, run, whole=False) for run in runs]
 
 
 async def list_runs(context: ApiContext, request: web.Request, _body: None) -> list[RunView]:
     """List the runs of a session."""
-    runs = context.lab.orders.runs(request.match_info["session"])
+    runs = context.lab.session_service.runs(request.match_info["session"])
     return [run_view(context, run, whole=False, reports=False) for run in runs]
 
 
@@ -131,35 +131,35 @@ async def show_run(context: ApiContext, request: web.Request, _body: None) -> Ru
 
     With `known`, the number of reports that the caller has for each attempt, return only the reports after those.
     """
-    orders, writer = context.lab.orders, context.lab.writer
+    session_service, lab_state = context.lab.session_service, context.lab.lab_state
     run_id = request.match_info["run"]
     after, wait = _number(request, "after", -1), min(_number(request, "wait", 0), LONGEST_WAIT)
     known = [max(0, int(count)) for count in _numbers(request, "known")]
-    give_up = writer.clock.now() + wait
-    while orders.run(run_id).version <= after and (left := give_up - writer.clock.now()) > 0:
-        if writer.stopping or writer.broken is not None:
+    give_up = lab_state.clock.now() + wait
+    while session_service.run(run_id).version <= after and (left := give_up - lab_state.clock.now()) > 0:
+        if lab_state.stopping or lab_state.broken is not None:
             break
-        await writer.moved(left)
-    run = await orders.saved(run_id) if writer.broken is not None else orders.run(run_id)
+        await lab_state.moved(left)
+    run = await session_service.saved(run_id) if lab_state.broken is not None else session_service.run(run_id)
     view = run_view(context, run, whole=True)
     return replace(view, run=beyond(view.run, known)) if known else view
 
 
 async def cancel(context: ApiContext, request: web.Request, _body: None) -> None:
     """Cancel a run."""
-    context.lab.orders.cancel(request.match_info["run"])
+    context.lab.session_service.cancel(request.match_info["run"])
 
 
 async def decide(context: ApiContext, request: web.Request, body: Verdict) -> None:
     """Accept the session's own verdict."""
-    context.lab.orders.decide(request.match_info["run"], body.outcome, body.reason, final=body.final)
+    context.lab.session_service.decide(request.match_info["run"], body.outcome, body.reason, final=body.final)
 
 
 async def review(context: ApiContext, request: web.Request, body: Review) -> Reviewed:
     """Accept the issues to file in place of those that the lab proposes."""
-    run = context.lab.orders.run(request.match_info["run"])
+    run = context.lab.session_service.run(request.match_info["run"])
     in_time = context.lab.issues.amend(run.id, body.issues)
-    await context.lab.writer.on_disk()  # so that after a crash no lab files an issue as it was proposed
+    await context.lab.lab_state.on_disk()  # so that after a crash no lab files an issue as it was proposed
     return Reviewed(in_time=in_time)
 
 

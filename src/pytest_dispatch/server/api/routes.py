@@ -21,11 +21,11 @@ from pytest_dispatch.server.api.schemas import (
     Reviewed,
     RunChange,
     RunReport,
+    RunRequest,
     RunView,
     SessionView,
     Uploaded,
     Verdict,
-    Wanted,
 )
 
 BODY_LIMIT = 64 * 2**20  # maximum size of a request's body in bytes
@@ -110,7 +110,7 @@ ROUTES = (
         path="/sessions/{session}/runs",
         handler=handlers.submit,
         summary="Submit workloads; submitting a known key again changes nothing",
-        takes=list[Wanted],
+        takes=list[RunRequest],
         gives=list[RunView],
     ),
     Route(

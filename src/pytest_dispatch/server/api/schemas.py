@@ -77,7 +77,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RunRequest:
     """A request to run one workload, with a key (a node id)."""
 
     key: str

@@ -21,9 +21,9 @@ def run_view(context: ApiContext, run: Run, *, whole: bool, reports: bool = True
     return RunView(
         run=told,
         version=run.version,
-        digest=lab.writer.digest_of(run),
+        digest=lab.lab_state.digest_of(run),
         console=console_lines(lab.console.of(run)) if whole else (),
-        issues=tuple(lab.writer.ledger(run.session).urls(run)),
+        issues=tuple(lab.lab_state.live_session(run.session).urls(run)),
         filing=lab.issues.filing(run),
         whole=whole,
     )
@@ -35,7 +35,7 @@ def session_view(context: ApiContext, session: str) -> SessionView:
     Raises:
         UnknownError: There is no session with that id.
     """
-    context.lab.writer.ledger(session)
+    context.lab.lab_state.live_session(session)
     private = context.lab.private
     outbox = context.lab.issues.status("" if private else session)
     views = [(seen, _machine_view(context, seen, session)) for seen in context.lab.queue.machines.values()]
@@ -58,7 +58,7 @@ _AWAY = {MachineState.IDLE, MachineState.OFFLINE}
 def _machine_view(context: ApiContext, seen: MachineRecord, session: str) -> MachineView:
     """Return the view of a machine, with only those of its runs that belong to the session."""
     lab, queue = context.lab, context.lab.queue
-    machine, off = queue.machine(seen.id, lab.writer.clock.now()), lab.machines.is_off(seen.id)
+    machine, off = queue.machine(seen.id, lab.lab_state.clock.now()), lab.machines.is_off(seen.id)
     if off and machine.state in _AWAY:
         machine = replace(machine, state=MachineState.OFF, reason="")
     ran = [queue.runs[run_id] for run_id in seen.ran if run_id in queue.runs]
@@ -76,4 +76,4 @@ def _machine_view(context: ApiContext, seen: MachineRecord, session: str) -> Mac
 
 
 def _holds_of(context: ApiContext, seen: MachineRecord, session: str) -> bool:
-    return bool(seen.holds) and context.lab.orders.run(seen.holds).session == session
+    return bool(seen.holds) and context.lab.session_service.run(seen.holds).session == session

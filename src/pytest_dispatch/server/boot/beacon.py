@@ -12,18 +12,18 @@ from aiohttp import web
 from pytest_dispatch.core.attempts import REPORTS, VOLUME
 from pytest_dispatch.core.model import Refusal, Report
 from pytest_dispatch.core.plain_text import plain, plain_line
-from pytest_dispatch.results.isolated_reading import Readers
+from pytest_dispatch.results.isolated_reading import IsolatedReaders
 from pytest_dispatch.server.limits.bounds import packing
 from pytest_dispatch.workloads.boot.protocol import Taken
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab.boot_tokens import Bearer
+    from pytest_dispatch.lab.boot_tokens import BootIdentity
     from pytest_dispatch.workloads.boot.service import BootService
 
 REPORT_LIMIT = 16 * 2**20  # maximum size of a PUT body in bytes
 FIRST = 2**12  # bytes of a refused report that are searched for its first line
 FIRST_WAIT = 1.0  # seconds to wait for the beginning of a report whose Content-Length is too large
-READERS: web.AppKey[Readers] = web.AppKey("readers", Readers)
+READERS: web.AppKey[IsolatedReaders] = web.AppKey("readers", IsolatedReaders)
 
 
 class RefusedError(Exception):
@@ -35,7 +35,7 @@ class RefusedError(Exception):
         self.whole = whole
 
 
-async def post(_request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
+async def post(_request: web.Request, service: BootService, bearer: BootIdentity) -> web.StreamResponse:
     """Note that the workload has booted."""
     if await service.beacons.boot(bearer) is Taken.REFUSED:
         return _not_mine(bearer, "was downloading")
@@ -43,7 +43,11 @@ async def post(_request: web.Request, service: BootService, bearer: Bearer) -> w
 
 
 async def put(
-    request: web.Request, service: BootService, bearer: Bearer, began: float = math.inf, data: bytearray | None = None
+    request: web.Request,
+    service: BootService,
+    bearer: BootIdentity,
+    began: float = math.inf,
+    data: bytearray | None = None,
 ) -> web.StreamResponse:
     """Take a report whose request began at `began`; the body is collected in `data`, also if this is cancelled."""
     machine, data = bearer.machine, bytearray() if data is None else data
@@ -61,7 +65,7 @@ async def put(
 
 
 async def refuse(
-    service: BootService, bearer: Bearer, began: float, data: bytes | bytearray, error: RefusedError
+    service: BootService, bearer: BootIdentity, began: float, data: bytes | bytearray, error: RefusedError
 ) -> web.Response:
     """Refuse a report: note the reason and its first line in the run, and return the answer for the workload."""
     refusal = Refusal(why=str(error), begins=_first_line(data), whole=error.whole)
@@ -111,7 +115,7 @@ async def _read(request: web.Request, data: bytearray) -> None:
         raise RefusedError(413, f"expected a report of at most {REPORT_LIMIT // 2**20} MiB, got at least {size} bytes")
 
 
-def _not_mine(bearer: Bearer, what: str) -> web.Response:
+def _not_mine(bearer: BootIdentity, what: str) -> web.Response:
     """Return a 417, after which `beacon` tries the next server, as the protocol says."""
     by = "; a machine is known by its address: has it changed since the boot?" if not bearer.by_token else ""
     return web.Response(status=417, text=f"{bearer.machine} has no workload here that {what}{by}\n")

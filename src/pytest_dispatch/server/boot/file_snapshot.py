@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.arriving import Arrival
 
 
-class SpoiledError(Exception):
+class FileChangedError(Exception):
     """A file has changed since it was advertised to the machine."""
 
 
-class CutError(SpoiledError):
+class CutError(FileChangedError):
     """A file that was arriving will not come, or comes anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promised:
+class FileSnapshot:
     """A file as it was when its size and digest were advertised.
 
     Attributes:
@@ -56,12 +56,12 @@ class Promised:
         """Open the file and yield its descriptor; a file object would cost more time than the reads themselves.
 
         Raises:
-            SpoiledError: The file is gone, or has changed.
+            FileChangedError: The file is gone, or has changed.
         """
         try:
             file = open_file(self.path)
         except OSError as error:
-            raise SpoiledError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
+            raise FileChangedError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
         try:
             self.check(file)
             yield file
@@ -72,12 +72,12 @@ class Promised:
         """Return the bytes from offset `start` up to, not including, `end`.
 
         Raises:
-            SpoiledError: The bytes cannot be read, or the file has changed.
+            FileChangedError: The bytes cannot be read, or the file has changed.
         """
         try:
             data = os.pread(file, end - start, start)
         except OSError as error:
-            raise SpoiledError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
+            raise FileChangedError(f"{self.path.name} cannot be read any more ({error.strerror})") from error
         self.check(file)
         return data
 
@@ -85,15 +85,15 @@ class Promised:
         """Check that the open file is still as it was advertised.
 
         Raises:
-            SpoiledError: The file has changed.
+            FileChangedError: The file has changed.
         """
         now = FileStamp.of(file)
         if now.size != self.size or self.stamp not in (None, now):
-            raise SpoiledError(f"{self.path.name} was changed while in use")
+            raise FileChangedError(f"{self.path.name} was changed while in use")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arriving(Promised):
+class Arriving(FileSnapshot):
     """A file that is on its way here."""
 
     arrival: Arrival

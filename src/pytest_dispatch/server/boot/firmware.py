@@ -18,8 +18,8 @@ from aiohttp import web
 from pytest_dispatch.core.media import BootPayload, served_as
 from pytest_dispatch.core.model import Idle, Run
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.server.boot.file_snapshot import Arriving, CutError, Promised, SpoiledError
-from pytest_dispatch.server.boot.sendfile_pool import Pump
+from pytest_dispatch.server.boot.file_snapshot import Arriving, CutError, FileChangedError, FileSnapshot
+from pytest_dispatch.server.boot.sendfile_pool import SendfilePool
 from pytest_dispatch.server.boot.sending import Piece, send
 from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.workloads.boot.downloads import Part
@@ -27,12 +27,12 @@ from pytest_dispatch.workloads.boot.downloads import Part
 if TYPE_CHECKING:
     import asyncio
 
-    from pytest_dispatch.lab.boot_tokens import Bearer
+    from pytest_dispatch.lab.boot_tokens import BootIdentity
     from pytest_dispatch.workloads.boot.protocol import Answer
     from pytest_dispatch.workloads.boot.requests import BootRequests
     from pytest_dispatch.workloads.boot.service import BootService
 
-PUMP: web.AppKey[Pump] = web.AppKey("pump", Pump)
+PUMP: web.AppKey[SendfilePool] = web.AppKey("pump", SendfilePool)
 SMALL = 2**15  # maximum number of bytes sent together with the head of the answer; fits into asyncio's write buffer
 PATIENCE = 3.0  # longest wait for a file that is being fetched, in seconds; firmware gives up after 5
 
@@ -45,24 +45,24 @@ _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 class Offer:
     """The file offered to a machine: a workload, or an idle program."""
 
-    file: Promised
+    file: FileSnapshot
     etag: str
     headers: dict[str, str]
     run: Run | None = None
     idle: Idle | None = None
 
 
-async def head(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
+async def head(request: web.Request, service: BootService, bearer: BootIdentity) -> web.StreamResponse:
     """Reserve the next workload for this machine, and answer with its size and type."""
     offer = _offer(service, await service.requests.ask(bearer, PATIENCE), request)
     try:
         with offer.file.opened():
             return _without_body(request, offer) or _response(200, offer, offer.file.size)
-    except SpoiledError as error:
+    except FileChangedError as error:
         return _spoiled(service.requests, bearer.machine, offer, error)
 
 
-async def get(request: web.Request, service: BootService, bearer: Bearer) -> web.StreamResponse:
+async def get(request: web.Request, service: BootService, bearer: BootIdentity) -> web.StreamResponse:
     """Send the reserved workload, or a part of it."""
     offer = _offer(service, await service.requests.send(bearer, PATIENCE), request)
     size = offer.file.size
@@ -83,10 +83,10 @@ async def get(request: web.Request, service: BootService, bearer: Bearer) -> web
 
 def look(service: BootService, machine: str) -> web.Response:
     """Answer with the state of the machine and of the queue, without changing it."""
-    broken, queue = service.writer.broken, service.writer.queue
+    broken, queue = service.lab_state.broken, service.lab_state.queue
     if broken is not None:
         return web.Response(status=503, text=f"{broken}\n")
-    seen, waiting = queue.machines.find(machine), len(queue.engine.ready)
+    seen, waiting = queue.machines.find(machine), len(queue.transitions.ready)
     run = queue.runs[seen.holds] if seen and seen.holds else None
     holds = f"holds {plain_line(run.workload.name)} ({run.attempt.state})" if run else "holds no workload"
     work = f"{waiting} workload{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for a machine"
@@ -102,7 +102,7 @@ def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:
     if isinstance(asset, Arrival):
         arriving = Arriving(path=Path(run.workload.name), size=asset.size, arrival=asset)
         return Offer(file=arriving, etag=f'"{asset.tag}"', headers=headers, run=run)
-    file = Promised(path=asset.path, size=asset.size, stamp=asset.stamp)
+    file = FileSnapshot(path=asset.path, size=asset.size, stamp=asset.stamp)
     return Offer(file=file, etag=f'"{asset.tag or asset.digest}"', headers=headers, run=run)
 
 
@@ -110,7 +110,9 @@ def _idle_program(idle: Idle, arch: str) -> Offer:
     """Return the program for a machine that gets no workload; the lab's own machines send `arch`, `x64` or `aa64`."""
     path = _FIRMWARE / f"{idle}-{arch if arch in _ARCHITECTURES else 'x64'}.efi"
     headers = {"Content-Type": served_as("efi"), "Dispatch-Idle": idle.value}
-    return Offer(file=Promised(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle)
+    return Offer(
+        file=FileSnapshot(path=path, size=path.stat().st_size), etag=f'"{path.name}"', headers=headers, idle=idle
+    )
 
 
 def _response(
@@ -136,7 +138,7 @@ async def _send(request: web.Request, download: _Download, told: dict[str, str])
             with suppress(ConnectionError):  # the machine has closed the connection, as firmware does once it is done
                 await _transfer(request, response, piece, download)
             return response
-    except SpoiledError as error:
+    except FileChangedError as error:
         answer = _spoiled(download.requests, download.machine, download.offer, error)
         return answer if response is None or not response.prepared else response
 
@@ -184,7 +186,7 @@ class _Download:
             self.requests.powered_off(self.machine)
 
 
-def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: SpoiledError) -> web.Response:
+def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: FileChangedError) -> web.Response:
     if not isinstance(error, CutError):  # whoever fetches it says what that means for the run
         requests.spoiled(machine, offer.run, str(error))
     return web.Response(status=503, text=f"{error}\n")

@@ -17,19 +17,19 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import DispatchError
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.plain_text import what_was_raised
-from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
+from pytest_dispatch.lab.boot_tokens import BootIdentity, UsedError
 from pytest_dispatch.server.boot import beacon, firmware
-from pytest_dispatch.server.limits.bounds import Bounds
-from pytest_dispatch.server.limits.concurrency import Turns
-from pytest_dispatch.server.limits.not_firmware import LOOK, browsers_mark, tool_of
-from pytest_dispatch.server.limits.rate_limit import Rates
+from pytest_dispatch.server.limits.bounds import ServerLimits
+from pytest_dispatch.server.limits.concurrency import KeyedLimiter
+from pytest_dispatch.server.limits.non_firmware import LOOK, browsers_mark, tool_of
+from pytest_dispatch.server.limits.rate_limit import RateLimiter
 from pytest_dispatch.workloads.boot.service import BootService
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-MachineHandler = Callable[[web.Request, BootService, Bearer], Awaitable[web.StreamResponse]]
+MachineHandler = Callable[[web.Request, BootService, BootIdentity], Awaitable[web.StreamResponse]]
 
 #: The methods allowed on the boot path, with their handlers.
 METHODS: dict[str, MachineHandler] = {
@@ -76,14 +76,14 @@ class BootPath:
         bounds: Limits for callers.
     """
 
-    def __init__(self, lab: Lab, address: Address, bounds: Bounds) -> None:
+    def __init__(self, lab: Lab, address: Address, bounds: ServerLimits) -> None:
         self._lab = lab
         self._boot = cast("BootService", lab.service(BOOT))
         self._address = address
         self._bounds = bounds
-        self._rates = Rates(bounds.rate, bounds.burst, bounds.patience)
+        self._rates = RateLimiter(bounds.rate, bounds.burst, bounds.patience)
         self._asking: Counter[str] = Counter()  # number of current requests by caller
-        self._turns = Turns(bounds.bodies)
+        self._turns = KeyedLimiter(bounds.bodies)
 
     async def too_fast(self, caller: str) -> bool:
         """Delay a request that comes too fast; return whether to refuse it instead."""
@@ -111,8 +111,8 @@ class BootPath:
         """Show the user a notice about a connection that was refused before its request was read."""
         self._tell(str(machine_address(address)) if address else "somebody", status, why)
 
-    async def _answer_machine(self, request: web.Request, bearer: Bearer | None) -> web.StreamResponse:
-        began = self._lab.writer.clock.now()
+    async def _answer_machine(self, request: web.Request, bearer: BootIdentity | None) -> web.StreamResponse:
+        began = self._lab.lab_state.clock.now()
         caller = _caller(request, bearer)
         refused = await self._refused(request, caller)
         if refused is not None or bearer is None:
@@ -135,7 +135,7 @@ class BootPath:
             if not self._asking[caller]:
                 del self._asking[caller]
 
-    async def _answer(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, bearer: BootIdentity, began: float) -> web.StreamResponse:
         try:
             if self._lab.broken is not None:
                 raise self._lab.broken
@@ -151,7 +151,7 @@ class BootPath:
         except (ConnectionError, web.RequestPayloadError) as error:
             return web.Response(status=400, text=f"expected a whole request: {error}\n")
 
-    async def _take_report(self, request: web.Request, bearer: Bearer, began: float) -> web.StreamResponse:
+    async def _take_report(self, request: web.Request, bearer: BootIdentity, began: float) -> web.StreamResponse:
         """Take a report for the attempt that ran when the request began, or before its token was replaced."""
         began, data = min(began, bearer.until), bytearray()
         try:
@@ -181,7 +181,7 @@ class BootPath:
             return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
         return _no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
 
-    def _identify(self, request: web.Request) -> Bearer | None:
+    def _identify(self, request: web.Request) -> BootIdentity | None:
         """Identify the machine by the token in its boot URL, else by its address; return None if it may not boot here.
 
         Who has a token got it from us, and who is one of ours by its address was named to us: neither needs a place on
@@ -195,7 +195,7 @@ class BootPath:
             return ours
         if self._address.allow is not None and not any(address in network for network in self._address.allow):
             return None
-        return Bearer(str(address))
+        return BootIdentity(str(address))
 
     def _stranger(self, request: web.Request) -> web.Response:
         """Return a 403 for a machine that `_identify` does not know."""
@@ -215,7 +215,7 @@ def machine_address(remote: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
     return mapped or address
 
 
-def _caller(request: web.Request, bearer: Bearer | None) -> str:
+def _caller(request: web.Request, bearer: BootIdentity | None) -> str:
     """Return the caller to which limits apply: the token if there is one, so that each boot has its own limits."""
     if bearer is None:
         return request.remote or ""

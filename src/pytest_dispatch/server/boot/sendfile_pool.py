@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 
-from pytest_dispatch.server.boot.file_snapshot import Promised, SpoiledError
+from pytest_dispatch.server.boot.file_snapshot import FileChangedError, FileSnapshot
 
 LANES = 2  # number of threads; a slow disk may block one of them
 CHUNK = 4 * 2**20  # maximum number of bytes per sendfile call; the kernel takes as many as fit
@@ -25,7 +25,7 @@ CHECK = 16 * 2**20  # bytes between checks that the file has not changed
 STOP = 1.0  # seconds for a lane to end; one that waits for a disk ends with the process
 
 
-class Flow:
+class Transfer:
     """The transfer of a part of a file into a socket.
 
     Attributes:
@@ -35,11 +35,13 @@ class Flow:
         given_up: Whether the caller has cancelled the transfer.
     """
 
-    def __init__(self, lane: Lane, promised: Promised, handles: tuple[int, int], span: tuple[int, int]) -> None:
+    def __init__(
+        self, lane: SendfileWorker, promised: FileSnapshot, handles: tuple[int, int], span: tuple[int, int]
+    ) -> None:
         self.written, self._end = span
         self._checked = self.written
         self.ended = asyncio.Event()
-        self.error: SpoiledError | None = None
+        self.error: FileChangedError | None = None
         self.given_up = False
         self.aside = False  # waits for the file, not for the socket
         self._lane = lane
@@ -67,11 +69,11 @@ class Flow:
             return True
         except ConnectionError:
             return False
-        except SpoiledError as error:
+        except FileChangedError as error:
             self.error = error
             return False
         except OSError:
-            self.error = SpoiledError(f"{self._promised.path.name} cannot be sent from the disk that it is on")
+            self.error = FileChangedError(f"{self._promised.path.name} cannot be sent from the disk that it is on")
             return False
         return count > 0 and self.written < self._end
 
@@ -103,14 +105,14 @@ class Flow:
             self._loop.call_soon_threadsafe(self.ended.set)
 
 
-class Pump:
+class SendfilePool:
     """The pool of lanes, which are started when needed. Call `stop` after use."""
 
     def __init__(self) -> None:
-        self._lanes: list[Lane] = []
+        self._lanes: list[SendfileWorker] = []
         self._started = 0
 
-    def start(self, promised: Promised, handles: tuple[int, int], span: tuple[int, int]) -> Flow:
+    def start(self, promised: FileSnapshot, handles: tuple[int, int], span: tuple[int, int]) -> Transfer:
         """Start a transfer and return it.
 
         Args:
@@ -119,10 +121,10 @@ class Pump:
             span: Offset of the first byte, and offset after the last.
         """
         if len(self._lanes) < LANES:
-            self._lanes.append(Lane())
+            self._lanes.append(SendfileWorker())
         lane = self._lanes[self._started % LANES]
         self._started += 1
-        flow = Flow(lane, promised, handles, span)
+        flow = Transfer(lane, promised, handles, span)
         lane.tell(flow)
         return flow
 
@@ -135,13 +137,13 @@ class Pump:
         self._lanes.clear()
 
 
-class Lane:
+class SendfileWorker:
     """A thread and its flows."""
 
     def __init__(self) -> None:
-        self._inbox: deque[Flow | None] = deque()  # new flows, cancelled flows, and None to end the thread
-        self._flows: set[Flow] = set()
-        self._aside: set[Flow] = set()  # those of them that wait for their files
+        self._inbox: deque[Transfer | None] = deque()  # new flows, cancelled flows, and None to end the thread
+        self._flows: set[Transfer] = set()
+        self._aside: set[Transfer] = set()  # those of them that wait for their files
         self._wakes, self._wake = socket.socketpair()
         self._wakes.setblocking(False)
         self._wake.setblocking(False)
@@ -150,7 +152,7 @@ class Lane:
         self._thread = threading.Thread(target=self._work, name="dispatch-pump", daemon=True)
         self._thread.start()
 
-    def tell(self, flow: Flow | None) -> None:
+    def tell(self, flow: Transfer | None) -> None:
         """Notify the thread of a new or cancelled flow; None ends the thread."""
         self._inbox.append(flow)
         with suppress(OSError):  # the thread is already awake, or has ended
@@ -195,7 +197,7 @@ class Lane:
                 self._selector.register(flow.socket, selectors.EVENT_WRITE, flow)
         return True
 
-    def _drop(self, flow: Flow) -> None:
+    def _drop(self, flow: Transfer) -> None:
         if flow in self._flows:
             self._flows.remove(flow)
             if flow not in self._aside:

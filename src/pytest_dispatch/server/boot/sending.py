@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_dispatch.server.boot.file_snapshot import Promised
-    from pytest_dispatch.server.boot.sendfile_pool import Flow, Pump
+    from pytest_dispatch.server.boot.file_snapshot import FileSnapshot
+    from pytest_dispatch.server.boot.sendfile_pool import SendfilePool, Transfer
 
 STALL = 300.0  # seconds without progress after which a transfer is given up
 SETTLE = 1.0  # longest wait for the last write, in seconds
@@ -44,7 +44,7 @@ class Piece:
         written: Offset up to which the bytes are already written to the connection.
     """
 
-    promised: Promised
+    promised: FileSnapshot
     file: int
     start: int
     end: int
@@ -52,7 +52,7 @@ class Piece:
 
 
 async def send(
-    transport: asyncio.Transport, piece: Piece, pump: Pump, taken: Callable[[int], None], stall: float = STALL
+    transport: asyncio.Transport, piece: Piece, pump: SendfilePool, taken: Callable[[int], None], stall: float = STALL
 ) -> None:
     """Send a part of a file; return when the machine has received it, or is gone.
 
@@ -64,7 +64,7 @@ async def send(
         stall: Longest time without progress, in seconds.
 
     Raises:
-        SpoiledError: The file has changed; the machine has not received everything.
+        FileChangedError: The file has changed; the machine has not received everything.
     """
     sending = _Sending(transport, piece, taken)
     try:
@@ -84,9 +84,9 @@ class _Sending:
         self._piece = piece
         self._taken = taken
         self._told = -1
-        self._flow: Flow | None = None
+        self._flow: Transfer | None = None
 
-    async def run(self, pump: Pump, stall: float) -> None:
+    async def run(self, pump: SendfilePool, stall: float) -> None:
         """Check the progress until the end, at short intervals at first: a small file usually arrives at once."""
         loop = asyncio.get_running_loop()
         pause, give_up = FIRST_LOOK, loop.time() + stall
@@ -110,7 +110,7 @@ class _Sending:
             self._transport.abort()
         self._socket.close()
 
-    def _begin(self, pump: Pump) -> None:
+    def _begin(self, pump: SendfilePool) -> None:
         """Start the pump as soon as the head of the answer has left asyncio's buffer."""
         piece = self._piece
         if self._flow is None and piece.written < piece.end and not self._transport.get_write_buffer_size():

@@ -16,7 +16,7 @@ FILES_ELSE = 256  # open files for everything else: journal, cache, machines, an
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class ServerLimits:
     """Limits for one caller, and for all of them together.
 
     Attributes:
@@ -58,7 +58,7 @@ def packing(headers: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def room(bounds: Bounds) -> Iterator[int]:
+def room(bounds: ServerLimits) -> Iterator[int]:
     """Raise the process's limit of open files as far as needed and allowed; yield the possible number of connections.
 
     The previous limit is restored at the end.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turns:
+class KeyedLimiter:
     """Lets each caller do a number of operations at once; further ones wait.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-class Connection(Protocol):
+class Closable(Protocol):
     """An open connection."""
 
     def force_close(self) -> None:
@@ -21,7 +21,7 @@ class Connection(Protocol):
 
 
 #: Connections in the order in which they became idle.
-_Idle = OrderedDict[Connection, None]
+_Idle = OrderedDict[Closable, None]
 
 
 @dataclass(slots=True)
@@ -44,14 +44,14 @@ class Connections:
     def __init__(self, most: int, share: float) -> None:
         self.most = most
         self._share = share
-        self._open: dict[Connection, str] = {}
+        self._open: dict[Closable, str] = {}
         self._callers: dict[str, _Caller] = {}
         self._idle: _Idle = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Closable]:
         """Iterate over a snapshot of the open connections."""
         return iter(list(self._open))
 
@@ -60,7 +60,7 @@ class Connections:
         """Return the number of connections with a current request."""
         return len(self._open) - len(self._idle)
 
-    def admit(self, connection: Connection, address: str) -> str:
+    def admit(self, connection: Closable, address: str) -> str:
         """Admit a new connection, closing the longest idle one if needed; return why not, empty if admitted."""
         caller = self._callers.get(address, _Caller())
         share = max(1, int(self.most * self._share))
@@ -74,20 +74,20 @@ class Connections:
         caller.idle[connection] = self._idle[connection] = None
         return ""
 
-    def asks(self, connection: Connection) -> None:
+    def asks(self, connection: Closable) -> None:
         """Mark a connection as in use: a request came in."""
         address = self._open.get(connection)
         if address is not None:
             self._idle.pop(connection, None)
             self._callers[address].idle.pop(connection, None)
 
-    def answered(self, connection: Connection) -> None:
+    def answered(self, connection: Closable) -> None:
         """Mark a connection as idle: its request is answered."""
         address = self._open.get(connection)
         if address is not None:
             self._callers[address].idle[connection] = self._idle[connection] = None
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: Closable) -> None:
         """Remove a connection that was closed."""
         self.asks(connection)
         address = self._open.pop(connection, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 
-class Rates:
+class RateLimiter:
     """Computes how long to delay a caller's next request.
 
     Theory of operation: one time is stored for each caller, at which its bucket will be full again (the generic cell

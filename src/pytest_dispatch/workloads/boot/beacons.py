@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
-from pytest_dispatch.workloads.boot.forgotten import Forgotten
+from pytest_dispatch.lab.boot_tokens import BootIdentity, UsedError
+from pytest_dispatch.workloads.boot.forgotten_runs import ForgottenRuns
 from pytest_dispatch.workloads.boot.protocol import BootProtocol, Taken
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Refusal, Report
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
 
 PATIENCE = 10.0  # seconds in which the journal must return what a machine ran
 
@@ -27,20 +27,20 @@ class Beacons:
     or a LabError if the journal does not answer in time, and the workload must try again.
 
     Args:
-        writer: The lab's writer.
+        lab_state: The lab's.
         protocol: Decides which run a message is about.
 
     Attributes:
         patience: Seconds in which the journal must answer.
     """
 
-    def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
+    def __init__(self, lab_state: LabState, protocol: BootProtocol) -> None:
         self.patience = PATIENCE
-        self._writer = writer
+        self._lab_state = lab_state
         self._protocol = protocol
-        self._forgotten = Forgotten(writer, protocol)
+        self._forgotten = ForgottenRuns(lab_state, protocol)
 
-    async def boot(self, bearer: Bearer) -> Taken:
+    async def boot(self, bearer: BootIdentity) -> Taken:
         """Record that a workload runs; on disk on return.
 
         Raises:
@@ -56,8 +56,8 @@ class Beacons:
                 taken = await self._forgotten.boot(machine)
             if taken is Taken.REFUSED:
                 self._protocol.unknown(machine, "said that it booted", self._now())
-        self._writer.commit()
-        await self._writer.on_disk()
+        self._lab_state.commit()
+        await self._lab_state.on_disk()
         return taken
 
     async def may_report(self, machine: str) -> bool:
@@ -81,8 +81,8 @@ class Beacons:
         if taken is Taken.REFUSED and not self._protocol.remembers(machine):
             async with self._in_time():
                 taken = await self._forgotten.report(machine, report, began)
-        self._writer.commit()
-        await self._writer.on_disk()
+        self._lab_state.commit()
+        await self._lab_state.on_disk()
         return taken
 
     async def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
@@ -91,7 +91,7 @@ class Beacons:
         if not told and not self._protocol.remembers(machine):
             async with self._in_time():
                 told = await self._forgotten.refuse(machine, refusal, began)
-        self._writer.commit()
+        self._lab_state.commit()
         return told
 
     @asynccontextmanager
@@ -105,4 +105,4 @@ class Beacons:
             raise LabError(f"{why}; send it again") from error
 
     def _now(self) -> float:
-        return self._writer.clock.now()
+        return self._lab_state.clock.now()

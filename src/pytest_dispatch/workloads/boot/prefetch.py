@@ -16,8 +16,8 @@ from pytest_dispatch.sources.locations import DIGEST
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.sources.arriving import Arrival
-    from pytest_dispatch.sources.asset_cache import Asset, AssetCache
-    from pytest_dispatch.sources.locations import Places
+    from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher
+    from pytest_dispatch.sources.locations import Locations
 
 WORKERS = 3  # assets fetched or hashed at the same time without a machine having taken them
 MOST = 64  # with those that machines have taken
@@ -25,12 +25,12 @@ AHEAD = 16  # assets that may lie ready without a machine having taken them, how
 AHEAD_BYTES = 2 * 2**30  # and beyond those, as many as are no larger than this together
 
 
-class Supply:
+class Prefetcher:
     """Fetches assets in the order of the queue, some way ahead of the machines.
 
     Args:
         cache: Has the bytes, or gets them.
-        places: Where they may be.
+        locations: Where they may be.
         on_ready: Told when a run's bytes are there.
         on_arrival: Told when they may be read while they arrive.
         on_failed: Told when they cannot be had, and why.
@@ -38,14 +38,14 @@ class Supply:
 
     def __init__(
         self,
-        cache: AssetCache,
-        places: Places,
+        cache: AssetFetcher,
+        locations: Locations,
         on_ready: Callable[[Run, Asset], None],
         on_arrival: Callable[[Run, Arrival], None],
         on_failed: Callable[[Run, str], None],
     ) -> None:
         self._cache = cache
-        self._places = places
+        self._locations = locations
         self._on_ready = on_ready
         self._on_arrival = on_arrival
         self._on_failed = on_failed
@@ -121,7 +121,7 @@ class Supply:
 
     async def _fetch(self, run: Run) -> None:
         try:
-            asset = await self._cache.fetch(_bytes_of(run, self._places), run.id, partial(self._on_arrival, run))
+            asset = await self._cache.fetch(_bytes_of(run, self._locations), run.id, partial(self._on_arrival, run))
         except FetchError as error:
             self._on_failed(run, str(error))
             self.taken(run.id)
@@ -129,10 +129,10 @@ class Supply:
             self._on_ready(run, asset)
 
 
-def _bytes_of(run: Run, places: Places) -> Bytes:
+def _bytes_of(run: Run, locations: Locations) -> Bytes:
     workload, payload = run.workload, BootPayload.of(run.workload)
     try:
-        location, root = places.find(payload.location)
+        location, root = locations.find(payload.location)
     except ConfigError as error:  # the folder of an earlier lab
         raise FetchError(f"{workload.name}: {error}") from None
     return Bytes(

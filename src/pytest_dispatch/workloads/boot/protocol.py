@@ -9,13 +9,13 @@ from enum import StrEnum
 from itertools import takewhile
 
 from pytest_dispatch.core.attempts import knows, ran_on
-from pytest_dispatch.core.engine import Engine
 from pytest_dispatch.core.machine_table import LATELY, MachineRecord
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, Run
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
+from pytest_dispatch.core.transitions import Transitions
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
 DOWNLOADS = 3  # complete downloads without a boot beacon after which a new request counts as a return
@@ -60,7 +60,7 @@ class BootProtocol:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._engine: Engine = queue.engine
+        self._transitions: Transitions = queue.transitions
         self._machines = queue.machines
         self._promised: dict[str, tuple[Idle | None, float]] = {}  # what the last HEAD announced, and when
 
@@ -76,11 +76,11 @@ class BootProtocol:
         if not seen.holds:
             place = Capacity(kind=BOOT, machine=machine, known_by=known_by, labels=seen.machine.labels)
             self._queue.scheduler.take(place, now)
-        if seen.holds and not self._engine.runs.record(seen.holds).needs:
+        if seen.holds and not self._transitions.runs.record(seen.holds).needs:
             self._promised[machine] = None, now
-            return Answer(self._engine.runs[seen.holds])
-        soon = self._engine.standings.needs_something or self._queue.sessions.expecting
-        idle = Idle.WAIT if soon or self._engine.standings.keeps_machines else Idle.POWEROFF
+            return Answer(self._transitions.runs[seen.holds])
+        soon = self._transitions.run_index.needs_something or self._queue.sessions.expecting
+        idle = Idle.WAIT if soon or self._transitions.run_index.keeps_machines else Idle.POWEROFF
         self._promised[machine] = idle, now
         return Answer(None, idle, soon)
 
@@ -106,33 +106,33 @@ class BootProtocol:
         if promised is not None and now - at < PROMISE:
             return Answer(None, promised)
         run = self._held(machine)
-        if run is None or self._engine.runs.record(run.id).needs or run.attempt.state not in _TAKING:
+        if run is None or self._transitions.runs.record(run.id).needs or run.attempt.state not in _TAKING:
             answer = self.ask(machine, now, known_by)
             self._promised[machine] = None, now
             if answer.run is None:
                 return answer
             run = answer.run
-        self._engine.runs.record(run.id).progressed = now
-        self._engine.move(run.id, Event.SEND, now)
-        return Answer(self._engine.runs[run.id])
+        self._transitions.runs.record(run.id).progressed = now
+        self._transitions.move(run.id, Event.SEND, now)
+        return Answer(self._transitions.runs[run.id])
 
     def heard(self, machine: str, now: float) -> None:
         """Record that a machine took bytes of a download."""
         seen = self._machines.speaks(machine, now)
         if seen is not None and seen.holds:
-            self._engine.runs.record(seen.holds).progressed = now
+            self._transitions.runs.record(seen.holds).progressed = now
 
     def sent(self, machine: str, run_id: str, now: float) -> None:
         """Record that the machine took the last byte."""
         if self._still_holds(machine, run_id, now):
-            self._engine.move(run_id, Event.SENT, now)
+            self._transitions.move(run_id, Event.SENT, now)
 
     def broke(self, machine: str, run_id: str, now: float) -> None:
         """Record that a download broke off; the machine gets the same bytes when it asks again."""
         if self._still_holds(machine, run_id, now):
-            self._engine.move(run_id, Event.BREAK, now)
-            if _count(self._engine.runs[run_id].attempt, Event.BREAK) >= BREAKS:
-                self._engine.move(run_id, Event.FAULT, now, Cause(detail=f"the link broke off {BREAKS} times"))
+            self._transitions.move(run_id, Event.BREAK, now)
+            if _count(self._transitions.runs[run_id].attempt, Event.BREAK) >= BREAKS:
+                self._transitions.move(run_id, Event.FAULT, now, Cause(detail=f"the link broke off {BREAKS} times"))
 
     # Messages of workloads
 
@@ -142,8 +142,8 @@ class BootProtocol:
         if seen is None or not seen.holds:
             last = self._here(seen)[:1] if seen is not None else []
             return Taken.REPEATED if last and ran_on(machine, last[0]) else Taken.REFUSED
-        again = self._engine.runs[seen.holds].attempt.ran
-        if not self._engine.move(seen.holds, Event.BOOT, now):
+        again = self._transitions.runs[seen.holds].attempt.ran
+        if not self._transitions.move(seen.holds, Event.BOOT, now):
             return Taken.REFUSED
         return Taken.REPEATED if again else Taken.NEW
 
@@ -172,8 +172,8 @@ class BootProtocol:
             if knows(attempt, report):
                 return Taken.REPEATED, run
             if may_speak:
-                taken = _TAKEN[self._engine.report(run.id, attempt.number, report, now)]
-                return taken, self._engine.runs[run.id]
+                taken = _TAKEN[self._transitions.report(run.id, attempt.number, report, now)]
+                return taken, self._transitions.runs[run.id]
         return Taken.REFUSED, None
 
     def refuse(self, machine: str, refusal: Refusal, now: float, began: float = math.inf, of: str = "") -> bool:
@@ -182,7 +182,7 @@ class BootProtocol:
         attempts = self._may_speak_of(seen, min(began, now), of) if seen is not None else ()
         for run, attempt, may_speak in attempts:
             if may_speak:
-                self._engine.refuse(run.id, attempt.number, replace(refusal, at=now), now)
+                self._transitions.refuse(run.id, attempt.number, replace(refusal, at=now), now)
                 return True
         return False
 
@@ -192,7 +192,7 @@ class BootProtocol:
         if held is not None and held.attempt.began <= began and of in ("", held.id):
             yield held, held.attempt, True
             return
-        for run in [self._engine.runs[of]] if of else self._here(seen):
+        for run in [self._transitions.runs[of]] if of else self._here(seen):
             attempt = ran_on(seen.id, run, began) if run.workload.kind == BOOT else None
             if attempt is not None:
                 yield run, attempt, self.may_speak_of_earlier(seen.id, began)
@@ -225,19 +225,19 @@ class BootProtocol:
 
     def _here(self, seen: MachineRecord) -> list[Run]:
         """Return the runs that a machine may report on, the latest first, up to the first that is not in memory."""
-        return [self._engine.runs[run] for run in takewhile(self._engine.runs.__contains__, seen.latest)]
+        return [self._transitions.runs[run] for run in takewhile(self._transitions.runs.__contains__, seen.latest)]
 
     # Internals
 
     def _held(self, machine: str) -> Run | None:
         """Return the boot run that a machine holds, if any."""
         seen = self._machines.find(machine)
-        run = self._engine.runs[seen.holds] if seen is not None and seen.holds else None
+        run = self._transitions.runs[seen.holds] if seen is not None and seen.holds else None
         return run if run is not None and run.workload.kind == BOOT else None
 
     def _is_kept(self, run_id: str) -> bool:
         """Return whether a machine is reserved for a chain's next run, or holds a run of another kind."""
-        run = self._engine.runs[run_id] if run_id else None
+        run = self._transitions.runs[run_id] if run_id else None
         return run is not None and (run.attempt.ended or run.workload.kind != BOOT)
 
     def _still_holds(self, machine: str, run_id: str, now: float) -> bool:
@@ -247,7 +247,7 @@ class BootProtocol:
 
     def _asks_again(self, run_id: str, now: float) -> None:
         """Record that the machine of a run asks again, which may end its attempt."""
-        self._engine.move(run_id, _asked_again(self._engine.runs[run_id]), now)
+        self._transitions.move(run_id, _asked_again(self._transitions.runs[run_id]), now)
 
 
 def _asked_again(run: Run) -> Event:

@@ -8,13 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.model import KnownBy
-from pytest_dispatch.lab.boot_tokens import Bearer, UsedError
+from pytest_dispatch.lab.boot_tokens import BootIdentity, UsedError
 from pytest_dispatch.workloads.boot.downloads import Downloads, Part
 from pytest_dispatch.workloads.boot.protocol import Answer, BootProtocol
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
 
 POLL = 0.1  # seconds between two looks while a session opens, or its workloads line up
 LOOK = 0.5  # at what may have changed for a machine that waits and is not woken for it
@@ -25,7 +25,7 @@ class BootRequests:
     """Answers machines that boot, and notes what they take.
 
     Args:
-        writer: The lab's.
+        lab_state: The lab's.
         protocol: Knows what each of them is to get.
         is_late: Tells of a run whether its bytes arrive too slowly for a machine to wait for them.
 
@@ -33,10 +33,10 @@ class BootRequests:
         progress: Bytes that machines have taken so far, by run, of the downloads under way.
     """
 
-    def __init__(self, writer: Writer, protocol: BootProtocol, is_late: Callable[[str], bool]) -> None:
+    def __init__(self, lab_state: LabState, protocol: BootProtocol, is_late: Callable[[str], bool]) -> None:
         self.progress: dict[str, int] = {}
-        self._writer = writer
-        self._queue = writer.queue
+        self._lab_state = lab_state
+        self._queue = lab_state.queue
         self._protocol = protocol
         self._is_late = is_late
         self._downloads = Downloads()
@@ -51,10 +51,12 @@ class BootRequests:
     async def opened(self) -> None:
         """Return when a session is open, if one is expected; a machine may be in the middle of one of its runs."""
         give_up = self._now() + OPENING
-        while self._queue.sessions.expecting and not self._writer.ledgers and (left := give_up - self._now()) > 0:
-            await self._writer.moved(min(left, POLL))
+        while (
+            self._queue.sessions.expecting and not self._lab_state.live_sessions and (left := give_up - self._now()) > 0
+        ):
+            await self._lab_state.moved(min(left, POLL))
 
-    async def ask(self, bearer: Bearer, patience: float) -> Answer:
+    async def ask(self, bearer: BootIdentity, patience: float) -> Answer:
         """Answer a machine that asks (HEAD); waits up to `patience` seconds if bytes that it may get are on the way.
 
         Raises:
@@ -62,7 +64,7 @@ class BootRequests:
         """
         return await self._answer(self._ask, bearer, patience)
 
-    async def send(self, bearer: Bearer, patience: float) -> Answer:
+    async def send(self, bearer: BootIdentity, patience: float) -> Answer:
         """Answer a machine that downloads (GET); wait likewise. On disk on return, so that no boot is unrecorded.
 
         Raises:
@@ -73,7 +75,7 @@ class BootRequests:
         machine = bearer.machine
         held = (answer.run.id, answer.run.attempt.number) if answer.run else None
         if machine not in self._held or self._held[machine] != held:  # else the journal knows
-            await self._writer.on_disk()
+            await self._lab_state.on_disk()
             self._held[machine] = held
         return answer
 
@@ -101,7 +103,7 @@ class BootRequests:
             self._protocol.sent(machine, run.id, self._now())
         elif part.reached < part.end and not part.lacking:
             self._protocol.broke(machine, run.id, self._now())
-        self._writer.commit()
+        self._lab_state.commit()
 
     def spoiled(self, machine: str, run: Run | None, why: str) -> None:
         """Fail the current attempt, if it is still this one: its file changed after it was advertised."""
@@ -111,7 +113,7 @@ class BootRequests:
     def broke_down(self, machine: str, why: str) -> None:
         """End what the machine holds, as the lab cannot do its part."""
         self._queue.scheduler.fault(machine, why, self._now(), lab=True)
-        self._writer.commit()
+        self._lab_state.commit()
 
     def one_is_ready(self) -> None:
         """Let the machine that has waited longest look for work; each run wakes one, not all of them."""
@@ -129,9 +131,11 @@ class BootRequests:
     def powered_off(self, machine: str) -> None:
         """Mark the machine as powered off."""
         self._queue.machines.powered_off(machine, self._now())
-        self._writer.wake()
+        self._lab_state.wake()
 
-    async def _answer(self, step: Callable[[str, float, KnownBy], Answer], bearer: Bearer, patience: float) -> Answer:
+    async def _answer(
+        self, step: Callable[[str, float, KnownBy], Answer], bearer: BootIdentity, patience: float
+    ) -> Answer:
         """Return the queue's answer; ask again for up to `patience` seconds while bytes are being fetched."""
         give_up = self._now() + patience
         woken = asyncio.Event()
@@ -145,8 +149,8 @@ class BootRequests:
                 if answer.run is not None:
                     bearer.got = (answer.run.id, answer.run.attempt.number)
                 left = give_up - self._now()
-                if not answer.soon or left <= 0 or self._writer.stopping:
-                    self._writer.commit()
+                if not answer.soon or left <= 0 or self._lab_state.stopping:
+                    self._lab_state.commit()
                     return answer
                 self._line[woken] = bearer.machine
                 with suppress(TimeoutError):
@@ -161,7 +165,7 @@ class BootRequests:
         is_late = answer.run is not None and self._is_late(answer.run.id)
         return self._protocol.put_off(machine, now) if is_late else answer
 
-    def _used(self, bearer: Bearer) -> bool:
+    def _used(self, bearer: BootIdentity) -> bool:
         """Tell whether the boot is over for which the machine has its URL, or would be with what it asks for."""
         fetched = bearer.by_token and bearer.got is not None
         return bearer.replaced or (fetched and bearer.got != self._protocol.gets_again(bearer.machine))
@@ -169,11 +173,11 @@ class BootRequests:
     async def _lined_up(self, machine: str) -> None:
         """Wait until workloads just submitted are queued in their order, not in that in which bytes were found."""
         seen = self._queue.machines.find(machine)
-        while not (seen and seen.holds) and self._is_lining_up() and not self._writer.stopping:
-            await self._writer.moved(POLL)
+        while not (seen and seen.holds) and self._is_lining_up() and not self._lab_state.stopping:
+            await self._lab_state.moved(POLL)
 
     def _is_lining_up(self) -> bool:
         return self._queue.sessions.is_lining_up(self._now())
 
     def _now(self) -> float:
-        return self._writer.clock.now()
+        return self._lab_state.clock.now()

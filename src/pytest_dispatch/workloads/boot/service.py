@@ -10,13 +10,13 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.lab.kind_services import Kind, Resources, Service
 from pytest_dispatch.sources.arriving import Arrival
-from pytest_dispatch.sources.asset_cache import Asset
+from pytest_dispatch.sources.asset_fetcher import Asset
 from pytest_dispatch.sources.locations import DIGEST
 from pytest_dispatch.store.journal import served_row
 from pytest_dispatch.support.file_stamp import UNKNOWN
 from pytest_dispatch.workloads.boot.beacons import Beacons
 from pytest_dispatch.workloads.boot.lifecycle import Event, State
-from pytest_dispatch.workloads.boot.prefetch import Supply
+from pytest_dispatch.workloads.boot.prefetch import Prefetcher
 from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from pytest_dispatch.workloads.boot.requests import BootRequests
 from pytest_dispatch.workloads.boot.rules import RULES
@@ -43,24 +43,26 @@ class BootService(Service):
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
         self.assets: dict[str, Asset | Arrival] = {}
-        self._queue = self.writer.queue
+        self._queue = self.lab_state.queue
         self._protocol = BootProtocol(self._queue)
-        self.requests = BootRequests(self.writer, self._protocol, self._is_late)
-        self.beacons = Beacons(self.writer, self._protocol)
+        self.requests = BootRequests(self.lab_state, self._protocol, self._is_late)
+        self.beacons = Beacons(self.lab_state, self._protocol)
         self.progress = self.requests.progress
         self._cache = resources.cache
-        self._places = resources.places
-        self._supply = Supply(resources.cache, resources.places, self._fetched, self._arriving, self._unfetchable)
+        self._locations = resources.locations
+        self._prefetcher = Prefetcher(
+            resources.cache, resources.locations, self._fetched, self._arriving, self._unfetchable
+        )
         self._later: dict[str, Asset] = {}  # for a further attempt, while a machine runs other bytes; by run
 
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to fetch."""
-        return self._supply.start()
+        return self._prefetcher.start()
 
     async def stop(self) -> None:
         """Give up what is being fetched."""
         self.requests.look()
-        await self._supply.stop()
+        await self._prefetcher.stop()
 
     def check(self, session: str, workload: Workload) -> None:
         """Refuse bytes that the lab may not read for this session; nothing is read to find that out.
@@ -71,7 +73,7 @@ class BootService(Service):
         where = f"{workload.name}: payload"
         payload = BootPayload.checked(workload, where)
         try:
-            self._places.check(payload.location)
+            self._locations.check(payload.location)
             if DIGEST.fullmatch(payload.location):
                 self._check_upload(session, workload.digest, payload)
         except ConfigError as error:
@@ -89,18 +91,18 @@ class BootService(Service):
     def wanted(self, runs: list[Run]) -> None:
         """Have the bytes of these runs fetched."""
         for run in runs:
-            self._supply.taken(run.id)  # drops what was fetched before it was submitted again
-        self._supply.want(runs)
+            self._prefetcher.taken(run.id)  # drops what was fetched before it was submitted again
+        self._prefetcher.want(runs)
 
     def changed(self, change: Change) -> None:
         """Record which bytes an attempt begins to download, and release or prepare others."""
         run = change.run
         if change.event == Event.SEND:
-            self.writer.write([served_row(run.id, change.attempt, self.writer.digest_of(run))])
+            self.lab_state.write([served_row(run.id, change.attempt, self.lab_state.digest_of(run))])
         if change.event == Event.SENT:
             self._sent(run, change.attempt)
         if change.event == Event.ASSIGN or run.outcome is not None:
-            self._supply.taken(run.id)
+            self._prefetcher.taken(run.id)
         if run.outcome is not None:
             self._cache.release(run.id)
         if run.attempt.state == State.UNASSIGNED and run.id in self._later:
@@ -113,9 +115,9 @@ class BootService(Service):
     def _sent(self, run: Run, attempt: int) -> None:
         """Note which bytes a machine has taken, where that was not known when it began."""
         asset = self.assets.get(run.id)
-        if isinstance(asset, Arrival) and asset.digest not in ("", self.writer.digest_of(run)):
-            self.writer.digests[run.id] = asset.digest
-            self.writer.write([served_row(run.id, attempt, asset.digest)])
+        if isinstance(asset, Arrival) and asset.digest not in ("", self.lab_state.digest_of(run)):
+            self.lab_state.digests[run.id] = asset.digest
+            self.lab_state.write([served_row(run.id, attempt, asset.digest)])
 
     def recalled(self, session: str, served: Mapping[str, str]) -> None:
         """Restore the digests of what a session's attempts ran, and of what it had uploaded."""
@@ -135,7 +137,7 @@ class BootService(Service):
         for run in runs:
             self.assets.pop(run, None)
             self._later.pop(run, None)
-            self._supply.taken(run)
+            self._prefetcher.taken(run)
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that run the wait program."""
@@ -143,7 +145,7 @@ class BootService(Service):
 
     def _give(self, run: Run, asset: Asset) -> None:
         self.assets[run.id] = asset
-        self.writer.digests[run.id] = asset.digest
+        self.lab_state.digests[run.id] = asset.digest
 
     def _is_late(self, run_id: str) -> bool:
         """Tell whether a run's bytes arrive too slowly for a machine to wait for them."""
@@ -174,22 +176,22 @@ class BootService(Service):
         self._has_what_it_needs(run.id)
 
     def _has_what_it_needs(self, run_id: str) -> None:
-        self._queue.engine.has_what_it_needs(run_id, self._now())
+        self._queue.transitions.has_what_it_needs(run_id, self._now())
         if self._queue.runs[run_id].attempt.machine:  # taken back from the journal: no machine will take it once more
-            self._supply.taken(run_id)
-        self.writer.commit()
+            self._prefetcher.taken(run_id)
+        self.lab_state.commit()
         self.requests.one_is_ready()
-        self.writer.wake()
+        self.lab_state.wake()
 
     def _unfetchable(self, run: Run, why: str) -> None:
         now = self._queue.runs.get(run.id)
         if now is not None and _same_bytes(run, now):
-            self._queue.engine.lacks(run.id, why, self._now())
-            self.writer.commit()
+            self._queue.transitions.lacks(run.id, why, self._now())
+            self.lab_state.commit()
             self.requests.look()
 
     def _now(self) -> float:
-        return self.writer.clock.now()
+        return self.lab_state.clock.now()
 
 
 def _becomes(old: Asset | Arrival, asset: Asset) -> bool:

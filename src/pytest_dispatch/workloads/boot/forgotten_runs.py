@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.attempts import advanced, has_room, not_after, with_refusal, with_report
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.lab.session_feed import Ledger
+from pytest_dispatch.lab.session_feed import LiveSession
 from pytest_dispatch.workloads.boot.lifecycle import Event
 from pytest_dispatch.workloads.boot.protocol import BootProtocol, Taken
 from pytest_dispatch.workloads.boot.rules import RULES
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Refusal, Report, Run
-    from pytest_dispatch.lab.writer import Writer
+    from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.store.journal import HeldAttempt, KeptRun
 
 LOOKED_AT = 50  # latest attempts of a machine that are searched for those that it may report on
 
 
-class Forgotten:
+class ForgottenRuns:
     """Handles messages that the protocol refused because the run is not in memory.
 
     Each method may raise a JournalError.
 
     Args:
-        writer: The lab's writer.
+        lab_state: The lab's.
         protocol: Handles messages about runs in memory.
     """
 
-    def __init__(self, writer: Writer, protocol: BootProtocol) -> None:
-        self._writer = writer
-        self._queue = writer.queue
+    def __init__(self, lab_state: LabState, protocol: BootProtocol) -> None:
+        self._lab_state = lab_state
+        self._queue = lab_state.queue
         self._protocol = protocol
 
     async def may_report(self, machine: str) -> bool:
@@ -46,7 +46,7 @@ class Forgotten:
 
     async def boot(self, machine: str) -> Taken:
         """Record that a workload runs."""
-        async with self._writer.taking_back:
+        async with self._lab_state.taking_back:
             runs, held = await self._latest_on(machine)
             if not runs or runs[0] in self._queue.runs:
                 return self._protocol.boot(machine, self._now())
@@ -62,7 +62,7 @@ class Forgotten:
 
     async def report(self, machine: str, report: Report, began: float) -> Taken:
         """Record a report from a request that began at `began`."""
-        async with self._writer.taking_back:
+        async with self._lab_state.taking_back:
             for run_id, number in await self._ran_on(machine, began):
                 if run_id in self._queue.runs:
                     taken, _ = self._protocol.report(machine, report, self._now(), began, of=run_id)
@@ -73,7 +73,7 @@ class Forgotten:
         return Taken.REFUSED
 
     async def _report(self, machine: str, run_id: str, number: int, report: Report, began: float) -> Taken:
-        if await self._writer.journal.background.knows(run_id, number, report):
+        if await self._lab_state.journal.background.knows(run_id, number, report):
             return Taken.REPEATED
         kept = await self._read(run_id) if self._protocol.may_speak_of_earlier(machine, began) else None
         if kept is None:
@@ -87,7 +87,7 @@ class Forgotten:
 
     async def refuse(self, machine: str, refusal: Refusal, began: float) -> bool:
         """Record an invalid report from a request that began at `began`, and return whether it belongs to a run."""
-        async with self._writer.taking_back:
+        async with self._lab_state.taking_back:
             for run_id, number in await self._ran_on(machine, began):
                 if run_id in self._queue.runs:
                     if self._protocol.refuse(machine, refusal, self._now(), began, of=run_id):
@@ -104,7 +104,7 @@ class Forgotten:
 
     async def _latest_on(self, machine: str) -> tuple[list[str], list[HeldAttempt]]:
         """Return the runs that a machine may report on, and their attempts that it held, the latest first."""
-        held = await self._writer.journal.background.latest_on(machine, LOOKED_AT)
+        held = await self._lab_state.journal.background.latest_on(machine, LOOKED_AT)
         runs = self._protocol.latest_on(machine, (each.run for each in held))
         attempts = [each for each in held if each.run in runs]
         return runs, sorted(attempts, key=lambda each: runs.index(each.run))
@@ -120,9 +120,9 @@ class Forgotten:
 
     async def _read(self, run_id: str) -> KeptRun | None:
         """Return a boot run from the journal, including rows just written; None if there is none."""
-        self._writer.hand_over()
-        await self._writer.on_disk()
-        kept = await self._writer.journal.background.kept_run(run_id)
+        self._lab_state.hand_over()
+        await self._lab_state.on_disk()
+        kept = await self._lab_state.journal.background.kept_run(run_id)
         return kept if kept is not None and kept.run.workload.kind == BOOT else None
 
     async def _keep(self, kept: KeptRun, told: Run | None, event: str, number: int, taken: Taken) -> Taken:
@@ -130,10 +130,10 @@ class Forgotten:
         if told is None:
             return Taken.REFUSED
         change = Change(told, event, number, self._now())
-        letters = Ledger(kept.session).due(change, kept.digest or told.workload.digest)
-        self._writer.amend(change, kept.run, letters)
-        await self._writer.on_disk()
+        pending_issues = LiveSession(kept.session).due(change, kept.digest or told.workload.digest)
+        self._lab_state.amend(change, kept.run, pending_issues)
+        await self._lab_state.on_disk()
         return taken
 
     def _now(self) -> float:
-        return self._writer.clock.now()
+        return self._lab_state.clock.now()

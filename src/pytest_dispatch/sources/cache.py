@@ -57,7 +57,7 @@ class _Stored(NamedTuple):
     paths: tuple[Path, ...]
 
 
-class Shelf:
+class CacheFolder:
     """One session's view of a cache folder, which other sessions use at the same time.
 
     All methods block, and run in threads; `stop` ends them early by `StoppedError`.

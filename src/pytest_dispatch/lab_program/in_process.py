@@ -21,20 +21,20 @@ from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import plain_line, what_was_raised
 from pytest_dispatch.core.secrets import blotted
 from pytest_dispatch.lab.lab import Lab
-from pytest_dispatch.program.config import LabConfig
-from pytest_dispatch.program.messages import Stopped
+from pytest_dispatch.lab_program.config import LabConfig
+from pytest_dispatch.lab_program.messages import Stopped
 from pytest_dispatch.server.app import LabServer
 from pytest_dispatch.server.boot.path import Address
-from pytest_dispatch.sources.asset_cache import AssetCache
-from pytest_dispatch.sources.locations import Places
-from pytest_dispatch.store.journal import Journal, Letter, SessionRecord, session_row
+from pytest_dispatch.sources.asset_fetcher import AssetFetcher
+from pytest_dispatch.sources.locations import Locations
+from pytest_dispatch.store.journal import Journal, PendingIssue, SessionRecord, session_row
 from pytest_dispatch.support.event_loop import LoopThread
 from pytest_dispatch.workloads.registry import known_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_dispatch.github.issues import GitHubFiler
+    from pytest_dispatch.github.issue_filer import GitHubFiler
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.machines.base import DrivenMachine, Factory, Spec
 
@@ -45,7 +45,7 @@ GOODBYE = 1.0  # longest time to withdraw the mDNS announcement, in seconds
 GROUP = "pytest_dispatch.machines"
 
 
-class EmbeddedLab:
+class InProcessLab:
     """A lab in a thread. Call `start`, use its `url` and `token`, then call `stop`.
 
     Args:
@@ -69,17 +69,17 @@ class EmbeddedLab:
         self.damage = ""
         self.end: Stopped | None = None
 
-    def start(self, source: str, places: Places | None = None) -> None:
+    def start(self, source: str, locations: Locations | None = None) -> None:
         """Start the lab.
 
         Args:
             source: Name of the workloads' source, by which an interrupted session is found.
-            places: Folders and APIs that the lab may read, in place of those in the configuration.
+            locations: Folders and APIs that the lab may read, in place of those in the configuration.
 
         Raises:
             DispatchError: Something is missing or already in use; nothing is left running.
         """
-        self._config = replace(self._config, places=places or self._config.places)
+        self._config = replace(self._config, locations=locations or self._config.locations)
         with ExitStack() as parts:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
@@ -124,14 +124,14 @@ class EmbeddedLab:
         source: str,
     ) -> None:
         config = self._config
-        bytes_cache = AssetCache(config.cache, config.cache_limit, config.token)
+        bytes_cache = AssetFetcher(config.cache, config.cache_limit, config.token)
         filers = _Filers(config)
         parts.callback(filers.close)
         lab = Lab(
             clock=SteadyClock(),
             journal=journal,
             cache=bytes_cache,
-            places=replace(config.places, apis=(*config.places.apis, config.api_url)),
+            locations=replace(config.locations, apis=(*config.locations.apis, config.api_url)),
             kinds=known_kinds(),
             machines=machines,
             filers=filers,
@@ -141,7 +141,7 @@ class EmbeddedLab:
         self._lab = lab
         lab.queue.sessions.expecting = config.private
         interrupted = await journal.background.last_unfinished(source) if config.resume else None
-        letters = await journal.background.letters()  # before there can be new ones
+        pending_issues = await journal.background.pending_issues()  # before there can be new ones
         server = await self._listening(lab, journal, interrupted)
 
         async def stop() -> None:
@@ -158,7 +158,7 @@ class EmbeddedLab:
             await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
         await bytes_cache.open()
         self.url = server.url
-        await lab.start(server.machine_url, [self._addressed(letter) for letter in letters])
+        await lab.start(server.machine_url, [self._addressed(pending) for pending in pending_issues])
 
     async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
         """Start the server; if any port will do, prefer that to which an interrupted session's machines report.
@@ -196,15 +196,15 @@ class EmbeddedLab:
         self._server = server
         return server
 
-    def _addressed(self, letter: Letter) -> Letter:
+    def _addressed(self, pending: PendingIssue) -> PendingIssue:
         """Return the letter with the URL of its GitHub API, which earlier versions did not store.
 
         A letter without a URL may belong to any GitHub. This session's GitHub is a safe choice only if the letter is
         for the repository to which this session files its own issues: its readers may read the letter too.
         """
-        if letter.api or letter.repo != self._config.issues_repo:
-            return letter
-        return replace(letter, api=self._config.api_url)
+        if pending.api or pending.repo != self._config.issues_repo:
+            return pending
+        return replace(pending, api=self._config.api_url)
 
 
 class _Filers:
@@ -219,7 +219,7 @@ class _Filers:
         if self._config.token is None:
             return None
         if repo not in self._open:
-            from pytest_dispatch.github.issues import GitHubFiler
+            from pytest_dispatch.github.issue_filer import GitHubFiler
 
             self._open[repo] = GitHubFiler(repo, self._config.token, self._config.api_url)
         return self._open[repo]

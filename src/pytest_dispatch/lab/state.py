@@ -22,11 +22,11 @@ from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store.journal import (
     Journal,
-    Letter,
+    PendingIssue,
     Row,
     event_row,
     hold_row,
-    letter_row,
+    issue_row,
     machine_rows,
     run_rows,
     series_rows,
@@ -35,7 +35,7 @@ from pytest_dispatch.store.journal import (
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.model import Run
-    from pytest_dispatch.lab.session_feed import Ledger
+    from pytest_dispatch.lab.session_feed import LiveSession
 
 
 BEHIND = 0.02  # seconds that rows wait for a batch if nobody waits for the disk
@@ -56,7 +56,7 @@ class ChangeSubscriber(Protocol):
 class IssueSubscriber(Protocol):
     """A subscriber to issues that become due."""
 
-    def issue_due(self, letter: Letter) -> None:
+    def issue_due(self, pending: PendingIssue) -> None:
         """React to an issue that became due, which has already been handed to the journal."""
         ...
 
@@ -84,7 +84,7 @@ class _Batch:
         return bool(self.rows or self.runs)
 
 
-class Writer:
+class LabState:
     """The queue, its journal, and the wake-up of those who wait for news.
 
     Args:
@@ -94,7 +94,7 @@ class Writer:
 
     Attributes:
         digests: The digest of the bytes really run, by run, where the service knows it.
-        ledgers: The ledgers of the sessions, by id.
+        live_sessions: The ledgers of the sessions, by id.
         broken: Why the lab no longer works; None if it works.
         taking_back: Lock for reading runs from the journal and continuing from that state.
         stopping: Whether the lab is stopping, so that waiting callers must give up.
@@ -106,7 +106,7 @@ class Writer:
         self.clock = clock
         self.journal = journal
         self.digests: dict[str, str] = {}
-        self.ledgers: dict[str, Ledger] = {}
+        self.live_sessions: dict[str, LiveSession] = {}
         self.broken: DispatchError | None = None
         self.taking_back = asyncio.Lock()
         self.stopping = False
@@ -124,15 +124,15 @@ class Writer:
         self._of_changes = to_changes
         self._of_issues = to_issues
 
-    def ledger(self, session: str) -> Ledger:
+    def live_session(self, session: str) -> LiveSession:
         """Return the ledger of a session.
 
         Raises:
             UnknownError: There is no session with that id.
         """
-        if session not in self.ledgers:
+        if session not in self.live_sessions:
             raise UnknownError(f"no session {session!r}; open it first")
-        return self.ledgers[session]
+        return self.live_sessions[session]
 
     def digest_of(self, run: Run) -> str:
         """Return the digest of the bytes served to a run, else the one that the source announced."""
@@ -140,43 +140,43 @@ class Writer:
 
     def commit(self) -> None:
         """Journal the queue's changes, then tell the subscribers."""
-        changes = self.queue.engine.take_changes()
+        changes = self.queue.transitions.take_changes()
         self.write(self._machine_rows())
         if not changes:
             return
-        letters = [
-            letter
+        pending_issues = [
+            pending
             for change in changes
-            for letter in self.ledger(change.run.session).due(change, self.digest_of(change.run))
+            for pending in self.live_session(change.run.session).due(change, self.digest_of(change.run))
         ]
-        self.write([*map(event_row, changes), *map(letter_row, letters), *self._series_rows(changes)])
+        self.write([*map(event_row, changes), *map(issue_row, pending_issues), *self._series_rows(changes)])
         self.keep(change.run for change in changes)
         for change in changes:
             for subscriber in self._of_changes:
                 subscriber.changed(change)
-        self._tell_of(letters)
+        self._tell_of(pending_issues)
         self.wake()
 
-    def amend(self, change: Change, was: Run, letters: Sequence[Letter]) -> None:
+    def amend(self, change: Change, was: Run, pending_issues: Sequence[PendingIssue]) -> None:
         """Journal an event of a run that is only in the journal, where it stood as `was`; no session is told.
 
         The caller holds `taking_back`, and waits for the disk before it releases it.
         """
-        self.write([event_row(change), *run_rows(change.run, was), *map(letter_row, letters)])
-        self._tell_of(letters)
+        self.write([event_row(change), *run_rows(change.run, was), *map(issue_row, pending_issues)])
+        self._tell_of(pending_issues)
         self.wake()
 
-    def _tell_of(self, letters: Sequence[Letter]) -> None:
+    def _tell_of(self, pending_issues: Sequence[PendingIssue]) -> None:
         """Tell the issue subscribers about letters that are in the journal."""
-        if letters:
+        if pending_issues:
             self.hand_over()  # so that the outbox's own rows come after these
-        for letter in letters:
+        for pending in pending_issues:
             for follower in self._of_issues:
-                follower.issue_due(letter)
+                follower.issue_due(pending)
 
     def _series_rows(self, changes: Iterable[Change]) -> Iterator[Row]:
         for change in changes:
-            ending = self.ledger(change.run.session).ending(change)
+            ending = self.live_session(change.run.session).ending(change)
             if ending is not None:
                 yield from series_rows(ending)
 

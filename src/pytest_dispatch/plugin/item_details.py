@@ -26,7 +26,7 @@ Told = tuple[str, str, float, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Unprinted:
+class ItemDetails:
     """The unprinted part that is attached to a report.
 
     Attributes:
@@ -45,15 +45,15 @@ def beginning(text: str) -> str:
     return f"{head}\n… {more:,} more characters: see --dispatch-junit" if more else text
 
 
-def attach(report: pytest.TestReport, rest: Unprinted, *, quiet: bool = False) -> None:
+def attach(report: pytest.TestReport, rest: ItemDetails, *, quiet: bool = False) -> None:
     """Attach the unprinted part to a report; nothing is printed of a `quiet` report."""
     found = {_TEXT: rest.text, _CASES: list(rest.cases), _QUIET: quiet}
     vars(report).update({name: value for name, value in found.items() if value})
 
 
-def take_off(report: pytest.TestReport) -> Unprinted:
+def take_off(report: pytest.TestReport) -> ItemDetails:
     """Remove the unprinted part from a report and return it, so that pytest does not keep it in memory."""
-    return Unprinted(vars(report).pop(_TEXT, ""), vars(report).pop(_CASES, ()))
+    return ItemDetails(vars(report).pop(_TEXT, ""), vars(report).pop(_CASES, ()))
 
 
 def is_quiet(report: pytest.TestReport) -> bool:

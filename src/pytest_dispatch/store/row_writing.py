@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from pytest_dispatch.core.machine import Hold, Machine
 from pytest_dispatch.core.model import Attempt, Case, Moment, Placement, Policy, Refusal, Report, Run
+from pytest_dispatch.core.run_series import NO_BUCKET, Ending, bucket_of
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.core.series import NO_BUCKET, Ending, bucket_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import as_json, stored
-from pytest_dispatch.store.records import Letter, SessionRecord
+from pytest_dispatch.store.records import PendingIssue, SessionRecord
 
 T = TypeVar("T")
 
@@ -241,26 +241,26 @@ def _word(value: object) -> str | None:
 # Other records
 
 
-def letter_row(letter: Letter) -> Row:
+def issue_row(pending: PendingIssue) -> Row:
     """Return the row of an issue to be filed, with its state."""
-    issue = letter.issue
+    issue = pending.issue
     return schema.issues, {
         "marker": issue.marker,
-        "session": letter.session,
-        "run": letter.run,
-        "api": letter.api,
-        "repo": letter.repo,
+        "session": pending.session,
+        "run": pending.run,
+        "api": pending.api,
+        "repo": pending.repo,
         "title": stored(issue.title),
         "body": stored(issue.body),
         "labels": as_json(issue.labels),
         "assignees": as_json(issue.assignees),
         "milestone": stored(issue.milestone),
         "comments": as_json(issue.comments),
-        "review": letter.review,
-        "tries": letter.tries,
-        "failed": stored(letter.failed),
-        "given_up": letter.given_up,
-        "url": letter.url,
+        "review": pending.review,
+        "tries": pending.tries,
+        "failed": stored(pending.failed),
+        "given_up": pending.given_up,
+        "url": pending.url,
     }
 
 

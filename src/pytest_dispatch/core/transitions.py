@@ -22,7 +22,7 @@ from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
 from pytest_dispatch.core.requirements import suits
-from pytest_dispatch.core.run_index import Standings
+from pytest_dispatch.core.run_index import RunIndex
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
 
 _NO_CAUSE = Cause()
@@ -31,7 +31,7 @@ _NO_CAUSE = Cause()
 OnEnd = Callable[[RunRecord, Run, str, float, Cause], None]
 
 
-class Engine:
+class Transitions:
     """The runs, the machines, and the transitions of attempts.
 
     Args:
@@ -39,7 +39,7 @@ class Engine:
 
     Attributes:
         on_end: Called when an attempt has ended.
-        standings: Which runs are under way, waiting or alive.
+        run_index: Which runs are under way, waiting or alive.
         arrived: Whether something that runs need has arrived since deadlines were last checked.
     """
 
@@ -49,7 +49,7 @@ class Engine:
         self.ready = ReadyQueue()
         self.deadlines = Deadlines()
         self.on_end: OnEnd | None = None
-        self.standings = Standings(policy_of)
+        self.run_index = RunIndex(policy_of)
         self.arrived = False
         self._awaited: dict[str, dict[str, None]] = {}  # busy machines that chains wait for, and their runs
         self._changes: list[Change] = []
@@ -77,7 +77,7 @@ class Engine:
                 self._follow_on(record, record.chain, now)
             elif not record.needs:
                 self.ready.put(self._waiting(record))
-        self.standings.regard(record)
+        self.run_index.regard(record)
 
     def take_turn(self, record: RunRecord, now: float) -> None:
         """Start the turn of a run in its chain."""
@@ -165,7 +165,7 @@ class Engine:
         record.lost, record.needs = True, ""
         if not record.run.attempt.ran:
             self.move(run_id, CoreEvent.FAULT, now, Cause(detail=detail))
-        self.standings.regard(record)
+        self.run_index.regard(record)
 
     # Moving
 
@@ -248,15 +248,15 @@ class Engine:
     def hold(self, record: RunRecord) -> None:
         """Mark the machines of the latest attempt as busy with it."""
         run = record.run
-        if run.id not in self.standings.under_way:
-            self.standings.under_way.add(run.id)
+        if run.id not in self.run_index.under_way:
+            self.run_index.under_way.add(run.id)
             self.ready.discard(run.id)
             self.ready.began(run.session)
             if not record.lifecycle.elsewhere:
-                self.standings.here.add(run.id)
+                self.run_index.here.add(run.id)
         for placement in run.attempt.placements:
             self.machines.hold(placement.machine, run.id, placement.at, revocable=record.revocable)
-        self.standings.regard(record)
+        self.run_index.regard(record)
 
     def release(self, run: Run, now: float) -> None:
         """Release the machines of the latest attempt."""
@@ -266,11 +266,11 @@ class Engine:
 
     def _count_out(self, run: Run, now: float) -> None:
         """Stop counting a run as under way."""
-        if run.id in self.standings.under_way:
-            self.standings.under_way.discard(run.id)
+        if run.id in self.run_index.under_way:
+            self.run_index.under_way.discard(run.id)
             self.ready.ended(run.session)
-        if run.id in self.standings.here:
-            self.standings.here.discard(run.id)
+        if run.id in self.run_index.here:
+            self.run_index.here.discard(run.id)
             self.deadlines.active = now
 
     def _set_free(self, machine: str, run_id: str, now: float) -> None:

@@ -9,8 +9,8 @@ from labs import plan, sims
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
-from pytest_dispatch.program.option_values import read_spec
+from pytest_dispatch.lab_program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
+from pytest_dispatch.lab_program.option_values import read_spec
 
 
 @pytest.mark.parametrize(

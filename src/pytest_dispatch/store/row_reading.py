@@ -29,10 +29,10 @@ from pytest_dispatch.core.model import (
     Workload,
 )
 from pytest_dispatch.core.requirements import Requirement
-from pytest_dispatch.core.series import NO_BUCKET, Sketch
+from pytest_dispatch.core.run_series import NO_BUCKET, Sketch
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored
-from pytest_dispatch.store.records import IssueRule, KeptMachine, Letter, SessionRecord
+from pytest_dispatch.store.records import IssueRule, KeptMachine, PendingIssue, SessionRecord
 from pytest_dispatch.support.codec import decode
 
 Found = Mapping[Any, Any]
@@ -98,7 +98,7 @@ def _hold(row: Found) -> Hold:
     return Hold(**said, since=row["since"], until=row["until"])
 
 
-def letter_of(row: Found) -> Letter:
+def letter_of(row: Found) -> PendingIssue:
     """Return the letter of a row."""
     issue = Issue(
         title=restored(row["title"]),
@@ -109,7 +109,7 @@ def letter_of(row: Found) -> Letter:
         milestone=restored(row["milestone"]),
         comments=decode(row["comments"], _Words),
     )
-    return Letter(
+    return PendingIssue(
         session=row["session"],
         run=row["run"],
         repo=row["repo"],

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_dispatch.core.errors import ConfigError, FetchError
-from pytest_dispatch.sources.cache_folder import Shelf
+from pytest_dispatch.sources.cache import CacheFolder
 from pytest_dispatch.sources.locations import DIGEST
-from pytest_dispatch.sources.partial_file import Partial, Wanted
+from pytest_dispatch.sources.partial_file import PartialFile, Wanted
 from pytest_dispatch.sources.uploads import Uploads
 from pytest_dispatch.support.blocking import Threads, in_thread, try_lock, waited_for
 from pytest_dispatch.support.file_stamp import FileStamp
@@ -83,7 +83,7 @@ class _Flight:
             told(arrival)
 
 
-class AssetCache:
+class AssetFetcher:
     """Fetches assets, and keeps them for this session and the next ones.
 
     Files of a folder are used where they are, and only hashed; assets of a release are downloaded; and there is what
@@ -109,7 +109,7 @@ class AssetCache:
         patience: Patience | None = None,
     ) -> None:
         self._folder = folder
-        self._shelf = Shelf(folder, limit)
+        self._cache_folder = CacheFolder(folder, limit)
         self._token = token
         self._patience = patience
         self._downloader: Downloader | None = None
@@ -118,7 +118,7 @@ class AssetCache:
         self._flights: dict[str, _Flight] = {}
         self._known: dict[str, Asset] = {}
         self._shared = False
-        self.uploads = Uploads(self._shelf, limit)
+        self.uploads = Uploads(self._cache_folder, limit)
 
     def share(self) -> None:
         """Serve sessions that may not see each other's bytes: who knows a digest must know the source too.
@@ -134,7 +134,7 @@ class AssetCache:
             ConfigError: It cannot be used.
         """
         try:
-            await in_thread(self._shelf.open)
+            await in_thread(self._cache_folder.open)
         except OSError as error:
             folder = self._folder
             why = "it is a file" if folder.is_file() else f"{error.strerror or error}: {error.filename or folder}"
@@ -169,13 +169,13 @@ class AssetCache:
 
     def release(self, holder: str) -> None:
         """Let go of what somebody holds: it may be removed to make room."""
-        self._shelf.pins.release(holder)
+        self._cache_folder.pins.release(holder)
 
     async def _is_kept(self, asset: Asset, holder: str) -> bool:
         digest = asset.digest.removeprefix("sha256:")
-        if not self._shelf.has(asset.path) or self._shelf.pins.holds(digest, holder):
+        if not self._cache_folder.has(asset.path) or self._cache_folder.pins.holds(digest, holder):
             return True
-        return await in_thread(self._shelf.keep, digest, holder)
+        return await in_thread(self._cache_folder.keep, digest, holder)
 
     async def _fly(self, key: str, workload: Bytes, holder: str, on_arrival: OnArrival) -> Asset:
         """Wait for an asset with all who do, or set out for it."""
@@ -189,8 +189,8 @@ class AssetCache:
             asset = self._known[key] = await asyncio.shield(flight.task)
             if len(self._known) > MOST_KNOWN:
                 del self._known[next(iter(self._known))]
-            if self._shelf.has(asset.path):  # from before the flight lets go of it
-                self._shelf.pins.add(asset.digest.removeprefix("sha256:"), holder)
+            if self._cache_folder.has(asset.path):  # from before the flight lets go of it
+                self._cache_folder.pins.add(asset.digest.removeprefix("sha256:"), holder)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
@@ -212,7 +212,7 @@ class AssetCache:
         self._threads.close()
         if self._downloader is not None:
             self._downloader.close()
-        self._shelf.close()
+        self._cache_folder.close()
 
     async def _obtain(self, workload: Bytes, flight: _Flight) -> Asset:
         try:
@@ -226,13 +226,13 @@ class AssetCache:
             raise FetchError(f"{workload.name}: {error.strerror or error}{place}") from error
 
     def _look_at(self, stop: Stop, workload: Bytes) -> Asset:
-        self._shelf.open(stop)
+        self._cache_folder.open(stop)
         path = Path(workload.location)
         if os.path.realpath(path) != str(path):  # it was none when the folder was listed
             raise FetchError(
                 f"{workload.name}: expected a file, a link has taken its place or that of a folder above it"
             )
-        digest, stamp = self._shelf.digest_of_file(stop, path, workload.root)
+        digest, stamp = self._cache_folder.digest_of_file(stop, path, workload.root)
         asset = _asset(path, digest, stamp)
         if stamp.size != workload.size:
             raise FetchError(
@@ -255,12 +255,12 @@ class AssetCache:
         address = hashlib.sha256(f"{workload.location}\n{workload.size}".encode()).hexdigest()
         named = bool(digest) and not self._shared
         key = digest if named else address
-        self._shelf.open(stop)
-        lock = try_lock(self._shelf.lock_of(key))
+        self._cache_folder.open(stop)
+        lock = try_lock(self._cache_folder.lock_of(key))
         try:
             found = self._take(stop, workload, key, named=named)
             if found is None and lock is None:  # somebody fetches it, most likely
-                lock = waited_for(self._shelf.lock_of(key), stop)
+                lock = waited_for(self._cache_folder.lock_of(key), stop)
                 found = self._take(stop, workload, key, named=named)
             found = found or self._download(stop, workload, flight, key, digest)
         finally:
@@ -271,15 +271,15 @@ class AssetCache:
         return found
 
     def _download(self, stop: Stop, workload: Bytes, flight: _Flight, key: str, digest: str) -> Asset:
-        self._shelf.refuse_what_no_disk_holds(stop, workload.name, workload.size)
+        self._cache_folder.refuse_what_no_disk_holds(stop, workload.name, workload.size)
         wanted = Wanted(name=workload.name, url=workload.location, size=workload.size, digest=digest)
-        room = self._shelf.need_room if self._shared else self._shelf.make_room
-        file = Partial(self._shelf.partial_of(key), wanted, room, flight.arriving)
+        room = self._cache_folder.need_room if self._shared else self._cache_folder.make_room
+        file = PartialFile(self._cache_folder.partial_of(key), wanted, room, flight.arriving)
         with file.opened(stop):
             got = self._client().fetch(stop, wanted, file)
-            path = self._shelf.put(stop, self._shelf.partial_of(key), got, _flight_of(workload))
+            path = self._cache_folder.put(stop, self._cache_folder.partial_of(key), got, _flight_of(workload))
             if got != key:
-                self._shelf.name(key, got)
+                self._cache_folder.name(key, got)
             return replace(_asset(path, got, FileStamp.of(path)), tag=file.tag)
 
     def _client(self) -> Downloader:
@@ -292,9 +292,9 @@ class AssetCache:
             return self._downloader
 
     def _take(self, stop: Stop, workload: Bytes, key: str, *, named: bool) -> Asset | None:
-        self._shelf.open(stop)
-        digest = key if named else self._shelf.named(key)
-        path = self._shelf.take(stop, digest, _flight_of(workload)) if digest is not None else None
+        self._cache_folder.open(stop)
+        digest = key if named else self._cache_folder.named(key)
+        path = self._cache_folder.take(stop, digest, _flight_of(workload)) if digest is not None else None
         if path is None or digest is None:
             return None
         stamp = FileStamp.of(path)

@@ -114,7 +114,7 @@ def read_boot_tool(text: str) -> str:
     Raises:
         ConfigError: The tool is not one of those that the boot path refuses by default.
     """
-    from pytest_dispatch.server.limits.not_firmware import TOOLS
+    from pytest_dispatch.server.limits.non_firmware import TOOLS
 
     if (name := text.strip().lower()) not in TOOLS:
         raise ConfigError(

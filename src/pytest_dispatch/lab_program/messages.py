@@ -22,7 +22,7 @@ import msgspec
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.program.config import LabConfig
+from pytest_dispatch.lab_program.config import LabConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.secrets import Token
+from pytest_dispatch.lab_program.in_process import STOP, InProcessLab, make_machines, told_apart
+from pytest_dispatch.lab_program.option_values import read_spec
 from pytest_dispatch.machines.base import Spec
-from pytest_dispatch.program.embedded import STOP, EmbeddedLab, make_machines, told_apart
-from pytest_dispatch.program.option_values import read_spec
-from pytest_dispatch.server.api.schemas import OpenSession, RunView, Wanted
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest, RunView
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_session_and_its_end(tmp_path: Path, temp: Path) -> None:
         assert len(list(temp.iterdir())) == 1  # for the machines
         client = LabClient(lab.url, lab.token)
         session = client.open(OpenSession(source="w", policy=Policy())).id
-        wanted = [Wanted(key=n, workload=workload(tmp_path / f"{n}.efi", plays=n)) for n in ("pass", "fail")]
+        wanted = [RunRequest(key=n, workload=workload(tmp_path / f"{n}.efi", plays=n)) for n in ("pass", "fail")]
         views = client.submit(session, wanted)
         assert [outcome_of(client, view) for view in views] == [Outcome.PASSED, Outcome.FAILED]
         client.end(session)
@@ -101,7 +101,7 @@ def test_the_tools_that_machines_boot_by_are_those_that_were_named(tmp_path: Pat
         lab.stop()
 
 
-def asked(lab: EmbeddedLab, headers: dict[str, str]) -> int:
+def asked(lab: InProcessLab, headers: dict[str, str]) -> int:
     """What a machine at 127.0.0.2 gets that asks to boot; without work, the power-off program."""
     client = LabClient(lab.url, lab.token)
     client.open(OpenSession(source="w", policy=Policy()))  # else it would wait for one
@@ -176,7 +176,7 @@ def test_a_resumed_session_listens_where_its_machines_report_to(tmp_path: Path) 
     first.start("w")
     with client_of(first) as client:
         opened = client.open(OpenSession(source="w", policy=Policy()))
-        client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        client.submit(opened.id, [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
     first.stop()
     second = embedded(tmp_path, resume=True)
     second.start("w")
@@ -198,7 +198,7 @@ def interrupted(tmp_path: Path, machine: str = "") -> int:
     port = int(lab.url.rpartition(":")[2])
     with client_of(lab) as client:
         opened = client.open(OpenSession(source="w", policy=Policy()))
-        client.submit(opened.id, [Wanted(key="k", workload=workload(tmp_path / "a.efi"))])
+        client.submit(opened.id, [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
         if machine:
             asked = HTTPConnection("127.0.0.1", port, source_address=(machine, 0))
             with closing(asked):
@@ -290,7 +290,7 @@ def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> N
     lab.start("w")
     with client_of(lab) as client:
         session = client.open(OpenSession(source="w", policy=Policy())).id
-        wanted = [Wanted(key="k", workload=workload(tmp_path / "a.efi", 8 * 2**20))]
+        wanted = [RunRequest(key="k", workload=workload(tmp_path / "a.efi", 8 * 2**20))]
         client.submit(session, wanted)
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -303,7 +303,7 @@ def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> N
 
 def test_filers_need_a_token(tmp_path: Path) -> None:
     """With one they speak with the GitHub that the settings name; without one what is kept stays kept."""
-    from pytest_dispatch.program.embedded import _Filers
+    from pytest_dispatch.lab_program.in_process import _Filers
 
     assert _Filers(plan(tmp_path))("o/r") is None
     token = Token("t0ken", "a test", "http://127.0.0.1:9")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.machines.base import Spec
-from pytest_dispatch.sources.locations import Places
+from pytest_dispatch.sources.locations import Locations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class LabConfig:
         cache: Folder for release assets.
         cache_limit: Maximum size of the cache in bytes.
         private: Whether the lab belongs to one pytest, and ends with it.
-        places: Folders and APIs that the lab may read for its sessions, beside the release assets of `api_url`.
+        locations: Folders and APIs that the lab may read for its sessions, beside the release assets of `api_url`.
     """
 
     token: Token | None = None
@@ -49,4 +49,4 @@ class LabConfig:
     cache_limit: int
     boot_tools: frozenset[str] = frozenset()
     private: bool = True
-    places: Places = field(default_factory=Places)
+    locations: Locations = field(default_factory=Locations)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.lab.outbox import Filer, Outbox, OutboxStatus
-from pytest_dispatch.store.journal import letter_row
+from pytest_dispatch.store.journal import issue_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue, Run
-    from pytest_dispatch.lab.writer import Writer
-    from pytest_dispatch.store.journal import Letter
+    from pytest_dispatch.lab.state import LabState
+    from pytest_dispatch.store.journal import PendingIssue
 
 WITHDRAWN = "its session wants it not to be filed"
 UNREVIEWED = "Filed as the lab proposed it: nobody answered for `pytest_dispatch_issue`."
@@ -26,55 +26,57 @@ class _Review:
 
     Attributes:
         session: The session's id.
-        letters: The letters under review, by marker.
+        pending_issues: The letters under review, by marker.
         until: When each is filed as the lab proposed it, by marker.
     """
 
     session: str
-    letters: dict[str, Letter] = field(default_factory=dict)
+    pending_issues: dict[str, PendingIssue] = field(default_factory=dict)
     until: dict[str, float] = field(default_factory=dict)
 
 
-class PendingIssues:
+class IssueReviews:
     """Has due issues reviewed and filed, and records the results for their runs.
 
     Args:
-        writer: The lab's writer.
+        lab_state: The lab's.
         filers: Returns the filer for a repository, or None if no issue may be filed now.
         api: Address of the API at which they file.
         private: Whether the lab has one session only, so that nobody reviews what earlier sessions left.
     """
 
-    def __init__(self, writer: Writer, filers: Callable[[str], Filer | None], api: str, *, private: bool) -> None:
-        self._writer = writer
+    def __init__(self, lab_state: LabState, filers: Callable[[str], Filer | None], api: str, *, private: bool) -> None:
+        self._lab_state = lab_state
         self._filers = filers
         self._api = api
         self._private = private
-        self._outbox = Outbox(writer.journal, filers, self._tried, api=api)
+        self._outbox = Outbox(lab_state.journal, filers, self._tried, api=api)
         self._untried: dict[str, set[str]] = {}  # markers of issues, by run
         self._reviews: dict[str, _Review] = {}  # by run
 
-    def start(self, letters: list[Letter]) -> asyncio.Task[None]:
+    def start(self, pending_issues: list[PendingIssue]) -> asyncio.Task[None]:
         """Start with the letters of earlier sessions, and return the filing task."""
-        unreviewed = [each for each in letters if each.review and each.api == self._api and self._filers(each.repo)]
-        for letter in unreviewed:
-            self.issue_due(letter)
-        return self._outbox.start([letter for letter in letters if letter not in unreviewed])
+        unreviewed = [
+            each for each in pending_issues if each.review and each.api == self._api and self._filers(each.repo)
+        ]
+        for pending in unreviewed:
+            self.issue_due(pending)
+        return self._outbox.start([pending for pending in pending_issues if pending not in unreviewed])
 
     async def stop(self) -> None:
         """Stop at once; letters not known to be filed stay in the journal."""
         await self._outbox.stop()
 
-    def issue_due(self, letter: Letter) -> None:
+    def issue_due(self, pending: PendingIssue) -> None:
         """Have a due issue reviewed if the session reviews, else file it."""
-        if letter.api == self._api:
-            self._untried.setdefault(letter.run, set()).add(letter.issue.marker)
-        if letter.review:
-            review = self._reviews.setdefault(letter.run, _Review(letter.session))
-            review.letters[letter.issue.marker] = letter
-            review.until[letter.issue.marker] = self._writer.clock.now() + JUDGING
+        if pending.api == self._api:
+            self._untried.setdefault(pending.run, set()).add(pending.issue.marker)
+        if pending.review:
+            review = self._reviews.setdefault(pending.run, _Review(pending.session))
+            review.pending_issues[pending.issue.marker] = pending
+            review.until[pending.issue.marker] = self._lab_state.clock.now() + JUDGING
         else:
-            self._outbox.put(letter)
+            self._outbox.put(pending)
 
     def filing(self, run: Run) -> bool:
         """Return whether issues of this run are on their way, without an answer from GitHub yet."""
@@ -83,7 +85,7 @@ class PendingIssues:
     def status(self, session: str = "") -> OutboxStatus:
         """Return the state of the outbox, for one session if one is given."""
         status = self._outbox.status(session)
-        reviewed = [len(each.letters) for each in self._reviews.values() if session in ("", each.session)]
+        reviewed = [len(each.pending_issues) for each in self._reviews.values() if session in ("", each.session)]
         return replace(status, pending=status.pending + sum(reviewed))
 
     def forget(self, session: str) -> None:
@@ -95,7 +97,7 @@ class PendingIssues:
     def drafts(self, run: Run) -> tuple[Issue, ...]:
         """Return the issues of a run that the session's holder is to review."""
         review = self._reviews.get(run.id)
-        return tuple(letter.issue for letter in review.letters.values()) if review is not None else ()
+        return tuple(pending.issue for pending in review.pending_issues.values()) if review is not None else ()
 
     def amend(self, run_id: str, wanted: Mapping[str, Issue | None]) -> bool:
         """Apply the holder's review of proposed issues, by marker: an issue in its place, or None to file none.
@@ -104,9 +106,9 @@ class PendingIssues:
             Whether all of them were still under review.
         """
         review = self._reviews.get(run_id)
-        letters = {} if review is None else {mark: review.letters.pop(mark, None) for mark in wanted}
-        amended = [_amended(letter, wanted[mark]) for mark, letter in letters.items() if letter is not None]
-        if review is not None and not review.letters:
+        pending_issues = {} if review is None else {mark: review.pending_issues.pop(mark, None) for mark in wanted}
+        amended = [_amended(pending, wanted[mark]) for mark, pending in pending_issues.items() if pending is not None]
+        if review is not None and not review.pending_issues:
             del self._reviews[run_id]
         self._reviewed(amended)
         return len(amended) == len(wanted)
@@ -115,34 +117,38 @@ class PendingIssues:
         """File issues as proposed if nobody can review them, or if the time for review is over."""
         for run_id, review in list(self._reviews.items()):
             alone = not self._may_be_reviewed(review.session)
-            over = [review.letters.pop(mark) for mark in [*review.letters] if alone or now >= review.until[mark]]
-            if not review.letters:
+            over = [
+                review.pending_issues.pop(mark)
+                for mark in [*review.pending_issues]
+                if alone or now >= review.until[mark]
+            ]
+            if not review.pending_issues:
                 del self._reviews[run_id]
             self._reviewed(map(_unreviewed, over))
 
     def _may_be_reviewed(self, session: str) -> bool:
-        known = self._writer.ledgers
-        return self._writer.queue.table.is_attended(session) if session in known else not (self._private and known)
+        known = self._lab_state.live_sessions
+        return self._lab_state.queue.table.is_attended(session) if session in known else not (self._private and known)
 
-    def _reviewed(self, letters: Iterable[Letter]) -> None:
-        for letter in letters:
-            self._writer.write([letter_row(letter)])
-            self._writer.hand_over()  # so that the outbox's own rows come after this one
-            if letter.given_up:
-                self._tried(letter)
+    def _reviewed(self, pending_issues: Iterable[PendingIssue]) -> None:
+        for pending in pending_issues:
+            self._lab_state.write([issue_row(pending)])
+            self._lab_state.hand_over()  # so that the outbox's own rows come after this one
+            if pending.given_up:
+                self._tried(pending)
             else:
-                self._outbox.put(letter)
+                self._outbox.put(pending)
 
-    def _tried(self, letter: Letter) -> None:
-        untried = self._untried.get(letter.run, set())
-        untried.discard(letter.issue.marker)
+    def _tried(self, pending: PendingIssue) -> None:
+        untried = self._untried.get(pending.run, set())
+        untried.discard(pending.issue.marker)
         if not untried:
-            self._untried.pop(letter.run, None)
-        if letter.session not in self._writer.ledgers:
-            self._forget_late(letter.session)
-        elif letter.url:
-            self._writer.ledgers[letter.session].filed(letter)
-        self._writer.wake()
+            self._untried.pop(pending.run, None)
+        if pending.session not in self._lab_state.live_sessions:
+            self._forget_late(pending.session)
+        elif pending.url:
+            self._lab_state.live_sessions[pending.session].filed(pending)
+        self._lab_state.wake()
 
     def _forget_late(self, session: str) -> None:
         """Drop the results of a session that is not in memory; a private lab keeps them for pytest's summary."""
@@ -150,12 +156,12 @@ class PendingIssues:
             self._outbox.forget(session)
 
 
-def _amended(letter: Letter, issue: Issue | None) -> Letter:
+def _amended(pending: PendingIssue, issue: Issue | None) -> PendingIssue:
     if issue is None:
-        return replace(letter, review=False, given_up=True, failed=WITHDRAWN)
-    return replace(letter, review=False, issue=replace(issue, marker=letter.issue.marker))
+        return replace(pending, review=False, given_up=True, failed=WITHDRAWN)
+    return replace(pending, review=False, issue=replace(issue, marker=pending.issue.marker))
 
 
-def _unreviewed(letter: Letter) -> Letter:
-    issue = replace(letter.issue, comments=(*letter.issue.comments, UNREVIEWED))
-    return replace(letter, review=False, issue=issue)
+def _unreviewed(pending: PendingIssue) -> PendingIssue:
+    issue = replace(pending.issue, comments=(*pending.issue.comments, UNREVIEWED))
+    return replace(pending, review=False, issue=issue)
