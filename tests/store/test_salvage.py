@@ -141,7 +141,7 @@ def killed(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("part", "length", "letters"),
+    ("part", "length", "pending_issues"),
     [
         pytest.param(1.0, 0, range(60, 61), id="whole"),
         pytest.param(
