@@ -46,7 +46,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     arguments = parser.parse_args(words)
     if arguments.command == "help":
         parser.parse_args([*(arguments.about or ()), "--help"])
-    signal.signal(signal.SIGINT, _end)
+    if argv is None:  # it is a program of its own
+        signal.signal(signal.SIGINT, _end)
     try:
         message = _message(arguments)
         return deliver(message, arguments.url, arguments.wait)
