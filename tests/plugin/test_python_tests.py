@@ -153,7 +153,7 @@ def test_what_is_shown_where_one_fails(bench: Bench) -> None:
     text = result.stdout.str()
     assert re.search(r"dispatch_workload *= <DispatchWorkload a\.efi: \w+ on sim-[12]>\n", text)
     assert re.search(r"dispatch_lab *= <DispatchLab http://127\.0\.0\.1:[0-9]+>\n", text)
-    assert "Desk(" not in text
+    assert "LabSession(" not in text
     result.stdout.fnmatch_lines(["no report 0.3s after it booted on sim-?", "last console lines", "*POST*"])
     assertion = text.partition("_ test_assertion _")[2].partition("_ test_silence _")[0]
     assert "Captured dispatch teardown" in assertion

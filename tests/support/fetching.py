@@ -81,11 +81,11 @@ SESSION = """
     import asyncio, sys
     from pathlib import Path
     from pytest_dispatch.sources.base import Bytes
-    from pytest_dispatch.sources.asset_fetcher import AssetCache
+    from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 
     async def main(folder, name, location, size, digest):
         wanted = Bytes(name=name, location=location, size=int(size), digest=digest)
-        cache = AssetCache(Path(folder) / "cache", 1 << 40, None)
+        cache = AssetFetcher(Path(folder) / "cache", 1 << 40, None)
         print((await cache.fetch(wanted)).path, flush=True)
         sys.stdin.read()
         await cache.aclose()

@@ -262,10 +262,10 @@ BEARER = f"Authorization: Bearer {TOKEN}\r\n"
 
 ROOM = """
 import json, resource, sys
-from pytest_dispatch.server.limits.bounds import Bounds, room
+from pytest_dispatch.server.limits.bounds import ServerLimits, room
 soft, hard, wanted = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-with room(Bounds(connections=wanted)) as there:
+with room(ServerLimits(connections=wanted)) as there:
     during = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 print(json.dumps([there, during, resource.getrlimit(resource.RLIMIT_NOFILE)[0]]))
 """
