@@ -14,6 +14,7 @@ from functools import cache
 from aiohttp import web
 
 from pytest_dispatch.beacon.archive import archive
+from pytest_dispatch.server.conditions import has_it, span_of
 
 PATH = "/beacon.pyz"
 METHODS = ("GET", "HEAD")
@@ -50,25 +51,13 @@ async def answer(request: web.Request) -> web.Response:
         file = await asyncio.to_thread(_file)
     except OSError as error:
         return web.Response(status=503, text=f"beacon.pyz cannot be made: {error}\n")
-    etag = file.headers["ETag"]
-    known = request.headers.get("If-None-Match", "").replace("W/", "").split(",")
-    if {each.strip() for each in known} & {etag, "*"}:
+    etag, size = file.headers["ETag"], len(file.data)
+    if has_it(request, etag):
         return web.Response(status=304, headers=file.headers)
-    span = _span(request, etag)
+    span = span_of(request, etag, size) if request.method == "GET" else None
     if span is None:
         return web.Response(body=file.data, headers=file.headers)
-    start, end, _ = span.indices(len(file.data))
+    start, end = span
     where = f"{start}-{end - 1}" if start < end else "*"
-    headers = {**file.headers, "Content-Range": f"bytes {where}/{len(file.data)}"}
-    return web.Response(status=206 if start < end else 416, body=file.data[span], headers=headers)
-
-
-def _span(request: web.Request, etag: str) -> slice | None:
-    """Return the range of bytes that a GET asks for; None for all, also if Range is invalid (RFC 9110, 14.2)."""
-    if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
-        return None
-    try:
-        span = request.http_range
-    except ValueError:
-        return None
-    return None if span.start is None else span
+    headers = {**file.headers, "Content-Range": f"bytes {where}/{size}"}
+    return web.Response(status=206 if start < end else 416, body=file.data[start:end], headers=headers)

@@ -6,7 +6,6 @@ parameters; no answer may be chunked or a redirect. A download counts only when 
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.server.boot.file_snapshot import Arriving, CutError, FileChangedError, FileSnapshot
 from pytest_dispatch.server.boot.sendfile_pool import SendfilePool
 from pytest_dispatch.server.boot.sending import Piece, send
+from pytest_dispatch.server.conditions import has_it, span_of, wants_another
 from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.workloads.boot.downloads import Part
 
@@ -38,7 +38,6 @@ PATIENCE = 3.0  # longest wait for a file that is being fetched, in seconds; fir
 
 _FIRMWARE = Path(__file__).parents[2] / "firmware"
 _ARCHITECTURES = {"aa64", "x64"}
-_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ async def get(request: web.Request, service: BootService, bearer: BootIdentity) 
     early = _without_body(request, offer)
     if early is not None:
         return early
-    span = _range(request, offer)
+    span = span_of(request, offer.etag, size)
     if offer.run is not None and not service.requests.may_go_on(bearer.machine, offer.run, offer.etag):
         span = None
     if span is None:
@@ -194,34 +193,8 @@ def _spoiled(requests: BootRequests, machine: str, offer: Offer, error: FileChan
 
 def _without_body(request: web.Request, offer: Offer) -> web.StreamResponse | None:
     """Answer a conditional request that needs no body (RFC 9110, section 13)."""
-    if "If-Match" in request.headers and not _names(_header(request, "If-Match"), offer.etag):
+    if wants_another(request, offer.etag):
         return _response(412, offer, 0)
-    if _names(_header(request, "If-None-Match").replace("W/", ""), offer.etag):
+    if has_it(request, offer.etag):
         return web.Response(status=304, headers={"ETag": offer.etag})
     return None
-
-
-def _header(request: web.Request, name: str) -> str:
-    """Return a header's value; join several lines of the same header to a list (RFC 9110, section 5.3)."""
-    return ", ".join(request.headers.getall(name, ()))
-
-
-def _names(condition: str, etag: str) -> bool:
-    return any(tag.strip() in ("*", etag) for tag in condition.split(","))
-
-
-def _range(request: web.Request, offer: Offer) -> tuple[int, int] | None:
-    """Return the offset of the first byte asked for and that after the last; None for the whole file.
-
-    Both are equal if the file has no such bytes. A Range is ignored if it is malformed, has several parts, or has an
-    If-Range for another version of the file (RFC 9110, section 14.2).
-    """
-    size = offer.file.size
-    match = _RANGE.fullmatch(_header(request, "Range"))
-    if match is None or (_header(request, "If-Range") or offer.etag) != offer.etag:
-        return None
-    if match[3] is not None:
-        return max(0, size - int(match[3])), size
-    start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
-    malformed = match[2] and int(match[2]) < start
-    return None if malformed else (min(start, size), max(end, min(start, size)))
