@@ -91,7 +91,8 @@ def test_the_architecture_is_the_linters() -> None:
 def test_the_architecture_names_every_module() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    held = (path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
+    folders = {path.name for path in held if any(each.is_file() for each in path.rglob("*") if each.suffix != ".pyc")}
     assert {name for name in modules | folders if f"`{name}`" not in page} == set()
 
 
