@@ -32,10 +32,10 @@ def test_what_is_left_undone_is_said(bench: Bench, interrupt: str) -> None:
 
 STRANGER = """
 import http.client, urllib.parse
-from pytest_dispatch.plugin.lab_session import DESK
+from pytest_dispatch.plugin.lab_session import LAB_SESSION
 
 def pytest_runtest_setup(item):
-    port = urllib.parse.urlsplit(item.config.stash[DESK].client.url).port
+    port = urllib.parse.urlsplit(item.config.stash[LAB_SESSION].client.url).port
     for _ in range(2):
         lab = http.client.HTTPConnection("127.0.0.1", port, source_address=("127.0.0.9", 0))
         lab.request("POST", "/dispatch")

@@ -65,6 +65,6 @@ def _asked_for(lab_session: LabSession, item: pytest.Item) -> str:
 def _lab_session(request: pytest.FixtureRequest, fixture: str) -> LabSession:
     if not request.config.pluginmanager.has_plugin("dispatch-session"):
         pytest.fail(_INACTIVE.format(fixture), pytrace=False)
-    from pytest_dispatch.plugin.lab_session import DESK
+    from pytest_dispatch.plugin.lab_session import LAB_SESSION
 
-    return request.config.stash[DESK]
+    return request.config.stash[LAB_SESSION]

@@ -26,7 +26,7 @@ from pytest_dispatch.plugin.item_details import (
     beginning,
     is_quiet,
 )
-from pytest_dispatch.plugin.lab_session import DESK, LabSession, has_booted
+from pytest_dispatch.plugin.lab_session import LAB_SESSION, LabSession, has_booted
 from pytest_dispatch.plugin.marks import wanted_by
 from pytest_dispatch.plugin.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.plugin.prerequisites import with_prerequisites
@@ -71,7 +71,7 @@ class DispatchItem(pytest.Function):
     def setup(self) -> None:
         """Set the fixtures up, then wait until the workload runs."""
         super().setup()
-        lab_session = desk_of(self)
+        lab_session = lab_session_of(self)
         if lab_session.client is None:
             return  # --setup-plan
         ask_for(lab_session, self, self.workload)
@@ -93,7 +93,7 @@ class DispatchItem(pytest.Function):
     def teardown(self) -> None:
         """Wait for the end of the run, or cancel it, and add its facts to the item's reports."""
         try:
-            view = desk_of(self).leave(self.nodeid)
+            view = lab_session_of(self).leave(self.nodeid)
             if view is not None:
                 note_facts(self, view)
         finally:
@@ -102,7 +102,7 @@ class DispatchItem(pytest.Function):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return the item's location, and the title that pytest shows above a failure."""
         # the title must not be a suffix of the node id: pytest would take it for a Python name and replace its dots
-        source = desk_of(self).listing.name
+        source = lab_session_of(self).listing.name
         return self.config.rootpath / source, 0, f"{source}: {self.name}"
 
 
@@ -122,9 +122,9 @@ class DispatchCollector(pytest.Module):
 
     @classmethod
     def of(cls, session: pytest.Session) -> DispatchCollector:
-        """Return the collector of the source that the session's desk lists."""
+        """Return the collector of the source that the session lists."""
         # the path decides which conftest.py files apply to workloads; a release has no path of its own
-        name, path = desk_of(session).listing.name, session.config.rootpath
+        name, path = lab_session_of(session).listing.name, session.config.rootpath
         collector: DispatchCollector = cls.from_parent(session, path=path, name=name, nodeid=name)
         module = ModuleType(name, cls.__doc__)
         module.__file__ = str(path / name)
@@ -142,7 +142,7 @@ class DispatchCollector(pytest.Module):
             pytest.Collector.CollectError: The command line names a parameter set that does not exist, or another
                 plugin creates items of its own.
         """
-        lab_session = desk_of(self)
+        lab_session = lab_session_of(self)
         items = [
             item
             for workload in lab_session.listing.workloads
@@ -190,9 +190,9 @@ class DispatchCollector(pytest.Module):
         return item
 
 
-def desk_of(node: pytest.Item | pytest.Collector) -> LabSession:
-    """Return the desk of the running session."""
-    return node.config.stash[DESK]
+def lab_session_of(node: pytest.Item | pytest.Collector) -> LabSession:
+    """Return the running session."""
+    return node.config.stash[LAB_SESSION]
 
 
 def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
@@ -201,7 +201,7 @@ def _call(item: DispatchItem, subtests: pytest.Subtests) -> None:
     Bad cases are shown last: a verdict hook or a further attempt may still make the run pass, and pytest fails every
     item that has a failed sub-test.
     """
-    lab_session, seen, bad = desk_of(item), dict[int, int](), list[Case]()
+    lab_session, seen, bad = lab_session_of(item), dict[int, int](), list[Case]()
     item.cases = _Cases()
     while True:
         view = lab_session.wait(item.nodeid, _news_since(sum(seen.values())))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunRequest, RunView
     from pytest_dispatch.sources.base import Listing
 
-LOOK = 20.0  # seconds without news from the mirror after which the lab is asked
+LOOK = 20.0  # seconds without news in the event stream after which the lab is asked
 POLL = 0.2  # seconds between checks whether issues are filed
 PATIENCE = 10.0  # seconds that all items together wait for links of issues when GitHub is slow
 
@@ -229,4 +229,4 @@ def first_report(view: RunView) -> Report | None:
     return next((report for report in view.run.attempt.reports if not report.late), None)
 
 
-DESK: pytest.StashKey[LabSession] = pytest.StashKey()
+LAB_SESSION: pytest.StashKey[LabSession] = pytest.StashKey()

@@ -20,7 +20,7 @@ from pytest_dispatch.plugin.event_listener import EventListener, what_hook_raise
 from pytest_dispatch.plugin.interrupts import heed_termination, not_interrupted
 from pytest_dispatch.plugin.item_details import take_off
 from pytest_dispatch.plugin.junit_collector import JunitCollector
-from pytest_dispatch.plugin.lab_session import DESK, LabSession
+from pytest_dispatch.plugin.lab_session import LAB_SESSION, LabSession
 from pytest_dispatch.plugin.listing import as_booted, check_answers, check_chains
 from pytest_dispatch.plugin.prerequisites import Told, told_broken
 from pytest_dispatch.plugin.session_end import Ending
@@ -98,7 +98,7 @@ class DispatchSession:
             lab_session = LabSession(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
             lab_session.wanted = take_node_ids(config, lab_session.listing.name)
             check_names(lab_session)
-            self._lab_session = config.stash[DESK] = lab_session
+            self._lab_session = config.stash[LAB_SESSION] = lab_session
             config.pluginmanager.register(DispatchCollection(config, lab_session), "dispatch-collection")
             if self._lab is not None:
                 self._start(lab_session, self._lab)

@@ -13,7 +13,7 @@ import pytest
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain_text import node_name
 from pytest_dispatch.plugin.collection import DispatchCollection, take_node_ids
-from pytest_dispatch.plugin.lab_session import DESK, LabSession
+from pytest_dispatch.plugin.lab_session import LAB_SESSION, LabSession
 from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.codec import decode
@@ -109,7 +109,7 @@ class DispatchWorker:
             client=LabClient(handover.url, handover.token, handover.epoch, handover.locations),
             session=handover.session,
         )
-        config.stash[DESK] = lab_session
+        config.stash[LAB_SESSION] = lab_session
         config.pluginmanager.register(DispatchCollection(config, lab_session), "dispatch-collection")
         config.add_cleanup(lab_session.close)
 
