@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 # Processes that run the tests side by side, twice as many as two cores, as tests wait for others much of the time; 0 runs
-# them one after the other, in this one
+# them one after the other, in this one. Which tests stay together, tests/support/parallel.py says
 WORKERS ?= 4
+BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 # Whoever builds a version builds the same bytes: what is built is as old as its last commit
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
@@ -79,14 +80,18 @@ demo: .venv/ready  ## Boot real firmware under QEMU from our server and see how 
 test: .venv/ready  ## All tests
 	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
 	$(kernel)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
+
+.PHONY: quick
+quick: .venv/ready  ## The tests that need neither QEMU nor PostgreSQL, and a few cases where each starts processes
+	DISPATCH_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "not qemu and not postgresql" $(ARGS)
 
 .PHONY: coverage
 coverage: .venv/ready  ## All tests, with the coverage of src
 	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
 	$(kernel)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest $(BESIDE) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
@@ -97,13 +102,22 @@ check: .venv/ready  ## Style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: fuzz
-fuzz: .venv/ready  ## Fuzz for so many minutes each: make fuzz ARGS=10
-	DISPATCH_FUZZ_MINUTES=$(or $(ARGS),1) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py
+# Minutes for which each subject is fuzzed
+FUZZ ?= 1
+# Where tests take a few steps or examples of many: the walks and models that have DISPATCH_TORTURE take all
+TORTURED := $(shell grep -lE '^from (scenes|torture) import' tests/*/test_*.py)
 
-.PHONY: crashes
-crashes: .venv/ready  ## Kill pytest at every commit of its journal, also of one in PostgreSQL, and go on
-	DISPATCH_CRASHES=all $(BIN)/python -m pytest tests/e2e/test_crash.py $(ARGS)
+.PHONY: torture
+torture: .venv/ready fuzz  ## All that takes long: a crash at every commit, long models, the largest input, fuzzing
+	DISPATCH_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15 $(TORTURED) $(ARGS)
+
+.PHONY: soak
+soak: .venv/ready  ## A week of a service in fast motion, memory by day, what is left over; make soak DAYS=3 RUNS=3000
+	DISPATCH_TORTURE=1 DISPATCH_DAYS=$(DAYS) DISPATCH_RUNS=$(RUNS) $(BIN)/python -u -m pytest -s tests/e2e/test_week.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: .venv/ready  ## Fuzz for so many minutes each: make fuzz FUZZ=10
+	DISPATCH_FUZZ_MINUTES=$(FUZZ) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py $(ARGS)
 
 .PHONY: lowest
 lowest: .venv/ready  ## The fast tests with the oldest dependencies that are allowed, in .venv/lowest
@@ -123,6 +137,10 @@ linux:  ## Build the Linux example workload as .efi, .iso and .img
 	$(call need,$(BUILD_PACKAGES) $(LINUX_PACKAGES),the Linux workload)
 	$(kernel)
 	$(MAKE) -C examples/linux
+
+.PHONY: afternoon
+afternoon: .venv/ready  ## Draw the README's pictures of the command line anew
+	$(BIN)/python docs/afternoon.py
 
 .PHONY: docs
 docs: .venv/ready  ## Write the generated parts of the documentation anew

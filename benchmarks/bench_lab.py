@@ -22,7 +22,8 @@ from pytest_dispatch.core.model import Policy, Workload
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.server.app import LabServer
-from pytest_dispatch.server.boot.path import Address
+from pytest_dispatch.server.auth.authentication import PrivateAccess
+from pytest_dispatch.server.boot.identification import Address
 from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.store.journal import Journal
@@ -136,7 +137,7 @@ async def _serve(folder: Path, assets: Path) -> None:
     cache = AssetFetcher(assets, 10**12, None)
     lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, locations=PLACES, kinds=[BOOT_KIND])
     token = secrets.token_urlsafe(24)
-    server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), token)
+    server = LabServer(lab, Address(host="0.0.0.0", port=0, announce=False), PrivateAccess(token))
     await server.start()
     await lab.start(server.machine_url, [])
     print(json.dumps({"url": server.url, "token": token}), flush=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 from bench_lab import Measure
 
-from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab_program.machine_making import make_machines
 from pytest_dispatch.lab_program.option_values import read_spec
 
 CYCLES = 10

@@ -15,7 +15,7 @@ from pytest_dispatch.core.model import Policy, Report, Run, Workload
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store import schema
-from pytest_dispatch.store.journal import Journal, Row, change_rows, run_rows
+from pytest_dispatch.store.journal import Journal, Row, run_rows
 from pytest_dispatch.workloads.boot.protocol import BootProtocol
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
@@ -24,7 +24,7 @@ AT_ONCE = 32  # machines that report at the same time, as they do in a lab
 BODY = "x" * 500
 
 
-class _Lab:
+class RunningLab:
     """Runs that machines have booted, and that are about to report."""
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class _Lab:
         return self.queue.transitions.take_changes()
 
     def rows(self, n: int) -> list[Row]:
-        return [row for change in self.report(n) for row in change_rows(change, self.booted[change.run.id])]
+        return [row for change in self.report(n) for row in run_rows(change.run, self.booted[change.run.id])]
 
 
 def _ours(folder: Path) -> float:
-    journal, lab = Journal(folder / "journal.db"), _Lab()
+    journal, lab = Journal(folder / "journal.db"), RunningLab()
     journal.open()
     journal.write([row for run in lab.booted.values() for row in run_rows(run)]).result()
     began = time.perf_counter()
@@ -66,7 +66,7 @@ def _ours(folder: Path) -> float:
 
 def _plain(folder: Path) -> float:
     """Insert the same rows: those of a report in a transaction of their own, as whoever answers one by one would."""
-    lab = _Lab()
+    lab = RunningLab()
     reports = [[_statement(row) for row in lab.rows(n)] for n in range(COUNT)]
     engine = sa.create_engine(f"sqlite:///{folder / 'plain.db'}")
     schema.metadata.create_all(engine)
@@ -110,7 +110,7 @@ def measure() -> list[Measure]:
             ratio,
             "≥ 1",
             ratio >= 1,
-            "an event, the attempt, its new state and the report; in one transaction for all that are waiting",
+            "the attempt, its new state and the report; in one transaction for all that are waiting",
         )
     ]
 

@@ -1,23 +1,29 @@
-"""Runs every benchmark and writes docs/performance.md."""
+"""Runs benchmarks, and writes docs/performance.md as soon as each was run within a day."""
 
 from __future__ import annotations
 
 import datetime as dt
 import importlib
+import json
 import os
 import platform
+import signal
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 from bench_lab import Measure
 
 NAMES = (
+    "starting",
     "serving",
     "booting",
     "cold",
     "memory",
     "crowd",
     "queueing",
+    "explaining",
     "collecting",
     "session",
     "journal",
@@ -25,8 +31,14 @@ NAMES = (
     "idling",
     "firmware",
     "forgetting",
+    "restarting",
+    "searching",
+    "service",
+    "steering",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+KEPT = Path(__file__).parent.parent / "build" / "bench"  # what each benchmark measured last
+DAY = 86_400.0
 _HEAD = """# Performance
 
 Written by `make bench`; do not edit. Each figure is a ratio against a reference that ran beside it, so that it can be
@@ -41,15 +53,21 @@ compared between computers; what each does is in [benchmarks/](../benchmarks/REA
 
 def main(names: list[str]) -> int:
     """Run those named, or all; 1 if a bound was not reached."""
-    measures: list[Measure] = []
+    # A shell that starts this in the background has it ignored, and whoever is started from here would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    good = True
     for name in names or NAMES:
-        for measure in importlib.import_module(name).measure():
+        measures = importlib.import_module(name).measure()
+        for measure in measures:
             measure.show()
             sys.stdout.flush()
-            measures.append(measure)
-    if not names:
-        PAGE.write_text(_page(measures))
-    return int(not all(measure.good for measure in measures))
+            good = good and measure.good
+        (KEPT / f"{name}.json").write_text(json.dumps([asdict(measure) for measure in measures]))
+    kept = [KEPT / f"{name}.json" for name in NAMES]
+    if all(file.is_file() and time.time() - file.stat().st_mtime < DAY for file in kept):
+        PAGE.write_text(_page([Measure(**each) for file in kept for each in json.loads(file.read_text())]))
+    return int(not good)
 
 
 def _page(measures: list[Measure]) -> str:

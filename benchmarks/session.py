@@ -19,10 +19,11 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.session_feed import IssueRule
-from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab_program.machine_making import make_machines
 from pytest_dispatch.lab_program.option_values import read_spec
 from pytest_dispatch.server.app import LabServer
-from pytest_dispatch.server.boot.path import Address
+from pytest_dispatch.server.auth.authentication import PrivateAccess
+from pytest_dispatch.server.boot.identification import Address
 from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
@@ -123,7 +124,7 @@ async def _lab(files: list[Path]) -> float:
     journal.open()
     machines = make_machines(read_spec(MACHINES), folder)
     lab = Lab(clock=SteadyClock(), journal=journal, cache=cache, locations=PLACES, kinds=[BOOT_KIND], machines=machines)
-    server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), secrets.token_urlsafe(24))
+    server = LabServer(lab, Address(host="127.0.0.1", port=0, announce=False), PrivateAccess(secrets.token_urlsafe(24)))
     await server.start()
     await lab.start(server.machine_url, [])
     began = time.perf_counter()

@@ -11,11 +11,15 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest_dispatch
 from pytest_dispatch.core.lifecycle import Ending
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Expect
+
+if TYPE_CHECKING:
+    from pytest_dispatch.cli.noun import Argument, Verb
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(pytest_dispatch.__file__).parent
@@ -91,7 +95,55 @@ def outcomes() -> str:
     return as_markdown()
 
 
+def lab_file() -> str:
+    """A row for each key of a lab file."""
+    from pytest_dispatch.lab_program.lab_file.json_schema import keys
+
+    rows = [f"| `{key.path}` | {key.meaning} | {key.default and f'`{key.default}`'} |" for key in keys()]
+    return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows])
+
+
+def commands() -> str:
+    """A row for each command that asks a lab: what it does, and the shape of its JSON."""
+    from pytest_dispatch.cli.commands import COMMANDS
+    from pytest_dispatch.cli.noun import Noun
+
+    nouns = [noun for command in COMMANDS.values() if isinstance(noun := command.load(), Noun)]
+    rows = [
+        f"| `{_typed(noun.name, verb)}` | {verb.help or noun.help} | {_shape(verb)} |"
+        for noun in nouns
+        for verb in noun.verbs
+    ]
+    return "\n".join(["| command | what it does | `--json` |", "| --- | --- | --- |", *rows])
+
+
+def _typed(noun: str, verb: Verb) -> str:
+    """A command as it is typed, with its options."""
+    words = [
+        argument.settings.get("metavar", argument.names[0])
+        for argument in verb.arguments
+        if argument.names[0][0] != "-"
+    ]
+    options = [_option(argument) for argument in verb.arguments if argument.names[0][0] == "-"]
+    options += [f"[--{name}]" for name in ("watch", "follow") if getattr(verb, name) is not None]
+    return " ".join(["dispatch", noun, *filter(None, [verb.name]), *words, *options])
+
+
+def _option(argument: Argument) -> str:
+    value = argument.settings.get("metavar") or "\\|".join(argument.settings.get("choices", ()))
+    return f"[{' '.join(filter(None, (argument.names[-1], value)))}]"
+
+
+def _shape(verb: Verb) -> str:
+    if verb.gives is None:
+        return "`null`"
+    name = getattr(verb.gives, "__name__", "")
+    return f"list of `{verb.gives.__args__[0].__name__}`" if name == "list" else f"`{name}`"
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "docs/cli.md": {"commands": commands},
+    "docs/options.md": {"lab-file": lab_file},
     "docs/states.md": {"diagram": diagram, "endings": endings},
     "ARCHITECTURE.md": {"layers": layers},
     "docs/reliability.md": {"outcomes": outcomes, "faults": faults},

@@ -36,24 +36,24 @@ def main(arguments: Sequence[str]) -> int:
     terminal = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(terminal)
     best: tuple[int, list[Line]] = (0, [])
-    child = _Child([sys.executable, str(HERE.parent / "examples" / "demo.py"), *arguments])
+    child = Child([sys.executable, str(HERE.parent / "examples" / "demo.py"), *arguments])
     for data in child.output():
         stream.feed(data)
         best = max(best, _rated(terminal), key=lambda rated: rated[0])
-    end = _lines(terminal)
-    _write("running.svg", list(_without_setting(best[1])), "Two machines work through five workloads")
-    _write("ended.svg", [*_section(end, FAILURE), [], *_rest(end, SUMMARY)], "How the same run ended")
+    end = lines_of(terminal)
+    write("running.svg", list(_without_setting(best[1])), "Two machines work through five workloads")
+    write("ended.svg", [*_section(end, FAILURE), [], *_rest(end, SUMMARY)], "How the same run ended")
     return child.code()
 
 
-class _Child:
+class Child:
     """A program at a terminal of its own."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], columns: int = COLUMNS, **environ: str) -> None:
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
-            os.execvpe(command[0], list(command), {**os.environ, "TERM": "xterm-256color"})  # noqa: S606 - no shell is meant
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+            os.execvpe(command[0], list(command), {**os.environ, "TERM": "xterm-256color", **environ})  # noqa: S606 - no shell is meant
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
 
     def output(self) -> Iterator[bytes]:
         """What it writes, until it ends."""
@@ -74,12 +74,12 @@ class _Child:
 def _rated(terminal: pyte.Screen) -> tuple[int, list[Line]]:
     """The screen, and in how many states the live table shows workloads at this moment."""
     counted = [len(COUNTS.findall(line)) for line in terminal.display if line.strip()]
-    return (counted[-1] if counted else 0), _lines(terminal)
+    return (counted[-1] if counted else 0), lines_of(terminal)
 
 
-def _lines(terminal: pyte.Screen) -> list[Line]:
+def lines_of(terminal: pyte.Screen) -> list[Line]:
     """What is on the screen, without the empty rest."""
-    lines = [[terminal.buffer[row][column] for column in range(COLUMNS)] for row in range(LINES)]
+    lines = [[terminal.buffer[row][column] for column in range(terminal.columns)] for row in range(LINES)]
     while lines and not _text(lines[-1]).strip():
         lines.pop()
     return lines
@@ -111,8 +111,9 @@ def _text(line: Line) -> str:
     return "".join(character.data for character in line)
 
 
-def _write(name: str, lines: Sequence[Line], title: str) -> None:
-    width, height = COLUMNS * WIDTH + 2 * MARGIN, len(lines) * HEIGHT + 2 * MARGIN
+def write(name: str, lines: Sequence[Line], title: str, columns: int = COLUMNS) -> None:
+    """Write lines of a terminal as an SVG file of this folder."""
+    width, height = columns * WIDTH + 2 * MARGIN, len(lines) * HEIGHT + 2 * MARGIN
     rows = [element for number, line in enumerate(lines) for element in _row(line, number)]
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" width="{width:g}" height="{height}"'

@@ -9,12 +9,24 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from compiled import dropped
+from databases import needs_postgresql
 from filelock import FileLock
 from forks import Forks
+from parallel import Longest, OneEmulator, emulated_first
+from torture import header, seed, some_cases
 
-pytest_plugins = ["fixtures_github", "fixtures_lab"]
+pytest_plugins = ["fixtures_databases", "fixtures_github", "fixtures_lab"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_compiled_is_dropped() -> Iterator[None]:
+    """No run inside this process is the first to import what is compiled: see `compiled`."""
+    yield
+    assert dropped() == [], "add these to FIRST in tests/support/compiled.py"
 
 
 @pytest.fixture
@@ -40,7 +52,8 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     for name in (*github, *way, "PYTEST_ADDOPTS", *mine, *in_ci):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GH_CONFIG_DIR", str(tmp_path_factory.mktemp("gh")))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.getbasetemp() / f"user-{name.lower()}"))
 
 
 #: Of each user: in a folder for all, one may not open what another has made.
@@ -89,6 +102,29 @@ class _NoSkips:
             terminalreporter.line(f"left out, though nothing may be ({NO_SKIPS}): {nodeid}", red=True)
 
 
+def pytest_report_header() -> str:
+    """What was drawn by lot can be drawn again."""
+    return header()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneEmulator:
+    """Keep together what shares fixtures or a processor."""
+    return OneEmulator(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what needs PostgreSQL, before tests are selected by marks; begin with what takes longest."""
+    for item in filter(needs_postgresql, items):
+        item.add_marker("postgresql")
+    yield
+    taken, left = (items, []) if config.option.collectonly else some_cases(items)  # docs/faults.py lists all
+    if left:
+        config.hook.pytest_deselected(items=left)
+    items[:] = emulated_first(taken)
+
+
 def pytest_collection_finish() -> None:
     """What was collected stays: to look for garbage in it, as each run within a test does, takes long."""
     gc.collect()
@@ -99,5 +135,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Nothing is left out where the environment says so; and Ctrl-C reaches those whom tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background, which children would inherit
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(Longest())
+    seed()  # before pytest-xdist starts workers, which have the same one then
     if os.environ.get(NO_SKIPS):
         config.pluginmanager.register(_NoSkips())

@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("pytest-dispatch")
+        return globals().setdefault(name, version("pytest-dispatch"))  # of what runs, whatever is installed later
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

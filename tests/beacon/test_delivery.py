@@ -193,7 +193,7 @@ def test_when_the_time_is_over_no_server_is_asked_again(dribbler: Server, capsys
 
 
 @pytest.mark.usefixtures("alone_on_mdns")
-def test_a_server_that_takes_all_the_time_keeps_nothing_from_one_that_answered_the_search_too(
+def test_a_slow_server_keeps_no_message_from_another_that_answered_the_search(
     dribbler: Server, server: Server, efivars: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISPATCH_MDNS_LOOPBACK", "1")

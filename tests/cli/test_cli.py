@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -19,9 +20,12 @@ from pathlib import Path
 import pytest
 from drivers import offer_driver
 from faults import fault
+from forks import dispatch as forked
 from waiting import PATIENCE
 
 from pytest_dispatch.cli import main as cli
+from pytest_dispatch.cli.commands import COMMANDS
+from pytest_dispatch.cli.serve_options import OPTIONS
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Outcome, Policy, Workload
 from pytest_dispatch.plugin import options
@@ -30,6 +34,7 @@ from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
 COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")
+NAMES = ", ".join(COMMANDS)
 HERE = ("--bind=127.0.0.1:0", "--no-mdns")
 
 ODD = """
@@ -76,7 +81,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     """Of somebody who has a home and nothing in it, and the driver `odd`."""
     offer_driver(tmp_path / "odd", "odd", "odd_driver")
     (tmp_path / "odd" / "odd_driver.py").write_text(ODD)
-    away = ("GITHUB_TOKEN", "GH_TOKEN", "GITHUB_API_URL", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+    away = ("GITHUB_TOKEN", "GH_TOKEN", "GITHUB_API_URL", "XDG_DATA_HOME", "XDG_CACHE_HOME")
     usual = {name: value for name, value in os.environ.items() if name not in away}
     path = os.pathsep.join(folder for folder in [str(tmp_path / "odd"), *sys.path] if folder)
     return {**usual, "HOME": str(tmp_path / "home"), "PYTHONPATH": path}
@@ -113,8 +118,11 @@ def serving(environ: dict[str, str], *words: str, by: tuple[str, ...] = ()) -> I
             up, token = process.stdout.readline(), process.stdout.readline()
             url = re.fullmatch(r"dispatch: serving (http://127\.0\.0\.1:\d+)\n", up)
             file = re.fullmatch(r"dispatch: the token of its API is in (.*)\n", token)
+            boots, link = process.stdout.readline(), process.stdout.readline()
             assert url is not None, (up, token, process.communicate() if process.poll() else "")
             assert file is not None, token
+            assert re.fullmatch(r"dispatch: machines boot from http://127\.0\.0\.1:\d+/dispatch\n", boots)
+            assert link.startswith(f"dispatch: sign in once as an administrator: {url[1]}/api/v1/sign-in/link?token=")
             yield Serving(process, url[1], Path(file[1]))
         finally:
             process.kill()
@@ -130,10 +138,10 @@ def release(github: FakeGitHub) -> Workload:
 def test_a_lab_serves_until_a_signal_ends_it(
     environ: dict[str, str], tmp_path: Path, github: FakeGitHub, number: int
 ) -> None:
-    """Whoever may read the token's file may use it, and it goes with the lab."""
+    """Whoever may read the token's file may use it, also when the lab is there again."""
     wanted = RunRequest(key="k", workload=release(github))
     with serving(environ, f"--api-url={github.url}", "--machine=sim?pace=0.002") as lab:
-        assert lab.token_file == tmp_path / "home" / ".local" / "state" / "pytest-dispatch" / "lab.db.token"
+        assert lab.token_file == tmp_path / "home" / ".local" / "share" / "pytest-dispatch" / "lab.db.token"
         assert stat.S_IMODE(lab.token_file.stat().st_mode) == 0o600
         token = lab.token_file.read_text().strip()
         client = LabClient(lab.url, token)
@@ -144,7 +152,7 @@ def test_a_lab_serves_until_a_signal_ends_it(
         client.close()
         code, said, errors = lab.end(number)
         assert (code, said, errors) == (0, "", "")
-        assert not lab.token_file.exists()
+        assert lab.token_file.read_text().strip() == token
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks by /proc, as Linux has it")
@@ -179,6 +187,18 @@ def test_it_goes_on_with_its_journal_and_tells_no_secret(
     assert (tmp_path / "assets").is_dir()
 
 
+def test_a_token_is_kept_unless_others_may_know_it(environ: dict[str, str], tmp_path: Path) -> None:
+    file, seen = tmp_path / "token", list[str]()
+    for mode in (0o600, 0o600, 0o640):
+        if seen:
+            file.chmod(mode)
+        with serving(environ, f"--token-file={file}") as lab:
+            seen.append(file.read_text())
+            assert lab.end(signal.SIGTERM)[0] == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_what_a_driver_says_is_shown_and_pytest_is_not_loaded(environ: dict[str, str]) -> None:
     with serving(environ, "--machine=odd") as lab:
         assert lab.end(signal.SIGTERM) == (0, "", "dispatch: odd.driver: loaded: []\n")
@@ -196,7 +216,6 @@ def test_a_lab_that_breaks_ends(environ: dict[str, str]) -> None:
         assert lab.process.returncode == 1
         assert "the console broke" in errors.splitlines()[-1]
         assert errors.splitlines()[-1].startswith("dispatch: ")
-        assert not lab.token_file.exists()
 
 
 def test_a_lab_that_does_not_end_as_it_should_says_so(environ: dict[str, str], tmp_path: Path) -> None:
@@ -236,7 +255,6 @@ def test_who_cannot_be_told_that_it_is_up(environ: dict[str, str], tmp_path: Pat
         ran = subprocess.run(command, env=environ, stdout=full, stderr=pipe, text=True, timeout=PATIENCE, check=False)
     why = "standard output cannot be written (No space left on device): nobody would know that it is up"
     assert (ran.returncode, ran.stderr) == (1, f"dispatch: {why}\n")
-    assert not (tmp_path / "token").exists()
 
 
 def test_a_journal_is_copied_while_a_lab_writes_it_and_put_back(environ: dict[str, str], tmp_path: Path) -> None:
@@ -261,7 +279,7 @@ def test_a_journal_is_copied_while_a_lab_writes_it_and_put_back(environ: dict[st
 
 @pytest.mark.parametrize("words", [["migrate"], ["backup", "copy.db"]], ids=" ".join)
 def test_where_there_is_no_journal(environ: dict[str, str], tmp_path: Path, words: list[str]) -> None:
-    ran = dispatch(environ, *words, f"--db={tmp_path}/none.db")
+    ran = forked(tmp_path, *words, f"--db={tmp_path}/none.db", environ=environ)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith(f"dispatch: journal {tmp_path}/none.db: ")
     assert ran.stderr.count("\n") == 1
@@ -271,8 +289,20 @@ def test_where_there_is_no_journal(environ: dict[str, str], tmp_path: Path, word
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["bake"], "expected one of serve, migrate, backup, restore, help, --version, got 'bake'; see `dispatch help`"),
-        (["help", "bake"], "expected one of serve, migrate, backup, restore, help, --version, got 'bake'"),
+        (
+            ["bake"],
+            f"expected one of {NAMES}, got 'bake'; see `dispatch --help`",
+        ),
+        (
+            ["help", "bake"],
+            f"expected one of {NAMES}, got 'bake'",
+        ),
+        (["login"], "the following arguments are required: URL; see `dispatch login --help`"),
+        (["login", "lab:80"], "URL: expected a lab's address such as https://lab.example:8080, got 'lab:80'"),
+        (
+            ["logout", "http://me:hush@lab"],
+            "URL: expected a lab's address such as https://lab.example:8080, got one with",
+        ),
         (["backup"], "the following arguments are required: FILE; see `dispatch backup --help`"),
         (["serve", "--oven"], "unrecognized arguments: --oven; see `dispatch serve --help`"),
         (["serve", "--bind"], "argument --bind: expected one argument; see `dispatch serve --help`"),
@@ -292,8 +322,8 @@ def test_where_there_is_no_journal(environ: dict[str, str], tmp_path: Path, word
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_is_told_in_one_line(environ: dict[str, str], words: list[str], why: str) -> None:
-    ran = dispatch(environ, *words)
+def test_wrong_usage_is_told_in_one_line(environ: dict[str, str], tmp_path: Path, words: list[str], why: str) -> None:
+    ran = forked(tmp_path, *words, environ=environ)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith(f"dispatch: {why}")
     assert ran.stderr.count("\n") == 1
@@ -301,22 +331,31 @@ def test_wrong_usage_is_told_in_one_line(environ: dict[str, str], words: list[st
 
 
 @pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"], ["help", "help"]], ids=" ".join)
-def test_help_lists_the_commands(environ: dict[str, str], words: list[str]) -> None:
-    ran = dispatch(environ, *words)
+def test_help_lists_the_commands(environ: dict[str, str], tmp_path: Path, words: list[str]) -> None:
+    ran = forked(tmp_path, *words, environ=environ)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert [line.split()[0] for line in ran.stdout.splitlines() if line.startswith("  ")] == list(cli.COMMANDS)
+    assert [line.split()[0] for line in ran.stdout.splitlines() if re.match(r"  \w", line)] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["config", "--help"], ["config", "check", "--help"]], ids=" ".join)
+def test_help_tells_of_files_of_a_lab(environ: dict[str, str], tmp_path: Path, words: list[str]) -> None:
+    ran = forked(tmp_path, *words, environ=environ)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "check FILE" in ran.stdout
 
 
 @pytest.mark.parametrize("words", [["help", "serve"], ["serve", "--help"]], ids=" ".join)
-def test_help_tells_of_a_command(environ: dict[str, str], words: list[str]) -> None:
-    ran = dispatch(environ, *words)
+def test_help_tells_of_a_command(environ: dict[str, str], tmp_path: Path, words: list[str]) -> None:
+    ran = forked(tmp_path, *words, environ=environ)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "--bind HOST:PORT" in ran.stdout
     assert "--parent" not in ran.stdout
 
 
 def test_the_version(environ: dict[str, str]) -> None:
-    assert dispatch(environ, "--version").stdout == f"pytest-dispatch {version('pytest-dispatch')}\n"
+    for word in ("version", "--version"):
+        assert dispatch(environ, word).stdout == f"pytest-dispatch {version('pytest-dispatch')}\n"
+    assert json.loads(dispatch(environ, "version", "--json").stdout) == {"version": version("pytest-dispatch")}
 
 
 def test_the_command_is_installed() -> None:
@@ -326,4 +365,4 @@ def test_the_command_is_installed() -> None:
 
 def test_options_are_named_as_pytest_s() -> None:
     known = {option.name for option in options.OPTIONS} | {f"--{name.replace('_', '-')}" for name, _ in options.INI}
-    assert {f"--dispatch-{option.name}" for option in cli.OPTIONS} <= known
+    assert {f"--dispatch-{option.name}" for option in OPTIONS} <= known

@@ -8,6 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_bench import QueueBench, policy, workload
+from torture import larger
 
 from pytest_dispatch.core.model import Outcome, Phase, Policy, Run, Workload
 
@@ -131,12 +132,12 @@ class History:
         assert [run.workload.name for run in queue.runs.values() if run.outcome is None] == []
         assert [machine.id for machine in queue.machines.values() if machine.holds] == []
         assert queue.core.transitions.run_index.under_way == set()
-        assert queue.core.transitions.run_index.waiting == set()
+        assert queue.core.transitions.run_index.waiting == []
         assert len(queue.core.transitions.ready) == 0
 
 
 @given(policies, events)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=larger(200, 10_000), deadline=None)
 def test_a_chain_keeps_to_its_order_and_its_machine(policy: Policy, events: list[tuple[str, object, object]]) -> None:
     history = History(policy)
     for each in events:
@@ -146,7 +147,7 @@ def test_a_chain_keeps_to_its_order_and_its_machine(policy: Policy, events: list
 
 
 @given(policies, events, st.lists(event, max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=larger(100, 10_000), deadline=None)
 def test_also_across_a_restart(
     policy: Policy, before: list[tuple[str, object, object]], after: list[tuple[str, object, object]]
 ) -> None:

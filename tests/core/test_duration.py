@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_dispatch.core.duration import format_duration, parse_duration
+from pytest_dispatch.core.duration import format_duration, format_roughly, parse_duration
 from pytest_dispatch.core.errors import ConfigError
 
 
@@ -82,6 +82,13 @@ def test_anything_else_is_refused_by_saying_what_is_expected(text: str) -> None:
 )
 def test_a_duration_is_written_short(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@given(st.floats(min_value=0.0, max_value=1e7))
+def test_an_estimate_is_written_as_people_say_it(seconds: float) -> None:
+    said = parse_duration(format_roughly(seconds))
+    assert said == pytest.approx(seconds, rel=0.21, abs=0.5)
+    assert format_roughly(said) == format_roughly(seconds)
 
 
 @given(st.floats(min_value=0.0, max_value=1e7))

@@ -36,7 +36,7 @@ def lifecycle(**changes: StateRule) -> Lifecycle:
     )
 
 
-def test_what_follows() -> None:
+def test_an_event_leads_to_the_state_that_the_table_says() -> None:
     bake = lifecycle()
     assert bake.follow("waits", CoreEvent.ASSIGN) == "works"
     assert bake.follow("works", "wait") == "waits"  # phases may go back
@@ -46,7 +46,7 @@ def test_what_follows() -> None:
     assert bake.ending("works", CoreEvent.COMPLETE) is JUDGED
 
 
-def test_the_diagram() -> None:
+def test_the_diagram_shows_all_states() -> None:
     assert lifecycle().diagram().splitlines() == [
         "stateDiagram-v2",
         "    [*] --> waits",
@@ -113,7 +113,7 @@ LOST = StateRule(phase=Phase.OVER)
         ({"waits": WORKS}, "initial: expected a state whose phase is queued, got 'waits'"),
     ],
 )
-def test_what_is_refused(changes: dict[str, StateRule], complaint: str) -> None:
+def test_a_table_with_a_mistake_is_refused(changes: dict[str, StateRule], complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         lifecycle(**changes)
     assert str(caught.value) == f"lifecycle of bake: {complaint}"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pytest_dispatch.core.machine import Hold, MachineState
-from pytest_dispatch.core.machine_table import SILENCE, MachineTable, as_of
+from pytest_dispatch.core.machine_record import SILENCE, as_of
+from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy
 
 NAME = "m"

@@ -38,7 +38,7 @@ ESC = "\x1b"
         ("half \ud83d a character", "half  a character"),
     ],
 )
-def test_plain(text: str, clean: str) -> None:
+def test_control_characters_are_taken_out_of_texts(text: str, clean: str) -> None:
     assert plain(text) == clean
 
 
@@ -69,7 +69,7 @@ def test_the_effort_grows_with_the_text_and_no_faster(piece: str) -> None:
         ("", 6, ""),
     ],
 )
-def test_plain_line(text: str, width: int, line: str) -> None:
+def test_a_text_becomes_one_line_of_a_width(text: str, width: int, line: str) -> None:
     assert plain_line(text, width) == line
 
 
@@ -89,7 +89,7 @@ def test_every_character_of_a_line_has_a_place_in_it() -> None:
         ("a\\x", "a%5Cx"),
     ],
 )
-def test_node_name(name: str, in_node_id: str) -> None:
+def test_a_name_is_escaped_in_node_ids(name: str, in_node_id: str) -> None:
     assert node_name(name) == in_node_id
 
 

@@ -1,11 +1,7 @@
-"""The queue against a plain reference model, driven by hypothesis.
-
-`HYPOTHESIS_PROFILE=long pytest tests/core/test_queue_model.py` drives it for longer.
-"""
+"""The queue against a plain reference model, driven by hypothesis; `make torture` drives it for longer."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
@@ -14,12 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from queue_bench import Queue, said
 from queue_bench import workload as boot_workload
 from queue_reference import SIZE, Reference, Work
+from torture import larger
 
 from pytest_dispatch.core.model import Idle, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 from pytest_dispatch.workloads.boot.rules import RULES
-
-EXAMPLES = {"default": (250, 50), "long": (2000, 100)}  # how many, and how many steps each
 
 LONGEST = 20_000.0  # seconds: more than all deadlines of an attempt together
 INSTANT = 1 / 1024  # seconds: no two requests come at the very same time
@@ -362,10 +357,9 @@ def told(work: Work) -> object:
     return attempts, work.outcome, work.cancelled
 
 
-_examples, _steps = EXAMPLES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
 QueueMachine.TestCase.settings = settings(
-    max_examples=_examples,
-    stateful_step_count=_steps,
+    max_examples=larger(80, 5000),
+    stateful_step_count=larger(50, 100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     report_multiple_bugs=False,

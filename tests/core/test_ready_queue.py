@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from torture import larger
 
 from pytest_dispatch.core.model import Priority
-from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
+from pytest_dispatch.core.ready_queue import FRONT, ReadyQueue, Waiting
 from pytest_dispatch.core.requirements import Labels, Operator, Requirement, suits
 
 SESSIONS = ("a", "b", "c", "d")
 GROUPS = ("", "rack", "bench")
 MACHINES = ("m1", "m2", "m3")
+LINES = st.sampled_from([None, None, FRONT, *SESSIONS])
 
 keys = st.sampled_from(["arch", "gpu", "memory"])
 values = st.sampled_from(["1", "2", "8"])
@@ -43,7 +46,7 @@ class Plain:
     waiting: dict[str, Waiting] = field(default_factory=dict)
     under_way: dict[str, int] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
     time: int = 0
 
     def _know(self, session: str) -> None:
@@ -53,23 +56,23 @@ class Plain:
 
     def put(self, waiting: Waiting) -> None:
         self.discard(waiting.run)
-        self._know(waiting.session)
+        self._know(waiting.line)
         self.waiting[waiting.run] = waiting
 
     def discard(self, run: str) -> None:
         if run in self.waiting:
-            self._tidy(self.waiting.pop(run).session)
+            self._tidy(self.waiting.pop(run).line)
 
-    def _tidy(self, session: str) -> None:
-        if not self.under_way.get(session) and all(each.session != session for each in self.waiting.values()):
-            self.since.pop(session, None)
+    def _tidy(self, line: str) -> None:
+        if not self.under_way.get(line) and all(each.line != line for each in self.waiting.values()):
+            self.since.pop(line, None)
 
     def take(self, labels: Labels, machine: str, *, avoided: bool) -> str | None:
         good = [
             each
             for each in self.waiting.values()
             if suits(each.requirements, labels)
-            and each.group not in self.paused
+            and each.group not in self.closed
             and (avoided or not machine or each.avoid != machine)
         ]
         if not good:
@@ -78,8 +81,9 @@ class Plain:
             good,
             key=lambda each: (
                 each.priority,
-                self.under_way.get(each.session, 0),
-                self.since[each.session],
+                each.line != FRONT,
+                self.under_way.get(each.line, 0),
+                self.since[each.line],
                 each.place,
                 each.run,
             ),
@@ -109,7 +113,7 @@ def take(queue: ReadyQueue, labels: Labels, machine: str = "", *, avoided: bool 
 
 
 class Model(RuleBasedStateMachine):
-    """Whatever is put, taken, ended, paused and discarded in whatever order: both give the same run."""
+    """Whatever is put, moved, taken, ended, closed and discarded in whatever order: both give the same run."""
 
     runs = Bundle("runs")
 
@@ -123,30 +127,21 @@ class Model(RuleBasedStateMachine):
         session=st.sampled_from(SESSIONS),
         place=st.integers(0, 5),
         priority=st.sampled_from(Priority),
-        wanted=requirements,
+        requirements=requirements,
         avoid=st.sampled_from(["", *MACHINES]),
         group=st.sampled_from(GROUPS),
+        moved_to=LINES,
     )
-    def put(
-        self, session: str, place: int, priority: Priority, wanted: tuple[Requirement, ...], avoid: str, group: str
-    ) -> Waiting:
+    def put(self, **more: Any) -> Waiting:
         self.count += 1
-        waiting = Waiting(
-            run=f"r{self.count:04}",
-            session=session,
-            place=place,
-            priority=priority,
-            requirements=wanted,
-            avoid=avoid,
-            group=group,
-        )
+        waiting = Waiting(run=f"r{self.count:04}", **more)
         self.queue.put(waiting)
         self.plain.put(waiting)
         return waiting
 
-    @rule(waiting=runs, place=st.integers(-1, 6), priority=st.sampled_from(Priority))
-    def put_anew(self, waiting: Waiting, place: int, priority: Priority) -> None:
-        moved = replace(waiting, place=place, priority=priority)
+    @rule(waiting=runs, place=st.integers(-1, 6), priority=st.sampled_from(Priority), moved_to=LINES)
+    def move(self, waiting: Waiting, place: int, priority: Priority, moved_to: str | None) -> None:
+        moved = replace(waiting, place=place, priority=priority, moved_to=moved_to)
         self.queue.put(moved)
         self.plain.put(moved)
 
@@ -167,14 +162,14 @@ class Model(RuleBasedStateMachine):
             self.plain.ended(session)
 
     @rule(group=st.sampled_from(GROUPS))
-    def pause(self, group: str) -> None:
-        self.queue.pause(group)
-        self.plain.paused.add(group)
+    def close(self, group: str) -> None:
+        self.queue.close(group)
+        self.plain.closed.add(group)
 
     @rule(group=st.sampled_from(GROUPS))
-    def resume(self, group: str) -> None:
-        self.queue.resume(group)
-        self.plain.paused.discard(group)
+    def open(self, group: str) -> None:
+        self.queue.open(group)
+        self.plain.closed.discard(group)
 
     @invariant()
     def both_know_the_same_runs(self) -> None:
@@ -183,7 +178,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestModel.settings = settings(max_examples=larger(80, 2000), stateful_step_count=60, deadline=None)
 
 
 def steps(work: Callable[[], object]) -> int:
@@ -203,11 +198,19 @@ def steps(work: Callable[[], object]) -> int:
     return count
 
 
-def filled(runs: int, kinds: int) -> ReadyQueue:
+def filled(runs: int, kinds: int, sessions: int = 4, group: str = "") -> ReadyQueue:
     queue = ReadyQueue()
     for number in range(runs):
         wanted = (Requirement(f"label{number % kinds}", Operator.ABSENT),)
-        queue.put(Waiting(run=f"r{number:06}", session=SESSIONS[number % 4], place=number, requirements=wanted))
+        queue.put(
+            Waiting(
+                run=f"r{number:06}",
+                session=SESSIONS[number % 4] if sessions == 4 else f"s{number % sessions}",
+                place=number,
+                requirements=wanted,
+                group=group,
+            )
+        )
     return queue
 
 
@@ -229,6 +232,40 @@ def take_twenty(queue: ReadyQueue) -> int:
 
 def test_take_does_not_look_at_what_waits() -> None:
     assert take_twenty(filled(20_000, 1000)) <= 1.5 * take_twenty(filled(40, 10))
+
+
+def test_closed_groups_are_left_out_without_a_look_at_them() -> None:
+    queue = filled(20_000, 1000, sessions=10_000, group="rack")
+    queue.put(Waiting(run="late", session="z", place=0, group="bench"))
+    queue.close("rack")
+    assert queue.first({}) == "late"  # the first look at these labels costs more
+    assert steps(lambda: queue.first({})) < 60
+    queue.close("bench")
+    assert queue.first({}) is None
+
+    def open_and_close() -> None:
+        queue.open("rack")
+        assert queue.first({}) is not None
+        queue.close("rack")
+
+    assert steps(open_and_close) < 60
+
+
+def test_sessions_are_fair_across_groups() -> None:
+    queue = ReadyQueue()
+    for number, (session, group) in enumerate([("a", "rack"), ("a", "bench"), ("a", "rack"), ("b", "bench")]):
+        queue.put(Waiting(run=f"{session}{number}", session=session, place=number, group=group))
+    assert [take(queue, {}) for _ in range(4)] == ["a0", "b3", "a1", "a2"]
+
+
+def test_what_was_moved_to_the_front_goes_first() -> None:
+    queue = ReadyQueue()
+    for number, session in enumerate("abab"):
+        queue.put(Waiting(run=f"{session}{number}", session=session, place=number))
+    queue.put(Waiting(run="c", session="a", place=9, moved_to=FRONT))
+    queue.put(Waiting(run="d", session="a", place=8, moved_to=FRONT))
+    queue.put(Waiting(run="e", session="b", place=0.5, moved_to="a"))
+    assert [take(queue, {}) for _ in range(7)] == ["d", "c", "b1", "b3", "a0", "e", "a2"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(SESSIONS), st.sampled_from(Priority)), max_size=40))

@@ -60,7 +60,7 @@ def test_too_many_requirements() -> None:
         read_requirements([f"label{number}" for number in range(MOST + 1)], "here")
 
 
-def test_labels() -> None:
+def test_labels_are_read() -> None:
     assert read_labels(["arch=x86_64", "gpu", " gpu ", "kernel=6.1"], "here") == {
         "arch": "x86_64",
         "gpu": "",

@@ -100,7 +100,7 @@ def test_late_reports_have_no_voice() -> None:
         ([report("\x1b[31mred\x07\nalert", FAILED)], "it reported failed: red alert"),
     ],
 )
-def test_why(said: list[Report], text: str) -> None:
+def test_the_reason_sums_up_what_was_said(said: list[Report], text: str) -> None:
     assert summary_of(said, POLICY) == text
 
 

@@ -27,8 +27,9 @@ from pytest_dispatch.machines.sim.scenarios import SCENARIOS
 from pytest_dispatch.plugin import hookspecs, options
 from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.results.timeline import sign_of
+from pytest_dispatch.server.api import dispatchoor_routes as dispatchoor
 from pytest_dispatch.server.api.route import PREFIX
-from pytest_dispatch.server.api.routes import ROUTES
+from pytest_dispatch.server.api.routes import all_routes
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect
 
@@ -106,9 +107,10 @@ def test_every_name_of_ours_exists(path: Path) -> None:
     names = set(re.findall(r"(?<![\w./-])dispatch_[a-z_]*[a-z]", text))
     added = {f"dispatch_{kind}" for kind in re.findall(r'\bkind="(\w+)"', text)}  # the page's own example
     known = INI | MARKS | FIXTURES | added
+    names = {re.sub("_(total|info)$", "", name) for name in names}  # which Prometheus adds to metrics
     assert {name for name in names - known if not any(f'"{name}' in source for source in SOURCES.values())} == set()
     variables = set(re.findall(r"\bDISPATCH_[A-Z_]+\b", text))
-    tests = [file.read_text("utf-8") for file in ROOT.glob("tests/*.py")]
+    tests = [file.read_text("utf-8") for file in (*ROOT.glob("tests/*.py"), *ROOT.glob("tests/support/*.py"))]
     assert {name for name in variables if not any(name in source for source in [*SOURCES.values(), *tests])} == set()
 
 
@@ -175,7 +177,7 @@ def test_every_environment_variable_is_documented() -> None:
 
 
 def test_every_junit_property_is_documented() -> None:
-    items = SOURCES[PACKAGE / "plugin" / "items.py"]
+    items = SOURCES[PACKAGE / "results" / "run_cases.py"]
     written = set(re.findall(r"\(f?\"(dispatch_[a-z]+(?:_[a-z]+)?)", items))
     documented = set(re.findall(r"(?m)^\| `(dispatch_[a-z_]+)", page("docs/options.md").partition("## Facts")[2]))
     assert len(written) > 5
@@ -244,7 +246,16 @@ def test_every_state_and_event_is_explained() -> None:
 
 def test_every_route_of_the_api_is_in_the_protocol() -> None:
     shown = set(re.findall(r"(?m)^\| `(\w+) (/api[^`]*)` \|", page("docs/protocol.md")))
-    assert {(route.method, PREFIX + route.path) for route in ROUTES} == shown
+    known = (*all_routes(), *dispatchoor.OWN_PATHS)
+    assert {(route.method, PREFIX + route.path) for route in known} == shown
+
+
+def test_every_operation_of_dispatchoor_is_in_its_page() -> None:
+    rows = re.findall(r"(?m)^\| (`[A-Z]+ /[^|]*) \|", page("docs/from-dispatchoor.md").split("## The rest")[0])
+    shown = {re.sub(r"\{\w+\}", "{}", each) for row in rows for each in re.findall(r"`([A-Z]+ /[^`]+)`", row)}
+    known = {f"{route.method} {PREFIX}{route.path}" for route in (*dispatchoor.OWN_PATHS, *dispatchoor.SAME_PATHS)}
+    known |= {"GET /metrics", f"{dispatchoor.HEALTH.method} {dispatchoor.HEALTH.path}"}
+    assert {re.sub(r"\{\w+\}", "{}", each) for each in known} == shown
 
 
 # Messages

@@ -24,6 +24,7 @@ TOP_LEVEL = {
 #: Split, so that this file does not hold them.
 LEFT_OVERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")
 
+LONGEST_NAME = 80
 MOST_METHODS = 25
 #: Classes that have more, and why.
 LARGE_CLASSES = {
@@ -136,6 +137,17 @@ def test_no_class_has_so_many_methods_that_nobody_sees_what_it_is_for() -> None:
         return own.union(*(methods(by_name[name]) for name in bases if by_name.get(name, node) is not node))
 
     assert {node.name for node in classes if len(methods(node)) > MOST_METHODS} == set(LARGE_CLASSES)
+
+
+def test_the_name_of_a_test_fits_on_a_line_with_its_outcome() -> None:
+    names = [
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    assert len(names) > 1000
+    assert {name for name in names if len(name) > LONGEST_NAME} == set()
 
 
 def test_nothing_here_knows_the_made_up_kind() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -12,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from databases import postgres_programs, postgres_server
 from disk import killed, killed_at_server, needs_shim
 from faults import fault
 from forks import Forks
 from plugin_bench import APART
-from scenes import JUDGED, MOST, OWN, PLAIN, Play, Scene, Stage, Story
+from scenes import JUDGED, OWN, PLAIN, Play, Scene, Stage, Story
+from torture import drawn
 
 pytestmark = needs_shim
 
-LEAST = 30  # steps of a session, the beginnings and ends of its commits
+SURE = 30  # steps that each session has at least, the beginnings and ends of its commits
 
 
 def crash_at(step: int) -> Story:
@@ -83,14 +81,17 @@ RESUMED = "`resumed` in the line at the top"
         ),
     ],
 )
-def test_killed_at_every_commit(stage: Stage, play: Play) -> None:
-    crashes, wrong = stage.walk(play, crash_at)
-    assert wrong == []
-    assert LEAST < crashes < MOST
+def test_a_session_that_is_killed_at_any_commit_can_be_resumed(stage: Stage, play: Play) -> None:
+    assert stage.walk(play, crash_at, sure=SURE, sampled=4) == []
 
 
-SAMPLED = 3  # steps of the same walk with a server, of the first and of the others: `make crashes` takes all
-FIRST = 11  # from this step on, a session on a busy computer may be through: many changes share a commit there
+SURE_AT_SERVER = 10  # further on, a session on a busy computer may be through: many changes share a commit there
+
+
+@pytest.fixture(scope="module")
+def server_stage(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("server"), postgres) as made:
+        yield made
 
 
 def crash_at_server(step: int) -> Story:
@@ -114,30 +115,12 @@ def crash_at_server(step: int) -> Story:
     outcome="likewise",
     told=RESUMED,
 )
-@pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL and psycopg: apt install postgresql")
 @pytest.mark.parametrize("play", [pytest.param(PLAIN, id="strangers"), pytest.param(OWN, id="own machines")])
-def test_killed_at_commits_to_a_server(
-    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], play: Play
-) -> None:
-    seed = int(os.environ.get("DISPATCH_CRASH_SEED") or random.randrange(10**6))
-    programs = postgres_programs()
-    assert programs is not None
-    with postgres_server(programs) as url, Stage(tmp_path_factory.mktemp("crashes"), url) as stage:
-        if os.environ.get("DISPATCH_CRASHES") == "all":
-            crashes, wrong = stage.walk(play, crash_at_server)
-            assert wrong == []
-            assert FIRST <= crashes < MOST
-            return
-        with capsys.disabled():
-            print(f"\nsteps at which it crashes are drawn: DISPATCH_CRASH_SEED={seed} draws them again")
-        draw = random.Random(seed)
-        for step in draw.sample(range(1, FIRST), SAMPLED) + draw.sample(range(FIRST, LEAST), SAMPLED):
-            crashed, wrong = stage.play(play, crash_at_server(step))
-            assert wrong == [], f"step {step}, seed {seed}"
-            assert crashed or step >= FIRST, f"step {step}, seed {seed}"
+def test_a_session_that_is_killed_at_a_commit_to_a_server_can_be_resumed(server_stage: Stage, play: Play) -> None:
+    assert server_stage.walk(play, crash_at_server, sure=SURE_AT_SERVER, sampled=4) == []
 
 
-SOME = 16  # a lab in a process of its own writes no other journal: a few crashes of it are enough
+SURE_APART = 16  # a lab in a process of its own writes no other journal: a few crashes of it are enough
 
 
 def crash_apart_at(step: int, *, parent: bool) -> Story:
@@ -161,10 +144,8 @@ def crash_apart_at(step: int, *, parent: bool) -> Story:
     outcome="likewise",
     told=RESUMED,
 )
-def test_killed_with_its_lab(stage: Stage) -> None:
-    crashes, wrong = stage.walk(PLAIN, partial(crash_apart_at, parent=True), every=SOME)
-    assert wrong == []
-    assert crashes >= LEAST // SOME
+def test_a_session_that_is_killed_with_its_lab_can_be_resumed(stage: Stage) -> None:
+    assert stage.walk(PLAIN, partial(crash_apart_at, parent=True), sure=SURE_APART, sampled=2) == []
 
 
 @fault(
@@ -173,10 +154,8 @@ def test_killed_with_its_lab(stage: Stage) -> None:
     outcome="`error` for what had no outcome yet; `--dispatch-resume`: likewise",
     told="`the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session`",
 )
-def test_the_lab_alone_is_killed(stage: Stage) -> None:
-    crashes, wrong = stage.walk(PLAIN, partial(crash_apart_at, parent=False), every=SOME)
-    assert wrong == []
-    assert crashes >= LEAST // SOME
+def test_a_session_whose_lab_is_killed_can_be_resumed(stage: Stage) -> None:
+    assert stage.walk(PLAIN, partial(crash_apart_at, parent=False), sure=SURE_APART, sampled=2) == []
 
 
 @fault(
@@ -185,7 +164,7 @@ def test_the_lab_alone_is_killed(stage: Stage) -> None:
     outcome="the next session makes it anew",
     told="nothing",
 )
-def test_killed_while_the_journal_is_made(stage: Stage) -> None:
+def test_a_journal_that_was_being_made_is_made_anew(stage: Stage) -> None:
     def killed_at(step: int) -> Story:
         def story(scene: Scene, forks: Forks) -> bool:
             code, said = scene.run(forks, environ=killed(scene.journal, step, commits=True))
@@ -196,7 +175,7 @@ def test_killed_while_the_journal_is_made(stage: Stage) -> None:
 
         return story
 
-    for step in range(1, 11):
+    for step in drawn(range(1, 11), 3):
         _, wrong = stage.play(PLAIN, killed_at(step))
         assert not wrong, step
 
@@ -207,7 +186,7 @@ def test_killed_while_the_journal_is_made(stage: Stage) -> None:
     outcome="every session goes on where the one before was",
     told=RESUMED,
 )
-def test_killed_again_and_again(stage: Stage) -> None:
+def test_a_session_that_is_killed_again_and_again_gets_through(stage: Stage) -> None:
     sessions = []
 
     def story(scene: Scene, forks: Forks) -> bool:

@@ -24,6 +24,7 @@ from scenes import PORT, SAYS, Play, Scene, Stage, Story
 from strangers import Stranger
 
 from pytest_dispatch.store.journal import Journal
+from pytest_dispatch.store.schema import VERSION
 
 pytestmark = needs_shim
 
@@ -90,15 +91,13 @@ def fails_at(step: int, error: int) -> Story:
 
 @fault(
     "The disk",
-    "the disk is full, from the first, fourth, seventh… write or flush of a commit on",
+    "the disk is full, from any write or flush of a commit on",
     outcome="runs that ended before keep their outcome, all others are errors; nothing is acknowledged that is not on"
     " disk; with `--dispatch-resume`, once there is room, the session goes on",
     told="`cannot write it (database or disk is full)`, in the terminal and both JUnit files",
 )
-def test_full_from_some_commit_on(stage: Stage) -> None:
-    failures, wrong = stage.walk(DEAF, lambda step: fails_at(step, errno.ENOSPC), every=3)
-    assert wrong == []
-    assert failures > 8
+def test_a_session_whose_disk_is_full_can_be_resumed(stage: Stage) -> None:
+    assert stage.walk(DEAF, lambda step: fails_at(step, errno.ENOSPC), sure=27, sampled=4) == []
 
 
 @fault(
@@ -108,7 +107,7 @@ def test_full_from_some_commit_on(stage: Stage) -> None:
     told="`cannot write it (disk I/O error)`",
 )
 @pytest.mark.parametrize("step", [9, 16, 23])
-def test_errors(stage: Stage, step: int) -> None:
+def test_a_session_whose_disk_returns_errors_can_be_resumed(stage: Stage, step: int) -> None:
     assert stage.play(DEAF, fails_at(step, errno.EIO)) == (True, [])
 
 
@@ -166,7 +165,7 @@ ONE_LINE = "nothing is run, nothing is changed"
     [
         pytest.param(
             newer,
-            "expected version 2 or an older one, found 99; use the pytest-dispatch that made it,"
+            f"expected version {VERSION} or an older one, found 99; use the pytest-dispatch that made it,"
             " or another file with --dispatch-db",
             marks=fault(
                 "The disk", "the journal is of a newer version", outcome=ONE_LINE, told="one line, exit code 4"
@@ -181,7 +180,9 @@ ONE_LINE = "nothing is run, nothing is changed"
         ),
     ],
 )
-def test_a_journal_that_cannot_be_used(stage: Stage, spoil: Callable[[Path], None], line: str) -> None:
+def test_a_journal_that_cannot_be_used_is_refused_and_left_alone(
+    stage: Stage, spoil: Callable[[Path], None], line: str
+) -> None:
     def story(scene: Scene, forks: Forks) -> bool:
         journal = Journal(scene.journal)
         journal.open()
@@ -202,13 +203,13 @@ def test_a_journal_that_cannot_be_used(stage: Stage, spoil: Callable[[Path], Non
     outcome=ONE_LINE,
     told="one line that says so, exit code 4",
 )
-def test_a_journal_in_use(stage: Stage) -> None:
+def test_a_journal_in_use_is_refused(stage: Stage) -> None:
     def story(scene: Scene, forks: Forks) -> bool:
         journal = Journal(scene.journal)
         journal.open()
         code, said = scene.run(forks)
         journal.close()
-        told = "another session is using it; wait for it to end, or use another file with --dispatch-db"
+        told = "another lab is using it; wait for it to end, or use another journal with --dispatch-db or --db"
         assert (code, said.strip()) == (pytest.ExitCode.USAGE_ERROR, f"ERROR: journal {scene.journal}: {told}")
         return True
 
@@ -216,7 +217,7 @@ def test_a_journal_in_use(stage: Stage) -> None:
 
 
 @fault("The disk", "the disk is read-only", outcome=ONE_LINE, told="one line, exit code 4")
-def test_a_read_only_disk(tmp_path: Path) -> None:
+def test_a_journal_on_a_read_only_disk_is_refused(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     (tmp_path / "w").mkdir()
@@ -271,7 +272,7 @@ SAID = "a line at the top and at the end: what is damaged, where it is kept, wha
         pytest.param(cut, marks=fault("The disk", "the journal is cut at the end", outcome=DAMAGED, told=SAID)),
     ],
 )
-def test_a_damaged_journal(stage: Stage, spoil: Callable[[Path], None]) -> None:
+def test_a_damaged_journal_is_salvaged_and_kept(stage: Stage, spoil: Callable[[Path], None]) -> None:
     def story(scene: Scene, forks: Forks) -> bool:
         code, said = scene.run(forks, environ=killed(scene.journal, 30, commits=True))
         assert code == -signal.SIGKILL, said

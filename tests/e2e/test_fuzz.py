@@ -28,6 +28,7 @@ from labs import embedded, workload
 from plugin_bench import IN_THREAD, WITHOUT, Bench
 from rendering import LONG_TEXTS, TEXTS, holds, holds_cut, holds_filed
 from told_runs import attempt, case, report, run
+from torture import larger
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import ConfigError
@@ -469,11 +470,12 @@ def test_any_text_is_results_or_not() -> None:
     fuzz("TAP, KTAP and JUnit", 500, check, TAP | XML | TEXT)
 
 
+LONG = larger(17, 100) * 10**6  # characters: more than a report may have, and with `make torture` many more
 #: Python that makes a text which is out to take all time or memory.
 BOMBS = {
-    "a line of 100 MB": "'x' * 10**8",
-    "a result of 100 MB": "'TAP version 13\\nok 1 - ' + 'x' * 10**8",
-    "remarks of 100 MB": "'TAP version 13\\n' + '# ' * (5 * 10**7) + '\\nnot ok 1'",
+    "a line longer than any report": f"'x' * {LONG}",
+    "a result longer than any report": f"'TAP version 13\\nok 1 - ' + 'x' * {LONG}",
+    "remarks longer than any report": f"'TAP version 13\\n' + '# ' * ({LONG} // 2) + '\\nnot ok 1'",
     "elements within elements": "'<testsuite>' * 10**6",
     "a billion laughs": "'<!DOCTYPE l [<!ENTITY a0 \"lol\">'"
     " + ''.join('<!ENTITY a%d \"%s\">' % (n, '&a%d;' % (n - 1) * 10) for n in range(1, 30))"
@@ -483,11 +485,13 @@ BOMBS = {
     "a long entity, used often": "'<!DOCTYPE l [<!ENTITY a \"' + 'x' * 10**6 + '\">]>'"
     " + '<testsuite>' + '&a;' * 10**5 + '</testsuite>'",
     "300,000 attributes": "'<testsuite ' + ' '.join('a%d=\"1\"' % n for n in range(300_000)) + '/>'",
-    "a message of 30 MB": "'<testsuite><testcase><failure>' + 'x' * (30 * 10**6) + '</failure></testcase></testsuite>'",
-    "subtests within subtests": "'TAP version 14\\n' + ''.join(' ' * n + 'ok 1 - x\\n' for n in range(8000))",
+    "a message longer than any report": f"'<testsuite><testcase><failure>' + 'x' * {LONG}"
+    " + '</failure></testcase></testsuite>'",
+    "subtests within subtests": "'TAP version 14\\n'"
+    f" + ''.join(' ' * n + 'ok 1 - x\\n' for n in range({larger(5800, 8000)}))",
 }
-MEMORY = 1536 * 2**20  # bytes: the text itself, what is made of it, and Python
-SECONDS = 60  # of the processor, whatever else it does
+MEMORY = larger(512, 1536) * 2**20  # bytes: the text itself, what is made of it, and Python
+SECONDS = larger(30, 60)  # of the processor, whatever else it does
 
 BOUNDED = """
 import resource, sys
@@ -521,6 +525,7 @@ for parse in (cases_in_body, parse_tap, parse_junit):
         for what, text in BOMBS.items()
     ],
 )
+@pytest.mark.draw(3)
 def test_a_bomb_goes_off_in_bounded_time_and_memory(text: str) -> None:
     code = BOUNDED.format(memory=MEMORY, seconds=SECONDS, text=text)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -703,6 +708,7 @@ NAMES = {
         for what, name in NAMES.items()
     ],
 )
+@pytest.mark.draw(3)
 def test_an_asset_with_a_hostile_name(pytester: pytest.Pytester, forks: Forks, github: FakeGitHub, name: str) -> None:
     github.add_release("me/lab", "v1", {"b.efi": (EFI, b"MZ-b"), name: (EFI, b"MZ-hostile")})
     cache = pytester.path / "deep" / "er" / "cache"

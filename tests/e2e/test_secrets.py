@@ -189,6 +189,15 @@ def by_machine(_monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ..
     return (f"--dispatch-machine=bench://me:{PASSWORD}@bmc-1/x?token={OPTION}&labels=gpu", f"--dispatch-token={OPTION}")
 
 
+def by_notify(_monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[str, ...]:
+    """A target of notifications that is not there, whose URL has a password and a token.
+
+    The journal has it until the message is sent, so that the next lab can send it; nothing else may.
+    """
+    target = f"json://me:{PASSWORD}@127.0.0.1:9/{OPTION}"
+    return (f"--dispatch-notify={target}", f"--dispatch-token={OPTION}", f"--dispatch-db={folder}/journal.db")
+
+
 def by_proxy(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> tuple[str, ...]:
     """One that is not there, whose URL has a password."""
     with socket.socket() as closed:
@@ -344,6 +353,19 @@ WRONG: dict[str, Wrong] = {
             ("it on the console", (), ("",), "goes on at bench://me:***@bmc-1/x?token=***"),
         )
     },
+    "nobody takes a notification": (by_notify, (*FOLDER, *QUICK), nothing, "not told, --dispatch-notify 1 (json): "),
+    "nobody takes a notification, with pytest-xdist": (
+        by_notify,
+        (*FOLDER, *QUICK, "-n1"),
+        nothing,
+        "not told, --dispatch-notify 1 (json): ",
+    ),
+    "a test fails, and somebody is to be told": (
+        by_notify,
+        (*FOLDER, *QUICK, IN_THREAD, "--tb=long"),
+        using,
+        "assert not run",
+    ),
     "a hook raises at the beginning": (
         by_option,
         (*FOLDER, *QUICK, IN_THREAD, "--full-trace"),
@@ -438,6 +460,7 @@ WRONG: dict[str, Wrong] = {
         for what, wrong in WRONG.items()
     ],
 )
+@pytest.mark.draw(8)
 def test_no_secret_is_shown(
     bench: Bench,
     github: FakeGitHub,

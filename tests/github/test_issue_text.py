@@ -17,11 +17,11 @@ from pytest_dispatch.github.issue_text import (
     PAGES,
     TITLE_LIMIT,
     TOO_LONG,
-    durations,
     issues_for,
     late_issues,
 )
 from pytest_dispatch.github.markdown_fences import ZERO_WIDTH
+from pytest_dispatch.results.run_cases import durations
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED

@@ -49,6 +49,16 @@ def complaint(filer: GitHubFiler, wanted: Issue = ISSUE, *, may_exist: bool = Fa
     return caught.value
 
 
+def test_it_tells_how_many_requests_github_still_answers(filer: GitHubFiler) -> None:
+    assert filer.requests_left is None, "it has not asked yet"
+    filer.file(ISSUE, may_exist=False)
+    before = filer.requests_left
+    assert before is not None
+    filer.file(issue(marker="another"), may_exist=False)
+    assert filer.requests_left is not None
+    assert filer.requests_left < before
+
+
 def test_an_issue_is_filed_with_all_that_belongs_to_it(github: FakeGitHub, filer: GitHubFiler) -> None:
     github.add_milestone(REPO, "c1.0.0-1", state="closed")
     github.add_milestone(REPO, "c1.0.0-2")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendering import LONG_TEXTS, TEXTS, bare, body, calls, holds, holds_apart, holds_cut, strange
+from torture import larger
 
 from pytest_dispatch.github.markdown_fences import DEEPEST, LONGEST, ZERO_WIDTH, cut, left_open
 from pytest_dispatch.github.sanitize import harmless, harmless_line, parsable
@@ -28,6 +29,7 @@ PAGE = 300  # characters
         ("&#64;a &#x40;b &#0064;c &commat;d", "&#·64;a &#·x40;b &#·0064;c &·commat;d"),
         ("&#35;1 &num;1 GH&#45;1", "&#·35;1 &·num;1 GH&#·45;1"),
         ("&#160;&#xa0;\\&#160;", "&#160;&#xa0;\\&#·160;"),
+        ("https://x.y/z#&#160;", "https://x.y/z#&#160;"),
         ("&#160;&amp;&lt;&#1 &#123456789;", "&#160;&amp;&lt;&#·1 &#·123456789;"),
         ("<!-- <b> <i></b> <?x 1 < 2 <3", "<·!-- <·b> <·i><·/b> <·?x 1 < 2 <3"),
         ("H<sub>2</sub>O <B>x <kbd>y</kbd><br>z</B>", "H<sub>2</sub>O <B>x <kbd>y</kbd><br>z</B>"),
@@ -164,14 +166,14 @@ def test_the_renderer_would_notice_what_is_left_open(text: str) -> None:
         holds_apart(text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=larger(60, 10_000), deadline=None)
 @given(TEXTS)
 def test_nothing_that_calls_or_hides_survives_outside_code(text: str) -> None:
     holds(text)
     assert left_open(harmless(text))[0] == ""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=larger(60, 10_000), deadline=None)
 @given(TEXTS)
 def test_within_a_line_of_ours_nothing_does(text: str) -> None:
     for line in (f"- workload: `x` of {harmless_line(text)}", f"> Filed without {harmless_line(text)}."):
@@ -180,7 +182,7 @@ def test_within_a_line_of_ours_nothing_does(text: str) -> None:
         holds_apart(line)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=larger(60, 10_000), deadline=None)
 @given(TEXTS)
 def test_it_reads_the_same(text: str) -> None:
     told, was = (seen(bare(each)) for each in (harmless(text), parsable(text)))
@@ -195,7 +197,7 @@ def seen(text: str) -> str:
     return text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=larger(50, 10_000), deadline=None)
 @given(LONG_TEXTS, st.integers(PAGE, 2 * PAGE))
 def test_cutting_brings_nothing_back(text: str, limit: int) -> None:
     holds_cut(text, limit)

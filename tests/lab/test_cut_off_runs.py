@@ -21,6 +21,7 @@ from faults import fault
 from labs import LabBench, running_lab
 from past_runs import ALL, MACHINE, GitHub, Past, Story, close, forgotten, later, runs_through, slow_reads
 from project import SUPPORT
+from torture import TORTURE, drawn
 from waiting import until
 
 from pytest_dispatch.core.leases import Lease
@@ -48,7 +49,7 @@ async def cut_off(folder: Path, *, booted: bool = True) -> AsyncIterator[Story]:
 
 async def resumed(bench: LabBench, run: Run) -> Run:
     """The run, of a session that somebody takes up and asks for once more."""
-    record = await bench.lab.session_service.resume("w", Policy(), IssueRule())
+    record = await bench.lab.resumption.resume("w", Policy(), IssueRule())
     assert record is not None
     (again,) = await bench.lab.session_service.submit(record.id, [(run.key, run.workload)])
     assert again.id == run.id
@@ -106,7 +107,7 @@ async def test_a_run_that_was_cancelled_is_not_taken_back_and_still_heard(tmp_pa
         assert bench.now(run).cancelled
         await bench.lab.lab_state.on_disk()
     async with running_lab(tmp_path) as bench:
-        record = await bench.lab.session_service.resume("w", Policy(), IssueRule())
+        record = await bench.lab.resumption.resume("w", Policy(), IssueRule())
         assert record is not None
         assert not bench.lab.queue.runs
         assert (await bench.report(title="after all")).status == 200
@@ -121,7 +122,7 @@ async def test_the_machine_ran_something_of_another_session_since(tmp_path: Path
         (older,) = await runs_through(bench, "a.efi", lease=Lease(owner="ada"))
         (newer,) = await runs_through(bench, "b.efi", lease=Lease(owner="bob"))
     async with running_lab(tmp_path, private=False) as bench:
-        assert await bench.lab.session_service.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
+        assert await bench.lab.resumption.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
         assert [*bench.lab.queue.runs] == [older.id]
         assert (await bench.report(title="one more")).status == 200
         assert (await bench.call("POST")).status == 200
@@ -138,7 +139,7 @@ async def test_its_order_is_that_of_what_ran_also_where_the_older_is_taken_back_
         (older,) = await runs_through(bench, "a.efi", lease=Lease(owner="ada"))
     async with running_lab(tmp_path, private=False) as bench:
         (newer,) = await runs_through(bench, "b.efi", lease=Lease(owner="bob"))
-        assert await bench.lab.session_service.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
+        assert await bench.lab.resumption.resume("w", Policy(), IssueRule(), Lease(owner="ada")) is not None
         assert bench.lab.queue.machines[MACHINE].ran == [older.id, newer.id]
         assert (await bench.report(title="one more")).status == 200
         assert [report.title for report in bench.attempt(newer).reports] == ["b.efi", "one more"]
@@ -219,6 +220,9 @@ def killed_at(folder: Path, step: int) -> tuple[int, list[str]]:
     return ran.returncode, ran.stdout.split()
 
 
+SURE = 6  # steps to which such a lab comes at least
+
+
 @fault(
     "Crashes",
     "a lab is killed (SIGKILL) at any commit of what a machine says of an earlier lab's run",
@@ -235,7 +239,7 @@ async def test_killed_at_every_commit_of_what_a_machine_says(tmp_path: Path, pas
     async with past(before) as story:
         run = story.runs[-1]
         asked = {each.title for each in story.attempt.reports}
-    for step in count(1):
+    for step in count(1) if TORTURE else drawn(range(1, SURE + 1), 2):
         shutil.copytree(before, folder := tmp_path / str(step))
         code, acknowledged = killed_at(folder, step)
         said = {report.title for report in in_journal(folder, run).attempt.reports}
@@ -248,10 +252,9 @@ async def test_killed_at_every_commit_of_what_a_machine_says(tmp_path: Path, pas
         with closing(Journal(folder / "journal.db")) as journal:
             titles = sorted(pending.issue.title for pending in journal.reader.pending_issues())
             assert titles == ["first", "second"] * late, step
-        if code == 0:
+        if code == 0 and step > SURE:
             break
-        assert code == -signal.SIGKILL
-    assert step > 6
+        assert code == -signal.SIGKILL, step
 
 
 def in_journal(folder: Path, run: Run) -> Run:

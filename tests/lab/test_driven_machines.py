@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from by_hand import Ahead, ByHand
@@ -12,8 +14,12 @@ from faults import fault
 from labs import LabBench, running_lab
 from waiting import until
 
-from pytest_dispatch.core.machine import Identity, MachineState
+from pytest_dispatch.core.leases import Lease
+from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run
+from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.core.wishes import Wishes
+from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
@@ -122,7 +128,7 @@ async def test_one_whose_driver_cannot_see_it_go_off_is_powered_on_again_for_mor
         assert machine.alive, "the outlet is as it was"
 
 
-async def test_one_without_boot_control_that_goes_off_in_its_workload_is_not_booted_into_it_again(
+async def test_without_boot_control_one_that_goes_off_is_not_booted_into_its_run_again(
     tmp_path: Path,
 ) -> None:
     """As little as one with a token: it asked, and what it runs has deadlines of its own."""
@@ -141,7 +147,7 @@ async def test_one_without_boot_control_that_goes_off_in_its_workload_is_not_boo
 # Told beforehand what they boot
 
 
-async def test_a_machine_that_has_to_be_told_beforehand_what_it_boots_runs_one_after_the_other(tmp_path: Path) -> None:
+async def test_a_machine_whose_boot_url_is_set_beforehand_runs_one_after_the_other(tmp_path: Path) -> None:
     machine = Ahead()
     async with running_lab(tmp_path, machines=[machine.driven("one")]) as bench:
         workloads = [bench.workload(f"{name}.efi", plays=name) for name in ("pass", "fail", "come-back", "duplicate")]
@@ -155,7 +161,7 @@ async def test_a_machine_that_has_to_be_told_beforehand_what_it_boots_runs_one_a
         assert not bench.lab.notices.all()
 
 
-async def test_the_url_of_a_boot_that_is_over_is_refused_also_where_the_next_was_said_beforehand(
+async def test_the_url_of_an_earlier_boot_is_refused_once_the_next_one_asks(
     tmp_path: Path,
 ) -> None:
     """It is over when the next one asks, and not before: what runs may speak until then."""
@@ -214,3 +220,54 @@ async def test_a_machine_that_went_off_in_a_stage_is_powered_on_for_the_next_one
         assert bench.now(first).outcome is Outcome.PASSED
         await until(lambda: machine.starts == 2)
         assert (await bench.call("GET", machine.target())).body == bench.bytes_of(second)
+
+
+# Work that a machine cannot have
+
+
+async def waits_for_two(bench: LabBench, wishes: Wishes, **fields: Any) -> Run:
+    """A run that waits for one machine alone, as a person's that is run again there."""
+    session = await bench.lab.session_service.open("w", Policy(), IssueRule(), bench.port, Lease(lasts=1e6))
+    wanted = bench.workload(limits={"assign": 1e6}, **fields)
+    (run,) = await bench.lab.session_service.submit(session, [("a", wanted)], {"a": wishes})
+    await until(lambda: run.id in bench.boot.assets)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("wishes", "fields"),
+    [(Wishes(only="two"), {}), (Wishes(), {"requires": tuple(read_requirements(["fast"], "requires"))})],
+    ids=["tied", "required"],
+)
+async def test_no_machine_is_powered_for_work_that_it_cannot_have(
+    tmp_path: Path, wishes: Wishes, fields: dict[str, Any]
+) -> None:
+    one, two = ByHand("one"), ByHand("two")
+    async with running_lab(tmp_path, machines=[one.driven(), two.driven(labels={"fast": ""})]) as bench:
+        bench.lab.queue.machines.withhold("two", Hold(reason="its fan"))
+        run = await waits_for_two(bench, wishes, **fields)
+        for _ in range(5):
+            bench.clock.ahead += 600.0
+            bench.lab.machines.rouse()
+            await asyncio.sleep(0)
+        assert (one.starts, two.starts) == (0, 0)
+        bench.lab.queue.machines.readmit("two", bench.clock.now())
+        bench.lab.machines.rouse()
+        await until(lambda: two.starts == 1)
+        await runs_on(bench, run, two.target())
+        assert one.starts == 0
+
+
+async def test_no_machine_is_powered_for_a_run_that_is_held(tmp_path: Path) -> None:
+    one = ByHand("one")
+    async with running_lab(tmp_path, machines=[one.driven()]) as bench:
+        bench.lab.queue.machines.withhold("one", Hold(reason="its fan"))
+        run = await waits_for_two(bench, Wishes())
+        await bench.lab.queue_service.hold(run.id, Hold(reason="not now"))
+        bench.lab.queue.machines.readmit("one", bench.clock.now())
+        bench.lab.machines.rouse()
+        await asyncio.sleep(0)
+        assert one.starts == 0
+        await bench.lab.queue_service.release(run.id)
+        bench.lab.machines.rouse()
+        await until(lambda: one.starts == 1)

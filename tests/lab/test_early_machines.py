@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from boots import but
 from faults import fault
-from labs import Reply, call, client_of, embedded, workload
+from labs import Reply, call, client_of, embedded, plan, workload
 from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_client import LabClient
+from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
@@ -27,10 +28,26 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[InProcessLab]:
     """One without a session; that of an interrupted one where there was one."""
-    made = embedded(tmp_path, resume=True)
+    made = patient(tmp_path)
     made.start("w")
     yield made
     made.stop()
+
+
+class Still(SteadyClock):
+    """No time passes by it, so that whoever waits does so until there is what it waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._always = super().now()
+
+    def now(self) -> float:
+        return self._always
+
+
+def patient(folder: Path) -> InProcessLab:
+    """A lab that lets machines wait, however long a busy computer takes to open a session."""
+    return InProcessLab(plan(folder, resume=True), clock=Still())
 
 
 def port_of(lab: InProcessLab) -> int:
@@ -101,7 +118,7 @@ async def test_a_report_waits_for_its_session(tmp_path: Path) -> None:
         assert (await call(port_of(first), "GET")).status == 200
         assert (await call(port_of(first), "POST")).status == 200
     first.stop()
-    second = embedded(tmp_path, resume=True)
+    second = patient(tmp_path)
     second.start("w")
     try:
         report = await early(second, "PUT", b'{"title": "said early"}')

@@ -15,6 +15,7 @@ from past_runs import MACHINE, Past, Story, close, forgotten, later, runs_throug
 from waiting import until
 
 from pytest_dispatch.core.attempts import REPORTS
+from pytest_dispatch.core.history_search import read_search
 from pytest_dispatch.core.model import Outcome, Report
 from pytest_dispatch.store.journal import run_rows
 from pytest_dispatch.workloads.boot.protocol import Taken
@@ -50,19 +51,21 @@ async def test_a_late_report_is_kept_and_filed_and_changes_no_outcome(story: Sto
     assert story.said == [("b.efi", False), ("one more", True)]
     assert [(run.outcome, run.reason) for run in story.kept] == [(run.outcome, run.reason) for run in before]
     assert story.attempt.history == before[-1].attempt.history
+    found = await story.bench.lab.history.page(read_search('"one more"', story.bench.clock.now()), None, 5)
+    assert [each.run for each in found.runs] == [story.runs[-1].id]
     await until(lambda: len(story.github.issues) == 3)
     issue = story.github.issues[-1]
     assert issue.title == "one more"
     assert "after the attempt had ended. The outcome stays as it was." in issue.body
     assert story.runs[-1].workload.name in issue.body
-    urls = story.bench.journal.reader.filed
+    urls = story.bench.journal.reader.issues.filed
     await until(lambda: len(urls(story.runs[0].session)[story.runs[-1].id]) == 2)
     assert story.unknown == ""
 
 
 async def test_one_that_came_before_is_known(story: Story) -> None:
     """The answer to the first was lost, long ago."""
-    before = {table: story.count(table) for table in ("dispatch_reports", "dispatch_events", "dispatch_issues")}
+    before = {table: story.count(table) for table in ("dispatch_reports", "dispatch_moments", "dispatch_issues")}
     assert (await story.bench.report(title="b.efi")).status == 200
     assert {table: story.count(table) for table in before} == before
 
@@ -83,9 +86,9 @@ async def test_several_late_reports_are_several_issues(story: Story) -> None:
 
 
 async def test_a_boot_beacon_that_comes_again_changes_nothing(story: Story) -> None:
-    before = story.count("dispatch_events"), story.kept
+    before = story.count("dispatch_moments"), story.kept
     assert (await story.bench.call("POST")).status == 200
-    assert (story.count("dispatch_events"), story.kept) == before
+    assert (story.count("dispatch_moments"), story.kept) == before
     assert story.unknown == ""
 
 
@@ -109,7 +112,7 @@ async def test_there_is_no_room_for_more_than_an_attempt_may_have(story: Story) 
 
 
 async def test_who_is_in_no_journal_is_unknown_as_ever(story: Story) -> None:
-    before = story.count("dispatch_events")
+    before = story.count("dispatch_moments")
     answer = await story.bench.call("POST", source=ELSEWHERE)
     assert (answer.status, "has no workload here that was downloading" in answer.text) == (417, True)
     assert story.unknown == f"{ELSEWHERE}, which runs nothing here, said that it booted"
@@ -117,7 +120,7 @@ async def test_who_is_in_no_journal_is_unknown_as_ever(story: Story) -> None:
         answer = await story.bench.call("PUT", source=ELSEWHERE, body=body)
         assert (answer.status, "has no workload here that has booted" in answer.text) == (417, True)
         assert story.unknown == f"{ELSEWHERE}, which runs nothing here, sent a report"
-    assert story.count("dispatch_events") == before
+    assert story.count("dispatch_moments") == before
 
 
 async def test_a_report_belongs_to_what_ran_when_it_began(story: Story) -> None:
@@ -256,7 +259,10 @@ async def test_a_journal_that_cannot_be_read(story: Story, sql: str) -> None:
 
 
 async def test_a_report_that_cannot_be_written_is_not_acknowledged(story: Story) -> None:
-    spoil(story, "ALTER TABLE dispatch_events RENAME TO gone")
+    spoil(
+        story,
+        "CREATE TRIGGER full BEFORE INSERT ON dispatch_reports BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+    )
     answer = await story.bench.report(title="one more")
     assert (answer.status, "cannot write it" in answer.text) == (503, True)
     assert story.said == [("b.efi", False)]

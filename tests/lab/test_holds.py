@@ -16,7 +16,8 @@ from waiting import until
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase
-from pytest_dispatch.lab_program.in_process import make_machines
+from pytest_dispatch.lab.lab import RETURNING
+from pytest_dispatch.lab_program.machine_making import make_machines
 from pytest_dispatch.store.journal import hold_row
 
 pytestmark = pytest.mark.anyio
@@ -148,3 +149,13 @@ async def test_a_machine_that_was_not_seen_keeps_nobody_waiting(tmp_path: Path) 
         await until(lambda: bench.now(run).outcome is not None)
         assert bench.now(run).reason == "no machine is left: one: no KVM"
         assert standing(bench).state is MachineState.HELD
+
+
+async def test_a_machine_waits_for_sessions_that_may_come_back(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, private=False) as bench:
+        assert (await bench.call("HEAD")).headers["dispatch-idle"] == "poweroff"
+        await bench.one()
+    async with a_lab(tmp_path, private=False) as bench:
+        assert (await bench.call("HEAD")).headers["dispatch-idle"] == "wait"
+        bench.clock.ahead += RETURNING
+        assert (await bench.call("HEAD")).headers["dispatch-idle"] == "poweroff"

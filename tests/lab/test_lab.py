@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boots import but
 from by_hand import ByHand
-from faults import fault
-from labs import TOKEN, Clock, LabBench, Wire, call, gathered, open_sockets, running_lab, workload
-from project import SUPPORT
+from labs import TOKEN, Clock, LabBench, Wire, gathered, open_sockets, running_lab
 from waiting import PATIENCE, until
 
 from pytest_dispatch.core.errors import JournalError, LabError, MachineError
-from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
+from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.lab.console_lines import FIRST, LAST, LEFT_OUT, LINE, WIDEST, ConsoleLines
-from pytest_dispatch.lab.outbox import Filed, FilingError
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab.state import LabState
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.sim.driver import SimMachine
 from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
-from pytest_dispatch.store.journal import Journal, Row, console_row
-from pytest_dispatch.workloads.boot.lifecycle import Expect, State
+from pytest_dispatch.store.journal import Deletion, Journal, Row, console_row
+from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio
 
@@ -301,373 +290,6 @@ async def test_deadlines_pass(bench: LabBench) -> None:
     assert bench.now(run).reason == "no report 1h after it booted on 127.0.0.2"
 
 
-# Issues
-
-
-class Secretary:
-    """Files issues, when it may."""
-
-    def __init__(self) -> None:
-        self.may = threading.Event()
-        self.faults: list[FilingError] = []
-
-    def file(self, issue: Issue, may_exist: bool) -> Filed:
-        self.may.wait(20)
-        if self.faults:
-            raise self.faults.pop(0)
-        return Filed(f"https://github.com/o/r/issues/{issue.title}")
-
-
-async def test_an_issue_is_filed_for_a_run_and_its_link_is_told(tmp_path: Path) -> None:
-    secretary = Secretary()
-    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        rule = IssueRule(repo="o/r", outcomes=frozenset({Outcome.FAILED}))
-        bad, good = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"), rule=rule)
-        ends = (("127.0.0.2", bad, "failed"), ("127.0.0.3", good, "passed"))
-        for source, run, _ in ends:
-            await bench.download(run, source)
-        for source, _, result in ends:
-            await bench.call("POST", source=source)
-            await bench.report(source=source, result=result)
-            await bench.call("HEAD", source=source)
-        assert (bench.now(bad).outcome, bench.now(good).outcome) == (Outcome.FAILED, Outcome.PASSED)
-        view = (await bench.api("GET", f"/runs/{bad.id}")).json
-        assert (view["filing"], view["issues"]) == (True, [])
-        assert (await bench.api("GET", f"/sessions/{bad.session}")).json["issues_pending"] == 1
-        secretary.may.set()
-        await until(lambda: not bench.lab.issues.filing(bad))
-        view = (await bench.api("GET", f"/runs/{bad.id}")).json
-        assert (view["filing"], view["issues"]) == (False, ["https://github.com/o/r/issues/a report"])
-        assert not (await bench.api("GET", f"/runs/{good.id}")).json["issues"]
-        seen = (await bench.api("GET", f"/sessions/{bad.session}")).json
-        assert (seen["issues_pending"], seen["issues_filed"], seen["unfiled"]) == (0, 1, [])
-
-
-async def test_issues_of_a_run_are_being_filed_until_github_has_said_something_to_each(tmp_path: Path) -> None:
-    turns = threading.Semaphore(0)
-
-    class OneByOne(Secretary):
-        def file(self, issue: Issue, may_exist: bool) -> Filed:
-            turns.acquire(timeout=PATIENCE)
-            return super().file(issue, may_exist)
-
-    secretary = OneByOne()
-    secretary.may.set()
-    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        (run,) = await bench.submit(bench.workload(), rule=IssueRule(repo="o/r", outcomes=frozenset(Outcome)))
-        await bench.download(run)
-        await bench.call("POST")
-        for title in ("first", "second"):
-            await bench.report(title=title)
-        await bench.call("HEAD")
-        turns.release()
-        await until(lambda: bench.lab.issues.status().filed == 1)
-        assert bench.lab.issues.filing(run)
-        turns.release()
-        await until(lambda: bench.lab.issues.status().filed == 2)
-        assert not bench.lab.issues.filing(run)
-        view = (await bench.api("GET", f"/runs/{run.id}")).json
-        assert (view["filing"], len(view["issues"])) == (False, 2)
-
-
-ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
-
-
-async def filed(bench: LabBench, run: Run) -> list[str]:
-    """Titles of its issues, once all that are due are filed."""
-    await until(lambda: not bench.lab.issues.status().pending)
-    return [url.rpartition("/")[2] for url in bench.lab.lab_state.live_session(run.session).urls(run)]
-
-
-async def test_a_report_after_its_deadline_is_filed_and_the_outcome_stays(tmp_path: Path) -> None:
-    secretary = Secretary()
-    secretary.may.set()
-    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        (run,) = await bench.submit(bench.workload(), rule=ALL, policy=Policy(retries=0))
-        await bench.download(run)
-        await bench.call("POST")
-        bench.clock.ahead += 3601
-        await until(lambda: bench.now(run).outcome is Outcome.FAILED)
-        assert (await bench.report(title="at last", result="passed", milestone="c1")).status == 200
-        assert (await bench.report(title="at last", result="passed", milestone="c1")).status == 200  # repeated
-        assert (await bench.report(title="and more")).status == 200
-        assert await filed(bench, run) == ["a.efi failed", "at last", "and more"]
-        assert bench.now(run).outcome is Outcome.FAILED
-
-
-async def test_a_report_that_comes_while_its_workload_is_tried_again_is_filed_at_the_end(tmp_path: Path) -> None:
-    secretary = Secretary()
-    secretary.may.set()
-    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        (run,) = await bench.submit(bench.workload(), rule=ALL, policy=Policy(retry_failures=1))
-        await bench.download(run)
-        await bench.call("POST")
-        bench.clock.ahead += 3601
-        await until(lambda: len(bench.now(run).attempts) == 2)
-        assert (await bench.report(title="of the first")).status == 200
-        assert await filed(bench, run) == []
-        await bench.download(run, "127.0.0.3")
-        await bench.call("POST", source="127.0.0.3")
-        await bench.report(source="127.0.0.3", title="of the second")
-        await bench.call("HEAD", source="127.0.0.3")
-        assert await filed(bench, run) == ["of the second", "of the first"]
-
-
-@pytest.mark.parametrize(("reports", "titles"), [(["one", "two"], ["one", "two"]), ([], [])])
-async def test_what_was_reported_before_nobody_waited_any_more_is_filed(
-    tmp_path: Path, reports: list[str], titles: list[str]
-) -> None:
-    secretary = Secretary()
-    secretary.may.set()
-    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        (run,) = await bench.submit(bench.workload(), rule=ALL)
-        await bench.download(run)
-        await bench.call("POST")
-        for title in reports:
-            await bench.report(title=title)
-        bench.lab.session_service.cancel(run.id)
-        assert await filed(bench, run) == titles
-        await bench.report(title="late")
-        assert await filed(bench, run) == [*titles, "late"]
-
-
-async def test_a_late_report_of_what_makes_no_issue_makes_none(tmp_path: Path) -> None:
-    async with running_lab(tmp_path, filers=lambda _repo: Secretary()) as bench:
-        rule = IssueRule(repo="o/r", outcomes=frozenset({Outcome.FAILED}))
-        (run,) = await bench.submit(bench.workload(), rule=rule)
-        await bench.download(run)
-        await bench.call("POST")
-        await bench.report(result="passed")
-        await bench.call("HEAD")
-        await bench.report(title="late", result="failed")
-        assert bench.attempt(run).reports[-1].late
-        assert await filed(bench, run) == []
-
-
-async def test_the_first_goes_first_though_others_are_found_before_it(tmp_path: Path) -> None:
-    async with running_lab(tmp_path) as bench:
-        large = bench.workload("a.efi", size=60_000_000)  # takes long to look at
-        first, second = await bench.submit(large, bench.workload("b.efi"), ready=False)
-        assert (await bench.call("HEAD")).status == 200
-        assert bench.now(first).attempt.machine, "though the second was found long before"
-        assert not bench.now(second).attempt.machine
-
-
-async def test_a_kind_that_is_no_longer_installed_is_the_labs_fault_and_named(tmp_path: Path) -> None:
-    async with running_lab(tmp_path) as bench:
-        run = await bench.one(name="a.uki")
-        assert (await bench.call("HEAD")).status == 500
-        first = bench.now(run).attempts[0]
-        assert first.outcome is Outcome.ERROR
-        assert "kind 'uki': expected an installed package that adds it (pytest_dispatch.media)" in first.reason
-
-
-async def test_an_issue_of_an_earlier_session_is_filed_too(tmp_path: Path) -> None:
-    secretary = Secretary()
-    rule = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
-    async with running_lab(tmp_path) as bench:  # without a filer
-        (run,) = await bench.submit(bench.workload(), rule=rule)
-        await bench.download(run)
-        await bench.call("POST")
-        await bench.report()
-        await bench.call("HEAD")
-        await until(lambda: not bench.lab.issues.status().pending)
-        assert bench.lab.issues.status().unfiled == ("kept for the next session: a report: there is no GitHub token",)
-    secretary.may.set()
-    async with running_lab(tmp_path, filers=lambda _repo: secretary) as bench:
-        await until(lambda: bench.lab.issues.status().filed)
-        assert not bench.lab.issues.filing(run)
-
-
-# Resuming
-
-
-@contextmanager
-def lab_process(
-    folder: Path, *names: str, port: int = 0, machines: int = 0
-) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    command = [sys.executable, str(SUPPORT / "lab_process.py"), str(folder), str(port), str(machines)]
-    path = os.pathsep.join([str(SUPPORT), *sys.path])
-    with subprocess.Popen(
-        [*command, *names],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield process, json.loads(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-async def test_a_lab_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Finished runs stay, a booting machine reports to the new lab, a broken download begins anew."""
-    names = ["a.efi", "b.efi", "c.efi", "d.efi"]
-    for name in names:
-        workload(tmp_path / name)
-    with lab_process(tmp_path, *names) as (process, told):
-        port = told["port"]
-        for source, steps in (("127.0.0.2", 3), ("127.0.0.3", 2), ("127.0.0.4", 1)):
-            for method in ("GET", "POST", "PUT")[:steps]:
-                body = b'{"title": "said", "result": "failed"}' if method == "PUT" else b""
-                assert (await call(port, method, source=source, body=body)).status == 200
-        late = json.loads(ask(process))
-        assert late["sent"] == 3 * 3000
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    async with running_lab(tmp_path, port=port) as bench:
-        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
-        assert resumed is not None
-        session = resumed.id
-        assert session is not None
-        assert session == told["session"]
-        assert (
-            await bench.lab.session_service.resume("w", Policy(), IssueRule()) is None
-        )  # it is not interrupted any more
-        by_name = {run.workload.name: run for run in bench.lab.session_service.runs(session)}
-        assert list(by_name) == names
-        states = {name: run.attempt.state for name, run in by_name.items()}
-        assert states["a.efi"] == State.REPORTED
-        assert states["b.efi"] == State.BOOTING
-        assert states["c.efi"] in (State.DOWNLOADING, State.DOWNLOADED)
-        assert (await bench.report("127.0.0.3", title="to the new lab")).status == 200
-        assert (await bench.report("127.0.0.2", title="said", result="failed")).status == 200  # said before the end
-        await bench.download(by_name["c.efi"], "127.0.0.4")
-        assert (await bench.call("HEAD", source="127.0.0.2")).headers["dispatch-idle"] == "wait"
-        ended = bench.now(by_name["a.efi"])
-        assert (ended.outcome, [report.title for report in ended.attempt.reports]) == (Outcome.FAILED, ["said"])
-        again = await bench.lab.session_service.submit(session, [(name, by_name[name].workload) for name in names])
-        assert [run.id for run in again] == [run.id for run in by_name.values()]
-        bench.clock.ahead += 61  # so long the machine was told to wait
-        await until(lambda: by_name["d.efi"].id in bench.boot.assets)
-        await bench.download(by_name["d.efi"], "127.0.0.2")
-        assert bench.attempt(by_name["b.efi"]).reports[0].title == "to the new lab"
-
-
-def ask(process: subprocess.Popen[str]) -> str:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return process.stdout.readline()
-
-
-async def test_machines_of_our_own_end_with_their_lab_and_their_attempts_are_tried_again(tmp_path: Path) -> None:
-    workload(tmp_path / "hang.efi", plays="hang")
-    with lab_process(tmp_path, "hang.efi", machines=1) as (process, _):
-        await until(lambda: json.loads(ask(process))["sent"] == 3000)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    puppet = ByHand("sim-1")
-    async with running_lab(tmp_path, machines=[puppet]) as bench:
-        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
-        assert resumed is not None
-        session = resumed.id
-        assert session is not None
-        (run,) = bench.lab.session_service.runs(session)
-        assert run.attempts[0].outcome is Outcome.ERROR
-        assert run.attempts[0].reason.startswith("sim-1: the lab was restarted")
-        assert run.attempt.number == 2
-        await bench.lab.session_service.submit(session, [(run.key, run.workload)])
-        await until(lambda: puppet.alive)
-        assert (await bench.call("GET", puppet.target())).body == bench.bytes_of(run)
-
-
-async def test_bytes_that_were_built_anew_wait_until_no_machine_runs_those_of_before(tmp_path: Path) -> None:
-    """The session is resumed while a machine still runs the old ones; a further attempt gets the new ones."""
-
-    async def told(bench: LabBench) -> str:
-        return str((await bench.api("GET", f"/runs/{run.id}")).json["digest"])
-
-    async with running_lab(tmp_path) as bench:
-        run = await bench.booted()
-        old = bench.bytes_of(run)
-    wanted = workload(tmp_path / "a.efi", 4000)
-    new = bench.bytes_of(run)
-    async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.session_service.resume("w", Policy(retries=1), IssueRule())
-        assert resumed is not None
-        session = resumed.id
-        assert session == run.session
-        await bench.lab.session_service.submit(session, [(run.key, wanted)])
-        await bench.call("HEAD", source="127.0.0.3")  # answered when no bytes are on their way any more
-        assert bench.attempt(run).state == State.BOOTING
-        assert await told(bench) == f"sha256:{sha256(old).hexdigest()}"
-        await bench.call("HEAD")  # it has come back, without a report that this lab has heard
-        assert (bench.now(run).attempts[0].outcome, bench.attempt(run).state) == (Outcome.ERROR, State.UNASSIGNED)
-        assert (await bench.call("GET", source="127.0.0.4")).body == new
-        assert await told(bench) == f"sha256:{sha256(new).hexdigest()}"
-
-
-async def test_what_was_asked_for_again_is_kept_as_it_was_asked_for(tmp_path: Path) -> None:
-    """Also where a machine said something a moment before, which is not on disk yet."""
-    async with running_lab(tmp_path) as bench:
-        run = await bench.booted()
-    async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.session_service.resume("w", Policy(retries=1), IssueRule())
-        assert resumed is not None
-        session = resumed.id
-        assert session == run.session
-        bench.lab.queue.scheduler.fault("127.0.0.2", "the link went down", bench.clock.now())
-        bench.lab.lab_state.commit()
-        await bench.lab.session_service.submit(session, [(run.key, replace(run.workload, expect=Expect.BOOT))])
-        [kept] = bench.journal.reader.runs(session)
-        assert (kept.expect, kept.attempts[0].outcome) == (Expect.BOOT, Outcome.ERROR)
-
-
-async def test_a_session_without_a_past_cannot_be_resumed(bench: LabBench) -> None:
-    assert await bench.lab.session_service.resume("elsewhere", Policy(), IssueRule()) is None
-
-
-async def test_what_was_cancelled_is_run_again_under_a_new_id(tmp_path: Path) -> None:
-    async with running_lab(tmp_path) as bench:
-        run = await bench.booted()
-        wanted = run.workload
-        await bench.lab.session_service.close(run.session)
-    async with running_lab(tmp_path) as bench:
-        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
-        assert resumed is not None
-        session = resumed.id
-        assert session is not None
-        assert session == run.session
-        assert not bench.lab.session_service.runs(session)
-        (again,) = await bench.lab.session_service.submit(session, [(wanted.name, wanted)])
-        assert again.id != run.id
-
-
-# Size and speed
-
-
-async def test_memory_does_not_grow_with_the_file_or_the_machines(tmp_path: Path) -> None:
-    """Eight machines fetch 256 MiB each, at the same time; the system sends them by itself."""
-    size, machines = 256 * 2**20, 8
-    (tmp_path / "disk.img").touch()
-    os.truncate(tmp_path / "disk.img", size)  # sparse: it takes no room
-    with lab_process(tmp_path, *["disk.img"] * machines) as (process, before):
-        counts = await gathered(
-            *(asyncio.to_thread(_fetch, before["port"], f"127.0.0.{n + 2}") for n in range(machines))
-        )
-        after = json.loads(ask(process))
-    assert counts == [size] * machines
-    assert after["sent"] == size * machines
-    assert after["peak"] - before["peak"] < 32 * 2**20, (before, after)
-
-
-def _fetch(port: int, source: str) -> int:
-    """Download, and count the bytes of the body."""
-    with socket.create_connection(("127.0.0.1", port), source_address=(source, 0)) as sock:
-        sock.sendall(b"GET /dispatch HTTP/1.0\r\n\r\n")
-        buffer, count, head = bytearray(2**20), 0, b""
-        while b"\r\n\r\n" not in head:
-            head += sock.recv(4096)
-        count = len(head.partition(b"\r\n\r\n")[2])
-        while got := sock.recv_into(buffer):
-            count += got
-        return count
-
-
 # Stopping
 
 
@@ -727,7 +349,7 @@ class LateJournal(Journal):
         super().__init__(path)
         self.answers: list[Future[None]] = []
 
-    def write(self, rows: Sequence[Row]) -> Future[None]:
+    def write(self, rows: Sequence[Row | Deletion]) -> Future[None]:
         self.answers.append(Future())
         return self.answers[-1]
 
@@ -753,6 +375,22 @@ def test_a_journal_that_answers_when_the_loop_has_ended_finds_nobody(
     journal.close()
 
 
+async def test_it_tells_how_far_its_journal_is_behind(tmp_path: Path) -> None:
+    journal, clock = LateJournal(tmp_path / "journal.db"), Clock()
+    lab_state = LabState(clock, journal, {})
+    assert lab_state.batches.behind() == 0
+    for _ in range(2):
+        lab_state.write([console_row("r", 1, 0.0, "x")])
+        lab_state.hand_over()
+        clock.ahead += 1000.0
+    assert lab_state.batches.behind() // 1000 == 2
+    for answer, left in zip(journal.answers, (1, 0), strict=True):
+        answer.set_result(None)
+        await asyncio.sleep(0)
+        assert lab_state.batches.behind() // 1000 == left
+    journal.close()
+
+
 @dataclass
 class Subscriber:
     """Notes which run it is told of, in a list that it shares with others."""
@@ -764,7 +402,7 @@ class Subscriber:
         self.told.append((change.run.workload.name, self.name))
 
 
-async def test_subscribers_are_told_in_their_order_and_all_of_them_of_one_change_before_the_next(
+async def test_all_subscribers_are_told_of_a_change_in_order_before_the_next_one(
     bench: LabBench,
 ) -> None:
     runs = await bench.submit(bench.workload("a.efi"), bench.workload("b.efi"))
@@ -772,117 +410,3 @@ async def test_subscribers_are_told_in_their_order_and_all_of_them_of_one_change
     bench.lab.lab_state.subscribe(to_changes=[Subscriber("1st", told), Subscriber("2nd", told)], to_issues=[])
     await bench.lab.session_service.close(runs[0].session)  # which cancels both at once
     assert told == [("a.efi", "1st"), ("a.efi", "2nd"), ("b.efi", "1st"), ("b.efi", "2nd")]
-
-
-# Consoles
-
-
-SIX = LINE + 6  # bytes of a line of six characters
-
-
-def test_a_console_keeps_its_last_lines() -> None:
-    lines = ConsoleLines(last=3 * SIX)
-    for n in range(5):
-        lines.add("r1", 1, float(n), f"line {n}")
-    assert [text for _, text in lines.of("r1", 1)] == ["line 2", "line 3", "line 4"]
-    assert lines.of("r1", 2) == []
-
-
-def test_consoles_do_not_grow_with_the_number_of_runs() -> None:
-    lines = ConsoleLines(last=3 * SIX, together=6 * SIX)
-    for run in ("r1", "r2", "r3"):
-        for _ in range(3):
-            lines.add(run, 1, 0.0, "a line")
-    assert not lines.of("r1", 1)
-    assert len(lines.of("r2", 1)) == len(lines.of("r3", 1)) == 3
-    only = ConsoleLines(last=9 * SIX, together=2 * SIX)
-    for _ in range(4):
-        only.add("r", 1, 0.0, "a line")
-    assert len(only.of("r", 1)) == 4
-
-
-def test_lines_before_a_workload_go_to_the_attempt_that_takes_it() -> None:
-    lines = ConsoleLines()
-    lines.before("m", 1.0, "BdsDxe")
-    assert lines.take("m", "r", 1) == [("r", 1, 1.0, "BdsDxe")]
-    assert lines.take("m", "r", 2) == []
-    assert lines.of("r", 1) == [(1.0, "BdsDxe")]
-
-
-def test_the_journal_gets_the_beginning_of_an_attempt_and_at_its_end_the_last_lines() -> None:
-    lines = ConsoleLines(first=3 * SIX, last=2 * SIX)
-    shown = [[text for *_, text in lines.add("r", 1, float(n), f"line {n}")] for n in range(7)]
-    assert shown == [["line 0"], ["line 1"], ["line 2"], [LEFT_OUT], [], [], []]
-    assert lines.end("r", 1) == [("r", 1, 5.0, "line 5"), ("r", 1, 6.0, "line 6")]
-    assert lines.end("r", 1) == []
-    assert lines.of("r", 1) == [(5.0, "line 5"), (6.0, "line 6")]
-
-
-def test_the_journal_gets_no_line_twice() -> None:
-    lines = ConsoleLines(first=3 * SIX, last=9 * SIX)
-    for n in range(3):
-        lines.add("whole", 1, float(n), f"line {n}")
-    for n in range(5):
-        lines.add("more", 1, float(n), f"line {n}")
-    assert lines.end_all() == [("more", 1, 3.0, "line 3"), ("more", 1, 4.0, "line 4")]
-    assert lines.end_all() == []
-
-
-def test_a_line_is_cut_where_it_never_ends() -> None:
-    lines = ConsoleLines()
-    lines.before("m", 0.0, "x" * 10**6)
-    lines.take("m", "r", 1)
-    assert lines.add("r", 1, 0.0, "y" * 10**6) == [("r", 1, 0.0, "y" * WIDEST)]
-    assert [len(text) for _, text in lines.of("r", 1)] == [WIDEST, WIDEST]
-
-
-FLOOD = [f"{n:06} " + "x" * 900 for n in range(4000)]
-
-
-@fault(
-    "Machines",
-    "a workload fills its console without end",
-    outcome="unchanged; the journal gets the first MiB of an attempt's console, and the last lines",
-    told="the last lines, as ever; in the journal `only the last lines of this attempt are kept`",
-)
-@pytest.mark.parametrize("ends", ["by a fault", "with the lab"])
-async def test_a_console_that_is_flooded_does_not_fill_the_disk(tmp_path: Path, ends: str) -> None:
-    puppet = ByHand("puppet")
-    async with running_lab(tmp_path, machines=[puppet]) as bench:
-        run = await bench.one(policy=Policy(retries=0))
-        await until(lambda: puppet.alive)
-        await bench.call("GET", puppet.target())
-        await bench.call("POST", puppet.target())
-        for line in FLOOD:
-            puppet.signs.put_nowait(Sign(text=line))
-        await until(lambda: [text for _, text in bench.lab.console.of(bench.now(run))[-1:]] == FLOOD[-1:])
-        if ends == "by a fault":
-            puppet.signs.put_nowait(Sign(text="panic", fault="kernel panic"))
-            await until(lambda: bench.now(run).outcome is Outcome.FAILED)
-    journal = Journal(tmp_path / "journal.db")
-    journal.open()
-    try:
-        lines = [text for *_, text in journal.reader.console(run.session, 10**6)]
-    finally:
-        journal.close()
-    last = [*FLOOD, "panic"] if ends == "by a fault" else FLOOD
-    cut = lines.index(LEFT_OUT)
-    assert cut > 1000
-    assert lines[:cut] == FLOOD[:cut]
-    assert len(lines) - cut > 200
-    assert lines[cut + 1 :] == last[cut + 1 - len(lines) :]
-    assert sum(map(len, lines)) < FIRST + LAST
-
-
-@pytest.mark.parametrize("turns", range(5))
-async def test_connections_that_are_just_being_accepted_are_closed_with_the_rest(tmp_path: Path, turns: int) -> None:
-    async with running_lab(tmp_path) as bench:
-        peers = [socket.create_connection(("127.0.0.1", bench.port)) for _ in range(30)]
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        await bench.server.stop()
-        assert len(bench.server.connections) == 0
-        for peer in peers:
-            with peer, suppress(ConnectionResetError):
-                peer.settimeout(10)
-                assert peer.recv(1) == b""

@@ -177,6 +177,18 @@ async def test_machines_of_our_own_that_cannot_be_used_are_told_of(tmp_path: Pat
         ]
 
 
+async def test_a_session_of_a_shared_lab_is_told_of_no_refusal_of_another(tmp_path: Path) -> None:
+    async with running_lab(tmp_path, private=False) as bench:
+        await bench.call("GET", "/else", source="127.0.0.9")  # before either of them
+        mine, other = await bench.one(name="a.efi"), await bench.one(name="b.efi")
+        for run, source in ((mine, "127.0.0.2"), (other, "127.0.0.3")):
+            await bench.download(run, source)
+            await bench.call("GET", "/else", source=source)
+        for run, machine in ((mine, "127.0.0.2"), (other, "127.0.0.3")):
+            view = decode((await bench.api("GET", f"/sessions/{run.session}")).body, SessionView)
+            assert [notice.machine for notice in view.notices] == [machine]
+
+
 async def test_the_session_and_its_stream_tell_them(bench: LabBench) -> None:
     run = await bench.one()
     await bench.call("POST")

@@ -14,6 +14,7 @@ from waiting import until
 
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, LeaseKind
 from pytest_dispatch.core.model import Policy
+from pytest_dispatch.lab.forgetting import KEPT
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
 
 pytestmark = pytest.mark.anyio
@@ -274,15 +275,45 @@ class TestOneHolder:
         assert again != waits
         assert (outcome(bench, waits), outcome(bench, again)) == (CANCELLED, WAITS)
 
+    async def test_what_was_cancelled_and_runs_anew_is_forgotten_with_its_session(self, bench: LabBench) -> None:
+        """Until then, its machine may report on it; afterwards the journal has it."""
+        session, [runs, _] = await open_session(bench, asked(), "a.efi", "b.efi")
+        await bench.call("GET")
+        await bench.call("POST")
+        await bench.api("DELETE", f"/runs/{runs}")
+        await bench.api("POST", f"/sessions/{session}/lease", asked())
+        again = await ask_for(bench, session, "a.efi", "b.efi", epoch=2)
+        assert runs not in again
+        assert (await bench.report(title="early")).status == 200
+        await after(bench, CONNECTIONS_GONE + 1)
+        await after(bench, KEPT + 1)
+        await until(lambda: not bench.lab.queue.runs)
+        assert (await bench.report(title="late")).status == 200
+        kept = await bench.journal.background.kept_run(runs)
+        assert kept is not None
+        assert [report.title for report in kept.run.attempts[0].reports] == ["early", "late"]
+
     async def test_whoever_changes_something_says_which_holder_it_is(self, bench: LabBench) -> None:
         session, [waits] = await open_session(bench, asked(), "a.efi")
         headers = {"Authorization": "Bearer the-session's-token"}
         expected = "expected the epoch of the session, as it was opened, in the header Dispatch-Epoch, got none"
-        for path in (f"/sessions/{session}", f"/runs/{waits}"):
-            reply = await bench.call("DELETE", f"/api/v1{path}", source="127.0.0.1", headers=headers)
+        for method, path in (("DELETE", f"/sessions/{session}"), ("POST", f"/runs/{waits}/verdict")):
+            reply = await bench.call(method, f"/api/v1{path}", source="127.0.0.1", headers=headers, body=b"{}")
             assert (reply.status, reply.json) == (428, {"error": expected})
-            assert (await bench.call("GET", f"/api/v1{path}", source="127.0.0.1", headers=headers)).status == 200
+        assert (await bench.call("GET", f"/api/v1/runs/{waits}", source="127.0.0.1", headers=headers)).status == 200
         assert outcome(bench, waits) == WAITS
+
+    async def test_people_cancel_a_run_whoever_holds_its_session(self, bench: LabBench) -> None:
+        """They know the run, and hold nothing; a former holder still says that it is one, and is refused."""
+        session, [waits] = await open_session(bench, asked(), "a.efi")
+        await bench.api("POST", f"/sessions/{session}/lease", asked())
+        [waits] = await ask_for(bench, session, "a.efi", epoch=2)
+        path, token = f"/api/v1/runs/{waits}", {"Authorization": "Bearer the-session's-token"}
+        former = {**token, "Dispatch-Epoch": "1"}
+        assert (await bench.call("DELETE", path, source="127.0.0.1", headers=former)).status == 409
+        assert outcome(bench, waits) == WAITS
+        assert (await bench.call("DELETE", path, source="127.0.0.1", headers=token)).status == 204
+        assert outcome(bench, waits) == CANCELLED
 
     @pytest.mark.parametrize("given", ["one", "-1", "1.0", ""])
     async def test_an_epoch_that_is_none_is_refused(self, bench: LabBench, given: str) -> None:
@@ -372,3 +403,49 @@ def _all_of_a_session(bench: LabBench, session: str, run: str) -> list[tuple[str
         ("POST", f"/runs/{run}/verdict", {"outcome": "passed"}),
         ("POST", f"/runs/{run}/issues", {"issues": {}}),
     ]
+
+
+async def come_back(bench: LabBench, session: str, epoch: int, owner: str = "ada") -> tuple[int, dict[str, Any]]:
+    reply = await bench.api("POST", f"/sessions/{session}/lease?epoch={epoch}", asked(owner))
+    return reply.status, reply.json
+
+
+class TestWhoComesBack:
+    async def test_whoever_is_still_the_holder_changes_nothing(self, bench: LabBench) -> None:
+        session, [waits] = await open_session(bench, asked(), "a.efi")
+        assert await come_back(bench, session, 1) == (200, {"id": session, "resumed": False, "epoch": 1})
+        assert (await bench.api("GET", f"/runs/{waits}", **{"Dispatch-Epoch": "1"})).status == 200
+
+    async def test_whose_lease_has_ended_asks_again_for_what_was_cancelled(self, bench: LabBench) -> None:
+        session, [runs, waits] = await open_session(bench, asked(), "a.efi", "b.efi")
+        await bench.call("GET", source=A)
+        await after(bench, CONNECTIONS_GONE + 1)
+        reply = await bench.api("GET", f"/sessions/{session}", **{"Dispatch-Epoch": "1"})
+        assert (reply.status, reply.headers["dispatch-epoch"]) == (409, "stale")
+        assert await come_back(bench, session, 1) == (200, {"id": session, "resumed": True, "epoch": 2})
+        again = await ask_for(bench, session, "a.efi", "b.efi", epoch=2)
+        assert again[0] == runs
+        assert again[1] != waits
+        assert outcome(bench, again[1]) == WAITS
+
+    async def test_whose_session_another_has_is_refused(self, bench: LabBench) -> None:
+        session, _ = await open_session(bench, asked(), "a.efi")
+        await bench.api("POST", f"/sessions/{session}/lease", asked("bob"))
+        status, said = await come_back(bench, session, 1)
+        assert (status, said["error"][:38]) == (409, "this session was taken over by bob: ex")
+
+    async def test_whose_answer_was_lost_is_known_by_name_while_nobody_holds_it(self, bench: LabBench) -> None:
+        session, _ = await open_session(bench, asked(), "a.efi")
+        await after(bench, CONNECTIONS_GONE + 1)
+        assert (await come_back(bench, session, 1))[1]["epoch"] == 2
+        assert (await come_back(bench, session, 1))[1]["epoch"] == 3
+        await stream(bench, session, 3)
+        assert (await come_back(bench, session, 2))[0] == 409  # somebody of that name is there
+
+    async def test_whoever_leaves_cancels_what_has_not_begun(self, bench: LabBench) -> None:
+        session, [runs, waits] = await open_session(bench, asked(), "a.efi", "b.efi")
+        await bench.call("GET", source=A)
+        assert (await bench.api("DELETE", f"/sessions/{session}?left=1")).status == 204
+        assert (outcome(bench, runs), outcome(bench, waits)) == (WAITS, CANCELLED)
+        opened = (await bench.api("POST", "/sessions", asked(resume=True))).json
+        assert opened == {"id": session, "resumed": True, "epoch": 2}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from databases import Place
+from filers import FilesEach
 from labs import embedded
 
 from pytest_dispatch.client.lab_client import LabClient
@@ -19,7 +20,7 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.github.filer import Filed, FilingError
-from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, OutboxStatus
+from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, OutboxStatus, kept_in
 from pytest_dispatch.server.api.schemas import OpenSession
 from pytest_dispatch.store.journal import Journal, PendingIssue, issue_row
 from pytest_dispatch.testing.github import FakeGitHub
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.anyio
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 
-class GitHub:
+class GitHub(FilesEach):
     """Has issues by marker; what each call meets on its way is scripted, the rest go well."""
 
     def __init__(self, *script: BaseException | None) -> None:
@@ -64,7 +65,7 @@ class LabSession:
         self.told: list[PendingIssue] = []
         self.moved = asyncio.Event()
         self.pauses: list[float] = []
-        self.outbox = Outbox(journal, lambda _repo: self.filer, self.tell, self.pause)
+        self.outbox = Outbox(kept_in(journal), lambda _repo: self.filer, self.tell, self.pause)
 
     def tell(self, tried: PendingIssue) -> None:
         self.told.append(tried)
@@ -140,7 +141,11 @@ async def test_files_in_order_and_remembers_where(journal: Journal) -> None:
         ("c", "https://gh/3", 1),
     ]
     assert journal.reader.pending_issues() == []
-    assert journal.reader.filed("s") == {"s.a": ["https://gh/1"], "s.b": ["https://gh/2"], "s.c": ["https://gh/3"]}
+    assert journal.reader.issues.filed("s") == {
+        "s.a": ["https://gh/1"],
+        "s.b": ["https://gh/2"],
+        "s.c": ["https://gh/3"],
+    }
 
 
 async def test_what_earlier_sessions_left_comes_first(journal: Journal) -> None:
@@ -338,7 +343,7 @@ async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> 
     journal.write([issue_row(each) for each in pending_issues]).result(SOON)
     github = GitHub()
     it = LabSession(journal, github)
-    it.outbox = Outbox(journal, lambda _repo: github, it.tell, it.pause, api="https://a")
+    it.outbox = Outbox(kept_in(journal), lambda _repo: github, it.tell, it.pause, api="https://a")
     it.start()
     status = await it.done()
     await it.outbox.stop()
@@ -400,4 +405,4 @@ async def test_what_a_filer_should_never_raise_is_not_swallowed(journal: Journal
 
 
 async def test_stopping_what_never_started(journal: Journal) -> None:
-    await Outbox(journal, lambda _repo: None, lambda _letter: None).stop()
+    await Outbox(kept_in(journal), lambda _repo: None, lambda _letter: None).stop()

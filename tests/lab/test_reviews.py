@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from faults import fault
+from filers import FilesEach
 from labs import TOKEN, LabBench, running_lab
 from told_runs import attempt, report, run
 from waiting import until
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.anyio
 SESSION = OpenSession(source="w", policy=Policy(), issues=tuple(Outcome), issues_repo="o/r")
 
 
-class Refuses:
+class Refuses(FilesEach):
     """A GitHub that takes nothing."""
 
     def file(self, issue: Issue, again: bool) -> Filed:

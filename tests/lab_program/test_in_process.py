@@ -16,13 +16,13 @@ import pytest
 from drivers import offer_driver
 from faults import fault
 from ipv6 import needs_ipv6
-from labs import client_of, embedded, open_sockets, plan, sims, workload
+from labs import client_of, embedded, open_sockets, sims, workload
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError, LabError
 from pytest_dispatch.core.model import Outcome, Policy
-from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.lab_program.in_process import STOP, InProcessLab, make_machines, told_apart
+from pytest_dispatch.lab_program.in_process import STOP, InProcessLab
+from pytest_dispatch.lab_program.machine_making import make_machines, told_apart
 from pytest_dispatch.lab_program.option_values import read_spec
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.server.api.schemas import OpenSession, RunRequest, RunView
@@ -163,7 +163,7 @@ def test_the_journal_of_a_lab_that_runs_is_not_for_another(tmp_path: Path) -> No
     first, second = embedded(tmp_path), embedded(tmp_path)
     first.start("w")
     try:
-        with pytest.raises(JournalError, match="another session is using it"):
+        with pytest.raises(JournalError, match="another lab is using it"):
             second.start("w")
     finally:
         first.stop()
@@ -299,16 +299,6 @@ def test_a_lab_stops_in_time_while_a_slow_machine_downloads(tmp_path: Path) -> N
             assert slow.recv(15) == b"HTTP/1.0 200 OK"
             lab.stop()  # raises if it takes longer than STOP
     assert STOP <= 2
-
-
-def test_filers_need_a_token(tmp_path: Path) -> None:
-    """With one they speak with the GitHub that the settings name; without one what is kept stays kept."""
-    from pytest_dispatch.lab_program.in_process import _Filers
-
-    assert _Filers(plan(tmp_path))("o/r") is None
-    token = Token("t0ken", "a test", "http://127.0.0.1:9")
-    made = _Filers(plan(tmp_path, token=token, api_url="http://127.0.0.1:9"))
-    assert made("o/r") is made("o/r") is not None
 
 
 def test_machines_come_from_whoever_offers_their_scheme(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_machines_that_are_known_by_their_address(bench: Bench) -> None:
     [["-k", "check"], ["w::check.efi"], ["-m", "last"], ["-k", "check", "-n2", "-p", "xdist"]],
     ids=["by-words", "by-node-id", "by-mark", "xdist"],
 )
+@pytest.mark.draw(2)
 def test_prerequisites_run_though_their_items_are_not_selected(bench: Bench, args: list[str]) -> None:
     chained(bench)
     bench.pytester.makeini("[pytest]\nmarkers = last: the last stage\n")
@@ -138,6 +139,7 @@ def test_what_no_selected_item_needs_is_left_alone(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_the_order_of_items_changes_nothing(bench: Bench, workers: tuple[str, ...]) -> None:
     chained(bench)
     shuffled = []
@@ -214,6 +216,7 @@ def test_a_failure_skips_the_rest_with_the_first_cause(bench: Bench) -> None:
     outcome="what needs it is skipped; the session fails (exit code 1)",
     told="`prerequisite NAME failed`, and why, in the summary; the skipped items name it too",
 )
+@pytest.mark.draw(2)
 def test_a_prerequisite_without_an_item_makes_the_session_fail(
     bench: Bench, args: list[str], plays: str, told: str
 ) -> None:

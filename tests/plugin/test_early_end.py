@@ -34,6 +34,7 @@ def filing(github: FakeGitHub) -> tuple[str, ...]:
     told="what a whole session tells",
 )
 @pytest.mark.parametrize("early", [["-x"], ["--maxfail=1"], ["--sw"], ["-n2", "-x"], ["-n2", "--maxfail=1"]])
+@pytest.mark.draw(2)
 def test_a_session_that_ends_at_a_failure_is_wound_up(bench: Bench, github: FakeGitHub, early: list[str]) -> None:
     bench.workloads({"a": "fail"})
     github.fail_next(NEW_ISSUE, status=502)
@@ -56,6 +57,9 @@ def test_a_hook_that_takes_long_is_waited_for_once(pytestconfig: pytest.Config) 
     release = threading.Event()
 
     class Slow:
+        epoch = 1
+        outlasts = False
+
         def changes(self, _session: str, _after: int) -> Iterator[object]:
             release.wait(60)
             return iter(())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -17,7 +17,7 @@ from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.plugin.event_listener import EventListener
-from pytest_dispatch.server.api.schemas import RunChange, RunView
+from pytest_dispatch.server.api.schemas import HeldView, RunChange, RunView
 from pytest_dispatch.workloads.boot.lifecycle import Event
 
 RUNS = [run(attempt(1, *(report(f"{n}") for n in range(count)), outcome=Outcome.PASSED)) for count in (1, 4)]
@@ -25,6 +25,9 @@ RUNS = [run(attempt(1, *(report(f"{n}") for n in range(count)), outcome=Outcome.
 
 class Stream:
     """A lab's client whose stream has these numbers, and then nothing more."""
+
+    epoch = 1
+    outlasts = False
 
     def __init__(self, *numbers: int) -> None:
         self._numbers = numbers
@@ -47,6 +50,15 @@ class Quiet:
 
     def noticed(self, notice: Notice) -> None:
         """Something befell a machine."""
+
+    def held(self, view: HeldView) -> None:
+        """Something keeps runs waiting."""
+
+    def runs(self) -> Sequence[Run]:
+        return ()
+
+    def restored(self, runs: Sequence[Run]) -> None:
+        """Changes were missed."""
 
 
 class Hooks:

@@ -58,6 +58,15 @@ def test_public_names_are_sorted_and_there() -> None:
         _ = pytest_dispatch.nothing_of_ours
 
 
+def test_the_version_is_that_of_what_runs_whatever_is_installed_later() -> None:
+    code = (
+        "import sys, pytest_dispatch as ours; began = ours.__version__; sys.path.clear(); sys.meta_path.clear();"
+        " print(began == ours.__version__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.stdout.strip(), result.stderr) == ("True", "")
+
+
 def test_pytest_is_used_by_its_public_api_alone() -> None:
     source = Path(pytest_dispatch.__file__).parent
     assert [path.name for path in source.rglob("*.py") if "_pytest" in path.read_text(encoding="utf-8")] == []

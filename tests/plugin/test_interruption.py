@@ -218,6 +218,7 @@ KEPT = "what ran to its end keeps its verdict, `--dispatch-resume` goes on with 
         for name, signals in CUTS.items()
     ],
 )
+@pytest.mark.draw(4)
 def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[signal.Signals, ...], bench: Bench) -> None:
     cut = phase(bench)
     assert cut.cut(*signals) == pytest.ExitCode.INTERRUPTED
@@ -385,6 +386,7 @@ def test_machines_are_served_while_pytest_is_stopped(bench: Bench) -> None:
     told="`resumed` in the header",
 )
 @pytest.mark.parametrize("signals", CUTS.values(), ids=CUTS)
+@pytest.mark.draw(1)
 def test_a_resumed_session_goes_on_where_one_was_cut_off(bench: Bench, signals: tuple[signal.Signals, ...]) -> None:
     bench.workloads(THREE)
     cut = Cut(bench, machines=bench.driver(HANGS_HERE))

@@ -25,6 +25,7 @@ def boots(result: pytest.RunResult) -> list[str]:
 
 @pytest.mark.parametrize("scope", ["session", "package", "module", "class", "function"])
 @pytest.mark.parametrize("how", ["autouse", "usefixtures"])
+@pytest.mark.draw(3)
 def test_fixtures_of_all_scopes(bench: Bench, scope: str, how: str) -> None:
     bench.workloads({"a": "pass", "b": "pass"})
     bench.pytester.makeconftest(
@@ -118,8 +119,9 @@ def test_items_of_another_plugin_are_refused(bench: Bench) -> None:
 # Ids
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
-def test_one_id_and_one_test_case_for_any_name(bench: Bench, workers: tuple[str, ...]) -> None:
+@pytest.fixture
+def odd(bench: Bench) -> Bench:
+    """A bench with workloads of odd names, every other of which fails."""
     folder = bench.path / "w"
     folder.mkdir()
     table = "[[workload]]\nname = {}\nfile = {}\n"
@@ -128,19 +130,32 @@ def test_one_id_and_one_test_case_for_any_name(bench: Bench, workers: tuple[str,
         plays(folder / f"{number}.efi", "fail" if number % 2 else "pass")
         lines.append(table.format(json.dumps(name, ensure_ascii=False), f'"{number}.efi"'))
     (folder / "dispatch.toml").write_text("".join(lines))
-    first = bench.spawn("--junitxml=j.xml", "-rA", *workers)
+    return bench
+
+
+def collected(bench: Bench, *words: str) -> list[str]:
+    """The ids that pytest shows of what it collects."""
+    return [line for line in bench.spawn("--collect-only", "-q", *words).outlines if line.startswith("w::")]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
+def test_one_id_and_one_test_case_for_any_name(odd: Bench, workers: tuple[str, ...]) -> None:
+    first = odd.spawn("--junitxml=j.xml", "-rA", *workers)
     shown = set(re.findall(r"(?m)^(?:PASSED|FAILED) (w::.*?)(?: - .*)?$", first.stdout.str()))
-    collected = bench.spawn("--collect-only", "-q")
-    assert shown == {line for line in collected.outlines if line.startswith("w::")}
+    assert shown == set(collected(odd))
     assert len(shown) == len(ODD)
-    cases = list(ElementTree.parse(bench.path / "j.xml").getroot().iter("testcase"))
+    cases = list(ElementTree.parse(odd.path / "j.xml").getroot().iter("testcase"))
     assert {f"{case.get('classname')}::{case.get('name')}" for case in cases} == shown
     assert len(cases) == len(ODD)
-    failed = {line for line in bench.spawn("--lf", "--collect-only", "-q").outlines if line.startswith("w::")}
-    assert len(failed) == len(ODD) // 2
-    for given in (*ODD, *(node_id.removeprefix("w::") for node_id in shown)):
-        chosen = bench.spawn("--collect-only", "-q", f"w::{given}").outlines
-        assert sum(line.startswith("w::") for line in chosen) == 1
+    assert len(set(collected(odd, "--lf"))) == len(ODD) // 2
+
+
+def test_any_name_and_any_id_choose_one(odd: Bench) -> None:
+    """Both as they are, and as pytest shows them."""
+    shown = [node_id.removeprefix("w::") for node_id in collected(odd)]
+    for given in dict.fromkeys([*ODD, *shown]):
+        assert len(collected(odd, f"w::{given}")) == 1
 
 
 # Marks

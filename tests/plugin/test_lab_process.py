@@ -28,6 +28,7 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.machines.base import Spec
+from pytest_dispatch.plugin.lab_child import LabChild
 from pytest_dispatch.plugin.lab_process import LabProcess
 from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.sources.release import list_release
@@ -55,6 +56,8 @@ class Machine:
 
     async def on(self):
         self.is_off.clear()
+        if self.what == "looks-around-when-on":
+            logging.getLogger("odd.driver").warning("loaded: %s", sorted(sys.modules))
         Path(__file__).with_name("on").touch()
 
     async def read(self):
@@ -328,6 +331,65 @@ def test_what_only_a_service_needs_is_not_loaded(
     assert not [name for name in (*away, "pytest_dispatch.cli.serve") if f"'{name}'" in loaded]
 
 
+#: What a lab loads only when it is used for the first time, by what uses it.
+LATER = (
+    "pytest_dispatch.beacon.mdns",  # announcing
+    "pytest_dispatch.github.issue_text",  # issues
+    "pytest_dispatch.github.api",
+    "pytest_dispatch.machines.qemu.driver",  # QEMU
+    "pytest_dispatch.results.report_body",  # reports
+    "pytest_dispatch.server.api.openapi",  # people and other programs
+    "pytest_dispatch.server.mdns",
+    "pytest_dispatch.sources.download",  # releases
+    "pytest_dispatch.store.migrate",  # older journals
+    "anyio",
+    "filelock",
+    "httpcore",
+    "httpx",
+    "junitparser",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.orm",
+    "xml.etree.ElementTree",
+    "zeroconf",
+)
+
+
+def test_a_lab_that_powers_on_its_first_machine_has_loaded_no_more_than_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = odd(tmp_path, monkeypatch, "looks-around-when-on")
+    lab.start("w")
+    client = LabClient(lab.url, lab.token)
+    session = client.open(OpenSession(source="w", policy=Policy())).id
+    client.submit(session, [RunRequest(key="k", workload=workload(tmp_path / "a.efi"))])
+    until_it_is_on(tmp_path)
+    client.close()
+    lab.stop()
+    [loaded] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("loaded: ")]
+    assert "'sqlalchemy.dialects.sqlite'" in loaded
+    assert [name for name in LATER if f"'{name}'" in loaded] == []
+
+
+def test_it_takes_on_what_has_changed_since_it_was_spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins and conftest.py may set the environment, and where modules are found, while it loads its own."""
+    monkeypatch.setenv("ODD_GONE", "here")
+    child = LabChild()
+    package = tmp_path / "late"
+    offer_driver(package, "late", "late_driver")
+    (package / "late_driver.py").write_text(
+        "import os\n"
+        "def create(spec, state):\n"
+        "    raise RuntimeError(f\"{os.environ.get('ODD_NEW')} {os.environ.get('ODD_GONE')}\")\n"
+    )
+    (package / "queue.py").write_text("raise SystemExit('the wrong queue')")
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.setenv("ODD_NEW", "new")
+    monkeypatch.delenv("ODD_GONE")
+    lab = LabProcess(plan(tmp_path, machines=(Spec(scheme="late", text="late"),)), child)
+    with pytest.raises(LabError, match="RuntimeError: new None"):
+        lab.start("w")
+
+
 def test_what_else_is_printed_there_disturbs_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -382,6 +444,7 @@ import json, os, sys, tempfile, time
 sys.path[:0] = json.loads(sys.argv[1])
 from labs import plan
 from pathlib import Path
+from pytest_dispatch.plugin.lab_child import LabChild
 from pytest_dispatch.plugin.lab_process import LabProcess
 tempfile.tempdir = sys.argv[2]
 lab = LabProcess(plan(Path(sys.argv[3])))
@@ -394,6 +457,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("when", ["before it is started", "at rest", "having forked"])
+@pytest.mark.draw(1)
 def test_it_does_not_outlive_whoever_started_it(tmp_path: Path, temporary: Path, when: str) -> None:
     """Killed without a word: the journal is free in a moment, and the folder is gone."""
     args = [sys.executable, "-c", KILLED, json.dumps(sys.path), str(temporary), str(tmp_path), when]
@@ -423,6 +487,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     [(["-X", "utf8"], ASCII), (["-I"], {"PYTHONPATH": "wrong"}), (["-E"], {"PYTHONPATH": "wrong"})],
     ids=["utf8", "isolated", "without environment"],
 )
+@pytest.mark.draw(1)
 def test_python_s_own_options_hold_for_it_too(tmp_path: Path, flags: list[str], environ: dict[str, str]) -> None:
     (tmp_path / "dé").mkdir()
     (tmp_path / "dé" / "a.efi").write_bytes(b"MZ")

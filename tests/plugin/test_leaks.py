@@ -136,7 +136,7 @@ from contextlib import closing
 def pytest_dispatch_event(run, event):
     if event == "boot":
         with closing(sqlite3.connect("j.db")) as db, db:
-            db.execute("DROP TABLE IF EXISTS dispatch_events")
+            db.execute("DROP TABLE IF EXISTS dispatch_moments")
 """
 
 
@@ -160,6 +160,7 @@ def left(bench: Bench) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.__name__)
+@pytest.mark.draw(3)
 def test_nothing_is_left(
     session: Callable[[Bench, FakeGitHub], tuple[str, ...]],
     bench: Bench,

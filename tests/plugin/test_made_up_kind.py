@@ -336,7 +336,7 @@ def test_a_session_is_resumed_without_the_package(kitchen: Bench, bakery: Bakery
     kitchen.workloads({"a": "pass"})
     again = kitchen.spawn("--dispatch-resume")
     assert again.ret == pytest.ExitCode.USAGE_ERROR
-    assert [line for line in again.errlines if line] == ["ERROR: kind: expected one of boot, got 'bake'"]
+    assert [line for line in again.errlines if line] == ["ERROR: kind: expected one of actions, boot, got 'bake'"]
 
 
 def test_an_empty_folder_without_loaves_is_refused(kitchen: Bench) -> None:
@@ -383,6 +383,7 @@ POINTS = {
     outcome="`--dispatch-resume` finds what was sent by its key or its name outside, and sends nothing twice",
     told="`resumed` in the line at the top",
 )
+@pytest.mark.draw(2)
 def test_what_was_sent_is_adopted_and_never_sent_again(
     kitchen: Bench, bakery: Bakery, hold: str, asked: str, whom: str
 ) -> None:

@@ -41,6 +41,7 @@ def wrong(path: Path) -> dict[str | None, list[str]]:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_all_of_them_together(bench: Bench, workers: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "come-back", "d": "no-boot", "e": "duplicate"})
     bench.path.joinpath("covered.py").write_text("def half():\n    pass\n")
@@ -85,7 +86,8 @@ def test_timeout(bench: Bench) -> None:
     bench.pytester.makeconftest(
         "import pytest\n"
         "def pytest_itemcollected(item):\n"
-        "    item.add_marker(pytest.mark.timeout(3 if item.name == 'a.efi' else 300))\n"
+        "    # of the call, which begins when it runs\n"
+        "    item.add_marker(pytest.mark.timeout(3 if item.name == 'a.efi' else 300, func_only=True))\n"
     )
     result = bench.pytester.runpytest_subprocess(*HERE, *ALONE, *only("timeout"), "--dispatch-dir=w", ONE, timeout=120)
     result.assert_outcomes(failed=1, passed=1)
@@ -108,6 +110,7 @@ def test_randomly(bench: Bench) -> None:
     ids=["pytest-repeat", "pytest-flakefinder"],
 )
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_each_repetition_boots(bench: Bench, plugin: str, options: list[str], workers: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass", "b": "pass"})
     bench.pytester.makepyfile(

@@ -348,7 +348,7 @@ def test_a_lab_that_breaks_is_told_once_for_each_item(bench: Bench) -> None:
         def pytest_runtest_setup(item):
             if item.name == "a.efi":
                 with closing(sqlite3.connect("j.db")) as db, db:
-                    db.execute("DROP TABLE dispatch_events")
+                    db.execute("DROP TABLE dispatch_moments")
                 Path("go").touch()
         """
     )

@@ -205,7 +205,7 @@ def test_a_lab_fault_is_an_error_wherever_it_is_found(bench: Bench) -> None:
         def pytest_dispatch_event(run, event):
             if event == "boot" and run.workload.name == "b.efi":
                 with closing(sqlite3.connect("j.db")) as db, db:
-                    db.execute("DROP TABLE dispatch_events")
+                    db.execute("DROP TABLE dispatch_moments")
         """
     )
     bench.pytester.makepyfile(

@@ -26,11 +26,16 @@ GIVEN = {
     "--dispatch-boot-tool": "Wget",
     "--dispatch-issues": "failed",
     "--dispatch-issues-repo": "me/issues",
+    "--dispatch-issues-mode": "update",
+    "--dispatch-issues-close-after": "9",
     "--dispatch-issues-text": "raw",
     "--dispatch-assign-timeout": "1m",
     "--dispatch-boot-timeout": "2m",
     "--dispatch-report-timeout": "3m",
     "--dispatch-expect": "return",
+    "--dispatch-group": "rack",
+    "--dispatch-priority": "high",
+    "--dispatch-explain": "",
     "--dispatch-retries": "7",
     "--dispatch-retry-failures": "8",
     "--dispatch-idle": "poweroff",
@@ -40,6 +45,8 @@ GIVEN = {
     "--dispatch-cache": "some/assets",
     "--dispatch-junit": "some/j.xml",
     "--dispatch-lab": "thread",
+    "--dispatch-lab-token": "for-a-lab-of-others",
+    "--dispatch-notify": "${HOME}",  # a URL itself is refused in ini files: see test_notify
     "--dispatch-no-mdns": "",
 }
 
@@ -59,13 +66,20 @@ def test_there_is_a_value_here_for_each_option() -> None:
     assert list(GIVEN) == [option.name for option in OPTIONS]
 
 
-ALIKE = [option for option in OPTIONS if option.name != "--dispatch-token"]  # refused in ini files: see test_secrets
+#: Refused in ini files: see test_secrets, and test_shared_lab.
+TOKENS = ("--dispatch-token", "--dispatch-lab-token")
+ALIKE = [option for option in OPTIONS if option.name not in TOKENS]
+
+
+#: What an option needs beside it.
+BESIDE = {"--dispatch-issues-close-after": "\ndispatch_issues_mode = update"}
 
 
 @pytest.mark.parametrize("option", ALIKE, ids=lambda option: option.name)
 def test_an_ini_key_does_what_its_option_does(bench: Bench, option: object) -> None:
     name, dest, given = option.name, option.dest, GIVEN[option.name]  # type: ignore[attr-defined]
     base = "dispatch_dir = w" if name == "--dispatch-dir" else "dispatch_repo = me/lab"
+    base += BESIDE.get(name, "")
     bench.pytester.makeini(f"[pytest]\n{'' if name == '--dispatch-repo' else base}\n")
     without = read(bench) if name != "--dispatch-repo" else read(bench, "--dispatch-repo=a/b")
     by_option = read(bench, f"{name}={given}" if given else name)

@@ -106,3 +106,12 @@ def test_more_bytes_than_there_are_is_all_of_them() -> None:
     assert "100 % of 2.0 MiB" in table_lines([run(1, State.DOWNLOADING)], {"r1": 2**22}, 0.0, (80, 30))[1]
     empty = replace(run(1, State.DOWNLOADING), workload=but(run(1, State.DOWNLOADING).workload, size=0))
     assert "%" not in table_lines([empty], {"r1": 0}, 0.0, (80, 30))[1]
+
+
+def test_what_waits_has_its_place() -> None:
+    runs = [run(1, State.UNASSIGNED, machine=""), run(2, State.BOOTING, since=-75.0)]
+    shown = table_lines(runs, {}, 0.0, (100, 30), places={"r1": "place 3, starts in 2m to 5m", "r2": "place 1"})
+    assert shown[1:3] == [
+        "  ⚡ booting     w-2.efi  sim-1  75s",
+        "  ⏳ unassigned  w-1.efi          0s  place 3, starts in 2m to 5m",
+    ]

@@ -87,6 +87,19 @@ def test_a_table_while_waiting_that_leaves_no_trace(bench: Bench, terminals: lis
     assert len(shown.seen) > 10
 
 
+def test_what_waits_has_its_place_in_the_table_and_with_v_the_reason_below(
+    bench: Bench, terminals: list[OnTerminal]
+) -> None:
+    bench.workloads({"a": "pass", "b": "pass"})
+    shown = on_terminal(bench, terminals, "-v", machines=bench.gated("1?pace=0.01"))
+    row = re.compile(r"⏳ unassigned +b\.efi +\d+s +place 2$", re.MULTILINE)
+    assert shown.until(lambda screen: row.search(screen.text) is not None)
+    assert shown.until(lambda screen: "⏳ b.efi: It waits: a.efi goes first" in screen.text)
+    bench.path.joinpath("go").touch()
+    assert shown.end() == pytest.ExitCode.OK
+    assert "It waits" not in shown.screen.text  # it left with the table
+
+
 def test_a_machine_that_is_refused_stands_below_the_table(bench: Bench, terminals: list[OnTerminal]) -> None:
     bench.workloads({"a": "pass"})
     shown = on_terminal(bench, terminals, machines=bench.gated("1?pace=0.01"))
@@ -124,6 +137,7 @@ def test_pytests_own_words_go_on_where_they_were(bench: Bench, terminals: list[O
 
 
 @pytest.mark.parametrize(("args", "term"), [(["-q"], "xterm"), ([], "dumb"), (["-n1"], "xterm")])
+@pytest.mark.draw(1)
 def test_no_table_where_it_is_not_wanted(bench: Bench, terminals: list[OnTerminal], args: list[str], term: str) -> None:
     bench.workloads({"a": "slow"})
     shown = on_terminal(bench, terminals, *args, machines="--dispatch-machine=sim:1?pace=0.02", term=term)

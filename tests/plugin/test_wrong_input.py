@@ -138,7 +138,7 @@ def test_named_pipes_in_the_place_of_files(bench: Bench) -> None:
     assert line == "w/dispatch.toml: expected a file, got a named pipe"
 
 
-def test_no_such_folder(bench: Bench) -> None:
+def test_a_folder_that_is_not_there_is_told(bench: Bench) -> None:
     told = f"there is nothing at {bench.path / 'w'}; name a folder that exists"
     assert bench.refused("--dispatch-dir=w") == f"--dispatch-dir: expected a folder with workloads, got 'w': {told}"
 
@@ -165,7 +165,7 @@ def test_a_journal_that_is_in_use(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     with FileLock(bench.path / "j.db.lock"):
         line = bench.refused("--dispatch-dir=w", SIMS, *HERE, "--dispatch-db=j.db")
-    assert "j.db: another session is using it" in line
+    assert "j.db: another lab is using it" in line
 
 
 def test_a_cache_directory_that_cannot_be_written(bench: Bench) -> None:
@@ -226,7 +226,7 @@ def test_a_repository_that_is_none(bench: Bench) -> None:
     assert line == "--dispatch-repo: expected OWNER/REPO such as AMDEPYC/dispatch, got 'lab'"
 
 
-def test_unknown_repository(bench: Bench, github: FakeGitHub) -> None:
+def test_an_unknown_repository_is_told_with_how_to_give_a_token(bench: Bench, github: FakeGitHub) -> None:
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
     line = bench.refused(*args)
     assert "there is no repository me/lab" in line
@@ -236,7 +236,7 @@ def test_unknown_repository(bench: Bench, github: FakeGitHub) -> None:
     assert github.token not in line
 
 
-def test_unknown_release(bench: Bench, github: FakeGitHub) -> None:
+def test_an_unknown_release_is_told(bench: Bench, github: FakeGitHub) -> None:
     github.add_repo("me/lab")
     args = ["--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}"]
     assert "me/lab has no release" in bench.refused(*args)
@@ -263,7 +263,7 @@ def test_token_that_is_not_accepted(bench: Bench, github: FakeGitHub, monkeypatc
     assert "words" not in line
 
 
-def test_rate_limit(bench: Bench, github: FakeGitHub) -> None:
+def test_a_rate_limit_is_told_with_its_end(bench: Bench, github: FakeGitHub) -> None:
     github.add_release("me/lab", "v1", {"a.efi": (EFI, b"MZ")})
     github.limit_next(times=100)
     line = bench.refused("--dispatch-repo=me/lab", f"--dispatch-api-url={github.url}")
@@ -278,7 +278,7 @@ def test_release_without_workloads(bench: Bench, github: FakeGitHub) -> None:
     assert line.endswith("it has application/zip (2)")
 
 
-def test_no_network(bench: Bench) -> None:
+def test_a_refused_connection_is_told(bench: Bench) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen: nobody else can, either
         port = closed.getsockname()[1]

@@ -81,7 +81,8 @@ def runs_in(path: Path) -> list[Run]:
 
 
 def console(journal: sqlite3.Connection, run: Run) -> list[str]:
-    return [text for (text,) in journal.execute("SELECT text FROM dispatch_console WHERE run = ?", [run.id])]
+    rows = journal.execute("SELECT text FROM dispatch_console WHERE run = ? ORDER BY id", [run.id])
+    return [line for (text,) in rows for line in text.split("\n")]
 
 
 def passed_cases(file: Path) -> dict[str, set[str]]:

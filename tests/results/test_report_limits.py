@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from faults import fault
 from labs import plan, workload
+from torture import larger
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.attempts import VOLUME
@@ -151,7 +152,7 @@ def test_what_one_boot_may_fill_is_bounded(tmp_path: Path) -> None:
             machine.post(f"{lab.url}/dispatch").raise_for_status()
             reader = Reader(client, lab, session)
             before, answers = resident(lab_pid()), list[httpx.Response]()
-            for data, _ in zip(hostile(), range(24), strict=False):
+            for data, _ in zip(hostile(), range(larger(12, 24)), strict=False):
                 assert len(data) <= REPORT_LIMIT
                 answers.append(machine.put(f"{lab.url}/dispatch", content=data))
             small = [{"title": f"small {n}"} for n in range(80)]

@@ -229,7 +229,7 @@ def test_only_addresses_that_others_can_use_are_announced_ipv4_first() -> None:
         ([["127.0.0.1/8"], []], []),
     ],
 )
-def test_each_interface_has_its_own_addresses_and_link_local_ones_only_where_there_is_nothing_else(
+def test_an_interface_announces_link_local_addresses_only_if_it_has_no_others(
     cards: list[list[str]], told: list[list[str]]
 ) -> None:
     links = announceable([[ipaddress.ip_interface(text) for text in card] for card in cards])

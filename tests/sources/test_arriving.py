@@ -92,20 +92,29 @@ class Lab:
 
 
 @asynccontextmanager
-async def lab_of(github: FakeGitHub, folder: Path, token: Token | None = None) -> AsyncIterator[Lab]:
+async def lab_of(
+    github: FakeGitHub, folder: Path, token: Token | None = None, *, private: bool = True
+) -> AsyncIterator[Lab]:
     """A lab whose journal is in `folder`, and its cache beside it."""
     await asyncio.to_thread(folder.mkdir)
 
     def store(_path: Path) -> AssetFetcher:
         return AssetFetcher(folder.parent / "cache", 10**9, token, patience=AT_ONCE)
 
-    async with running_lab(folder, cache=store, apis=(github.url,)) as bench:
+    async with running_lab(folder, cache=store, apis=(github.url,), private=private) as bench:
         yield Lab(bench, github)
 
 
 @pytest.fixture
 async def lab(github: FakeGitHub, tmp_path: Path) -> AsyncIterator[Lab]:
     async with lab_of(github, tmp_path / "lab") as running:
+        yield running
+
+
+@pytest.fixture(params=[True, False], ids=["private", "shared"])
+async def any_lab(github: FakeGitHub, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    """One of a pytest alone, and one of several sessions that may not see each other's bytes."""
+    async with lab_of(github, tmp_path / "lab", private=request.param) as running:
         yield running
 
 
@@ -116,37 +125,37 @@ def held_up(github: FakeGitHub, *, after: int = HALF, **options: Any) -> Gate:
     return gate
 
 
-async def test_a_machine_reads_what_is_there_and_the_rest_as_it_comes(lab: Lab) -> None:
-    asset = publish(lab.github, {"w.efi": CONTENT})["w.efi"]
-    gate = held_up(lab.github)
-    [run] = await lab.wants(asset)
-    await lab.arrives(run)
-    head = await lab.bench.call("HEAD")
+async def test_a_machine_reads_what_is_there_and_the_rest_as_it_comes(any_lab: Lab) -> None:
+    asset = publish(any_lab.github, {"w.efi": CONTENT})["w.efi"]
+    gate = held_up(any_lab.github)
+    [run] = await any_lab.wants(asset)
+    await any_lab.arrives(run)
+    head = await any_lab.bench.call("HEAD")
     assert (head.status, head.headers["content-length"]) == (200, str(SIZE))
-    wire, answer = await lab.reads()
+    wire, answer = await any_lab.reads()
     assert answer.headers == {**head.headers, "date": answer.headers["date"]}
     assert await wire.take(HALF) == CONTENT[:HALF]
-    assert lab.bench.attempt(run).state == State.DOWNLOADING
+    assert any_lab.bench.attempt(run).state == State.DOWNLOADING
     gate.open()
     assert await wire.take(SIZE - HALF) == CONTENT[HALF:]
-    await lab.passes(run)
-    assert (lab.github.downloads, lab.github.bytes_served) == ({"w.efi": 1}, SIZE)
-    assert lab.bench.lab.lab_state.digest_of(run) == sha256(CONTENT)
+    await any_lab.passes(run)
+    assert (any_lab.github.downloads, any_lab.github.bytes_served) == ({"w.efi": 1}, SIZE)
+    assert any_lab.bench.lab.lab_state.digest_of(run) == sha256(CONTENT)
 
 
-async def test_many_machines_read_what_is_downloaded_once(lab: Lab) -> None:
+async def test_many_machines_read_what_is_downloaded_once(any_lab: Lab) -> None:
     """Each has a run of its own of the same asset; the slowest, which reads nothing, holds up no other."""
-    asset = publish(lab.github, {"w.efi": CONTENT})["w.efi"]
-    gate = held_up(lab.github)
-    runs = await lab.wants(*[asset] * 8)
-    slow, *others = await lab.all_read(runs, receive_buffer=LITTLE)
+    asset = publish(any_lab.github, {"w.efi": CONTENT})["w.efi"]
+    gate = held_up(any_lab.github)
+    runs = await any_lab.wants(*[asset] * 8)
+    slow, *others = await any_lab.all_read(runs, receive_buffer=LITTLE)
     gate.open()
     bodies = await gathered(*(wire.take(SIZE) for wire in others))
     assert bodies == [CONTENT] * 7
     assert await slow.take(SIZE) == CONTENT
     for run in runs:
-        await lab.bench.enters(run, State.DOWNLOADED)
-    assert lab.github.downloads == {"w.efi": 1}
+        await any_lab.bench.enters(run, State.DOWNLOADED)
+    assert any_lab.github.downloads == {"w.efi": 1}
 
 
 async def test_what_machines_read_holds_back_no_further_download(lab: Lab) -> None:
@@ -226,21 +235,21 @@ async def test_a_machine_that_breaks_off_goes_on_while_it_arrives(lab: Lab) -> N
     outcome="`error`; none of them gets the last 64 KiB, nothing is kept",
     told=f"`expected sha256:…, got sha256:…: {CHANGED}`; not tried again",
 )
-async def test_a_wrong_digest(lab: Lab, tmp_path: Path) -> None:
-    asset = publish(lab.github, {"w.efi": CONTENT})["w.efi"]
-    lab.github.asset(REPO, "v1", "w.efi").content = CONTENT[:-1] + b"\0"
-    gate = held_up(lab.github)
-    runs = await lab.wants(*[asset] * 8)
-    wires = await lab.all_read(runs)
+async def test_a_wrong_digest(any_lab: Lab, tmp_path: Path) -> None:
+    asset = publish(any_lab.github, {"w.efi": CONTENT})["w.efi"]
+    any_lab.github.asset(REPO, "v1", "w.efi").content = CONTENT[:-1] + b"\0"
+    gate = held_up(any_lab.github)
+    runs = await any_lab.wants(*[asset] * 8)
+    wires = await any_lab.all_read(runs)
     gate.open()
     bodies = await gathered(*(all_of(wire) for wire in wires))
     assert all(CONTENT[: SIZE - HELD].startswith(body) for body in bodies)
     for number, run in enumerate(runs):
-        reason = await lab.fails(run)
+        reason = await any_lab.fails(run)
         assert reason.startswith(f"127.0.0.{10 + number}: ")
         assert reason.endswith(f": {CHANGED} during the download")
     assert not list((tmp_path / "cache" / "sha256").iterdir())
-    assert lab.github.downloads == {"w.efi": 1}
+    assert any_lab.github.downloads == {"w.efi": 1}
 
 
 async def all_of(wire: Wire) -> bytes:
@@ -383,19 +392,19 @@ async def test_a_lie_about_the_size(lab: Lab, told: int) -> None:
     assert lab.bench.attempt(run).state == State.FAILED
 
 
-async def test_an_asset_without_a_digest(lab: Lab, tmp_path: Path) -> None:
+async def test_an_asset_without_a_digest(any_lab: Lab, tmp_path: Path) -> None:
     """Only its size is known before; of what was run the journal has the digest."""
-    asset = publish(lab.github, {"w.efi": CONTENT}, digests=False)["w.efi"]
-    gate = held_up(lab.github)
-    [run] = await lab.wants(asset)
-    await lab.arrives(run)
-    wire, _ = await lab.reads()
+    asset = publish(any_lab.github, {"w.efi": CONTENT}, digests=False)["w.efi"]
+    gate = held_up(any_lab.github)
+    [run] = await any_lab.wants(asset)
+    await any_lab.arrives(run)
+    wire, _ = await any_lab.reads()
     gate.open()
     assert await wire.take(SIZE) == CONTENT
-    await lab.passes(run)
-    assert lab.bench.lab.lab_state.digest_of(run) == sha256(CONTENT)
-    await lab.bench.lab.lab_state.on_disk()
-    assert lab.bench.journal.reader.served(run.session) == {run.id: sha256(CONTENT)}
+    await any_lab.passes(run)
+    assert any_lab.bench.lab.lab_state.digest_of(run) == sha256(CONTENT)
+    await any_lab.bench.lab.lab_state.on_disk()
+    assert any_lab.bench.journal.reader.served(run.session) == {run.id: sha256(CONTENT)}
 
 
 async def test_a_private_asset(github: FakeGitHub, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_was_not_read_is_not_taken_for_the_next_answer() -> None:
         assert len(seen) == 2
 
 
-def test_a_body_that_breaks_off() -> None:
+def test_a_body_that_breaks_off_is_an_error() -> None:
     with serving(saying(ANSWER[:-1], goes_on=False)) as (client, url, _), client.stream("GET", url) as answer:
         pieces = answer.iter_raw()
         assert next(pieces) == b"byte"
@@ -80,18 +80,18 @@ def test_a_body_that_breaks_off() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200])
-def test_what_is_no_answer(text: bytes) -> None:
+def test_what_is_no_answer_is_an_error(text: bytes) -> None:
     with serving(saying(text, goes_on=False)) as (client, url, _), pytest.raises(httpx.TransportError):
         client.get(url)
 
 
-def test_chunks() -> None:
+def test_a_body_in_chunks_is_read_whole() -> None:
     text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbytes\r\n0\r\n\r\n"
     with serving(saying(text)) as (client, url, _):
         assert [client.get(url).content for _ in range(2)] == [b"bytes"] * 2
 
 
-def test_nobody_listens() -> None:
+def test_where_nobody_listens_is_an_error() -> None:
     with socket.socket() as closed, httpx.Client(transport=Direct(ssl.create_default_context(), 10.0)) as client:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(httpx.ConnectError):

@@ -246,7 +246,7 @@ async def test_what_does_not_pass_is_given_up(github: FakeGitHub, tmp_path: Path
 async def test_bytes_that_trickle_in(github: FakeGitHub, tmp_path: Path) -> None:
     content = bytes_of(3000)
     wanted = publish(github, {"w.efi": content})["w.efi"]
-    patience = Patience(timeout=0.2, pauses=(0.0,))
+    patience = Patience(timeout=0.2, pauses=(0.0,) * 50)  # a busy computer may be as slow now and then
     github.fail_next(STORAGE, trickle=0.01)
     assert (await fetch(tmp_path, wanted, patience=patience)).path.read_bytes() == content
     assert github.bytes_served >= wanted.size > 0
@@ -254,8 +254,8 @@ async def test_bytes_that_trickle_in(github: FakeGitHub, tmp_path: Path) -> None
 
 async def test_bytes_that_never_stop_to_trickle(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": bytes_of(3000)})["w.efi"]
-    github.fail_next(STORAGE, trickle=0.01, times=2)
-    text = await complaint(tmp_path, wanted, patience=Patience(timeout=0.2, pauses=(0.0,)))
+    github.fail_next(STORAGE, trickle=0.01)
+    text = await complaint(tmp_path, wanted, patience=Patience(timeout=2.0, pauses=()))
     assert text == "w.efi: 127.0.0.2: slower than 1024 bytes a second"
 
 
@@ -291,9 +291,9 @@ async def test_a_renamed_repository_is_followed(github: FakeGitHub, tmp_path: Pa
 async def test_no_answer_in_time(github: FakeGitHub, tmp_path: Path) -> None:
     wanted = publish(github, {"w.efi": b"MZ"})["w.efi"]
     gate = github.hold_next(STORAGE)
-    text = await complaint(tmp_path, wanted, patience=Patience(timeout=0.1, pauses=()))
+    text = await complaint(tmp_path, wanted, patience=Patience(timeout=2.0, pauses=()))
     gate.open()
-    assert text == "w.efi: 127.0.0.2: no answer within 0.1s"
+    assert text == "w.efi: 127.0.0.2: no answer within 2s"
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ KEYS = (
     "requires",
     "chain",
     "after",
+    "group",
 )
 
 

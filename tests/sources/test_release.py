@@ -21,7 +21,7 @@ from told_errors import one_line
 from pytest_dispatch.core.errors import ConfigError, SourceError
 from pytest_dispatch.core.secrets import ways_to_sign_in
 from pytest_dispatch.github.api import GitHubApi, GitHubError, Trouble
-from pytest_dispatch.github.exchange import LARGEST
+from pytest_dispatch.github.http_client import LARGEST
 from pytest_dispatch.github.token_lookup import Token
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.support.network_errors import reason_of
@@ -403,8 +403,8 @@ def test_an_answer_that_trickles_in(github: FakeGitHub) -> None:
     publish(github)
     github.fail_next("GET *", status=200, data={"message": "x" * 10_000}, trickle=0.05)
     with pytest.raises(SourceError) as caught:
-        list_release(REPO, None, None, github.url, timeout=0.25)
-    text = "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: no whole answer within 1s"
+        list_release(REPO, None, None, github.url, timeout=1)
+    text = "AMDEPYC/dispatch: 127.0.0.1 cannot be reached: no whole answer within 4s"
     assert one_line(caught.value) == text
 
 

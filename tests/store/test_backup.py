@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,16 @@ def test_one_that_is_in_use_is_copied_as_it_is_at_that_moment(tmp_path: Path) ->
     assert newest(path) == "s"
     assert newest(tmp_path / "journal.db.replaced") == "t"
     assert not Path(f"{file}-wal").exists()
+
+
+def test_nobody_else_may_read_a_copy_or_what_is_put_back(tmp_path: Path) -> None:
+    path, file = tmp_path / "journal.db", tmp_path / "backup.db"
+    with closing(Journal(path)) as journal:
+        journal.open()
+    backup(path, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    restore(path, file)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_one_is_put_where_there_is_none(tmp_path: Path) -> None:
@@ -77,7 +88,7 @@ def test_what_cannot_be_put_back(tmp_path: Path) -> None:
         journal.write([session_row(session("s")), console_row("r", 1, 0.0, "x")]).result(SOON)
         assert refusal(lambda: restore(path, file)) == f"journal {file}: expected a journal, found no file"
         backup(path, file)
-        assert "another session is using it" in refusal(lambda: restore(path, file))
+        assert "another lab is using it" in refusal(lambda: restore(path, file))
     before = path.read_bytes()
     file.write_bytes(b"a picture, perhaps" * 1000)
     assert "cannot restore it (file is not a database)" in refusal(lambda: restore(path, file))

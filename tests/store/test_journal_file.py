@@ -86,7 +86,7 @@ def test_its_folder_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "journal.db").exists()
 
 
-def test_garbage(path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
     path.write_bytes(b"not a database" * 1000)
     assert refusal(path) == f"journal {path}: cannot open it (file is not a database){ADVICE}"
     assert path.read_bytes() == b"not a database" * 1000
@@ -111,11 +111,11 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     journal.close()
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"journal {tmp_path}: cannot open it (unable to open database file){ADVICE}"
 
 
-def test_a_path_below_a_file(path: Path) -> None:
+def test_a_path_below_a_file_is_refused(path: Path) -> None:
     path.touch()
     below = path / "journal.db"
     assert refusal(below) == f"journal {below}: cannot open it (File exists){ADVICE}"
@@ -193,7 +193,7 @@ print(written, len(said), len(set(said)), said[0], sep="\\n")
 """
 
 
-def test_a_full_disk(path: Path) -> None:
+def test_on_a_full_disk_what_was_acknowledged_stays_and_all_else_is_refused(path: Path) -> None:
     told = subprocess.run([sys.executable, "-c", FILLS, path], check=True, capture_output=True, text=True)
     written, refused, different, text = told.stdout.splitlines()
     assert (int(written) > 3, int(written) + int(refused), different) == (True, 100, "1")
@@ -211,7 +211,7 @@ def test_a_write_that_hangs_holds_nobody_up(path: Path) -> None:
         done = journal.write([console_row("r", 1, 0.0, "x")])
         journal.close(0.05)
         assert not done.done()
-        with pytest.raises(JournalError, match="another session is using it"):
+        with pytest.raises(JournalError, match="another lab is using it"):
             Journal(path).open()
         other.execute("COMMIT")
     done.result(SOON)
@@ -232,7 +232,7 @@ def test_a_url_that_means_nothing(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["feature%2Ffoo", "100%25", "what?now", "a?mode=ro", "b#c", "d e"])
-def test_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     """As branches and build servers name theirs."""
     path = tmp_path / name / "journal.db"
     for _ in range(2):

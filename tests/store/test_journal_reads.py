@@ -38,7 +38,7 @@ async def test_a_slow_read_keeps_no_machine_waiting(tmp_path: Path) -> None:
         await bench.download(run, "127.0.0.3")
         assert (await bench.call("POST", source="127.0.0.3")).status == 200
         with slow_reads() as (there, go):
-            resuming = asyncio.create_task(session_service.resume("w", Policy(), IssueRule()))
+            resuming = asyncio.create_task(bench.lab.resumption.resume("w", Policy(), IssueRule()))
             await until(there.is_set)
             assert (await bench.call("HEAD", source="127.0.0.4")).status == 200
             assert (await bench.report(source="127.0.0.3", title="fine")).status == 200
@@ -53,7 +53,7 @@ async def test_a_slow_read_keeps_no_machine_waiting(tmp_path: Path) -> None:
 async def test_a_session_is_taken_up_once_whoever_else_asks_meanwhile(tmp_path: Path) -> None:
     interrupted = await left(tmp_path)
     async with running_lab(tmp_path) as bench:
-        asked = [bench.lab.session_service.resume("w", Policy(), IssueRule()) for _ in range(3)]
+        asked = [bench.lab.resumption.resume("w", Policy(), IssueRule()) for _ in range(3)]
         assert [found.id for found in await gathered(*asked) if found is not None] == [interrupted]
 
 

@@ -6,47 +6,41 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from databases import KINDS, Place, place, postgres_programs, postgres_server
+from databases import Place
 from disk import killed, needs_shim, preloaded
 from forks import Forks
 from journals import ADVICE, refusal
 from scenes import OWN, Scene, Stage, Story, wrong_with
+from torture import TORTURE, drawn
 
+from pytest_dispatch.core.history_search import read_search
 from pytest_dispatch.core.model import Case, KnownBy, Outcome, Phase, Report, Run
 from pytest_dispatch.store import schema
+from pytest_dispatch.store.history_query import Page
+from pytest_dispatch.store.history_reader import HistoryReader
 from pytest_dispatch.store.journal import Journal, console_row
 from pytest_dispatch.store.migrate import migrate
-from pytest_dispatch.store.migrations import shapes_1, tables_2
+from pytest_dispatch.store.migrations import shapes_1
 from pytest_dispatch.store.migrations.versions import version_2
 from pytest_dispatch.store.row_writing import report_digest
 
-#: Journals as labs left them that were killed: by the last make of version 1, and by the last one without kinds.
-LAST, FIRST = (Path(__file__).parent / "journals" / f"{name}.db" for name in ("version-1", "version-1-first"))
+#: Journals as labs left them that were killed: by the last make of version 1, by the last one without kinds, and by one
+#: of version 2.
+LAST, FIRST, SECOND = (
+    Path(__file__).parent / "journals" / f"{name}.db" for name in ("version-1", "version-1-first", "version-2")
+)
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 
-@pytest.fixture(params=[LAST, FIRST], ids=["last make", "first makes"])
+@pytest.fixture(params=[LAST, FIRST, SECOND], ids=["last make of 1", "first makes of 1", "version 2"])
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copyfile(request.param, tmp_path / "journal.db"))
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    programs = postgres_programs()
-    with ExitStack() as stack:
-        yield stack.enter_context(postgres_server(programs)) if programs is not None else ""
-
-
-@pytest.fixture(params=KINDS)
-def where(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Iterator[Place]:
-    with place(request.param, tmp_path, server) as found:
-        yield found
 
 
 def runs_in(journal: str | Path) -> dict[str, Run]:
@@ -140,6 +134,11 @@ def test_what_the_first_makes_left(where: Place) -> None:
     }
 
 
+def own_tables(place: Place) -> list[str]:
+    """Its tables, without those of which SQLite makes the index of words."""
+    return [name for name in sa.inspect(place.engine).get_table_names() if not name.startswith(schema.WORDS_INDEX)]
+
+
 def test_its_tables_are_those_of_one_that_is_made_anew(where: Place, tmp_path: Path) -> None:
     """And nothing of Alembic's is left."""
     copied(LAST, where)
@@ -147,19 +146,22 @@ def test_its_tables_are_those_of_one_that_is_made_anew(where: Place, tmp_path: P
     with closing(Journal(tmp_path / "new.db")) as anew:
         anew.open()
     fresh = Place(str(tmp_path / "new.db"))
-    tables = sa.inspect(where.engine).get_table_names()
-    assert sorted(tables) == sorted(sa.inspect(fresh.engine).get_table_names())
+    tables = own_tables(where)
+    assert sorted(tables) == sorted(own_tables(fresh))
     for table in tables:
         found, made = sa.inspect(where.engine), sa.inspect(fresh.engine)
-        assert [column["name"] for column in found.get_columns(table)] == [
-            column["name"] for column in made.get_columns(table)
-        ], table
+        columns = [[column["name"] for column in each.get_columns(table)] for each in (found, made)]
+        assert [name for name in columns[0] if name != schema.DOCUMENT] == columns[1], table
         assert (
             found.get_pk_constraint(table)["constrained_columns"]
             == made.get_pk_constraint(table)["constrained_columns"]
         ), table
         indexes = [
-            {(index["name"], *index["column_names"]) for index in each.get_indexes(table) if not index["unique"]}
+            {
+                (index["name"], *index["column_names"])
+                for index in each.get_indexes(table)
+                if not index["unique"] and index["column_names"] != [schema.DOCUMENT]
+            }
             for each in (found, made)
         ]
         assert indexes[0] == indexes[1], table
@@ -167,12 +169,46 @@ def test_its_tables_are_those_of_one_that_is_made_anew(where: Place, tmp_path: P
     assert where.all("SELECT version FROM dispatch_meta") == [(schema.VERSION,)]
 
 
-def test_the_tables_that_it_makes_are_those_of_its_version() -> None:
-    """As long as version 2 is today's, its frozen copy says the same as the schema."""
-    assert schema.VERSION == 2
-    assert {name: [repr(column) for column in table.columns] for name, table in tables_2.metadata.tables.items()} == {
-        name: [repr(column) for column in table.columns] for name, table in schema.metadata.tables.items()
+def test_what_version_2_left(where: Place) -> None:
+    copied(SECOND, where)
+    runs = runs_in(where.where)
+    assert {name: (run.outcome, run.attempt.state) for name, run in runs.items()} == {
+        "a.efi": (Outcome.PASSED, "finished"),
+        "b.efi": (Outcome.FAILED, "finished"),
+        "c.efi": (None, "downloading"),
     }
+    with closing(Journal(where.where)) as journal:
+        lines = journal.reader.console(runs["b.efi"].session, 100)
+        assert len(lines) == 34, "each of its rows has one line"
+        assert [(each.issue.title, each.repo) for each in journal.reader.pending_issues()] == [("b.efi", "me/lab-9")]
+
+
+def test_runs_that_had_ended_are_in_history(where: Place) -> None:
+    copied(SECOND, where)
+    runs = runs_in(where.where)
+    with closing(Journal(where.where)) as journal:
+        found = HistoryReader(journal._database).page(read_search("", 0.0), Page(None, 10))
+    assert {each.name: (each.outcome, each.attempts) for each in found} == {
+        name: (run.outcome, len(run.attempts)) for name, run in runs.items() if run.outcome is not None
+    }
+    assert [each.ended for each in found] == sorted((each.ended for each in found), reverse=True)
+    assert {each.source for each in found} == {"w"}
+
+
+def version_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT version FROM dispatch_meta").fetchone()[0])
+
+
+def _for_todays_github(db: sqlite3.Connection, scene: Scene) -> None:
+    """Move the issues of a journal to another GitHub: the one that they were for is gone."""
+    if db.execute("SELECT 1 FROM dispatch_meta WHERE version = 2").fetchone():
+        db.execute("UPDATE dispatch_issues SET repo = ?, api = ?", [scene.repo, scene.github.url])
+        return
+    for (record,) in db.execute("SELECT CAST(record AS TEXT) FROM dispatch_outbox").fetchall():
+        pending = record.replace("me/lab-9", scene.repo).split('"api":"')
+        told = pending[0] + '"api":"' + scene.github.url + pending[1][pending[1].index('"') :]
+        db.execute("UPDATE dispatch_outbox SET record = ?", [told.encode()])
 
 
 def resumed(old: Path) -> Story:
@@ -180,12 +216,8 @@ def resumed(old: Path) -> Story:
 
     def story(scene: Scene, forks: Forks) -> bool:
         shutil.copyfile(old, scene.journal)
-        # its issues were for the GitHub of its time
         with closing(sqlite3.connect(scene.journal)) as db, db:
-            for (record,) in db.execute("SELECT CAST(record AS TEXT) FROM dispatch_outbox").fetchall():
-                pending = record.replace("me/lab-9", scene.repo).split('"api":"')
-                told = pending[0] + '"api":"' + scene.github.url + pending[1][pending[1].index('"') :]
-                db.execute("UPDATE dispatch_outbox SET record = ?", [told.encode()])
+            _for_todays_github(db, scene)
         code, said = scene.run(forks, "--dispatch-resume")
         assert code == pytest.ExitCode.TESTS_FAILED, said
         assert "resumed" in said
@@ -205,7 +237,9 @@ def test_its_session_goes_on_and_its_issues_are_filed(tmp_path: Path, old: Path)
 
 
 def test_migrate_says_of_which_version_it_was(old: Path) -> None:
-    assert [migrate(old) for _ in range(2)] == [1, schema.VERSION]
+    was = version_of(old)
+    assert was < schema.VERSION
+    assert [migrate(old) for _ in range(2)] == [was, schema.VERSION]
     assert len(runs_in(old)) == 3
 
 
@@ -221,7 +255,7 @@ def test_one_that_is_in_use_is_not_migrated(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with closing(Journal(path)) as journal:
         journal.open()
-        assert "another session is using it" in refusal(lambda: migrate(path))
+        assert "another lab is using it" in refusal(lambda: migrate(path))
 
 
 @pytest.mark.parametrize(
@@ -243,16 +277,19 @@ def test_one_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, spoil: str, wh
 MIGRATES = "import sys; from pytest_dispatch.store.migrate import migrate; print(migrate(sys.argv[1]))"
 
 
+SURE = 20  # writes of which a migration has more
+
+
 @needs_shim
 def test_killed_at_every_write_of_a_migration(tmp_path: Path) -> None:
-    for step in range(1, 400, 7):
+    for step in count(1) if TORTURE else [*drawn(range(1, SURE + 1), 4), *drawn(range(SURE + 1, 4 * SURE), 2)]:
         path = Path(shutil.copyfile(LAST, tmp_path / f"{step}.db"))
         environ = {**preloaded(), **killed(path, step)}
         ran = subprocess.run([sys.executable, "-c", MIGRATES, path], env=environ, check=False, capture_output=True)
         assert len(runs_in(path)) == 3, step
         if not ran.returncode:
+            assert step > SURE
             break
-    assert step > 20
 
 
 def test_a_report_is_told_apart_as_the_migration_does() -> None:

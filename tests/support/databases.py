@@ -6,14 +6,16 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import pytest
 import sqlalchemy as sa
 
 
@@ -27,6 +29,21 @@ def postgres_programs() -> Path | None:
 
 
 KINDS = ["sqlite", "postgresql"] if postgres_programs() else ["sqlite"]
+
+if "postgresql" in KINDS:
+    # Before any test has pytest run inside this process: that drops what was first imported there, and the
+    # driver's compiled half would go on raising the errors of the copy that is gone, which nobody catches.
+    importlib.import_module("psycopg")
+
+
+def needs_postgresql(item: pytest.Item) -> bool:
+    """Whether a test runs a server, by its fixtures or by the kind of database that it is for."""
+    fixtures = {"postgres", "own_postgres"}.intersection(getattr(item, "fixturenames", ()))
+    kind = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return bool(fixtures) or "postgresql" in kind
+
+
+QUICK = ("-c", "listen_addresses=", "-c", "fsync=off")
 
 _numbers = itertools.count()
 
@@ -51,11 +68,32 @@ class Place:
 @contextmanager
 def place(kind: str, folder: Path, server: str) -> Iterator[Place]:
     """A place where nothing is yet."""
-    found = Place(str(folder / "journal.db") if kind == "sqlite" else new_database(server))
-    try:
-        yield found
-    finally:
-        found.engine.dispose()
+    with nullcontext(str(folder / "journal.db")) if kind == "sqlite" else _empty_database(server) as where:
+        found = Place(where)
+        try:
+            yield found
+        finally:
+            found.engine.dispose()
+
+
+#: Databases that nobody uses any more, and that are empty again: to make one takes longer than most tests.
+_free: dict[str, list[str]] = {}
+
+
+@contextmanager
+def _empty_database(server: str) -> Iterator[str]:
+    """An empty database on a server, to be used by others afterwards; yields its URL."""
+    free = _free.setdefault(server, [])
+    url = free.pop() if free else new_database(server)
+    yield url
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as db:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        db.execute(sa.text(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}"))
+        db.execute(sa.text("DROP SCHEMA public CASCADE"))
+        db.execute(sa.text("CREATE SCHEMA public"))
+    engine.dispose()
+    free.append(url)
 
 
 def new_database(server: str) -> str:
@@ -71,33 +109,73 @@ def new_database(server: str) -> str:
 @contextmanager
 def postgres_server(programs: Path) -> Iterator[str]:
     """A server that listens at a socket in a folder of its own, as a user without rights; yields its URL."""
-    user = "nobody" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        if user is not None:
-            shutil.chown(folder, user)
-        data = folder / "data"
+    with PostgresServer(programs) as server:
+        yield server.url
+
+
+class PostgresServer:
+    """A server of one's own, which can be stopped and started again; a context manager."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._temporary = tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True)
+        self.folder = Path(self._temporary.name)
+        self.url = f"postgresql+psycopg://me:s3cret@/postgres?host={self.folder}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if self._user is not None:
+            shutil.chown(self.folder, self._user)
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "me", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            user=user,
-            cwd=folder,
+            [self._programs / "initdb", "-D", self._data, "-U", "me", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            user=self._user,
+            cwd=self.folder,
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
-                user=user,
-                cwd=folder,
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._temporary.cleanup()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start it, for the first time or again; returns when it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, "-k", self.folder, *QUICK],
+                user=self._user,
+                cwd=self.folder,
                 stderr=log,
+                start_new_session=True,
             )
-        try:
-            url = f"postgresql+psycopg://me:s3cret@/postgres?host={folder}"
-            _wait_for(url, server)
-            yield url
-        finally:
-            server.terminate()
-            server.wait()
+        _wait_for(self.url, self._process)
+
+    def suspend(self) -> None:
+        """Have it say nothing until `resume`, without an end to any connection."""
+        for process in self._all():
+            os.kill(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._all():
+            os.kill(process, signal.SIGCONT)
+
+    def _all(self) -> list[int]:
+        assert self._process is not None
+        first = self._process.pid
+        return [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
+
+    def stop(self) -> None:
+        """Have it end at once, without a word to its clients; what was committed is there when it starts again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:

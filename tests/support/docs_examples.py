@@ -5,6 +5,9 @@ An HTML comment right before a code block says what the block is; readers of the
     <!-- workloads: memory.efi=fail smoke.efi -->   a new example; its folder `workloads`, and the scenario of each
     <!-- file: conftest.py -->                      the block is this file of the example
     <!-- run: passed=1 failed=1 -->                 the block is a command with its output; how its tests end
+    <!-- service: lab.yaml -->                      the block is this file of somebody who starts a lab for many
+    <!-- service -->                                the block is what they type there, with lines of its output
+    <!-- explanations -->                           the block is what is said of a run that waits, one after the other
     <!-- report -->                                 the block is what a workload may PUT
 """
 
@@ -24,7 +27,7 @@ FOLDERS = (".", "docs", "examples", "examples/*", "benchmarks")
 PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md"))
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)$")
-_DIRECTIVE = re.compile(r"^<!-- (?P<name>workloads|file|run|report)(?:: (?P<text>.*))? -->$")
+_DIRECTIVE = re.compile(r"^<!-- (?P<name>workloads|file|run|report|service|explanations)(?:: (?P<text>.*))? -->$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 #: The tables of the page, in its order.
-PARTS = ("Crashes", "The disk", "GitHub", "Machines", "pytest", "Hostile input")
+PARTS = ("Crashes", "The disk", "GitHub", "Notifications", "Machines", "pytest", "Hostile input")
 
 
 def fault(part: str, what: str, *, outcome: str, told: str) -> pytest.MarkDecorator:

@@ -1,11 +1,12 @@
-"""Many pytest runs, each a process of its own that was forked from one that has everything imported.
+"""Many runs of pytest or `dispatch`, each a process of its own that was forked from one that has everything imported.
 
 A run is over in a fraction of the time that importing takes, so that hundreds of them can be killed in a test.
-`python forks.py` is the process that forks; it reads one order a line, and answers each.
+`python forks.py PROGRAM` is the process that forks; it reads one order a line, and answers each.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -16,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -28,7 +30,8 @@ FOR_ALL = (*ALONE, "-p", "no:cacheprovider", *QUIETLY)
 
 PATIENCE = 60.0  # seconds that the end of a run that was killed may take
 
-MORE = (
+PYTEST = (
+    "plugin_bench",  # imports most of what runs need
     "_pytest.faulthandler",
     "_pytest.junitxml",
     "_pytest.unittest",
@@ -41,21 +44,38 @@ MORE = (
     "pytest_dispatch.plugin",
     "sqlalchemy.dialects.sqlite",
 )
+DISPATCH = (
+    "pydantic",
+    "pytest_dispatch.cli.asking",
+    "pytest_dispatch.cli.journal",
+    "pytest_dispatch.cli.login",
+    "pytest_dispatch.cli.serve",
+    "pytest_dispatch.cli.serve_options",
+    "pytest_dispatch.lab_program.lab_file.document",
+    "pytest_dispatch.lab_program.lab_file.notifications",
+    "pytest_dispatch.lab_program.service_log",
+    "pytest_dispatch.machines.sim.driver",
+    "sqlalchemy.dialects.sqlite",
+)
+#: The module of each program, what is imported before any of it is run, and words that all runs get first.
+PROGRAMS = {"pytest": ("pytest", PYTEST, QUIETLY), "dispatch": ("pytest_dispatch.cli.main", DISPATCH, ())}
 
 
 class Forks:
-    """Runs pytest in forks; a context manager.
+    """Runs a program in forks; a context manager.
 
     Args:
         environ: Of the process that forks.
+        program: One of `PROGRAMS`.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], program: str = "pytest") -> None:
         path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
         self._environ = dict(environ)
+        self._words = PROGRAMS[program][2]
         self._started: list[Run] = []
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,14 +91,14 @@ class Forks:
     def start(
         self, folder: Path, *args: str, out: Path, err: Path | None = None, environ: Mapping[str, str] | None = None
     ) -> Run:
-        """Start it there, as `python -m pytest` would in a session of its own; with its errors in the output, or apart.
+        """Start it there, as `python -m` would in a session of its own; with its errors in the output, or apart.
 
         Its interpreter ends as any other does.
         """
         given = dict(os.environ if environ is None else environ)
         for file in filter(None, (out, err)):
-            file.touch()  # whoever waits for words in it finds it
-        order = {"folder": str(folder), "args": [*QUIETLY, *args], "out": str(out), "err": str(err or "")}
+            file.write_bytes(b"")  # whoever waits for words in it finds it, and none of an earlier run
+        order = {"folder": str(folder), "args": [*self._words, *args], "out": str(out), "err": str(err or "")}
         self._started.append(Run(self, self.ask(run={**order, "environ": given, "tidy": True})))
         return self._started[-1]
 
@@ -109,6 +129,21 @@ class Forks:
         self._process.communicate()
 
 
+@cache
+def dispatching() -> Forks:
+    """The one that runs `dispatch` for all tests of this process."""
+    forks = Forks(os.environ, "dispatch")
+    atexit.register(forks.__exit__)
+    return forks
+
+
+def dispatch(folder: Path, *words: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run it there, to its end."""
+    out, err = folder / "printed", folder / "told"
+    code = dispatching().start(folder, *words, out=out, err=err, environ=environ).wait(PATIENCE)
+    return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+
+
 @dataclass
 class Run:
     """A run that was started; much like a `subprocess.Popen`."""
@@ -122,6 +157,16 @@ class Run:
         if self._code is None:
             self._code = self._forks.ask(wait=self.pid, until_it_ends=False)
         return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it, and wait for that."""
+        self.send_signal(signal.SIGKILL)
+        self.wait(PATIENCE)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end; returns its exit code.
@@ -140,22 +185,21 @@ class Run:
 
 
 def _run(folder: str, args: Sequence[str], out: str, err: str, environ: Mapping[str, str], tidy: bool) -> NoReturn:
-    """Be `python -m pytest`; what is tidy ends as any other program, anything else at once."""
-    import pytest
-
+    """Be `python -m`; what is tidy ends as any other program, anything else at once."""
     os.environ.clear()
     os.environ.update(environ)
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     os.chdir(folder)
     sys.path[:0] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv[:] = [str(Path(pytest.__file__).with_name("__main__.py")), *args]
+    program = sys.modules[PROGRAMS[sys.argv[1]][0]]
+    sys.argv[:] = [str(Path(program.__file__ or "").with_name("__main__.py")), *args]
     _redirect(out, err)
     if tidy:
         os.setsid()
-        sys.exit(pytest.main(list(args)))
+        sys.exit(program.main(list(args)))
     code = 99
     try:
-        code = int(pytest.main(list(args)))
+        code = int(program.main(list(args)))
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -173,19 +217,19 @@ def _redirect(out: str, err: str) -> None:
 
 
 def main() -> None:
-    import_module("plugin_bench")  # imports most of what runs need
-    for module in MORE:
+    program, imports, _ = PROGRAMS[sys.argv[1]]
+    for module in (program, *imports):
         import_module(module)
     gc.freeze()  # what all runs have is garbage in none of them
-    session_service, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    for line in session_service:
+    orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    for line in orders:
         order = json.loads(line)
         if "wait" in order:
             answer = _ended(order["wait"], order["until_it_ends"])
         else:
             answer = os.fork()
             if not answer:
-                session_service.close()
+                orders.close()
                 answers.close()
                 _run(**order["run"])
         answers.write(f"{json.dumps(answer)}\n")

@@ -6,17 +6,18 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
 from openapi_core.exceptions import OpenAPIError
 from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
 from openapi_core.templating.responses.exceptions import ResponseNotFound
+from openapi_schema_validator import OAS30Validator, oas30_format_checker
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pytest_dispatch.testing.github import Exchange
 
@@ -25,10 +26,15 @@ SERVER = "https://api.github.com"
 
 #: What GitHub answers to any request, as its guides say, though the description does not list it at each.
 EVERYWHERE = {
+    400: "https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api",
     301: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
+    304: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
     307: "https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api",
     401: "https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api",
     403: "https://docs.github.com/en/repositories/archiving-a-github-repository/archiving-repositories",
+    404: "https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api",
+    422: "https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api",
+    429: "https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api",
     451: "https://github.com/github/rest-api-description/issues/3314",
 }
 
@@ -36,7 +42,33 @@ EVERYWHERE = {
 @cache
 def description() -> OpenAPI:
     """The description; that it is good OpenAPI itself is left to GitHub, as checking takes long."""
-    return OpenAPI.from_dict(json.loads(DESCRIPTION.read_bytes()), config=Config(spec_validator_cls=None))
+    return OpenAPI.from_dict(_whole(), config=Config(spec_validator_cls=None))
+
+
+@cache
+def _whole() -> dict[str, Any]:
+    whole: dict[str, Any] = json.loads(DESCRIPTION.read_bytes())
+    _admit_null(whole)
+    return whole
+
+
+def _admit_null(node: Any) -> None:
+    """Let a nullable value be null although its `enum` does not list that, as GitHub means it.
+
+    A job that has not ended has the conclusion null; OpenAPI 3.0.3 would want that in the list.
+    """
+    if isinstance(node, dict) and node.get("nullable") is True and isinstance(node.get("enum"), list):
+        node["enum"] = [*node["enum"], None]
+    for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _admit_null(each)
+
+
+def payload_complaints(event: str, payload: Mapping[str, Any]) -> list[str]:
+    """What in a webhook's payload is not as GitHub describes it."""
+    name = f"webhook-{event}-{payload['action']}".replace("_", "-")
+    schema = {"$ref": f"#/components/schemas/{name}", "components": _whole()["components"]}
+    errors = OAS30Validator(schema, format_checker=oas30_format_checker).iter_errors(payload)
+    return [f"{name}: {'.'.join(map(str, each.path))}: {each.message}" for each in errors]
 
 
 class Judge:

@@ -1,9 +1,9 @@
-"""Cuts the calls that this package makes out of GitHub's official OpenAPI description.
+"""Cuts the calls that this package makes, and the webhooks that it hears, out of GitHub's official OpenAPI description.
 
     npm pack @octokit/openapi && tar xzf octokit-openapi-*.tgz
     python tests/support/github_openapi_trim.py package/generated/api.github.com.json
 
-writes `tests/github-openapi.json` with what can be reached from these calls, and without examples.
+writes `github-openapi.json` with what can be reached from these calls and webhooks, and without examples.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 REPO = "/repos/{owner}/{repo}"
+ACTIONS = f"{REPO}/actions"
+RUN = f"{ACTIONS}/runs/{{run_id}}"
+WORKFLOW = f"{ACTIONS}/workflows/{{workflow_id}}"
+ORG = "/orgs/{org}/actions"
 CALLS = {
     "/rate_limit": ["get"],
     REPO: ["get"],
     f"{REPO}/issues": ["get", "post"],
+    f"{REPO}/issues/{{issue_number}}": ["get", "patch"],
     f"{REPO}/issues/{{issue_number}}/comments": ["get", "post"],
     f"{REPO}/milestones": ["get"],
     f"{REPO}/releases": ["get"],
@@ -25,6 +30,40 @@ CALLS = {
     f"{REPO}/releases/latest": ["get"],
     f"{REPO}/releases/tags/{{tag}}": ["get"],
     f"{REPO}/releases/{{release_id}}/assets": ["get"],
+    f"{ORG}/runners": ["get"],
+    f"{ORG}/runners/{{runner_id}}": ["get", "delete"],
+    f"{ORG}/runner-groups": ["get"],
+    f"{ORG}/runner-groups/{{runner_group_id}}": ["get"],
+    f"{ORG}/runner-groups/{{runner_group_id}}/runners": ["get"],
+    f"{ACTIONS}/runners": ["get"],
+    f"{ACTIONS}/runners/{{runner_id}}": ["get", "delete"],
+    f"{ACTIONS}/workflows": ["get"],
+    WORKFLOW: ["get"],
+    f"{WORKFLOW}/runs": ["get"],
+    f"{WORKFLOW}/dispatches": ["post"],
+    f"{ACTIONS}/runs": ["get"],
+    RUN: ["get", "delete"],
+    f"{RUN}/attempts/{{attempt_number}}": ["get"],
+    f"{RUN}/attempts/{{attempt_number}}/jobs": ["get"],
+    f"{RUN}/jobs": ["get"],
+    f"{RUN}/logs": ["get"],
+    f"{RUN}/artifacts": ["get"],
+    f"{RUN}/approvals": ["get"],
+    f"{RUN}/pending_deployments": ["get", "post"],
+    f"{RUN}/approve": ["post"],
+    f"{RUN}/cancel": ["post"],
+    f"{RUN}/force-cancel": ["post"],
+    f"{RUN}/rerun": ["post"],
+    f"{RUN}/rerun-failed-jobs": ["post"],
+    f"{ACTIONS}/jobs/{{job_id}}": ["get"],
+    f"{ACTIONS}/jobs/{{job_id}}/logs": ["get"],
+    f"{ACTIONS}/artifacts/{{artifact_id}}": ["get"],
+    f"{ACTIONS}/artifacts/{{artifact_id}}/{{archive_format}}": ["get"],
+    f"{REPO}/check-runs/{{check_run_id}}/annotations": ["get"],
+}
+WEBHOOKS = {
+    "workflow-job": ["queued", "waiting", "in-progress", "completed"],
+    "workflow-run": ["requested", "in-progress", "completed"],
 }
 NOISE = {"example", "examples", "externalDocs", "x-github"}
 
@@ -33,7 +72,8 @@ def trim(whole: dict[str, Any]) -> dict[str, Any]:
     """The calls, and the components that they name, directly or not."""
     paths = {path: {verb: without_noise(whole["paths"][path][verb]) for verb in verbs} for path, verbs in CALLS.items()}
     components: dict[str, dict[str, Any]] = {}
-    todo = references(paths)
+    payloads = {f"#/components/schemas/webhook-{event}-{action}" for event in WEBHOOKS for action in WEBHOOKS[event]}
+    todo = references(paths) | payloads
     while todo:
         _, _, kind, name = todo.pop().split("/")
         if name not in components.setdefault(kind, {}):

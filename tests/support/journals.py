@@ -10,7 +10,7 @@ from queue_bench import QueueBench
 from told_errors import one_line
 
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.core.model import Issue, Policy
+from pytest_dispatch.core.model import Issue, Policy, Run
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store.journal import Journal, PendingIssue, Row, SessionRecord, run_rows, session_row
 
@@ -47,3 +47,15 @@ def refusal(act: Callable[[], object]) -> str:
     with pytest.raises(JournalError) as caught:
         act()
     return one_line(caught.value)
+
+
+def keep(journal: Journal, bench: QueueBench) -> None:
+    """Journal what a lab would: the runs as they were asked for, and every change."""
+    for change in changes_of(bench):
+        journal.write(run_rows(change.run))
+    write(journal, *(row for run in bench.queue.of_session("s") for row in run_rows(run)))
+
+
+def settled(runs: list[Run]) -> list[Run]:
+    """Without when an attempt was last moved, which alone is not written each time."""
+    return [replace(run, attempts=tuple(replace(a, heard=0.0) for a in run.attempts)) for run in runs]

@@ -8,7 +8,7 @@ import secrets
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,18 +21,26 @@ from waiting import PATIENCE, until
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.clock import SteadyClock
+from pytest_dispatch.core.groups import Group
+from pytest_dispatch.core.health import HealthRules
 from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
-from pytest_dispatch.lab.kind_services import Kind
+from pytest_dispatch.core.notifications import NotificationPlan
+from pytest_dispatch.core.templates import Template
+from pytest_dispatch.lab.kind_services import GitHubUse, Kind
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.outbox import Filer
+from pytest_dispatch.lab.roster import Roster
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.machines.base import DrivenMachine, Spec
 from pytest_dispatch.server.app import LabServer
-from pytest_dispatch.server.boot.path import Address, Network
+from pytest_dispatch.server.auth.authentication import PrivateAccess, ServiceAccess
+from pytest_dispatch.server.auth.passwords import Cost
+from pytest_dispatch.server.auth.settings import AccessSettings
+from pytest_dispatch.server.boot.identification import Address, Network
 from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.sources.locations import Locations
@@ -41,6 +49,7 @@ from pytest_dispatch.workloads.boot.lifecycle import State
 from pytest_dispatch.workloads.boot.service import BOOT_KIND, BootService
 
 TOKEN = "the-session's-token"
+CHEAP = Cost(time=1, memory=8, lanes=1)  # the least that argon2 takes: tests check many passwords
 FIRMWARE = "Host: 127.0.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n"
 LEAST = 1  # a receive buffer: the kernel makes of it the least that it has
 LITTLE = 8192  # one for those who take much: with less, a sender may wait a fifth of a second for every 300 bytes
@@ -78,6 +87,9 @@ class Reply:
         return msgspec.json.decode(self.body)
 
 
+HEAD_END = b"\r\n\r\n"
+
+
 @dataclass
 class Wire:
     """A TCP connection of a machine, byte by byte; nothing is read ahead."""
@@ -106,10 +118,14 @@ class Wire:
     async def head(self) -> Reply:
         """The head of the next answer, and not a byte more."""
         head = b""
-        while not head.endswith(b"\r\n\r\n"):
+        while not head.endswith(HEAD_END):
             byte = await self.receive(1)
             assert byte, f"the connection ended within {head!r}"
             head += byte
+            with suppress(BlockingIOError):  # no more of it is here
+                here = head + self.sock.recv(65536, socket.MSG_PEEK)
+                size = here.index(HEAD_END) + len(HEAD_END) if HEAD_END in here else len(here)
+                head += self.sock.recv(size - len(head))
         start, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         return Reply(start, {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)})
 
@@ -177,6 +193,7 @@ class LabBench:
     journal: Journal
     clock: Clock
     folder: Path
+    access: PrivateAccess | ServiceAccess
     wires: list[Wire] = field(default_factory=list)
 
     @property
@@ -311,8 +328,21 @@ async def running_lab(
     bounds: ServerLimits | None = None,
     private: bool = True,
     apis: tuple[str, ...] = (),
+    groups: Sequence[Group] = (),
+    templates: Iterable[Template] = (),
+    roster: Roster | None = None,
+    doors: AccessSettings | None = None,
+    notifications: NotificationPlan | None = None,
+    health: HealthRules | None = None,
+    welcome: bool = True,
+    github: GitHubUse | None = None,
 ) -> AsyncIterator[LabBench]:
-    """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot."""
+    """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot.
+
+    With `doors`, or if it is not private, it is a service with users.
+    """
+    if doors is None and not private:
+        doors = AccessSettings()
     opened = journal(folder / "journal.db")
     opened.open()
     async with AsyncExitStack() as stack:
@@ -328,15 +358,28 @@ async def running_lab(
             kinds=[BOOT_KIND, *kinds],
             machines=[each.driven() if isinstance(each, ByHand) else each for each in machines],
             filers=filers,
-            private=private,
+            private=private and doors is None,
+            notifications=notifications,
+            health=health,
+            welcome=welcome,
+            github=github,
         )
+        access: PrivateAccess | ServiceAccess = PrivateAccess(TOKEN)
+        if doors is not None:
+            access = ServiceAccess(lab.lab_state, TOKEN, doors, CHEAP)
+            stack.callback(access.close)
+            await access.open()
         where = Address(host=host, port=port, path=path, allow=allow, tools=tools, announce=False)
-        server = LabServer(lab, where, TOKEN, bounds)
+        await lab.group_service.configure(groups, templates)
+        if roster is not None:
+            await lab.configure(roster, None, lambda _machine: DrivenMachine())
+        await lab.recall()
+        server = LabServer(lab, where, access, bounds)
         await server.start()
         stack.push_async_callback(server.stop)
         await lab.start(server.machine_url, opened.reader.pending_issues())
         stack.push_async_callback(lab.stop)
-        bench = LabBench(lab, server, opened, clock, folder)
+        bench = LabBench(lab, server, opened, clock, folder, access)
         yield bench
         for wire in bench.wires:
             wire.reset()

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from filers import FilesEach
 from labs import LabBench, running_lab
 from waiting import until
 
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Attempt, Issue, Outcome, Policy, Run
 from pytest_dispatch.github.filer import Filed
-from pytest_dispatch.lab.retention import EVERY, KEPT
+from pytest_dispatch.lab.forgetting import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
 
 SOON = 60.0  # seconds that a read may take to begin; none takes as long
@@ -79,7 +80,7 @@ ALL = IssueRule(repo="o/r", outcomes=frozenset(Outcome))
 
 
 @dataclass
-class GitHub:
+class GitHub(FilesEach):
     """Takes every issue, and says where it is."""
 
     issues: list[Issue] = field(default_factory=list)

@@ -152,8 +152,9 @@ class Bench:
     def run(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:
         """Run pytest in this process, where standard output is no file; nothing may be left of it."""
         command = self.command(IN_THREAD, *args, folder=folder, machines=machines)
+        before = {*threading.enumerate()}  # another test's may be about to end
         result = self.pytester.runpytest_inprocess(*command)
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("dispatch")]
+        assert not [each for each in {*threading.enumerate()} - before if each.name.startswith("dispatch")]
         return clean(result)
 
     def spawn(self, *args: str, folder: str = "w", machines: str = SIMS) -> pytest.RunResult:

@@ -198,7 +198,7 @@ async def _break_journal(boot: Boot) -> None:
 def break_journal() -> None:
     """Take a table from under the lab: nothing can be written any more."""
     with closing(sqlite3.connect("journal.db")) as db, db:
-        db.execute("DROP TABLE dispatch_events")
+        db.execute("DROP TABLE dispatch_moments")
 
 
 async def _reset(boot: Boot) -> None:

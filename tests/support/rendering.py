@@ -130,7 +130,7 @@ def said(element: Element, within: str = "") -> Iterator[str]:
             yield from said(child, within)
         pieces.append(child.tail or "")
     texts += pieces if within not in CODE else []
-    yield from (text.replace("&#", "") if within == "a" else text for text in texts)
+    yield from (text.replace("&#", "&") if within == "a" else text for text in texts)
 
 
 def calls(markdown: str) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from disk import preloaded
 from forks import Forks
 from plugin_bench import IN_THREAD, plays
 from strangers import Stranger
+from torture import TORTURE, drawn
 
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -56,7 +57,6 @@ class Play:
         sims: What the session's simulated machines play; empty where strangers boot.
         outcomes: Of the runs.
         issues: Titles of all that are filed.
-        ends: Changes that end an attempt: what happened to it, and the verdict of those who judge for themselves.
         attempts: That a run may have.
         heard: Every report finds a lab that takes it.
         strangers: How many there are.
@@ -68,7 +68,6 @@ class Play:
         default_factory=lambda: {"a.efi": "passed", "b.efi": "failed", "c.efi": "passed"}
     )
     issues: tuple[str, ...] = ("broken",)
-    ends: int = 1
     attempts: int = 1
     heard: bool = True
     strangers: int = 2
@@ -79,7 +78,6 @@ JUDGED = Play(
     conftest=JUDGES,
     outcomes={**PLAIN.outcomes, "c.efi": "failed"},
     issues=("judged: broken",),
-    ends=2,
 )
 OWN = Play(sims=SIMS, strangers=0, issues=("b.efi",), attempts=2)
 
@@ -165,11 +163,8 @@ def wrong_with(scene: Scene) -> Iterator[str]:
         yield f"runs: {runs}"
     if any(int(attempts) > play.attempts for _, _, attempts in runs):
         yield f"attempts: {runs}"
-    ends = scene.rows(
-        "SELECT run, attempt, count(*) FROM dispatch_events"
-        " WHERE state IN ('finished', 'failed') AND event != 'report' GROUP BY run, attempt"
-    )
-    if len(ends) != sum(int(attempts) for _, _, attempts in runs) or any(int(n) != play.ends for _, _, n in ends):
+    ends = scene.rows("SELECT run, attempt, count(*) FROM dispatch_moments WHERE phase = 'over' GROUP BY run, attempt")
+    if len(ends) != sum(int(attempts) for _, _, attempts in runs) or any(int(n) != 1 for _, _, n in ends):
         yield f"ended: {ends}"
     issues = Counter(issue.title for issue in scene.github.issues(scene.repo))
     if issues != Counter(play.issues):
@@ -240,14 +235,25 @@ class Stage:
             self._free.put(forks)
         return scene, machines, crashed
 
-    def walk(self, play: Play, story_at: Callable[[int], Story], *, every: int = 1) -> tuple[int, list[str]]:
-        """Crash at every step, or some of them; returns how many it came to, and what is wrong after which."""
-        wrong, crashes = [], 0
-        for first in range(1, MOST, AT_ONCE * every):
-            steps = range(first, first + AT_ONCE * every, every)
-            played = list(self._pool.map(lambda step: self.play(play, story_at(step)), steps))
-            wrong += [f"step {step}: {text}" for step, (_, texts) in zip(steps, played, strict=True) for text in texts]
-            crashes += sum(crashed for crashed, _ in played)
-            if not any(crashed for crashed, _ in played):
-                break
-        return crashes, wrong
+    def walk(self, play: Play, story_at: Callable[[int], Story], *, sure: int, sampled: int) -> list[str]:
+        """Crash at steps that are drawn, with `make torture` at every one; returns what is wrong, and after which step.
+
+        Args:
+            play: What is played.
+            story_at: Makes the story that crashes at a step, if it comes to it.
+            sure: Steps that every session comes to.
+            sampled: How many are drawn of these, and half as many of the next ones.
+        """
+        steps = [
+            *drawn(range(1, sure + 1), sampled),
+            *drawn(range(sure + 1, MOST if TORTURE else 2 * sure), sampled // 2),
+        ]
+        wrong = []
+        for some in (steps[first : first + AT_ONCE] for first in range(0, len(steps), AT_ONCE)):
+            played = list(self._pool.map(lambda step: self.play(play, story_at(step)), some))
+            for step, (crashed, texts) in zip(some, played, strict=True):
+                wrong += [f"step {step}: {text}" for text in texts]
+                wrong += [f"step {step}: no crash"] * (step <= sure and not crashed)
+            if some[0] > sure and not any(crashed for crashed, _ in played):
+                return wrong  # the session is over before it comes to these
+        return [*wrong, f"a session has more than {MOST} steps"] if TORTURE else wrong

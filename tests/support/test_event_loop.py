@@ -12,7 +12,7 @@ import pytest
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.support.event_loop import LoopThread
 
-NAMES = {"dispatch-lab", "dispatch-lab-end"}
+NAMES = {"dispatch-lab"}
 
 
 def threads() -> list[threading.Thread]:

@@ -24,7 +24,7 @@ from pytest_dispatch.support.network_errors import Origin, limit_wait, reason_of
         ("nothing", ("", "", -1)),
     ],
 )
-def test_origins(url: str, origin: tuple[str, str, int]) -> None:
+def test_the_origin_of_a_url_is_its_scheme_host_and_port(url: str, origin: tuple[str, str, int]) -> None:
     assert Origin.of(url) == origin
 
 
@@ -103,5 +103,7 @@ def test_reasons_in_a_few_words(cause: Exception, words: str) -> None:
         (403, {"x-ratelimit-remaining": "7", "x-ratelimit-reset": "1"}, "", None),
     ],
 )
-def test_when_to_ask_again(status: int, headers: dict[str, str], message: str, seconds: float | None) -> None:
+def test_the_headers_say_when_to_ask_again(
+    status: int, headers: dict[str, str], message: str, seconds: float | None
+) -> None:
     assert limit_wait(status, headers, message) == seconds

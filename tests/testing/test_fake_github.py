@@ -173,6 +173,35 @@ def test_what_github_refuses(
     assert not github.issues(REPO)
 
 
+def test_an_issue_is_closed_and_reopened(github: FakeGitHub, client: httpx.Client) -> None:
+    github.add_issue(REPO, "one")
+    place = "/issues/1"
+    for asked, state, reason in (
+        ({"state": "closed"}, "closed", "completed"),
+        ({"state": "open"}, "open", "reopened"),
+        ({"state": "closed", "state_reason": "not_planned"}, "closed", "not_planned"),
+        ({"state": "closed", "state_reason": "duplicate"}, "closed", "duplicate"),
+    ):
+        told = client.patch(place, json=asked).json()
+        assert (told["state"], told["state_reason"]) == (state, reason)
+        assert client.get(place).json() == told
+
+
+def test_what_a_person_does_to_an_issue(github: FakeGitHub, client: httpx.Client) -> None:
+    github.add_repo(REPO, may_sort=False)
+    issue = github.add_issue(REPO, "one")
+    issue.locked, issue.association = True, "NONE"
+    refused = client.post("/issues/1/comments", json={"body": "x"})
+    assert (refused.status_code, refused.json()["message"]) == (
+        403,
+        "Unable to create comment because issue is locked.",
+    )
+    assert client.patch("/issues/1", json={"state": "closed"}).status_code == 403
+    issue.deleted = True
+    assert client.get("/issues/1").status_code == 410
+    assert client.get("/issues").json() == []
+
+
 def test_issues_can_be_switched_off(github: FakeGitHub, client: httpx.Client) -> None:
     github.add_repo(REPO, has_issues=False)
     assert client.post("/issues", json={"title": "t"}).status_code == 410

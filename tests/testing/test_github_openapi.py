@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from github_openapi import Judge
+from actions_client import REPO, ActionsClient
+from github_openapi import Judge, payload_complaints
 
+from pytest_dispatch.testing.actions import Hook, Job, ScriptedClock, Workflow
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
 
@@ -61,3 +63,21 @@ def test_the_judge_complains(exchange: Exchange, changes: dict[str, Any], compla
 def test_the_judge_knows_injected_faults(exchange: Exchange, changes: dict[str, Any]) -> None:
     assert judged(exchange, **changes)
     assert judged(exchange, injected=True, **changes) == []
+
+
+@pytest.mark.parametrize(("conclusion", "known"), [("success", True), ("a_word_of_tomorrow", False)])
+def test_the_judge_knows_how_jobs_may_end(conclusion: str, known: bool) -> None:
+    judge, clock = Judge(), ScriptedClock()
+    with FakeGitHub(observer=judge, clock=clock) as github:
+        github.actions.add_workflow(REPO, Workflow(jobs=(Job(name="test", conclusion=conclusion),)))
+        github.actions.add_runner("me", "rpi-01")
+        hook = github.actions.add_hook(Hook(url="http://127.0.0.1:9/", events=("workflow_job",)))
+        client = ActionsClient(github)
+        run = client.dispatch()
+        client.jobs(run)  # with a conclusion of null
+        assert judge.complaints() == []
+        clock.advance(1)
+        client.jobs(run)
+        client.close()
+    assert (judge.complaints() == []) is known
+    assert (payload_complaints("workflow_job", hook.deliveries[-1].payload) == []) is known

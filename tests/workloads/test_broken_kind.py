@@ -99,7 +99,7 @@ async def test_after_it_the_lab_tells_only_that(tmp_path: Path, method: str, ask
             assert reply.json["error"].startswith(told(method))
 
 
-async def test_a_session_of_a_kind_that_is_gone_leaves_nothing_behind_where_it_is_not_resumed(tmp_path: Path) -> None:
+async def test_a_session_of_a_kind_that_is_gone_leaves_nothing_unless_it_is_resumed(tmp_path: Path) -> None:
     async with running_lab(tmp_path, kinds=[broken()], private=False) as bench:
         session = (await bench.api("POST", "/sessions", SESSION)).json["id"]
         wanted = [RunRequest(key="a", workload=bench.workload()), RunRequest(key="rye", workload=loaf("rye"))]

@@ -32,14 +32,14 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_nothing_is_added_workloads_boot() -> None:
-    assert [kind.rules.name for kind in known_kinds()] == ["boot"]
+    assert [kind.rules.name for kind in known_kinds()] == ["boot", "actions"]
 
 
 @pytest.mark.parametrize(
     ("source", "names"),
     [
-        (f"{BAKES}ADDED = Kind(RULES)", ["boot", "bake"]),
-        (f"from pytest_dispatch.core.media import Media\nADDED = Media({UKI})", ["boot"]),
+        (f"{BAKES}ADDED = Kind(RULES)", ["boot", "actions", "bake"]),
+        (f"from pytest_dispatch.core.media import Media\nADDED = Media({UKI})", ["boot", "actions"]),
     ],
     ids=["a kind", "a medium of ours"],
 )

@@ -153,7 +153,7 @@ async def test_a_later_lab_is_told_what_was_sent_and_by_what_name(tmp_path: Path
         assert kept.attempt.outside == bench.attempt(sent).outside != ""
         assert kept.version == bench.now(sent).version
     async with running_lab(tmp_path, kinds=[Kind(RULES, Noting)]) as bench:
-        resumed = await bench.lab.session_service.resume("w", Policy(), IssueRule())
+        resumed = await bench.lab.resumption.resume("w", Policy(), IssueRule())
         assert resumed is not None
         assert resumed.id == opened
         service = bench.lab.service("bake")

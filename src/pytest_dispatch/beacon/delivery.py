@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from .boot_options import boot_urls
 from .mdns import LOOPBACK, announced_urls
-from .noted_server import forget, remember, remembered
+from .saved_server import forget_server, save_server, saved_server
 from .urls import without_query
 
 EFIVARS = "/sys/firmware/efi/efivars"
@@ -63,7 +63,7 @@ def deliver(message: Message, urls: Sequence[str], wait: float, longest: float =
         0 if a server took the message, else 1.
     """
     if message.method == "POST":
-        forget()
+        forget_server()
     deadline = time.monotonic() + wait
     pause, longest_pause = PAUSES
     answers: Dict[str, Reply] = {}
@@ -90,7 +90,7 @@ def _round(message: Message, urls: Iterator[str], deadline: float, answers: Dict
         answers[url] = ask(url, message, longest)
         if answers[url].status == 200:
             if message.method == "POST":
-                remember(url)
+                save_server(url)
             return True
     return False
 
@@ -110,7 +110,7 @@ def _candidates(urls: Sequence[str], notes: List[str], deadline: float, answers:
     if urls:
         yield from urls
         return
-    mine = remembered()
+    mine = saved_server()
     if mine:
         yield mine
     folder = Path(os.environ.get("DISPATCH_EFIVARS") or EFIVARS)

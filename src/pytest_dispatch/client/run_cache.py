@@ -35,6 +35,11 @@ class RunCache:
             self._lost = True
             self._moved.notify_all()
 
+    def found(self) -> None:
+        """Note that the lab answers again, and its changes will come."""
+        with self._moved:
+            self._lost = False
+
     def next(self, run_id: str, after: int, seconds: float) -> RunView | None:
         """Wait at most `seconds` for the run past version `after`; None after that time, or if the stream broke."""
         with self._moved:

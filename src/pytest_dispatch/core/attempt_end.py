@@ -15,6 +15,7 @@ from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run
 from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.transitions import Transitions
@@ -44,14 +45,17 @@ class Verdicts:
         if record.chain is None or not record.chain.keeps_machine_of(moved.id):
             self._transitions.release(moved, now)  # no machine waits for a verdict
         policy = self._policy_of(moved.session)
-        missed = not cause.blame and event != CoreEvent.CANCEL and record.may_have_been_missed
+        was = record.run.attempt.state
+        withdrawn = event == CoreEvent.CANCEL or record.lifecycle.states[was].withdrawn
+        missed = not cause.blame and not withdrawn and record.may_have_been_missed
         cause = replace(cause, blame=Outcome.ERROR) if missed else cause
-        outcome, reason = verdict_on(record.lifecycle, moved, record.run.attempt.state, event, policy, cause)
+        outcome, reason = verdict_on(record.lifecycle, moved, was, event, policy, cause)
         reason += cause.remark if not moved.attempt.reports else ""
         reason += "; the lab was restarted while it ran, and may have missed its report" if missed else ""
+        excused = missed or cause.excused or withdrawn
         record.run = moved
-        if not (policy.judged and moved.attempt.reports) or event == CoreEvent.CANCEL:
-            self._settle(record, outcome, reason, event, now)
+        if not (policy.judged and moved.attempt.reports) or withdrawn:
+            self._settle(record, outcome, reason, CoreEvent.CANCEL if withdrawn else event, now, excused=excused)
             return
         proposed = replace(moved.attempt, proposed=outcome, reason=reason)
         self._transitions.note(record, with_attempt(moved, proposed), event, proposed.number, now)
@@ -97,13 +101,15 @@ class Verdicts:
         """
         silent = f"{_JUDGE} did not answer within {format_duration(JUDGING)}"
         reason = "; ".join(filter(None, (silent, record.run.attempt.reason)))
-        self._settle(record, Outcome.ERROR, reason, CoreEvent.COMPLETE, now, again=False)
+        self._settle(record, Outcome.ERROR, reason, CoreEvent.COMPLETE, now, again=False, excused=True)
 
     def cancel(self, run_id: str, now: float) -> None:
         """Cancel a run and free its machine; leave runs that are held back for the next session."""
         record = self._transitions.runs.record(run_id)
         if record.run.outcome is not None or record.is_held_back:
             return
+        if record.run.requeue is not None:
+            self._transitions.alter(record, replace(record.run, requeue=None))  # who cancels a run wants no more of it
         if self._transitions.move(run_id, CoreEvent.CANCEL, now):
             return
         attempt = record.run.attempt  # the attempt has ended and waits for its session's verdict
@@ -112,15 +118,30 @@ class Verdicts:
         self._settle(record, outcome, attempt.reason, CoreEvent.CANCEL if again else CoreEvent.COMPLETE, now)
 
     def _settle(
-        self, record: RunRecord, outcome: Outcome, reason: str, event: str, now: float, *, again: bool = True
+        self,
+        record: RunRecord,
+        outcome: Outcome,
+        reason: str,
+        event: str,
+        now: float,
+        *,
+        again: bool = True,
+        excused: bool = False,
     ) -> None:
-        """Set the outcome of the latest attempt, then start a further attempt or end the run with the same outcome."""
-        transitions, run, attempt = self._transitions, record.run, record.run.attempt
-        attempts = (*run.attempts[:-1], replace(attempt, outcome=outcome, reason=reason))
+        """Set the outcome of the latest attempt, then start a further attempt or end the run with the same outcome.
+
+        With `excused`, its machine has nothing to do with the outcome.
+        """
+        transitions, run = self._transitions, record.run
+        attempt = replace(run.attempt, outcome=outcome, reason=reason, excused=excused and outcome is Outcome.ERROR)
+        attempts = (*run.attempts[:-1], attempt)
+        suspect = "" if record.checks else transitions.health.settled(run, attempt, now, excused=excused)
         again = again and self._may_retry(record, outcome, event)
         if again and self._is_attended(run.session):
             self._keep_place(record, now)
             transitions.note(record, next_attempt(record.lifecycle, run, attempts, now), event, attempt.number, now)
+            if suspect and (rules := transitions.health.rules) is not None:
+                self._hold(record, rules.hold_of_run(suspect, now))
             if record.is_held_back:
                 self.strike_out(record, now)
             transitions.offer(record, now)
@@ -131,7 +152,14 @@ class Verdicts:
         transitions.note(record, run, event, attempt.number, now)
         record.needs = ""
         transitions.run_index.regard(record)
+        if record.checks:
+            transitions.health.over(run, now, excused=excused)
         self._go_on(record, now)
+
+    def _hold(self, record: RunRecord, hold: Hold) -> None:
+        """Keep the next attempt from machines."""
+        self._transitions.held.set(record.run.id, hold)
+        record.on_hold = True
 
     def _keep_place(self, record: RunRecord, now: float) -> None:
         """Reserve the same machines for the next attempt if the chain has begun on them; otherwise release them."""

@@ -155,6 +155,11 @@ def ran_on(machine: str, run: Run, by: float = math.inf) -> Attempt | None:
     return next((a for a in mine if a.ran and a.began <= by), None)
 
 
+def waits(run: Run) -> bool:
+    """Return whether a run waits, here or in an external system."""
+    return run.outcome is None and run.attempt.phase is Phase.QUEUED
+
+
 def was_taken(attempt: Attempt) -> bool:
     """Return whether the attempt was ever given to a machine, or to a system that assigns machines."""
     return any(moment.phase in _TAKEN for moment in attempt.history)

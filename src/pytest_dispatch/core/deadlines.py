@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.lifecycle import Since
@@ -22,22 +22,31 @@ class Deadlines:
     deadline was postponed is put back with the new deadline. So moving an attempt needs no search of the heap.
 
     Attributes:
+        open_since: Returns since when a waiting run may begin; infinity while it or its group is held or its group has
+            as many runs under way as it may.
         active: When a machine was last busy, or bytes last arrived; the deadlines of waiting runs may count from then.
     """
 
     def __init__(self) -> None:
         self.active = 0.0
+        self.open_since: Callable[[RunRecord], float] = lambda _record: 0.0
         self._heap: list[tuple[float, int, int, str, RunRecord]] = []
         self._count = 0  # orders entries that have the same deadline
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def watch(self, record: RunRecord) -> None:
-        """Add the deadline of an attempt that entered a state, or whose wait was restarted."""
-        attempt = record.run.attempt
+    def watch(self, record: RunRecord, after: float = 0.0) -> None:
+        """Add the deadline of an attempt that entered a state, or whose wait was restarted.
+
+        A run that may not begin has no deadline yet; it is looked at again when one that begins to wait now, or at
+        `after`, would have waited for too long.
+        """
+        attempt, due = record.run.attempt, self.due(record)
+        if due == math.inf and not record.waits_its_turn:
+            due = max(attempt.since, record.begin, after) + self.patience(record)
         self._count += 1
-        heapq.heappush(self._heap, (self.due(record), self._count, attempt.number, attempt.state, record))
+        heapq.heappush(self._heap, (due, self._count, attempt.number, attempt.state, record))
 
     def forget(self) -> None:
         """Drop entries that no longer count, which would otherwise stay until their deadline."""
@@ -55,7 +64,7 @@ class Deadlines:
             if not self._counts(record, number, state):
                 continue
             if self.due(record) > now:
-                self.watch(record)
+                self.watch(record, now)
             else:
                 yield record
 
@@ -65,12 +74,14 @@ class Deadlines:
         if record.waits_its_turn:
             return math.inf  # the runs before it in the chain have deadlines
         since = max(attempt.since, record.begin)
+        if record.is_waiting:
+            since = max(since, self.open_since(record))
         wait = record.lifecycle.states[attempt.state].wait
         if wait is None:  # the attempt has ended, and its session is to judge it
             return since + JUDGING
         patience = self.patience(record)
         match wait.since:
-            case Since.ACTIVE:
+            case Since.ACTIVE if not record.checks:  # what other machines do is no sign of the only one
                 since = max(since, self.active)
             case Since.PROGRESS:
                 patience += min(max(0.0, record.progressed - since), run.limits[wait.stretch])

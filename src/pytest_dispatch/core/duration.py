@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from pytest_dispatch.core.errors import ConfigError
@@ -9,6 +10,7 @@ from pytest_dispatch.core.errors import ConfigError
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
 _UNITS = (3600.0, 60.0, 1.0)
+_STEPS = ((10, 1), (60, 5), (120, 10), (600, 60), (3600, 300), (6 * 3600, 1800), (math.inf, 3600))  # below, in seconds
 
 
 def parse_duration(text: str) -> float:
@@ -31,6 +33,15 @@ def parse_duration(text: str) -> float:
         raise ConfigError(f"expected a duration such as 30s, 5m or 1h, got {text!r}")
     parts = zip(match.groups(), _UNITS, strict=True)
     return sum(float(number) * unit for number, unit in parts if number)
+
+
+def format_roughly(seconds: float) -> str:
+    """Format a duration that is an estimate, as a person would say it: `25s`, `4m`, `30m`, `2h30m`.
+
+    `parse_duration` can read the result.
+    """
+    step = next(step for below, step in _STEPS if seconds < below)
+    return format_duration(step * round(seconds / step))
 
 
 def format_duration(seconds: float) -> str:

@@ -1,11 +1,12 @@
 """Errors that are expected and that somebody can act on.
 
     DispatchError
-    ├── ConfigError             an option, a folder or a dispatch.toml has a value that cannot be used
+    ├── ConfigError             an option, a folder, a dispatch.toml or a lab file has a value that cannot be used
     ├── SourceError             the release or folder cannot be read
     ├── FetchError              a workload's bytes cannot be fetched, or differ from what the source announced
     ├── MachineError            a machine cannot be started (the message names what is missing, and its package)
     ├── JournalError            the journal cannot be read or written
+    │   └── AwayError           its database server does not answer; the lab tries again
     ├── LabError                the lab cannot be started or reached
     └── StaleLeaseError         a request from a holder whose session was taken over
 
@@ -20,7 +21,13 @@ class DispatchError(Exception):
 
 
 class ConfigError(DispatchError):
-    """An option, a folder or a dispatch.toml has a value that cannot be used."""
+    """An option, a folder, a dispatch.toml or a lab file has a value that cannot be used.
+
+    Attributes:
+        problems: What is wrong, where that is several lines which name their file themselves; else empty.
+    """
+
+    problems: tuple[str, ...] = ()
 
 
 class SourceError(DispatchError):
@@ -37,6 +44,16 @@ class MachineError(DispatchError):
 
 class JournalError(DispatchError):
     """The journal cannot be read or written."""
+
+
+class AwayError(JournalError):
+    """The journal's database server does not answer; what was to be written is tried again.
+
+    Attributes:
+        why: What is wrong, without what is done about it.
+    """
+
+    why = ""
 
 
 class LabError(DispatchError):

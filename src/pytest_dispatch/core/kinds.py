@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import Policy, Run, Workload
 from pytest_dispatch.core.plain_text import what_was_raised
+from pytest_dispatch.core.requirements import Requirements
 
 
 def _none(_workload: Workload, _limits: Mapping[str, float]) -> Mapping[str, float]:
     return {}
+
+
+def _any(_workload: Workload, _readable: Callable[[str], None]) -> None:
+    """Take any payload."""
+
+
+def _nothing(_workload: Workload) -> Requirements:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +34,17 @@ class KindRules:
         lifecycles: Lifecycles of attempts, by the value of `expect`; the first is the default.
         needs: What the lab must have before a run is offered to machines, in words; empty if nothing.
         derived: Computes limits in seconds from a workload, for example from its size, and from its other limits.
+        check_payload: Refuses a payload with a ConfigError; is given the workload, and what refuses a location that the
+            lab may not read.
+        requires: What the payload of a workload requires of a machine, whatever its group; in no way a user writes it.
     """
 
     name: str
     lifecycles: Mapping[str, Lifecycle]
     needs: str = ""
     derived: Callable[[Workload, Mapping[str, float]], Mapping[str, float]] = _none
+    check_payload: Callable[[Workload, Callable[[str], None]], None] = _any
+    requires: Callable[[Workload], Requirements] = _nothing
 
     def __post_init__(self) -> None:
         """Check that the name can be part of a mark's name, and that there is a lifecycle.
@@ -58,6 +73,21 @@ class KindRules:
             if name not in self.usual.limits:
                 known = ", ".join(self.usual.limits) or "none"
                 raise ConfigError(f"{workload.name}: limits of the kind {self.name}: expected {known}, got {name!r}")
+
+    def check_template(self, workload: Workload, readable: Callable[[str], None]) -> None:
+        """Refuse a stored workload of this kind that nobody could run.
+
+        Args:
+            workload: The workload.
+            readable: Refuses a location that the lab may not read, with a ConfigError.
+
+        Raises:
+            ConfigError: Names what was expected and what came.
+        """
+        self.check(workload)
+        with reading(workload):
+            self.check_payload(workload, readable)
+        self.limits_of(workload, Policy())
 
     def lifecycle_of(self, run: Run) -> Lifecycle:
         """Return the lifecycle of a run that an earlier lab began.
@@ -93,6 +123,15 @@ class KindRules:
         except Exception as error:  # a third-party kind may raise any exception for a payload
             raise unusable(workload, error) from error
 
+    def required_by(self, workload: Workload) -> Requirements:
+        """Return what the payload of a workload requires of a machine.
+
+        Raises:
+            ConfigError: The kind cannot make use of the payload.
+        """
+        with reading(workload):
+            return self.requires(workload)
+
     def patience(self, policy: Policy) -> float:
         """Return how many seconds a session lets workloads of this kind wait for a machine that asks the lab for work.
 
@@ -110,6 +149,21 @@ def unusable(workload: Workload, error: Exception) -> ConfigError:
     """Return the error for a workload whose kind raised an exception about its payload."""
     what = what_was_raised(error)
     return ConfigError(f"{workload.name}: the kind {workload.kind} cannot make use of its payload: {what}")
+
+
+@contextmanager
+def reading(workload: Workload) -> Iterator[None]:
+    """Let a workload's kind read its payload.
+
+    Raises:
+        ConfigError: The kind refuses it, or cannot make use of it.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # a third-party kind may raise any exception for a payload
+        raise unusable(workload, error) from error
 
 
 def check_expected(where: str, known: Collection[str], expect: object, kind: str) -> None:

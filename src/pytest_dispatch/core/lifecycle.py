@@ -97,6 +97,8 @@ class StateRule:
         then: An event that follows as soon as an attempt enters the state, if any: what was expected has happened.
         anew: Events that keep the state and restart its wait.
         revocable: Whether a machine that goes silent in this state may lose the attempt to another machine.
+        withdrawn: Whether the attempt was cancelled, and whoever carries it out has yet to confirm that. However it
+            ends from here, it is not tried again.
     """
 
     phase: Phase
@@ -107,6 +109,7 @@ class StateRule:
     then: str = ""
     anew: frozenset[str] = frozenset()
     revocable: bool = False
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +193,9 @@ def _faults_over(name: str, rule: StateRule) -> Iterator[str]:
 def _faults_under_way(lifecycle: Lifecycle, name: str, rule: StateRule) -> Iterator[str]:
     where = f"state {name}"
     over = {event for event, target in rule.on.items() if lifecycle.phase(target) is Phase.OVER}
-    if missing := [event for event in _ENDS_EVERYTHING if event not in over]:
+    withdrawn = CoreEvent.CANCEL in rule.on and lifecycle.states[rule.on[CoreEvent.CANCEL]].withdrawn
+    done = over | {CoreEvent.CANCEL} if withdrawn else over
+    if missing := [event for event in _ENDS_EVERYTHING if event not in done]:
         yield f"{where}: expected {', '.join(missing)} to end the attempt"
     if rule.wait is None:
         yield f"{where}: expected a deadline"

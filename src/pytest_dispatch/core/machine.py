@@ -13,6 +13,7 @@ class MachineState(StrEnum):
     """The state of a machine."""
 
     UNKNOWN = "unknown"  # declared, but never seen
+    UNAPPROVED = "unapproved"  # asks, and nobody has named it; it waits for approval
     IDLE = "idle"
     RESERVED = "reserved"  # a run is about to start on it
     RUNNING = "running"

@@ -154,14 +154,24 @@ BUILT_IN = (
 
 
 @cache
+def _entry_points() -> Any:
+    """Return those of all packages, which stand in a file of each: reading them takes some milliseconds."""
+    return entry_points()
+
+
+def _installed(group: str) -> list[EntryPoint]:
+    return sorted(_entry_points().select(group=group), key=lambda point: point.name)
+
+
+@cache
 def known() -> Mapping[str, Media]:
     """Return every medium by name.
 
     Raises:
         ConfigError: A package adds one that cannot be used, or whose name exists already.
     """
-    points = [point for group in (GROUP, KINDS) for point in entry_points(group=group)]
-    added = [media for point in sorted(points, key=lambda point: point.name) if (media := _load(point)) is not None]
+    points = sorted([*_installed(GROUP), *_installed(KINDS)], key=lambda point: point.name)
+    added = [media for point in points if (media := _load(point)) is not None]
     return gathered([*BUILT_IN, *added])
 
 
@@ -191,8 +201,7 @@ def added() -> Mapping[str, KindRules]:
         ConfigError: One of them cannot be loaded.
     """
     known()  # raises an error if an entry point cannot be loaded
-    points = sorted(entry_points(group=KINDS), key=lambda point: point.name)
-    found = [found.rules for point in points if hasattr(found := point.load(), "rules")]
+    found = [found.rules for point in _installed(KINDS) if hasattr(found := point.load(), "rules")]
     return {rules.name: rules for rules in found}
 
 

@@ -13,6 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from pytest_dispatch.core.requirements import Requirement
+from pytest_dispatch.core.wishes import Requeue
 
 
 class Outcome(StrEnum):
@@ -82,6 +83,7 @@ class Workload:
         chain: Name of a chain within its source, empty for none: its workloads run one after the other, in the order in
             which the source lists them, on one machine, under one reservation.
         after: Prerequisites: names of workloads that its chain lists before it and that must run first.
+        group: The group in which it is to run; empty for the first one that suits it.
     """
 
     name: str
@@ -95,6 +97,10 @@ class Workload:
     priority: Priority = Priority.NORMAL
     chain: str = ""
     after: tuple[str, ...] = ()
+    group: str = ""
+
+
+MOST_RETRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,16 @@ class Policy:
     judged: bool = False
     fail_labels: tuple[str, ...] = ("fail", "failed", "failure", "error")
     skip_labels: tuple[str, ...] = ("skip", "skipped")
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: One of them is out of range.
+        """
+        for name, number in (("retries", self.retries), ("retry_failures", self.retry_failures)):
+            if not 0 <= number <= MOST_RETRIES:
+                raise ValueError(f"{name}: expected a number from 0 to {MOST_RETRIES}, got {number}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +222,7 @@ class Attempt:
         proposed: The outcome that the lab proposes while the session is asked for its own verdict.
         refused: Reports that the lab refused, the first of each kind.
         outside: Its name in the external system that carries it out; empty until known.
+        excused: Whether its machine has nothing to do with the fault of the lab that ended it.
     """
 
     number: int
@@ -219,6 +236,7 @@ class Attempt:
     proposed: Outcome | None = None
     refused: tuple[Refusal, ...] = ()
     outside: str = ""
+    excused: bool = False
 
     @property
     def machine(self) -> str:
@@ -262,6 +280,21 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a person has put a run in the queue of its group.
+
+    Attributes:
+        priority: Its priority there, in place of its workload's.
+        number: Its place among the runs of the line with the same priority; smaller goes first.
+        line: The session in whose line it waits; empty for the line that goes before those of all sessions.
+    """
+
+    priority: Priority
+    number: float
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One workload requested by one session.
 
@@ -276,6 +309,12 @@ class Run:
         outcome: Set once, when no further attempt will be made.
         cancelled: Whether it was cancelled before it was complete; a resumed session runs it again.
         unreviewed: Whether the outcome is the lab's proposal because the session that was to judge was gone.
+        group: Id of its group.
+        place: Where a person has put it in the queue; None if nobody has.
+        only: Id of the machine that alone may have it; empty for any that suits.
+        avoids: Id of the machine that has it only if there is no other.
+        again: Id of the run that it repeats; empty if it repeats none.
+        requeue: How often it is queued again once it is over; None for not at all.
     """
 
     id: str
@@ -290,6 +329,27 @@ class Run:
     reason: str = ""
     cancelled: bool = False
     unreviewed: bool = False
+    group: str = "lab"
+    place: Place | None = None
+    only: str = ""
+    avoids: str = ""
+    again: str = ""
+    requeue: Requeue | None = None
+
+    @property
+    def priority(self) -> Priority:
+        """Return its priority: where a person has put it, else its workload's."""
+        return self.workload.priority if self.place is None else self.place.priority
+
+    @property
+    def number(self) -> float:
+        """Return its place among the runs of its line with the same priority."""
+        return self.position if self.place is None else self.place.number
+
+    @property
+    def line(self) -> str:
+        """Return the session in whose line it waits; empty for the line that goes before those of all sessions."""
+        return self.session if self.place is None else self.place.line
 
     @property
     def attempt(self) -> Attempt:

@@ -8,20 +8,24 @@ those that have passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.kinds import Kinds
-from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.explanation import Obstacle
+from pytest_dispatch.core.group_queue import GroupQueue
+from pytest_dispatch.core.kinds import Kinds, rules_of
+from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
 from pytest_dispatch.core.machine import Machine
-from pytest_dispatch.core.machine_table import MachineTable, as_of
+from pytest_dispatch.core.machine_record import as_of
 from pytest_dispatch.core.model import Attempt, KnownBy, Run
+from pytest_dispatch.core.requeueing import Requeues
 from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.scheduler import Scheduler
 from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.sessions import Sessions
 from pytest_dispatch.core.transitions import Transitions
+from pytest_dispatch.core.unknown_machines import UnknownMachines
 
 
 class Queue:
@@ -29,25 +33,39 @@ class Queue:
 
     Args:
         kinds: The rules of the kinds of workloads, by name.
+
+    Attributes:
+        runs: Every run by its id.
+        machines: Every machine by its id.
+        groups: Every configured group by its id.
+        health: The health of machines.
+        unknown: Machines that wait for approval.
+        outside: Returns what keeps a run of a kind from the external system that carries it out, by kind.
     """
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
         self.table = SessionTable()
-        self.transitions = Transitions(self.table.policy)
+        self.transitions = Transitions(self.table.policy, self.table.source)
         self.verdicts = Verdicts(self.transitions, self.table.policy, self.table.is_attended)
         self.sessions = Sessions(kinds, self.table, self.transitions, self.verdicts)
         self.scheduler = Scheduler(self.transitions)
+        self.group_queue = GroupQueue(self.transitions)
+        self.requeues = Requeues(self.sessions, self.group_queue)
+        self.runs: Mapping[str, Run] = self.transitions.runs
+        self.machines = self.transitions.machines
+        self.groups = self.transitions.groups
+        self.health = self.transitions.health
+        self.unknown = UnknownMachines()
+        self.outside: dict[str, Callable[[Run, float], Sequence[Obstacle]]] = {}
 
-    @property
-    def runs(self) -> Mapping[str, Run]:
-        """Return every run by its id."""
-        return self.transitions.runs
+    def lifecycle_of(self, run: Run) -> Lifecycle:
+        """Return the lifecycle of a run's attempts.
 
-    @property
-    def machines(self) -> MachineTable:
-        """Return every machine by its id."""
-        return self.transitions.machines
+        Raises:
+            ConfigError: The lab does not know its kind, or the kind has changed.
+        """
+        return rules_of(self._kinds, run.workload.kind).lifecycle_of(run)
 
     def machine(self, machine: str, now: float) -> Machine:
         """Return a machine with its state."""
@@ -62,6 +80,7 @@ class Queue:
         """
         transitions = self.transitions
         transitions.machines.end_holds(now)
+        self.group_queue.end_holds(now)
         if transitions.run_index.here or transitions.arrived:
             transitions.deadlines.active, transitions.arrived = now, False
         to_take = {kind for kind in self._kinds if transitions.ready.holds(kind)}
@@ -84,6 +103,8 @@ class Queue:
             lacking = self.scheduler.lacking(record.run) if record.is_waiting else ""
             remark = f"; {lacking}" if lacking else self._unknown_callers(record.run.attempt)
             remark = _bound(record, self.runs) + remark
+            if record.checks and record.is_waiting:
+                remark = f"; no machine but {record.checks} will do, and it did not come{remark}"
             move(record.run.id, CoreEvent.TIMEOUT, now, Cause(remark=remark))
 
     def _unknown_callers(self, attempt: Attempt) -> str:

@@ -151,7 +151,12 @@ def nearest_miss(requirements: Requirements, machines: Mapping[str, Labels]) -> 
     if not missing:
         return "there is no machine"
     name = min(sorted(missing), key=lambda each: len(missing[each]))
-    return f"the nearest is {name}: {', '.join(_lack(each, machines[name]) for each in missing[name])}"
+    return f"the nearest is {name}: {lacks(missing[name], machines[name])}"
+
+
+def lacks(missing: Iterable[Requirement], labels: Labels) -> str:
+    """Return a text about the requirements that a machine with these labels does not fulfil."""
+    return ", ".join(_lack(each, labels) for each in missing)
 
 
 def _lack(requirement: Requirement, labels: Labels) -> str:

@@ -97,6 +97,12 @@ def seconds_of(bucket: int) -> float:
     return SHORTEST * 2 * GROWTH**bucket / (GROWTH + 1)
 
 
+def sketch_of_one(ending: Ending) -> Sketch:
+    """Return the statistics of one run."""
+    buckets = {} if ending.seconds is None else {bucket_of(ending.seconds): 1}
+    return Sketch(outcomes={ending.outcome: 1}, flaky=int(ending.flaky), buckets=buckets)
+
+
 def added_up(sketches: Iterable[Sketch]) -> Sketch:
     """Return the sum of several sketches."""
     outcomes: dict[Outcome, int] = {}

@@ -41,6 +41,7 @@ class Cause:
         known_by: How the machine was recognised.
         report: The report that came.
         remark: Text to add to the reason if the attempt ends without a report.
+        excused: Whether the attempt's machine has nothing to do with it.
     """
 
     detail: str = ""
@@ -49,6 +50,7 @@ class Cause:
     known_by: KnownBy = KnownBy.ADDRESS
     report: Report | None = None
     remark: str = ""
+    excused: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +67,10 @@ class RunRecord:
         begin: Deadlines count from here at the earliest: when the lab restored it, or when its turn in its chain came.
         chain: The chain that it is part of, if any.
         progressed: When its machine last fetched bytes or otherwise showed progress.
+        within: What its group requires of a machine.
+        needed: What its payload requires of a machine.
+        on_hold: Whether a person or the lab keeps it out of scheduling.
+        checks: Id of the machine whose health it checks, which alone may have it; empty for other runs.
     """
 
     run: Run
@@ -76,6 +82,10 @@ class RunRecord:
     begin: float = 0.0
     chain: Chain | None = None
     progressed: float = 0.0
+    within: Requirements = ()
+    needed: Requirements = ()
+    on_hold: bool = False
+    checks: str = ""
 
     @property
     def is_waiting(self) -> bool:
@@ -89,6 +99,12 @@ class RunRecord:
 
     @property
     def requires(self) -> Requirements:
+        """Return what a machine must have to get it, including the requirements of its chain, group and payload."""
+        own, more = self.own_requires, (*self.within, *self.needed)
+        return tuple(sorted({*own, *more})) if more else own
+
+    @property
+    def own_requires(self) -> Requirements:
         """Return what a machine must have to get it, including the requirements of its chain."""
         return self.run.workload.requires if self.chain is None else self.chain.requires
 
@@ -106,12 +122,12 @@ class RunRecord:
     def calls_for_machines(self) -> bool:
         """Return whether it waits for a machine, and not for its chain's busy machine."""
         kept = self.chain is None or bool(self.chain.held_by) or not self.chain.placements
-        return kept and self.is_waiting and not self.waits_its_turn
+        return kept and self.is_waiting and not self.waits_its_turn and not self.on_hold
 
     @property
     def revocable(self) -> bool:
         """Return whether a silent machine may lose it to another one."""
-        return self.lifecycle.states[self.run.attempt.state].revocable and not self.is_bound
+        return self.lifecycle.states[self.run.attempt.state].revocable and not self.is_bound and not self.checks
 
     @property
     def may_have_been_missed(self) -> bool:

@@ -1,4 +1,4 @@
-"""GitHub tokens that do not reveal themselves, and removal of secrets from texts."""
+"""Tokens and URLs that do not reveal themselves, and removal of secrets from texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PUBLIC_API = "https://api.github.com"
 
 #: Names of environment variables that may hold a secret; pytest's options may contain a token.
-_SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$", re.IGNORECASE)
+_SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_ADDOPTS$|^DISPATCH_NOTIFY$", re.IGNORECASE)
 
 #: Names of variables whose value may hold a password without a scheme: `me:secret@proxy:3128`.
 _PROXY = re.compile("_PROXY$", re.IGNORECASE)
@@ -25,6 +25,9 @@ HIDDEN = "***"
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 #: What a URL's query says of them: `?user=me&password=…`.
 _QUERY = re.compile(r"([?&][^=&\s]*(?:pass|pwd|secret|token)[^=&\s]*=)([^&\s]+)", re.IGNORECASE)
+#: What separates the parts of a URL of which each may be a secret.
+_PARTS = re.compile(r"[/:@?&=#]+")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,29}")
 #: Who signs in by a URL; a password that should have been percent-encoded may hold whatever stands before its end.
 _USERINFO = re.compile(r"(?<=://).*(?=@)", re.DOTALL)
 
@@ -138,3 +141,48 @@ class Token:
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
+
+
+class SecretUrl:
+    """A URL that is a secret as a whole, such as one of apprise, in which even the host may be a token.
+
+    No text made of it contains more than its scheme; it cannot be pickled. Only `reveal` returns it.
+
+    Args:
+        value: The URL.
+        source: Where it came from, for people: `--dispatch-notify`.
+    """
+
+    __slots__ = ("_value", "source")
+
+    def __init__(self, value: str, source: str) -> None:
+        self._value = value.strip()
+        self.source = source
+
+    @property
+    def scheme(self) -> str:
+        """Return its scheme, in small letters; empty if it has none that could be shown."""
+        scheme = self._value.partition("://")[0].lower()
+        return scheme if "://" in self._value and _SCHEME.fullmatch(scheme) else ""
+
+    def reveal(self) -> str:
+        """Return the URL itself."""
+        return self._value
+
+    def scrub(self, text: str) -> str:
+        """Return `text` without the URL, and without every part of it that is more than a few signs."""
+        parts = {each for each in _PARTS.split(self._value.partition("://")[2]) if len(each) > 3}
+        secrets = {self._value, *parts, *map(unquote, parts)} - {self.scheme}
+        return blotted(text, sorted(secrets, key=len, reverse=True))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretUrl) and other.reveal() == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return f"<{self.scheme or 'no'} URL from {self.source}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret URL is not to be pickled: it would end in a file or on a wire")

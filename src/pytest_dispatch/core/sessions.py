@@ -11,13 +11,18 @@ from types import MappingProxyType
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.attempts import first_attempt, not_after
 from pytest_dispatch.core.chains import Chain
+from pytest_dispatch.core.health import CHECKS
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.leases import PRIVATE, Lease
-from pytest_dispatch.core.machine_table import LATELY
+from pytest_dispatch.core.machine_record import LATELY
+from pytest_dispatch.core.machine_table import forget_runs
 from pytest_dispatch.core.model import KnownBy, Phase, Policy, Run, Workload
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.transitions import Transitions
+from pytest_dispatch.core.wishes import Wishes
+
+_NO_WISHES = Wishes()
 
 LINING_UP = 1.0  # seconds to wait for the bytes of runs just submitted before other ready runs are given out
 
@@ -33,10 +38,12 @@ class Sessions:
 
     Attributes:
         expecting: Whether a session is about to submit runs, so that no machine may be turned away.
+        returning: Until when sessions of an earlier lab may come back, so that no machine may be powered off.
     """
 
     def __init__(self, kinds: Kinds, table: SessionTable, transitions: Transitions, verdicts: Verdicts) -> None:
         self.expecting = False
+        self.returning = -math.inf
         self._kinds = kinds
         self._table = table
         self._transitions = transitions
@@ -66,8 +73,20 @@ class Sessions:
         """
         return self.submit_all(session, [(key, workload)], now)[0]
 
-    def submit_all(self, session: str, wanted: Iterable[tuple[str, Workload]], now: float) -> list[Run]:
+    def submit_all(
+        self,
+        session: str,
+        wanted: Iterable[tuple[str, Workload]],
+        now: float,
+        wishes: Mapping[str, Wishes] = MappingProxyType({}),
+    ) -> list[Run]:
         """Submit several workloads by key; if one is refused, submit none.
+
+        Args:
+            session: Id of the session.
+            wanted: The workloads, each with its key.
+            now: The time.
+            wishes: What people wish for their runs, by key.
 
         Raises:
             ConfigError: See `submit`.
@@ -77,18 +96,20 @@ class Sessions:
         for _, workload in wanted:
             rules = rules_of(self._kinds, workload.kind)
             rules.check(workload)
+            self._transitions.groups.check(workload)
             rules.limits_of(workload, self._table.policy(session))
-        return [self._ask(session, key, workload, now) for key, workload in wanted]
+            rules.required_by(workload)
+        return [self._ask(session, key, workload, now, wishes.get(key, _NO_WISHES)) for key, workload in wanted]
 
     def is_wanted_anew(self, session: str, key: str) -> bool:
         """Return whether submitting this key would change something."""
         run = self._table[session].runs.get(key)
         return run is None or self._transitions.runs.record(run).awaits_resubmit
 
-    def _ask(self, session: str, key: str, workload: Workload, now: float) -> Run:
+    def _ask(self, session: str, key: str, workload: Workload, now: float, wishes: Wishes) -> Run:
         runs = self._table[session].runs
         if key not in runs:
-            return self._add(session, key, workload, now)
+            return self._add(session, key, workload, now, wishes)
         record = self._transitions.runs.record(runs[key])
         if record.awaits_resubmit:
             self._renew(record, workload, now)
@@ -107,9 +128,16 @@ class Sessions:
                 self._verdicts.cancel(record.run.id, now)
             self._verdicts.accept(record.run.id, now)
 
-    def is_lining_up(self, now: float) -> bool:
-        """Return whether runs submitted a moment ago, whose bytes are being looked up, may precede the ready runs."""
-        return self._transitions.run_index.needs_something and now < self._asked + LINING_UP
+    def is_lining_up(self, now: float, first: Run | None = None) -> bool:
+        """Return whether runs submitted a moment ago, whose bytes are being looked up, may precede the ready runs.
+
+        Args:
+            now: The time.
+            first: The ready run that would be given out; None if there is none.
+        """
+        index = self._transitions.run_index
+        lining_up = index.needs_something and now < self._asked + LINING_UP
+        return lining_up and (first is None or index.needs_before(first))
 
     def _waiting_first(self, session: str) -> list[RunRecord]:
         """Return the session's runs, waiting ones first, so that cancelling a run starts no other run of its chain."""
@@ -118,7 +146,7 @@ class Sessions:
     def _records(self, session: str) -> list[RunRecord]:
         return [self._transitions.runs.record(run_id) for run_id in self._table[session].runs.values()]
 
-    def _add(self, session: str, key: str, workload: Workload, now: float) -> Run:
+    def _add(self, session: str, key: str, workload: Workload, now: float, wishes: Wishes) -> Run:
         rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(session)
         expect = rules.expected(workload, policy)
         run = Run(
@@ -130,12 +158,24 @@ class Sessions:
             limits=rules.limits_of(workload, policy),
             expect=expect,
             attempts=(first_attempt(rules.lifecycles[expect], now),),
+            only=wishes.only,
+            avoids=wishes.avoids,
+            again=wishes.again,
+            requeue=wishes.requeue,
         )
         self._position += 1
         self._asked = now
-        record = RunRecord(run=run, lifecycle=rules.lifecycles[expect], needs=rules.needs)
+        checks = run.only if self._table.source(session) == CHECKS else ""
+        record = RunRecord(
+            run=run,
+            lifecycle=rules.lifecycles[expect],
+            needs=rules.needs,
+            checks=checks,
+            needed=rules.required_by(workload),
+        )
         self._take_in(record)
         self._line_up(record, now)
+        _settle_in(self._transitions, record, now)
         self._transitions.deadlines.watch(record)
         self._transitions.offer(record, now)
         return record.run
@@ -176,10 +216,11 @@ class Sessions:
         expect = rules.expected(workload, policy)
         limits = rules.limits_of(workload, policy)
         record.run = replace(run, workload=workload, limits=limits, expect=expect)
-        record.lifecycle = rules.lifecycles[expect]
+        record.lifecycle, record.needed = rules.lifecycles[expect], rules.required_by(workload)
         if waited:
             record.needs = rules.needs
             self._line_up(record, now)
+            _settle_in(self._transitions, record, now)
             self._transitions.deadlines.active = self._asked = now
         self._transitions.offer(record, now)
         self._transitions.deadlines.watch(record)
@@ -195,10 +236,11 @@ class Sessions:
 
     def forget(self, session: str) -> list[str]:
         """Forget a session and its runs, and return the ids of the runs; machines keep their latest runs."""
-        forgotten = [*self._table[session].runs.values()]
+        found = self._table[session]
+        forgotten = [*found.runs.values(), *found.replaced]
         for run in forgotten:
             self._transitions.runs.drop(run)
-        self._transitions.machines.forget(self._transitions.runs)
+        forget_runs(self._transitions.machines, self._transitions.runs)
         self._transitions.deadlines.forget()
         self._table.drop(session)
         return forgotten
@@ -213,6 +255,8 @@ class Sessions:
         now: float,
         lease: Lease = PRIVATE,
         ran: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        *,
+        source: str = "",
     ) -> None:
         """Restore a session from the journal; deadlines start anew, machines keep what they held.
 
@@ -225,13 +269,14 @@ class Sessions:
             now: The time.
             lease: The lease of its holder.
             ran: Ids of the runs that its machines held, including other sessions' runs: one for each attempt, in order.
+            source: The source of its workloads.
 
         Raises:
             ConfigError: The lab does not know the kind of a run, or the kind has changed; nothing is restored.
         """
         runs = sorted(runs, key=lambda run: run.position)
         restored = [self._taken_back(not_after(run, now), now) for run in runs if not run.cancelled]
-        self._table.open(session, policy, lease)
+        self._table.open(session, policy, lease, source)
         self._position = max([self._position, *(run.position + 1 for run in runs)])
         for record in restored:
             self._take_in(record)
@@ -251,6 +296,10 @@ class Sessions:
             lifecycle=lifecycle,
             needs="" if run.outcome else rules.needs,
             begin=now,
+            within=self._transitions.groups.requires(run.group),
+            needed=rules.required_by(run.workload),
+            on_hold=run.id in self._transitions.held,
+            checks=self._transitions.health.pin_of(run.id),
             unheard=run.attempt.number if run.attempt.phase is Phase.RUNNING and not lifecycle.elsewhere else 0,
         )
 
@@ -285,7 +334,9 @@ class Sessions:
         """Prepare a session that is still in memory for another holder, which submits its runs again."""
         found = self._table[session]
         found.policy = policy
-        found.runs = {key: run for key, run in found.runs.items() if not self._transitions.runs[run].cancelled}
+        cancelled = {key: run for key, run in found.runs.items() if self._transitions.runs[run].cancelled}
+        found.replaced += cancelled.values()
+        found.runs = {key: run for key, run in found.runs.items() if key not in cancelled}
         for chain in found.chains.values():
             if chain.cut:
                 chain.cause, chain.cut = "", False
@@ -304,3 +355,10 @@ class Sessions:
             if record.is_waiting:
                 self._verdicts.strike_out(record, now)
             self._transitions.offer(record, now)
+
+
+def _settle_in(transitions: Transitions, record: RunRecord, now: float) -> None:
+    """Put a run that was submitted into its group; fail it if none will do."""
+    lacking = transitions.settle_in(record) if record.run.outcome is None else ""
+    if lacking:
+        transitions.lacks(record.run.id, lacking, now)

@@ -5,7 +5,10 @@ Every change is noted, to be journalled and published. What the end of an attemp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 
 from pytest_dispatch.core.attempts import (
     advanced,
@@ -17,9 +20,14 @@ from pytest_dispatch.core.attempts import (
 )
 from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import Deadlines
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.group_table import GroupTable
+from pytest_dispatch.core.health import HealthTable
+from pytest_dispatch.core.holds import Holds
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine_table import MachineTable
 from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Report, Run
+from pytest_dispatch.core.pinned_runs import PinnedRuns
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.core.run_index import RunIndex
@@ -36,20 +44,31 @@ class Transitions:
 
     Args:
         policy_of: Returns the policy of a session.
+        origin_of: Returns the source of a session.
 
     Attributes:
+        health: The health of machines.
+        pinned: Runs that one machine only may have, beside those that are in `ready`.
         on_end: Called when an attempt has ended.
         run_index: Which runs are under way, waiting or alive.
         arrived: Whether something that runs need has arrived since deadlines were last checked.
+        altered: Ids of runs that changed otherwise than by an event, since whoever journals them emptied this.
+        held: The holds of runs.
     """
 
-    def __init__(self, policy_of: Callable[[str], Policy]) -> None:
+    def __init__(self, policy_of: Callable[[str], Policy], origin_of: Callable[[str], str] = lambda _: "") -> None:
         self.runs = RunTable()
         self.machines = MachineTable()
+        self.health = HealthTable(self.machines, origin_of)
         self.ready = ReadyQueue()
+        self.pinned = PinnedRuns()
         self.deadlines = Deadlines()
         self.on_end: OnEnd | None = None
-        self.run_index = RunIndex(policy_of)
+        self.groups = GroupTable(self.ready.open, self.ready.close)
+        self.held = Holds()
+        self.altered: dict[str, None] = {}
+        self.run_index = RunIndex(policy_of, self.groups.is_closed)
+        self.deadlines.open_since = partial(_open_since, self.groups)
         self.arrived = False
         self._awaited: dict[str, dict[str, None]] = {}  # busy machines that chains wait for, and their runs
         self._changes: list[Change] = []
@@ -62,21 +81,60 @@ class Transitions:
     def note(self, record: RunRecord, run: Run, event: str, attempt: int, now: float) -> None:
         """Store a run as changed by an event of one of its attempts, and note the change."""
         ends = run.outcome is not None and record.run.outcome is None
+        if ends:
+            self.held.end(run.id)
         record.run = run
         self._changes.append(Change(run, event, attempt, now, ends))
+
+    # Groups and holds
+
+    def alter(self, record: RunRecord, run: Run) -> None:
+        """Store a run as changed by a person or by the configuration, not by an event of one of its attempts."""
+        record.run = run
+        self.altered[run.id] = None
+
+    def settle_in(self, record: RunRecord) -> str:
+        """Put a run into the group that it names or the first that suits it; return why none suits, empty if one does.
+
+        The runs of a chain are in the group of its first one.
+        """
+        run, chain = record.run, record.chain
+        try:
+            group = self.groups.choose(run.workload, record.own_requires)
+        except ConfigError as error:
+            return str(error)
+        if chain is not None and chain.first != run.id and (chained := self.runs[chain.first].group) in self.groups:
+            if run.workload.group not in ("", chained):
+                return f"expected all runs of a chain in one group, got {group}: {chain.first} is in {chained}"
+            group = chained
+        record.within = self.groups.requires(group)
+        if group != run.group:
+            self.run_index.leave(run.id, run.group)
+            self.alter(record, replace(run, group=group, place=None))
+        return ""
 
     # Waiting
 
     def offer(self, record: RunRecord, now: float) -> None:
-        """Put a run in the ready queue if it is waiting, it is its turn, and the lab has what it needs."""
-        self.ready.discard(record.run.id)
+        """Put a run in the ready queue if it is waiting, it is its turn, and the lab has what it needs.
+
+        A run whose group is gone goes to the one that now suits it.
+        """
+        _withdraw(self, record.run.id)
+        if record.run.group not in self.groups and record.is_waiting and not record.is_held_back:
+            lacking = self.settle_in(record)
+            if lacking:
+                self.lacks(record.run.id, lacking, now)
+                return
         if record.is_held_back:
             record.needs = ""  # what it needs is not known until it is submitted again
         elif record.is_waiting and not record.waits_its_turn:
             if record.chain is not None and record.chain.placements:
                 self._follow_on(record, record.chain, now)
-            elif not record.needs:
-                self.ready.put(self._waiting(record))
+            elif record.checks:
+                self.pinned.put(record.run.id, record.checks, ready=not record.needs and not record.on_hold)
+            elif not record.needs and not record.on_hold:
+                self.ready.put(self.waiting(record))
         self.run_index.regard(record)
 
     def take_turn(self, record: RunRecord, now: float) -> None:
@@ -85,9 +143,14 @@ class Transitions:
         self.offer(record, now)
         self.deadlines.watch(record)
 
-    def _waiting(self, record: RunRecord) -> Waiting:
+    def waits_for(self, machine: str) -> Iterable[str]:
+        """Return the runs whose chains go on on a machine as soon as it is free, in order."""
+        return self._awaited.get(machine, {})
+
+    def waiting(self, record: RunRecord) -> Waiting:
+        """Return a run as it waits, or would wait, in the ready queue."""
         run = record.run
-        required, avoid = record.requires, run.attempts[-2].machine if len(run.attempts) > 1 else ""
+        required, avoid = record.requires, run.attempts[-2].machine if len(run.attempts) > 1 else run.avoids
         if avoid and required:
             others = (seen.machine.labels for name, seen in self.machines.items() if name != avoid)
             avoid = avoid if any(suits(required, labels) for labels in others) else ""
@@ -95,10 +158,13 @@ class Transitions:
             run=run.id,
             kind=run.workload.kind,
             session=run.session,
-            place=run.position,
-            priority=run.workload.priority,
+            place=run.number,
+            priority=run.priority,
             requirements=required,
             avoid=avoid,
+            only=run.only,
+            group=run.group,
+            moved_to=None if run.place is None else run.place.line,
         )
 
     def _follow_on(self, record: RunRecord, chain: Chain, now: float) -> None:
@@ -109,24 +175,26 @@ class Transitions:
             why = f"{self.machines[broken[0]].broken}; no machine but {broken[0]} will do: its chain has begun there"
             self.lacks(record.run.id, why, now)
             return
-        if not chain.held_by and (busy := self._reserve(chain, now)):
+        if not chain.held_by and (busy := self._reserve(chain, record.run.group, now)):
             self._awaited.setdefault(busy, {})[record.run.id] = None
             return
-        if record.needs:
+        if record.needs or record.on_hold:
             return
         for placement in chain.placements:
             self.machines.release(placement.machine, chain.held_by, now)
+        self.groups.ended(chain.held_by, now)
         chain.held_by = ""
         self.move(record.run.id, CoreEvent.ASSIGN, now, Cause(machine=first.machine, known_by=first.known_by))
         for other in others:
             self.bind(record.run.id, other.machine, other.known_by, now)
 
-    def _reserve(self, chain: Chain, now: float) -> str:
+    def _reserve(self, chain: Chain, group: str, now: float) -> str:
         """Reserve a chain's machines for its next run if all are free; otherwise return the id of a busy one."""
         busy = [each.machine for each in chain.placements if self.machines[each.machine].holds]
         if busy:
             return busy[0]
         chain.held_by = chain.passed
+        self.groups.began(chain.held_by, group)
         for placement in chain.placements:
             self.machines.hold(placement.machine, chain.held_by, now, revocable=False)
         return ""
@@ -138,15 +206,17 @@ class Transitions:
         held = [self.machines[placement.machine].holds for placement in run.attempt.placements]
         if held and set(held) == {run.id}:
             chain.held_by = run.id
+            self.groups.began(run.id, run.group)
 
     def let_go(self, chain: Chain, now: float) -> None:
         """End the reservation of a chain."""
         held_by, chain.held_by = chain.held_by, ""
+        self.groups.ended(held_by, now)
         for placement in chain.placements if held_by else ():
             self._set_free(placement.machine, held_by, now)
 
     def has_what_it_needs(self, run_id: str, now: float) -> None:
-        """Make a run available to machines, because what it needed has arrived."""
+        """Offer a run to machines, because what it needed has arrived."""
         record = self.runs.record(run_id)
         if record.needs:
             record.needs = ""
@@ -164,7 +234,7 @@ class Transitions:
             return
         record.lost, record.needs = True, ""
         if not record.run.attempt.ran:
-            self.move(run_id, CoreEvent.FAULT, now, Cause(detail=detail))
+            self.move(run_id, CoreEvent.FAULT, now, Cause(detail=detail, excused=True))
         self.run_index.regard(record)
 
     # Moving
@@ -181,7 +251,7 @@ class Transitions:
             return False
         entered = len(moved.attempt.history) > len(run.attempt.history)
         if entered and moved.attempt.ended:
-            self.ready.discard(run_id)
+            _withdraw(self, run_id)
             if self.on_end is not None:
                 self.on_end(record, moved, event, now, cause)
             return True
@@ -250,8 +320,9 @@ class Transitions:
         run = record.run
         if run.id not in self.run_index.under_way:
             self.run_index.under_way.add(run.id)
-            self.ready.discard(run.id)
+            _withdraw(self, run.id)
             self.ready.began(run.session)
+            self.groups.began(run.id, run.group)
             if not record.lifecycle.elsewhere:
                 self.run_index.here.add(run.id)
         for placement in run.attempt.placements:
@@ -269,13 +340,26 @@ class Transitions:
         if run.id in self.run_index.under_way:
             self.run_index.under_way.discard(run.id)
             self.ready.ended(run.session)
+            self.groups.ended(run.id, now)
         if run.id in self.run_index.here:
             self.run_index.here.discard(run.id)
             self.deadlines.active = now
 
     def _set_free(self, machine: str, run_id: str, now: float) -> None:
-        """Release a machine from this run, and offer it first to the chains that wait for it."""
+        """Release a machine from this run; the chains that wait for it get it first."""
         self.machines.release(machine, run_id, now)
-        if not self.machines[machine].holds:
+        record = self.machines.find(machine)
+        if record is not None and not record.holds:
             for awaiting in self._awaited.pop(machine, ()):
                 self.offer(self.runs.record(awaiting), now)
+
+
+def _withdraw(transitions: Transitions, run_id: str) -> None:
+    """Remove a run from what machines are offered."""
+    transitions.ready.discard(run_id)
+    transitions.pinned.discard(run_id)
+
+
+def _open_since(groups: GroupTable, record: RunRecord) -> float:
+    """Return since when a waiting run may begin; infinity while it may not."""
+    return math.inf if record.on_hold else groups.open_since(record.run.group)

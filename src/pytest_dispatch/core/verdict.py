@@ -109,6 +109,8 @@ def _about_cases(cases: tuple[Case, ...]) -> str:
 
 def _labels_among(report: Report, wanted: tuple[str, ...]) -> list[str]:
     """Return the report's labels that are among these, ignoring case and surrounding white space."""
+    if not report.labels:
+        return []
     known = {_label(label) for label in wanted}
     return [label for label in report.labels if _label(label) in known]
 

@@ -23,7 +23,7 @@ from pytest_dispatch.beacon.urls import is_url
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.secrets import PUBLIC_API
-from pytest_dispatch.github.exchange import Answer, Exchange, NoAnswerError, UnusableError
+from pytest_dispatch.github.http_client import Answer, HttpClient, NoAnswerError, UnusableError
 from pytest_dispatch.support.codec import decode
 from pytest_dispatch.support.network_errors import Origin, is_safe_url, limit_wait
 
@@ -126,6 +126,10 @@ class GitHubApi:
         pause: Seconds between two writes; GitHub asks for one
             (https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
 
+    Attributes:
+        requests_left: How many requests GitHub still answers until it counts anew, as it said last; None if it never
+            did.
+
     Raises:
         ConfigError: `api_url` is not the URL of an API.
     """
@@ -134,9 +138,10 @@ class GitHubApi:
         self._base = checked_api_url(api_url)
         self._origin = Origin.of(self._base)
         self._token = token
-        self._exchange = Exchange(self._base, timeout)
+        self._http = HttpClient(self._base, timeout)
         self._pause = pause
         self._wrote = -math.inf
+        self.requests_left: int | None = None
 
     def get(self, path: str, shape: type[T], **parameters: str) -> T:
         """Read one object.
@@ -170,8 +175,19 @@ class GitHubApi:
         Raises:
             GitHubError: See `Trouble`.
         """
+        return self._write("POST", path, body, shape)
+
+    def patch(self, path: str, body: Mapping[str, object], shape: type[T]) -> T:
+        """Change some fields of one object, without retries.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        return self._write("PATCH", path, body, shape)
+
+    def _write(self, verb: str, path: str, body: Mapping[str, object], shape: type[T]) -> T:
         time.sleep(max(0.0, self._wrote + self._pause - time.monotonic()))
-        call = f"POST {path}"
+        call = f"{verb} {path}"
         try:
             return self._decode(call, self._request(call, self._url(path), body).data, shape)
         finally:
@@ -179,7 +195,7 @@ class GitHubApi:
 
     def close(self) -> None:
         """Close the connections."""
-        self._exchange.close()
+        self._http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -207,11 +223,14 @@ class GitHubApi:
 
     def _asked(self, verb: str, url: str, body: Mapping[str, object] | None) -> Answer:
         try:
-            return self._exchange.ask(verb, url, self._signed(), body)
+            answer = self._http.request(verb, url, self._signed(), body)
         except NoAnswerError as error:
             raise GitHubError(f"{self._origin.host} cannot be reached: {error}", Trouble.NETWORK) from None
         except UnusableError as error:
             raise GitHubError(f"{self._origin.host}: {error}", Trouble.STRANGE) from None
+        if (left := answer.headers.get("x-ratelimit-remaining", "")).isdecimal():
+            self.requests_left = int(left)
+        return answer
 
     def _signed(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {}
@@ -245,27 +264,7 @@ class GitHubApi:
         return urlunsplit((home.scheme, home.netloc, page.path, page.query, ""))
 
     def _failed(self, call: str, response: Answer) -> GitHubError:
-        status, headers, answer = response.status, response.headers, _refusal(response.data)
-        words = [answer.message, *(each.message or "" for each in answer.errors)] if answer else []
-        wait = limit_wait(status, headers, " ".join(words))
-        if wait is not None and status < 500:
-            return GitHubError(self._limited(wait), Trouble.LIMIT, status=status, wait=wait)
-        said = f"{self._origin.host} answered {call} with {status} {responses.get(status, '')}"
-        if status >= 500:
-            return GitHubError(said, Trouble.SERVER, status=status, wait=wait)
-        if answer is None:
-            text = f"{said}, and not in GitHub's words; is {self._base} the address of its API?"
-            return GitHubError(text, Trouble.STRANGE, status=status)
-        details = [self._own(words) for words in (answer.message, *map(_spoken, answer.errors))]
-        text = ": ".join([said, *filter(None, details)])
-        return GitHubError(text, trouble_of(status, answer.message), status=status, complaints=tuple(answer.errors))
-
-    def _limited(self, wait: float) -> str:
-        until = (datetime.now(UTC) + timedelta(seconds=wait)).astimezone()
-        text = (
-            f"the rate limit of {self._origin.host} is used up until {until:%H:%M:%S %Z} (for {format_duration(wait)})"
-        )
-        return text if self._token else f"{text}; a token has a limit of its own, which is far higher"
+        return refused(call, self._base, self._token, response.status, response.headers, response.data)
 
     def _decode(self, call: str, data: bytes, shape: type[T]) -> T:
         try:
@@ -278,10 +277,49 @@ class GitHubApi:
             ) from None
 
     def _own(self, words: str) -> str:
-        """Return a server's text as one line of limited length, without the token."""
-        line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
-        scrubbed = self._token.scrub(line) if self._token else line
-        return scrubbed if len(scrubbed) <= 300 else f"{scrubbed[:297]}..."
+        return _scrubbed(words, self._token)
+
+
+def refused(
+    call: str, base: str, token: Token | None, status: int, headers: Mapping[str, str], data: bytes
+) -> GitHubError:
+    """Return the error for an answer that is a refusal.
+
+    Args:
+        call: Method and path of the request.
+        base: Base URL of the API.
+        token: What authenticated it, if anything did.
+        status: The answer's status.
+        headers: Its headers.
+        data: Its body.
+    """
+    host, answer = Origin.of(base).host, _refusal(data)
+    words = [answer.message, *(each.message or "" for each in answer.errors)] if answer else []
+    wait = limit_wait(status, headers, " ".join(words))
+    if wait is not None and status < 500:
+        return GitHubError(_limited(host, wait, token), Trouble.LIMIT, status=status, wait=wait)
+    said = f"{host} answered {call} with {status} {responses.get(status, '')}"
+    if status >= 500:
+        return GitHubError(said, Trouble.SERVER, status=status, wait=wait)
+    if answer is None:
+        text = f"{said}, and not in GitHub's words; is {base} the address of its API?"
+        return GitHubError(text, Trouble.STRANGE, status=status)
+    details = [_scrubbed(words, token) for words in (answer.message, *map(_spoken, answer.errors))]
+    text = ": ".join([said, *filter(None, details)])
+    return GitHubError(text, trouble_of(status, answer.message), status=status, complaints=tuple(answer.errors))
+
+
+def _limited(host: str, wait: float, token: Token | None) -> str:
+    until = (datetime.now(UTC) + timedelta(seconds=wait)).astimezone()
+    text = f"the rate limit of {host} is used up until {until:%H:%M:%S %Z} (for {format_duration(wait)})"
+    return text if token else f"{text}; a token has a limit of its own, which is far higher"
+
+
+def _scrubbed(words: str, token: Token | None) -> str:
+    """Return a server's text as one line of limited length, without the token."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    scrubbed = token.scrub(line) if token else line
+    return scrubbed if len(scrubbed) <= 300 else f"{scrubbed[:297]}..."
 
 
 class _Said(msgspec.Struct):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_dispatch.core.errors import DispatchError
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.known_issues import Tracking
     from pytest_dispatch.core.model import Issue
 
 
@@ -37,11 +38,13 @@ class Filed:
         url: URL of the issue for browsers.
         lacks: Parts that the server dropped without an error, such as labels; empty if none.
         why: The reason if parts were dropped, as a clause.
+        left: What was left undone because of what a person did to the issue, as a line; empty if nothing was.
     """
 
     url: str
     lacks: tuple[str, ...] = ()
     why: str = ""
+    left: str = ""
 
 
 class Filer(Protocol):
@@ -56,5 +59,18 @@ class Filer(Protocol):
 
         Raises:
             FilingError: The issue was not filed, or the result is unknown.
+        """
+        ...
+
+    def update(self, issue: Issue, tracking: Tracking, may_exist: bool) -> Filed:
+        """Create the issue that is kept for a failure, or bring the one that there is up to date.
+
+        Args:
+            issue: What is to be said: as a new issue, else in comments.
+            tracking: The failure, and what is to be done.
+            may_exist: Whether an earlier try may have succeeded; if so, look for the issue's marker first.
+
+        Raises:
+            FilingError: It was not done, or the result is unknown.
         """
         ...

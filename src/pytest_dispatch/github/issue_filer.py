@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.known_issues import Act
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
 from pytest_dispatch.github.api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
 from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.issue_shapes import Comment, FiledIssue, Milestone, mark
 from pytest_dispatch.github.issue_text import LIMIT, clip
 from pytest_dispatch.github.markdown_fences import cut
 from pytest_dispatch.github.sanitize import harmless_line, parsable
+from pytest_dispatch.github.tracked_issues import TrackedIssues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
+    from pytest_dispatch.core.known_issues import Tracking
     from pytest_dispatch.core.model import Issue
     from pytest_dispatch.core.secrets import Token
 
 NOTE_ROOM = 350  # maximum characters of a note
 TITLE_SHOWN = 100  # maximum characters of a refused title that a note shows
 NO_TITLE = "(no title)"
+MARGIN = timedelta(days=2)  # by which the clocks of a lab and of GitHub may differ
 LOOK_BACK = timedelta(days=14)  # maximum age of issues among which an existing one is searched
 
 _REFUSED = "which GitHub refused"
@@ -36,34 +40,6 @@ _UNTIL_CHANGED = {
     *(Trouble.TOKEN, Trouble.FORBIDDEN, Trouble.ARCHIVED, Trouble.BLOCKED),
     *(Trouble.MISSING, Trouble.GONE, Trouble.REFUSED),
 }
-
-
-class _Label(msgspec.Struct):
-    name: str
-
-
-class _User(msgspec.Struct):
-    login: str
-
-
-class _Filed(msgspec.Struct):
-    number: int
-    html_url: str
-    created_at: datetime
-    body: str | None = None
-    pull_request: Any = None
-    labels: list[_Label | str] = []
-    assignees: list[_User] = []
-    milestone: Any = None
-
-
-class _Comment(msgspec.Struct):
-    body: str | None = None
-
-
-class _Milestone(msgspec.Struct):
-    number: int
-    title: str
 
 
 class GitHubFiler:
@@ -88,6 +64,12 @@ class GitHubFiler:
         self._token = token
         self._api_url = api_url
         self._api = GitHubApi(api_url, token, pause=pause)
+        self._tracked = TrackedIssues(repo, self._api)
+
+    @property
+    def requests_left(self) -> int | None:
+        """Return how many requests GitHub still answers for its token until it counts anew; None if unknown."""
+        return self._api.requests_left
 
     def file(self, issue: Issue, may_exist: bool) -> Filed:
         """File an issue with its comments.
@@ -109,23 +91,56 @@ class GitHubFiler:
         """
         body, *comments = _pages(issue)
         try:
-            found = self._find(_mark(issue.marker)) if may_exist else None
-            filed, lacks = (found, ()) if found else self._create(issue, body)
+            found = self._find(mark(issue.marker)) if may_exist else None
+            filed, lacks = (found, ()) if found else self._create(issue, body, mark(issue.marker))
             self._comment(filed, comments, fresh=found is None)
         except GitHubError as error:
             raise self._failed(error) from None
+        return self._result(filed, lacks)
+
+    def update(self, issue: Issue, tracking: Tracking, may_exist: bool) -> Filed:
+        """Create the issue that is kept for a failure, or bring the one that there is up to date.
+
+        Args:
+            issue: What is to be said: as a new issue, else in comments.
+            tracking: The failure, and what is to be done.
+            may_exist: Whether an earlier call for this failed, or its result is unknown.
+
+        Returns:
+            The URL of the issue, the parts that GitHub dropped if it is new, and what was left undone.
+
+        Raises:
+            FilingError: GitHub refused something or did not confirm it, or the issue is gone.
+        """
+        own, (body, *more) = mark(issue.marker), _pages(issue)
+        try:
+            found = self._tracked.find(tracking, own)
+            if found is None and tracking.act is Act.CLOSE:
+                raise FilingError(f"{self._repo} has no issue of it any more that could be closed", refused=True)
+            if found is None:
+                filed, lacks = self._create(issue, body, f"{mark(tracking.marker)}\n{own}")
+                self._tracked.created(filed)
+                self._comment(filed, more, fresh=True)
+                return self._result(filed, lacks)
+            pages = more if own in (found.body or "") else [f"{body}\n\n{own}", *more]
+            say = partial(self._comment, fresh=not may_exist, since=tracking.at)
+            return self._tracked.follow(found, tracking, pages, say)
+        except GitHubError as error:
+            raise self._failed(error) from None
+
+    def _result(self, filed: FiledIssue, lacks: tuple[str, ...]) -> Filed:
         return Filed(plain_line(filed.html_url), lacks, self._why_dropped() if lacks else "")
 
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
 
-    def _find(self, mark: str) -> _Filed | None:
+    def _find(self, mark: str) -> FiledIssue | None:
         # List issues instead of searching: the search index lags behind by minutes.
         start = datetime.now(UTC) - LOOK_BACK
         recent = self._api.pages(
             f"/repos/{self._repo}/issues",
-            _Filed,
+            FiledIssue,
             state="all",
             sort="created",
             direction="desc",
@@ -143,7 +158,7 @@ class GitHubFiler:
         takes = f"{whose} may not set them, which takes triage or write access"
         return f"{self._repo} took the issue and dropped them: {takes}"
 
-    def _create(self, issue: Issue, body: str) -> tuple[_Filed, tuple[str, ...]]:
+    def _create(self, issue: Issue, body: str, marks: str) -> tuple[FiledIssue, tuple[str, ...]]:
         extras = _Extras.of(issue, body)
         if issue.milestone:
             extras.milestone = self._milestone(issue.milestone)
@@ -151,7 +166,7 @@ class GitHubFiler:
                 extras.left_out.append(f"the milestone {issue.milestone!r}, which {self._repo} does not have")
         while True:
             try:
-                filed = self._api.post(f"/repos/{self._repo}/issues", extras.fields(_mark(issue.marker)), _Filed)
+                filed = self._api.post(f"/repos/{self._repo}/issues", extras.fields(marks), FiledIssue)
             except GitHubError as error:
                 if not _is_about_content(error) or not extras.drop(error.complaints):
                     raise
@@ -159,26 +174,27 @@ class GitHubFiler:
                 return filed, extras.missing_in(filed)
 
     def _milestone(self, title: str) -> int | None:
-        known = self._api.pages(f"/repos/{self._repo}/milestones", _Milestone, state="all")
+        known = self._api.pages(f"/repos/{self._repo}/milestones", Milestone, state="all")
         return next((each.number for each in known if each.title == title), None)
 
-    def _comment(self, filed: _Filed, comments: Sequence[str], *, fresh: bool) -> None:
+    def _comment(self, filed: FiledIssue, comments: Sequence[str], *, fresh: bool, since: float = 0.0) -> None:
+        """Write comments, those that are there already not again; none is there from long before `since`."""
         if not comments:
             return
         path = f"/repos/{self._repo}/issues/{filed.number}/comments"
-        there = [] if fresh else [each.body or "" for each in self._api.pages(path, _Comment)]
+        there = [] if fresh else [each.body or "" for each in self._api.pages(path, Comment, **_from(since))]
         for comment in comments:
-            mark = comment.rpartition("\n")[2]
-            if not any(mark in body for body in there):
-                self._say(path, comment, mark)
+            last = comment.rpartition("\n")[2]
+            if not any(last in body for body in there):
+                self._say(path, comment, last)
 
-    def _say(self, path: str, comment: str, mark: str) -> None:
+    def _say(self, path: str, comment: str, last: str) -> None:
         try:
-            self._api.post(path, {"body": comment}, _Comment)
+            self._api.post(path, {"body": comment}, Comment)
         except GitHubError as error:
             if not _is_about_content(error):
                 raise
-            self._api.post(path, {"body": f"> A part of the report is missing here, {_REFUSED}.\n\n{mark}"}, _Comment)
+            self._api.post(path, {"body": f"> A part of the report is missing here, {_REFUSED}.\n\n{last}"}, Comment)
 
     def _failed(self, error: GitHubError) -> FilingError:
         # A write whose answer was lost or garbled may have been carried out; a refused write was not.
@@ -222,10 +238,10 @@ class _Extras:
         )
         return cls(_title(issue.title), body, labels, assignees)
 
-    def fields(self, mark: str) -> dict[str, Any]:
+    def fields(self, marks: str) -> dict[str, Any]:
         """Return the request's body, with a note about the parts left out."""
         milestone = {} if self.milestone is None else {"milestone": self.milestone}
-        body = "\n\n".join(part for part in (self.body, self._note(), mark) if part)
+        body = "\n\n".join(part for part in (self.body, self._note(), marks) if part)
         return {"title": self.title, "body": body, "labels": self.labels, "assignees": self.assignees, **milestone}
 
     def drop(self, complaints: Sequence[Complaint]) -> bool:
@@ -235,7 +251,7 @@ class _Extras:
             self._drop_one(_subject(complaint), complaint.value)
         return len(self.left_out) > before
 
-    def missing_in(self, filed: _Filed) -> tuple[str, ...]:
+    def missing_in(self, filed: FiledIssue) -> tuple[str, ...]:
         """Return the parts that a filed issue lacks: GitHub silently drops parts that the token may not set."""
         labels = {(each if isinstance(each, str) else each.name).casefold() for each in filed.labels}
         people = {each.login.casefold() for each in filed.assignees}
@@ -282,16 +298,19 @@ def _is_about_content(error: GitHubError) -> bool:
     return error.trouble is Trouble.REFUSED and error.status == 422 and any(map(_subject, error.complaints))
 
 
-def _mark(marker: str) -> str:
-    """Return an invisible mark for the end of an issue's body."""
-    return f"<!-- {marker} -->"
+def _from(since: float) -> dict[str, str]:
+    """Return the parameter for what is not much older; clocks may differ."""
+    if not since:
+        return {}
+    start = datetime.fromtimestamp(since, UTC) - MARGIN
+    return {"since": start.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def _pages(issue: Issue) -> list[str]:
     """Return the body, and the comments each with a mark, all short enough for GitHub."""
     body, *rest = cut(parsable(issue.body), LIMIT)
     rest += [page for comment in issue.comments for page in cut(parsable(comment), LIMIT) if page]
-    marks = (_mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))
+    marks = (mark(f"{issue.marker}, comment {number}") for number in range(1, len(rest) + 1))
     return [body, *(f"{text}\n\n{mark}" for text, mark in zip(rest, marks, strict=True))]
 
 

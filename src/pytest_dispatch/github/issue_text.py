@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Attempt, Case, Issue, Outcome, Report, Run
 from pytest_dispatch.core.verdict import told_refusal
 from pytest_dispatch.github.markdown_fences import cut
 from pytest_dispatch.github.sanitize import LAB_SAYS, harmless, harmless_line, parsable
+from pytest_dispatch.results.run_cases import spent
 from pytest_dispatch.results.timeline import how_late
 
 LIMIT = 65_000  # maximum characters of a body or comment; GitHub's limit is 65,536, and markers need room
@@ -65,6 +67,20 @@ def _listed(run: Run, reports: list[Report]) -> Report:
     titles = [f"- {clip(' '.join(report.title.split()))}" for report in reports]
     why = f"A run becomes at most {ISSUES} issues. The journal of the lab has these {len(reports)} reports:"
     return Report(title=f"{run.workload.name}: {len(reports)} further reports", body="\n".join([why, "", *titles]))
+
+
+def as_one(issues: Sequence[Issue]) -> Issue:
+    """Return one text in place of those of several reports of a run, the last of which says how it ended."""
+    *before, last = issues
+    further = tuple(text for issue in before for text in (issue.body, *issue.comments))
+    return replace(last, comments=(*last.comments, *further))
+
+
+def passed_again(run: Run, times: int, marker: str) -> Issue:
+    """Return what is said when the issue of a failure is closed because the workload has passed often enough."""
+    where = f", last on {_code(run.attempt.where)}" if run.attempt.where else ""
+    row = "once" if times == 1 else f"{times} times in a row"
+    return Issue(title=f"{run.workload.name} passed", body=f"Passed {row}{where}. Closed by the lab.", marker=marker)
 
 
 def late_issues(run: Run, source: str, digest: str, *, raw: bool = False, known: int = 0) -> list[Issue]:
@@ -160,7 +176,7 @@ def _footer(run: Run, attempt: Attempt, source: str, digest: str) -> str:
         "digest": _code(digest) if digest else "",
         "machine": _code(attempt.where) if attempt.where else "none",
         "outcome": f"{outcome}, attempt {attempt.number} of {len(run.attempts)}",
-        "states": ", ".join(f"{state} {format_duration(seconds)}" for state, seconds in _spent(attempt)),
+        "states": ", ".join(f"{state} {format_duration(seconds)}" for state, seconds in spent(attempt)),
         "ended": stamp,
     }
     lines = [f"- {name}: {value}" for name, value in facts.items() if value]
@@ -173,15 +189,3 @@ def _code(text: str) -> str:
     line = " ".join(parsable(text).split())
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
-
-
-def durations(run: Run) -> list[tuple[str, float]]:
-    """Return the seconds that the latest attempt spent in each state that it has left, in order."""
-    return _spent(run.attempt)
-
-
-def _spent(attempt: Attempt) -> list[tuple[str, float]]:
-    spent: dict[str, float] = {}
-    for moment, following in pairwise(attempt.history):
-        spent[moment.state] = spent.get(moment.state, 0.0) + following.at - moment.at
-    return list(spent.items())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.lab.console_lines import ConsoleLines, Line
-from pytest_dispatch.store.journal import console_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,7 @@ class ConsoleLog:
     def __init__(self, lab_state: LabState) -> None:
         self._lab_state = lab_state
         self._lines = ConsoleLines()
+        self._followed: dict[str, asyncio.Event] = {}  # set with the next line of a run whose console somebody follows
 
     def shown(self, machine: str, text: str) -> None:
         """Add a line of a machine to the attempt that it holds, else to the one that it takes next."""
@@ -35,16 +37,27 @@ class ConsoleLog:
             self._lines.before(machine, now, text)
         else:
             run = queue.runs[seen.holds]
-            self._write(self._lines.add(run.id, run.attempt.number, now, text))
+            self._lab_state.batches.show(self._lines.add(run.id, run.attempt.number, now, text))
+            if (followed := self._followed.pop(run.id, None)) is not None:
+                followed.set()
+
+    async def more(self, run: str, seconds: float) -> None:
+        """Return when a run has shown another line, or after this many seconds."""
+        news = self._followed.setdefault(run, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await news.wait()
+        if self._followed.get(run) is news:
+            del self._followed[run]
 
     def changed(self, change: Change) -> None:
         """Give a new attempt the lines that its machine has shown so far; journal the last lines of an ended one."""
         run = change.run
         attempt = run.attempts[change.attempt - 1]
         if change.event == CoreEvent.ASSIGN and attempt.machine:
-            self._write(self._lines.take(attempt.machine, run.id, attempt.number))
+            self._lab_state.batches.show(self._lines.take(attempt.machine, run.id, attempt.number))
         if attempt.ended:
-            self._write(self._lines.end(run.id, attempt.number))
+            self._lab_state.batches.show(self._lines.end(run.id, attempt.number))
 
     def forget(self, runs: set[str]) -> None:
         """Drop the lines of these runs, which are in the journal."""
@@ -63,8 +76,4 @@ class ConsoleLog:
 
     def close(self) -> None:
         """Journal the last lines of all attempts that are not over, because the lab stops."""
-        self._write(self._lines.end_all())
-
-    def _write(self, lines: list[Line]) -> None:
-        if lines:
-            self._lab_state.write([console_row(*line) for line in lines])
+        self._lab_state.batches.show(self._lines.end_all())

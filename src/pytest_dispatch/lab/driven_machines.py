@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.lifecycle import CoreEvent
-from pytest_dispatch.core.machine import Identity
+from pytest_dispatch.core.machine import Identity, Machine
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.lab.boot_tokens import BootIdentity, BootTokens, UsedError
 from pytest_dispatch.lab.fleet import BY_HAND, Fleet
 from pytest_dispatch.machines.base import Sign
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.queue import Queue
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.background_tasks import BackgroundTasks
     from pytest_dispatch.lab.console_log import ConsoleLog
@@ -24,21 +26,27 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.machines.base import DrivenMachine
 
-SHARE = 0.5  # of the time that work waits, in which a machine of ours has to ask: the rest is for one more boot
+SHARE = 0.5  # share of the time for which work may wait within which a machine must ask; the rest is for another boot
 
 #: After these, a machine of our own is not expected to come back by itself.
 _STUCK = {CoreEvent.TIMEOUT, CoreEvent.FAULT, CoreEvent.CANCEL, CoreEvent.SILENCE}
 
 
+def _ways(machine: DrivenMachine) -> list[Identity]:
+    """Return the identities by which one of the lab's own machines is recognised."""
+    ways = [Identity(KnownBy.TOKEN, machine.name)] * (machine.boot is not None)
+    return ways + [Identity(KnownBy.ADDRESS, machine.address)] * bool(machine.address)
+
+
 class DrivenMachines:
-    """Between the queue and the fleet; listens to what the fleet's machines show.
+    """Connects the queue with the fleet: starts machines for runs, and passes on what the machines show.
 
     Args:
         machines: All of them.
         lab_state: The lab's.
-        services: Of its kinds.
-        console: Gets what the machines show.
-        notices: Gets what befalls them.
+        services: The services of its kinds.
+        console: Gets the output of the machines.
+        notices: Gets events that belong to no run.
         background: Watches the fleet's tasks.
     """
 
@@ -69,15 +77,14 @@ class DrivenMachines:
             now=lab_state.clock.now,
             expected=self._expected,
         )
+        self._called: dict[str, str] = {}  # machines that were brought up for a check, and for which one
         self._at = {machine.name: BootIdentity(machine.name) for machine in machines if machine.address}
         self._queue.machines.on_power_off = self._took_power_off
         for machine in machines:
-            ways = [Identity(KnownBy.TOKEN, machine.name)] * (machine.boot is not None)
-            ways += [Identity(KnownBy.ADDRESS, machine.address)] * bool(machine.address)
-            self._queue.machines.declare(machine.name, *ways, labels=machine.labels, driven=True)
+            self._queue.machines.declare(machine.name, *_ways(machine), labels=machine.labels, driven=True)
 
     def start(self, machine_url: Callable[[str], str]) -> list[asyncio.Task[None]]:
-        """Read the consoles; returns the tasks that do.
+        """Start to read the consoles; return the tasks that do.
 
         Args:
             machine_url: Makes the boot URL for a machine's token.
@@ -85,12 +92,39 @@ class DrivenMachines:
         self._machine_url = machine_url
         return self._fleet.listen()
 
-    async def stop(self) -> None:
-        """Power everything off, for good."""
-        await self._fleet.stop()
+    async def replace(self, name: str, machine: DrivenMachine | None) -> None:
+        """Power off the machine of this name, if there is one, and replace it by another one, or by none.
+
+        It must hold no run. All that is known of it stays, except for its identities and labels.
+        """
+        self._at.pop(name, None)
+        self._called.pop(name, None)
+        if name in self._fleet:
+            try:
+                await self._fleet.remove(name)
+            except MachineError as error:
+                self._notices.note(name, "stays on", "", str(error))
+        if machine is None:
+            return
+        self._queue.machines.declare(name)
+        self._queue.machines.redefine(
+            Machine(id=name, identities=frozenset(_ways(machine)), labels=machine.labels, driven=True)
+        )
+        if machine.address:
+            self._at[name] = BootIdentity(name)
+        self._fleet.admit(machine)
+
+    async def stop(self, *, going_on: bool = False) -> None:
+        """Power off all machines for good.
+
+        Args:
+            going_on: Leave those on that hold a run whose workload can still report to a later lab.
+        """
+        spared = {name for name in self._at if self._queue.machines[name].holds} if going_on else ()
+        await self._fleet.stop(spared)
 
     def bearer(self, token: str) -> BootIdentity | None:
-        """Look up a token that is asked with, including those replaced lately; None if it is none of ours."""
+        """Look up a boot token, including recently replaced ones; return None if it is unknown."""
         self._tokens.begin(token, self._lab_state.clock.now())
         bearer = self._tokens.bearer(token)
         if bearer is not None and not bearer.asked:
@@ -99,28 +133,28 @@ class DrivenMachines:
         return bearer
 
     def at(self, address: str) -> BootIdentity | None:
-        """Look up the machine of ours that is known by this address; None if none is."""
+        """Look up the lab's own machine with this address; return None if there is none."""
         return self._at.get(self._queue.machines.called(Identity(KnownBy.ADDRESS, address)))
 
     def is_off(self, machine: str) -> bool:
-        """Tell whether a machine took the power-off program, or is ours and off anyway.
+        """Return whether a machine took the power-off program, or is the lab's own and off.
 
-        One that an earlier lab brought up, and that this one has not, has gone with it.
+        One that an earlier lab started, and this lab did not, ended with that lab.
         """
         seen = self._queue.machines[machine]
         gone = seen.machine.driven and machine not in self._fleet
         return gone or seen.off or self._fleet.is_off(machine)
 
     def is_awaited(self, machine: str) -> bool:
-        """Tell whether the end of a lab is to wait for a machine to be off: it is on, and may get something of ours."""
+        """Return whether a lab that ends should wait until a machine is off, because it is on and may ask the lab."""
         machines, now = self._queue.machines, self._lab_state.clock.now()
         ours = self._fleet.has_power(machine) and not machines.is_held(machine, now)
         return not self.is_off(machine) and (ours or machines.may_ask(machine, now))
 
     def refused(self, bearer: BootIdentity, error: UsedError) -> None:
-        """Note that a machine asked with a boot URL whose boot is over; once for each of them, its console tells so.
+        """Show on a machine's console that it asked with the URL of an earlier boot, once for each URL.
 
-        Perhaps its driver has missed a boot: whoever waits for it is to see why.
+        Perhaps its driver missed a boot; this tells people why nothing happens.
         """
         if not (bearer.replaced or bearer.warned):
             bearer.warned = True
@@ -129,45 +163,46 @@ class DrivenMachines:
     # When there is work, and when there is none
 
     def changed(self, change: Change) -> None:
-        """Boot a machine anew whose attempt ended without it, and wake machines for what they are to run."""
+        """Reboot a machine whose attempt ended without its doing, and wake machines for runs that wait."""
         run = change.run
         attempt = run.attempts[change.attempt - 1]
         if change.event in _STUCK and attempt.ended:
             self._fleet.cycle(attempt.machine)
         if change.event == CoreEvent.ASSIGN:
             self._wake_for_its_chain(attempt.machine)
-        if run.id in self._queue.transitions.run_index.waiting:
+        if self._queue.transitions.run_index.is_waiting(run.id, run.group):
             self._begin_anew(attempt.machine)
 
     def rouse(self) -> None:
-        """Bring those of our machines that do nothing to work that waits.
+        """Start the lab's own machines that do nothing, if work waits.
 
-        If none is left and no stranger was seen, say so.
+        If none of them can be started and no other machine was seen, fail the runs that wait.
         """
-        patience = SHARE * self._queue.table.patience
-        late = self._fleet.late(patience)
-        transitions, waiting = self._queue.transitions, self._queue.transitions.run_index.waiting
-        if not (late or self._fleet.resting) or not waiting:
-            return
-        self._fleet.wake()
+        patience, transitions = SHARE * self._queue.table.patience, self._queue.transitions
+        _call_for_pinned(self._fleet, self._queue, self._called)
+        idle = _without_work(self._fleet, self._queue, self._lab_state.clock.now())
+        late = [name for name in self._fleet.late(patience) if name not in idle]
         for name in late:
             self._notices.note(name, "late", "", f"it did not ask what to boot for {format_duration(patience)}")
             self._fleet.prod(name, patience)
+        if not transitions.run_index.calls_for_machines or not (late or self._fleet.resting):
+            return
+        self._fleet.wake(idle)
         strangers = any(seen.heard and not seen.machine.driven for seen in self._queue.machines.values())
         if self._fleet.lost and not strangers:
-            for run_id in list(waiting):
+            for run_id in transitions.run_index.waiting:
                 transitions.lacks(run_id, f"no machine is left: {self._fleet.lost}", self._lab_state.clock.now())
             self._lab_state.commit()
 
     async def dismiss(self) -> None:
-        """Power off those of our own machines that wait for work, once there is none."""
+        """Power off the lab's own machines that wait for work, once there is none."""
         if self._queue.transitions.run_index.alive:
             return
         for name in self._waiting():
             await self._fleet.power_off(name)
 
     def _wake_for_its_chain(self, name: str) -> None:
-        """Boot a machine of our own that is off, and holds what it never asked for: its chain goes on there."""
+        """Boot one of the lab's own machines that is off and is reserved for the next run of a chain."""
         if self._fleet.is_off(name) and self._holds_unasked(name):
             self._fleet.call(name)
 
@@ -179,21 +214,22 @@ class DrivenMachines:
         return bearer is None or bearer.got != (run.id, run.attempt.number)
 
     def _begin_anew(self, last: str) -> None:
-        """Wake machines for a run that waits once more, and better for another one than its last."""
-        self._fleet.wake()
+        """Wake machines for a run that waits again, preferably another one than its last."""
+        idle = _without_work(self._fleet, self._queue, self._lab_state.clock.now())
+        self._fleet.wake(idle)
         for name in self._waiting():
-            if name != last:
-                self._fleet.call(name)  # it would sit the rest of its minute out
+            if name != last and name not in idle:
+                self._fleet.call(name)  # otherwise it would wait for the rest of its minute
 
     def _waiting(self) -> list[str]:
-        """Return our own machines that were told to wait for work."""
+        """Return the lab's own machines that were told to wait for work."""
         waiting = self._services.waiting_machines()
         return [name for name in self._fleet if name in waiting]
 
     # As the fleet's listener
 
     def shown(self, machine: str, sign: Sign) -> None:
-        """Note what a machine showed; a fault in it ends what the machine holds."""
+        """Record a machine's output; a fault that it shows ends the run that the machine holds."""
         self._console.shown(machine, sign.text)
         if sign.fault:
             held = self._queue.scheduler.fault(machine, sign.fault, self._lab_state.clock.now(), lab=sign.lab)
@@ -201,20 +237,21 @@ class DrivenMachines:
             if not held:
                 why = f"{sign.fault}; it had no workload, and boots anew"
                 self._notices.note(machine, "broke down", "fault", why)
-                self._fleet.cycle(machine)
+                if machine not in _left_alone(self._fleet, self._queue, self._lab_state.clock.now()):
+                    self._fleet.cycle(machine)
 
     def went_off(self, machine: str) -> None:
-        """Power a machine on again that went off when its chain was to go on there."""
+        """Power on a machine again that powered itself off although it is reserved for the next run of a chain."""
         self._wake_for_its_chain(machine)
 
     def by_hand(self, machine: str) -> None:
-        """Note that somebody has to power a machine on, or off and on; each time anew."""
+        """Record that a person has to power a machine on, or off and on; each time again."""
         self._notices.note(
             machine, "by hand", str(self._lab_state.clock.now()), f"power it on, or off and on: {BY_HAND}"
         )
 
     def out_of_order(self, machine: str, why: str) -> None:
-        """Note that a machine cannot be brought up."""
+        """Record that a machine cannot be started."""
         self._notices.note(machine, "out of order", "", why)
         self._queue.scheduler.broke(machine, why, self._lab_state.clock.now())
         self._lab_state.commit()
@@ -226,15 +263,15 @@ class DrivenMachines:
     # What the fleet asks
 
     def _url_of(self, machine: str) -> str:
-        """Return a URL for the machine's next boot, and no other."""
+        """Return a URL that is valid for the machine's next boot only."""
         return self._machine_url(self._tokens.renew(machine, self._lab_state.clock.now()))
 
     def _next_url_of(self, machine: str) -> str:
-        """Return a URL for the boot that follows the one which has just begun."""
+        """Return a URL for the boot after the one that has just begun."""
         return self._machine_url(self._tokens.arm(machine))
 
     def _expected(self, machine: str) -> float:
-        """Return since when a machine may ask any moment; it need not as long as what it fetched runs."""
+        """Return since when a machine is expected to ask; infinity while it runs what it fetched."""
         bearer, seen = self._tokens.present(machine), self._queue.machines.find(machine)
         if (bearer and bearer.got) or (seen and seen.holds):
             return math.inf
@@ -245,3 +282,25 @@ class DrivenMachines:
     def _took_power_off(self, machine: str) -> None:
         if machine in self._fleet:
             self._fleet.took_power_off(machine)
+
+
+def _left_alone(fleet: Fleet, queue: Queue, now: float) -> set[str]:
+    """Return the machines of a fleet that get no work: they are held, or gone from the configuration."""
+    records = [queue.machines[name] for name in fleet]
+    idle = [each for each in records if not each.holds and each.is_held(now)]
+    return {each.id for each in idle if each.leaving or each.id not in queue.transitions.pinned}
+
+
+def _without_work(fleet: Fleet, queue: Queue, now: float) -> set[str]:
+    """Return the machines of a fleet that would get no run if they booted."""
+    return {name for name in fleet if not queue.machines[name].holds and not queue.scheduler.has_work(name, now)}
+
+
+def _call_for_pinned(fleet: Fleet, queue: Queue, called: dict[str, str]) -> None:
+    """Boot machines for the runs that only they may have, once for each run, whatever they do now without a run."""
+    pinned = queue.transitions.pinned
+    for name in [name for name in pinned if name in fleet and not queue.machines[name].holds]:
+        first = next(iter(pinned.ready(name)), "")
+        if first and called.get(name) != first:
+            called[name] = first
+            fleet.call(name, anew=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import LabError, MachineError
 from pytest_dispatch.core.plain_text import what_was_raised
 from pytest_dispatch.core.secrets import blotted
-from pytest_dispatch.machines.base import Console, DrivenMachine, Sign
+from pytest_dispatch.machines.base import DrivenMachine, Sign
 
 PATIENCE = 300.0  # seconds that a driver may take to power a machine off or on, or to set what it boots
 
@@ -33,19 +33,11 @@ async def within(machine: DrivenMachine, step: Awaitable[None], what: str, secon
             raise MachineError(f"expected it to be {what} within {format_duration(seconds)}, and it was not") from error
 
 
-async def signs_of(machine: DrivenMachine, console: Console) -> AsyncIterator[Sign]:
-    """Yield what a machine shows.
-
-    Raises:
-        LabError: Its driver raised something with a secret in its words.
-    """
-    with discreet(machine):
-        async for sign in console.read():
-            yield (
-                replace(sign, text=blotted(sign.text, machine.secrets), fault=blotted(sign.fault, machine.secrets))
-                if machine.secrets
-                else sign
-            )
+def without_secrets(machine: DrivenMachine, sign: Sign) -> Sign:
+    """Return a sign of a machine without the machine's secrets."""
+    if not machine.secrets:
+        return sign
+    return replace(sign, text=blotted(sign.text, machine.secrets), fault=blotted(sign.fault, machine.secrets))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.lab.machine_control import AGAIN, MachineControl, MachineListener
 from pytest_dispatch.machines.base import DrivenMachine, Sign
 
-STARTS = 3  # of a machine in a row that fail, or after which it never asks, before it is called broken
+STARTS = 3  # failed boots in a row, or boots after which the machine never asks, until it counts as broken
 BY_HAND = "it has no power control"
 
 
@@ -25,9 +25,9 @@ class _Cycle:
     """A power cycle in progress.
 
     Attributes:
-        booting: The machine was given a URL since it was powered off: what it boots is the next boot already.
-        again: That one is to be cycled too.
-        asked: It has asked what to boot.
+        booting: The machine got a new boot URL since it was powered off, so its next boot has already begun.
+        again: Whether the next boot is to be power-cycled too.
+        asked: Whether the machine has asked for a workload.
     """
 
     task: asyncio.Task[None] = field(init=False)
@@ -36,8 +36,27 @@ class _Cycle:
     asked: bool = False
 
     def boots(self) -> None:
-        """Note that the machine is given a URL."""
+        """Record that the machine gets a new boot URL."""
         self.booting = True
+
+
+def _control(
+    machine: DrivenMachine,
+    *,
+    url_of: Callable[[str], str],
+    next_url_of: Callable[[str], str],
+    listener: MachineListener,
+    now: Callable[[], float],
+    again: float,
+) -> MachineControl:
+    return MachineControl(
+        machine,
+        new_url=partial(url_of, machine.name),
+        next_url=partial(next_url_of, machine.name),
+        listener=listener,
+        now=now,
+        again=again,
+    )
 
 
 class Fleet:
@@ -45,9 +64,9 @@ class Fleet:
 
     Args:
         machines: All of them.
-        url_of: Makes a new boot URL for a machine, which replaces the one before.
-        next_url_of: Makes one that does so once it is asked at.
-        listener: Is told what becomes of them.
+        url_of: Makes a new boot URL for a machine; the earlier URL stops working.
+        next_url_of: Makes a boot URL that replaces the earlier one when a machine first uses it.
+        listener: Gets events of the machines.
         now: Tells the time.
         expected: Since when a machine may ask any moment; infinity while it has something else to do.
         again: Seconds after which a driver is asked once more whether a machine is off, where it could not tell.
@@ -64,22 +83,16 @@ class Fleet:
         expected: Callable[[str], float],
         again: float = AGAIN,
     ) -> None:
-        self._controls = {
-            machine.name: MachineControl(
-                machine,
-                new_url=partial(url_of, machine.name),
-                next_url=partial(next_url_of, machine.name),
-                listener=listener,
-                now=now,
-                again=again,
-            )
-            for machine in machines
-        }
+        self._control = partial(
+            _control, url_of=url_of, next_url_of=next_url_of, listener=listener, now=now, again=again
+        )
+        self._controls = {machine.name: self._control(machine) for machine in machines}
+        self._reading: dict[str, list[asyncio.Task[None]]] = {}  # what reads their consoles
         self._listener = listener
         self._now = now
         self._expected = expected
         self._cycling: dict[str, _Cycle] = {}
-        self._begun: set[str] = set()  # have been brought up at least once, as far as that went
+        self._begun: set[str] = set()  # machines that were started at least once, perhaps without success
         self._prodded: dict[str, tuple[float, int]] = {}  # since when it was expected, and how often in a row
         self._broken: dict[str, str] = {}
         self._stopped = False
@@ -92,45 +105,86 @@ class Fleet:
 
     @property
     def resting(self) -> bool:
-        """Tell whether a machine is off, and nothing is being done about it."""
+        """Return whether any machine is off and stays off."""
         return any(map(self.is_off, self._controls))
 
     @property
     def lost(self) -> str:
-        """Return one of the machines that cannot be brought up, and why, if none can and there are some."""
+        """Return a machine that cannot be started, and why, if the fleet has machines and none of them can be."""
         if not self._broken or len(self._broken) < len(self._controls):
             return ""
         name, why = list(self._broken.items())[-1]
         return f"{name}: {why}"
 
     def listen(self) -> list[asyncio.Task[None]]:
-        """Read the consoles; returns the tasks that do."""
-        return [task for control in self._controls.values() for task in control.listen()]
+        """Start to read the consoles; return the tasks that do."""
+        self._reading = {name: control.listen() for name, control in self._controls.items()}
+        return [task for reading in self._reading.values() for task in reading]
 
-    async def stop(self) -> None:
-        """Power off all that was brought up, for good; whoever watches the tasks ends them."""
+    def admit(self, machine: DrivenMachine) -> None:
+        """Add a machine, which is off, and read its console."""
+        control = self._controls[machine.name] = self._control(machine)
+        self._reading[machine.name] = control.listen()
+        for task in self._reading[machine.name]:
+            self._listener.watch(task)
+
+    async def remove(self, name: str) -> None:
+        """Power off a machine for good if it was ever started, and remove it.
+
+        Raises:
+            MachineError: It stays on; it is removed nevertheless.
+        """
+        control, cycle = self._controls.pop(name), self._cycling.get(name)
+        tasks = [*self._reading.pop(name, ()), *([cycle.task] if cycle is not None else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        was_on = name in self._begun
+        self._begun.discard(name)
+        self._broken.pop(name, None)
+        self._prodded.pop(name, None)
+        if was_on:
+            await control.off(wait=False)
+
+    async def stop(self, spared: Container[str] = ()) -> None:
+        """Power off all machines that were ever started, for good; the caller ends their tasks.
+
+        Args:
+            spared: Machines that stay on.
+        """
         self._stopped = True
         cycling = [cycle.task for cycle in self._cycling.values()]
         for task in cycling:
             task.cancel()
         await asyncio.gather(*cycling, return_exceptions=True)
-        offs = [self._controls[name].off(wait=False) for name in self._begun]
+        offs = [self._controls[name].off(wait=False) for name in self._begun if name not in spared]
         ends = await asyncio.gather(*offs, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
 
     def has_power(self, name: str) -> bool:
-        """Tell whether this is a machine of ours whose power the lab controls."""
+        """Return whether this is one of the lab's own machines, and the lab controls its power."""
         return name in self._controls and self._controls[name].has_power
 
-    def wake(self) -> None:
-        """Power on what is off: there is work."""
-        for name in filter(self.is_off, self._controls):
-            self.call(name)
+    def wake(self, leaving: Container[str] = ()) -> None:
+        """Power on machines that are off, because there is work.
 
-    def call(self, name: str) -> None:
-        """Let it boot, by powering it off and on, unless that is under way or the machine is broken."""
+        Args:
+            leaving: Machines that are to stay off.
+        """
+        for name in filter(self.is_off, self._controls):
+            if name not in leaving:
+                self.call(name)
+
+    def call(self, name: str, *, anew: bool = False) -> None:
+        """Power-cycle a machine so that it boots, unless a cycle is under way or the machine is broken.
+
+        With `anew`, also a broken machine is tried: it may have been repaired.
+        """
+        if anew:
+            self._broken.pop(name, None)
+            self._prodded.pop(name, None)
         if name in self._controls and name not in self._cycling:
             self._begin(name, self._cycle)
 
@@ -142,14 +196,14 @@ class Fleet:
             self.call(name)
 
     def late(self, patience: float) -> list[str]:
-        """Return those that are on, and for so long could have asked and did not."""
+        """Return the machines that are on, and have not asked for so long although they could."""
         now = self._now()
         since = {name: control.on_since for name, control in self._controls.items() if name not in self._cycling}
         on = [(name, at) for name, at in since.items() if at is not None]
         return [name for name, at in on if now - max(at, self._expected(name)) >= patience]
 
     def prod(self, name: str, patience: float) -> None:
-        """Power-cycle a machine that is late; if that did not help before, mark it as broken."""
+        """Power-cycle a machine that has not asked in time; if that did not help before, mark it as broken."""
         expected = self._expected(name)
         before, times = self._prodded.get(name, (math.nan, 0))
         times = times + 1 if expected == before else 1
@@ -164,7 +218,7 @@ class Fleet:
             self._begin(name, partial(self._retire, why))
 
     async def power_off(self, name: str) -> None:
-        """Power off one that nothing is being done about."""
+        """Power off a machine, unless it is being power-cycled."""
         if name in self._cycling or not self.has_power(name):
             return
         try:
@@ -173,18 +227,18 @@ class Fleet:
             self._listener.shown(name, Sign(text=f"it stays on: {error}"))
 
     def is_off(self, name: str) -> bool:
-        """Tell whether a machine of ours is off, and stays so; one that was never brought up counts as that."""
+        """Return whether one of the lab's own machines is off and stays off, or was never started."""
         return name in self._controls and name not in self._cycling and self._controls[name].on_since is None
 
     def took_power_off(self, name: str) -> None:
-        """Note that it has the program that powers it off; its driver may have no way to see that."""
+        """Record that a machine took the power-off program; its driver may be unable to see that."""
         control = self._controls[name]
         if control.on_since is not None and name not in self._cycling:
             control.is_off()
             self._listener.went_off(name)
 
     def asks(self, name: str) -> None:
-        """Note that it boots from its URL."""
+        """Record that a machine uses its boot URL."""
         if name in self._cycling:
             self._cycling[name].asked = True
         else:
@@ -203,7 +257,7 @@ class Fleet:
         try:
             await work(self._controls[name], cycle)
         finally:
-            del self._cycling[name]  # at once: whoever wants another one from now on is to get it
+            del self._cycling[name]  # at once: a cycle requested from now on is another one
         if cycle.asked:
             self.asks(name)
 
@@ -233,5 +287,5 @@ class Fleet:
 
     def _out_of_order(self, name: str, why: str) -> None:
         self._broken[name] = why
-        self._controls[name].is_off()  # as far as there is anything to do about it
+        self._controls[name].is_off()  # if the driver can do it
         self._listener.out_of_order(name, why)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.deadlines import JUDGING
-from pytest_dispatch.lab.outbox import Filer, Outbox, OutboxStatus
+from pytest_dispatch.lab.holder_issues import HolderIssues
+from pytest_dispatch.lab.outbox import WITHDRAWN, Filer, Outbox, OutboxStatus
 from pytest_dispatch.store.journal import issue_row
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Issue, Run
     from pytest_dispatch.lab.state import LabState
-    from pytest_dispatch.store.journal import PendingIssue
+    from pytest_dispatch.store.journal import PendingIssue, Row
 
-WITHDRAWN = "its session wants it not to be filed"
 UNREVIEWED = "Filed as the lab proposed it: nobody answered for `pytest_dispatch_issue`."
 
 
@@ -38,6 +39,9 @@ class _Review:
 class IssueReviews:
     """Has due issues reviewed and filed, and records the results for their runs.
 
+    Attributes:
+        holder_issues: Issues that the lab cannot file, for the holders of their sessions.
+
     Args:
         lab_state: The lab's.
         filers: Returns the filer for a repository, or None if no issue may be filed now.
@@ -50,7 +54,8 @@ class IssueReviews:
         self._filers = filers
         self._api = api
         self._private = private
-        self._outbox = Outbox(lab_state.journal, filers, self._tried, api=api)
+        self._outbox = Outbox(self._keep, filers, self._tried, api=api)
+        self.holder_issues = HolderIssues(lab_state, self._tried, self._is_ours)
         self._untried: dict[str, set[str]] = {}  # markers of issues, by run
         self._reviews: dict[str, _Review] = {}  # by run
 
@@ -69,14 +74,21 @@ class IssueReviews:
 
     def issue_due(self, pending: PendingIssue) -> None:
         """Have a due issue reviewed if the session reviews, else file it."""
-        if pending.api == self._api:
+        if pending.api == self._api or not self._private:
             self._untried.setdefault(pending.run, set()).add(pending.issue.marker)
         if pending.review:
             review = self._reviews.setdefault(pending.run, _Review(pending.session))
             review.pending_issues[pending.issue.marker] = pending
             review.until[pending.issue.marker] = self._lab_state.clock.now() + JUDGING
         else:
-            self._outbox.put(pending)
+            self._send(pending)
+
+    def _is_ours(self, pending: PendingIssue) -> bool:
+        """Return whether the lab files a letter itself; a private lab has the token of its pytest."""
+        return self._private or (pending.api == self._api and self._filers(pending.repo) is not None)
+
+    def _send(self, pending: PendingIssue) -> None:
+        (self._outbox if self._is_ours(pending) else self.holder_issues).put(pending)
 
     def filing(self, run: Run) -> bool:
         """Return whether issues of this run are on their way, without an answer from GitHub yet."""
@@ -84,13 +96,19 @@ class IssueReviews:
 
     def status(self, session: str = "") -> OutboxStatus:
         """Return the state of the outbox, for one session if one is given."""
-        status = self._outbox.status(session)
+        status, theirs = self._outbox.status(session), self.holder_issues.status(session)
         reviewed = [len(each.pending_issues) for each in self._reviews.values() if session in ("", each.session)]
-        return replace(status, pending=status.pending + sum(reviewed))
+        return replace(
+            status,
+            pending=status.pending + sum(reviewed) + theirs.pending,
+            filed=status.filed + theirs.filed,
+            unfiled=(*status.unfiled, *theirs.unfiled),
+        )
 
     def forget(self, session: str) -> None:
         """Drop the results of a session's issues, all of which are done."""
         self._outbox.forget(session)
+        self.holder_issues.forget(session)
 
     # Reviews
 
@@ -115,6 +133,8 @@ class IssueReviews:
 
     def expire(self, now: float) -> None:
         """File issues as proposed if nobody can review them, or if the time for review is over."""
+        if old := self._lab_state.tracker.tidy(now):
+            self._lab_state.journal.forget(old)
         for run_id, review in list(self._reviews.items()):
             alone = not self._may_be_reviewed(review.session)
             over = [
@@ -132,12 +152,28 @@ class IssueReviews:
 
     def _reviewed(self, pending_issues: Iterable[PendingIssue]) -> None:
         for pending in pending_issues:
-            self._lab_state.write([issue_row(pending)])
+            self._lab_state.write([issue_row(pending), *self._told(pending)])
             self._lab_state.hand_over()  # so that the outbox's own rows come after this one
             if pending.given_up:
                 self._tried(pending)
             else:
-                self._outbox.put(pending)
+                self._send(pending)
+
+    def can_file(self, pending: PendingIssue) -> bool:
+        """Return whether the lab or the session's holder can file an issue now."""
+        return self._filers(pending.repo) is not None or self.holder_issues.is_filing(pending.session)
+
+    def _keep(self, pending: PendingIssue) -> Future[None]:
+        """Journal a letter as it now is, with what people are told of one that is given up."""
+        told = self._told(pending) if pending.given_up else ()
+        known = self._lab_state.tracker.tried(pending, self._lab_state.clock.now())
+        if known:
+            self._lab_state.hand_over()  # so that these rows come after older ones of the same failure
+        return self._lab_state.journal.write([issue_row(pending), *told, *known])
+
+    def _told(self, pending: PendingIssue) -> Sequence[Row]:
+        """Return the rows of what people are to be told of an issue."""
+        return self._lab_state.announcer.of_issues([pending])
 
     def _tried(self, pending: PendingIssue) -> None:
         untried = self._untried.get(pending.run, set())

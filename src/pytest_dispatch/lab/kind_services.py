@@ -7,21 +7,42 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
-from pytest_dispatch.core.kinds import KindRules, unusable
+from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.kinds import KindRules, reading
 from pytest_dispatch.core.plain_text import what_was_raised
+from pytest_dispatch.core.secrets import PUBLIC_API, Token
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
+    from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
     from pytest_dispatch.sources.locations import Locations
 
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitHubUse:
+    """How a lab's kinds speak to GitHub.
+
+    Attributes:
+        api_url: Base URL of its API.
+        token_for: Returns the token for what belongs to an owner; None if there is none.
+        interval: Seconds between two looks at what changes there.
+        polls: Whether it is looked at at all.
+        webhook_secret: What webhooks are signed with; None if none are taken.
+    """
+
+    api_url: str = PUBLIC_API
+    token_for: Callable[[str], Token | None] = lambda _owner: None
+    interval: float = 10.0
+    polls: bool = True
+    webhook_secret: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +53,15 @@ class Resources:
         lab_state: The lab's, with queue and journal.
         cache: Fetches and keeps the bytes of assets.
         locations: The places from which bytes may be read.
+        github: How they speak to GitHub.
+        templates: Returns the workloads that people can queue.
     """
 
     lab_state: LabState
     cache: AssetFetcher
     locations: Locations
+    github: GitHubUse = GitHubUse()
+    templates: Callable[[], Iterable[Template]] = tuple
 
 
 class Service:
@@ -72,6 +97,13 @@ class Service:
             ConfigError: Names what was expected and what came.
         """
 
+    async def inherit(self, session: str, workload: Workload) -> None:
+        """Let a session run a workload that another one has run, with all that this one alone might have.
+
+        Raises:
+            ConfigError: What it needs is not there any more.
+        """
+
     def wanted(self, runs: list[Run]) -> None:
         """Prepare what these submitted runs need."""
 
@@ -97,10 +129,15 @@ class Kind:
     """A kind of workload: its rules, and its service.
 
     An installed package adds one by an entry point in the group `pytest_dispatch.kinds` whose object is a `Kind`.
+
+    Attributes:
+        service: Creates its service, on the lab's event loop.
+        on_demand: A lab of one pytest creates it with the first workload of the kind: it does nothing before that.
     """
 
     rules: KindRules
     service: Callable[[Resources], Service] = Service
+    on_demand: bool = False
 
 
 class Services:
@@ -109,33 +146,52 @@ class Services:
     Args:
         kinds: All kinds.
         resources: What the lab provides to their services.
+        private: The lab is of one pytest, which may have no workloads of some kinds.
     """
 
-    def __init__(self, kinds: Iterable[Kind], resources: Resources) -> None:
+    def __init__(self, kinds: Iterable[Kind], resources: Resources, *, private: bool = False) -> None:
         self._fail = resources.lab_state.fail
-        self._services: dict[str, Service] = {}
-        for kind in kinds:
-            with self._blamed(kind.rules.name, "service"):
-                self._services[kind.rules.name] = kind.service(resources)
+        self._resources = resources
+        self._kinds = {kind.rules.name: kind for kind in kinds}
+        self._services: dict[str, Service] = {}  # those that were created
+        self._watch: Callable[[asyncio.Task[None]], None] | None = None
+        for name, kind in self._kinds.items():
+            if not (private and kind.on_demand):
+                self._create(name)
 
     def __getitem__(self, kind: str) -> Service:
-        return self._services[kind]
+        return self._services.get(kind) or self._create(kind)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._services)
+        return iter(self._kinds)
+
+    def _create(self, kind: str) -> Service:
+        create = self._kinds[kind].service
+        with self._blamed(kind, "service"):
+            service = self._services[kind] = create(self._resources)
+        self._start(kind, service)
+        return service
+
+    def _start(self, kind: str, service: Service) -> None:
+        if self._watch is not None:
+            with self._blamed(kind, "start"):
+                for task in service.start():
+                    self._watch(task)
 
     @property
     def progress(self) -> dict[str, int]:
         """Return the bytes done by run, for runs whose progress is known."""
         return {run: done for service in self._services.values() for run, done in service.progress.items()}
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Start all services, and return tasks that must not die unnoticed."""
-        tasks = []
+    def start(self, watch: Callable[[asyncio.Task[None]], None]) -> None:
+        """Start all services, and those that are created later with their creation.
+
+        Args:
+            watch: Is given each of their tasks, which must not die unnoticed.
+        """
+        self._watch = watch
         for kind, service in self._services.items():
-            with self._blamed(kind, "start"):
-                tasks += service.start()
-        return tasks
+            self._start(kind, service)
 
     async def stop(self) -> None:
         """Stop all services."""
@@ -154,17 +210,20 @@ class Services:
         """
         try:
             yield
-        except DispatchError as error:
+        except Exception as error:  # noqa: BLE001 - `_blame` raises
+            self._blame(kind, doing, error)
+
+    def _blame(self, kind: str, doing: str, error: Exception) -> NoReturn:
+        if isinstance(error, DispatchError):
             self._fail(error)
-            raise
-        except Exception as error:
-            _log.exception("%s of the kind %s", doing, kind)
-            said = what_was_raised(error)
-            broken = LabError(
-                f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to the kind's author"
-            )
-            self._fail(broken)
-            raise broken from error
+            raise error
+        _log.error("%s of the kind %s", doing, kind, exc_info=error)
+        said = what_was_raised(error)
+        broken = LabError(
+            f"the lab is broken: {doing} of the kind {kind} raised {said}; report this to the kind's author"
+        )
+        self._fail(broken)
+        raise broken from error
 
     def check(self, session: str, workload: Workload) -> None:
         """Refuse a client's workload that names something it may not have; unknown kinds are refused elsewhere.
@@ -173,35 +232,47 @@ class Services:
             ConfigError: Names what was expected and what came.
         """
         kind = workload.kind
-        if kind not in self._services:
+        if kind not in self._kinds:
             return
-        try:
-            self._services[kind].check(session, workload)
-        except ConfigError:
-            raise
-        except Exception as error:  # a third-party kind may raise any exception for a payload
-            raise unusable(workload, error) from error
+        service = self[kind]
+        with reading(workload):
+            service.check(session, workload)
+
+    async def inherit(self, session: str, workload: Workload) -> None:
+        """Let a session run a workload that another one has run; unknown kinds are refused elsewhere.
+
+        Raises:
+            ConfigError: What it needs is not there any more.
+        """
+        if workload.kind in self._kinds:
+            with self._blamed(workload.kind, "inherit"):
+                await self[workload.kind].inherit(session, workload)
 
     def wanted(self, runs: list[Run]) -> None:
         """Prepare what these runs need."""
-        for kind, service in self._services.items():
+        for kind in self._kinds:
             if wanted := [run for run in runs if run.workload.kind == kind]:
                 with self._blamed(kind, "wanted"):
-                    service.wanted(wanted)
+                    self[kind].wanted(wanted)
 
     def changed(self, change: Change) -> None:
         """Pass a change to the service of the run's kind."""
         kind = change.run.workload.kind
-        with self._blamed(kind, "changed"):
-            self._services[kind].changed(change)
+        try:  # without a context manager, because it is called for each change
+            self[kind].changed(change)
+        except Exception as error:  # noqa: BLE001 - `_blame` raises
+            self._blame(kind, "changed", error)
 
     def recalled(self, session: str, served: Mapping[str, str], under_way: list[Run]) -> None:
         """Restore what a resumed session was served, and go on with its runs that are under way."""
-        for kind, service in self._services.items():
+        for kind in self._kinds:
+            adopted = [run for run in under_way if run.workload.kind == kind]
+            if not adopted and kind not in self._services:
+                continue
             with self._blamed(kind, "recalled"):
-                service.recalled(session, served)
+                self[kind].recalled(session, served)
             with self._blamed(kind, "adopt"):
-                service.adopt([run for run in under_way if run.workload.kind == kind])
+                self[kind].adopt(adopted)
 
     def forget(self, runs: list[str]) -> None:
         """Drop what is kept of these runs."""

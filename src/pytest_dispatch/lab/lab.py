@@ -9,34 +9,57 @@ answers each request with the reason only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.health import CHECKS
 from pytest_dispatch.core.machine_table import recall
+from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.secrets import PUBLIC_API
+from pytest_dispatch.lab.admission import Admission
 from pytest_dispatch.lab.background_tasks import BackgroundTasks
 from pytest_dispatch.lab.console_log import ConsoleLog
 from pytest_dispatch.lab.driven_machines import DrivenMachines
+from pytest_dispatch.lab.durations import Durations
+from pytest_dispatch.lab.forgetting import Forgetting
+from pytest_dispatch.lab.group_service import GroupService
+from pytest_dispatch.lab.health_service import HealthService
+from pytest_dispatch.lab.history import History
+from pytest_dispatch.lab.issue_links import IssueLinks
 from pytest_dispatch.lab.issue_reviews import IssueReviews
-from pytest_dispatch.lab.kind_services import Kind, Resources, Service, Services
+from pytest_dispatch.lab.kind_services import GitHubUse, Kind, Resources, Service, Services
 from pytest_dispatch.lab.notices import NoticeBoard
+from pytest_dispatch.lab.notifier import Notifier
 from pytest_dispatch.lab.preparation import Preparation
-from pytest_dispatch.lab.retention import Retention
+from pytest_dispatch.lab.queue_service import QUEUED, QueueService
+from pytest_dispatch.lab.reload import Reloads
 from pytest_dispatch.lab.session_feed import Feeds
+from pytest_dispatch.lab.session_resumption import SessionResumption
 from pytest_dispatch.lab.session_service import SessionService
 from pytest_dispatch.lab.state import LabState
+from pytest_dispatch.lab.watchers import Watchers
 from pytest_dispatch.sources.locations import Locations
+from pytest_dispatch.store.row_reading import suspect_of
+from pytest_dispatch.store.row_writing import SUSPECT
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.errors import DispatchError
-    from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.core.health import HealthRules
+    from pytest_dispatch.core.model import Run, Workload
+    from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.outbox import Filer
+    from pytest_dispatch.lab.roster import Configuration, Roster, RosterMachine
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
     from pytest_dispatch.store.journal import Journal, KeptMachine, PendingIssue
 
 TICK = 0.1  # seconds between checks of the deadlines
+
+
+RETURNING = 60.0  # seconds in which sessions come back to a lab that was started again
 
 
 class Lab:
@@ -48,20 +71,37 @@ class Lab:
         cache: Fetches and keeps the bytes of workloads.
         locations: The places from which it may read them.
         kinds: The kinds of workloads that it runs.
-        machines: Those that the lab brings up itself.
-        filers: Gives the filer for a repository, or None where no issue may be filed now.
+        machines: Those that the lab starts itself.
+        filers: Returns the filer for a repository, or None where no issue may be filed now.
         api: Address of the API that they file at.
         private: It is of one pytest, and ends with it.
+        notifications: Who is told of what happens.
+        health: When machines are held because of their health; None for never.
+        welcome: Whether machines that nobody has named may boot; else they wait for approval.
+        github: How its kinds speak to GitHub.
 
     Attributes:
         lab_state: Changes state, journals and publishes it.
         queue: The state's queue.
         uploads: Files that sessions upload.
+        may_read: Returns whether the lab could fetch a release asset.
+        locations: The places from which it may read bytes of workloads.
         session_service: The operations of sessions.
+        resumption: Gives sessions to other holders, and back.
+        group_service: The operations of people on groups, machines and the whole lab.
+        queue_service: The operations of people on runs that wait.
+        health_service: The checks of machines.
+        admission: Approves and removes machines.
+        reloads: Applies new configurations; None in a private lab.
         machines: The machines that the lab starts itself.
         console: Their console output.
         issues: Issues on their way to GitHub.
+        issue_links: What people do with links of runs to issues.
         notices: Events of machines that belong to no run.
+        watchers: Those who look at changes, and change nothing.
+        history: Runs that have ended.
+        notifier: Tells people what happens.
+        durations: How long runs take.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a whole lab, by name
@@ -76,42 +116,133 @@ class Lab:
         filers: Callable[[str], Filer | None] = lambda _repo: None,
         api: str = PUBLIC_API,
         private: bool = True,
+        notifications: NotificationPlan | None = None,
+        health: HealthRules | None = None,
+        welcome: bool = True,
+        github: GitHubUse | None = None,
     ) -> None:
         kinds = list(kinds)
         if not private:
             cache.share()
+        self.private = private
         self.uploads = cache.uploads
+        self.may_read = cache.may_read
+        self.locations = locations or Locations()
         self.lab_state = lab_state = LabState(clock, journal, {kind.rules.name: kind.rules for kind in kinds})
         self.queue = lab_state.queue
-        self.notices = NoticeBoard(lab_state)
+        self.notices = NoticeBoard(lab_state, private=private)
         self.console = ConsoleLog(lab_state)
         self.issues = IssueReviews(lab_state, filers, api, private=private)
         self._background = BackgroundTasks(lab_state)
-        self._services = services = Services(kinds, Resources(lab_state, cache, locations or Locations()))
-        self.machines = DrivenMachines(
-            machines,
+        plan = notifications or NotificationPlan()
+        self.notifier = Notifier(lab_state, plan, can_file=self.issues.can_file, watch=self._background.watch)
+        resources = Resources(lab_state, cache, self.locations, github or GitHubUse(api_url=api), self._templates)
+        self._services = services = Services(kinds, resources, private=private)
+        self.machines = self._driven(machines)
+        self._preparation = Preparation(lab_state, services, self.console, self.machines)
+        want, recall_kept = self._preparation.want, self._preparation.recall
+        self.session_service = SessionService(lab_state, want, api, private=private)
+        self.resumption = SessionResumption(lab_state, want, recall_kept, self.issues, api, private=private)
+        self._memory = Forgetting(
+            lab_state, services, self.console, self.issues, self.session_service, self.notifier.forget
+        )
+        self.queue.health.rules = health
+        self.queue.unknown.let_in(welcome=welcome)
+        self.reloads: Reloads | None = None
+        self.watchers = Watchers()
+        self.durations = Durations(lab_state, self._background.watch)
+        self._serve_people(lab_state, want)
+        self._subscribe()
+
+    def _serve_people(self, lab_state: LabState, want: Callable[[list[Run]], Awaitable[None]]) -> None:
+        """Create the services that carry out the requests of people."""
+        self.group_service = GroupService(lab_state)
+        self.queue_service = QueueService(lab_state, self.session_service, self.check, self._services.inherit)
+        self.health_service = HealthService(
             lab_state,
-            services=services,
+            self.session_service,
+            kinds=self.kinds,
+            templates=lambda: self.group_service.templates,
+            check=self.check,
+            want=want,
+        )
+        self.admission = Admission(lab_state, self._is_configured)
+        self.issue_links = IssueLinks(lab_state)
+        self.history = History(lab_state, self.console, self.watchers)
+
+    def _templates(self) -> Iterable[Template]:
+        return self.group_service.templates.values()
+
+    def _driven(self, machines: Iterable[DrivenMachine]) -> DrivenMachines:
+        return DrivenMachines(
+            machines,
+            self.lab_state,
+            services=self._services,
             console=self.console,
             notices=self.notices,
             background=self._background,
         )
-        preparation = Preparation(lab_state, services, self.console, self.machines)
-        self.session_service = SessionService(
-            lab_state, preparation.want, preparation.recall, self.issues, api, private=private
-        )
-        self._memory = Retention(lab_state, services, self.console, self.issues, self.session_service)
-        self.private = private
-        # Each change goes to all subscribers, in this order, before the next change.
-        lab_state.subscribe(
+
+    def _subscribe(self) -> None:
+        """Have each change go to all subscribers, in this order, before the next change."""
+        self.lab_state.subscribe(
             to_changes=[
-                Feeds(lab_state.live_sessions),  # first: changes that the others cause come later in the feed too
+                Feeds(self.lab_state.live_sessions),  # first: changes that the others cause come later in the feed too
                 self.console,  # before the services: lines shown so far belong to this attempt
-                services,  # before the machines: a kind is done with an attempt before a machine boots for the next
-                self.machines,  # last: reboots machines that hang, and wakes those that a run may need
+                self._services,  # before the machines: a kind ends an attempt before a machine boots for the next
+                self.machines,  # reboots machines that hang, and wakes those that a run may need
+                self.durations,
+                self.watchers,  # last: they look at what the others made of it
             ],
             to_issues=[self.issues],
+            announcers=[self.notifier],
         )
+
+    async def configure(
+        self,
+        roster: Roster,
+        read: Callable[[], Configuration] | None,
+        make: Callable[[RosterMachine], DrivenMachine],
+    ) -> None:
+        """Declare the machines, groups and templates of a service, which can be reloaded; called before `recall`.
+
+        Args:
+            roster: All of them; machines with a driver are among the lab's own already.
+            read: Reads them anew, blocking; None if there is no file.
+            make: Makes a machine that has a driver, blocking.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+        self.reloads = Reloads(
+            lab_state=self.lab_state,
+            machines=self.machines,
+            groups=self.group_service,
+            background=self._background,
+            roster=roster,
+            read=read,
+            make=make,
+        )
+        await self.reloads.begin()
+
+    async def recall(self) -> None:
+        """Restore from the journal what must be known before a machine asks: machines, and all holds.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        reader, now = self.lab_state.journal.background, self.lab_state.clock.now()
+        holds = await reader.holds()
+        suspects = {suspect_of(name): hold.since for (what, name), hold in holds.items() if what == SUSPECT}
+        self.queue.group_queue.recall({of: hold for of, hold in holds.items() if of[0] != SUSPECT}, now)
+        kept = await reader.machines()
+        self._recall(kept)
+        if self.queue.health.rules is not None:
+            known = {each.machine.id: each.health for each in kept if each.machine.id in self.queue.machines}
+            self.queue.health.recall({name: each for name, each in known.items() if each}, suspects, now)
+        self.lab_state.tracker.recall(await reader.of_issues(lambda issues: issues.failures()))
+        if not self.private and await reader.has_attached():
+            self.queue.sessions.returning = self.lab_state.clock.now() + RETURNING
 
     async def start(self, machine_url: Callable[[str], str], pending_issues: list[PendingIssue]) -> None:
         """Start the lab's work.
@@ -123,11 +254,30 @@ class Lab:
         Raises:
             JournalError: It cannot be read.
         """
-        self._recall(await self.lab_state.journal.background.machines())
         tick = asyncio.create_task(self._tick(), name="the look at deadlines")
-        working, filing = self._services.start(), self.issues.start(pending_issues)
-        for task in [tick, *working, filing, *self.machines.start(machine_url)]:
+        self._background.watch(tick)
+        self._services.start(self._background.watch)
+        for task in [self.issues.start(pending_issues), *self.machines.start(machine_url)]:
             self._background.watch(task)
+        await self.notifier.recall()
+        if not self.private:
+            await self._restore_detached()
+            self.health_service.recalled()
+        if self.queue.health.rules is not None:
+            self._background.watch(asyncio.create_task(self.health_service.work(), name="the checks of machines"))
+
+    async def _restore_detached(self) -> None:
+        """Restore the sessions of people, who do not submit their runs again."""
+        for record in await self.lab_state.journal.background.detached():
+            try:
+                await self.resumption.restore_detached(record)
+            except ConfigError as error:
+                self.notices.note(record.owner, "session not restored", record.id, str(error))
+                continue
+            if record.source == QUEUED:
+                self.queue_service.recall(record.id, record.owner)
+            elif record.source == CHECKS:
+                self.health_service.recall(record.id)
 
     def _recall(self, machines: Iterable[KeptMachine]) -> None:
         """Restore the machines that were held; in a shared lab, restore all known machines.
@@ -138,22 +288,50 @@ class Lab:
         table = self.queue.machines
         for each in machines:
             gone = each.machine.driven and each.machine.id not in table
+            machine = each.machine
+            if not each.approved:
+                if not self.queue.unknown.welcome and all(table.called(i) not in table for i in machine.identities):
+                    self.queue.unknown.recall(machine)
+                continue
+            if self._is_configured(machine.id):
+                machine = replace(machine, identities=frozenset())  # the configuration names the others
             if not gone and (each.hold is not None or not self.private):
-                recall(table, each.machine, each.hold, self.lab_state.clock.now())
+                recall(table, machine, each.hold, self.lab_state.clock.now(), each.joined)
         self.lab_state.commit()
+
+    def _is_configured(self, machine: str) -> bool:
+        return self.reloads is not None and self.reloads.is_configured(machine)
+
+    def close(self) -> None:
+        """Take no new work: machines get no more runs, sessions can submit none, and callers that wait give up."""
+        self.queue.scheduler.closed = True
+        self.lab_state.stop()
 
     async def stop(self) -> None:
         """Power off the lab's machines and release everything; the journal stays as it is."""
         self.lab_state.stop()
+        if self.private:
+            self.notifier.interrupted()
+        await self.notifier.stop()
         await self._background.stop()
         self.console.close()
-        await asyncio.gather(self.machines.stop(), self._services.stop(), self.issues.stop())
+        going_on = not self.private
+        await asyncio.gather(self.machines.stop(going_on=going_on), self._services.stop(), self.issues.stop())
         self.lab_state.hand_over()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Have a task of the server end with the lab, and mark the lab as broken if it dies."""
+        self._background.watch(task)
 
     @property
     def broken(self) -> DispatchError | None:
         """Return why the lab no longer works; None if it works."""
         return self.lab_state.broken
+
+    @property
+    def refuses(self) -> DispatchError | None:
+        """Return why the lab accepts no requests now, or no longer; None if it accepts them."""
+        return self.lab_state.broken or self.lab_state.away
 
     def check(self, session: str, workloads: Iterable[Workload]) -> None:
         """Refuse workloads that clients may not submit.
@@ -186,7 +364,12 @@ class Lab:
             await asyncio.sleep(TICK)
             self.queue.expire(self.lab_state.clock.now())
             self.lab_state.commit()
+            await self._preparation.tend()
             self.uploads.expire(self._is_attended)
             self.issues.expire(self.lab_state.clock.now())
             self.machines.rouse()
+            if self.reloads is not None:
+                self.reloads.tidy()
+            self.queue_service.tidy()
+            self.notifier.tend(self.lab_state.clock.now())
             self._memory.tidy(self.lab_state.clock.now())

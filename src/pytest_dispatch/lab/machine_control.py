@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from pytest_dispatch.core.errors import MachineError
-from pytest_dispatch.lab.driver_calls import discreet, signs_of, within
+from pytest_dispatch.lab.driver_calls import discreet, within, without_secrets
 from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Power, Sign
 
 AGAIN = 5.0  # seconds
@@ -170,5 +170,6 @@ class MachineControl:
         self._listener.went_off(self.name)
 
     async def _read(self, console: Console) -> None:
-        async for sign in signs_of(self._machine, console):
-            self._listener.shown(self.name, sign)
+        with discreet(self._machine):
+            async for sign in console.read():
+                self._listener.shown(self.name, without_secrets(self._machine, sign))

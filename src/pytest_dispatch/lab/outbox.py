@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
@@ -23,6 +24,7 @@ FIRST_PAUSE = 1.0  # seconds until the next try after a failure; doubled for eac
 LONGEST_PAUSE = 300.0
 LONG = 60.0  # seconds; nobody waits for letters whose next try is further away
 NAMED = 3  # most titles in a line
+WITHDRAWN = "its session wants it not to be filed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Outbox:
     """Files letters one after the other, in the order in which they were added.
 
     Args:
-        journal: Where letters are kept.
+        keep: Keeps the state of a letter; the future is done when it is on disk.
         filers: Returns the filer for a repository, or None if no issue may be filed now.
         on_tried: Called after each try, with the letter as it then is.
         pause: Waits for a number of seconds.
@@ -48,13 +50,13 @@ class Outbox:
 
     def __init__(
         self,
-        journal: Journal,
+        keep: Callable[[PendingIssue], Future[None]],
         filers: Callable[[str], Filer | None],
         on_tried: Callable[[PendingIssue], None],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         api: str = "",
     ) -> None:
-        self._journal = journal
+        self._keep_in = keep
         self._filers = filers
         self._on_tried = on_tried
         self._pause = pause
@@ -106,7 +108,7 @@ class Outbox:
         return OutboxStatus(
             pending=0 if self._held else len(pending_issues),
             filed=sum(bool(pending.url) for pending in done),
-            unfiled=tuple(line.replace("{}", _named(titles), 1) for line, titles in lines.items()),
+            unfiled=tuple(line.replace("{}", named(titles), 1) for line, titles in lines.items()),
         )
 
     def forget(self, session: str) -> None:
@@ -131,7 +133,7 @@ class Outbox:
         await self._keep(begun)
         try:
             # a daemon thread, since GitHub may be slow when the lab must stop at once
-            filing = in_daemon(lambda: filer.file(pending.issue, pending.tries > 0), "dispatch-outbox")
+            filing = in_daemon(lambda: _written(filer, pending), "dispatch-outbox")
             done = await asyncio.wrap_future(filing)
         except FilingError as error:
             await self._failed(replace(begun, failed=str(error), given_up=error.refused), error)
@@ -139,6 +141,8 @@ class Outbox:
             self._backed_off = 0.0
             if done.lacks:
                 self._dropped.append((f"{', '.join(done.lacks)} of {{}}: {done.why}", pending))
+            if done.left:
+                self._dropped.append((f"{{}}: {done.left}", pending))
             filed = replace(begun, url=done.url, failed="")
             await self._keep(filed)
             self._finish(filed)
@@ -158,7 +162,7 @@ class Outbox:
 
     async def _keep(self, pending: PendingIssue) -> None:
         self._letters[0] = pending
-        await asyncio.wrap_future(self._journal.write([issue_row(pending)]))
+        await asyncio.wrap_future(self._keep_in(pending))
 
     def _finish(self, pending: PendingIssue) -> None:
         self._letters.popleft()
@@ -166,11 +170,24 @@ class Outbox:
         self._on_tried(pending)
 
 
+def _written(filer: Filer, pending: PendingIssue) -> Filed:
+    """Write a letter: as an issue of its own, or to the one that is kept for its failure."""
+    if pending.tracking is None:
+        return filer.file(pending.issue, pending.tries > 0)
+    return filer.update(pending.issue, pending.tracking, pending.tries > 0)
+
+
 def _options(pending: PendingIssue) -> str:
     """Return the options with which it would be filed."""
     return f"--dispatch-api-url {pending.api}" if pending.api else f"--dispatch-issues-repo {pending.repo}"
 
 
-def _named(titles: list[str]) -> str:
+def kept_in(journal: Journal) -> Callable[[PendingIssue], Future[None]]:
+    """Return what keeps letters in a journal."""
+    return lambda pending: journal.write([issue_row(pending)])
+
+
+def named(titles: list[str]) -> str:
+    """Return the first titles, and how many more there are."""
     more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
     return ", ".join(shorten(title, 60, placeholder="…") for title in titles[:NAMED]) + more

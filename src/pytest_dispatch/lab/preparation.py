@@ -29,18 +29,38 @@ class Preparation:
         self._services = services
         self._console = console
         self._machines = machines
+        self._later: dict[str, None] = {}  # runs that are held after a fault of the lab
 
     async def want(self, runs: list[Run]) -> None:
         """Prepare what these runs need, and wake machines for them.
 
         If the lab has machines of its own, runs that none of them can run fail at once; otherwise suitable machines may
-        still appear.
+        still appear. A run that is held after a fault of the lab is prepared when it is released: else it would meet
+        the same fault at once.
         """
+        later = [run for run in runs if self._waits_after_a_fault(run)]
+        self._later.update((run.id, None) for run in later)
+        runs = [run for run in runs if run not in later]
         if any(seen.machine.driven for seen in self._queue.machines.values()):
             runs = [run for run in runs if not self._refuse(run)]
             self._lab_state.commit()
         self._services.wanted(runs)
         self._machines.rouse()
+
+    async def tend(self) -> None:
+        """Prepare the runs that were queued again, and those that were released after a fault of the lab."""
+        followers, self._lab_state.followers = self._lab_state.followers, []
+        released = [run for run in self._later if run not in self._queue.transitions.held]
+        for run in released:
+            del self._later[run]
+        due = [*(run.id for run in followers), *released]
+        runs = [self._queue.runs[run] for run in due if run in self._queue.runs]
+        if wanted := [run for run in runs if run.outcome is None]:
+            await self.want(wanted)
+            self._lab_state.wake()
+
+    def _waits_after_a_fault(self, run: Run) -> bool:
+        return run.requeue is not None and run.requeue.faults > 0 and run.id in self._queue.transitions.held
 
     def recall(self, session: str, kept: KeptSession) -> None:
         """Restore what the journal has of a session's attempts: what they were served, and their consoles."""

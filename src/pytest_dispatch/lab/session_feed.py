@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from pytest_dispatch.core.ended_runs import HistoryEntry, history_entry
+from pytest_dispatch.core.known_issues import Act, Tracking
+from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.lifecycle import CoreEvent
-from pytest_dispatch.core.model import Issue, Run
+from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.run_series import Ending, ending_of
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.github.issue_text import issues_for, late_issues
 from pytest_dispatch.store.journal import IssueRule, PendingIssue, SessionRecord
 
 __all__ = ["Feed", "Feeds", "IssueRule", "LiveSession"]
@@ -25,9 +29,13 @@ class Feed:
 
     Args:
         most: Number of recent changes that are kept, whatever their runs.
+
+    Attributes:
+        news: Set when its readers are to look, and then replaced by a new event. Others' changes do not wake them.
     """
 
     def __init__(self, most: int = BACKLOG) -> None:
+        self.news = asyncio.Event()
         self._most = most
         self._count = 0
         self._recent: deque[Change] = deque()
@@ -44,6 +52,12 @@ class Feed:
             number, oldest = self._count - self._most, self._recent.popleft()
             if self._last[oldest.run.id] == number:
                 self._older[number] = oldest
+        self.wake()
+
+    def wake(self) -> None:
+        """Have its readers look."""
+        moved, self.news = self.news, asyncio.Event()
+        moved.set()
 
     def after(self, number: int) -> Iterator[tuple[int, Change]]:
         """Yield the changes with higher numbers, including those that are added meanwhile.
@@ -67,38 +81,76 @@ class LiveSession:
     Args:
         record: The session's record in the journal.
         urls: Issues filed before, by run.
+
+    Attributes:
+        cut_off: Whether it was closed with unfinished runs, and is kept so that it can be resumed.
     """
 
     def __init__(self, record: SessionRecord, urls: dict[str, list[str]] | None = None) -> None:
         self.record = record
         self._urls = urls or {}
         self.feed = Feed()
+        self.cut_off = False
 
-    def due(self, change: Change, digest: str) -> list[PendingIssue]:
-        """Return the issues that a change makes due: those of a run that just got its outcome, or of a later report."""
-        run, about, rule = change.run, (self.record.source, digest), self.record.issues
-        if run.outcome not in rule.outcomes:
+    def due(self, change: Change, digest: str, tracking: Tracking | None = None) -> list[PendingIssue]:
+        """Return the issues that a change makes due: those of a run that just got its outcome, or of a later report.
+
+        Args:
+            change: The change.
+            digest: Digest of the bytes that were run.
+            tracking: What becomes of them if one issue is kept for each failure; None if they become nothing then.
+        """
+        run, rule = change.run, self.record.issues
+        if run.outcome not in rule.outcomes or (rule.updates and tracking is None):
             return []
-        issues: list[Issue] = []
+        return [self._letter(run, issue, act) for issue, act in self._issues(change, digest, tracking)]
+
+    def _issues(
+        self, change: Change, digest: str, tracking: Tracking | None
+    ) -> Iterator[tuple[Issue, Tracking | None]]:
+        """Yield what is to be said of a change, and what it does to the issue that is kept for the failure."""
+        from pytest_dispatch.github.issue_text import as_one, late_issues
+
+        run, about, rule = change.run, (self.record.source, digest), self.record.issues
+        late = None if tracking is None else replace(tracking, act=Act.ADD)
         if change.ends:
-            issues = [*self._on_time(run, *about), *late_issues(run, *about, raw=rule.raw)]
+            issues = self._on_time(run, *about)
+            if tracking is not None and issues:
+                issues = [as_one(issues)]
+            yield from ((issue, tracking) for issue in issues)
+            yield from ((issue, late) for issue in late_issues(run, *about, raw=rule.raw))
         elif change.event == CoreEvent.REPORT:
             known = sum(report.late for attempt in run.attempts for report in attempt.reports) - 1
-            issues = late_issues(run, *about, raw=rule.raw, known=known)
-        return [self._letter(run, issue) for issue in issues]
+            yield from ((issue, late) for issue in late_issues(run, *about, raw=rule.raw, known=known))
 
-    def _letter(self, run: Run, issue: Issue) -> PendingIssue:
+    def _letter(self, run: Run, issue: Issue, tracking: Tracking | None) -> PendingIssue:
         rule, api = self.record.issues, self.record.api
-        return PendingIssue(session=run.session, run=run.id, repo=rule.repo, api=api, issue=issue, review=rule.reviewed)
+        return PendingIssue(
+            session=run.session,
+            run=run.id,
+            repo=rule.repo,
+            api=api,
+            issue=issue,
+            review=rule.reviewed,
+            tracking=tracking,
+        )
 
     def _on_time(self, run: Run, source: str, digest: str) -> list[Issue]:
         """Return the issues of a run that has just ended; none if it was cancelled without a report."""
+        from pytest_dispatch.github.issue_text import issues_for
+
         silent = not any(not report.late for attempt in run.attempts for report in attempt.reports)
         return [] if silent and run.cancelled else issues_for(run, source, digest, raw=self.record.issues.raw)
 
-    def ending(self, change: Change) -> Ending | None:
-        """Return what a change adds to the series of its run; None if the run has not ended."""
-        return ending_of(change.run, self.record.source) if change.ends else None
+    def ending(self, run: Run) -> Ending | None:
+        """Return what a run that has ended adds to its series; None if that is nothing."""
+        return ending_of(run, self.record.source)
+
+    def ended(self, run: Run, outcome: Outcome, place: int, digest: str) -> HistoryEntry:
+        """Return the entry in history of a run that has ended with an outcome."""
+        record = self.record
+        who = record.owner if record.lease is LeaseKind.DETACHED and record.owner else record.user
+        return history_entry(run, outcome, place, source=record.source, who=who, digest=digest)
 
     def handed_over(self, record: SessionRecord) -> LiveSession:
         """Return the ledger for the session's next holder, with an empty feed."""

@@ -1,44 +1,48 @@
 """The one writer: journals what the queue changes, then publishes it, in this order and nowhere else.
 
-It runs on the lab's event loop only. Rows gather in a batch, in order. A batch goes to the journal as soon as somebody
-waits for the disk, with one flush for all who begin to wait in the same turn of the loop; if nobody waits, after
-`BEHIND`. So a machine's request for work does not cost a flush, and a thousand simultaneous reports do not cost a
-thousand. When the journal or another essential part breaks, `broken` says why, and the servers answer requests with
-that only.
+It runs on the lab's event loop only; `JournalBatches` writes the rows. When the journal or another essential part
+breaks, `broken` says why, and the servers answer requests with that only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_dispatch.core.errors import DispatchError, JournalError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.kinds import Kinds
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Change
+from pytest_dispatch.lab.issue_tracker import IssueTracker
+from pytest_dispatch.lab.journal_batches import JournalBatches
+from pytest_dispatch.lab.standing_clock import StandingClock
+from pytest_dispatch.store.history_rows import history_row, words_row
 from pytest_dispatch.store.journal import (
+    Deletion,
     Journal,
     PendingIssue,
     Row,
-    event_row,
+    health_row,
     hold_row,
     issue_row,
     machine_rows,
     run_rows,
     series_rows,
+    suspect_row,
 )
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
-    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.errors import AwayError
+    from pytest_dispatch.core.model import Outcome, Run
     from pytest_dispatch.lab.session_feed import LiveSession
 
 
-BEHIND = 0.02  # seconds that rows wait for a batch if nobody waits for the disk
+_log = logging.getLogger(__name__)
 
 
 class UnknownError(LabError):
@@ -61,27 +65,101 @@ class IssueSubscriber(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Rows that go to the journal together.
+class Announcer(Protocol):
+    """Who tells people what happens: its rows are in the batch of what it tells of."""
+
+    def of_machines(self) -> Sequence[Row]:
+        """Return the rows of what is to be told of machines."""
+        ...
+
+    def of_sessions(self) -> Sequence[Row]:
+        """Return the rows of what is to be told of sessions."""
+        ...
+
+    def of_changes(self, changes: Sequence[Change]) -> Sequence[Row]:
+        """Return the rows of what is to be told of these changes."""
+        ...
+
+    def of_issues(self, pending_issues: Iterable[PendingIssue]) -> Sequence[Row]:
+        """Return the rows of what is to be told of issues."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Announcers:
+    """All who tell people what happens, as one; before a lab has named them there are none.
 
     Attributes:
-        runs: The changed runs in their latest state; a run that changed several times is written once.
-        ended: Set when the batch is on disk or cannot be written.
-        error: Why it cannot be written.
-        urgent: Whether somebody waits for it.
+        each: They.
     """
 
-    rows: list[Row] = field(default_factory=list)
-    runs: dict[str, Run] = field(default_factory=dict)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    error: BaseException | None = None
-    urgent: bool = False
+    each: Sequence[Announcer] = ()
 
-    @property
-    def holds_something(self) -> bool:
-        """Return whether there is anything to write."""
-        return bool(self.rows or self.runs)
+    def of_machines(self) -> list[Row]:
+        """Return the rows of what is to be told of machines."""
+        return [row for announcer in self.each for row in announcer.of_machines()]
+
+    def of_sessions(self) -> list[Row]:
+        """Return the rows of what is to be told of sessions."""
+        return [row for announcer in self.each for row in announcer.of_sessions()]
+
+    def of_changes(self, changes: Sequence[Change]) -> list[Row]:
+        """Return the rows of what is to be told of these changes."""
+        return [row for announcer in self.each for row in announcer.of_changes(changes)]
+
+    def of_issues(self, pending_issues: Iterable[PendingIssue]) -> list[Row]:
+        """Return the rows of what is to be told of issues."""
+        pending_issues = list(pending_issues)
+        return [row for announcer in self.each for row in announcer.of_issues(pending_issues)]
+
+
+def _hold_rows(queue: Queue) -> list[Row]:
+    """Return rows for the holds of groups and runs that changed since the last call."""
+    rows = list[Row]()
+    for what, holds in (("group", queue.groups.pauses), ("run", queue.transitions.held)):
+        while holds.changed:
+            name, _ = holds.changed.popitem()
+            rows.append(hold_row(name, holds.get(name), what))
+    return rows
+
+
+def _ended_rows(live: LiveSession, run: Run, outcome: Outcome, lab_state: LabState) -> list[Row]:
+    """Return the rows of a run that got its outcome: in history, and in the statistics of its series."""
+    place = lab_state.journal.place(run.attempt.since)
+    row, ending = history_row(live.ended(run, outcome, place, lab_state.digest_of(run))), live.ending(run)
+    return [row] if ending is None else [row, *series_rows(ending)]
+
+
+def _late_words(run: Run, was: Run | None) -> list[Deletion]:
+    """Return what has a run that had ended found by its late reports too."""
+    before, now = ([len(each.reports) for each in one.attempts] for one in (was or run, run))
+    return [words_row(run)] if run.outcome is not None and before != now else []
+
+
+def _health_rows(queue: Queue) -> list[Row]:
+    """Return rows for what is known otherwise of machines' health than at the last call."""
+    health, rows = queue.health, list[Row]()
+    while health.changed:
+        machine, _ = health.changed.popitem()
+        rows.append(health_row(machine, health.of(machine)))
+    while health.changed_suspects:
+        series, _ = health.changed_suspects.popitem()
+        rows.append(suspect_row(series, health.suspects.get(series)))
+    return rows
+
+
+def _unknown_rows(queue: Queue) -> list[Row | Deletion]:
+    """Return rows for the machines that wait for approval since the last call, and delete those that do no longer."""
+    unknown, rows = queue.unknown, list[Row | Deletion]()
+    while unknown.changed:
+        name, _ = unknown.changed.popitem()
+        if name in unknown:
+            rows += machine_rows(unknown[name].machine, approved=False)
+        elif name not in queue.machines:
+            from pytest_dispatch.store.expiry import machine_gone  # loaded by services alone
+
+            rows += machine_gone(name)
+    return rows
 
 
 class LabState:
@@ -93,18 +171,25 @@ class LabState:
         kinds: The rules of the kinds of workloads, by name.
 
     Attributes:
+        clock: The lab's time.
+        batches: Writes to the journal.
         digests: The digest of the bytes really run, by run, where the service knows it.
         live_sessions: The ledgers of the sessions, by id.
         broken: Why the lab no longer works; None if it works.
+        announcer: Tells people what happens.
+        tracker: Which issues runs are known to be about.
         taking_back: Lock for reading runs from the journal and continuing from that state.
         stopping: Whether the lab is stopping, so that waiting callers must give up.
         news: Set when something changes, and then replaced by a new event.
+        followers: Runs that were queued again since whoever prepares them emptied this.
+        goes_on_in: Returns the session in which a run of this session is queued again.
     """
 
     def __init__(self, clock: Clock, journal: Journal, kinds: Kinds) -> None:
         self.queue = Queue(kinds)
-        self.clock = clock
+        self.clock = StandingClock(clock)
         self.journal = journal
+        self.batches = JournalBatches(journal, clock, self.clock, self.fail, self.wake)
         self.digests: dict[str, str] = {}
         self.live_sessions: dict[str, LiveSession] = {}
         self.broken: DispatchError | None = None
@@ -112,17 +197,24 @@ class LabState:
         self.stopping = False
         self._of_changes: Sequence[ChangeSubscriber] = ()
         self._of_issues: Sequence[IssueSubscriber] = ()
+        self.announcer: Announcer = Announcers()
+        self.tracker = IssueTracker(self.queue)
         self.news = asyncio.Event()
+        self.followers: list[Run] = []
+        self.goes_on_in: Callable[[str], str] = lambda session: session
         self._held: set[str] = set()  # machines that were ever held
-        self._written: dict[str, Run] = {}  # runs as in the journal, or about to be
-        self._batch = _Batch()
-        self._last = _Batch()  # the batch that went to the journal last
-        self._last.ended.set()
 
-    def subscribe(self, *, to_changes: Sequence[ChangeSubscriber], to_issues: Sequence[IssueSubscriber]) -> None:
-        """Set the subscribers, in order; called once, when all parts of the lab exist."""
+    def subscribe(
+        self,
+        *,
+        to_changes: Sequence[ChangeSubscriber],
+        to_issues: Sequence[IssueSubscriber],
+        announcers: Sequence[Announcer] = (),
+    ) -> None:
+        """Set the subscribers, in order, and who tells people; called once, when all parts of the lab exist."""
         self._of_changes = to_changes
         self._of_issues = to_issues
+        self.announcer = Announcers(announcers)
 
     def live_session(self, session: str) -> LiveSession:
         """Return the ledger of a session.
@@ -140,17 +232,26 @@ class LabState:
 
     def commit(self) -> None:
         """Journal the queue's changes, then tell the subscribers."""
-        changes = self.queue.transitions.take_changes()
+        changes = _with_followers(self, self.queue.transitions.take_changes())
         self.write(self._machine_rows())
+        self.write([*_hold_rows(self.queue), *_health_rows(self.queue), *_unknown_rows(self.queue)])
+        altered = self.queue.transitions.altered  # by people, or by a new configuration
+        self.batches.keep([self.queue.runs[run] for run in altered if run in self.queue.runs])
+        altered.clear()
+        self.write([*self.announcer.of_machines(), *self.announcer.of_sessions()])
         if not changes:
             return
-        pending_issues = [
-            pending
-            for change in changes
-            for pending in self.live_session(change.run.session).due(change, self.digest_of(change.run))
-        ]
-        self.write([*map(event_row, changes), *map(issue_row, pending_issues), *self._series_rows(changes)])
-        self.keep(change.run for change in changes)
+        pending_issues: list[PendingIssue] = []
+        for change in changes:
+            live = self.live_sessions[change.run.session]
+            pending_issues += self.tracker.letters(live, change, self.digest_of(change.run))
+            if change.ends and change.run.outcome is not None:
+                self.write(_ended_rows(live, change.run, change.run.outcome, self))
+            else:
+                self.write(_late_words(change.run, self.batches.as_written(change.run.id)))
+        self.write([*self.tracker.rows(), *map(issue_row, pending_issues)])
+        self.write([*self.announcer.of_changes(changes), *self.announcer.of_issues(pending_issues)])
+        self.batches.keep([change.run for change in changes])
         for change in changes:
             for subscriber in self._of_changes:
                 subscriber.changed(change)
@@ -162,7 +263,8 @@ class LabState:
 
         The caller holds `taking_back`, and waits for the disk before it releases it.
         """
-        self.write([event_row(change), *run_rows(change.run, was), *map(issue_row, pending_issues)])
+        self.write([*run_rows(change.run, was), *map(issue_row, pending_issues), *_late_words(change.run, was)])
+        self.write(self.announcer.of_issues(pending_issues))
         self._tell_of(pending_issues)
         self.wake()
 
@@ -174,38 +276,34 @@ class LabState:
             for follower in self._of_issues:
                 follower.issue_due(pending)
 
-    def _series_rows(self, changes: Iterable[Change]) -> Iterator[Row]:
-        for change in changes:
-            ending = self.live_session(change.run.session).ending(change)
-            if ending is not None:
-                yield from series_rows(ending)
+    @property
+    def away(self) -> AwayError | None:
+        """Return why the lab accepts no requests now; None if it accepts them."""
+        return self.batches.away
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Add rows to the batch; `on_disk` waits until they are written."""
-        if rows:
-            self._begin()
-            self._batch.rows += rows
+    def write(self, rows: Sequence[Row | Deletion]) -> None:
+        """Have rows written; see `JournalBatches.write`."""
+        self.batches.write(rows)
 
-    def keep(self, runs: Iterable[Run]) -> None:
-        """Add the changes of these runs to the batch."""
+    def hand_over(self) -> None:
+        """Hand what was written so far over to the journal now, so that it comes before what follows."""
+        self.batches.hand_over()
+
+    async def on_disk(self) -> None:
+        """Return when everything written so far is on disk.
+
+        Raises:
+            AwayError: The journal's server does not answer; it is written later, if the server comes back in time.
+            JournalError: It cannot be written.
+        """
+        await self.batches.on_disk()
+
+    def forget(self, runs: Collection[str]) -> None:
+        """Drop what is kept in memory of these runs."""
         for run in runs:
-            self._begin()
-            self._batch.runs[run.id] = run
-
-    def know(self, runs: Iterable[Run]) -> None:
-        """Record these runs as already in the journal."""
-        self._written.update((run.id, run) for run in runs)
-
-    def forget(self, runs: Iterable[str]) -> None:
-        """Drop what is kept of these runs."""
-        for run in runs:
-            self._written.pop(run, None)
             self.digests.pop(run, None)
-
-    def _begin(self) -> None:
-        """Schedule the hand-over of the batch, if it is still empty."""
-        if not self._batch.holds_something:
-            asyncio.get_running_loop().call_later(BEHIND, self._hand_over, self._batch)
+        self.batches.forget(runs)
+        self.tracker.forget(runs)
 
     def _machine_rows(self) -> list[Row]:
         """Return rows for the machines that changed since the last call."""
@@ -213,67 +311,59 @@ class LabState:
         while machines.changed:
             name, _ = machines.changed.popitem()
             seen = machines[name]
-            rows += machine_rows(seen.machine)
+            rows += machine_rows(seen.machine, seen.joined)
             if seen.hold is not None or name in self._held:
                 rows.append(hold_row(name, seen.hold))
                 self._held.add(name)
         return rows
 
-    def hand_over(self) -> None:
-        """Hand the current batch over to the journal now."""
-        self._hand_over(self._batch)
-
-    async def on_disk(self) -> None:
-        """Return when everything written so far is on disk.
-
-        Raises:
-            JournalError: It cannot be written.
-        """
-        batch = self._batch if self._batch.holds_something else self._last
-        if batch is self._batch and not batch.urgent:
-            batch.urgent = True
-            asyncio.get_running_loop().call_soon(self._hand_over, batch)
-        await batch.ended.wait()
-        if batch.error is not None:
-            raise batch.error
-
-    def _hand_over(self, batch: _Batch) -> None:
-        if batch is not self._batch or not batch.holds_something:
-            return  # it was handed over already
-        self._batch, self._last = _Batch(), batch
-        loop = asyncio.get_running_loop()
-
-        def ended(written: Future[None]) -> None:
-            with suppress(RuntimeError):  # the loop has ended, so nobody is waiting
-                loop.call_soon_threadsafe(self._ended, batch, written.exception())
-
-        rows = [*batch.rows, *(row for run in batch.runs.values() for row in run_rows(run, self._written.get(run.id)))]
-        self._written |= batch.runs
-        self.journal.write(rows).add_done_callback(ended)
-
-    def _ended(self, batch: _Batch, error: BaseException | None) -> None:
-        batch.error = error
-        batch.ended.set()
-        if isinstance(error, JournalError):
-            self.fail(error)
-
     def fail(self, error: DispatchError) -> None:
         """Mark the lab as broken; the first reason stays."""
         self.broken = self.broken or error
-        self.wake()
+        self.wake(readers=True)
 
     def stop(self) -> None:
         """Tell everyone who waits to give up, because the lab stops."""
         self.stopping = True
-        self.wake()
+        self.wake(readers=True)
 
-    def wake(self) -> None:
-        """Wake everyone who waits for news."""
+    def wake(self, *, readers: bool = False) -> None:
+        """Wake everyone who waits for news; with `readers`, also those of feeds, who else look when theirs has more."""
         moved, self.news = self.news, asyncio.Event()
         moved.set()
+        for live in self.live_sessions.values() if readers else ():
+            live.feed.wake()
 
     async def moved(self, seconds: float, news: asyncio.Event | None = None) -> None:
         """Return when something changes, has changed since `news` was read, or after this many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await (news or self.news).wait()
+
+
+def _with_followers(lab_state: LabState, changes: list[Change]) -> list[Change]:
+    """Queue the runs that follow those which are over, and return all changes."""
+    queue, now = lab_state.queue, lab_state.clock.now()
+    over = [change.run for change in changes if change.ends and change.run.requeue is not None]
+    for run, session in ((run, lab_state.goes_on_in(run.session)) for run in over):
+        if queue.table.is_over(session):
+            continue
+        try:
+            follower = queue.requeues.follow(run, now, session)
+        except ConfigError as error:
+            _log.warning("%s is not queued again: %s", run.id, error)
+            continue
+        if follower is not None:
+            queue.transitions.altered[follower.id] = None  # written with the outcome of the one before it
+            lab_state.followers.append(follower)
+    return [*changes, *queue.transitions.take_changes()]
+
+
+def refuse_new_work(lab_state: LabState) -> None:
+    """Refuse new work while the lab is stopping.
+
+    Raises:
+        LabError: It is.
+    """
+    if lab_state.stopping:
+        raise LabError("the lab is stopping and takes no new work; send it again when the lab is back")

@@ -69,6 +69,7 @@ def serve_parent(parent: int, scratch: str) -> NoReturn:
 def _serve(pipe: _Pipe) -> None:
     try:
         start = pipe.start()
+        _follow_parent(start)
         lab = InProcessLab(start.config)
         pipe.orphaned = lab.say_goodbye
         lab.start(start.source)
@@ -83,6 +84,19 @@ def _serve(pipe: _Pipe) -> None:
     except LabError as error:
         trouble = str(error)
     pipe.tell(replace(lab.end or Stopped(), trouble=trouble))
+
+
+def _follow_parent(start: Start) -> None:
+    """Take on the parent's environment and import path; no folder of it shadows the standard library."""
+    for name, value in start.environ.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if start.path:
+        library = os.path.dirname(os.__file__)  # noqa: PTH120 - no Path is needed in this process otherwise
+        standard = {library, os.path.join(library, "lib-dynload")}  # noqa: PTH118
+        sys.path[:] = [*(folder for folder in sys.path if folder in standard), *start.path]
 
 
 def _kind_of(error: DispatchError) -> str:

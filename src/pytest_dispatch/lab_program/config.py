@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.secrets import Token
+from pytest_dispatch.core.templates import Template
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.sources.locations import Locations
 
@@ -32,6 +34,8 @@ class LabConfig:
         cache_limit: Maximum size of the cache in bytes.
         private: Whether the lab belongs to one pytest, and ends with it.
         locations: Folders and APIs that the lab may read for its sessions, beside the release assets of `api_url`.
+        groups: Its groups, in order; `lab` is added if it is not among them.
+        templates: Workloads that people can queue in these groups.
     """
 
     token: Token | None = None
@@ -50,3 +54,5 @@ class LabConfig:
     boot_tools: frozenset[str] = frozenset()
     private: bool = True
     locations: Locations = field(default_factory=Locations)
+    groups: tuple[Group, ...] = ()
+    templates: tuple[Template, ...] = ()

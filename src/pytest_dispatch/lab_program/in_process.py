@@ -9,40 +9,48 @@ import shutil
 import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from importlib.metadata import entry_points
+from importlib.util import find_spec
 from ipaddress import ip_network
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.clock import SteadyClock
-from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError, MachineError
+from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import KnownBy
-from pytest_dispatch.core.plain_text import plain_line, what_was_raised
-from pytest_dispatch.core.secrets import blotted
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.lab.kind_services import GitHubUse
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab_program.config import LabConfig
+from pytest_dispatch.lab_program.github_access import GitHubAccess
+from pytest_dispatch.lab_program.machine_making import make_machine, make_machines, told_apart
 from pytest_dispatch.lab_program.messages import Stopped
-from pytest_dispatch.server.app import LabServer
-from pytest_dispatch.server.boot.path import Address
+from pytest_dispatch.server.api.route import PREFIX
+from pytest_dispatch.server.app import DRAIN, ApiAddress, LabServer
+from pytest_dispatch.server.auth.authentication import PrivateAccess, ServiceAccess
+from pytest_dispatch.server.auth.callers import Caller
+from pytest_dispatch.server.auth.principals import LAB
+from pytest_dispatch.server.boot.identification import Address
 from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.sources.locations import Locations
-from pytest_dispatch.store.journal import Journal, PendingIssue, SessionRecord, session_row
+from pytest_dispatch.store.journal import KEPT_SESSIONS, Journal, PendingIssue, SessionRecord, session_row
 from pytest_dispatch.support.event_loop import LoopThread
 from pytest_dispatch.workloads.registry import known_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from pytest_dispatch.github.issue_filer import GitHubFiler
-    from pytest_dispatch.lab.outbox import Filer
-    from pytest_dispatch.machines.base import DrivenMachine, Factory, Spec
+    from pytest_dispatch.core.clock import Clock
+    from pytest_dispatch.lab.history_sweep import HistorySweep
+    from pytest_dispatch.lab.roster import Configuration, RosterChange
+    from pytest_dispatch.lab_program.service_config import ServiceConfig
+    from pytest_dispatch.lab_program.service_reload import ServiceReload
+    from pytest_dispatch.machines.base import DrivenMachine
+    from pytest_dispatch.server.auth.authentication import Access
+    from pytest_dispatch.server.metrics import Metrics
 
 START = 30.0  # longest start, in seconds
 STOP = 2.0  # longest stop, in seconds
+ANSWER = 5.0  # longest time for a sign of life, in seconds
+RELOAD = 120.0  # longest reload, in seconds: it may fetch templates
 GOODBYE = 1.0  # longest time to withdraw the mDNS announcement, in seconds
-
-GROUP = "pytest_dispatch.machines"
 
 
 class InProcessLab:
@@ -50,22 +58,37 @@ class InProcessLab:
 
     Args:
         config: The lab's configuration.
+        service: What it has as a service; None for a private lab.
+        token: Bearer token of the API; empty for a new one.
+        clock: Tells the time; None for this computer's. A test of weeks of a lab moves one of its own on.
 
     Attributes:
         token: Bearer token of the API.
-        url: `http://HOST:PORT` of the lab, as seen from this computer.
+        sign_in_path: Path of a link by which the administrator of a service signs in once; empty if an administrator
+            can sign in. It is a secret.
+        url: `http://HOST:PORT` of the lab's API, as seen from this computer.
+        boot_url: What machines boot from that have no URL of their own.
         damage: A repaired problem with the journal or the port, in words; empty if there was none.
         end: The outbox's state when the lab stopped; None until then.
     """
 
-    def __init__(self, config: LabConfig) -> None:
+    def __init__(
+        self, config: LabConfig, service: ServiceConfig | None = None, token: str = "", clock: Clock | None = None
+    ) -> None:
         self._config = config
+        self._clock = clock or SteadyClock()
+        self._service = service
         self._loop = LoopThread()
         self._parts = ExitStack()
         self._lab: Lab | None = None
         self._server: LabServer | None = None
-        self.token = secrets.token_urlsafe(24)
+        self._access: Access
+        self._metrics: Metrics | None = None
+        self._reload: ServiceReload | None = None
+        self.token = token or secrets.token_urlsafe(24)
+        self.sign_in_path = ""
         self.url = ""
+        self.boot_url = ""
         self.damage = ""
         self.end: Stopped | None = None
 
@@ -84,14 +107,15 @@ class InProcessLab:
             state = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
             parts.callback(shutil.rmtree, state, ignore_errors=True)
             made = [machine for spec in self._config.machines for machine in make_machines(spec, state)]
-            machines = told_apart(made)
-            journal = Journal(self._config.db)
+            roster = self._service.roster.machines if self._service is not None else ()
+            machines = told_apart([*made, *(make_machine(each, state) for each in roster if each.driver is not None)])
+            journal = Journal(self._config.db, KEPT_SESSIONS if self._config.private else None)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage
             self._loop.start()
             parts.callback(self._loop.stop)
-            self._loop.call(lambda: self._start(parts, journal, machines, source), START)
+            self._loop.call(lambda: self._start(parts, journal, machines, state, source), START)
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -107,6 +131,50 @@ class InProcessLab:
         """Return the error that stopped the lab from serving requests; None while it works."""
         return self._lab.broken if self._lab is not None else None
 
+    def answers(self) -> bool:
+        """Return whether the lab's event loop does its work."""
+        try:
+            self._loop.call(_nothing, ANSWER)
+        except LabError:
+            return False
+        return True
+
+    def reload(self, by: str) -> RosterChange:
+        """Read the configuration of a service anew, and return what is different; the audit log has it as the lab's.
+
+        Args:
+            by: What asks for it: a signal.
+
+        Raises:
+            DispatchError: It cannot be used; nothing is changed.
+        """
+        lab = self._lab
+        if lab is None or lab.reloads is None:
+            raise LabError("expected a service that has started, got another lab; reload it later")
+        reloads, access, lab_state = lab.reloads, self._access, lab.lab_state
+
+        async def reload() -> RosterChange:
+            done = await reloads.reload(by)
+            if isinstance(access, ServiceAccess):
+                access.audit.note(LAB, Caller(by, "", ""), "lab.reload", "lab.yaml", done.before, done.after)
+                await lab_state.on_disk()
+            return done.change
+
+        return self._loop.call(reload, RELOAD)
+
+    def drain(self) -> None:
+        """Take no new work, and return when what is under way is answered, or some seconds later."""
+        lab, server = self._lab, self._server
+        if lab is None or server is None:
+            return
+
+        async def drain() -> None:
+            lab.close()
+            await server.drain()
+
+        with suppress(LabError):
+            self._loop.call(drain, DRAIN + STOP)
+
     def say_goodbye(self) -> None:
         """Withdraw the mDNS announcement within `GOODBYE` seconds.
 
@@ -121,44 +189,88 @@ class InProcessLab:
         parts: ExitStack,
         journal: Journal,
         machines: list[DrivenMachine],
+        state: Path,
         source: str,
     ) -> None:
+        config, service = self._config, self._service
+        github = GitHubAccess(config, service)
+        parts.callback(github.close)
+        bytes_cache = AssetFetcher(config.cache, config.cache_limit, config.token, token_for=github.token_for)
+        self._lab = lab = self._made(journal, machines, bytes_cache, github)
+        if service is not None:
+            read = self._read_anew if service.read is not None else None
+            await lab.configure(service.roster, read, lambda each: make_machine(each, state))
+        lab.queue.sessions.expecting = config.private
+        interrupted = await journal.background.last_unfinished(source) if config.resume else None
+        pending_issues = await journal.background.pending_issues()  # before there can be new ones
+        if config.groups or config.templates:
+            await lab.group_service.configure(config.groups, config.templates)
+        await lab.recall()  # before a machine can ask
+        await self._begin_access(parts, lab)
+        sweep = self._history_sweep(lab, github)
+        self._metrics = self._metrics_of(lab, github)
+        server = await self._listening(lab, journal, interrupted)
+        parts.callback(lambda: self._loop.call(lambda: self._stop(lab, server, bytes_cache), STOP))
+        if interrupted is not None and interrupted.port != server.port:  # a later resume needs the new port
+            await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
+        await bytes_cache.open()
+        self.url, self.boot_url = server.url, server.boot_url
+        await lab.start(server.machine_url, [self._addressed(pending) for pending in pending_issues])
+        if sweep is not None:
+            lab.watch(asyncio.create_task(sweep.work(), name="the sweep of the journal"))
+
+    def _made(
+        self, journal: Journal, machines: list[DrivenMachine], bytes_cache: AssetFetcher, github: GitHubAccess
+    ) -> Lab:
         config = self._config
-        bytes_cache = AssetFetcher(config.cache, config.cache_limit, config.token)
-        filers = _Filers(config)
-        parts.callback(filers.close)
-        lab = Lab(
-            clock=SteadyClock(),
+        return Lab(
+            clock=self._clock,
             journal=journal,
             cache=bytes_cache,
             locations=replace(config.locations, apis=(*config.locations.apis, config.api_url)),
             kinds=known_kinds(),
             machines=machines,
-            filers=filers,
+            filers=github.filer,
             api=config.api_url,
             private=config.private,
+            notifications=self._service.notifications if self._service is not None else None,
+            health=self._service.health if self._service is not None else None,
+            welcome=self._service is None or self._service.welcome,
+            github=self._github_use(github),
         )
-        self._lab = lab
-        lab.queue.sessions.expecting = config.private
-        interrupted = await journal.background.last_unfinished(source) if config.resume else None
-        pending_issues = await journal.background.pending_issues()  # before there can be new ones
-        server = await self._listening(lab, journal, interrupted)
 
-        async def stop() -> None:
-            outbox = lab.issues.status()
-            self.end = Stopped(pending=outbox.pending, unfiled=outbox.unfiled)
-            ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
-            await bytes_cache.aclose()
-            for end in ends:
-                if isinstance(end, Exception):
-                    raise LabError(f"not everything could be stopped: {type(end).__name__}: {end}") from end
+    def _github_use(self, github: GitHubAccess) -> GitHubUse:
+        use = GitHubUse(api_url=self._config.api_url, token_for=github.token_for)
+        service = self._service
+        if service is None:
+            return use
+        return replace(use, polls=service.polls, interval=service.poll_interval, webhook_secret=service.webhook_secret)
 
-        parts.callback(lambda: self._loop.call(stop, STOP))
-        if interrupted is not None and interrupted.port != server.port:  # a later resume needs the new port
-            await asyncio.wrap_future(journal.write([session_row(replace(interrupted, port=server.port))]))
-        await bytes_cache.open()
-        self.url = server.url
-        await lab.start(server.machine_url, [self._addressed(pending) for pending in pending_issues])
+    async def _stop(self, lab: Lab, server: LabServer, bytes_cache: AssetFetcher) -> None:
+        outbox = lab.issues.status()
+        self.end = Stopped(pending=outbox.pending, unfiled=outbox.unfiled)
+        ends = await asyncio.gather(lab.stop(), server.stop(), return_exceptions=True)
+        await bytes_cache.aclose()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise LabError(f"not everything could be stopped: {type(end).__name__}: {end}") from end
+
+    def _history_sweep(self, lab: Lab, github: GitHubAccess) -> HistorySweep | None:
+        """Return what deletes old runs of a service, and allow reloads from now on; None for a private lab."""
+        if self._service is None or not isinstance(self._access, ServiceAccess):
+            return None
+        from pytest_dispatch.lab.history_sweep import HistorySweep
+        from pytest_dispatch.lab_program.service_reload import ServiceReload
+
+        lab.history.keep = self._service.keep
+        sweep = HistorySweep(lab.lab_state, lab.history, self._service.keep)
+        self._reload = ServiceReload(self._service, self._access, lab.notifier, github, sweep, lab.queue)
+        return sweep
+
+    def _read_anew(self) -> Configuration:
+        if self._reload is None:
+            raise LabError("expected a service that has started, got one that starts; reload it later")
+        return self._reload.read()
 
     async def _listening(self, lab: Lab, journal: Journal, interrupted: SessionRecord | None) -> LabServer:
         """Start the server; if any port will do, prefer that to which an interrupted session's machines report.
@@ -181,8 +293,10 @@ class InProcessLab:
 
     async def _serve(self, lab: Lab, port: int) -> LabServer:
         config = self._config
+        service = self._service
         named = tuple(map(ip_network, config.allow))
-        allow = named or (() if config.machines else None)  # the lab's own machines have tokens and need no address
+        driven = config.machines or (service is not None and any(each.driver for each in service.roster.machines))
+        allow = named or (() if driven else None)  # the lab's own machines have tokens and need no address
         where = Address(
             host=config.host,
             port=port,
@@ -191,10 +305,44 @@ class InProcessLab:
             tools=config.boot_tools,
             announce=config.announce,
         )
-        server = LabServer(lab, where, self.token)
+        api = None
+        if service is not None:
+            api = ApiAddress(
+                host=service.api_host,
+                port=service.api_port,
+                certificate=service.api_certificate,
+                origins=service.cors_origins,
+            )
+        bounds = service.bounds if service is not None else None
+        server = LabServer(lab, where, self._access, bounds, api, self._metrics)
         await server.start()
         self._server = server
         return server
+
+    def _metrics_of(self, lab: Lab, github: GitHubAccess) -> Metrics | None:
+        """Return the metrics of a service; None for a private lab, or without the package for them."""
+        if self._service is None or find_spec("prometheus_client") is None:
+            return None
+        from pytest_dispatch.server.metrics import Metrics
+
+        metrics = Metrics()
+        metrics.watch(lab, github.requests_left)
+        return metrics
+
+    async def _begin_access(self, parts: ExitStack, lab: Lab) -> None:
+        """Set who has access to the lab's API."""
+        if self._config.private:
+            self._access = PrivateAccess(self.token)
+            return
+        from pytest_dispatch.server.auth.settings import AccessSettings
+
+        access = ServiceAccess(lab.lab_state, self.token, self._service.access if self._service else AccessSettings())
+        parts.callback(access.close)
+        await access.open()
+        link = await access.administrator_link()
+        self.sign_in_path = f"{PREFIX}{link}" if link else ""
+        lab.watch(asyncio.create_task(access.look_after(), name="the look at users"))
+        self._access = access
 
     def _addressed(self, pending: PendingIssue) -> PendingIssue:
         """Return the letter with the URL of its GitHub API, which earlier versions did not store.
@@ -207,27 +355,8 @@ class InProcessLab:
         return replace(pending, api=self._config.api_url)
 
 
-class _Filers:
-    """Filers by repository: for this session's issues, and for those left by earlier sessions."""
-
-    def __init__(self, config: LabConfig) -> None:
-        self._config = config
-        self._open: dict[str, GitHubFiler] = {}
-
-    def __call__(self, repo: str) -> Filer | None:
-        """Return the repository's filer; None without a token."""
-        if self._config.token is None:
-            return None
-        if repo not in self._open:
-            from pytest_dispatch.github.issue_filer import GitHubFiler
-
-            self._open[repo] = GitHubFiler(repo, self._config.token, self._config.api_url)
-        return self._open[repo]
-
-    def close(self) -> None:
-        """Close the filers' connections."""
-        for filer in self._open.values():
-            filer.close()
+async def _nothing() -> None:
+    """Return at once: it shows that the event loop runs."""
 
 
 def _is_taken(error: LabError) -> bool:
@@ -251,61 +380,3 @@ async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: st
             f"cannot listen on port {interrupted.port} of {host}, where the interrupted session has still to hear from"
             f" {names}: another program listens there; end that, or start without --dispatch-resume"
         )
-
-
-def told_apart(machines: Iterable[DrivenMachine]) -> list[DrivenMachine]:
-    """Return them, but those whose name another has with the next one: every SPEC of a scheme counts from 1."""
-    taken: dict[str, DrivenMachine] = {}
-    for machine in machines:
-        name, number = machine.name, count(1)
-        stem = name.rpartition("-")[0] or name
-        while name in taken:
-            name = f"{stem}-{next(number)}"
-        taken[name] = replace(machine, name=name)
-    return list(taken.values())
-
-
-def make_machines(spec: Spec, state: Path) -> list[DrivenMachine]:
-    """Make the machines of a SPEC, by whichever package offers its scheme.
-
-    Raises:
-        ConfigError: None does, or the SPEC has not what its driver needs.
-        MachineError: Something that the driver needs is missing.
-    """
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    if spec.scheme not in found:
-        raise ConfigError(f"--dispatch-machine: expected one of {', '.join(sorted(found))}, got {spec.text!r}")
-    factory: Factory = found[spec.scheme].load()
-    try:
-        made = factory(spec, state)
-    except Exception as error:
-        said = str(error) if isinstance(error, DispatchError) else what_was_raised(error)
-        if (told := blotted(said, spec.secrets)) == said:
-            raise
-        raise (ConfigError if isinstance(error, ConfigError) else MachineError)(told) from None
-    return [
-        replace(
-            machine,
-            name=machine.name or f"{spec.scheme}-{number}",
-            labels={**machine.labels, **spec.labels},
-            address=address,
-            secrets=(*machine.secrets, *spec.secrets),
-        )
-        for number, (machine, address) in enumerate(zip(made, _addresses(spec, made), strict=True), start=1)
-    ]
-
-
-def _addresses(spec: Spec, machines: Sequence[DrivenMachine]) -> Sequence[str]:
-    """Return the address of each machine; empty for those that are known by their boot URL.
-
-    Raises:
-        ConfigError: There are not as many as there are machines that need one.
-    """
-    without = [machine for machine in machines if machine.boot is None]
-    if len(spec.addresses) != len(without):
-        raise ConfigError(
-            f"--dispatch-machine {spec.text}: expected address= with {len(without)} of its {len(machines)} machines'"
-            f" addresses (those without boot control are known by them), got {len(spec.addresses)}"
-        )
-    given = iter(spec.addresses)
-    return [next(given) if machine.boot is None else "" for machine in machines]

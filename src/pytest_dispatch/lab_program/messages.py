@@ -31,10 +31,14 @@ class Start:
 
     Attributes:
         source: Name of the workloads' source, by which an interrupted session is found.
+        path: Folders from which drivers are imported, beside the standard library; empty to keep those there are.
+        environ: What has changed in the parent's environment since it spawned the lab; None for what is gone.
     """
 
     config: LabConfig
     source: str
+    path: tuple[str, ...] = ()
+    environ: dict[str, str | None] = field(default_factory=dict, repr=False)  # it may hold secrets
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.core.secrets import secrets_in, without_userinfo
-from pytest_dispatch.github.api import checked_api_url
-from pytest_dispatch.machines.base import Spec
+from pytest_dispatch.github.api import checked_api_url, is_repo
+from pytest_dispatch.machines.base import OPTION, Spec
 
 MOST_MACHINES = 10_000
 _COMMON = LABELS, ADDRESS = "labels", "address"  # the options of a SPEC that are the same for all drivers
@@ -21,8 +21,12 @@ _COMMON = LABELS, ADDRESS = "labels", "address"  # the options of a SPEC that ar
 _SPEC = re.compile(r"(?P<scheme>[a-z][a-z0-9-]*)(?:(?P<place>://[^?]+)|:(?P<count>[0-9]+))?(?:\?(?P<options>.*))?")
 
 
-def read_spec(text: str) -> Spec:
+def read_spec(text: str, option: str = OPTION) -> Spec:
     """Return a parsed `--dispatch-machine` value.
+
+    Args:
+        text: The value.
+        option: Where it was given, for messages.
 
     Raises:
         ConfigError: It is malformed.
@@ -30,9 +34,7 @@ def read_spec(text: str) -> Spec:
     shown, match = without_userinfo(text), _SPEC.fullmatch(text.strip())
     count = read_number(match["count"] or "1") if match else None
     if match is None or count is None or not 1 <= count <= MOST_MACHINES:
-        raise ConfigError(
-            f"--dispatch-machine: expected a SPEC such as sim, sim:8, qemu:2 or NAME://HOST, got {shown!r}"
-        )
+        raise ConfigError(f"{option}: expected a SPEC such as sim, sim:8, qemu:2 or NAME://HOST, got {shown!r}")
     scheme, place = match["scheme"], match["place"]
     pairs = [pair.partition("=") for pair in (match["options"] or "").split("&") if pair]
     said = {name: [each for key, _, value in pairs if key == name for each in value.split(",")] for name in _COMMON}
@@ -42,20 +44,21 @@ def read_spec(text: str) -> Spec:
         scheme=scheme,
         count=count,
         options=options,
-        labels=read_labels([f"driver={scheme}", *said[LABELS]], f"--dispatch-machine {shown}: {LABELS}"),
-        addresses=tuple(_machine_address(address, shown) for address in said[ADDRESS]),
+        labels=read_labels([f"driver={scheme}", *said[LABELS]], f"{option} {shown}: {LABELS}"),
+        addresses=tuple(_machine_address(address, f"{option} {shown}") for address in said[ADDRESS]),
         url=f"{scheme}{place}{query and f'?{query}'}" if place else "",
         text=shown,
+        option=option,
         secrets=secrets_in(text),
     )
 
 
-def _machine_address(text: str, spec: str) -> str:
+def _machine_address(text: str, given: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise ConfigError(
-            f"--dispatch-machine {spec}: expected an address such as 192.168.1.31 behind {ADDRESS}=, got {text!r}"
+            f"{given}: expected an address such as 192.168.1.31 behind {ADDRESS}=, got {text!r}"
         ) from None
 
 
@@ -124,6 +127,17 @@ def read_boot_tool(text: str) -> str:
     return name
 
 
+def read_repo(text: str) -> str:
+    """Return a `--dispatch-issues-repo` value.
+
+    Raises:
+        ConfigError: The value is no name of a repository.
+    """
+    if not is_repo(text):
+        raise ConfigError(f"--dispatch-issues-repo: expected OWNER/REPO such as AMDEPYC/dispatch, got {text!r}")
+    return text
+
+
 def read_api_url(text: str) -> str:
     """Return a `--dispatch-api-url` value.
 
@@ -161,7 +175,7 @@ def read_database(url: str) -> str:
     try:
         create_engine(url)
     except (NoSuchModuleError, ImportError) as error:
-        why = f"one whose driver is not installed ({error})"
+        why = f"one whose driver is not installed ({error}); for PostgreSQL, pip install 'psycopg[binary]'"
     except (ArgumentError, ValueError):
         why = "one that cannot be read"
     else:

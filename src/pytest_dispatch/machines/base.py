@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+OPTION = "--dispatch-machine"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """A `--dispatch-machine` value, taken apart: `scheme[:count][?key=value&…]` or `scheme://…[?key=value&…]`.
@@ -30,6 +33,7 @@ class Spec:
         url: The value as it was given, if it is a URL, without what is the same for all drivers. There may be secrets
             in it.
         text: The value for messages, without secrets.
+        option: Where it was given, for messages: an option, or a place in the lab's configuration.
         secrets: Those that are in it.
     """
 
@@ -40,7 +44,13 @@ class Spec:
     addresses: tuple[str, ...] = ()
     url: str = field(default="", repr=False)
     text: str = ""
+    option: str = OPTION
     secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def given(self) -> str:
+        """Return where it was given, and the value: how messages begin."""
+        return f"{self.option} {self.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

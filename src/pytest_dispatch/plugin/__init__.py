@@ -10,7 +10,6 @@ from functools import partial
 
 import pytest
 
-from pytest_dispatch.plugin.command_line import is_typed
 from pytest_dispatch.plugin.fixtures import dispatch_lab, dispatch_workload
 from pytest_dispatch.plugin.masking import SECRET, Secrets
 from pytest_dispatch.plugin.options import FOR_DEBUGGING, MARKS, OPTIONS, add_options
@@ -40,8 +39,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Register our report hooks before other plugins, such as allure-pytest, register theirs in `pytest_configure`."""
+    """Spawn the lab; register our report hooks before other plugins, such as allure-pytest, register theirs.
+
+    This is the first moment at which it is known for sure that a lab is wanted: it loads its modules while pytest loads
+    its own, and is told only when the session starts what to build.
+    """
     if asked_for(config):
+        if wants_process(config):
+            _spawn(config)
         from pytest_dispatch.plugin.items import DispatchReports
 
         config.pluginmanager.register(DispatchReports(), "dispatch-reports")
@@ -79,11 +84,38 @@ def asked_for(config: pytest.Config) -> bool:
     return any(named) and not config.getoption("help", False)
 
 
+def wants_process(config: pytest.Config) -> bool:
+    """Return whether this process runs tests and starts a lab for them in a process of its own."""
+    is_worker = hasattr(config, "workerinput")  # of pytest-xdist
+    where = str(config.getoption("dispatch_lab") or config.getini("dispatch_lab"))
+    elsewhere = where == "thread" or "://" in where  # the URL of a lab that others use too
+    if is_worker or elsewhere:
+        return False
+    from pytest_dispatch.plugin.command_line import only_looks
+
+    return not only_looks(config)
+
+
+def _spawn(config: pytest.Config) -> None:
+    from pytest_dispatch.core.errors import LabError
+    from pytest_dispatch.plugin.lab_child import LAB_CHILD, LabChild
+
+    try:
+        child = config.stash[LAB_CHILD] = LabChild()
+    except LabError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.add_cleanup(child.close)
+
+
 def _refuse_unused(config: pytest.Config) -> None:
     """Refuse options on the command line if there is no source; accept those in an ini file, meant for other runs."""
-    for option in OPTIONS:
-        typed = config.getoption(option.dest) is not None and is_typed(config, option.name)
-        if typed and option.name != FOR_DEBUGGING:
+    given = [option for option in OPTIONS if config.getoption(option.dest) is not None]
+    if not given:
+        return
+    from pytest_dispatch.plugin.command_line import is_typed
+
+    for option in given:
+        if is_typed(config, option.name) and option.name != FOR_DEBUGGING:
             raise pytest.UsageError(
                 f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR or"
                 " --dispatch-repo OWNER/REPO, or leave it out"

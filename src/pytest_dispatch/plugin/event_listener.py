@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,7 @@ from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.plain_text import plain_line, what_was_raised
+from pytest_dispatch.server.api.schemas import HeldView
 
 if TYPE_CHECKING:
     import pluggy
@@ -42,9 +43,25 @@ class Display(Protocol):
         """Show the progress of current downloads: bytes sent so far, by run."""
         ...
 
+    def held(self, view: HeldView) -> None:
+        """Show what keeps runs waiting."""
+        ...
+
+    def runs(self) -> Sequence[Run]:
+        """Return all known runs."""
+        ...
+
+    def restored(self, runs: Sequence[Run]) -> None:
+        """Replace runs by what they are now."""
+        ...
+
 
 class EventListener:
-    """Follows one session. Call `start` once the session is open, and `stop` when no more events can come."""
+    """Follows one session. Call `start` once the session is open, and `stop` when no more events can come.
+
+    Attributes:
+        filing: Called when issues of a run are due.
+    """
 
     def __init__(
         self,
@@ -76,6 +93,8 @@ class EventListener:
         self._stopping = threading.Event()
         self._after = 0
         self._told = 0
+        self._epoch = client.epoch
+        self.filing: Callable[[], None] = lambda: None
         self._seen: dict[str, int] = {}
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="dispatch-watcher", daemon=True)
@@ -86,12 +105,14 @@ class EventListener:
         self._thread.start()
 
     def stop(self, timeout: float = 1.5) -> None:
-        """Stop following; may be called again. The stream ends within a second, or when the lab stops.
+        """Stop following; may be called again. The stream ends when the lab stops, or by our hanging up.
 
         If a user's hook takes longer than `timeout` seconds, its thread is left running. Only the first call waits.
         """
         waited = self._stopping.is_set()
         self._stopping.set()
+        if self._client.outlasts:
+            self._client.connection.hang_up()
         if not waited and self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -122,8 +143,35 @@ class EventListener:
             except LabError:
                 self._run_cache.lost()
                 self._stopping.wait(PAUSE)
+                self._reach()
+
+    def _reach(self) -> None:
+        """Wait for the lab, if it is one that others use too and is away: its client comes back to the session."""
+        if self._stopping.is_set() or not self._client.outlasts:
+            return
+        try:
+            self._client.session(self._session)
+        except LabError as error:
+            if not self._stopping.is_set():
+                self._note(str(error))
+        else:
+            self._run_cache.found()
+
+    def _begin_anew(self) -> None:
+        """Look at all runs: the session has gone on under another epoch, and its changes are counted anew."""
+        self._epoch, self._after, self._told = self._client.epoch, 0, 0
+        known = {run.id: run.version for run in self._display.runs()}
+        for view in self._client.runs(self._session):
+            if known.get(view.run.id) != view.version:
+                run = self._client.run(view.run.id).run
+                self._display.restored([run])
+                with self._moved:
+                    self._seen[run.id] = run.version
+                    self._moved.notify_all()
 
     def _follow(self) -> None:
+        if self._client.epoch != self._epoch:
+            self._begin_anew()
         for number, news in self._client.changes(self._session, self._after):
             if number > self._after + 1 and self._config.hook.pytest_dispatch_event.get_hookimpls():
                 self._note("pytest_dispatch_event fell far behind: for some runs it got only the latest change")
@@ -131,6 +179,8 @@ class EventListener:
                 self._display.progressed(news)
             elif isinstance(news, Notice):
                 self._display.noticed(news)
+            elif isinstance(news, HeldView):
+                self._display.held(news)
             else:
                 self._take(number, news)
             self._after = number  # set last: if answering fails, the stream repeats this event after a reconnect
@@ -154,6 +204,8 @@ class EventListener:
     def _tell(self, change: RunChange) -> None:
         self._run_cache.changed(change)
         self._display.changed(change)
+        if change.filing:
+            self.filing()
         hook = self._config.hook.pytest_dispatch_event
         self._asked(hook, run=change.run, event=change.event, attempt=change.attempt)
 

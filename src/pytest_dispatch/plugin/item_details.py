@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from pytest_dispatch.results.run_cases import Told
+
 SUBTESTS = 10_000  # maximum number of sub-tests of an item; further cases are only counted
 PRINTED = 100  # maximum number of failed sub-tests of an item that are printed; further ones are only counted
 LINES = 100  # maximum number of lines printed of a message
@@ -19,10 +21,6 @@ CHARACTERS = 8000  # maximum number of characters printed of a message
 FURTHER = "further failed cases"  # category of unprinted failures in pytest's last line
 
 _TEXT, _CASES, _QUIET = "dispatch_text", "dispatch_cases", "dispatch_quiet"
-
-#: A case's name, its outcome in pytest's words, its duration in seconds, and its message; of types that pytest-xdist
-#: can send.
-Told = tuple[str, str, float, str]
 
 
 @dataclass(frozen=True, slots=True)

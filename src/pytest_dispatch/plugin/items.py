@@ -14,14 +14,12 @@ import pytest
 
 from pytest_dispatch.core.media import mark_of
 from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Report, Workload
-from pytest_dispatch.core.plain_text import node_name, plain_line, shown, shown_wrapped
-from pytest_dispatch.github.issue_text import durations
+from pytest_dispatch.core.plain_text import node_name
 from pytest_dispatch.plugin.item_details import (
     FURTHER,
     PRINTED,
     SUBTESTS,
     ItemDetails,
-    Told,
     attach,
     beginning,
     is_quiet,
@@ -30,12 +28,10 @@ from pytest_dispatch.plugin.lab_session import LAB_SESSION, LabSession, has_boot
 from pytest_dispatch.plugin.marks import wanted_by
 from pytest_dispatch.plugin.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.plugin.prerequisites import with_prerequisites
-from pytest_dispatch.results.timeline import late_reports
+from pytest_dispatch.results.run_cases import Told, facts_of, told_case
 
 if TYPE_CHECKING:
     from pytest_dispatch.server.api.schemas import RunView
-
-LATE = "dispatch_late_report"  # name of the property for a late report
 
 _STORY = "dispatch_story"  # of a report whose text tells how a run went
 
@@ -243,7 +239,7 @@ def _in_time(attempt: Attempt) -> list[Report]:
 
 def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Outcome = Outcome.FAILED) -> None:
     """Show a case as a sub-test; a bad case counts as skipped unless the run was `decided` as failed."""
-    told, cases = _told(case, decided), item.cases
+    told, cases = told_case(case, decided), item.cases
     if cases.subtests == SUBTESTS:
         cases.further.append(told)
         return
@@ -260,36 +256,10 @@ def _show(item: DispatchItem, subtests: pytest.Subtests, case: Case, decided: Ou
         cases.shown = None
 
 
-def _told(case: Case, decided: Outcome) -> Told:
-    """Return a case as pytest shows it, for a run with the outcome `decided`."""
-    name, message = plain_line(case.name), shown(case.message).strip()
-    if case.outcome in BAD and decided is not Outcome.FAILED:
-        why = f": {shown_wrapped(message)}" if message else ""
-        return name, "skipped", case.duration, f"{case.outcome}, but the run is {decided}{why}"
-    if case.outcome is Outcome.SKIPPED:
-        return name, "skipped", case.duration, shown_wrapped(message) or "the workload skipped it"
-    if case.outcome in BAD:
-        return name, "failed", case.duration, message or f"the case {case.outcome}"
-    return name, "passed", case.duration, ""
-
-
 def note_facts(item: pytest.Item, view: RunView) -> None:
     """Set the run's facts as properties of the item, for JUnit files; replace older ones."""
-    run = view.run
-    facts: list[tuple[str, object]] = [
-        ("dispatch_workload", run.workload.name),
-        *(("dispatch_machine", placement.machine) for placement in run.attempt.placements),
-        ("dispatch_digest", view.digest),
-        ("dispatch_attempts", len(run.attempts)),
-        ("dispatch_outcome", "cancelled" if run.cancelled else str(run.outcome)),
-        ("dispatch_reason", plain_line(run.reason)),
-    ]
-    facts += [(f"dispatch_seconds_{state}", round(seconds, 3)) for state, seconds in durations(run)]
-    facts += [("dispatch_issue", url) for url in view.issues]
-    facts += [(LATE, late) for late in late_reports(run)]
-    facts += [("dispatch_unreviewed", "true")] * run.unreviewed
     others = [fact for fact in item.user_properties if not fact[0].startswith("dispatch_")]
-    item.user_properties[:] = others + [fact for fact in facts if fact[1] != ""]
+    item.user_properties[:] = others + facts_of(view.run, view.digest, view.issues, view.links)
 
 
 class DispatchReports:

@@ -11,14 +11,12 @@ import pytest
 
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.model import Outcome, Run
-from pytest_dispatch.plugin.item_details import ItemDetails, Told
-from pytest_dispatch.plugin.items import LATE
+from pytest_dispatch.plugin.item_details import ItemDetails
 from pytest_dispatch.results.junit_writer import JunitCase, write_junit
+from pytest_dispatch.results.run_cases import LATE, OUTCOMES, junit_case
 from pytest_dispatch.results.timeline import late_reports
 
 _OPEN = Path("/dev/fd")  # the folder of open files on macOS
-
-_OUTCOMES = {"passed": Outcome.PASSED, "failed": Outcome.FAILED, "skipped": Outcome.SKIPPED}
 
 
 class JunitCollector:
@@ -47,7 +45,7 @@ class JunitCollector:
 
     def add(self, report: pytest.TestReport, rest: ItemDetails) -> None:
         """Add the report of an item's phase or of a sub-test; if a plugin reruns the item, drop its earlier reports."""
-        if report.outcome not in _OUTCOMES:  # pytest-rerunfailures says "rerun"
+        if report.outcome not in OUTCOMES:  # pytest-rerunfailures says "rerun"
             self._items.pop(report.nodeid, None)
             self._subtests.pop(report.nodeid, None)
             return
@@ -58,7 +56,7 @@ class JunitCollector:
             return
         case = _case(report, report.nodeid.rpartition("::")[2])
         if rest.cases:
-            self._subtests.setdefault(report.nodeid, []).extend(_further(report.nodeid, told) for told in rest.cases)
+            self._subtests.setdefault(report.nodeid, []).extend(junit_case(report.nodeid, told) for told in rest.cases)
         before = self._items.get(report.nodeid)
         if before is not None:
             worse = case if case.outcome is not Outcome.PASSED else before
@@ -115,13 +113,8 @@ def _cannot_write(path: Path, error: OSError) -> str:
     return f"--dispatch-junit: cannot write {path} ({error.strerror}); give another file"
 
 
-def _further(group: str, told: Told) -> JunitCase:
-    name, outcome, seconds, text = told
-    return JunitCase(group=group, name=name or "case", outcome=_OUTCOMES[outcome], seconds=seconds, text=text)
-
-
 def _case(report: pytest.TestReport, name: str) -> JunitCase:
-    outcome = _OUTCOMES[report.outcome]
+    outcome = OUTCOMES[report.outcome]
     if outcome is Outcome.FAILED and report.when != "call":
         outcome = Outcome.ERROR
     facts = tuple((key, str(value)) for key, value in report.user_properties if key.startswith("dispatch_"))

@@ -1,21 +1,16 @@
-"""Starts the lab in a separate process, exchanges messages with it, and stops it within a time limit."""
+"""The lab in a separate process: tells it what to build, exchanges messages with it, and stops it in bounded time."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -24,6 +19,7 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.lab_program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
 from pytest_dispatch.plugin.interrupts import not_interrupted
+from pytest_dispatch.plugin.lab_child import LabChild, python_path
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab_program.config import LabConfig
@@ -35,46 +31,31 @@ LAST = 2.0  # seconds to wait for the last messages of a process that has ended,
 LOOK = 0.05  # seconds between checks that the process lives; a program that it left may hold its output open
 TAIL = 4096  # bytes read from the end of its standard error
 
-#: Runs `dispatch serve`. The lab's own imports ignore the folders of tests, which may contain a `queue.py`; afterwards
-#: it can import everything that this process can. Garbage collection is off during imports: they leave no garbage, and
-#: looking for it takes a sixth of the time.
-_PROGRAM = """
-import gc, json, sys
-gc.disable()
-path = json.loads(sys.argv.pop())
-sys.path += [folder for folder in path if folder not in sys.path]
-import pytest_dispatch.lab_program.child_process
-from pytest_dispatch.cli.main import main
-sys.path[:] = path
-sys.exit(main())
-"""
-
-#: Python's options that decide where it finds modules, by their names in `sys.flags`.
-_FLAGS = {"isolated": "-I", "ignore_environment": "-E", "no_user_site": "-s"}
-
 
 class LabProcess:
     """A lab in a separate process, with the interface of `InProcessLab`; stop it even if `start` was never called.
 
-    The constructor starts the process, so that it loads its modules while pytest does other work.
-
     Args:
         config: The lab's configuration.
+        child: Its process, which this takes over; None to spawn one.
         patience: Longest stop, in seconds; more than the lab's own limit.
 
     Raises:
         LabError: The process cannot be started.
     """
 
-    def __init__(self, config: LabConfig, patience: float = STOP) -> None:
+    def __init__(self, config: LabConfig, child: LabChild | None = None, patience: float = STOP) -> None:
         self._config = config
         self._patience = patience
         self.token = ""
         self.url = ""
         self.damage = ""
         self.end: Stopped | None = None
+        self._child = child or LabChild()
         with ExitStack() as parts:
-            self._child = _begin(parts)
+            parts.callback(self._child.close)
+            self._connection = _Connection(self._child)
+            parts.callback(self._connection.end)
             self._parts = parts.pop_all()
 
     def start(self, source: str, locations: Locations | None = None) -> None:
@@ -82,7 +63,8 @@ class LabProcess:
         with ExitStack() as parts:
             parts.push(self._parts)
             config = replace(self._config, locations=locations or self._config.locations)
-            ready = self._child.build(Start(config, source), self._patience)
+            start = Start(config, source, python_path(), self._child.environ_changes())
+            ready = self._connection.build(start, self._patience)
             parts.pop_all()
         self.url, self.token, self.damage = ready.url, ready.token, ready.damage
 
@@ -95,69 +77,20 @@ class LabProcess:
         with self._parts:
             if not self.url or self.end is not None:
                 return
-            self.end = self._child.stop(self._patience)
+            self.end = self._connection.stop(self._patience)
             if self.end.trouble:
                 raise LabError(self.end.trouble)
 
 
-def _begin(parts: ExitStack) -> _Child:
-    """Start the process; closing `parts` ends it and removes its files, whatever happens.
+class _Connection:
+    """The exchange of messages with a lab's process; a thread receives."""
 
-    Raises:
-        LabError: The process cannot be started.
-    """
-    try:
-        return _spawn(parts)
-    except OSError as error:
-        raise LabError(f"the lab's process cannot be started ({error})") from error
-
-
-def _spawn(parts: ExitStack) -> _Child:
-    scratch = Path(tempfile.mkdtemp(prefix="pytest-dispatch-"))
-    parts.callback(shutil.rmtree, scratch, ignore_errors=True)
-    ours, theirs = socket.socketpair()
-    parts.callback(ours.close)
-    for each in (ours, theirs):
-        each.settimeout(None)  # a test may have set a default timeout for sockets
-    command = ["serve", "--parent", str(os.getpid()), "--scratch", str(scratch)]
-    with theirs, (scratch / "errors.txt").open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603 - it is this interpreter
-            [*_python(), "-c", _PROGRAM, *command, json.dumps(_path())],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=errors,
-            start_new_session=True,  # so that Ctrl-C at a terminal reaches only pytest
-        )
-    child = _Child(process, ours, scratch)
-    parts.callback(child.kill)
-    child.listen()
-    return child
-
-
-def _python() -> list[str]:
-    """Return the command of this interpreter with its flags, and without imports from the working directory."""
-    flags = [flag for name, flag in _FLAGS.items() if getattr(sys.flags, name)]
-    flags += ["-B"] * sys.dont_write_bytecode + [f"-W{option}" for option in sys.warnoptions]
-    return [sys.executable, "-P", f"-Xutf8={sys.flags.utf8_mode}", *flags]
-
-
-def _path() -> list[str]:
-    folders: list[object] = [*sys.path]
-    return [folder for folder in folders if isinstance(folder, str)]  # imports ignore other types, such as Path
-
-
-class _Child:
-    """The process, and our end of its standard input and output, which are one socket."""
-
-    def __init__(self, process: subprocess.Popen[bytes], ours: socket.socket, scratch: Path) -> None:
-        self._process = process
-        self._socket = ours
-        self._scratch = scratch
+    def __init__(self, child: LabChild) -> None:
+        self._process = child.process
+        self._socket = child.socket
+        self._scratch = child.scratch
         self._said: SimpleQueue[Message | None] = SimpleQueue()  # all messages but log records; None at the end
         self._listener = threading.Thread(target=self._listen, name="dispatch-listener", daemon=True)
-
-    def listen(self) -> None:
-        """Start the thread that receives messages."""
         self._listener.start()
 
     def build(self, start: Start, patience: float) -> Ready:
@@ -196,14 +129,13 @@ class _Child:
             return Stopped(trouble=f"the lab's process did not end within {patience:g} s, and was killed")
         return Stopped(trouble=f"the lab's process {self._how_it_ended()}; --dispatch-resume goes on with the session")
 
-    def kill(self) -> None:
-        """Kill the process, which has usually already ended by itself, and close the socket."""
+    def end(self) -> None:
+        """Kill the process, which has usually already ended by itself, and stop receiving."""
         self._process.kill()
         self._process.wait()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # a program that a driver left may still hold the other end
-        if self._listener.ident is not None:
-            self._listener.join()
+        self._listener.join()
 
     def _tell(self, message: Message) -> None:
         with suppress(OSError):  # the process has ended; the wait for its answer will notice

@@ -45,6 +45,7 @@ class LabSession:
         run_cache: Receives changes of runs; None where the lab has to be polled (in pytest-xdist's workers).
         runs: Run ids by node id, once submitted.
         patience: Seconds left of `PATIENCE`.
+        awaited: Id of the run that is being waited for; empty if there is none.
         gone: Whether an error has already been raised because the lab cannot be reached any more.
     """
 
@@ -57,6 +58,7 @@ class LabSession:
     run_cache: RunCache | None = None
     runs: dict[str, str] = field(default_factory=dict)
     patience: float = PATIENCE
+    awaited: str = ""
     gone: bool = False
     _latest: dict[str, RunView] = field(default_factory=dict)
 
@@ -118,6 +120,7 @@ class LabSession:
         seen = self._latest.get(key)
         if seen is not None and until(seen):
             return seen
+        self.awaited = self.runs.get(key, "")
         try:
             with self.faults(), self.waiting():
                 views = self._views(self.runs[key], seen)
@@ -125,6 +128,8 @@ class LabSession:
         except KeyboardInterrupt:
             # pytest reads the source of every frame of a traceback: leave out those of the HTTP library
             raise KeyboardInterrupt from None
+        finally:
+            self.awaited = ""
 
     def _views(self, run_id: str, seen: RunView | None) -> Iterator[RunView]:
         """Yield the run after each change since it was `seen`, and from time to time without one."""
@@ -132,7 +137,7 @@ class LabSession:
         while self.run_cache is not None:
             view = self.run_cache.next(run_id, after, LOOK) or self.lab.run(run_id)
             yield view
-            after = view.version
+            run_id, after = view.run.id, view.version  # in a shared lab, it may go on as another run
         yield from self.lab.follow(run_id, seen)
 
     def look(self, key: str) -> RunView:

@@ -10,11 +10,15 @@ from pytest_dispatch.core.media import BOOT, BootPayload, added
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name
 from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.sources.locations import api_of
+from pytest_dispatch.sources.locations import FOLDER, api_of
 
 
-def as_booted(workload: Workload) -> Workload:
+def as_booted(workload: Workload, *, shared: bool) -> Workload:
     """Return a workload added by a hook, in the form of those listed by a source.
+
+    Args:
+        workload: The workload.
+        shared: Whether the lab is one that others use too, which may have folders of its own.
 
     Raises:
         ConfigError: The workload is invalid.
@@ -23,12 +27,30 @@ def as_booted(workload: Workload) -> Workload:
     workload = replace(workload, requires=requires)
     if workload.kind != BOOT:
         return workload
+    if str(workload.payload.get("location")).startswith(FOLDER):
+        return _in_folder_of_lab(workload, shared=shared)
     payload = BootPayload.read(workload)
     if not payload.location.startswith("/") and not api_of(payload.location):
         raise ConfigError(
             f"pytest_dispatch_workloads: {workload.name}: payload: location: expected an absolute path, or the API URL"
             " of a release asset such as https://api.github.com/repos/OWNER/REPO/releases/assets/ID, got"
             f" {_shown(payload.location)}"
+        )
+    return replace(workload, payload=payload.as_json())
+
+
+def _in_folder_of_lab(workload: Workload, *, shared: bool) -> Workload:
+    """Return a workload whose bytes are in a folder on the lab's computer; whether they are, the lab finds out.
+
+    Raises:
+        ConfigError: The payload is invalid, or the lab has no folders but those that it is started for.
+    """
+    where = f"pytest_dispatch_workloads: {workload.name}: payload"
+    payload = BootPayload.checked(workload, where)
+    if not shared:
+        raise ConfigError(
+            f"{where}: location: expected {FOLDER}NAME/FILE with --dispatch-lab URL alone, got"
+            f" {_shown(payload.location)}; a lab of pytest's own reads the file at an absolute path"
         )
     return replace(workload, payload=payload.as_json())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.media import check_expect
-from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.model import Priority, Workload
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.requirements import Requirements, read_requirements
 from pytest_dispatch.server.api.schemas import RunRequest
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     import pytest
 
 
-def _takes(workload: str = "", expect: str | None = None, *, requires: Iterable[str] = ()) -> None:
+def _takes(
+    workload: str = "",
+    expect: str | None = None,
+    *,
+    requires: Iterable[str] = (),
+    group: str = "",
+    priority: str = "",
+) -> None:
     """Define the arguments of the mark by this signature."""
 
 
@@ -39,6 +46,10 @@ def wanted_by(item: pytest.Item, workload: Workload) -> RunRequest:
         workload = replace(workload, expect=check_expect("mark dispatch", workload, expect))
     if "requires" in said:
         workload = replace(workload, requires=_requirements(said["requires"]))
+    if "group" in said:
+        workload = replace(workload, group=_group(said["group"]))
+    if "priority" in said:
+        workload = replace(workload, priority=_priority(said["priority"]))
     return RunRequest(key=item.nodeid, workload=workload)
 
 
@@ -46,6 +57,19 @@ def _requirements(given: object) -> Requirements:
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
         raise ConfigError(f'mark dispatch: expected requires=["gpu", "memory>=64"] or the like, got {given!r}')
     return read_requirements(given, "mark dispatch: requires")
+
+
+def _group(given: object) -> str:
+    if not isinstance(given, str) or not given:
+        raise ConfigError(f"mark dispatch: expected group= the name of a group of the lab, got {given!r}")
+    return given
+
+
+def _priority(given: object) -> Priority:
+    known = {each.name.lower(): each for each in Priority}
+    if not isinstance(given, str) or given not in known:
+        raise ConfigError(f"mark dispatch: expected priority= one of {', '.join(known)}, got {given!r}")
+    return known[given]
 
 
 def named_workload(item: pytest.Item) -> str:
@@ -80,9 +104,8 @@ def _arguments(mark: pytest.Mark) -> dict[str, object]:
         return dict(_SIGNATURE.bind(*mark.args, **mark.kwargs).arguments)
     except TypeError as error:
         got = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
-        raise ConfigError(
-            f'mark dispatch: expected ("NAME", expect=…, requires=…), got ({plain_line(got)}): {error}'
-        ) from None
+        expected = '("NAME", expect=…, requires=…, group=…, priority=…)'
+        raise ConfigError(f"mark dispatch: expected {expected}, got ({plain_line(got)}): {error}") from None
 
 
 def may_be_left_out(item: pytest.Item) -> bool:

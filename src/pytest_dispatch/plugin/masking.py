@@ -16,10 +16,17 @@ import pytest
 #: The options that may hold one, by the names of their values, and what to do so that nobody sees it.
 SECRET = {
     "dispatch_token": ("--dispatch-token", "set GITHUB_TOKEN"),
+    "dispatch_lab_token": ("--dispatch-lab-token", "set DISPATCH_TOKEN"),
+    "dispatch_lab": ("--dispatch-lab", "leave the user out and set DISPATCH_TOKEN"),
     "dispatch_db": ("--dispatch-db", "leave the password out and set PGPASSWORD"),
     "dispatch_api_url": ("--dispatch-api-url", "leave the user out and set GITHUB_TOKEN"),
+    "dispatch_notify": ("--dispatch-notify", "set DISPATCH_NOTIFY, or name a variable with it as ${VARIABLE}"),
     "dispatch_machine": ("--dispatch-machine", "have its driver read it from a file or the environment"),
 }
+
+
+#: The rest of a URL that names variables alone, and so holds no secret itself.
+_NAMES_ALONE = re.compile(r"(?:\$\{\w+\}[/:@?&=]*)*")
 
 
 class Secrets:
@@ -39,6 +46,10 @@ class Secrets:
         """Return what may be shown of an option's value: all that `config.option` ever holds of it."""
         shown = _shown(dest, value)
         if shown != value:
+            if dest == "dispatch_notify":  # several count
+                others = {kept for each, (of, kept) in self._kept.items() if of == dest and each != value}
+                while shown in others:
+                    shown += "*"
             self._kept.pop(value, None)  # of an option that was given twice, the last value counts
             self._kept[value] = dest, shown
         return shown
@@ -82,8 +93,11 @@ class Secrets:
 def _shown(dest: str, value: str) -> str:
     from pytest_dispatch.core.secrets import HIDDEN, without_passwords, without_userinfo
 
-    if dest == "dispatch_token":
+    if dest in ("dispatch_token", "dispatch_lab_token"):
         return HIDDEN if value else ""
+    if dest == "dispatch_notify":
+        scheme, sign, rest = value.rpartition("://")
+        return value if _NAMES_ALONE.fullmatch(rest) else f"{scheme}{sign}{HIDDEN}"
     if dest == "dispatch_db":
         return without_passwords(value)
     if dest == "dispatch_machine":

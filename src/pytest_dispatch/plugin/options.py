@@ -84,6 +84,18 @@ OPTIONS = (
     ),
     Option("--dispatch-issues-repo", "OWNER/REPO", "Where issues are filed (default: --dispatch-repo)"),
     Option(
+        "--dispatch-issues-mode",
+        "MODE",
+        "each, an issue for each report; or update, one issue for each failure of a workload, which later ones comment"
+        " (default: each)",
+        choices=("each", "update"),
+    ),
+    Option(
+        "--dispatch-issues-close-after",
+        "N",
+        "With --dispatch-issues-mode update, close an issue after so many passes in a row; 0 never does (default: 3)",
+    ),
+    Option(
         "--dispatch-issues-text",
         "HOW",
         "How workloads' texts appear in issues: safe, without mentions; raw, unchanged (default: safe)",
@@ -110,6 +122,19 @@ OPTIONS = (
         "What makes a workload complete: its report, its boot, or its machine's return (default: report)",
         choices=("report", "boot", "return"),
     ),
+    Option("--dispatch-group", "GROUP", "Group of the lab in which workloads run (default: the first that suits each)"),
+    Option(
+        "--dispatch-priority",
+        "PRIORITY",
+        "Priority of workloads whose mark names none: urgent, high, normal, low or idle (default: normal)",
+        choices=("urgent", "high", "normal", "low", "idle"),
+    ),
+    Option(
+        "--dispatch-explain",
+        "",
+        "Say of each workload that waits for a machine why it waits, and again when that changes",
+        "bool",
+    ),
     Option("--dispatch-retries", "N", "Further attempts after a fault of the lab (default: 1)"),
     Option("--dispatch-retry-failures", "N", "Further attempts after a failure of the workload (default: 0)"),
     Option(
@@ -131,15 +156,39 @@ OPTIONS = (
     Option(
         "--dispatch-lab",
         "WHERE",
-        "Where the lab runs: in a separate process, or in a thread of pytest, to debug a machine driver (default:"
-        " process)",
+        "Where the lab runs: in a separate process, in a thread of pytest, to debug a machine driver, or at the URL of"
+        " a lab that others use too (default: process)",
         choices=("process", "thread"),
+    ),
+    Option(
+        "--dispatch-lab-token",
+        "TOKEN",
+        "Token for the lab at the URL (default: DISPATCH_TOKEN, dispatch login); better in the environment",
+    ),
+    Option(
+        "--dispatch-notify",
+        "URL",
+        "Tell this apprise URL (slack://…, mailtos://…) when the session ends; may be given again (default:"
+        " DISPATCH_NOTIFY); better in the environment, named as ${VARIABLE}",
+        "linelist",
     ),
     Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
 )
 
 #: Accepted without a source of workloads: an editor set up to debug a machine driver starts all tests with this option.
 FOR_DEBUGGING = "--dispatch-lab"
+
+#: Options that only a lab of pytest's own has.
+ONLY_PRIVATE = (
+    "--dispatch-machine",
+    "--dispatch-bind",
+    "--dispatch-path",
+    "--dispatch-allow",
+    "--dispatch-boot-tool",
+    "--dispatch-no-mdns",
+    "--dispatch-db",
+    "--dispatch-cache",
+)
 
 #: Ini keys without an option.
 INI = (
@@ -149,7 +198,7 @@ INI = (
 )
 
 MARKS = (
-    "dispatch(workload, expect=None, *, requires=()): run this workload for the test; dispatch_workload gives it.",
+    "dispatch(workload, expect=None, *, requires=(), group='', priority=''): run this workload (dispatch_workload).",
     "dispatch_efi: an item whose workload is an EFI program.",
     "dispatch_iso: an item whose workload is an ISO image.",
     "dispatch_img: an item whose workload is a disk image.",

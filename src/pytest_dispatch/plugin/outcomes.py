@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_dispatch.core.model import Outcome, Run
-from pytest_dispatch.core.plain_text import plain_line, shown, shown_wrapped
+from pytest_dispatch.core.plain_text import shown
+from pytest_dispatch.results.run_cases import skipped_text
 from pytest_dispatch.results.timeline import explain
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def raise_outcome(view: RunView) -> None:
     """
     run = view.run
     if run.outcome is Outcome.SKIPPED:
-        pytest.skip(shown_wrapped(plain_line(run.reason)) or "the workload skipped itself")
+        pytest.skip(skipped_text(run))
     text = told(view)
     if run.outcome is Outcome.FAILED:
         raise WorkloadFailed(text, pytrace=False)
@@ -58,7 +59,7 @@ def told(view: RunView, why: str = "") -> str:
         why: Replaces the lab's reason.
     """
     run = replace(view.run, reason=why) if why else view.run
-    return shown(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues))
+    return shown(explain(run, view.digest, [(line.at, line.text) for line in view.console], view.issues, view.links))
 
 
 def never_booted(run: Run) -> bool:

@@ -13,9 +13,10 @@ import pytest
 from pytest_dispatch.client.run_cache import RunCache
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.media import BUILT_IN, added, files_of, known
-from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.model import Priority, Run
 from pytest_dispatch.core.plain_text import node_name, plain_line
 from pytest_dispatch.plugin.collection import DispatchCollection, check_names, take_node_ids
+from pytest_dispatch.plugin.command_line import only_looks
 from pytest_dispatch.plugin.event_listener import EventListener, what_hook_raised
 from pytest_dispatch.plugin.interrupts import heed_termination, not_interrupted
 from pytest_dispatch.plugin.item_details import take_off
@@ -25,22 +26,26 @@ from pytest_dispatch.plugin.listing import as_booted, check_answers, check_chain
 from pytest_dispatch.plugin.prerequisites import Told, told_broken
 from pytest_dispatch.plugin.session_end import Ending
 from pytest_dispatch.plugin.settings import Settings, read_settings
+from pytest_dispatch.plugin.shared_lab import SharedLab, owner_of
 from pytest_dispatch.plugin.terminal.header import header, left_out
 from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
 from pytest_dispatch.plugin.xdist import DispatchNodes, DispatchWorker
-from pytest_dispatch.server.api.schemas import OpenSession
+from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession
 from pytest_dispatch.sources.base import EmptySourceError, Listing
-from pytest_dispatch.sources.locations import places_of
+from pytest_dispatch.sources.locations import Locations, places_of
 
 if TYPE_CHECKING:
     import pluggy
 
+    from pytest_dispatch.client.lab_client import LabClient
     from pytest_dispatch.lab_program.in_process import InProcessLab
     from pytest_dispatch.lab_program.messages import Stopped
+    from pytest_dispatch.plugin.explainer import Explainer
+    from pytest_dispatch.plugin.issue_courier import IssueCourier
     from pytest_dispatch.plugin.lab_process import LabProcess
 
-#: Options of pytest with which no test runs.
-_ONLY_LOOKS = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
+    Lab = LabProcess | InProcessLab | SharedLab
+
 _BROKEN = {pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
@@ -72,14 +77,17 @@ class DispatchSession:
         self._config = config
         self._settings = settings
         self._lab_session: LabSession | None = None
-        self._lab: LabProcess | InProcessLab | None = None
+        self._lab: Lab | None = None
         self._watcher: EventListener | None = None
-        self._display = TerminalDisplay(config)
+        self._courier: IssueCourier | None = None
+        self._display = TerminalDisplay(config, says_why=settings.explain)
+        self._explainer: Explainer | None = None
         self._damage = ""
         self._facts: list[str] = []
         self._troubles: list[str] = []
         self._resumed = False
         self._cut_off = False
+        self._ended = False
         self._end: Stopped | None = None
         self._cases = JunitCollector()
         self._further: list[str] = []
@@ -93,8 +101,8 @@ class DispatchSession:
         """List the source; start the lab unless no test will run."""
         config, display = self._config, self._display
         with _usage_errors():
-            if not any(config.getoption(name, False) for name in _ONLY_LOOKS):
-                self._lab = _lab(self._settings)
+            if not only_looks(config):
+                self._lab = _lab(config, self._settings, display)
             lab_session = LabSession(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
             lab_session.wanted = take_node_ids(config, lab_session.listing.name)
             check_names(lab_session)
@@ -117,58 +125,105 @@ class DispatchSession:
         if empty is not None and not workloads:  # no hook has added any either
             raise empty
         listed = set(map(id, listing.workloads))
-        workloads = [each if id(each) in listed else as_booted(each) for each in workloads]
+        shared = settings.shared is not None
+        workloads = [each if id(each) in listed else as_booted(each, shared=shared) for each in workloads]
         check_chains(workloads)
+        if settings.group:
+            workloads = [replace(each, group=each.group or settings.group) for each in workloads]
+        said = {Priority.NORMAL: settings.priority}  # in place of what nobody has said
+        workloads = [replace(each, priority=said.get(each.priority, each.priority)) for each in workloads]
         names = {workload.name for workload in workloads}  # a hook may have added some that the source left out
         left_out = tuple((name, why) for name, why in listing.left_out if name not in names)
         name = settings.folder_name or node_name(listing.name)
         return replace(listing, name=name, workloads=tuple(workloads), left_out=left_out)
 
-    def _start(self, lab_session: LabSession, lab: LabProcess | InProcessLab) -> None:
-        from pytest_dispatch.client.lab_client import (
-            LabClient,  # loads an HTTP library, which a session without a lab does not need
-        )
-
-        settings, hook = self._settings, self._config.hook
+    def _start(self, lab_session: LabSession, lab: Lab) -> None:
+        """Start the lab, open a session, and follow it."""
+        settings, shared, token = self._settings, self._settings.shared is not None, self._settings.plan.token
         if settings.junit is not None:
             self._cases.check(settings.junit)
-        request = OpenSession(
-            source=lab_session.listing.name,
-            policy=replace(settings.policy, judged=bool(hook.pytest_dispatch_verdict.get_hookimpls())),
-            issues=settings.issues if settings.plan.token else (),
-            issues_repo=settings.plan.issues_repo,
-            issues_raw=settings.issues_raw,
-            issues_reviewed=bool(hook.pytest_dispatch_issue.get_hookimpls()),
-            resume=settings.plan.resume,
-        )
+        request = _request(self._config, settings, lab_session.listing.name)
         locations = places_of(
             files_of(lab_session.listing.workloads), str(settings.folder or ""), settings.plan.api_url
         )
-        lab.start(lab_session.listing.name, locations)
+        lab_session.client = client = _started(lab, lab_session.listing.name, locations)
         self._damage = lab.damage
-        lab_session.client = client = LabClient(lab.url, lab.token, locations=locations)
+        client.uploader.progressed = self._display.uploading
+        if shared and settings.repo and token is not None:
+            from pytest_dispatch.plugin.own_assets import fetcher
+
+            client.uploader.fetch = fetcher(settings.plan.cache, settings.plan.cache_limit, token)
         with _explained(lab):
             opened = client.open(request)
         lab_session.session, self._resumed = opened.id, opened.resumed
-        lab_session.run_cache = RunCache()
-        self._watcher = EventListener(
-            self._config, client, opened.id, self._display, lab_session.run_cache, judges=request.policy.judged
-        )
+        if self._config.getoption("numprocesses", None):  # pytest-xdist's workers get no token
+            self._bring(lab_session)
+        self._follow(lab_session, client, request)
+        self._begin_to_explain(lab_session, client)
+        self._hand_over(lab_session, lab)
+
+    def _follow(self, lab_session: LabSession, client: LabClient, request: OpenSession) -> None:
+        """Listen to the session's events, and file the issues that the lab has no token for."""
+        plan, session = self._settings.plan, lab_session.session
+        lab_session.run_cache = cache = RunCache()
+        self._watcher = EventListener(self._config, client, session, self._display, cache, judges=request.policy.judged)
+        if request.issues_filed and plan.token is not None:
+            from pytest_dispatch.plugin.issue_courier import IssueCourier
+
+            self._courier = IssueCourier(client, session, plan.issues_repo, plan.token, plan.api_url)
+            self._courier.start()
+            self._watcher.filing = self._courier.due
         self._watcher.start()
-        nodes = DispatchNodes(lab_session, lab.token)
+
+    def _hand_over(self, lab_session: LabSession, lab: Lab) -> None:
+        """Have pytest-xdist's workers use this lab, also when it is back after an absence."""
+        nodes = DispatchNodes(lab_session, lab.token, shared=isinstance(lab, SharedLab))
+        if isinstance(lab, SharedLab):
+            lab.client().came_back.append(nodes.hand_over)
         self._config.pluginmanager.register(nodes, "dispatch-nodes")
         self._config.add_cleanup(nodes.close)
+
+    def _begin_to_explain(self, lab_session: LabSession, client: LabClient) -> None:
+        """Ask from time to time why workloads wait, if there is a place to show it."""
+        if not (self._settings.explain or self._display.shows_explanations):
+            return
+        from pytest_dispatch.plugin.explainer import Explainer
+
+        def runs() -> Sequence[Run]:
+            return [view.run for view in client.runs(lab_session.session)]
+
+        alone = not self._config.getoption("numprocesses", None)  # otherwise pytest-xdist's workers submit
+        self._explainer = Explainer(
+            client,
+            self._display.runs if alone else runs,
+            self._display,
+            lambda: lab_session.awaited,
+            each=self._settings.explain,
+        )
+        self._explainer.start()
+
+    def _bring(self, lab_session: LabSession) -> None:
+        """Fetch the release assets that the lab cannot read, of the workloads that may become items."""
+        uploader, session, listing = lab_session.lab.uploader, lab_session.session, lab_session.listing
+        workloads = [uploader.brought(session, each) if lab_session.wants(each) else each for each in listing.workloads]
+        lab_session.listing = replace(listing, workloads=tuple(workloads))
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: source, number of workloads by kind, boot URL; then what was left out, and any damage."""
         lab_session = self._lab_session
         if lab_session is None:
             return []
+        shared, version = (self._lab.lines(), self._lab.version) if isinstance(self._lab, SharedLab) else ([], "")
         with _usage_errors(), _explained(self._lab):
             line = header(
-                self._settings, lab_session.listing, lab_session.client, lab_session.session, resumed=self._resumed
+                self._settings,
+                lab_session.listing,
+                lab_session.client,
+                lab_session.session,
+                resumed=self._resumed,
+                version=version,
             )
-        return [line, *left_out(lab_session.listing), *filter(None, [self._damage])]
+        return [line, *shared, *left_out(lab_session.listing), *filter(None, [self._damage])]
 
     # Under way
 
@@ -232,10 +287,11 @@ class DispatchSession:
     def _wind_up(self, session: pytest.Session) -> None:
         lab_session, watcher = self._lab_session, self._watcher
         if lab_session is not None and lab_session.client is not None and watcher is not None:
-            ending = Ending(lab_session.client, lab_session.session, self._display, watcher)
+            ending = Ending(lab_session.client, lab_session.session, self._display, watcher, self._courier)
             self._facts, self._troubles = ending.facts, ending.troubles
             try:
                 ending.wind_up(self._settings.drain)
+                self._ended = True
             finally:
                 self._broken = self._told.broken(ending.runs or self._display.runs())
                 self._troubles += map(told_broken, self._broken)
@@ -261,14 +317,17 @@ class DispatchSession:
         self._lab = None
         with not_interrupted():
             try:
+                if isinstance(lab, SharedLab) and not self._ended:
+                    lab.leave()
                 if lab is not None:
                     lab.stop()
             except LabError as error:
                 self._troubles.append(str(error))
             if lab is not None:
                 self._end = lab.end
-            if self._watcher is not None:
-                self._watcher.stop()
+            for thread in (self._watcher, self._courier, self._explainer):
+                if thread is not None:
+                    thread.stop()
             if lab_session is not None:
                 lab_session.close()
             self._display.close()
@@ -285,19 +344,56 @@ def _listing(settings: Settings) -> Listing:
     return list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)
 
 
-def _lab(settings: Settings) -> LabProcess | InProcessLab:
+def _lab(config: pytest.Config, settings: Settings, display: TerminalDisplay) -> Lab:
     """Create the lab, in a thread or a process as configured, without starting it; load only the code for that."""
+    if settings.shared is not None:
+        return SharedLab(settings.shared, lambda text: display.say(f"dispatch: {text}", least=-9))
     if settings.in_thread:
         from pytest_dispatch.lab_program.in_process import InProcessLab
 
         return InProcessLab(settings.plan)
+    from pytest_dispatch.plugin.lab_child import LAB_CHILD
     from pytest_dispatch.plugin.lab_process import LabProcess
 
-    return LabProcess(settings.plan)
+    return LabProcess(settings.plan, config.stash.get(LAB_CHILD, None))
+
+
+def _request(config: pytest.Config, settings: Settings, source: str) -> OpenSession:
+    """Return the request to open a session, or to resume one of this source."""
+    hook, plan, shared = config.hook, settings.plan, settings.shared is not None
+    return OpenSession(
+        source=source,
+        policy=replace(settings.policy, judged=bool(hook.pytest_dispatch_verdict.get_hookimpls())),
+        issues=settings.issues if plan.token or shared else (),
+        issues_repo=plan.issues_repo,
+        issues_raw=settings.issues_raw,
+        issues_reviewed=bool(hook.pytest_dispatch_issue.get_hookimpls()),
+        issues_mode=settings.issues_mode,
+        issues_close_after=settings.issues_close_after,
+        issues_api=plan.api_url if shared and settings.issues else "",
+        issues_filed=bool(shared and plan.token and settings.issues),
+        resume=plan.resume,
+        lease=LeaseWanted(owner=owner_of(config.rootpath) if shared else ""),
+        notify=tuple(url.reveal() for url in settings.notify),
+    )
+
+
+def _started(lab: Lab, source: str, locations: Locations) -> LabClient:
+    """Start the lab, and return this process's client; loads an HTTP library that a session without a lab needs not."""
+    if isinstance(lab, SharedLab):
+        lab.start(source)
+        return lab.client()
+    from pytest_dispatch.client.connection import LabConnection, new_transport
+    from pytest_dispatch.client.lab_client import LabClient
+
+    transport = new_transport()  # before the wait for the lab, which is still loading its modules
+    lab.start(source, locations)
+    connection = LabConnection(lab.url, lab.token, transport=transport)
+    return LabClient(lab.url, lab.token, locations=locations, connection=connection)
 
 
 def _undone(runs: Sequence[Run], end: Stopped | None) -> Iterator[str]:
-    """Yield a line for each thing that an interrupted session leaves to the next one."""
+    """Yield a line for each thing that an interrupted session left undone for the next one."""
     left = sum(run.outcome is None for run in runs)
     if left:
         yield f"{left} of {len(runs)} workloads have no outcome yet; --dispatch-resume goes on with them"
@@ -319,7 +415,7 @@ def _usage_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(lab: LabProcess | InProcessLab | None) -> Iterator[None]:
+def _explained(lab: Lab | None) -> Iterator[None]:
     """If the lab cannot be reached, stop it, and add to the error how it ended if it failed.
 
     Used before collection; after that, the summary shows errors of the stop.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
@@ -14,13 +14,16 @@ from pytest_dispatch.results.timeline import late_reports
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.lab_client import LabClient
+    from pytest_dispatch.core.notifications import TargetStatus
     from pytest_dispatch.plugin.event_listener import EventListener
+    from pytest_dispatch.plugin.issue_courier import IssueCourier
     from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
     from pytest_dispatch.server.api.schemas import RunView, SessionView
 
 FIRST_POLL = 0.02  # seconds before the second check; each further pause is twice as long
 LONGEST_POLL = 0.2  # seconds
 SHOWN = 20  # maximum number of refused reports that the summary names
+NOTIFY = 30.0  # seconds in which those who are told of the session's end may take it
 FLUSH = 90.0  # seconds to file the last issues: GitHub makes clients that exceed its rate limit wait for 60
 
 
@@ -33,11 +36,19 @@ class Ending:
         runs: All runs of the session, without their reports; set once all waits are over.
     """
 
-    def __init__(self, client: LabClient, session: str, display: TerminalDisplay, watcher: EventListener) -> None:
+    def __init__(
+        self,
+        client: LabClient,
+        session: str,
+        display: TerminalDisplay,
+        watcher: EventListener,
+        courier: IssueCourier | None = None,
+    ) -> None:
         self._client = client
         self._session = session
         self._display = display
         self._watcher = watcher
+        self._courier = courier
         self.facts: list[str] = []
         self.troubles: list[str] = []
         self.runs: list[Run] = []
@@ -52,10 +63,11 @@ class Ending:
             LabError: The lab cannot be reached.
         """
         client = self._client
-        client.end(self._session, kept=True)
+        if not client.outlasts or any(run.outcome is None for run in self._display.runs()):
+            client.end(self._session, kept=True)  # a shared lab's machines need no word that nothing more comes
         if drain:
             self._wait("to power off", "machine", drain, _awaited)
-        self._wait("to be filed", "issue", FLUSH, lambda view: range(view.issues_pending))
+        self._wait("to be filed", "issue", FLUSH, self._pending)
         views = client.runs(self._session)
         self.runs = [view.run for view in views]
         self._watcher.catch_up({view.run.id: view.version for view in views})
@@ -64,8 +76,20 @@ class Ending:
             self._display.noticed(notice)
         self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
         self.facts += [plain_line(line, 400) for line in summary_lines(views, session, self._display.runs())]
-        self.troubles += [plain_line(f"not filed, {line}", 400) for line in session.unfiled]
-        client.end(self._session)  # last: a session killed before this can be resumed without running anything again
+        unfiled = [*session.unfiled, *(self._courier.status.unfiled if self._courier else ())]
+        told = (line if line.startswith("unfiled: ") else f"not filed, {line}" for line in unfiled)
+        self.troubles += [plain_line(line, 400) for line in told]
+        client.end(self._session)  # late: a session killed before this can be resumed without running anything again
+        if session.notifications:
+            self._wait("to be sent", "notification", NOTIFY, lambda view: range(_unsent(view.notifications)))
+            self.troubles += map(_not_told, filter(_failed, client.session(self._session).notifications))
+
+    def _pending(self, view: SessionView) -> range:
+        """Return as many as there are issues on their way; a shared lab may leave some to us."""
+        if self._courier is None:
+            return range(view.issues_pending)
+        self._courier.claim()
+        return range(max(view.issues_pending, self._courier.status.pending))
 
     def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
         """Wait until `left` returns nothing, at most `longest` seconds, and show how much is left."""
@@ -82,6 +106,23 @@ class Ending:
                 show(f"waiting for {count} {for_what}, at most {format_duration(seconds)} (Ctrl-C stops waiting)")
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_POLL)
+
+
+def _unsent(targets: Iterable[TargetStatus]) -> int:
+    """Return how many notifications are on their way, and have not failed yet."""
+    return sum(target.waiting for target in targets if not target.failed)
+
+
+def _failed(target: TargetStatus) -> bool:
+    return bool(target.waiting)
+
+
+def _not_told(target: TargetStatus) -> str:
+    why = target.failed or "no answer yet"
+    return plain_line(
+        f"not told, {target.name.partition(' of ')[0]}: {why}; tried again while this lab runs, and by the next one",
+        400,
+    )
 
 
 def _awaited(view: SessionView) -> list[str]:

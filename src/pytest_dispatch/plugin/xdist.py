@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -18,14 +18,18 @@ from pytest_dispatch.sources.base import Listing
 from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.codec import decode
 
+if TYPE_CHECKING:
+    from pytest_dispatch.client.lab_client import LabClient
+
 
 class _Handover(msgspec.Struct, kw_only=True):
     """The data that a worker gets from its controller, in a file, so that a log of xdist's data shows only a path.
 
     Attributes:
         token: Token of the lab's API.
-        epoch: Epoch of the session's lease.
+        epoch: Epoch of the session's lease; in a shared lab it may change, and then the file does.
         locations: Folders that the lab reads itself.
+        shared: Whether others use the lab too.
     """
 
     source: str
@@ -35,6 +39,7 @@ class _Handover(msgspec.Struct, kw_only=True):
     session: str
     epoch: int
     locations: Locations
+    shared: bool
 
     def __repr__(self) -> str:
         """Return a short text without the token: pytest may show it in a traceback."""
@@ -44,9 +49,10 @@ class _Handover(msgspec.Struct, kw_only=True):
 class DispatchNodes:
     """On the controller: passes the lab's address to the workers, and a crashed worker's item to another worker."""
 
-    def __init__(self, lab_session: LabSession, token: str) -> None:
+    def __init__(self, lab_session: LabSession, token: str, *, shared: bool) -> None:
         self._lab_session = lab_session
         self._token = token
+        self._shared = shared
         self._crashed: set[str] = set()
         self._folder: TemporaryDirectory[str] | None = None
 
@@ -61,17 +67,26 @@ class DispatchNodes:
         """Pass the data to a worker before it starts, also to one that replaces a crashed worker."""
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="pytest-dispatch-")  # has mode 0700
-            handover = _Handover(
-                source=self._lab_session.listing.name,
-                workloads=self._lab_session.listing.workloads,
-                url=self._lab_session.lab.url,
-                token=self._token,
-                session=self._lab_session.session,
-                epoch=self._lab_session.lab.epoch,
-                locations=self._lab_session.lab.locations,
-            )
-            Path(self._folder.name, "handover.json").write_bytes(msgspec.json.encode(handover))
+            self.hand_over(self._lab_session.lab.epoch)
         node.workerinput["dispatch"] = str(Path(self._folder.name, "handover.json"))
+
+    def hand_over(self, epoch: int) -> None:
+        """Write what workers need; again, when the session has another epoch."""
+        if self._folder is None:
+            return  # there are no workers, or it is over
+        handover = _Handover(
+            source=self._lab_session.listing.name,
+            workloads=self._lab_session.listing.workloads,
+            url=self._lab_session.lab.url,
+            token=self._token,
+            session=self._lab_session.session,
+            epoch=epoch,
+            locations=self._lab_session.lab.uploader.locations,
+            shared=self._shared,
+        )
+        new = Path(self._folder.name, "handover.new")
+        new.write_bytes(msgspec.json.encode(handover))
+        new.replace(new.with_suffix(".json"))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Any) -> bool | None:
@@ -100,13 +115,11 @@ class DispatchWorker:
     """On a worker: collects the same items, and is a client of the controller's lab."""
 
     def __init__(self, config: pytest.Config, given: str) -> None:
-        from pytest_dispatch.client.lab_client import LabClient
-
         handover = decode(Path(given).read_bytes(), _Handover)
         self._lab_session = lab_session = LabSession(
             listing=Listing(name=handover.source, workloads=handover.workloads),
             wanted=take_node_ids(config, handover.source),
-            client=LabClient(handover.url, handover.token, handover.epoch, handover.locations),
+            client=_client(handover, Path(given)),
             session=handover.session,
         )
         config.stash[LAB_SESSION] = lab_session
@@ -117,3 +130,14 @@ class DispatchWorker:
     def pytest_sessionfinish(self) -> None:
         """Close the lab's client: an interrupted controller has already stopped the lab."""
         self._lab_session.close()
+
+
+def _client(handover: _Handover, file: Path) -> LabClient:
+    if handover.shared:
+        from pytest_dispatch.client.shared_lab_client import Handed, SharedLabClient
+
+        handed = Handed(handover.session, lambda: decode(file.read_bytes(), _Handover).epoch)
+        return SharedLabClient(handover.url, handover.token, handed=handed)
+    from pytest_dispatch.client.lab_client import LabClient
+
+    return LabClient(handover.url, handover.token, handover.epoch, handover.locations)

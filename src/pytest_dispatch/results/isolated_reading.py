@@ -14,7 +14,6 @@ from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Report
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import without_secrets
-from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.support.codec import decode
 
 LONG = 2**16  # size in bytes from which a report is read in a separate process
@@ -65,6 +64,8 @@ class IsolatedReaders:
             ValueError: The body is not a report; the text says in one line what is wrong with it.
             LabError: The process cannot be started, or has crashed.
         """
+        from pytest_dispatch.results.report_body import read_report  # loads XML's parser, which no machine boots with
+
         if len(data) < self._long:
             return read_report(data)
         async with self._free:
@@ -107,6 +108,8 @@ class IsolatedReaders:
 
 def main(seconds: int, memory: int) -> None:
     """Read a report from standard input, and write it, or what is wrong with it, to standard output."""
+    from pytest_dispatch.results.report_body import read_report
+
     _bound(seconds, memory)
     try:
         said, code = msgspec.json.encode(read_report(sys.stdin.buffer.read())), 0

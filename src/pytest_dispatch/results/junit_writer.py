@@ -43,6 +43,17 @@ def write_junit(path: Path, cases: list[JunitCase]) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _document(cases).write(str(path))
+
+
+def junit_text(cases: list[JunitCase]) -> bytes:
+    """Return the content of the file."""
+    told: bytes = _document(cases).tostring()  # type: ignore[no-untyped-call]
+    return told
+
+
+def _document(cases: list[JunitCase]) -> junitparser.JUnitXml:
     from junitparser import JUnitXml, TestSuite
 
     suite = TestSuite("dispatch")
@@ -51,8 +62,7 @@ def write_junit(path: Path, cases: list[JunitCase]) -> None:
     xml = JUnitXml()
     xml.append(suite)  # type: ignore[no-untyped-call]
     xml.update_statistics()  # type: ignore[no-untyped-call]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    xml.write(str(path))
+    return xml
 
 
 def _element(case: JunitCase) -> junitparser.TestCase:

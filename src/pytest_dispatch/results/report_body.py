@@ -105,7 +105,7 @@ def _text(data: bytes) -> tuple[str, bool]:
 
 def _whole(text: str) -> str:
     """Return the text with surrogate pairs joined, and lone surrogates replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _said(text: str) -> Reported:

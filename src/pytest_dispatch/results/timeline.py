@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.known_issues import BY_LAB, IssueLink
 from pytest_dispatch.core.media import NOBODY_CAME
 from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Phase, Report, Run
 from pytest_dispatch.core.plain_text import plain, plain_line
@@ -75,7 +76,13 @@ def how_late(attempt: Attempt, report: Report) -> str:
     return f"{format_duration(max(0.0, report.at - attempt.since))} after"
 
 
-def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues: Sequence[str]) -> str:
+def explain(
+    run: Run,
+    digest: str,
+    console: Sequence[tuple[float, str]],
+    issues: Sequence[str],
+    links: Sequence[IssueLink] = (),
+) -> str:
     """Explain to the user why a run ended as it did: the reason first, then the evidence.
 
     Args:
@@ -83,6 +90,7 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
         digest: Digest of the served file.
         console: Console lines of the latest attempt, with their times.
         issues: URLs of issues.
+        links: Known issues.
     """
     last = run.attempt
     parts = [plain(run.reason or last.reason) or f"it ended with {run.outcome}"]
@@ -101,9 +109,27 @@ def explain(run: Run, digest: str, console: Sequence[tuple[float, str]], issues:
         parts.append("\n".join(["last console lines", *_indent(tail)]))
     if last.reason.startswith(NOBODY_CAME) and not any(attempt.machine for attempt in run.attempts):
         parts.append(_WHERE_FROM)
+    parts += [f"known issue: {told}" for told in known_issues(links)]
+    known = {link.url for link in links if is_known(link)}
+    issues = [url for url in issues if url not in known]
     parts += [f"issue: {url}" for url in issues[:ISSUES]]
     parts += [f"… {len(issues) - ISSUES:,} more issues"] if len(issues) > ISSUES else []
     return "\n\n".join(parts)
+
+
+def is_known(link: IssueLink) -> bool:
+    """Return whether an issue was known before its run failed, or a person has linked it."""
+    return bool(link.carried) or link.by != BY_LAB
+
+
+def known_issues(links: Sequence[IssueLink]) -> list[str]:
+    """Return a line for each known issue: its address, since when it is known, and who linked it if a person did."""
+    return [
+        f"{link.url}, since {datetime.fromtimestamp(link.since, UTC):%Y-%m-%d %H:%M UTC}"
+        f"{f', linked by {plain_line(link.by)}' if link.by != BY_LAB else ''}"
+        for link in links
+        if is_known(link)
+    ]
 
 
 def _telling(reports: Sequence[Report]) -> list[Report]:

@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -16,7 +16,10 @@ from aiohttp.web_protocol import _ErrInfo as _Broken
 
 from pytest_dispatch.server.limits.bounds import ServerLimits, room
 from pytest_dispatch.server.limits.connections import Connections
-from pytest_dispatch.server.missing_host import Heads
+from pytest_dispatch.server.missing_host import MissingHostHeaders
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 BACKLOG = 1024  # maximum number of connections waiting to be accepted: a whole lab may power on at once
 HALF_CLOSED = 30.0  # seconds that a client that has closed its half may wait for its answer
@@ -64,14 +67,17 @@ class Connection(web.RequestHandler):
         super().__init__(*args, **options)
         self._connections = connections
         self._tell = tell
-        self._heads = Heads()
+        self._heads = MissingHostHeaders()
         self._wire: asyncio.Transport | None = None  # aiohttp drops its own reference before the transport is closed
         self._told_off = False
+        self._over_tls = False
+        self._giving_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection if the limits allow it, else answer 503 and close it."""
         peer = transport.get_extra_info("peername") or ("",)
         self._wire = cast("asyncio.Transport", transport)
+        self._over_tls = transport.get_extra_info("ssl_object") is not None
         why = self._connections.admit(self, peer[0])
         if not why:
             super().connection_made(transport)
@@ -99,6 +105,8 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Remove the connection from those that are open."""
         self._connections.left(self)
+        if self._giving_up is not None:
+            self._giving_up.cancel()  # it would keep the connection in memory until then
         if not self._told_off:
             super().connection_lost(exc)
 
@@ -123,9 +131,14 @@ class Connection(web.RequestHandler):
             self._wire.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio uses the result; aiohttp's method returns None
-        """Handle the client's end of input: close the connection once the current request is answered."""
+        """Handle the client's end of input: close the connection once the current request is answered.
+
+        With TLS, asyncio closes it at once, and logs a warning if it is asked not to.
+        """
         self.close()
-        asyncio.get_running_loop().call_later(HALF_CLOSED, self._give_up)
+        if self._over_tls:
+            return False
+        self._giving_up = asyncio.get_running_loop().call_later(HALF_CLOSED, self._give_up)
         return True
 
     async def start(self) -> None:
@@ -164,12 +177,13 @@ class HttpListener:
         self.host = ""
         self.port = 0
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str, port: int, tls: SSLContext | None = None) -> None:
         """Listen.
 
         Args:
             host: An address or a name; `::` stands for all addresses, including IPv4.
             port: 0 picks a free one.
+            tls: The certificate; None for plain HTTP.
 
         Raises:
             OSError: The address cannot be used.
@@ -192,7 +206,7 @@ class HttpListener:
         def connection() -> Connection:
             return Connection(self.connections, self._tell, server, loop=loop, **options)
 
-        self._server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
+        self._server = await loop.create_server(connection, sock=sock, backlog=BACKLOG, ssl=tls)
 
     async def stop(self) -> None:
         """Stop listening, and close all connections; those with a request get a moment to finish."""

@@ -14,7 +14,7 @@ MOST = 2**16  # maximum number of bytes of a head that are examined; a longer he
 _FRAME = re.compile(rb"[\r\n](content-length|transfer-encoding|upgrade)[ \t]*:[ \t]*([^\r\n]*)")
 
 
-class Heads:
+class MissingHostHeaders:
     """Follows the bytes of one connection from the first one. It delays no bytes, and does not examine bodies."""
 
     def __init__(self) -> None:

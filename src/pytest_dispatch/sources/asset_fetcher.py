@@ -1,4 +1,4 @@
-"""The bytes of workloads as files on this computer: each fetched once, however many machines and sessions want it."""
+"""Fetches the bytes of workloads into files on this computer, once for all machines and sessions that want them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.download import Downloader, Patience
     from pytest_dispatch.support.blocking import Stop
 
-#: Told of bytes that may be read while they arrive.
+#: Called when bytes can be read although they have not all arrived.
 OnArrival: TypeAlias = "Callable[[Arrival], object]"
-MOST_KNOWN = 4096  # assets that are remembered; one that is not is looked at anew
+MOST_KNOWN = 4096  # checked assets that are remembered; others are checked again when they are wanted
 
 
 def ignored(_arrival: Arrival) -> None:
-    """Do without bytes that are not all there."""
+    """Ignore bytes that have not all arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +41,11 @@ class Asset:
     """A workload's bytes, checked.
 
     Attributes:
-        path: A file that nobody changes, nor removes while somebody holds it; for a workload from a folder, the user's
-            own file.
+        path: A file in the cache, which is neither changed nor removed while somebody holds it; for a workload from a
+            folder, the user's own file.
         digest: `sha256:` and 64 hex digits.
-        stamp: The file's, as it was when it was checked.
-        tag: What these bytes were called while they arrived, if machines could read them then.
+        stamp: The file's stamp when it was checked.
+        tag: The tag of the arrival, if machines could read the bytes while they arrived; else empty.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Asset:
 
 
 class _Flight:
-    """One asset on its way, and who waits for it."""
+    """An asset that is being fetched, with the number of callers that wait for it."""
 
     task: asyncio.Task[Asset]
 
@@ -67,14 +67,14 @@ class _Flight:
         self._loop = asyncio.get_running_loop()
 
     def tell(self, told: OnArrival) -> None:
-        """Tell of its arrival, now or when it begins, and of each further one."""
+        """Have `told` called with the arrival, now or when it begins, and with each later one."""
         self._told.append(told)
         if self._arrival is not None:
             told(self._arrival)
 
     def arriving(self, arrival: Arrival) -> None:
-        """In its thread: it begins to arrive."""
-        with suppress(RuntimeError):  # the loop has ended: there is nobody left to be told
+        """Report an arrival; called in the thread that downloads."""
+        with suppress(RuntimeError):  # the loop has ended, and all callers with it
             self._loop.call_soon_threadsafe(self._arrived, arrival)
 
     def _arrived(self, arrival: Arrival) -> None:
@@ -84,20 +84,20 @@ class _Flight:
 
 
 class AssetFetcher:
-    """Fetches assets, and keeps them for this session and the next ones.
+    """Fetches assets, and caches them for this session and later ones.
 
-    Files of a folder are used where they are, and only hashed; assets of a release are downloaded; and there is what
-    sessions upload. Several tasks, sessions and processes may ask for the same asset at the same time: one of them
-    fetches it.
+    Files in a folder are hashed and used in place. Assets of a release are downloaded. Uploads come from sessions. If
+    several tasks, sessions or processes ask for the same asset at the same time, one of them fetches it.
 
     Args:
-        folder: Where to keep them, for all sessions; made where there is none.
-        limit: How many bytes to keep. Those not used for longest go first; what is in use stays.
-        token: Signs requests to its own API, and to no other server.
+        folder: The cache folder, shared by all sessions; created if needed.
+        limit: Maximum size of the cache in bytes. The least recently used assets are removed first; assets in use stay.
+        token: GitHub token, sent only to its own API.
         patience: Timeouts and pauses.
+        token_for: Returns the token for what belongs to an owner at GitHub; by default, `token` is for all.
 
     Attributes:
-        uploads: What sessions send.
+        uploads: Files that sessions upload.
     """
 
     def __init__(
@@ -107,10 +107,11 @@ class AssetFetcher:
         token: Token | None,
         *,
         patience: Patience | None = None,
+        token_for: Callable[[str], Token | None] | None = None,
     ) -> None:
         self._folder = folder
         self._cache_folder = CacheFolder(folder, limit)
-        self._token = token
+        self._token_for = token_for or (lambda _owner: token)
         self._patience = patience
         self._downloader: Downloader | None = None
         self._door = threading.Lock()
@@ -121,17 +122,17 @@ class AssetFetcher:
         self.uploads = Uploads(self._cache_folder, limit)
 
     def share(self) -> None:
-        """Serve sessions that may not see each other's bytes: who knows a digest must know the source too.
+        """Serve sessions that may not see each other's bytes: knowing a digest is not enough, the source is needed too.
 
-        The limit is then strict, even if assets in use take all of it.
+        The cache's limit becomes strict: if assets in use fill it, nothing more is fetched.
         """
         self._shared = True
 
     async def open(self) -> None:
-        """Make the folder ready, so that a bad one is reported before anything begins.
+        """Prepare the cache folder, so that an unusable one is reported at the start.
 
         Raises:
-            ConfigError: It cannot be used.
+            ConfigError: The folder cannot be used.
         """
         try:
             await in_thread(self._cache_folder.open)
@@ -143,18 +144,18 @@ class AssetFetcher:
             ) from error
 
     async def fetch(self, workload: Bytes, holder: str = "", on_arrival: OnArrival = ignored) -> Asset:
-        """Have a workload's bytes here, checked against the size and the digest that its source told.
+        """Return a workload's bytes as a file, checked against the size and the digest that its source gives.
 
-        Cancelling the last one who waits for an asset ends its download; it is resumed when it is next asked
-        for.
+        If the last caller that waits for an asset is cancelled, its download stops; the next call resumes it.
 
         Args:
-            workload: Says where they are.
-            holder: Until when they are kept: until this one is released, or, if it is empty, the cache is closed.
-            on_arrival: Told, before this returns, when they may be read while they arrive; again if they arrive anew.
+            workload: Where the bytes are, and their size and digest.
+            holder: Who holds the bytes: they are kept until `release` is called for it; if empty, until `aclose`.
+            on_arrival: Called, before this returns, when the bytes can be read while they arrive; called again if they
+                start to arrive anew.
 
         Raises:
-            FetchError: They cannot be had, or are not what was promised.
+            FetchError: The bytes cannot be fetched, or differ in size or digest.
         """
         key = f"{workload.location}\n{workload.size}\n{workload.digest}"
         while True:
@@ -165,10 +166,14 @@ class AssetFetcher:
                 if workload.session:
                     self.uploads.taken(workload.session, asset.digest)
                 return asset
-            self._known.pop(key, None)  # it has just been removed to make room
+            self._known.pop(key, None)  # the cache has just removed it
+
+    async def may_read(self, location: str) -> bool:
+        """Return whether a release asset could be fetched: GitHub lets the owner's token, or anybody, read it."""
+        return await self._threads.run(lambda stop: self._client().may_read(stop, location))
 
     def release(self, holder: str) -> None:
-        """Let go of what somebody holds: it may be removed to make room."""
+        """Release everything that a holder holds: the cache may remove it."""
         self._cache_folder.pins.release(holder)
 
     async def _is_kept(self, asset: Asset, holder: str) -> bool:
@@ -178,7 +183,7 @@ class AssetFetcher:
         return await in_thread(self._cache_folder.keep, digest, holder)
 
     async def _fly(self, key: str, workload: Bytes, holder: str, on_arrival: OnArrival) -> Asset:
-        """Wait for an asset with all who do, or set out for it."""
+        """Join those who wait for an asset, or start to fetch it."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = _Flight()
@@ -189,12 +194,12 @@ class AssetFetcher:
             asset = self._known[key] = await asyncio.shield(flight.task)
             if len(self._known) > MOST_KNOWN:
                 del self._known[next(iter(self._known))]
-            if self._cache_folder.has(asset.path):  # from before the flight lets go of it
+            if self._cache_folder.has(asset.path):  # pin it before the flight's own pin is released
                 self._cache_folder.pins.add(asset.digest.removeprefix("sha256:"), holder)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
-                # From now on whoever asks begins anew, even while this one is still ending.
+                # From now on a caller starts a new flight, even while this one is still ending.
                 if self._flights.get(key) is flight:
                     del self._flights[key]
                 await _end(flight.task)
@@ -202,7 +207,7 @@ class AssetFetcher:
         return asset
 
     async def aclose(self) -> None:
-        """End all downloads, and let other sessions remove what this one used."""
+        """Stop all downloads, and let other sessions remove what this one used."""
         for flight in list(self._flights.values()):
             await _end(flight.task)
         self._known.clear()
@@ -228,7 +233,7 @@ class AssetFetcher:
     def _look_at(self, stop: Stop, workload: Bytes) -> Asset:
         self._cache_folder.open(stop)
         path = Path(workload.location)
-        if os.path.realpath(path) != str(path):  # it was none when the folder was listed
+        if os.path.realpath(path) != str(path):  # there was no link when the folder was listed
             raise FetchError(
                 f"{workload.name}: expected a file, a link has taken its place or that of a folder above it"
             )
@@ -250,7 +255,7 @@ class AssetFetcher:
         return found
 
     def _from_release(self, stop: Stop, workload: Bytes, flight: _Flight) -> Asset:
-        """Download it, unless it is here: by its digest, or where others share the cache, by where it is from."""
+        """Take an asset from the cache, by its digest or in a shared lab by its source, or download it."""
         digest = workload.digest.removeprefix("sha256:") if DIGEST.fullmatch(workload.digest) else ""
         address = hashlib.sha256(f"{workload.location}\n{workload.size}".encode()).hexdigest()
         named = bool(digest) and not self._shared
@@ -259,7 +264,7 @@ class AssetFetcher:
         lock = try_lock(self._cache_folder.lock_of(key))
         try:
             found = self._take(stop, workload, key, named=named)
-            if found is None and lock is None:  # somebody fetches it, most likely
+            if found is None and lock is None:  # another task or process is probably fetching it
                 lock = waited_for(self._cache_folder.lock_of(key), stop)
                 found = self._take(stop, workload, key, named=named)
             found = found or self._download(stop, workload, flight, key, digest)
@@ -283,12 +288,12 @@ class AssetFetcher:
             return replace(_asset(path, got, FileStamp.of(path)), tag=file.tag)
 
     def _client(self) -> Downloader:
-        """Made when something is to be downloaded: with it comes an HTTP client, which a folder does not need."""
+        """Return the downloader; created on first use, because it loads an HTTP client, which folders do not need."""
         with self._door:
             if self._downloader is None:
                 from pytest_dispatch.sources.download import Downloader, Patience
 
-                self._downloader = Downloader(self._token, self._patience or Patience(), self._threads)
+                self._downloader = Downloader(self._token_for, self._patience or Patience(), self._threads)
             return self._downloader
 
     def _take(self, stop: Stop, workload: Bytes, key: str, *, named: bool) -> Asset | None:
@@ -321,7 +326,7 @@ def _still(asset: Asset) -> bool:
 
 
 async def _end(task: asyncio.Task[Asset]) -> None:
-    """Cancel it if it still runs, and wait until it has ended, however it ended."""
+    """Cancel a task if it still runs, and wait until it has ended, whatever its result."""
     if not task.done():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,17 +1,16 @@
-"""The cache on disk: what lies where, who uses it, and what has to go when it gets too much.
+"""The cache on disk: its files, who uses them, and which are removed when it is full.
 
     sha256/HEX      an asset's bytes, named by their digest, read-only
-    records/HEX     the stamp of the file when its bytes were checked; its own time is their last use
-    names/KEY       the digest of an asset whose source tells none, by its address and size
-    files/KEY       the digest of a file elsewhere that is not small, by its path, with its stamp
-    partial/KEY     bytes on their way here, with KEY.etag beside them
-    locks/NNN       held while such bytes are being fetched
-    users/ID.lock   held as long as a lab lives; ID.pins lists the digests that its runs use
-    lock            held for a moment, by whoever takes from the shelf, puts on it or clears it
-    size            how many bytes all of this takes, with what is about to come, so that nobody counts it each time
+    records/HEX     the file's stamp when its bytes were checked; this record's own time is their last use
+    names/KEY       the digest of an asset whose source gives none, by its address and size
+    files/KEY       the digest and the stamp of a larger file outside the cache, by its path
+    partial/KEY     an incomplete download, with its entity tag in KEY.etag
+    locks/NNN       locked while such an asset is being downloaded
+    users/ID.lock   locked as long as a lab runs; ID.pins lists the digests that its runs use
+    lock            locked for a moment while assets are taken, added or removed
+    size            the size of all of this in bytes, including downloads under way, so that it need not be counted
 
-Everything is found again by the next session. Locks are the operating system's, so a process that is killed
-leaves none behind.
+The next session finds everything again. Locks are the operating system's, so a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
+from pytest_dispatch.sources.cache_size import CacheSize
 from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
 from pytest_dispatch.sources.pins import Pins
-from pytest_dispatch.sources.tally import Tally
 from pytest_dispatch.support.blocking import held_here, try_lock
 from pytest_dispatch.support.file_stamp import FileStamp
 
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.support.blocking import Lock, Stop
 
-SLACK = 20  # the part of the limit that is made room for at once
-MOST_NOTES = 4096  # entries of `names` and `files` that are kept
+SLACK = 20  # when room is made, one part in so many of the limit is freed in addition
+MOST_NOTES = 4096  # maximum number of entries in `names`, and in `files`
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache: https://bford.info/cachedir/\n"
 
 _RECORD = 256  # bytes, more than four numbers take
@@ -48,7 +47,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class NoRoomError(FetchError):
-    """The cache, or the disk that it is on, has no room for more."""
+    """The cache or its disk is full."""
 
 
 class _Stored(NamedTuple):
@@ -63,11 +62,11 @@ class CacheFolder:
     All methods block, and run in threads; `stop` ends them early by `StoppedError`.
 
     Args:
-        folder: Made where there is none.
-        limit: Bytes that assets may take up together. What is in use is never removed, even if that is more.
+        folder: Created if needed.
+        limit: Maximum size of all assets in bytes. Assets in use are never removed, even above the limit.
 
     Attributes:
-        pins: Who uses what.
+        pins: The digests in use, with their holders.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -76,21 +75,21 @@ class CacheFolder:
         self._id = uuid.uuid4().hex
         self._lock: Lock | None = None
         self._opening = threading.Lock()
-        self._door = threading.Lock()  # so that of those in this process one at a time waits for other processes
-        self._full = 0  # bytes up to which nothing is looked through again, as what is in use is more than the limit
-        self._tally = Tally(folder / "size")
+        self._door = threading.Lock()  # so that only one thread of this process at a time waits for other processes
+        self._full = 0  # size in bytes up to which no removal is tried again, because assets in use exceed the limit
+        self._noted_size = CacheSize(folder / "size")
         self.pins = Pins()
 
     def lock_of(self, key: str) -> Path:
-        """Return the path of the lock to hold while the asset of this key is fetched; keys may share a lock."""
+        """Return the path of the lock to hold while the asset of this key is downloaded; keys may share a lock."""
         return self._folder / "locks" / key[:3]
 
     def partial_of(self, key: str) -> Path:
-        """Return the path of the bytes of the asset of this key while they are being fetched."""
+        """Return the path of the incomplete download of this key."""
         return self._folder / "partial" / key
 
     def open(self, stop: Stop) -> None:
-        """Make the folders, and tell other sessions that this one lives. Does nothing the second time."""
+        """Create the folders, and register as a user of the cache; do nothing if that is done."""
         with self._opening:
             if self._lock is not None:
                 return
@@ -104,7 +103,7 @@ class CacheFolder:
                     _forget_oldest(self._folder / name)
 
     def close(self) -> None:
-        """Tell other sessions that this one is over."""
+        """Unregister as a user of the cache."""
         if self._lock is not None:
             for suffix in ("pins", "lock"):
                 self._user(self._id, suffix).unlink(missing_ok=True)
@@ -113,20 +112,20 @@ class CacheFolder:
             self.pins.clear()
 
     def named(self, key: str) -> str | None:
-        """Return the digest of the asset of this key, if it was fetched before."""
+        """Return the digest of the asset of this key; None if it was never fetched."""
         lines = _lines(self._folder / "names" / key)
         return lines[0] if lines and _HEX.fullmatch(lines[0]) else None
 
     def name(self, key: str, digest: str) -> None:
-        """Remember that the asset of this key has this digest."""
+        """Store the digest of the asset of this key."""
         write_small(self._folder / "names" / key, digest.encode())
 
     def has(self, path: Path) -> bool:
-        """Return whether a file is one of the shelf's."""
+        """Return whether a file is an asset of this cache."""
         return path.parent == self._folder / "sha256"
 
     def keep(self, stop: Stop, digest: str, holder: str) -> bool:
-        """Let bytes be kept for one more, if they are there; tells whether they are."""
+        """Pin an asset for one more holder, and return whether the cache has it."""
         self.open(stop)
         with self._guard(stop):
             if not (self._folder / "sha256" / digest).exists():
@@ -135,7 +134,7 @@ class CacheFolder:
             return True
 
     def take(self, stop: Stop, digest: str, holder: str = "") -> Path | None:
-        """Return the bytes with this digest, kept until their holder releases them; None if they are not there."""
+        """Return the asset with this digest, pinned for its holder; None if the cache does not have it."""
         path = self._folder / "sha256" / digest
         with self._guard(stop):
             self._pin(digest, holder)
@@ -146,23 +145,23 @@ class CacheFolder:
         if record == stamp:
             os.utime(self._folder / "records" / digest)
             return path
-        # Somebody touched it, or a crash came between the bytes and their record: read it again.
+        # Somebody touched the file, or a crash came between the bytes and their record: hash it again.
         if digest_of(path, stop) != digest:
             return None
         self._record(digest, stamp)
         return path
 
     def put(self, stop: Stop, partial: Path, digest: str, holder: str = "") -> Path:
-        """Put bytes that were checked on the shelf, and keep them until their holder lets go of them."""
+        """Move a checked download into the cache, and pin it for its holder."""
         path = self._folder / "sha256" / digest
         partial.chmod(0o444)
         with self._guard(stop):
             self._pin(digest, holder)
             stamp = _stamp(path)
-            if stamp is not None and stamp == self._recorded(digest):  # under another key: machines may be reading it
+            if stamp is not None and stamp == self._recorded(digest):  # it is there already, and may be in use
                 partial.unlink()
-                if (known := self._tally.read()) is not None:
-                    self._tally.write(known - stamp.size)
+                if (known := self._noted_size.read()) is not None:
+                    self._noted_size.write(known - stamp.size)
                 return path
             # Write the record first, since bytes without one are never removed. Moving the file changes its stamp.
             self._record(digest, FileStamp.of(partial))
@@ -171,10 +170,10 @@ class CacheFolder:
         return path
 
     def refuse_what_no_disk_holds(self, stop: Stop, name: str, size: int) -> None:
-        """Look whether so many more bytes can fit at all, before anything is removed for them.
+        """Check that so many more bytes can fit on the disk at all, before anything is removed for them.
 
         Raises:
-            NoRoomError: They cannot fit.
+            NoRoomError: They cannot.
         """
         if size > shutil.disk_usage(self._folder).free and size > (room := self.most_room(stop)):
             raise NoRoomError(
@@ -183,34 +182,34 @@ class CacheFolder:
             )
 
     def most_room(self, stop: Stop) -> int:
-        """Return how many bytes could be had if everything was removed."""
+        """Return the number of bytes that are free if the whole cache is removed."""
         with self._guard(stop):
             return shutil.disk_usage(self._folder).free + sum(each.size for each in self._stored())
 
     def make_room(self, stop: Stop, size: int, spared: str = "") -> None:
-        """Have room for `size` more bytes, and count them; what was not used for longest is removed for them.
+        """Make room for `size` more bytes, and count them as used; remove the least recently used assets if needed.
 
-        As long as they fit, nothing is looked at but the count. If they do not, a little more is removed than has to
-        be, so that the next ones fit. What is in use stays, also if that is too much.
+        As long as they fit, only the stored count is read. If they do not, a little more than needed is removed, so
+        that the next ones fit. Assets in use stay, even if the cache then exceeds its limit.
 
         Args:
-            stop: Ends it early.
+            stop: Ends the work early.
             size: In bytes.
-            spared: Key of what they are for, which is not removed.
+            spared: Key of the download that needs the room, which is not removed.
         """
         with self._guard(stop):
-            self._tally.write(self._cleared(size, spared, max(self._limit, self._full)) + size)
+            self._noted_size.write(self._cleared(size, spared, max(self._limit, self._full)) + size)
 
     def need_room(self, stop: Stop, size: int, spared: str = "") -> None:
-        """Do the same within the limit.
+        """Make room as `make_room` does, but never exceed the limit.
 
         Raises:
-            NoRoomError: There is none, as what is left is in use.
+            NoRoomError: Assets in use take the room.
         """
         with self._guard(stop):
             before = self._cleared(size, spared, self._limit)
             if before + size <= self._limit:
-                self._tally.write(before + size)
+                self._noted_size.write(before + size)
                 return
         excess = before + size - self._limit
         raise NoRoomError(
@@ -219,13 +218,13 @@ class CacheFolder:
         )
 
     def _cleared(self, size: int, spared: str, enough: int) -> int:
-        """Remove what has to go so that there are `enough` bytes with `size` more; returns how many are there then."""
-        known = self._tally.read()
+        """Remove assets until `size` more bytes make at most `enough`; return the size of what is left."""
+        known = self._noted_size.read()
         if known is not None and known + size <= enough:
             return known
         slack, stored = self._limit // SLACK, sorted(self._stored())
         total = sum(each.size for each in stored)
-        self._tally.counted()
+        self._noted_size.counted()
         if total + size <= self._limit:
             return total
         pinned = self._all_pinned() | {spared}
@@ -238,7 +237,7 @@ class CacheFolder:
         return total
 
     def digest_of_file(self, stop: Stop, path: Path, root: str = "") -> tuple[str, FileStamp]:
-        """Return `noted_digest` of a file elsewhere."""
+        """Return `noted_digest` of a file outside the cache."""
         return noted_digest(stop, self._folder / "files", path, root)
 
     @contextmanager
@@ -247,7 +246,7 @@ class CacheFolder:
             yield
 
     def _pin(self, digest: str, holder: str) -> None:
-        """Record a holder for other processes too; they learn later of releases."""
+        """Pin a digest, and tell other processes at once; they learn of releases later."""
         path = self._user(self._id, "pins")
         news = self.pins.add(digest, holder)
         if (told := self.pins.outdated()) is not None:
@@ -278,7 +277,7 @@ class CacheFolder:
         return read_small(self._folder / "records" / digest, FileStamp)
 
     def _record(self, digest: str, stamp: FileStamp) -> None:
-        """Write it in place, as replacing files makes some file systems slow; who reads half of it reads the bytes."""
+        """Write a record in place, which is faster than replacing it; if it is torn, the asset is hashed again."""
         file = os.open(self._folder / "records" / digest, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             os.pwrite(file, msgspec.json.encode(stamp).ljust(_RECORD), 0)
@@ -286,7 +285,7 @@ class CacheFolder:
             os.close(file)
 
     def _stored(self) -> Iterator[_Stored]:
-        """Yield what this cache may remove: bytes with a record, and partial downloads."""
+        """Yield what may be removed: assets with a record, and incomplete downloads."""
         for record in _keys(self._folder / "records"):
             path = self._folder / "sha256" / record.name
             stamp = _stamp(path)

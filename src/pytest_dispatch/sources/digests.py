@@ -1,4 +1,4 @@
-"""The digests of files. Those of larger files elsewhere are noted, and are good as long as the file is the same."""
+"""Digests of files. Those of larger files outside the cache are stored, and are valid while the file is unchanged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pytest_dispatch.support.codec import decode
 from pytest_dispatch.support.file_stamp import FileStamp, open_file
 
 CHUNK = 1 << 20  # bytes read at once
-RECENT = 2_000_000_000  # ns; a file younger than this may change again and keep its stamp
-NOTED = 1 << 16  # bytes; digests of smaller files are not kept: reading such a file costs no more than reading a note
+RECENT = 2_000_000_000  # ns; a file younger than this may change again without a change of its stamp
+NOTED = 1 << 16  # bytes; digests of smaller files are not stored: reading the file is as fast as reading the note
 
 T = TypeVar("T")
 
@@ -31,17 +31,17 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 def noted_digest(stop: Stop, notes: Path, path: Path, root: str) -> tuple[str, FileStamp]:
-    """Return the digest of a file outside the cache; it is read once while its stamp is the same, unless it is small.
+    """Return the digest and the stamp of a file outside the cache; a larger file is read only if its stamp is new.
 
     Args:
-        stop: Ends it early.
-        notes: Folder of the recorded digests.
-        path: Absolute.
+        stop: Ends the work early.
+        notes: Folder of the stored digests.
+        path: Absolute path of the file.
         root: As for `open_file`.
 
     Raises:
-        OSError: It cannot be read.
-        FetchError: It was written to while it was read.
+        OSError: The file cannot be read.
+        FetchError: The file was written to while it was read.
     """
     with os.fdopen(open_file(path, root), "rb", buffering=0) as file:
         return _digest_of(stop, notes, path, file)
@@ -66,7 +66,7 @@ def digest_of(path: Path, stop: Stop) -> str:
     """Return the sha256 of a file, in hex digits.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
         StoppedError: `stop` was set meanwhile.
     """
     with os.fdopen(open_file(path), "rb", buffering=0) as file:
@@ -80,7 +80,7 @@ def _sha256_of(file: BinaryIO, stop: Stop) -> str:
 
 
 def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: Stop) -> str:
-    """Return the sha256 of an open file that still had this stamp when it was read."""
+    """Return the sha256 of an open file; raise an error if its stamp changed while it was read."""
     digest = _sha256_of(file, stop)
     if FileStamp.of(file.fileno()) != stamp:
         raise FetchError(f"{path.name}: this file is being written; start again when it is ready")
@@ -88,10 +88,10 @@ def _settled_digest_of(path: Path, file: BinaryIO, stamp: FileStamp, stop: Stop)
 
 
 def feed(take: Callable[[bytes], object], file: BinaryIO, stop: Stop) -> None:
-    """Read the rest of a file to `take`, piece by piece.
+    """Read the rest of a file, and pass it to `take` in pieces.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
         StoppedError: `stop` was set meanwhile.
     """
     while piece := file.read(CHUNK):

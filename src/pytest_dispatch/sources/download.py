@@ -1,4 +1,4 @@
-"""Gets an asset's bytes from GitHub into a file: resumed after a cut, checked, the token kept to its API."""
+"""Downloads assets from GitHub: resumes after a cut, checks size and digest, and sends the token only to its API."""
 
 from __future__ import annotations
 
@@ -19,42 +19,45 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, FetchError
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import ways_to_sign_in
-from pytest_dispatch.github.api import message_of, no_right_helps, trouble_of
+from pytest_dispatch.github.api import GitHubError, Trouble, message_of, no_right_helps, trouble_of
 from pytest_dispatch.github.transport import Proxy, client_options, proxy_for, why_unreachable
 from pytest_dispatch.sources.digests import CHUNK
 from pytest_dispatch.sources.direct import Direct
-from pytest_dispatch.sources.partial_file import CHANGED, PassingError, StartOverError
+from pytest_dispatch.sources.locations import owner_of
+from pytest_dispatch.sources.partial_file import CHANGED, PassingError, StartOverError, Wanted
 from pytest_dispatch.support.blocking import StoppedError
 from pytest_dispatch.support.network_errors import Origin, is_safe_url, limit_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from pytest_dispatch.core.secrets import Token
-    from pytest_dispatch.sources.partial_file import PartialFile, Wanted
+    from pytest_dispatch.sources.partial_file import PartialFile
     from pytest_dispatch.support.blocking import Stop, Threads
 
 REDIRECTS = 5
-REFUSAL = 65_536  # bytes of a refusal that are looked at
+REFUSAL = 65_536  # bytes of an error's body that are read
 _HEADERS = {
     "Accept": "application/octet-stream",
     # Bytes are counted and hashed as they come, so they have to come as they are.
     "Accept-Encoding": "identity",
     "User-Agent": "pytest-dispatch",
 }
+_PASSING = {Trouble.NETWORK, Trouble.SERVER, Trouble.LIMIT}
+_REFUSALS = {401, 403, 404, 451}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19})")  # as many digits as a disk has bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long, and how often.
+    """Timeouts and pauses of downloads.
 
     Attributes:
-        timeout: Seconds to wait for a connection, and for each part of an answer.
-        pauses: Seconds before each further try. Whenever a MiB was gained they begin anew.
-        slowest: Bytes per second, over as long as `timeout`; a download that is slower is taken for cut.
-        limited: Seconds that are waited for rate limits, for each asset.
+        timeout: Longest wait for a connection, and for each part of an answer, in seconds.
+        pauses: Seconds before each further try; after each MiB of progress they start from the first.
+        slowest: Minimum bytes per second, measured over `timeout`; a slower download is cut and tried again.
+        limited: Longest total wait for rate limits for one asset, in seconds.
     """
 
     timeout: float = 30.0
@@ -64,30 +67,30 @@ class Patience:
 
 
 class Downloader:
-    """Fetches assets, several at a time, each in the thread that asks for it.
+    """Downloads assets, several at a time, each in the thread of its caller.
 
     Args:
-        token: Sent to its own API alone: not to where that redirects to, be it only another port.
-        patience: For tests, mostly.
-        threads: For what may hang.
+        token_for: Returns the token for what belongs to an owner at GitHub. It is sent only to its own API, not to the
+            target of a redirect, even if only the port differs.
+        patience: Timeouts and pauses.
+        threads: Runs requests that may hang.
     """
 
-    def __init__(self, token: Token | None, patience: Patience, threads: Threads) -> None:
+    def __init__(self, token_for: Callable[[str], Token | None], patience: Patience, threads: Threads) -> None:
         self._threads = threads
-        self._token = token
-        self._home = Origin.of(token.api_url) if token else None
+        self._token_for = token_for
         self._patience = patience
         self._clients: dict[tuple[str, Proxy | None], httpx.Client] = {}
         self._opening = threading.Lock()
 
     def fetch(self, stop: Stop, wanted: Wanted, file: PartialFile) -> str:
-        """Get the bytes into `file`, which may hold the beginning of them already.
+        """Download an asset into `file`, which may already have its beginning.
 
         Returns:
-            Their digest, as hex digits; it and the size are what was promised.
+            The digest in hex digits; size and digest are checked.
 
         Raises:
-            FetchError: They cannot be had, or are not what was promised.
+            FetchError: The asset cannot be downloaded, or differs in size or digest.
             OSError: The file cannot be written.
             StoppedError: `stop` was set.
         """
@@ -108,8 +111,28 @@ class Downloader:
             if stop.wait(pause):
                 raise StoppedError
 
+    def may_read(self, stop: Stop, url: str) -> bool:
+        """Return whether the API lets its token, or anybody, read a release asset; True if it does not say.
+
+        Raises:
+            StoppedError: `stop` was set.
+        """
+        wanted = Wanted(name=url, url=url, size=0, digest="")
+        try:
+            there = _url(wanted, url)
+            client = self._leading_to(there)
+            answer = self._send(stop, client, client.build_request("GET", there, headers=self._signed(wanted, url)))
+            try:
+                message = message_of(self._begun(answer)) if answer.status_code in _REFUSALS else ""
+            finally:
+                answer.close()
+        except (FetchError, PassingError, httpx.TransportError):
+            return True
+        limited = limit_wait(answer.status_code, answer.headers, message) is not None
+        return answer.status_code not in _REFUSALS or limited
+
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         for client in self._clients.values():
             client.close()
 
@@ -134,7 +157,7 @@ class Downloader:
         url = _url(wanted, wanted.url)
         for _ in range(REDIRECTS + 1):
             client = self._leading_to(url)
-            request = client.build_request("GET", url, headers={**headers, **self._signed(str(url))})
+            request = client.build_request("GET", url, headers={**headers, **self._signed(wanted, str(url))})
             answer = self._send(stop, client, request)
             try:
                 if not answer.has_redirect_location:
@@ -147,8 +170,8 @@ class Downloader:
         raise FetchError(f"{wanted.name}: expected the asset after at most {REDIRECTS} redirects, got another one")
 
     def _send(self, stop: Stop, client: httpx.Client, request: httpx.Request) -> httpx.Response:
-        """Return when the head of the answer is there, and not much later than that may take; or it is left alone."""
-        longest = 2 * self._patience.timeout  # however busily the head of the answer trickles in
+        """Send a request, and return when the head of the answer is there; abandon a request that takes too long."""
+        longest = 2 * self._patience.timeout  # also if the head of the answer trickles in byte by byte
         answer = self._threads.begin(lambda: client.send(request, stream=True))
         ended = threading.Event()
         answer.add_done_callback(lambda _: ended.set())
@@ -162,7 +185,7 @@ class Downloader:
         return answer.result()
 
     def _leading_to(self, url: httpx.URL) -> httpx.Client:
-        """Return the client for a URL: storage may be behind another proxy than the API, or behind none."""
+        """Return the client for a URL: the storage may need another proxy than the API, or none."""
         try:
             way = url.scheme, proxy_for(str(url), os.environ)
             with self._opening:
@@ -170,7 +193,7 @@ class Downloader:
                     self._clients[way] = self._client(client_options(str(url), os.environ))
                 return self._clients[way]
         except ConfigError as error:
-            raise FetchError(str(error)) from None  # whose frames hold the environment
+            raise FetchError(str(error)) from None  # the frames of the original hold the environment
 
     def _client(self, options: dict[str, Any]) -> httpx.Client:
         timeout = self._patience.timeout
@@ -178,13 +201,20 @@ class Downloader:
             return httpx.Client(trust_env=False, transport=Direct(options["verify"], timeout))
         return httpx.Client(timeout=timeout, limits=httpx.Limits(max_connections=None), **options)
 
-    def _signed(self, url: str) -> dict[str, str]:
-        if self._token is None or Origin.of(url) != self._home:
+    def _signed(self, wanted: Wanted, url: str) -> dict[str, str]:
+        token = self._token_for(owner_of(wanted.url))
+        if token is None or Origin.of(url) != Origin.of(token.api_url):
             return _HEADERS
-        return {**_HEADERS, "Authorization": f"Bearer {self._token.reveal()}"}
+        try:
+            return {**_HEADERS, "Authorization": f"Bearer {token.reveal()}"}
+        except GitHubError as error:  # an App's token is asked for when it is needed
+            what = f"there is no token of {token.source}: {error}"
+            if error.trouble in _PASSING:
+                raise PassingError(what, error.wait) from error
+            raise FetchError(f"{wanted.name}: {what}") from error
 
     def _refuse(self, wanted: Wanted, answer: httpx.Response) -> None:
-        """Raise unless the answer has the bytes."""
+        """Raise an error unless the answer contains the bytes."""
         status = answer.status_code
         if status in (200, 206):
             return
@@ -192,20 +222,22 @@ class Downloader:
         said = f"{host} answered {status} {responses.get(status, '')}"
         if status == 416:
             raise StartOverError(said)
-        # A signed address runs out after minutes; a new try gets a new one.
+        # A signed URL expires after minutes; a new try gets a new one.
         elsewhere = Origin.of(str(answer.url)) != Origin.of(wanted.url)
         if status >= 500 or status == 408 or (elsewhere and status == 403):
             raise PassingError(said)
         message = message_of(self._begun(answer))
         wait = limit_wait(status, answer.headers, message)
         if wait is not None:
-            hint = "" if self._token else "; a token has a limit of its own, which is far higher"
+            hint = (
+                "" if self._token_for(owner_of(wanted.url)) else "; a token has a limit of its own, which is far higher"
+            )
             raise PassingError(f"the rate limit of {host} is used up for {format_duration(wait)}{hint}", wait)
         beyond = no_right_helps(trouble_of(status, message))
         raise FetchError(f"{wanted.name}: {said}{beyond or self._advice(status, wanted.url)}")
 
     def _begun(self, answer: httpx.Response) -> bytes:
-        """Return the beginning of an answer, as much as a refusal has and as came in time."""
+        """Return the beginning of an error's body, as far as it comes in time."""
         data, late = bytearray(), time.monotonic() + self._patience.timeout
         with suppress(httpx.TransportError):
             for piece in answer.iter_raw():
@@ -215,18 +247,19 @@ class Downloader:
         return bytes(data)
 
     def _advice(self, status: int, url: str) -> str:
-        if status == 401 and self._token is not None:
-            return f"; is the token from {self._token.source} expired, revoked or mistyped?"
+        token = self._token_for(owner_of(url))
+        if status == 401 and token is not None:
+            return f"; is the token from {token.source} expired, revoked or mistyped?"
         if status not in (401, 403, 404):
             return ""
         gone = "it was deleted or replaced after the release was listed, or " if status == 404 else ""
-        if self._token is None:
+        if token is None:
             return f"; {gone}it is private and needs a token ({ways_to_sign_in(url)})"
-        return f"; {gone}the token from {self._token.source} may not read it (Contents: read)"
+        return f"; {gone}the token from {token.source} may not read it (Contents: read)"
 
 
 def _start(wanted: Wanted, answer: httpx.Response, have: int) -> int:
-    """Return the number of the first byte in the answer's body."""
+    """Return the offset in the asset of the first byte of the answer's body."""
     host = answer.url.host
     encoding = _header(answer, "content-encoding") or "identity"
     if encoding != "identity":
@@ -250,11 +283,11 @@ def _header(answer: httpx.Response, name: str) -> str:
 
 
 def _pieces(stop: Stop, answer: httpx.Response, patience: Patience) -> Iterator[bytes]:
-    """Yield the body as it comes.
+    """Yield the body in pieces as it comes.
 
     Raises:
-        StoppedError: `stop` was set; also where nothing comes.
-        PassingError: It comes too slowly to go on.
+        StoppedError: `stop` was set, even if no bytes come.
+        PassingError: The bytes come too slowly.
     """
     pace = _Pace(patience)
     with stop.waking(lambda: _cut(answer)):
@@ -267,11 +300,13 @@ def _pieces(stop: Stop, answer: httpx.Response, patience: Patience) -> Iterator[
 
 
 def _cut(answer: httpx.Response) -> None:
-    """End a connection, in whatever thread it is read."""
+    """Shut a connection down, to end a read in another thread."""
     connection = answer.extensions["network_stream"].get_extra_info("socket")
     with suppress(OSError):
-        if connection is not None:  # of TLS within TLS nothing is told: the next byte or timeout ends it
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own would say goodbye first
+        if connection is not None:  # None for TLS within TLS: the next byte or the timeout ends the read
+            socket.socket.shutdown(
+                connection, socket.SHUT_RDWR
+            )  # an SSLSocket's own shutdown would send a TLS alert first
 
 
 def _leave(answer: Future[httpx.Response]) -> None:
@@ -288,7 +323,7 @@ class _Pace:
         self._got = 0
 
     def keeps_up(self, count: int) -> bool:
-        """Count bytes, and return whether they come fast enough."""
+        """Count received bytes, and return whether they come fast enough."""
         self._got += count
         spent = time.monotonic() - self._since
         if spent < self._patience.timeout:
@@ -302,7 +337,7 @@ def redirected(wanted: Wanted, answer: httpx.Response) -> httpx.URL:
     """Return the target of a redirect.
 
     Raises:
-        FetchError: It is not a URL to download from, or leads from a secure server to an insecure one.
+        FetchError: The target is not an allowed URL, or leads from https to http.
     """
     location = answer.headers["location"]
     url = urljoin(str(answer.url), location)

@@ -311,6 +311,7 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "requires": _requires,
     "chain": _text,
     "after": _names,
+    "group": _text,
 }
 #: The keys among them that are limits of a workload, and the limits' names.
 _LIMITS = {"assign-timeout": "assign", "boot-timeout": "boot", "report-timeout": "report"}

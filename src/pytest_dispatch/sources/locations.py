@@ -23,7 +23,7 @@ SHOWN = 80  # most characters of a location in a message
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 #: GitHub's REST API, "Get a release asset"; neither an owner nor a repository is called `.` or `..`.
 _ASSET = re.compile(
-    r"(https?://[^\s?#@]+)/repos/(?!\.)[\w.-]{1,100}/(?!\.{1,2}/)[\w.-]{1,100}/releases/assets/[0-9]{1,20}", re.ASCII
+    r"(https?://[^\s?#@]+)/repos/((?!\.)[\w.-]{1,100})/(?!\.{1,2}/)[\w.-]{1,100}/releases/assets/[0-9]{1,20}", re.ASCII
 )
 
 
@@ -31,6 +31,12 @@ def api_of(url: str) -> str:
     """Return the address of the API that has this release asset; empty if the URL is not of a release asset."""
     match = _ASSET.fullmatch(url) if len(url) <= LONGEST else None
     return match[1] if match else ""
+
+
+def owner_of(url: str) -> str:
+    """Return the owner of the repository that has this release asset; empty if the URL is not of a release asset."""
+    match = _ASSET.fullmatch(url) if len(url) <= LONGEST else None
+    return match[2] if match else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The part of an asset that is on disk already, and what it takes to add the rest to it."""
+"""An incomplete download on disk: its bytes so far, and what is needed to resume and check it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.support.blocking import Stop
 
-SYNC_EVERY = 32 << 20  # bytes of an upload
-ROOM = 64 << 20  # bytes for which room is made at once
-WORTH = 1 << 20  # bytes that are worth going on with after the lab was killed, where only a tag says what they are of
-SHOWN = 12  # hex digits of a digest, so that the line still has room for what it means
+SYNC_EVERY = 32 << 20  # bytes of an upload between two flushes to disk
+ROOM = 64 << 20  # bytes for which the cache makes room at a time
+WORTH = 1 << 20  # bytes from which the entity tag is stored, so that a killed lab's download can be resumed by it
+SHOWN = 12  # hex digits of a digest in messages
 
 
 CHANGED = "the asset was changed after the release was listed"
 
 
 class PassingError(Exception):
-    """Something that may be better the next time; becomes a FetchError if it is not.
+    """An error that may not occur in the next try; after the last try it becomes a FetchError.
 
     Attributes:
-        wait: Seconds after which the other side wants to be asked again, where it said so.
+        wait: Seconds until the next try, if the server said so.
     """
 
     def __init__(self, message: str, wait: float | None = None) -> None:
@@ -40,15 +40,15 @@ class PassingError(Exception):
 
 
 class StartOverError(PassingError):
-    """The bytes on disk cannot be continued."""
+    """The bytes on disk cannot be resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is to be fetched.
+    """An asset to download.
 
     Attributes:
-        digest: 64 hex digits, or empty where the source tells none.
+        digest: 64 hex digits; empty if the source gives none.
     """
 
     name: str
@@ -58,16 +58,17 @@ class Wanted:
 
 
 class PartialFile:
-    """The bytes that are there so far; all of it blocks, and is called in one thread.
+    """The bytes of a download so far. All methods block, and are called in one thread.
 
     Args:
-        path: Where they are.
-        wanted: What they are to become.
-        make_room: Called before so many more bytes are written. Room is made for what comes, not for what is announced.
-        arriving: Told of each arrival that machines may begin to read.
+        path: Path of the file.
+        wanted: The asset.
+        make_room: Called with the number of bytes that are about to be written: room is made for bytes that come, not
+            for those that are announced.
+        arriving: Called with each arrival that machines may begin to read.
 
     Attributes:
-        size: How many there are.
+        size: Number of bytes so far.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class PartialFile:
         self._wanted = wanted
         self._digest = hashlib.sha256()
         self._etag = ""
-        self._noted = ""  # the tag that is beside the file
+        self._noted = ""  # the tag as stored beside the file
         self._resumed = False
         self._make_room = make_room
         self._room = 0
@@ -92,10 +93,10 @@ class PartialFile:
 
     @contextmanager
     def opened(self, stop: Stop) -> Iterator[None]:
-        """Read what is there, and decide whether to go on from there; let go of it in the end.
+        """Open the file, hash what it has, and decide whether to resume from there; close it in the end.
 
         Raises:
-            OSError: It cannot be read or written.
+            OSError: The file cannot be read or written.
         """
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "r+b", buffering=0) as self._file:
@@ -105,7 +106,7 @@ class PartialFile:
                 yield
             except BaseException as error:
                 self._arrival.fail(str(error) or "the lab is about to end")
-                with suppress(OSError):  # the disk may be full: then it is begun anew
+                with suppress(OSError):  # the disk may be full: then the download starts anew
                     self._note_tag()
                 raise
 
@@ -119,11 +120,11 @@ class PartialFile:
 
     @property
     def tag(self) -> str:
-        """What the bytes are called of which was told; empty if of none."""
+        """Return the tag of the arrival that machines may have read; empty if there is none."""
         return self._arrival.tag if self._told else ""
 
     def resume_headers(self) -> dict[str, str]:
-        """Return what to request: the rest; or all of it, if nothing says that old and new bytes belong together."""
+        """Return the headers that request the rest; empty if only all bytes will do, as the asset may have changed."""
         if self.size and not self._wanted.digest and not self._etag:
             self.discard(CHANGED)
         self._resumed = self.size > 0
@@ -133,10 +134,10 @@ class PartialFile:
         return {"Range": f"bytes={self.size}-", **unchanged}
 
     def begin(self, start: int, etag: str) -> None:
-        """Begin to write the bytes from `start` on.
+        """Prepare to write the bytes from offset `start` on.
 
         Raises:
-            StartOverError: They do not belong to those that are there.
+            StartOverError: They do not belong to the bytes on disk.
         """
         strong = etag if etag.startswith('"') else ""
         if start != self.size:
@@ -147,10 +148,10 @@ class PartialFile:
         self._arrival.begin(self.size)
 
     def write(self, stop: Stop, piece: bytes) -> None:
-        """Take the next bytes.
+        """Write the next bytes.
 
         Raises:
-            FetchError: There are more than promised.
+            FetchError: There are more bytes than the asset has.
             OSError: They cannot be written.
         """
         after = self.size + len(piece)
@@ -173,10 +174,10 @@ class PartialFile:
             self._arriving(self._arrival)
 
     def finish(self) -> str:
-        """See that all is there and as promised, hand the last bytes out, and have them safe on the disk.
+        """Check size and digest, hand the last bytes out to readers, and flush the file to disk.
 
         Returns:
-            The digest, as hex digits.
+            The digest in hex digits.
         """
         wanted = self._wanted
         if self.size < wanted.size:
@@ -195,7 +196,7 @@ class PartialFile:
         return got
 
     def discard(self, why: str) -> None:
-        """Begin again from nothing; whoever reads what is there gets no more of it."""
+        """Start again from the first byte; whoever reads the old bytes gets no more of them."""
         old, self._arrival = self._arrival, Arrival(self._path, self._wanted.size)
         old.fail(why)
         self._file.seek(0)
@@ -207,7 +208,7 @@ class PartialFile:
         self._note_tag()
 
     def _note_tag(self) -> None:
-        """Have the tag of what is there beside it, for who goes on with it."""
+        """Store the entity tag beside the file, so that the download can be resumed."""
         if self._noted != self._etag:
             self._noted = self._etag
             if self._etag:

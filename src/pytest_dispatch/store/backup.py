@@ -78,7 +78,11 @@ def _checked(database: Database) -> None:
 
 
 def _copy(source: Path, file: Path) -> None:
-    """Copy a journal by SQLite's backup API; on return the copy is on disk, without a log file beside it."""
+    """Copy a journal by SQLite's backup API; on return the copy is on disk, without a log file beside it.
+
+    A journal has secrets: digests of tokens, URLs of notifications. Nobody but its owner may read the copy.
+    """
+    file.touch(mode=0o600)
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as db, closing(sqlite3.connect(file)) as copy:
         db.backup(copy)

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 
 from pytest_dispatch.store.database import Database
+from pytest_dispatch.support.blocking import try_lock
 
 #: Key of PostgreSQL's advisory lock: the letters of "dispatch".
 _KEY = int.from_bytes(b"dispatch")
 
 PATIENCE = 4.0  # seconds in which a server notices a lost client, or a lab ends after its pytest was killed
 PAUSE = 0.05
+
+IN_USE = "another lab is using it; wait for it to end, or use another journal with --dispatch-db or --db"
 
 Release = Callable[[], None]
 
@@ -31,7 +33,7 @@ def take(database: Database) -> Release:
     """
     release = lock_database(database.engine) if database.file is None else lock_file(database.file)
     if release is None:
-        raise database.error("another session is using it; wait for it to end, or use another file with --dispatch-db")
+        raise database.error(IN_USE)
     return release
 
 
@@ -52,11 +54,11 @@ def lock_file(path: Path) -> Release | None:
         OSError: The lock file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=PATIENCE, poll_interval=PAUSE)
-    except Timeout:
-        return None
+    give_up = time.monotonic() + PATIENCE
+    while (lock := try_lock(path.with_name(f"{path.name}.lock"))) is None:
+        if time.monotonic() > give_up:
+            return None
+        time.sleep(PAUSE)
     return lock.release
 
 
@@ -74,4 +76,12 @@ def lock_database(engine: sa.Engine) -> Release | None:
             connection.close()
             return None
         time.sleep(PAUSE)
-    return connection.close
+
+    def release() -> None:
+        raw = connection.connection.dbapi_connection
+        connection.invalidate()  # SQLAlchemy would ask the server first, which may be away
+        connection.close()
+        if raw is not None:
+            raw.close()
+
+    return release

@@ -7,25 +7,47 @@ for each other.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import queue
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
 from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.leases import LeaseKind
+from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Phase, Report, Run
+from pytest_dispatch.core.notifications import Letter, LetterState
 from pytest_dispatch.core.run_series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.records import HeldAttempt, KeptMachine, KeptRun, KeptSession, PendingIssue, SessionRecord
-from pytest_dispatch.store.row_reading import RunParts, letter_of, machine_of, session_of, sketch_of
+from pytest_dispatch.store.issue_reader import IssueReader
+from pytest_dispatch.store.reading_thread import ReadingThread
+from pytest_dispatch.store.records import (
+    LAB_USER,
+    HeldAttempt,
+    KeptMachine,
+    KeptRun,
+    KeptSession,
+    PendingIssue,
+    SessionRecord,
+)
+from pytest_dispatch.store.row_reading import (
+    RunParts,
+    hold_of,
+    letter_of,
+    machine_of,
+    notification_of,
+    session_of,
+    sketch_of,
+)
 from pytest_dispatch.store.row_writing import report_digest
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.audit import AuditEntry
+    from pytest_dispatch.store.accounts import AuditFilter, KeptAccounts
+    from pytest_dispatch.store.expiry import OldRuns
 
 T = TypeVar("T")
 
@@ -33,19 +55,29 @@ _own = schema.runs.c
 
 
 class Reader:
-    """Queries of a journal. Each method may raise a JournalError."""
+    """Queries of a journal. Each method may raise a JournalError.
+
+    Attributes:
+        issues: Queries about issues.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.issues = IssueReader(database)
+
+    def ping(self) -> None:
+        """Send an empty query, to see whether the database answers."""
+        self._all(sa.select(sa.literal(1)))
 
     # Sessions
 
-    def last_unfinished(self, source: str, owner: str = "") -> SessionRecord | None:
+    def last_unfinished(self, source: str, owner: str = "", user: str = LAB_USER) -> SessionRecord | None:
         """Return the owner's newest session of this source if it was not closed; sessions without runs do not count."""
         own = schema.sessions.c
         query = (
             sa.select(schema.sessions)
-            .where(own.source == stored(source), own.owner == stored(owner), sa.exists().where(_own.session == own.id))
+            .where(own.source == stored(source), own.owner == stored(owner), own.user_name == user)
+            .where(sa.exists().where(_own.session == own.id))
             .order_by(own.opened.desc(), own.id)
             .limit(1)
         )
@@ -84,8 +116,9 @@ class Reader:
         """Return the last `most` console lines of a session: run, attempt, time and text."""
         rows = schema.console.c
         query = sa.select(rows.run, rows.attempt, rows.at, rows.text).join(schema.runs, _own.id == rows.run)
-        newest = query.where(_own.session == session).order_by(rows.id.desc()).limit(most)
-        return [tuple(row.values()) for row in reversed(self._all(newest))]
+        newest = reversed(self._all(query.where(_own.session == session).order_by(rows.id.desc()).limit(most)))
+        lines = [(row["run"], row["attempt"], row["at"], text) for row in newest for text in row["text"].split("\n")]
+        return lines[-most:]
 
     def _ran_on_machines_of(self, session: str) -> dict[str, list[str]]:
         """Return the runs that this session's machines held, also other sessions' runs: one per attempt, in order."""
@@ -151,30 +184,86 @@ class Reader:
         with self._database.errors("read"):
             return [letter_of(row) for row in self._all(sa.select(schema.issues).where(waiting).order_by(box.marker))]
 
-    def filed(self, session: str) -> dict[str, list[str]]:
-        """Return the URLs of the issues filed for each run of a session."""
-        box = schema.issues.c
-        query = sa.select(box.run, box.url).where(box.session == session, box.url != "").order_by(box.marker)
-        urls: dict[str, list[str]] = {}
-        for row in self._all(query):
-            urls.setdefault(row["run"], []).append(row["url"])
-        return urls
+    # Notifications
 
-    # Machines
+    def notifications(self, state: LetterState, most: int) -> list[Letter]:
+        """Return the notifications in a state, in the order in which they are due; at most `most`, the latest ones."""
+        own = schema.notifications.c
+        query = sa.select(schema.notifications).where(own.state == str(state)).order_by(own.due.desc(), own.at.desc())
+        with self._database.errors("read"):
+            return [notification_of(row) for row in reversed(self._all(query.limit(most)))]
+
+    # Machines and holds
+
+    def holds(self) -> dict[tuple[str, str], Hold]:
+        """Return the holds of all but machines, by what is held (`group`, `run`, `suspect`) and its name."""
+        out = schema.holds.c
+        with self._database.errors("read"):
+            held = self._all(sa.select(schema.holds).where(out.what != "machine", out.active.is_(True)))
+            return {(row["what"], restored(row["name"])): hold_of(row) for row in held}
+
+    def has_attached(self) -> bool:
+        """Return whether there is an attached session that was not closed, whose holder may come back."""
+        own = schema.sessions.c
+        attached = (own.lease != str(LeaseKind.DETACHED), own.closed.is_(None))
+        return bool(self._all(sa.select(own.id).where(*attached).limit(1)))
+
+    def detached(self) -> list[SessionRecord]:
+        """Return the detached sessions that were not closed, in the order in which they were opened."""
+        own = schema.sessions.c
+        query = sa.select(schema.sessions).where(own.lease == str(LeaseKind.DETACHED), own.closed.is_(None))
+        with self._database.errors("read"):
+            return [session_of(row) for row in self._all(query.order_by(own.opened, own.id))]
 
     def machines(self) -> list[KeptMachine]:
         """Return the machines that earlier labs knew, with their holds."""
         own, known, out = schema.machines, schema.identities.c, schema.holds.c
         holds = self._all(sa.select(schema.holds).where(out.what == "machine", out.active.is_(True)))
         held = {row["name"]: row for row in holds}
+        healths = {row["machine"]: row for row in self._all(sa.select(schema.health))}
         named: dict[str, list[Any]] = {}
         for row in self._all(sa.select(schema.identities).order_by(known.known_by, known.value)):
             named.setdefault(row["machine"], []).append(row)
         with self._database.errors("read"):
             return [
-                machine_of(row, named.get(row["id"], ()), held.get(row["id"]))
+                machine_of(row, named.get(row["id"], ()), held.get(row["id"]), healths.get(row["id"]))
                 for row in self._all(sa.select(own).order_by(own.c.id))
             ]
+
+    # Users
+
+    def accounts(self) -> KeptAccounts:
+        """Return the users, tokens and browser sessions that are kept."""
+        from pytest_dispatch.store.accounts import KeptAccounts, api_token_of, browser_session_of, user_of
+
+        with self._database.errors("read"):
+            return KeptAccounts(
+                users=[user_of(row) for row in self._all(sa.select(schema.users))],
+                tokens=[api_token_of(row) for row in self._all(sa.select(schema.api_tokens))],
+                browser_sessions=[browser_session_of(row) for row in self._all(sa.select(schema.browser_sessions))],
+            )
+
+    def audit_log(self, wanted: AuditFilter) -> list[AuditEntry]:
+        """Return the newest entries of the audit log that fit, the last one first."""
+        from pytest_dispatch.store.accounts import audit_entry_of, audit_query
+
+        with self._database.errors("read"):
+            return [audit_entry_of(row) for row in self._all(audit_query(wanted))]
+
+    def old_runs(self, before: float, alive: Collection[str], most: int) -> OldRuns | None:
+        """Return some runs of the session that ended first, if it ended before this time.
+
+        Args:
+            before: The time.
+            alive: Sessions that the lab still has in memory.
+            most: How many.
+        """
+        from pytest_dispatch.store.expiry import OldRuns, old_session, runs_of
+
+        for session in self._all(old_session(before, alive)):
+            runs = [row["id"] for row in self._all(runs_of(session["id"], most + 1))]
+            return OldRuns(session=session["id"], runs=tuple(runs[:most]), last=len(runs) <= most)
+        return None
 
     # Internals
 
@@ -210,15 +299,16 @@ class BackgroundReader:
 
     def __init__(self, reader: Reader, error: JournalError) -> None:
         self._reader = reader
-        self._error = error
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._door = threading.Lock()
-        self._closed = False
+        self._thread = ReadingThread("dispatch-reader", error)
+        self._ask = self._thread.ask
 
-    async def last_unfinished(self, source: str, owner: str = "") -> SessionRecord | None:
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        await self._ask(self._reader.ping)
+
+    async def last_unfinished(self, source: str, owner: str = "", user: str = LAB_USER) -> SessionRecord | None:
         """Return the owner's newest session of this source, if it was not closed."""
-        return await self._ask(lambda: self._reader.last_unfinished(source, owner))
+        return await self._ask(lambda: self._reader.last_unfinished(source, owner, user))
 
     async def unfinished(self, session: str) -> SessionRecord | None:
         """Return a session that was not closed; None if there is none with that id."""
@@ -252,41 +342,42 @@ class BackgroundReader:
         """Return the issues that are still to be filed."""
         return await self._ask(self._reader.pending_issues)
 
-    async def filed(self, session: str) -> dict[str, list[str]]:
-        """Return the URLs of the issues filed for each run of a session."""
-        return await self._ask(lambda: self._reader.filed(session))
+    async def notifications(self, state: LetterState, most: int) -> list[Letter]:
+        """Return the notifications in a state, in the order in which they are due; at most `most`, the latest ones."""
+        return await self._ask(lambda: self._reader.notifications(state, most))
+
+    async def of_issues(self, question: Callable[[IssueReader], T]) -> T:
+        """Return what the journal has about issues."""
+        return await self._ask(lambda: question(self._reader.issues))
 
     async def machines(self) -> list[KeptMachine]:
         """Return the machines that earlier labs knew, with their holds."""
         return await self._ask(self._reader.machines)
 
+    async def holds(self) -> dict[tuple[str, str], Hold]:
+        """Return the holds of groups and runs, by what is held (`group`, `run`) and its name."""
+        return await self._ask(self._reader.holds)
+
+    async def has_attached(self) -> bool:
+        """Return whether there is an attached session that was not closed, whose holder may come back."""
+        return await self._ask(self._reader.has_attached)
+
+    async def detached(self) -> list[SessionRecord]:
+        """Return the detached sessions that were not closed, in the order in which they were opened."""
+        return await self._ask(self._reader.detached)
+
+    async def accounts(self) -> KeptAccounts:
+        """Return the users, tokens and browser sessions that are kept."""
+        return await self._ask(self._reader.accounts)
+
+    async def audit_log(self, wanted: AuditFilter) -> list[AuditEntry]:
+        """Return the newest entries of the audit log that fit, the last one first."""
+        return await self._ask(lambda: self._reader.audit_log(wanted))
+
+    async def old_runs(self, before: float, alive: Collection[str], most: int) -> OldRuns | None:
+        """Return some runs of the session that ended first, if it ended before this time."""
+        return await self._ask(lambda: self._reader.old_runs(before, alive, most))
+
     def close(self, timeout: float = 2.0) -> None:
         """Stop reading. A read that hangs for longer than `timeout` ends with the process."""
-        with self._door:
-            self._closed = True
-            self._inbox.put(None)
-        if self._thread is not None:
-            self._thread.join(timeout)
-
-    async def _ask(self, question: Callable[[], T]) -> T:
-        answer: Future[T] = Future()
-
-        def work() -> None:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(question())
-                except BaseException as error:  # noqa: BLE001 - passed on to the caller
-                    answer.set_exception(error)
-
-        with self._door:
-            if self._closed:
-                raise self._error
-            self._inbox.put(work)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="dispatch-reader", daemon=True)
-                self._thread.start()
-        return await asyncio.wrap_future(answer)
-
-    def _work(self) -> None:
-        while (work := self._inbox.get()) is not None:
-            work()
+        self._thread.close(timeout)

@@ -6,8 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.machine import Hold, Machine
+from pytest_dispatch.core.health import MachineHealth
+from pytest_dispatch.core.known_issues import Tracking
+from pytest_dispatch.core.leases import LeaseKind
+from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
+
+LAB_USER = "lab"  # the user of a lab's own token; in a private lab there is no other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +24,18 @@ class IssueRule:
         outcomes: Outcomes of runs that become issues.
         raw: Whether text from workloads is left unchanged.
         reviewed: Whether the session's holder reviews each issue before it is filed.
+        api: Address of the GitHub API; empty for the lab's own. The session's record has it, so it is not kept here.
+        updates: Whether one issue is kept for each failure, which later ones comment, instead of one for each report.
+        close_after: Passes in a row after which such an issue is closed; 0 for never.
     """
 
     repo: str = ""
     outcomes: frozenset[Outcome] = frozenset()
     raw: bool = False
     reviewed: bool = False
+    api: str = ""
+    updates: bool = False
+    close_after: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +43,12 @@ class SessionRecord:
     """The record of a session, without its runs.
 
     Attributes:
-        owner: The name of the holder.
+        owner: The name that the holder gave.
+        user: The user who opened it.
         epoch: The epoch of its lease.
         issues: Which of its runs become issues.
         api: Address of the GitHub API for these issues.
+        lease: The kind of its lease.
     """
 
     id: str
@@ -44,9 +57,11 @@ class SessionRecord:
     policy: Policy
     port: int = 0
     owner: str = ""
+    user: str = LAB_USER
     epoch: int = 1
     issues: IssueRule = field(default_factory=IssueRule)
     api: str = ""
+    lease: LeaseKind = LeaseKind.ATTACHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +75,7 @@ class PendingIssue:
         given_up: Whether no further try is made.
         url: URL of the filed issue; empty until then.
         review: Whether the session's holder is to review it first.
+        tracking: What it does to the issue that is kept for a failure; None if it becomes an issue of its own.
     """
 
     session: str
@@ -72,6 +88,7 @@ class PendingIssue:
     url: str = ""
     api: str = ""
     review: bool = False
+    tracking: Tracking | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +129,16 @@ class KeptMachine:
 
     Attributes:
         hold: Why it was kept out of scheduling, if it was.
+        approved: Whether it does not wait for approval.
+        joined: Those of its identities that a person has joined.
+        health: What was known of its health, if anything.
     """
 
     machine: Machine
     hold: Hold | None = None
+    approved: bool = True
+    joined: frozenset[Identity] = frozenset()
+    health: MachineHealth | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pytest_dispatch.core.health import Fault, MachineHealth
+from pytest_dispatch.core.known_issues import Act, Failure, IssueLink, Lane, Tracking
+from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import (
     Attempt,
@@ -20,6 +23,7 @@ from pytest_dispatch.core.model import (
     Moment,
     Outcome,
     Phase,
+    Place,
     Placement,
     Policy,
     Priority,
@@ -28,8 +32,10 @@ from pytest_dispatch.core.model import (
     Run,
     Workload,
 )
+from pytest_dispatch.core.notifications import Letter, LetterState, NotificationKind, Severity
 from pytest_dispatch.core.requirements import Requirement
-from pytest_dispatch.core.run_series import NO_BUCKET, Sketch
+from pytest_dispatch.core.run_series import NO_BUCKET, Series, Sketch
+from pytest_dispatch.core.wishes import Requeue
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored
 from pytest_dispatch.store.records import IssueRule, KeptMachine, PendingIssue, SessionRecord
@@ -61,14 +67,18 @@ def session_of(row: Found) -> SessionRecord:
         policy=policy,
         port=row["port"],
         owner=restored(row["owner"]),
+        user=row["user_name"],
         epoch=row["epoch"],
         issues=IssueRule(
             repo=row["issues_repo"],
             outcomes=frozenset(map(Outcome, decode(row["issues_outcomes"], _Words))),
             raw=bool(row["issues_raw"]),
             reviewed=bool(row["issues_reviewed"]),
+            updates=bool(row["issues_updates"]),
+            close_after=row["issues_close_after"],
         ),
         api=row["issues_api"],
+        lease=LeaseKind(row["lease"]),
     )
 
 
@@ -82,18 +92,50 @@ def sketch_of(row: Found) -> Sketch:
     )
 
 
-def machine_of(row: Found, identities: Iterable[Found], hold: Found | None) -> KeptMachine:
+def machine_of(row: Found, identities: Sequence[Found], hold: Found | None, health: Found | None) -> KeptMachine:
     """Return a machine with its identities and its hold, if any."""
     machine = Machine(
         id=restored(row["id"]),
-        identities=frozenset(Identity(KnownBy(each["known_by"]), restored(each["value"])) for each in identities),
+        identities=frozenset(map(_identity, identities)),
         labels=decode(row["labels"], dict[str, str]),
         driven=bool(row["driven"]),
     )
-    return KeptMachine(machine=machine, hold=None if hold is None else _hold(hold))
+    return KeptMachine(
+        machine=machine,
+        hold=None if hold is None else hold_of(hold),
+        approved=bool(row["approved"]),
+        health=None if health is None else health_of(health),
+        joined=frozenset(_identity(each) for each in identities if each["joined"]),
+    )
 
 
-def _hold(row: Found) -> Hold:
+def _identity(row: Found) -> Identity:
+    return Identity(KnownBy(row["known_by"]), restored(row["value"]))
+
+
+def health_of(row: Found) -> MachineHealth:
+    """Return the health of a machine."""
+    return MachineHealth(
+        faults=decode(row["faults"], tuple[Fault, ...]),
+        holding=bool(row["holding"]),
+        held_for=restored(row["held_for"]),
+        tries=row["tries"],
+        due=row["due"],
+        run=row["run"],
+        checked=row["checked"],
+        last=row["last"],
+        outcome=_outcome(row["outcome"]),
+        reason=restored(row["reason"]),
+    )
+
+
+def suspect_of(name: str) -> Series:
+    """Return the suspect workload of a hold's name."""
+    return Series(*decode(name, tuple[str, str, str]))
+
+
+def hold_of(row: Found) -> Hold:
+    """Return the hold of a row."""
     said = {"reason": restored(row["reason"]), "owner": restored(row["owner"])}
     return Hold(**said, since=row["since"], until=row["until"])
 
@@ -120,6 +162,59 @@ def letter_of(row: Found) -> PendingIssue:
         url=row["url"],
         api=row["api"],
         review=bool(row["review"]),
+        tracking=_tracking(row) if row["act"] else None,
+    )
+
+
+def _tracking(row: Found) -> Tracking:
+    return Tracking(marker=row["failure"], act=Act(row["act"]), url=row["known_url"], at=row["at"])
+
+
+def failure_of(row: Found) -> Failure:
+    """Return the failure of a row."""
+    series = Series(row["kind"], restored(row["origin"]), restored(row["name"]))
+    return Failure(
+        lane=Lane(series, restored(row["machines"])),
+        digest=row["digest"],
+        outcome=Outcome(row["outcome"]),
+        cases=decode(row["cases"], _Words),
+        run=row["run"],
+        first=row["first"],
+        last=row["last"],
+        times=row["times"],
+        current=bool(row["current"]),
+        passes=row["passes"],
+        links=decode(row["links"], tuple[IssueLink, ...]),
+        repo=row["repo"],
+        api=row["api"],
+        url=row["url"],
+    )
+
+
+def link_of(row: Found) -> IssueLink:
+    """Return the link of a row."""
+    return IssueLink(url=restored(row["url"]), since=row["since"], by=restored(row["by_whom"]), carried=row["carried"])
+
+
+def notification_of(row: Found) -> Letter:
+    """Return the notification of a row."""
+    return Letter(
+        id=row["id"],
+        target=row["target"],
+        kind=NotificationKind(row["kind"]),
+        severity=Severity(row["severity"]),
+        title=restored(row["title"]),
+        body=restored(row["body"]),
+        at=row["at"],
+        since=row["since"],
+        due=row["due"],
+        held=bool(row["held"]),
+        tries=row["tries"],
+        failed=restored(row["failed"]),
+        state=LetterState(row["state"]),
+        done=row["done"],
+        session=row["session"],
+        url=restored(row["url"]),
     )
 
 
@@ -157,6 +252,12 @@ class RunParts:
             reason=restored(row["reason"]),
             cancelled=bool(row["cancelled"]),
             unreviewed=bool(row["unreviewed"]),
+            group=row["in_group"],
+            place=_place(row),
+            only=restored(row["only_machine"]),
+            avoids=restored(row["avoids_machine"]),
+            again=row["again_of"],
+            requeue=_requeue(row),
         )
 
     def _attempt(self, row: Found) -> Attempt:
@@ -178,6 +279,7 @@ class RunParts:
             proposed=_outcome(row["proposed"]),
             refused=tuple(map(_refusal, refusals)),
             outside=restored(row["outside"]),
+            excused=bool(row["excused"]),
         )
 
     def report(self, row: Found) -> Report:
@@ -243,7 +345,18 @@ def _workload(row: Found) -> Workload:
         priority=Priority(row["priority"]),
         chain=restored(row["chain"]),
         after=decode(row["after"], _Words),
+        group=row["asked_group"],
     )
+
+
+def _place(row: Found) -> Place | None:
+    priority, number, line = row["moved_priority"], row["moved_number"], row["moved_line"]
+    return None if priority is None else Place(priority=Priority(priority), number=number, line=line)
+
+
+def _requeue(row: Found) -> Requeue | None:
+    most = row["requeue_most"]
+    return None if most is None else Requeue(most=most, done=row["requeue_done"], faults=row["requeue_faults"])
 
 
 def _moment(row: Found) -> Moment:

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from pytest_dispatch.core.machine import Hold, Machine
-from pytest_dispatch.core.model import Attempt, Case, Moment, Placement, Policy, Refusal, Report, Run
-from pytest_dispatch.core.run_series import NO_BUCKET, Ending, bucket_of
-from pytest_dispatch.core.runs import Change
+from pytest_dispatch.core.health import MachineHealth
+from pytest_dispatch.core.known_issues import Failure, IssueLink, Lane
+from pytest_dispatch.core.machine import Hold, Identity, Machine
+from pytest_dispatch.core.model import Attempt, Case, Moment, Outcome, Placement, Policy, Refusal, Report, Run
+from pytest_dispatch.core.notifications import Letter
+from pytest_dispatch.core.run_series import NO_BUCKET, Ending, Series, bucket_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import as_json, stored
 from pytest_dispatch.store.records import PendingIssue, SessionRecord
@@ -22,9 +24,10 @@ T = TypeVar("T")
 
 Row = tuple[sa.Table, dict[str, Any]]
 
-#: Fields of a run and of an attempt in their own rows; the rest is in rows of other tables.
+SUSPECT = "suspect"  # what is held, in the rows of suspect workloads
+
+#: Fields of a run in its own row; its attempts have rows of their own.
 _RUN = attrgetter(*(name for name in Run.__slots__ if name != "attempts"))
-_ATTEMPT = attrgetter("heard", "counts", "outcome", "reason", "proposed", "outside")
 
 
 def session_row(record: SessionRecord, closed: float | None = None) -> Row:
@@ -33,6 +36,7 @@ def session_row(record: SessionRecord, closed: float | None = None) -> Row:
         "id": record.id,
         "source": stored(record.source),
         "owner": stored(record.owner),
+        "user_name": record.user,
         "epoch": record.epoch,
         "port": record.port,
         "opened": record.opened,
@@ -43,6 +47,9 @@ def session_row(record: SessionRecord, closed: float | None = None) -> Row:
         "issues_outcomes": as_json(sorted(record.issues.outcomes)),
         "issues_raw": record.issues.raw,
         "issues_reviewed": record.issues.reviewed,
+        "issues_updates": record.issues.updates,
+        "issues_close_after": record.issues.close_after,
+        "lease": str(record.lease),
     }
 
 
@@ -60,23 +67,6 @@ def _policy(policy: Policy) -> dict[str, Any]:
 
 
 # Runs
-
-
-def change_rows(change: Change, was: Run | None = None) -> list[Row]:
-    """Return the rows that make a change durable: the event, and what changed in its run.
-
-    Args:
-        change: A change of a run.
-        was: The run as the journal has it; None if it is not there, or if this is unknown.
-    """
-    return [event_row(change), *run_rows(change.run, was)]
-
-
-def event_row(change: Change) -> Row:
-    """Return the row of an event, with the attempt's state at that time."""
-    attempt = change.run.attempts[change.attempt - 1]
-    event = {"event": str(change.event), "state": str(attempt.state), "machine": stored(attempt.machine)}
-    return schema.events, {"run": change.run.id, "attempt": change.attempt, "at": change.at, **event}
 
 
 def run_rows(run: Run, was: Run | None = None) -> list[Row]:
@@ -109,6 +99,7 @@ def _run_row(run: Run) -> Row:
         "priority": int(workload.priority),
         "chain": stored(workload.chain),
         "after": as_json(workload.after),
+        "asked_group": workload.group,
     }
     became = {
         "limits": as_json(run.limits),
@@ -118,26 +109,30 @@ def _run_row(run: Run) -> Row:
         "reason": stored(run.reason),
         "cancelled": run.cancelled,
         "unreviewed": run.unreviewed,
+        "in_group": run.group,
+        "moved_priority": None if run.place is None else int(run.place.priority),
+        "moved_number": None if run.place is None else run.place.number,
+        "moved_line": None if run.place is None else run.place.line,
+        "only_machine": stored(run.only),
+        "avoids_machine": stored(run.avoids),
+        "again_of": run.again,
+        "requeue_most": None if run.requeue is None else run.requeue.most,
+        "requeue_done": None if run.requeue is None else run.requeue.done,
+        "requeue_faults": None if run.requeue is None else run.requeue.faults,
     }
     which = {"id": run.id, "session": run.session, "key": stored(run.key), "position": run.position}
     return schema.runs, {**which, **asked, **became}
 
 
 def _add_attempt(rows: list[Row], run: str, attempt: Attempt, was: Attempt | None) -> None:
-    """Add the new or changed rows of an attempt; called for every change, so unchanged parts are skipped fast."""
-    if was is None or _row_of(attempt) != _row_of(was):
-        rows.append(_attempt_row(run, attempt))
+    """Add the row of a new or changed attempt, and those of its parts that are new or changed."""
+    rows.append(_attempt_row(run, attempt))
     of = {"run": run, "attempt": attempt.number}
     for part, rows_of in _PARTS:
         now, before = part(attempt), part(was) if was is not None else ()
         if now is not before:
             for number, each in _fresh(now, before):
                 rows += rows_of({**of, "number": number}, each)
-
-
-def _row_of(attempt: Attempt) -> tuple[object, ...]:
-    """Return the content of an attempt's own row."""
-    return *_ATTEMPT(attempt), len(attempt.history), len(attempt.placements)
 
 
 def _fresh(now: Sequence[T], before: Sequence[T]) -> list[tuple[int, T]]:
@@ -177,6 +172,7 @@ def _attempt_row(run: str, attempt: Attempt) -> Row:
         "reason": stored(attempt.reason),
         "proposed": _word(attempt.proposed),
         "outside": stored(attempt.outside),
+        "excused": attempt.excused,
     }
 
 
@@ -243,7 +239,7 @@ def _word(value: object) -> str | None:
 
 def issue_row(pending: PendingIssue) -> Row:
     """Return the row of an issue to be filed, with its state."""
-    issue = pending.issue
+    issue, tracking = pending.issue, pending.tracking
     return schema.issues, {
         "marker": issue.marker,
         "session": pending.session,
@@ -261,27 +257,99 @@ def issue_row(pending: PendingIssue) -> Row:
         "failed": stored(pending.failed),
         "given_up": pending.given_up,
         "url": pending.url,
+        "act": "" if tracking is None else str(tracking.act),
+        "failure": "" if tracking is None else tracking.marker,
+        "known_url": "" if tracking is None else tracking.url,
+        "at": 0.0 if tracking is None else tracking.at,
     }
 
 
-def machine_rows(machine: Machine) -> list[Row]:
-    """Return the rows of a machine and of its identities."""
-    own = {"id": stored(machine.id), "driven": machine.driven, "labels": as_json(machine.labels)}
+def failure_row(failure: Failure) -> Row:
+    """Return the row of a failure that the next run may have again."""
+    return schema.failures, {
+        **_lane(failure.lane, failure.digest),
+        "remembered": True,
+        "outcome": str(failure.outcome),
+        "cases": as_json(failure.cases),
+        "run": failure.run,
+        "first": failure.first,
+        "last": failure.last,
+        "times": failure.times,
+        "current": failure.current,
+        "passes": failure.passes,
+        "links": as_json(failure.links),
+        "repo": failure.repo,
+        "api": failure.api,
+        "url": failure.url,
+    }
+
+
+def gone_failure_row(lane: Lane, digest: str) -> Row:
+    """Return the row that marks a failure as over."""
+    over = Failure(lane=lane, digest=digest, outcome=Outcome.FAILED, cases=(), run="", first=0.0, last=0.0)
+    return schema.failures, {**failure_row(over)[1], "remembered": False}
+
+
+def _lane(lane: Lane, digest: str) -> dict[str, str]:
+    series = lane.series
+    of = {"kind": series.kind, "origin": stored(series.origin), "name": stored(series.name)}
+    return {**of, "machines": stored(lane.machines), "digest": digest}
+
+
+def link_row(run: str, url: str, link: IssueLink | None) -> Row:
+    """Return the row of a run's link to an issue; with None, the row that marks it as taken away."""
+    now = link or IssueLink(url=url, since=0.0, by="")
+    of = {"run": run, "url": stored(url), "since": now.since, "by_whom": stored(now.by), "carried": now.carried}
+    return schema.links, {**of, "active": link is not None}
+
+
+def machine_rows(machine: Machine, joined: frozenset[Identity] = frozenset(), *, approved: bool = True) -> list[Row]:
+    """Return the rows of a machine and of its identities, some of which a person has joined."""
+    name = stored(machine.id)
+    own = {"id": name, "driven": machine.driven, "labels": as_json(machine.labels), "approved": approved}
     known: Iterable[Row] = (
         (
             schema.identities,
-            {"known_by": str(each.known_by), "value": stored(each.value), "machine": stored(machine.id)},
+            {
+                "known_by": str(each.known_by),
+                "value": stored(each.value),
+                "machine": name,
+                "joined": each in joined,
+            },
         )
         for each in sorted(machine.identities)
     )
     return [(schema.machines, own), *known]
 
 
-def hold_row(machine: str, hold: Hold | None) -> Row:
-    """Return the row of a machine's hold; with None, the row that marks the hold as ended."""
+def health_row(machine: str, health: MachineHealth) -> Row:
+    """Return the row of a machine's health."""
+    return schema.health, {
+        "machine": stored(machine),
+        "faults": as_json(health.faults),
+        "holding": health.holding,
+        "held_for": stored(health.held_for),
+        "tries": health.tries,
+        "due": health.due,
+        "run": health.run,
+        "checked": health.checked,
+        "last": health.last,
+        "outcome": _word(health.outcome),
+        "reason": stored(health.reason),
+    }
+
+
+def suspect_row(series: Series, since: float | None) -> Row:
+    """Return the row of a workload whose faults count against no machine; None if they do again."""
+    name = as_json((series.kind, series.origin, series.name))
+    return hold_row(name, None if since is None else Hold(reason="", since=since), SUSPECT)
+
+
+def hold_row(name: str, hold: Hold | None, what: str = "machine") -> Row:
+    """Return the row of the hold of a machine, group or run; with None, the row that marks the hold as ended."""
     now = hold or Hold(reason="")
     why = {"reason": stored(now.reason), "owner": stored(now.owner), "since": now.since, "until": now.until}
-    return schema.holds, {"what": "machine", "name": stored(machine), **why, "active": hold is not None}
+    return schema.holds, {"what": what, "name": stored(name), **why, "active": hold is not None}
 
 
 def series_rows(ending: Ending) -> list[Row]:
@@ -305,10 +373,32 @@ def served_row(run: str, attempt: int, digest: str) -> Row:
 
 
 def console_row(run: str, attempt: int, at: float, text: str) -> Row:
-    """Return the row of a console line that a machine showed during an attempt.
+    """Return the row of console lines, separated by newlines, that a machine showed during an attempt.
 
     Characters that a database cannot store (NUL, surrogates) are replaced.
     """
     if "\0" in text or not text.isascii():
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return schema.console, {"run": run, "attempt": attempt, "at": at, "text": text}
+
+
+def notification_row(letter: Letter) -> Row:
+    """Return the row of a notification on its way; the URL of one that is done is dropped."""
+    return schema.notifications, {
+        "id": letter.id,
+        "target": letter.target,
+        "kind": str(letter.kind),
+        "severity": str(letter.severity),
+        "title": stored(letter.title),
+        "body": stored(letter.body),
+        "at": letter.at,
+        "since": letter.since,
+        "due": letter.due,
+        "held": letter.held,
+        "tries": letter.tries,
+        "failed": stored(letter.failed),
+        "state": str(letter.state),
+        "done": letter.done,
+        "session": letter.session,
+        "url": stored(letter.url) if letter.done is None else "",
+    }

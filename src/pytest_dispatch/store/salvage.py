@@ -1,6 +1,8 @@
 """Recovers a damaged journal: detects damage before use, keeps the old file, and copies what is readable.
 
 SQLite detects pages with an invalid structure, but not garbled text, so what the next session needs is read as well.
+The history in a long file is checked only if the computer lost its power under the lab before, or that could not write:
+what a process has written that is killed is whole, since the system has it, and a log has check sums.
 Rows readable by plain SELECTs, from either end of a table, go into a new file, which replaces the damaged one. The rows
 of a run have the number of its parts: a run that lost some is left out, and so runs again. If the log beside the file
 (WAL) is damaged, SQLite goes back to the last commit before the damage; lost commits cannot be told from unfinished
@@ -18,11 +20,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import url_of
-from pytest_dispatch.store.row_reading import RunParts, letter_of, session_of
+from pytest_dispatch.store.row_reading import (
+    RunParts,
+    failure_of,
+    health_of,
+    letter_of,
+    link_of,
+    notification_of,
+    session_of,
+)
+from pytest_dispatch.support.codec import decode
+from pytest_dispatch.support.system_boot import boot_number
 
 #: Tables whose number of recovered rows is reported, with their names.
 _TOLD = {
@@ -33,17 +46,43 @@ _TOLD = {
 }
 
 #: Rows that the next session may need, to resume sessions and to file remaining issues.
-_OPEN = "SELECT id FROM dispatch_sessions WHERE closed IS NULL"
-_ALIVE = f"SELECT id FROM dispatch_runs WHERE session IN ({_OPEN})"  # noqa: S608 - made of constants
 _NEEDED = {
     schema.sessions: "closed IS NULL",
-    schema.runs: f"session IN ({_OPEN})",
+    schema.runs: "session IN ({resumable})",
     schema.issues: "url = '' AND NOT given_up",
-    **dict.fromkeys(schema.PARTS, f"run IN ({_ALIVE})"),
+    schema.failures: "remembered",
+    schema.users: "removed IS NULL",
+    schema.api_tokens: "revoked IS NULL",
+    schema.notifications: "done IS NULL",
+    **dict.fromkeys(schema.PARTS, "run IN (SELECT id FROM dispatch_runs WHERE session IN ({resumable}))"),
+}
+
+#: Sessions that a service may take back. pytest's own lab resumes none but the newest of a source: the many that were
+#: interrupted before it are history. So are, in a long file that is whole, all that do not go on by themselves.
+_OPEN = "SELECT id FROM dispatch_sessions WHERE closed IS NULL"
+_NEWEST = (
+    "SELECT id FROM dispatch_sessions AS own WHERE closed IS NULL AND NOT EXISTS (SELECT 1 FROM dispatch_sessions AS"
+    " later WHERE later.source = own.source AND later.owner = own.owner AND later.user_name = own.user_name"
+    " AND later.opened > own.opened AND EXISTS (SELECT 1 FROM dispatch_runs WHERE session = later.id))"
+)
+
+_DETACHED = f"{_OPEN} AND lease = '{LeaseKind.DETACHED}'"
+
+#: What makes a value of a row, and so refuses one that cannot have been written.
+_MADE: dict[sa.Table, Callable[[dict[str, Any]], object]] = {
+    schema.sessions: session_of,
+    schema.issues: letter_of,
+    schema.failures: failure_of,
+    schema.links: link_of,
+    schema.notifications: notification_of,
+    schema.health: health_of,
+    schema.api_tokens: lambda row: None if row["groups"] is None else decode(row["groups"], tuple[str, ...]),
 }
 
 #: The Python types of SQLite's values, by the type of the column.
 _HELD: dict[type[Any], tuple[type[Any], ...]] = {bool: (int,), int: (int,), float: (int, float), str: (str,)}
+
+SHORT = 32 * 2**20  # bytes; a longer file is not read whole at every start
 
 _VERSION = "SELECT version FROM dispatch_meta"
 
@@ -53,11 +92,13 @@ _UNREADABLE = (ValueError, TypeError, LookupError)
 _Rows = dict[sa.Table, list[dict[str, Any]]]
 
 
-def salvage(path: Path) -> str:
+def salvage(path: Path, *, private: bool = False, short: int = SHORT) -> str:
     """Check a journal before it is used, and recover it if it is damaged. It must not be open elsewhere.
 
     Args:
         path: The file; unchanged if it is not a journal, or of another version.
+        private: Whether pytest's own lab uses it, which reads less of it.
+        short: Size in bytes up to which all of it is checked.
 
     Returns:
         A description of the damage; empty if there is none.
@@ -68,9 +109,14 @@ def salvage(path: Path) -> str:
     """
     if not path.is_file() or not path.stat().st_size:
         return ""
+    has_log = path.with_name(f"{path.name}-wal").exists()  # a connection makes one
     with closing(_connected(path)) as db:
-        why = _damage(db, path)
+        why = _damage(db, path, private=private, has_log=has_log, short=short)
         rows = _whole(db) if why else {}
+        words = not why and suspect(path).exists() and _is_ours(db)
+    if words:
+        _index_words_anew(path)
+    suspect(path).unlink(missing_ok=True)
     if not why:
         return ""
     kept = put_aside(path, "damaged", lambda new: _write(new, rows))
@@ -93,17 +139,49 @@ def _connected(path: Path) -> sqlite3.Connection:
 # Detecting
 
 
-def _damage(db: sqlite3.Connection, path: Path) -> str:
+def _damage(db: sqlite3.Connection, path: Path, *, private: bool, has_log: bool, short: int) -> str:
     """Return the damage of a journal; empty if there is none, or if it is not a journal of this version."""
     try:
         if not _is_ours(db):
             return ""
-        found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
-        return _unreadable(db) if found == "ok" else found.splitlines()[-1]
+        doubtful = suspect(path).exists() or (has_log and _was_written_in_another_boot(db))
+        whole = doubtful or path.stat().st_size <= short
+        for check in _checks(whole=whole):
+            found = str(db.execute(check).fetchone()[0])
+            if found != "ok":
+                return found.splitlines()[-1]
+        return _unreadable(db, _NEWEST if private else _OPEN if whole else _DETACHED)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
         return str(error) if _was_ours(path) else ""
+
+
+def _checks(*, whole: bool) -> Iterator[str]:
+    """Yield what checks a file: all of it, or all but its history."""
+    if whole:
+        yield "PRAGMA quick_check(1)"
+        return
+    history = {schema.runs, schema.audit, *schema.OF_RUNS}
+    for table in schema.metadata.sorted_tables:
+        if table not in history:
+            yield f"PRAGMA quick_check({table.name})"
+
+
+def _was_written_in_another_boot(db: sqlite3.Connection) -> bool:
+    """Return whether the computer may have been started again since a lab wrote."""
+    return bool(db.execute("PRAGMA user_version").fetchone()[0] != (boot_number() or None))
+
+
+def _index_words_anew(path: Path) -> None:
+    """Make the index of words anew, in which no check of the file finds damage."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"INSERT INTO {schema.WORDS_INDEX}({schema.WORDS_INDEX}) VALUES ('rebuild')")  # noqa: S608 - ours
+
+
+def suspect(path: Path) -> Path:
+    """Return the file that marks a journal which could not be written, so that all of it is checked."""
+    return path.with_name(f"{path.name}.suspect")
 
 
 def _is_ours(db: sqlite3.Connection) -> bool:
@@ -114,11 +192,12 @@ def _is_ours(db: sqlite3.Connection) -> bool:
     )
 
 
-def _unreadable(db: sqlite3.Connection) -> str:
+def _unreadable(db: sqlite3.Connection, resumable: str) -> str:
     """Return which data needed by the next session cannot be read; empty if all can."""
     found: _Rows = {}
     for table, needed in _NEEDED.items():
-        query = f"SELECT * FROM {table.name} WHERE {needed}{_order(table)}"  # noqa: S608 - made of constants
+        wanted = needed.format(resumable=resumable)
+        query = f"SELECT * FROM {table.name} WHERE {wanted}{_order(table)}"  # noqa: S608 - made of constants
         found[table] = [dict(row) for row in db.execute(query)]
     for table, rows in found.items():
         if not all(_fits(table, row) for row in rows):
@@ -184,7 +263,7 @@ def _fits(table: sa.Table, row: sqlite3.Row | Mapping[str, Any]) -> bool:
         value = row[column.name]
         if not (isinstance(value, _HELD[column.type.python_type]) or (value is None and column.nullable)):
             return False
-    made = {schema.sessions: session_of, schema.issues: letter_of}.get(table)
+    made = _MADE.get(table)
     try:
         if made is not None:
             made(dict(row))

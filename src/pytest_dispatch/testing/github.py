@@ -12,34 +12,37 @@ that still contain the token.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Unpack
 
 from aiohttp import web
 
+from pytest_dispatch.testing.actions import FakeActions
+from pytest_dispatch.testing.actions_clock import WallClock
+from pytest_dispatch.testing.github_apps import AppRoutes, FakeApp
+from pytest_dispatch.testing.github_budget import Budget
 from pytest_dispatch.testing.github_faults import Fault, FaultOptions, Faults, Gate, rate_limit, too_quickly
-from pytest_dispatch.testing.github_routes import Routes, handled
-from pytest_dispatch.testing.github_server import Servers
+from pytest_dispatch.testing.github_requests import Exchange, RequestLog
+from pytest_dispatch.testing.github_routes import Routes, change_state
+from pytest_dispatch.testing.github_server import ServedDouble
 from pytest_dispatch.testing.github_shapes import Shapes
 from pytest_dispatch.testing.github_state import FakeIssue, FakeMilestone, FakeState
-from pytest_dispatch.testing.github_storage import Storage, hang_up, trickled
-from pytest_dispatch.testing.github_tally import Exchange, Tally
+from pytest_dispatch.testing.github_storage import Storage
+from pytest_dispatch.testing.github_watch import Watch
 
 if TYPE_CHECKING:
     import ssl
     from collections import Counter
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
+    from pytest_dispatch.testing.actions_clock import Clock
     from pytest_dispatch.testing.github_state import AssetGiven, FakeAsset, FakeRepo
 
-__all__ = ["Exchange", "FakeGitHub", "FakeIssue", "Fault", "Gate"]
+__all__ = ["Exchange", "FakeApp", "FakeGitHub", "FakeIssue", "Fault", "Gate"]
 
 
-class FakeGitHub:
+class FakeGitHub(ServedDouble):
     """A GitHub on this computer; a context manager.
 
     Args:
@@ -48,6 +51,12 @@ class FakeGitHub:
         observer: Called in the server's thread with each exchange of the API, for example to check it against
             GitHub's OpenAPI description.
         tls: Serve https with this context's certificate, which must be for 127.0.0.1 and 127.0.0.2.
+        clock: Time of its Actions, of its limits and of faults that last; this computer's by default.
+        seed: Chooses among runners that fit a job.
+
+    Attributes:
+        actions: Its runners, workflows and runs.
+        budget: Its rate limits.
     """
 
     def __init__(
@@ -57,15 +66,21 @@ class FakeGitHub:
         prefix: str = "",
         observer: Callable[[Exchange], None] | None = None,
         tls: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
+        seed: int = 0,
     ) -> None:
+        super().__init__(self._apps, tls)
         self.token = token
         self.tokens = {token}
+        self._registered: dict[int, FakeApp] = {}
         self._prefix = prefix
         self._observer = observer
         self._state = FakeState()
-        self._faults = Faults()
-        self._tally = Tally()
-        self._servers = Servers(self._apps, tls)
+        clock = clock or WallClock()
+        self._faults = Faults(clock.now)
+        self._log = RequestLog()
+        self.budget = Budget(clock.now)
+        self.actions = FakeActions(self._state, clock, seed)
 
     @property
     def url(self) -> str:
@@ -80,17 +95,27 @@ class FakeGitHub:
     @property
     def requests(self) -> Counter[str]:
         """Return how often each `METHOD /path` was requested."""
-        return self._tally.requests
+        return self._log.requests
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Return how often each endpoint of the API was called, as `METHOD /path/with/{names}`."""
+        return self._log.calls
+
+    @property
+    def unchanged(self) -> Counter[str]:
+        """Return how often each endpoint was called and answered 304, which does not count against the limit."""
+        return self._log.unchanged
 
     @property
     def downloads(self) -> Counter[str]:
         """Return how many downloads of each asset have begun, by its name."""
-        return self._tally.downloads
+        return self._log.downloads
 
     @property
     def bytes_served(self) -> int:
         """Return the number of bytes of assets that were sent."""
-        return self._tally.bytes_served
+        return self._log.bytes_served
 
     def add_repo(
         self,
@@ -120,6 +145,27 @@ class FakeGitHub:
         found.archived = archived
         found.blocked = blocked
         return found
+
+    def add_app(
+        self,
+        app: int,
+        public_key: bytes,
+        installations: Mapping[str, int],
+        *,
+        users: Iterable[str] = (),
+        lasts: float = 3600.0,
+    ) -> FakeApp:
+        """Register a GitHub App; needs the package cryptography.
+
+        Args:
+            app: Its id.
+            public_key: Its public key, in PEM.
+            installations: Id of its installation by owner.
+            users: Those of the owners that are users; the others are organisations.
+            lasts: Seconds that the tokens of its installations last.
+        """
+        self._registered[app] = FakeApp(app, public_key, installations, users, lasts)
+        return self._registered[app]
 
     def rename_repo(self, old: str, new: str) -> FakeRepo:
         """Rename a repository; requests for the old name are redirected from now on.
@@ -227,6 +273,10 @@ class FakeGitHub:
         issues.append(issue)
         return issue
 
+    def close_issue(self, issue: FakeIssue, reason: str = "completed") -> None:
+        """Close an issue as a person does: `completed`, `not_planned` or `duplicate`."""
+        change_state(issue, "closed", reason)
+
     def issues(self, repo: str) -> list[FakeIssue]:
         """Return a repository's issues in the order in which they were created."""
         return list(self._state.repo(repo).issues)
@@ -242,6 +292,10 @@ class FakeGitHub:
             options: How the request fails; see `Fault`.
         """
         self._faults.add(Fault(call=call, **options))
+
+    def forget_faults(self) -> None:
+        """Have no further request fail: what is to come, and what lasts, is over."""
+        self._faults.forget()
 
     def limit_next(
         self,
@@ -274,82 +328,24 @@ class FakeGitHub:
         self.fail_next(call, gate=gate, after=after)
         return gate
 
-    def start(self) -> Self:
-        """Start the server.
-
-        Raises:
-            OSError: No port is available.
-        """
-        self._servers.start()
-        return self
-
-    def stop(self) -> None:
-        """Close all connections and stop the server."""
-        self._servers.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def _apps(self, api: str, storage: str) -> tuple[web.Application, web.Application]:
-        store = Storage(self._state, self._faults, self._tally)
+        store = Storage(self._state, self._faults, self._log)
+        shapes = Shapes(f"{api}{self._prefix}", api)
         routes = Routes(
             self._state,
-            Shapes(f"{api}{self._prefix}", api),
+            shapes,
             self.tokens,
             lambda asset: f"{storage}{store.path(asset)}",
             api,
             self._prefix,
+            budget=self.budget,
         )
-        api_app = web.Application(middlewares=[self._watch], client_max_size=4 * 1024 * 1024)
-        api_app.add_routes(routes.table)
+        apps = AppRoutes(self._registered, self.tokens, self._prefix)
+        actions, blobs = self.actions.routes(routes, shapes, self._log, (api, storage), self._prefix)
+        watch = Watch(self._faults, self._log, self.budget, self._observer, self._prefix)
+        api_app = web.Application(middlewares=[watch.handle], client_max_size=4 * 1024 * 1024)
+        api_app.add_routes([*routes.table, *apps.table, *actions])
+        api_app.cleanup_ctx.append(self.actions.serve)
         storage_app = web.Application()
-        storage_app.add_routes(store.table)
+        storage_app.add_routes([*store.table, *blobs])
         return api_app, storage_app
-
-    @web.middleware
-    async def _watch(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        path = request.path.removeprefix(self._prefix)
-        self._tally.requests[f"{request.method} {path}"] += 1
-        body = await request.read()
-        fault = self._faults.take(request.method, path)
-        if fault is not None:
-            await fault.pause()
-            if fault.drop:
-                return hang_up(request)
-        injected = fault is not None and bool(fault.status)
-        response = fault.answer() if fault is not None and injected else await handled(request, handler)
-        self._note(request, body, response, injected=injected)
-        if fault is None:
-            return response
-        if fault.trickle and isinstance(response.body, bytes):
-            return await trickled(request, response, response.body, fault.trickle)
-        return hang_up(request) if fault.drop_after_commit else response
-
-    def _note(self, request: web.Request, body: bytes, response: web.Response, *, injected: bool) -> None:
-        reset = f"{time.time() + 3600:.0f}"
-        limits = {"Limit": "5000", "Remaining": "4999", "Used": "1", "Resource": "core", "Reset": reset}
-        for name, value in limits.items():
-            response.headers.setdefault(f"X-RateLimit-{name}", value)
-        if self._observer is None:
-            return
-        answer = response.body if isinstance(response.body, bytes) else b""
-        self._observer(
-            Exchange(
-                method=request.method,
-                path=request.rel_url.raw_path.removeprefix(self._prefix),
-                query=tuple(request.query.items()),
-                headers=dict(request.headers),
-                body=body,
-                status=response.status,
-                answer_headers=dict(response.headers),
-                answer=answer,
-                injected=injected,
-            )
-        )

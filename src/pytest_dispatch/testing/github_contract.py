@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_ASSOCIATIONS = {
+    *("COLLABORATOR", "CONTRIBUTOR", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN", "MEMBER", "NONE", "OWNER"),
+}
+
+
 def _asked(url: str, **more: Any) -> httpx.Response:
     """Request a URL with the package's connection settings, without following redirects."""
     return httpx.get(url, **more, **client_options(url, os.environ))
@@ -167,6 +172,26 @@ class GitHubContract:
         times = [datetime.fromisoformat(issue["created_at"]) for issue in issues]
         assert times == sorted(times, reverse=True)
         assert all(isinstance(issue["number"], int) and "body" in issue for issue in issues)
+
+    def test_an_issue_is_shown_by_its_number(self, target: Target) -> None:
+        """Check that it is as in the list, with the fields from which it follows what may be done to it."""
+        for listed in target.get("/issues", state="all", per_page=1).json():
+            shown = target.get(f"/issues/{listed['number']}").json()
+            assert shown["state"] in ("open", "closed")
+            assert shown["state"] == listed["state"]
+            assert isinstance(shown["locked"], bool)
+            assert shown["author_association"] in _ASSOCIATIONS
+            assert shown["user"]["type"] in ("User", "Bot", "Organization", "Mannequin")
+
+    def test_issues_are_listed_by_their_last_change(self, target: Target) -> None:
+        """Check the order, and that `since` leaves out what has not changed since then."""
+        how: dict[str, str | int] = {"state": "all", "sort": "updated", "direction": "desc", "per_page": 10}
+        times = [datetime.fromisoformat(each["updated_at"]) for each in target.get("/issues", None, **how).json()]
+        assert times == sorted(times, reverse=True)
+        for middle in times[len(times) // 2 : len(times) // 2 + 1]:
+            since = middle.strftime("%Y-%m-%dT%H:%M:%SZ")
+            newer = target.get("/issues", None, **how, since=since).json()
+            assert all(datetime.fromisoformat(each["updated_at"]) >= middle for each in newer)
 
     def test_milestones_are_listed_open_and_closed(self, target: Target) -> None:
         """Check that milestones have titles and numbers."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from pytest_dispatch.testing.github_routes import DOCS, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 UNICORN = "<!DOCTYPE html><html><head><title>Unicorn! &middot; GitHub</title></head><body></body></html>"
 
@@ -67,9 +67,11 @@ class FaultOptions(TypedDict, total=False):
     gate: Gate
     drop: bool
     drop_after_commit: bool
+    commits: bool
     after: int
     trickle: float
     times: int
+    lasting: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,9 +90,12 @@ class Fault:
         gate: Blocks the request until it is opened.
         drop: Close the connection instead of answering.
         drop_after_commit: Carry the request out, then close the connection instead of answering.
+        commits: Carry the request out, and answer with `status` all the same.
         after: Storage only: number of bytes of the body that are sent before `gate`, `drop` and `trickle` act.
         trickle: Send the body byte by byte, with this many seconds between bytes.
         times: Number of affected requests.
+        lasting: Seconds from now in which all requests of the kind are affected, however many.
+        ends: When such a fault ends.
     """
 
     call: str
@@ -103,9 +108,12 @@ class Fault:
     gate: Gate | None = None
     drop: bool = False
     drop_after_commit: bool = False
+    commits: bool = False
     after: int = 0
     trickle: float = 0.0
     times: int = 1
+    lasting: float = 0.0
+    ends: float = 0.0
 
     def answer(self) -> web.Response:
         """Return the answer to send instead of the usual one."""
@@ -128,21 +136,29 @@ class Fault:
 class Faults:
     """The faults that are still to come, in the order in which they were added."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._waiting: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
         """Add a fault."""
+        fault.ends = self._now() + fault.lasting
         with self._lock:
             self._waiting.append(fault)
+
+    def forget(self) -> None:
+        """Drop the faults that are still to come."""
+        with self._lock:
+            self._waiting.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the first fault for this request, and count it as used once; None if there is none."""
         with self._lock:
+            self._waiting = [each for each in self._waiting if not each.lasting or self._now() < each.ends]
             for fault in self._waiting:
                 if fnmatchcase(f"{method} {path}", fault.call.replace("…", "*")):
-                    fault.times -= 1
+                    fault.times -= not fault.lasting
                     if not fault.times:
                         self._waiting.remove(fault)
                     return fault

@@ -1,4 +1,4 @@
-"""Two aiohttp servers, one for each host of a `FakeGitHub`, on an event loop in a separate thread."""
+"""Doubles on two hosts, as GitHub has them: two aiohttp servers on an event loop in a separate thread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from aiohttp import web
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
 
 _PATIENCE = 10.0  # seconds for starting and for stopping
 _API_HOST = "127.0.0.1"
@@ -77,6 +79,41 @@ class Servers:
         finally:
             for runner in runners:
                 await runner.cleanup()
+
+
+class ServedDouble:
+    """A double of a service; a context manager, which serves while it is open.
+
+    Args:
+        apps: Returns the applications of both hosts for their URLs.
+        tls: Serve https with this context's certificate.
+    """
+
+    def __init__(
+        self, apps: Callable[[str, str], Sequence[web.Application]], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._servers = Servers(apps, tls)
+
+    def start(self) -> Self:
+        """Start the servers.
+
+        Raises:
+            OSError: No port is available.
+        """
+        self._servers.start()
+        return self
+
+    def stop(self) -> None:
+        """Close all connections and stop the servers."""
+        self._servers.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 def _storage_socket() -> socket.socket:

@@ -136,7 +136,7 @@ class Shapes:
             "gravatar_id": "",
             "url": url,
             "html_url": f"{self._web}/{login}",
-            "type": "User",
+            "type": "Bot" if login.endswith("[bot]") else "User",
             "site_admin": False,
         }
 
@@ -245,14 +245,14 @@ class Shapes:
             "title": issue.title,
             "body": issue.body,
             "state": issue.state,
-            "locked": False,
-            "user": self.user(_WHO),
+            "locked": issue.locked,
+            "user": self.user(issue.author),
             "labels": [self.label(repo, name) for name in issue.labels],
             "assignee": who[0] if who else None,
             "assignees": who,
             "milestone": self.milestone(repo, issue.milestone) if issue.milestone else None,
             "comments": len(issue.comments),
-            "author_association": "OWNER",
+            "author_association": issue.association,
             "url": url,
             "html_url": html,
             "repository_url": self.repo_url(repo),
@@ -262,6 +262,8 @@ class Shapes:
             "created_at": moment(issue.created),
             "updated_at": moment(issue.updated()),
             "closed_at": None if issue.state == "open" else moment(issue.created),
+            # null where there is none, says GitHub; its description has no null among the values, so that is left out
+            **({"state_reason": issue.state_reason} if issue.state_reason else {}),
             **({"pull_request": pull} if issue.pull_request else {}),
         }
 

@@ -92,6 +92,11 @@ class FakeIssue:
     """An issue, or a pull request, which GitHub lists among the issues.
 
     Attributes:
+        author: Login of who wrote it; a name that ends with `[bot]` is a GitHub App's.
+        association: What its author is to the repository: `OWNER`, `COLLABORATOR`, `NONE`, …
+        state_reason: Why it is closed (`completed`, `not_planned`, `duplicate`), or that it was `reopened`.
+        locked: Whether only those may comment who may write to the repository.
+        deleted: Whether an administrator deleted it.
         touched: Time of the last edit, if any; comments have times of their own.
     """
 
@@ -101,7 +106,12 @@ class FakeIssue:
     labels: list[str] = field(default_factory=list)
     assignees: list[str] = field(default_factory=list)
     milestone: FakeMilestone | None = None
+    author: str = "octocat"
+    association: str = "OWNER"
     state: str = "open"
+    state_reason: str | None = None
+    locked: bool = False
+    deleted: bool = False
     comments: list[FakeComment] = field(default_factory=list)
     pull_request: bool = False
     created: datetime = field(default_factory=_now)

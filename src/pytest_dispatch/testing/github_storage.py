@@ -11,8 +11,8 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from pytest_dispatch.testing.github_faults import Fault, Faults
+    from pytest_dispatch.testing.github_requests import RequestLog
     from pytest_dispatch.testing.github_state import FakeAsset, FakeState
-    from pytest_dispatch.testing.github_tally import Tally
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -23,13 +23,13 @@ class Storage:
     Args:
         state: The repositories with their assets.
         faults: The faults to simulate.
-        tally: Counts downloads.
+        log: Counts downloads.
     """
 
-    def __init__(self, state: FakeState, faults: Faults, tally: Tally) -> None:
+    def __init__(self, state: FakeState, faults: Faults, log: RequestLog) -> None:
         self._state = state
         self._faults = faults
-        self._tally = tally
+        self._log = log
         self._signature = secrets.token_hex(8)
         self.table = [web.get(r"/storage/{asset:\d+}/{name}", self._serve, allow_head=False)]
 
@@ -38,7 +38,7 @@ class Storage:
         return f"/storage/{asset.id}/{asset.name}?sig={self._signature}"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        self._tally.requests[f"GET {request.path}"] += 1
+        self._log.requests[f"GET {request.path}"] += 1
         fault = self._faults.take("GET", request.path)
         if fault is not None and not fault.after:
             await fault.pause()
@@ -66,7 +66,7 @@ class Storage:
         if partial:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         await response.prepare(request)
-        self._tally.downloads[asset.name] += 1
+        self._log.downloads[asset.name] += 1
         return await self._body(request, response, asset, (start, stop), fault)
 
     async def _body(
@@ -102,8 +102,8 @@ class Storage:
 
     async def _write(self, response: web.StreamResponse, asset: FakeAsset, start: int, stop: int) -> None:
         for piece in asset.read(start, stop):
+            self._log.bytes_served += len(piece)  # first, so that it is true once the client has them
             await response.write(piece)
-            self._tally.bytes_served += len(piece)
 
 
 async def trickled(request: web.Request, response: web.Response, body: bytes, seconds: float) -> web.StreamResponse:

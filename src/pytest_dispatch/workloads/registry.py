@@ -1,4 +1,4 @@
-"""All kinds of workloads: the built-in one, and those that installed packages add."""
+"""All kinds of workloads: the built-in ones, and those that installed packages add."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.media import KINDS, Media, known, loaded
 from pytest_dispatch.lab.kind_services import Kind
+from pytest_dispatch.workloads.actions.kind import ACTIONS_KIND
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 
@@ -16,7 +17,7 @@ def known_kinds() -> list[Kind]:
     Raises:
         ConfigError: A package adds one that cannot be used, or whose name exists already.
     """
-    kinds = {BOOT_KIND.rules.name: BOOT_KIND}
+    kinds = {kind.rules.name: kind for kind in (BOOT_KIND, ACTIONS_KIND)}
     for point in sorted(entry_points(group=KINDS), key=lambda point: point.name):
         kind = loaded(point, Kind, beside=lambda found: isinstance(found, Media))
         if kind is None:

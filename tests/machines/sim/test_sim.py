@@ -399,7 +399,7 @@ async def test_each_boot_asks_where_it_is_told_and_speaks_there() -> None:
     assert SECRET not in console.text
 
 
-async def test_a_scenario_that_does_not_let_itself_be_cancelled_is_the_last_thing_that_a_stopped_machine_does() -> None:
+async def test_a_stopped_machine_ends_with_the_scenario_that_cannot_be_cancelled() -> None:
     """Else its next boot would take the URL of the life that follows."""
 
     async def stubborn(stage: Stage) -> None:

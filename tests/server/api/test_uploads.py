@@ -17,7 +17,8 @@ from fetching import publish, sha256, token_of
 from labs import TOKEN, LabBench, Reply, running_lab
 from waiting import until
 
-from pytest_dispatch.client.lab_client import PIECE, LabClient
+from pytest_dispatch.client.lab_client import LabClient
+from pytest_dispatch.client.uploading import PIECE
 from pytest_dispatch.core.errors import FetchError, LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD
 from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
@@ -122,7 +123,7 @@ async def test_what_was_uploaded_is_run(bench: LabBench) -> None:
     assert bench.lab.lab_state.digest_of(run) == sha256(content)
 
 
-async def test_piece_by_piece(bench: LabBench) -> None:
+async def test_pieces_are_put_together_and_an_answer_that_was_lost_is_given_again(bench: LabBench) -> None:
     session, content = await opened(bench), secrets.token_bytes(1000)
     for start in range(0, 1000, 300):
         piece = content[start : start + 300]
@@ -366,7 +367,7 @@ async def test_bytes_that_do_not_go_on_from_those_that_are_there(bench: LabBench
         (f"sha256:{'a' * 64}?size=1e15", 413, "expected at most 1000000000 bytes (dispatch_cache_limit), got"),
     ],
 )
-async def test_what_is_no_upload(bench: LabBench, target: str, status: int, why: str) -> None:
+async def test_what_is_no_upload_is_refused_and_not_kept(bench: LabBench, target: str, status: int, why: str) -> None:
     session = await opened(bench)
     given = {"Authorization": f"Bearer {TOKEN}", "Dispatch-Epoch": "1"}
     path = f"/api/v1/sessions/{session}/bytes/{target}"
@@ -376,7 +377,7 @@ async def test_what_is_no_upload(bench: LabBench, target: str, status: int, why:
     assert not files
 
 
-async def test_who_may_not_send(bench: LabBench) -> None:
+async def test_bytes_of_who_may_not_send_are_refused(bench: LabBench) -> None:
     session, content = await opened(bench), b"MZ"
     assert (await put(bench, session, content, Authorization="Bearer guess")).status == 401
     assert (await put(bench, session, content, **{"Content-Encoding": "gzip"})).status == 415
@@ -756,7 +757,7 @@ async def test_a_client_on_the_lab_s_computer_names_files_in_its_folders(bench: 
     (bench.folder / "a.efi").write_bytes(b"MZ")
 
     def work(client: LabClient) -> Any:
-        client.locations = Locations(folders={"w": str(bench.folder)})
+        client.uploader.locations = Locations(folders={"w": str(bench.folder)})
         wanted = [RunRequest(key="k", workload=boots("a.efi", location=str(bench.folder / "a.efi"), size=2))]
         return client.submit(client.open(SESSION).id, wanted)[0].run.workload.payload["location"]
 

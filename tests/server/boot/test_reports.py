@@ -19,7 +19,7 @@ from waiting import until
 from pytest_dispatch.core.model import Case, Outcome, Policy, Report
 from pytest_dispatch.results.report_body import LATIN, Reported, read_report
 from pytest_dispatch.server.boot.beacon import REPORT_LIMIT
-from pytest_dispatch.store.journal import Journal, Row
+from pytest_dispatch.store.journal import Deletion, Journal, Row
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 pytestmark = pytest.mark.anyio
@@ -398,11 +398,11 @@ class SlowDisk(Journal):
         self.waiting = 0
         self._lab_state = ThreadPoolExecutor(1)  # what was handed over first is written first
 
-    def write(self, rows: Sequence[Row]) -> Future[None]:
+    def write(self, rows: Sequence[Row | Deletion]) -> Future[None]:
         self.waiting += bool(rows) and not self.open_gate.is_set()
         return self._lab_state.submit(self._write_later, rows)
 
-    def _write_later(self, rows: Sequence[Row]) -> None:
+    def _write_later(self, rows: Sequence[Row | Deletion]) -> None:
         self.open_gate.wait()
         super().write(rows).result()
 

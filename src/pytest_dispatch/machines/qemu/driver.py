@@ -147,13 +147,11 @@ def read_options(spec: Spec) -> Options:
     for key, text in spec.options:
         if key not in _OPTIONS:
             known = ", ".join(_OPTIONS)
-            raise ConfigError(f"--dispatch-machine {spec.text}: unknown option {key!r}; {spec.scheme} knows {known}")
+            raise ConfigError(f"{spec.given}: unknown option {key!r}; {spec.scheme} knows {known}")
         try:
             values[key] = _OPTIONS[key](text)
         except ConfigError as error:
-            raise ConfigError(
-                f"--dispatch-machine {spec.text}: expected {error} behind {key}=, got {text!r}"
-            ) from error
+            raise ConfigError(f"{spec.given}: expected {error} behind {key}=, got {text!r}") from error
     return Options(**values)
 
 

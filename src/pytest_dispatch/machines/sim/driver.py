@@ -316,13 +316,11 @@ def create(spec: Spec, state: Path) -> list[DrivenMachine]:
     del state  # a simulated machine writes nothing to disk
     unknown = [key for key, _ in spec.options if key not in _OPTIONS]
     if unknown:
-        raise ConfigError(
-            f"--dispatch-machine {spec.text}: unknown option {unknown[0]!r}; sim knows {', '.join(_OPTIONS)}"
-        )
+        raise ConfigError(f"{spec.given}: unknown option {unknown[0]!r}; sim knows {', '.join(_OPTIONS)}")
     try:
         given = {key: _OPTIONS[key](key, text) for key, text in spec.options}
         first = given.pop("from", None)
         sources = [str(first + number) if first else "" for number in range(spec.count)]
     except (ConfigError, ipaddress.AddressValueError) as error:
-        raise ConfigError(f"--dispatch-machine {spec.text}: {error}") from error
+        raise ConfigError(f"{spec.given}: {error}") from error
     return [SimMachine(source=source, **given).driven() for source in sources]

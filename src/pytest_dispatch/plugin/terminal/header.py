@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.explanation import Starts, told_start
 from pytest_dispatch.core.media import BOOT, mark_of
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import ways_to_sign_in
@@ -22,7 +23,15 @@ LEFT_OUT = 8  # maximum number of left-out files that are named
 SHOWN = 3  # maximum number of addresses in the line
 
 
-def header(settings: Settings, listing: Listing, client: LabClient | None, session: str, *, resumed: bool) -> str:
+def header(
+    settings: Settings,
+    listing: Listing,
+    client: LabClient | None,
+    session: str,
+    *,
+    resumed: bool,
+    version: str = "",
+) -> str:
     """Return the header line.
 
     Args:
@@ -31,9 +40,13 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
         client: The lab's client; None if no lab is running.
         session: Id of the session; empty if no lab is running.
         resumed: Whether this is an interrupted session that was resumed.
+        version: The version of a lab that others use too.
     """
     facts = [listing.name, _kinds(listing)]
-    if client is not None:
+    if client is not None and settings.shared is not None:
+        facts += _shared(client, listing, session, version)
+        facts += ["resumed" if resumed else "nothing to resume"] * settings.plan.resume
+    elif client is not None:
         boots = not listing.workloads or any(workload.kind == BOOT for workload in listing.workloads)
         facts += [f"boot URL {_boot_urls(settings, client.url)}"] * boots
         facts += [f"machines {', '.join(spec.text for spec in settings.plan.machines)}"] * bool(settings.plan.machines)
@@ -41,10 +54,24 @@ def header(settings: Settings, listing: Listing, client: LabClient | None, sessi
         if settings.plan.announce:
             facts.append(f"mDNS {_announced(client, session)}")
     if settings.issues:
-        filed = settings.plan.token is not None
+        filed = settings.plan.token is not None or settings.shared is not None
         how = f"no token: issues are not filed (it comes by {ways_to_sign_in(settings.plan.api_url)})"
         facts.append(f"issues to {settings.plan.issues_repo}" if filed else how)
     return f"dispatch: {plain_line('; '.join(facts), 400)}"
+
+
+def _shared(client: LabClient, listing: Listing, session: str, version: str) -> Iterator[str]:
+    """Yield what is known of a lab that others use too."""
+    yield f"lab {client.url} (version {version})"
+    wanted = [(tuple(map(str, each.requires)), each.group) for each in listing.workloads if each.kind == BOOT]
+    if not wanted:
+        return
+    found = client.outlook(session, wanted)
+    held = f" ({found.held} held)" if found.held else ""
+    yield f"{found.machines} machine{' fits' if found.machines == 1 else 's fit'}{held}"
+    yield f"{found.ahead} run{'s' * (found.ahead != 1)} ahead"
+    if found.starts_in is not None:
+        yield told_start(Starts(earliest=found.starts_in, latest=found.starts_in), now=0.0)
 
 
 def left_out(listing: Listing) -> list[str]:

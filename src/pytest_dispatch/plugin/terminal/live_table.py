@@ -28,7 +28,12 @@ _ORDER = [Phase.SETTLING, Phase.RUNNING, Phase.STARTING, Phase.QUEUED, Phase.OVE
 
 
 def table_lines(
-    runs: Collection[Run], sent: Mapping[str, int], now: float, size: tuple[int, int], notices: Sequence[str] = ()
+    runs: Collection[Run],
+    sent: Mapping[str, int],
+    now: float,
+    size: tuple[int, int],
+    notices: Sequence[str] = (),
+    places: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return a blank line, the table, a line with the number of workloads by state, and notices about machines.
 
@@ -38,12 +43,15 @@ def table_lines(
         now: Current time in epoch seconds.
         size: Columns and lines of the screen.
         notices: Notices about machines; the latest ones are shown.
+        places: Places of waiting runs in the queue, and when they should start, by run.
     """
     columns, lines = size
     latest = notices[max(0, len(notices) - max(0, min(NOTICES, lines - OTHER_LINES - 1))) :]
     rows = max(1, min(ROWS, lines - OTHER_LINES - len(latest)))
     ordered = sorted(runs, key=lambda run: (_ORDER.index(run.attempt.phase), run.position))
-    table = _table([tuple(_row(run, sent.get(run.id), now)) for run in ordered[:rows]], columns)
+    table = _table(
+        [tuple(_row(run, sent.get(run.id), now, (places or {}).get(run.id, ""))) for run in ordered[:rows]], columns
+    )
     below = [_below(runs, hidden=len(ordered[rows:])), *latest]
     return ["", *_rendered(table, [f"  {line}" for line in below], columns)]
 
@@ -68,13 +76,13 @@ def _shortened(name: str, room: int) -> str:
     return name if len(name) <= room else f"{name[: kept - kept // 2]}…{name[-(kept // 2) :]}"
 
 
-def _row(run: Run, sent: int | None, now: float) -> Iterable[str]:
+def _row(run: Run, sent: int | None, now: float, place: str) -> Iterable[str]:
     attempt = run.attempt
     yield f"{sign_of(attempt.phase, attempt.outcome)} {attempt.state}{outcome_beside(attempt)}"
     yield plain_line(run.workload.name, 50)
     yield plain_line(attempt.where, 40)
     yield "" if attempt.ended else format_duration(max(0, int(now - attempt.since)))
-    yield _progress(run, sent)
+    yield place if attempt.phase is Phase.QUEUED else _progress(run, sent)
 
 
 def _progress(run: Run, sent: int | None) -> str:

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from pytest_dispatch.core.attempts import waits
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Run
 from pytest_dispatch.core.notices import Notice
@@ -22,25 +24,32 @@ from pytest_dispatch.plugin.terminal.screen import Screen
 from pytest_dispatch.results.timeline import clock, outcome_beside, sign_of
 
 if TYPE_CHECKING:
-    from pytest_dispatch.server.api.schemas import RunChange
+    from pytest_dispatch.core.explanation import Explanation
+    from pytest_dispatch.server.api.schemas import Held, HeldView, RunChange
 
 BEFORE_TABLE = 0.4  # seconds of waiting before the table appears
+SMALL_UPLOAD = 4 * 2**20  # bytes; smaller uploads are not shown
+SENTENCES = 2  # explanations below the table
 REDRAW = 0.25  # seconds between redraws
 
 
 class TerminalDisplay:
     """Keeps the state of every run, and shows it in a form that suits the terminal."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, *, says_why: bool = False) -> None:
         self._config = config
+        self._says_why = says_why
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._sent: dict[str, int] = {}
         self._notices: dict[tuple[str, str, str], Notice] = {}
+        self._held: dict[tuple[str, str], Held] = {}
+        self._explained: dict[str, Explanation] = {}
         self._steady_until = 0.0  # a wait that begins before this time redraws the table at once, without flicker
         self._output = _output() if config.pluginmanager.has_plugin("terminal") else None
         self._screen = Screen(self._output) if self._output is not None and _is_live(config, self._output) else None
         self._unsaid: list[str] = []
+        self._uploaded: set[str] = set()
         # Above 0 while pytest's main thread waits and so writes nothing; always with pytest-xdist, where nobody knows.
         self._may_write = int(not _is_alone(config))
 
@@ -69,12 +78,52 @@ class TerminalDisplay:
         if not known:
             self.say(_told(notice), least=0)
 
+    def held(self, view: HeldView) -> None:
+        """Keep what keeps runs waiting, and write a line about what is new or over, except with `-q`."""
+        now = {(each.what, each.name): each for each in view.holds}
+        with self._lock:
+            before, self._held = self._held, now
+        for key, each in now.items():
+            if before.get(key) != each:
+                self.say(_waits_for(each), least=0)
+        for key in before.keys() - now.keys():
+            self.say(f"released: {_held_thing(*key)}", least=0)
+
     def progressed(self, sent: dict[str, int]) -> None:
         """Update the progress of current downloads: bytes sent so far, by run."""
         with self._lock:
             self._sent = sent
 
+    def uploading(self, name: str, sent: int, size: int) -> None:
+        """Show how far an upload is, if it takes a while."""
+        if size < SMALL_UPLOAD or self._output is None:
+            return
+        text = f"uploading {plain_line(name, 60)} to the lab: {sent * 100 // size} % of {size / 1e6:,.0f} MB"
+        if self._screen is not None:
+            with suppress(OSError):
+                self._screen.draw([] if sent == size else [plain_line(text, self._screen.size[0] - 1)])
+        elif name not in self._uploaded:
+            self._uploaded.add(name)
+            self.say(text)
+
+    # Methods of explainer.Told
+
+    @property
+    def shows_explanations(self) -> bool:
+        """Return whether there is a place for them: the table, or lines with -v."""
+        return self._screen is not None or (self._output is not None and self._config.get_verbosity() >= 1)
+
+    def explained(self, explanation: Explanation) -> None:
+        """Keep the latest explanation of a run, for the table."""
+        with self._lock:
+            self._explained[explanation.run] = explanation
+
     # State
+
+    def restored(self, runs: Iterable[Run]) -> None:
+        """Replace runs by what they are, where changes of them may have been missed."""
+        with self._lock:
+            self._runs.update((run.id, run) for run in runs)
 
     def submitted(self, runs: Iterable[Run]) -> None:
         """Add submitted runs."""
@@ -91,6 +140,11 @@ class TerminalDisplay:
         """Return a line for each notice about a machine."""
         with self._lock:
             return [_told(notice) for notice in self._notices.values()]
+
+    def _below_table(self) -> list[str]:
+        """Return the notices, and a line for each hold that keeps runs waiting, which is what matters most."""
+        with self._lock:
+            return [*map(_told, self._notices.values()), *map(_waits_for, self._held.values())]
 
     # Redrawn in place
 
@@ -115,10 +169,24 @@ class TerminalDisplay:
             if done.wait(0.0 if time.monotonic() < self._steady_until else BEFORE_TABLE):
                 return
             while not done.is_set():
-                screen.draw(table_lines(self.runs(), self._sent, time.time(), screen.size, self.notices()))
+                screen.draw(self._table(screen.size))
                 done.wait(REDRAW)
             screen.draw([])
             self._steady_until = time.monotonic() + BEFORE_TABLE
+
+    def _table(self, size: tuple[int, int]) -> list[str]:
+        """Return the table; with -v or --dispatch-explain, with why its first waiting runs wait below it."""
+        now, runs = time.time(), self.runs()
+        with self._lock:
+            waiting = [self._explained[run.id] for run in runs if waits(run) and run.id in self._explained]
+        if not waiting:
+            return table_lines(runs, self._sent, now, size, self._below_table())
+        from pytest_dispatch.core.explanation import told_place
+
+        told = self._config.get_verbosity() >= 1 or self._says_why
+        why = [f"⏳ {each.name}: {each.sentence}" for each in waiting[: SENTENCES * told]]
+        places = {each.run: told_place(each, now) for each in waiting}
+        return table_lines(runs, self._sent, now, size, [*self._below_table(), *map(plain_line, why)], places)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
@@ -203,6 +271,18 @@ def _line(change: RunChange) -> str:
         came = "came too late" if attempt.ended else "came"
         text = f"{name}: a report {came}{where}{again}: {attempt.reports[-1].title}"
     return f"{sign_of(attempt.phase, attempt.outcome)} {plain_line(text, 400)}"
+
+
+def _waits_for(held: Held) -> str:
+    """Return who holds what, and why: so a person knows what the session waits for."""
+    hold = held.hold
+    owner = f" by {plain_line(hold.owner, 60)}" if hold.owner else ""
+    until = "" if hold.until is None else f" until {datetime.fromtimestamp(hold.until).astimezone():%Y-%m-%d %H:%M}"
+    return f"held: {_held_thing(held.what, held.name)}{owner}{until}: {plain_line(hold.reason, 300)}"
+
+
+def _held_thing(what: str, name: str) -> str:
+    return {"lab": "the lab", "group": f"the group {plain_line(name)}"}.get(what) or plain_line(name)
 
 
 def _told(notice: Notice) -> str:

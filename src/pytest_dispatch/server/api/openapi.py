@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 
+from pytest_dispatch.server.api.route import Route
 from pytest_dispatch.server.api.schemas import EPOCH, Problem
-
-if TYPE_CHECKING:
-    from pytest_dispatch.server.api.route import Route
 
 _STREAMS = {"/sessions/{session}/events"}
 
@@ -45,6 +43,8 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     if route.gives is not None:
         schema = {"type": "string"} if route.path in _STREAMS else schema_of[id(route.gives)]
         good["content"] = {media: {"schema": schema}}
+    if route.path.endswith("/junit"):
+        good["content"] = {"application/xml": {"schema": {"type": "string"}}}
     problem = {"application/json": {"schema": schema_of[id(Problem)]}}
     bad = {str(status): {"description": text, "content": problem} for status, text in _refusals(route)}
     operation: dict[str, Any] = {
@@ -55,32 +55,46 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     if route.takes is not None:
         body = {"application/json": {"schema": schema_of[id(route.takes)]}}
         operation["requestBody"] = {"required": True, "content": body}
+    if route.needs is None:
+        operation["security"] = []
     if route.bare:
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return operation
 
 
+#: Refusals of operations: when an operation may answer so, with which status, and what it means.
+_REFUSALS: tuple[tuple[Callable[[Route], bool], int, str], ...] = (
+    (lambda r: r.needs is not None or "/sign-in" in r.path, 401, "Without a token, or not signed in"),
+    (lambda _: True, 403, "Not with this role, not for another user's session, or sent by a page of another origin"),
+    (lambda _: True, 421, "The header Host is neither an address nor a name of the lab"),
+    (lambda _: True, 429, "Too many requests without a token, or too many tries to sign in"),
+    (lambda _: True, 503, "The lab is broken: why"),
+    (lambda r: r.takes is not None or bool(r.query) or r.of_session or "/sign-" in r.path, 400, "Malformed"),
+    (lambda r: r.path == "/reload", 400, "The configuration has mistakes, or the lab has no file of it"),
+    (lambda r: r.takes is not None or r.bare, 413, "Too long"),
+    (lambda r: r.takes is not None or r.bare, 415, "The body is compressed: it has a Content-Encoding"),
+    (lambda r: r.bare, 408, "The body stopped arriving; the bytes received are kept"),
+    (lambda r: r.bare, 507, "No room"),
+    (lambda r: r.of_session, 404, "No such session or run"),
+    (lambda r: bool(re.search("user|token|github", r.path)), 404, "No such user or token, or no sign-in by GitHub"),
+    (lambda r: bool(re.search("/users|/me/", r.path)), 409, "The name is taken, or the password is not kept here"),
+    (lambda r: r.of_session and r.checked and not r.bare, 409, "The session has another holder by now, or has ended"),
+    (lambda r: r.bare, 409, "The session has another holder or has ended; or the bytes do not continue the lab's"),
+    (lambda r: r.changes, 428, "Without the epoch of the session's lease"),
+    (lambda r: bool(re.search("/(override|notes|junit)$", r.path)), 409, "The run has not ended"),
+)
+
+
 def _refusals(route: Route) -> Iterator[tuple[int, str]]:
-    yield 401, "Without the token"
-    yield 403, "Sent by a web page of another origin"
-    yield 421, "The header Host is neither an address nor a name of the lab"
-    yield 429, "Too many requests without the token"
-    yield 503, "The lab is broken: why"
-    if route.takes is not None or route.query or route.of_session:
-        yield 400, "Malformed"
-    if route.takes is not None or route.bare:
-        yield 413, "Too long"
-        yield 415, "The body is compressed: it has a Content-Encoding"
-    if route.bare:
-        yield 408, "The body stopped arriving; the bytes received are kept"
-        yield 507, "No room"
-    if route.of_session:
-        yield 404, "No such session or run"
-        if route.checked:
-            elsewhere = "; or the bytes do not continue those that the lab has" if route.bare else ""
-            yield 409, f"The session has another holder by now, or has ended{elsewhere}"
-    if route.changes:
-        yield 428, "Without the epoch of the session's lease"
+    return ((status, text) for applies, status, text in _REFUSALS if applies(route))
+
+
+def _unfit(route: Route) -> Iterator[tuple[int, str]]:
+    """Yield refusals of requests about groups, machines and queues."""
+    if "{group}" in route.path or "{machine}" in route.path:
+        yield 404, "No such group, machine, template or run"
+    if "{run}" in route.path and route.path.endswith(("/move", "/hold")):
+        yield 409, "The run is not where the request expects it"
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -90,7 +104,8 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
     number = {"type": "number"}
-    once = [{"name": n, "in": "query", "schema": number} for n in route.query]
+    once: list[dict[str, Any]] = [{"name": n, "in": "query", "schema": number} for n in route.query]
+    once += [{"name": n, "in": "query", "schema": {"type": "string"}} for n in route.words]
     return once + [{"name": n, "in": "query", "schema": {"type": "array", "items": number}} for n in route.repeated]
 
 

@@ -1,22 +1,32 @@
 """The routes of the API under /api/v1, which the pytest plugin and its xdist workers use.
 
-`ROUTES` lists all operations; the OpenAPI description is made from the same table.
+`ROUTES` lists the operations of every lab; `ACCOUNT_ROUTES`, `GROUP_ROUTES` and so on those that only a
+service has. The
+OpenAPI description is made from the same tables.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
+from pytest_dispatch.core.explanation import Explanation
+from pytest_dispatch.core.outlook import Outlook
+from pytest_dispatch.lab.roster import RosterChange
 from pytest_dispatch.server.api import handlers
-from pytest_dispatch.server.api.guard import as_json, guarded
-from pytest_dispatch.server.api.route import PREFIX, ApiContext, Route
+from pytest_dispatch.server.api.guard import guarded
+from pytest_dispatch.server.api.route import PREFIX, ApiContext, Route, Whose, as_json
 from pytest_dispatch.server.api.schemas import (
+    LabView,
+    LetterTried,
     Opened,
     OpenSession,
+    OutlookWanted,
     Problem,
+    Readable,
     Review,
     Reviewed,
     RunChange,
@@ -27,38 +37,103 @@ from pytest_dispatch.server.api.schemas import (
     Uploaded,
     Verdict,
 )
+from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.store.records import PendingIssue
+
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_LIMIT = 64 * 2**20  # maximum size of a request's body in bytes
 
 
+def served(context: ApiContext) -> tuple[Route, ...]:
+    """Return the operations of this lab: a private one has no users, and nobody asks about groups and machines."""
+    return ROUTES if context.access.private else all_routes()
+
+
+def _answered(context: ApiContext) -> tuple[Route, ...]:
+    """Return the operations of this lab, and of a service those of dispatchoor too."""
+    if context.access.private:
+        return ROUTES
+    from pytest_dispatch.server.api.dispatchoor_routes import OWN_PATHS
+
+    return (*all_routes(), *OWN_PATHS)
+
+
+def all_routes() -> tuple[Route, ...]:
+    """Return also the operations that only a service has, and that a private lab does not load."""
+    from pytest_dispatch.server.api.account_routes import ACCOUNT_ROUTES
+    from pytest_dispatch.server.api.github_webhooks import WEBHOOK_ROUTES
+    from pytest_dispatch.server.api.group_routes import GROUP_ROUTES
+    from pytest_dispatch.server.api.history_routes import HISTORY_ROUTES
+    from pytest_dispatch.server.api.issue_routes import ISSUE_ROUTES
+
+    return (*ROUTES, *ACCOUNT_ROUTES, *GROUP_ROUTES, *HISTORY_ROUTES, *ISSUE_ROUTES, *WEBHOOK_ROUTES)
+
+
 def routes(context: ApiContext) -> list[web.RouteDef]:
     """Return the API as aiohttp routes, including refusals for all other paths below its prefix."""
-    known = [web.route(r.method, PREFIX + r.path, guarded(context, r)) for r in ROUTES]
-    others = [Route(method="*", path=path, handler=_unknown, summary="") for path in ("", "/{rest:.*}")]
+    ours = {(r.method, PREFIX + r.path): guarded(context, r) for r in served(context)}
+    known = [web.route(method, path, answer) for (method, path), answer in _for_scripts(context, ours).items()]
+    others = [
+        Route(method="*", path=path, handler=_unknown, summary="", needs=Role.READER) for path in ("", "/{rest:.*}")
+    ]
     return [*known, *(web.route(r.method, PREFIX + r.path, guarded(context, r)) for r in others)]
 
 
-async def _unknown(_door: ApiContext, request: web.Request, _body: None) -> web.Response:
+def _for_scripts(context: ApiContext, ours: dict[tuple[str, str], _Answer]) -> dict[tuple[str, str], _Answer]:
+    """Add the operations of dispatchoor to those of a service; a request for the same path says which it means."""
+    if context.access.private:
+        return ours
+    from pytest_dispatch.server.api import dispatchoor_routes as dispatchoor
+    from pytest_dispatch.server.api.dispatchoor_handlers import speaks
+
+    theirs = {
+        (r.method, PREFIX + r.path): guarded(context, r) for r in (*dispatchoor.OWN_PATHS, *dispatchoor.SAME_PATHS)
+    }
+    theirs[dispatchoor.HEALTH.method, dispatchoor.HEALTH.path] = guarded(context, dispatchoor.HEALTH)
+
+    def either(own: _Answer, other: _Answer) -> _Answer:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return await (other if speaks(request) else own)(request)
+
+        return answer
+
+    both = {key: either(ours[key], theirs[key]) for key in ours.keys() & theirs.keys()}
+    return {**theirs, **ours, **both}
+
+
+async def _unknown(context: ApiContext, request: web.Request, _body: None) -> web.Response:
     """Answer 404 for an unknown path, or 405 for an unknown method."""
     path = request.path.removeprefix(PREFIX)
-    allowed = sorted(r.method for r in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", r.path), path))
+    matching = (r for r in _answered(context) if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", r.path), path))
+    allowed = sorted(r.method for r in matching)
     if not allowed:
         return as_json(Problem(error=f"no {request.path!r} here; {PREFIX}/openapi.json says what there is"), 404)
     expected = ", ".join(allowed)
     return as_json(Problem(error=f"expected {expected}, got {request.method}"), 405, {"Allow": expected})
 
 
-async def _description(_door: ApiContext, _request: web.Request, _body: None) -> dict[str, Any]:
+async def _description(context: ApiContext, _request: web.Request, _body: None) -> dict[str, Any]:
     from pytest_dispatch.server.api.openapi import describe
 
-    return describe(ROUTES, PREFIX)
+    return describe(served(context), PREFIX)
 
 
 ROUTES = (
     Route(
+        method="GET",
+        path="/lab",
+        handler=handlers.show_lab,
+        needs=Role.READER,
+        summary="The lab: its version, the number of its API, and the GitHub APIs that it fetches release assets from",
+        gives=LabView,
+    ),
+    Route(
         method="POST",
         path="/sessions",
         handler=handlers.open_session,
+        needs=Role.OPERATOR,
+        audit="session.open",
         summary="Open a session, or resume one",
         takes=OpenSession,
         gives=Opened,
@@ -68,6 +143,7 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}",
         handler=handlers.show_session,
+        needs=Role.READER,
         summary="The state of a session",
         gives=SessionView,
     ),
@@ -75,16 +151,25 @@ ROUTES = (
         method="DELETE",
         path="/sessions/{session}",
         handler=handlers.close_session,
-        summary="Close a session and cancel its unfinished runs; with `kept`, the session can still be resumed",
-        query=("kept",),
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="session.close",
+        summary="Close a session and cancel its unfinished runs; with `kept`, the session can still be resumed; with"
+        " `left`, it can too, and runs that have begun go on to their outcome",
+        query=("kept", "left"),
         status=204,
     ),
     Route(
         method="POST",
         path="/sessions/{session}/lease",
         handler=handlers.take_over,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="session.take-over",
         summary="Take a session over: its previous holder is refused from then on, and runs that have not begun wait"
-        " until they are submitted again",
+        " until they are submitted again; with `epoch`, only the holder that had it comes back, and nothing changes if"
+        " it is still the holder",
+        query=("epoch",),
         takes=OpenSession,
         gives=Opened,
         checked=False,
@@ -93,6 +178,8 @@ ROUTES = (
         method="PUT",
         path="/sessions/{session}/bytes/{digest}",
         handler=handlers.upload,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN,
         summary="Upload bytes that workloads of the session name by their digest, from `offset` on, of `size` in all",
         gives=Uploaded,
         query=("size", "offset"),
@@ -102,13 +189,28 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/bytes/{digest}",
         handler=handlers.show_upload,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN,
         summary="The progress of an upload of the session",
         gives=Uploaded,
+    ),
+    Route(
+        method="GET",
+        path="/sessions/{session}/readable",
+        handler=handlers.show_readable,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN,
+        summary="Whether the lab can read the release asset at `location` itself",
+        gives=Readable,
+        words=("location",),
     ),
     Route(
         method="POST",
         path="/sessions/{session}/runs",
         handler=handlers.submit,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="run.submit",
         summary="Submit workloads; submitting a known key again changes nothing",
         takes=list[RunRequest],
         gives=list[RunView],
@@ -117,6 +219,7 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/runs",
         handler=handlers.list_runs,
+        needs=Role.READER,
         summary="All runs of a session, without their reports and consoles",
         gives=list[RunView],
     ),
@@ -124,26 +227,74 @@ ROUTES = (
         method="GET",
         path="/sessions/{session}/events",
         handler=handlers.follow,
+        needs=Role.READER,
         summary="Server-sent events: `report` (a `RunReport`), each once; `change` (a `RunChange`), with only the"
         " latest of each run for a client that is far behind; `progress` (bytes received, by run)",
         gives=tuple[RunReport, RunChange],
         query=("after",),
     ),
     Route(
+        method="POST",
+        path="/sessions/{session}/outlook",
+        handler=handlers.show_outlook,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        summary="What a session may expect before it submits anything: machines that fit, runs ahead, the first start",
+        takes=OutlookWanted,
+        gives=Outlook,
+    ),
+    Route(
+        method="POST",
+        path="/sessions/{session}/letters",
+        handler=handlers.claim_letters,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="session.claim-issues",
+        summary="Claim the issues that the lab has no token for: those of the session, and those for its repository"
+        " that earlier sessions left; each is given out once",
+        gives=list[PendingIssue],
+    ),
+    Route(
+        method="POST",
+        path="/sessions/{session}/letters/tried",
+        handler=handlers.letter_tried,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="session.issue-tried",
+        summary="Record that the session's holder begins to file such an issue, and what came of it",
+        takes=LetterTried,
+        status=204,
+    ),
+    Route(
         method="GET",
         path="/runs/{run}",
         handler=handlers.show_run,
+        needs=Role.READER,
         summary="A run; with `after` and `wait`, its next change; with `known`, given once for each attempt, without"
-        " that many of the attempt's first reports",
+        " that many of the attempt's first reports. A service knows runs that have ended from its history, with what"
+        " people added to them",
         gives=RunView,
         query=("after", "wait"),
         repeated=("known",),
         saved=True,
+        kept=True,
+    ),
+    Route(
+        method="GET",
+        path="/runs/{run}/explanation",
+        handler=handlers.explain_run,
+        needs=Role.READER,
+        summary="Why a run waits: in a sentence, and as data: what has to go before it begins, its place, when it"
+        " should start, and each machine as seen from it",
+        gives=Explanation,
+        kept=True,
     ),
     Route(
         method="DELETE",
         path="/runs/{run}",
         handler=handlers.cancel,
+        needs=Role.OPERATOR,
+        audit="run.cancel",
         summary="Cancel a run",
         status=204,
     ),
@@ -151,6 +302,9 @@ ROUTES = (
         method="POST",
         path="/runs/{run}/verdict",
         handler=handlers.decide,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="run.verdict",
         summary="The session's own verdict on an attempt that reported",
         takes=Verdict,
         status=204,
@@ -159,14 +313,27 @@ ROUTES = (
         method="POST",
         path="/runs/{run}/issues",
         handler=handlers.review,
+        needs=Role.OPERATOR,
+        whose=Whose.OWN_OR_ADMIN,
+        audit="run.issues",
         summary="Replace the issues that the lab proposes",
         takes=Review,
         gives=Reviewed,
     ),
     Route(
+        method="POST",
+        path="/reload",
+        handler=handlers.reload,
+        needs=Role.ADMIN,
+        audit="lab.reload",
+        summary="Read the configuration file of a service anew: machines, groups and templates, all of it or nothing",
+        gives=RosterChange,
+    ),
+    Route(
         method="GET",
         path="/openapi.json",
         handler=_description,
+        needs=Role.READER,
         summary="This description",
         gives=dict[str, Any],
     ),

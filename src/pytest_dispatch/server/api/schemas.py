@@ -5,13 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
+from urllib.parse import urlsplit
 
+from pytest_dispatch.core.ended_runs import Note, Override
+from pytest_dispatch.core.known_issues import IssueLink, IssueMode
 from pytest_dispatch.core.leases import LeaseKind
-from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.core.machine import Hold, MachineState
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.notices import Notice
+from pytest_dispatch.core.notifications import TargetStatus
 
+API = 1  # raised when a client of an earlier number could no longer use the API
 EPOCH = "Dispatch-Epoch"  # the header that identifies a session's holder among its earlier and later ones
+
+STALE = "stale"  # in that header of an answer: the session has another holder, or its lease has ended
+
+
+MOST_TRIES = 1_000_000
+MOST_PASSES = 1_000
+LONGEST_URL = 2_000  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabView:
+    """A lab, for a client that has yet to open a session.
+
+    Attributes:
+        version: Version of pytest-dispatch.
+        api: Number of the API that it speaks.
+        apis: Addresses of the GitHub APIs whose release assets it fetches with its own token.
+    """
+
+    version: str
+    api: int
+    apis: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlookWanted:
+    """What a session is going to submit.
+
+    Attributes:
+        requires: The requirements of each workload that boots, as in `requires`.
+        groups: The group that each of them names, in the same order; empty for the first one that suits.
+    """
+
+    requires: tuple[tuple[str, ...], ...]
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +89,12 @@ class OpenSession:
         issues_repo: Repository in which issues are filed.
         issues_raw: Whether texts of workloads are filed unchanged, including mentions.
         issues_reviewed: Whether the holder reviews each issue before it is filed.
+        issues_api: Address of the GitHub API for them; empty for the lab's.
+        issues_mode: Whether there is an issue for each report, or one for each failure, which later ones comment.
+        issues_close_after: Passes in a row after which such an issue is closed; 0 for never.
+        issues_filed: Whether the holder files the issues that the lab has no token for.
         resume: Whether to resume the owner's newest interrupted session of this source, if there is one.
+        notify: Apprise URLs that are told when the session ends. They are secrets.
     """
 
     source: str
@@ -58,8 +103,24 @@ class OpenSession:
     issues_repo: str = ""
     issues_raw: bool = False
     issues_reviewed: bool = False
+    issues_api: str = ""
+    issues_mode: IssueMode = IssueMode.EACH
+    issues_close_after: int = 0
+    issues_filed: bool = False
     resume: bool = False
     lease: LeaseWanted = field(default_factory=LeaseWanted)
+    notify: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the number of passes.
+
+        Raises:
+            ValueError: It is out of range.
+        """
+        if not 0 <= self.issues_close_after <= MOST_PASSES:
+            raise ValueError(
+                f"issues_close_after: expected a number from 0 to {MOST_PASSES}, got {self.issues_close_after}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +143,17 @@ class RunRequest:
 
     key: str
     workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    """Whether the lab can read bytes itself.
+
+    Attributes:
+        readable: Whether it can; if not, who can is to upload them.
+    """
+
+    readable: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +186,12 @@ class RunView:
         digest: Digest of the served file, once it is known.
         console: Console of the latest attempt that had a machine.
         issues: URLs of filed issues.
+        links: Links to known issues, put there by people, by the lab, or carried over from the same failure before.
         filing: Whether issues are being filed, and GitHub has neither accepted nor refused them yet.
         whole: Whether the console and the long texts of reports are included.
+        override: A person's outcome, in place of the one that the run ended with; null if there is none.
+        notes: What people wrote about it.
+        gone: What was dropped of it since it ended: `consoles`, `texts`, as `retention` says.
     """
 
     run: Run
@@ -123,8 +199,12 @@ class RunView:
     digest: str = ""
     console: tuple[ConsoleLine, ...] = ()
     issues: tuple[str, ...] = ()
+    links: tuple[IssueLink, ...] = ()
     filing: bool = False
     whole: bool = True
+    override: Override | None = None
+    notes: tuple[Note, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +246,7 @@ class SessionView:
         mdns: The lab's mDNS name, or why it is not announced.
         notices: Events of machines that belong to no run.
         more_notices: Number of further notices that are left out.
+        notifications: How its own notifications stand: one entry for each URL that it named.
     """
 
     id: str
@@ -176,6 +257,7 @@ class SessionView:
     mdns: str = ""
     notices: tuple[Notice, ...] = ()
     more_notices: int = 0
+    notifications: tuple[TargetStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +278,54 @@ class Review:
     """
 
     issues: Mapping[str, Issue | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterTried:
+    """What came of filing a letter; sent first when a try begins.
+
+    Attributes:
+        marker: The marker of its issue.
+        tries: Number of tries so far.
+        failed: Why it failed; empty while it is under way, and if it did not.
+        given_up: Whether nobody is to try again.
+        url: URL of the issue; empty if it is not filed.
+    """
+
+    marker: str
+    tries: int
+    failed: str = ""
+    given_up: bool = False
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the number of tries.
+
+        Raises:
+            ValueError: It is out of range.
+        """
+        if not 0 <= self.tries <= MOST_TRIES:
+            raise ValueError(f"tries: expected a number from 0 to {MOST_TRIES}, got {self.tries}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkWanted:
+    """A link of a run to an issue.
+
+    Attributes:
+        url: Address of the issue, on GitHub or anywhere else.
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        """Check the address.
+
+        Raises:
+            ValueError: It is none, or contains a password.
+        """
+        if not is_issue_url(self.url):
+            raise ValueError(f"url: expected the address of an issue (https://…), got {self.url[:200]!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,10 +375,42 @@ class RunReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A hold that keeps runs of a session waiting.
+
+    Attributes:
+        what: What is held: `lab`, `group` or `run`.
+        name: Id of the group, or name of the run's workload; empty for the lab.
+    """
+
+    what: str
+    name: str
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldView:
+    """What keeps runs of a session waiting (`held` in the event stream), all of it whenever it changes."""
+
+    holds: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """Why a request was refused."""
 
     error: str
+
+
+def is_issue_url(text: str) -> bool:
+    """Return whether a text can be the address of an issue."""
+    if len(text) > LONGEST_URL or not all("!" <= character <= "~" for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def slim(run: Run) -> Run:

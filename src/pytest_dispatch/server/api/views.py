@@ -6,11 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.machine import MachineState
-from pytest_dispatch.server.api.schemas import MachineView, RunView, SessionView, bare, console_lines, slim
+from pytest_dispatch.server.api.schemas import (
+    Held,
+    HeldView,
+    MachineView,
+    RunView,
+    SessionView,
+    bare,
+    console_lines,
+    slim,
+)
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.machine_table import MachineRecord
+    from pytest_dispatch.core.machine_record import MachineRecord
     from pytest_dispatch.core.model import Run
+    from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
 
 
@@ -24,6 +34,7 @@ def run_view(context: ApiContext, run: Run, *, whole: bool, reports: bool = True
         digest=lab.lab_state.digest_of(run),
         console=console_lines(lab.console.of(run)) if whole else (),
         issues=tuple(lab.lab_state.live_session(run.session).urls(run)),
+        links=lab.lab_state.tracker.links_of(run.id),
         filing=lab.issues.filing(run),
         whole=whole,
     )
@@ -36,7 +47,7 @@ def session_view(context: ApiContext, session: str) -> SessionView:
         UnknownError: There is no session with that id.
     """
     context.lab.lab_state.live_session(session)
-    private = context.lab.private
+    private, notices = context.lab.private, context.lab.notices
     outbox = context.lab.issues.status("" if private else session)
     views = [(seen, _machine_view(context, seen, session)) for seen in context.lab.queue.machines.values()]
     return SessionView(
@@ -46,9 +57,30 @@ def session_view(context: ApiContext, session: str) -> SessionView:
         issues_filed=outbox.filed,
         unfiled=outbox.unfiled,
         mdns=context.mdns(),
-        notices=context.lab.notices.all(),
-        more_notices=context.lab.notices.more,
+        notices=tuple(each for each in notices.all() if notices.concerns(session, each)),
+        more_notices=notices.more if private else 0,
+        notifications=tuple(context.lab.notifier.status(session)),
     )
+
+
+MOST_HELD = 20  # held runs that a session is told of
+
+
+def held_view(lab: Lab, session: str) -> HeldView:
+    """Return what keeps runs of a session waiting: the lab's hold, paused groups, and the first runs that are held."""
+    queue, groups, held = lab.queue, lab.queue.groups, lab.queue.transitions.held
+    if not groups.pauses and not held:
+        return HeldView()
+    order = queue.transitions.run_index.order
+    waiting = [run for run in queue.sessions.runs_of(session) if run.id in order(run.group)]
+    found: list[Held] = []
+    if waiting and groups.lab_hold is not None:
+        found.append(Held(what="lab", name="", hold=groups.lab_hold))
+    paused = [group for group in dict.fromkeys(run.group for run in waiting) if group in groups.pauses]
+    found += [Held(what="group", name=group, hold=groups.pauses[group]) for group in paused]
+    alone = [run for run in waiting if run.id in held][:MOST_HELD]
+    found += [Held(what="run", name=run.workload.name, hold=held[run.id]) for run in alone]
+    return HeldView(holds=tuple(found))
 
 
 #: States of a machine that holds no run: such a machine is off if its driver says so.

@@ -82,14 +82,15 @@ async def get(request: web.Request, service: BootService, bearer: BootIdentity) 
 
 def look(service: BootService, machine: str) -> web.Response:
     """Answer with the state of the machine and of the queue, without changing it."""
-    broken, queue = service.lab_state.broken, service.lab_state.queue
+    broken, queue = service.lab_state.broken or service.lab_state.away, service.lab_state.queue
     if broken is not None:
         return web.Response(status=503, text=f"{broken}\n")
     seen, waiting = queue.machines.find(machine), len(queue.transitions.ready)
     run = queue.runs[seen.holds] if seen and seen.holds else None
     holds = f"holds {plain_line(run.workload.name)} ({run.attempt.state})" if run else "holds no workload"
     work = f"{waiting} workload{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for a machine"
-    return web.Response(text=f"nothing was taken: {machine} may boot here and {holds}; {work}\n")
+    may = "may boot here" if seen or queue.unknown.welcome else "waits for approval"
+    return web.Response(text=f"nothing was taken: {machine} {may} and {holds}; {work}\n")
 
 
 def _offer(service: BootService, answer: Answer, request: web.Request) -> Offer:

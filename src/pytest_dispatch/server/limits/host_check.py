@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+#: The key in a request of the origin of its page, if the configuration lets that page call the API.
+ALLOWED_PAGE = "allowed_page"
+
 _AUTHORITY = re.compile(r"(?:\[([^][]*)\]|([^][:]*))(?::[0-9]*)?", re.ASCII)
 
 
@@ -50,10 +53,17 @@ def stranger(request: web.Request, names: Collection[str]) -> str | None:
     return next((given for given in request.headers.getall("Host", []) if given and not is_ours(given, names)), None)
 
 
-def foreign_page(request: web.Request) -> str | None:
-    """Return the origin of the web page that made the request; None if there is none or it is the lab itself."""
-    origins = request.headers.getall("Origin", ())
-    if not origins:
+def foreign_page(request: web.Request, scheme: str, host: str) -> str | None:
+    """Return the origin of the web page that made the request; None if there is none, or if it may use the API.
+
+    The lab itself may, and pages that its configuration names.
+
+    Args:
+        request: The request.
+        scheme: `http` or `https`, as the client asks the lab.
+        host: The host that the client asked for.
+    """
+    if "Origin" not in request.headers or ALLOWED_PAGE in request:
         return None
-    ours = f"http://{request.headers.get('Host', '')}".lower()
-    return next((given for given in origins if given.lower() != ours), None)
+    own = f"{scheme}://{host}".lower()
+    return next((given for given in request.headers.getall("Origin") if given.lower() != own), None)

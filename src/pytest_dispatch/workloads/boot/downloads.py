@@ -1,19 +1,19 @@
-"""The bytes that machines have downloaded of their workloads, over any number of requests."""
+"""Records which bytes of their workloads machines have downloaded, over any number of requests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MOST_SPANS = 256  # most separate pieces of a download; no client that boots needs more
+MOST_SPANS = 256  # maximum number of separate pieces of a download; no boot client needs more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Bytes of a workload that a request asked for: from `start` to before `end`, taken up to `reached`.
+    """Bytes of a workload that a request asked for: from `start` to before `end`, received up to `reached`.
 
     Attributes:
-        tag: Of these bytes: others have another one.
-        lacking: The rest was not there to be taken.
+        tag: Tag of the bytes; other bytes have another tag.
+        lacking: Whether the request ended because the lab did not have the rest.
     """
 
     start: int
@@ -41,24 +41,24 @@ class _Download:
 
 
 class Downloads:
-    """The latest download of each machine, which may ask for its workload as a whole, or by ranges in any order."""
+    """The latest download of each machine, which may request its workload as a whole, or by ranges in any order."""
 
     def __init__(self) -> None:
         self._latest: dict[str, _Download] = {}
 
     def may_go_on(self, machine: str, run: str, attempt: int, tag: str) -> bool:
-        """Tell whether a machine may add bytes to what it has of an attempt: it has none that came to nothing."""
+        """Return whether bytes with this tag may continue the machine's download of an attempt."""
         download = self._latest.get(machine)
         return download is None or download.of[:2] != (run, attempt) or download.of[2] == tag
 
     def begin(self, machine: str, run: str, attempt: int, tag: str = "", *, whole: bool) -> None:
-        """Begin a request; `whole` means that it asks for all bytes, so that the download starts anew."""
+        """Record that a request begins; `whole` means that it asks for all bytes, so the download starts anew."""
         download = self._latest.get(machine)
         if whole or download is None or download.of != (run, attempt, tag):
             self._latest[machine] = _Download((run, attempt, tag))
 
     def took(self, machine: str, run: str, attempt: int, part: Part) -> bool:
-        """End a request, and return whether the machine now has every byte."""
+        """Record that a request has ended, and return whether the machine now has every byte."""
         download = self._latest[machine]
         if download.of != (run, attempt, part.tag):
             return False

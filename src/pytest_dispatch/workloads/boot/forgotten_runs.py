@@ -130,7 +130,8 @@ class ForgottenRuns:
         if told is None:
             return Taken.REFUSED
         change = Change(told, event, number, self._now())
-        pending_issues = LiveSession(kept.session).due(change, kept.digest or told.workload.digest)
+        tracking = self._lab_state.tracker.late(told, kept.session, change.at)
+        pending_issues = LiveSession(kept.session).due(change, kept.digest or told.workload.digest, tracking)
         self._lab_state.amend(change, kept.run, pending_issues)
         await self._lab_state.on_disk()
         return taken

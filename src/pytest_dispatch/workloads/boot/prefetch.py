@@ -1,4 +1,4 @@
-"""Has the bytes of the next workloads ready before a machine asks for them, and never many more than that."""
+"""Fetches the bytes of the next workloads before machines ask for them, but not many more."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher
     from pytest_dispatch.sources.locations import Locations
 
-WORKERS = 3  # assets fetched or hashed at the same time without a machine having taken them
-MOST = 64  # with those that machines have taken
-AHEAD = 16  # assets that may lie ready without a machine having taken them, however large they are
-AHEAD_BYTES = 2 * 2**30  # and beyond those, as many as are no larger than this together
+WORKERS = 3  # assets fetched or hashed at the same time, without those that machines have taken
+MOST = 64  # assets fetched at the same time, including those that machines have taken
+AHEAD = 16  # assets that may be ready before machines take them, whatever their size
+AHEAD_BYTES = 2 * 2**30  # beyond those, as many as fit into this total size
 
 
 class Prefetcher:
-    """Fetches assets in the order of the queue, some way ahead of the machines.
+    """Fetches assets in the order of the queue, some of them ahead of the machines.
 
     Args:
-        cache: Has the bytes, or gets them.
-        locations: Where they may be.
-        on_ready: Told when a run's bytes are there.
-        on_arrival: Told when they may be read while they arrive.
-        on_failed: Told when they cannot be had, and why.
+        cache: Fetches and caches the bytes.
+        locations: The places from which the lab may read.
+        on_ready: Called when a run's bytes are there.
+        on_arrival: Called when they can be read while they arrive.
+        on_failed: Called with the reason when they cannot be fetched.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Prefetcher:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Begin to fetch; returns the task that does, for whoever has to know when it dies."""
+        """Start to fetch, and return the task that does it, so that the caller notices if it dies."""
         self._task = asyncio.create_task(self._work(), name="the supply of bytes")
         return [self._task]
 
     async def stop(self) -> None:
-        """Give up what is being fetched."""
+        """Cancel all fetches."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -93,7 +93,7 @@ class Prefetcher:
         return None
 
     def _may_begin(self) -> bool:
-        """Tell whether one more may be fetched: what machines read already while it arrives holds back no other."""
+        """Return whether one more may be fetched; assets that machines read while they arrive do not count as ahead."""
         if len(self._ahead) >= AHEAD and self._ahead_bytes >= AHEAD_BYTES:
             return False
         return len(self._fetching) < MOST and sum(run in self._ahead for run in self._fetching) < WORKERS

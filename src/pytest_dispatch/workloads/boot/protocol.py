@@ -9,7 +9,8 @@ from enum import StrEnum
 from itertools import takewhile
 
 from pytest_dispatch.core.attempts import knows, ran_on
-from pytest_dispatch.core.machine_table import LATELY, MachineRecord
+from pytest_dispatch.core.machine import Identity
+from pytest_dispatch.core.machine_record import LATELY, MachineRecord
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Idle, KnownBy, Refusal, Report, Run
 from pytest_dispatch.core.queue import Queue
@@ -68,21 +69,34 @@ class BootProtocol:
 
     def ask(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that asks what to boot (HEAD, or a GET without one)."""
+        if machine not in self._machines and self._queue.unknown.asks(Identity(known_by, machine), now):
+            return Answer(None, Idle.WAIT)
         seen = self._machines.asks(machine, known_by, now)
         if self._held(machine) is not None:
             self._asks_again(seen.holds, now)
         if self._is_kept(seen.holds):
             return Answer(None, Idle.WAIT, soon=True)
         if not seen.holds:
-            place = Capacity(kind=BOOT, machine=machine, known_by=known_by, labels=seen.machine.labels)
-            self._queue.scheduler.take(place, now)
+            self._queue.scheduler.take(self._capacity(machine, known_by), now)
         if seen.holds and not self._transitions.runs.record(seen.holds).needs:
             self._promised[machine] = None, now
             return Answer(self._transitions.runs[seen.holds])
         soon = self._transitions.run_index.needs_something or self._queue.sessions.expecting
-        idle = Idle.WAIT if soon or self._transitions.run_index.keeps_machines else Idle.POWEROFF
+        stays = soon or self._transitions.run_index.keeps_machines or now < self._queue.sessions.returning
+        stays = stays or _awaits_check(self._queue, seen)
+        idle = Idle.WAIT if stays else Idle.POWEROFF
         self._promised[machine] = idle, now
         return Answer(None, idle, soon)
+
+    def awaits_others(self, machine: str, now: float) -> bool:
+        """Return whether runs submitted a moment ago may precede what the machine would get now."""
+        first = self._queue.scheduler.first(self._capacity(machine))
+        return self._queue.sessions.is_lining_up(now, first)
+
+    def _capacity(self, machine: str, known_by: KnownBy = KnownBy.ADDRESS) -> Capacity:
+        seen = self._machines.find(machine)
+        labels = seen.machine.labels if seen is not None else {}
+        return Capacity(kind=BOOT, machine=machine, known_by=known_by, labels=labels)
 
     def put_off(self, machine: str, now: float) -> Answer:
         """Have a machine wait, whatever it holds: its bytes are on the way."""
@@ -96,11 +110,13 @@ class BootProtocol:
 
     def waiting_machines(self) -> set[str]:
         """Return the machines that last got the wait program, and hold nothing."""
-        told = (machine for machine, (idle, _) in self._promised.items() if idle is Idle.WAIT)
-        return {machine for machine in told if not self._machines[machine].holds}
+        told = (self._machines.find(machine) for machine, (idle, _) in self._promised.items() if idle is Idle.WAIT)
+        return {seen.id for seen in told if seen is not None and not seen.holds}
 
     def send(self, machine: str, now: float, known_by: KnownBy = KnownBy.ADDRESS) -> Answer:
         """Answer a machine that starts to download (GET): what HEAD announced, else the result of `ask`."""
+        if machine not in self._machines and self._queue.unknown.asks(Identity(known_by, machine), now):
+            return Answer(None, Idle.WAIT)
         self._machines.asks(machine, known_by, now)
         promised, at = self._promised.get(machine, (None, 0.0))
         if promised is not None and now - at < PROMISE:
@@ -248,6 +264,13 @@ class BootProtocol:
     def _asks_again(self, run_id: str, now: float) -> None:
         """Record that the machine of a run asks again, which may end its attempt."""
         self._transitions.move(run_id, _asked_again(self._transitions.runs[run_id]), now)
+
+
+def _awaits_check(queue: Queue, seen: MachineRecord) -> bool:
+    """Return whether a machine is to stay on for a check of its health, because nothing powers it on for that."""
+    health = queue.health.of(seen.id)
+    is_checked = health.holding and health.due is not None and not seen.machine.driven
+    return seen.id in queue.transitions.pinned or is_checked
 
 
 def _asked_again(run: Run) -> Event:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.core.model import Workload
@@ -16,4 +17,20 @@ def _derived(workload: Workload, limits: Mapping[str, float]) -> Mapping[str, fl
     return {"download": download, "reporting": max(limits["report"], REPORTING)}
 
 
-RULES = KindRules(name=BOOT, lifecycles=LIFECYCLES, needs="its bytes were still being fetched", derived=_derived)
+def _check_payload(workload: Workload, readable: Callable[[str], None]) -> None:
+    """Refuse what is no payload, or names bytes that the lab may not read."""
+    where = f"{workload.name}: payload"
+    payload = BootPayload.checked(workload, where)
+    try:
+        readable(payload.location)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: location: {error}") from None
+
+
+RULES = KindRules(
+    name=BOOT,
+    lifecycles=LIFECYCLES,
+    needs="its bytes were still being fetched",
+    derived=_derived,
+    check_payload=_check_payload,
+)

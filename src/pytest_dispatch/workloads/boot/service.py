@@ -88,6 +88,22 @@ class BootService(Service):
         if digest not in ("", location):
             raise ConfigError(f"expected the workload's own digest, {digest[:80]!r}, got {location}")
 
+    async def inherit(self, session: str, workload: Workload) -> None:
+        """Let a session boot bytes that another one has uploaded, as long as the cache has them.
+
+        Raises:
+            ConfigError: It has removed them.
+        """
+        payload = BootPayload.of(workload)
+        if not DIGEST.fullmatch(payload.location):
+            return
+        self._cache.uploads.remember(session, payload.location, payload.size)
+        if not (await self._cache.uploads.standing(session, payload.location)).complete:
+            raise ConfigError(
+                f"expected bytes of {workload.name} that the lab still has, got {payload.location}, which were removed"
+                " to make room; submit it again from where it came"
+            )
+
     def wanted(self, runs: list[Run]) -> None:
         """Have the bytes of these runs fetched."""
         for run in runs:

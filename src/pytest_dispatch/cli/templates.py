@@ -1,0 +1,108 @@
+"""`dispatch templates`: the stored workloads, which people can queue."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytest_dispatch.cli.names import find_template, short_id
+from pytest_dispatch.cli.noun import PRIORITIES, Noun, Verb, argument
+from pytest_dispatch.cli.numbers import number
+from pytest_dispatch.cli.page import Answer, Column, Table, cells, said
+from pytest_dispatch.client.asked_for import asked_for
+from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.explanation import ObstacleKind
+from pytest_dispatch.core.model import Outcome, Priority
+from pytest_dispatch.core.wishes import MOST_REQUEUES
+from pytest_dispatch.server.api.group_schemas import QueuedRun, QueueWanted, RequeueWanted, TemplateView
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from pytest_dispatch.cli.page import Cell
+    from pytest_dispatch.client.operator_client import OperatorClient
+    from pytest_dispatch.server.api.schemas import RunView
+
+SOON = 5.0  # seconds to wait for bytes that are being fetched: a run whose bytes cannot be had is over before it begins
+MOMENT = 0.05  # seconds between two looks
+COLUMNS = (Column("TEMPLATE"), Column("GROUP"), Column("KIND"), Column("WORKLOAD"), Column("REQUIRES", wraps=True))
+
+
+def _list(client: OperatorClient, _given: Namespace) -> Answer:
+    templates = [each for group in client.groups() for each in client.templates(group.id)]
+    rows = map(_row, templates)
+    return Answer(templates, (Table(COLUMNS, tuple(rows), "no templates: they stand in lab.yaml, below groups"),))
+
+
+def _row(template: TemplateView) -> tuple[Cell, ...]:
+    workload = template.workload
+    requires = ", ".join(map(str, workload.requires))
+    return cells(template.id, template.group, workload.kind, workload.name, requires)
+
+
+def _queue(client: OperatorClient, given: Namespace) -> Answer:
+    template = find_template(client, given.template)
+    priority = Priority[given.priority.upper()] if given.priority else None
+    requeue = None if given.requeue is None else asked_for(RequeueWanted, most=given.requeue)
+    wanted = QueueWanted(template=template.id, payload=dict(map(_pair, given.set)), priority=priority, requeue=requeue)
+    run = client.enqueue(template.group, wanted)
+    if run.needs:
+        _refuse_ended(_soon(client, run.id))
+    place = f"{run.place} in the queue of {run.group}" if run.place else f"under way in {run.group}"
+    return said(run, f"{run.name} ({short_id(run.id)}) is {place}")
+
+
+def _soon(client: OperatorClient, run: str) -> RunView:
+    """Return a run once its bytes are there, cannot be had, or take long."""
+    give_up = time.monotonic() + SOON
+    while _needs(client, run) and time.monotonic() < give_up:
+        time.sleep(MOMENT)
+    return client.run(run)
+
+
+def _needs(client: OperatorClient, run: str) -> bool:
+    return any(each.kind is ObstacleKind.NEEDS for each in client.explanation(run).obstacles)
+
+
+def _refuse_ended(view: RunView) -> None:
+    """Say so if a run is over before it could begin, such as for a wrong size.
+
+    Raises:
+        LabError: It is.
+    """
+    run = view.run
+    if run.outcome is Outcome.ERROR:
+        raise LabError(f"{run.workload.name} ({short_id(run.id)}) is over, with an error: {run.reason}")
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """Read `KEY=VALUE`; a value that is no JSON is a text.
+
+    Raises:
+        ConfigError: It has no key.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+_QUEUE = (
+    argument("template", metavar="TEMPLATE", completes="template", help="its id"),
+    argument("--priority", choices=PRIORITIES, default="", help="in place of that of the template"),
+    argument("--requeue", metavar="N", type=number(0, MOST_REQUEUES), help="queue it again N times, once it is over"),
+    argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a value of its payload; may be repeated"),
+)
+
+TEMPLATES = Noun(
+    "templates",
+    "show the stored workloads, and queue them",
+    (
+        Verb("list", "show all templates", list[TemplateView], _list),
+        Verb("queue", "queue a run of a template", QueuedRun, _queue, arguments=_QUEUE),
+    ),
+)

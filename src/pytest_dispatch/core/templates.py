@@ -1,0 +1,63 @@
+"""Templates: workloads that a lab's configuration stores, and that people and cycles can queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.table import Table
+
+
+class NoTemplateError(ConfigError):
+    """A group has no template with that id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A stored workload.
+
+    Attributes:
+        id: Its name in requests; unique in the lab.
+        group: The id of the group that it belongs to, in which its runs are.
+        workload: What is run; its group is that of the template.
+        description: What it is for.
+        requeue: How often each run of it is queued again once it is over, at most; 0 for not at all.
+    """
+
+    id: str
+    group: str
+    workload: Workload
+    description: str = ""
+    requeue: int = 0
+
+
+class TemplateTable(Table[Template]):
+    """The templates of a lab by id, in the order of its configuration."""
+
+    def __init__(self, templates: Iterable[Template] = ()) -> None:
+        super().__init__()
+        for template in templates:
+            if template.id in self._rows:
+                raise ConfigError(f"templates: expected each id once, got {template.id!r} twice")
+            self._rows[template.id] = template
+
+    def of(self, group: str) -> list[Template]:
+        """Return the templates of a group."""
+        return [template for template in self._rows.values() if template.group == group]
+
+    def known(self, group: str, name: str) -> Template:
+        """Return a template of a group.
+
+        Raises:
+            NoTemplateError: The group has none with that id; the message names the nearest one, or all.
+        """
+        found = self._rows.get(name)
+        if found is not None and found.group == group:
+            return found
+        mine = [template.id for template in self.of(group)]
+        near = get_close_matches(name, mine, 1)
+        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(mine) or 'none'}"
+        raise NoTemplateError(f"group {group} has no template {name!r}: {expected}")

@@ -1,0 +1,345 @@
+"""A client of GitHub's REST API for those who look again and again: conditional, concurrent, and with a breaker.
+
+`GitHubApi` sends one request after the other from a thread. A lab that follows runs asks the same things for hours:
+an answer that has not changed (304) costs nothing of the hourly limit, a look must be given up at once when the lab
+stops, and while GitHub is away or limits requests, none is to be sent at all. PyGithub has none of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+import httpx
+import msgspec
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.secrets import Token
+from pytest_dispatch.github.api import PAGE, PAGES, REDIRECTS, GitHubError, Trouble, checked_api_url, refused
+from pytest_dispatch.github.transport import client_options, proxy_for, why_unreachable
+from pytest_dispatch.support.blocking import in_thread
+from pytest_dispatch.support.codec import decode
+from pytest_dispatch.support.network_errors import Origin, is_safe_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TIMEOUT = 15.0  # seconds to wait for a connection, and for each part of an answer
+WHOLE = 60.0  # longest duration of a whole request, in seconds
+LARGEST = 16 * 2**20  # bytes of one answer: a page of 100 jobs with all their steps has less
+KEPT = 1024  # answers that are kept to ask whether they have changed
+PAUSE = 1.0  # seconds between two writes; GitHub asks for one
+LONGEST = 60.0  # longest pause after failures, in seconds
+RESERVE = 0.1  # share of the hourly limit that is left to what must be asked, when nobody waits for an answer
+
+_HEADERS = {
+    "Accept": "application/vnd.github+json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "pytest-dispatch",
+    "X-GitHub-Api-Version": "2022-11-28",
+}
+_MOVED = (301, 302, 307, 308)
+_BREAKS = {Trouble.NETWORK, Trouble.SERVER, Trouble.TOKEN, Trouble.STRANGE}
+
+T = TypeVar("T")
+
+
+class UnreachedError(GitHubError):
+    """The request has never left this computer, so that nothing was carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    etag: str
+    value: Any
+    after: str | None
+
+
+class PollingApi:
+    """Asks one GitHub with one token. All of it runs on one event loop.
+
+    While GitHub is away, limits requests or refuses the token, the breaker is open: requests fail at once, until the
+    time that GitHub named, or for a pause that doubles with each failure. The next request after that tries again.
+
+    Args:
+        api_url: Base URL of the API.
+        token: Authenticates every request; None sends anonymous requests.
+        now: Returns the time.
+
+    Attributes:
+        closed_until: Until when no request is sent.
+        why: Why that is so; empty while nothing is wrong.
+        remaining: How many requests GitHub still answers until it counts anew; None if it has not said so.
+        limit: How many it answers in an hour; 0 if it has not said so.
+        resets: When it counts anew.
+        ahead: By how many seconds GitHub's clock is ahead of ours.
+
+    Raises:
+        ConfigError: `api_url` is not the URL of an API.
+    """
+
+    def __init__(self, api_url: str, token: Token | None, now: Callable[[], float]) -> None:
+        self._base = checked_api_url(api_url)
+        self._origin = Origin.of(self._base)
+        self._token = token
+        self._now = now
+        self._client: httpx.AsyncClient | None = None
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._failures = 0
+        self._wrote = -PAUSE
+        self._writing = asyncio.Lock()
+        self.closed_until = 0.0
+        self.why = ""
+        self.remaining: int | None = None
+        self.limit = 0
+        self.resets = 0.0
+        self.ahead = 0.0
+
+    # What may be asked
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether requests are sent now."""
+        return self._now() >= self.closed_until
+
+    @property
+    def may_write(self) -> bool:
+        """Return whether a write would be sent at once."""
+        rested = asyncio.get_running_loop().time() >= self._wrote + PAUSE
+        return self.is_open and rested and not self._writing.locked()
+
+    @property
+    def spare(self) -> int | None:
+        """Return how many looks may still be had before the part begins that is reserved; None if nobody knows."""
+        if self.remaining is None or self._now() >= self.resets:
+            return None
+        return max(0, self.remaining - int(self.limit * RESERVE))
+
+    def interval(self, usual: float) -> float:
+        """Return the seconds between two looks: longer than usual as the budget shrinks."""
+        spare, left = self.spare, max(0.0, self.resets - self._now())
+        if spare is None or not self.limit or spare >= self.limit / 2:
+            return usual
+        return max(usual, min(left, left / spare * 2 if spare else left))
+
+    # Requests
+
+    async def get(self, path: str, shape: type[T], **parameters: str) -> T:
+        """Return one object; one that has not changed is not sent again.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        value, _ = await self._read(path, self._url(path, parameters), shape)
+        return value
+
+    async def pages(
+        self, path: str, shape: type[T], enough: Callable[[T], bool] = lambda _page: False, **parameters: str
+    ) -> list[T]:
+        """Return all pages of a list, or those up to the first one that is enough.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        found: list[T] = []
+        url: str | None = self._url(path, {"per_page": str(PAGE), **parameters})
+        while url is not None:
+            if len(found) == PAGES:
+                raise GitHubError(f"{self._origin.host}: GET {path} comes to no end", Trouble.STRANGE)
+            value, after = await self._read(path, url, shape)
+            found.append(value)
+            url = None if enough(value) else self._on_this_server(url, after)
+        return found
+
+    async def post(self, path: str, body: Mapping[str, object]) -> bytes:
+        """Write, a second after the last write at the earliest, and without retries.
+
+        Raises:
+            UnreachedError: Nothing was sent.
+            GitHubError: See `Trouble`.
+        """
+        async with self._writing:
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(max(0.0, self._wrote + PAUSE - loop.time()))
+            try:
+                answer = await self._sent("POST", path, self._url(path, {}), {}, body)
+            finally:
+                self._wrote = loop.time()
+            return answer.content
+
+    async def text(self, path: str, most: int) -> str:
+        """Return the last characters of a text that GitHub keeps in a storage, which does not get the token.
+
+        Raises:
+            GitHubError: See `Trouble`.
+        """
+        url = self._url(path, {})
+        for _ in range(REDIRECTS):
+            answer = await self._sent("GET", path, url, {}, None)
+            if answer.status_code not in _MOVED:
+                return answer.content[-most:].decode(errors="replace")
+            url = urljoin(url, answer.headers.get("location", ""))
+            if not is_safe_url(url):
+                break
+        raise GitHubError(f"{self._origin.host} redirects GET {path} to where nothing is fetched from", Trouble.STRANGE)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _read(self, path: str, url: str, shape: type[T]) -> tuple[T, str | None]:
+        """Return what is at a URL, and the next page's."""
+        kept = self._kept.get(url)
+        condition = {"If-None-Match": kept.etag} if kept is not None else {}
+        answer = await self._sent("GET", path, url, condition, None)
+        if answer.status_code in _MOVED:
+            moved = urljoin(url, answer.headers.get("location", ""))
+            if Origin.of(moved) != self._origin or moved == url:
+                raise GitHubError(f"{self._origin.host} redirects GET {path} to another server", Trouble.REFUSED)
+            answer = await self._sent("GET", path, moved, {}, None)
+        if answer.status_code == 304 and kept is not None:
+            self._kept.move_to_end(url)
+            return kept.value, kept.after
+        value = self._decoded(path, answer.content, shape)
+        after = answer.links.get("next", {}).get("url")
+        if etag := answer.headers.get("etag"):
+            self._kept[url] = _Kept(etag, value, after)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return value, after
+
+    def _decoded(self, path: str, data: bytes, shape: type[T]) -> T:
+        try:
+            return decode(data, shape)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            what = f"{self._origin.host} answered GET {path} with something that is not GitHub's ({error})"
+            raise self._failed(GitHubError(what, Trouble.STRANGE)) from None
+
+    async def _sent(
+        self, verb: str, path: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
+    ) -> httpx.Response:
+        """Return an answer that is no refusal; keep the books of limits and of the breaker."""
+        if not self.is_open:
+            raise UnreachedError(self.why, Trouble.NETWORK, wait=self.closed_until - self._now())
+        own = Origin.of(url) == self._origin
+        try:
+            signed = await self._signed() if own else {}
+        except GitHubError as error:  # of the App that gives the token
+            raise self._failed(UnreachedError(str(error), Trouble.TOKEN, wait=error.wait)) from None
+        try:
+            async with asyncio.timeout(WHOLE):
+                answer = await self._answered(verb, url, {**headers, **signed}, body)
+        except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
+            raise self._failed(self._unreachable(error)) from None
+        if own:
+            self._count(answer.headers)
+        if answer.status_code >= 400:
+            call = f"{verb} {path}"
+            raise self._failed(
+                refused(call, self._base, self._token, answer.status_code, answer.headers, answer.content)
+            )
+        self._failures, self.why = 0, ""
+        return answer
+
+    async def _answered(
+        self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
+    ) -> httpx.Response:
+        if self._client is None:
+            try:
+                self._client = httpx.AsyncClient(timeout=TIMEOUT, **client_options(self._base, os.environ))
+            except ConfigError as error:
+                raise UnreachedError(str(error), Trouble.NETWORK) from None  # its frames contain the environment
+        async with self._client.stream(verb, url, json=body, headers={**_HEADERS, **headers}) as answer:
+            data = bytearray()
+            async for piece in answer.aiter_raw():
+                data += piece
+                if len(data) > LARGEST:
+                    text = f"{self._origin.host}: expected an answer of at most {LARGEST} bytes, got more"
+                    raise GitHubError(text, Trouble.STRANGE)
+            whole = httpx.Response(answer.status_code, headers=answer.headers, content=bytes(data))
+            whole.request = answer.request
+            return whole
+
+    async def _signed(self) -> dict[str, str]:
+        token = self._token
+        if token is None:
+            return {}
+        value = token.reveal() if type(token) is Token else await in_thread(lambda _stop: token.reveal())
+        return {"Authorization": f"Bearer {value}"}
+
+    # The books
+
+    def _count(self, headers: Mapping[str, str]) -> None:
+        told = [headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "limit", "reset")]
+        with suppress(KeyError, ValueError, OverflowError):
+            self.ahead = parsedate_to_datetime(headers["date"]).timestamp() - self._now()
+        if all(each.isdecimal() for each in told):
+            self.remaining, self.limit, self.resets = int(told[0]), int(told[1]), float(told[2]) - self.ahead
+
+    def _failed(self, error: GitHubError) -> GitHubError:
+        """Open the breaker if the error is about all requests, and return it."""
+        if error.trouble is Trouble.LIMIT:
+            self._failures, pause = 0, error.wait or 0.0
+        elif error.trouble in _BREAKS:
+            self._failures += 1
+            pause = error.wait or min(LONGEST, 2.0 ** (self._failures - 1))
+        else:
+            return error
+        self.closed_until, self.why = self._now() + pause, str(error)
+        return error
+
+    def _unreachable(self, error: Exception) -> GitHubError:
+        if isinstance(error, TimeoutError):
+            what: str = f"no whole answer within {format_duration(WHOLE)}"
+        else:
+            what = why_unreachable(error, TIMEOUT, proxy_for(self._base, os.environ))
+        nothing_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        kind = UnreachedError if nothing_sent else GitHubError
+        return kind(f"{self._origin.host} cannot be reached: {plain_line(what)}", Trouble.NETWORK)
+
+    def _url(self, path: str, parameters: Mapping[str, str]) -> str:
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        return f"{self._base}{path}{query}"
+
+    def _on_this_server(self, here: str, link: str | None) -> str | None:
+        """Return the URL of the next page on this server, even if the link has a wrong scheme or port."""
+        if link is None:
+            return None
+        home, page = urlsplit(self._base), urlsplit(urljoin(here, link))
+        return urlunsplit((home.scheme, home.netloc, page.path, page.query, ""))
+
+
+class PollingApis:
+    """The clients of one GitHub, one for each token.
+
+    Args:
+        api_url: Base URL of its API.
+        token_for: Returns the token for what belongs to an owner.
+        now: Returns the time.
+    """
+
+    def __init__(self, api_url: str, token_for: Callable[[str], Token | None], now: Callable[[], float]) -> None:
+        self._api_url = api_url
+        self._token_for = token_for
+        self._now = now
+        self._apis: dict[Token | None, PollingApi] = {}
+
+    def of(self, owner: str) -> PollingApi:
+        """Return the client for what belongs to an owner."""
+        token = self._token_for(owner)
+        if token not in self._apis:
+            self._apis[token] = PollingApi(self._api_url, token, self._now)
+        return self._apis[token]
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(api.aclose() for api in self._apis.values()))

@@ -1,0 +1,136 @@
+"""The types of values in a lab file: each checks what is written, and says what it expects instead."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from pytest_dispatch.core.duration import parse_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.requirements import read_labels, read_requirements
+from pytest_dispatch.core.wishes import MOST_REQUEUES
+from pytest_dispatch.github.api import checked_api_url
+from pytest_dispatch.lab_program import option_values as values
+
+DAY = 86_400.0  # seconds
+
+
+def wrong(expected: str) -> PydanticCustomError:
+    """Return the error for a value in place of which something else was expected."""
+    return PydanticCustomError("lab_file", "{expected}", {"expected": f"expected {expected}"})
+
+
+def checked(read: Callable[[str], object], expected: str = "") -> AfterValidator:
+    """Return a validator that keeps a text which `read` accepts.
+
+    Args:
+        read: Raises ConfigError for any other text.
+        expected: What was expected; by default what the error says of it.
+    """
+
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except ConfigError as error:
+            said = str(error).partition("expected ")[2].partition(", got ")[0].partition("; ")[0]
+            raise wrong(expected or said or str(error)) from None
+        return text
+
+    return AfterValidator(check)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Return a validator that keeps a text which a regular expression matches as a whole."""
+    known = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if not known.fullmatch(text):
+            raise wrong(expected)
+        return text
+
+    return AfterValidator(check)
+
+
+def _seconds(value: Any) -> float:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    try:
+        if isinstance(text, str) and (days := re.fullmatch(r"([0-9]{1,6})d", text.strip())):
+            return int(days[1]) * DAY
+        if isinstance(text, str):
+            return parse_duration(text)
+    except ConfigError:
+        pass
+    raise wrong("a duration such as 30s, 5m, 1h30m or 90d")
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}":
+        raise wrong("an origin such as https://pages.example.org, without a path")
+    return text.lower()
+
+
+def _web(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise wrong("a URL such as https://lab.example.org, without user and password")
+    return text
+
+
+def _network(text: str) -> str:
+    return values.read_network(text)
+
+
+def _mac(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", text):
+        raise wrong("a MAC address such as 52:54:00:12:34:56")
+    return text.replace("-", ":").lower()
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise wrong("an address such as 192.168.1.31 or fd00::31") from None
+
+
+#: The id of a group, a machine or a template: it stands in URLs and on command lines.
+Id = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
+        "a name of at most 63 letters, digits and the signs . _ -, such as rack-1",
+    ),
+]
+Text = Annotated[str, Field(max_length=10_000)]
+Line = Annotated[str, matching(r"[^\x00-\x1f]{1,200}", "a line of at most 200 characters")]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+HostPort = Annotated[str, checked(values.read_bind)]
+BootPath = Annotated[str, checked(values.read_path)]
+Network = Annotated[str, checked(_network)]
+BootTool = Annotated[str, checked(values.read_boot_tool)]
+Origin = Annotated[str, AfterValidator(_origin)]
+WebUrl = Annotated[str, AfterValidator(_web)]
+ApiUrl = Annotated[str, checked(checked_api_url, "the URL of a GitHub API, such as https://api.github.com")]
+Repository = Annotated[str, matching(r"[\w.-]{1,100}/[\w.-]{1,100}", "a repository such as OWNER/REPO")]
+Spec = Annotated[str, checked(values.read_spec)]
+Mac = Annotated[str, AfterValidator(_mac)]
+Address = Annotated[str, AfterValidator(_address)]
+Label = Annotated[str, checked(lambda text: read_labels([text], ""), "a label such as arch=x86_64 or gpu")]
+Requirement = Annotated[
+    str, checked(lambda text: read_requirements([text], ""), "a requirement such as arch=x86_64, memory>=64 or !broken")
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": "string", "description": "a duration: 30s, 5m, 1h30m or 90d", "examples": ["24h", "90d"]}),
+]
+Polled = Annotated[Duration, Field(ge=1, le=600)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Requeues = Annotated[int, Field(ge=0, le=MOST_REQUEUES)]

@@ -1,0 +1,63 @@
+"""The order of events in a fake GitHub's Actions: each happens at its own time, whenever somebody looks."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_dispatch.testing.actions_clock import Clock
+
+
+class Timeline:
+    """What is due, and the time at which it is made to happen.
+
+    Attributes:
+        at: The time of the event that is happening, or of the last look.
+        woken: Called, in any thread, when what is due next may have changed.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.at = clock.now()
+        self.woken: Callable[[], None] = lambda: None
+        self._lock = threading.RLock()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        clock.listen(self.settle)
+
+    @contextmanager
+    def current(self) -> Iterator[float]:
+        """Let all happen that is due, and hold the state still for a look or a change; yields the time."""
+        with self._lock:
+            self._catch_up()
+            yield self.at
+            self._catch_up()
+        self.woken()
+
+    def settle(self) -> None:
+        """Let all happen that is due; it wakes nobody, as those who wait do this themselves."""
+        with self._lock:
+            self._catch_up()
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Have something happen in so many seconds; infinitely many are never."""
+        heapq.heappush(self._due, (self.at + seconds, next(self._order), act))
+
+    def wait(self) -> float | None:
+        """Return the real seconds until the next event; None if there is none before somebody acts."""
+        with self._lock:
+            return self.clock.until(self._due[0][0]) if self._due and self._due[0][0] != float("inf") else None
+
+    def _catch_up(self) -> None:
+        now = self.clock.now()
+        while self._due and self._due[0][0] <= now:
+            at, _, act = heapq.heappop(self._due)
+            self.at = max(self.at, at)
+            act()
+        self.at = max(self.at, now)

@@ -1,0 +1,95 @@
+"""What sending and following share: the attempts in hand, the clients, and the moves that end them for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.runs import Cause
+from pytest_dispatch.workloads.actions.followed import Followed, is_under_way
+from pytest_dispatch.workloads.actions.lifecycle import Event
+from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.github.polling_api import PollingApi, PollingApis
+    from pytest_dispatch.lab.state import LabState
+    from pytest_dispatch.workloads.actions.runners import RunnerTable
+
+#: What happens to an attempt that is not to be tried again: nothing would be different, or nobody wants that.
+_FINAL = {Event.REFUSED, Event.PERHAPS_SENT, Event.CANCELLED, Event.CANCELLED_BY, Event.STARTUP_FAILURE}
+_CANCELS = {Event.CANCELLED, Event.CANCELLED_BY}
+
+
+class Desk:
+    """The attempts in hand.
+
+    Args:
+        lab_state: The lab's.
+        apis: The clients.
+        runners: The runners.
+
+    Attributes:
+        followed: The attempts in hand, by run.
+        unwanted: Runs at GitHub whose attempts are over here, and which are to be cancelled.
+        woken: Set when somebody should look at once.
+    """
+
+    def __init__(self, lab_state: LabState, apis: PollingApis, runners: RunnerTable) -> None:
+        self.lab_state = lab_state
+        self.queue = lab_state.queue
+        self.runners = runners
+        self._apis = apis
+        self.followed: dict[str, Followed] = {}
+        self.unwanted: dict[int, Followed] = {}
+        self.woken = asyncio.Event()
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.lab_state.clock.now()
+
+    def api(self, payload: ActionsPayload) -> PollingApi:
+        """Return the client for a repository."""
+        return self._apis.of(payload.owner)
+
+    def under_way(self) -> Iterator[tuple[Run, Followed]]:
+        """Yield the runs that are being sent, or were, each with what is in mind of its latest attempt."""
+        for run_id in sorted(self.queue.transitions.run_index.under_way):
+            run = self.queue.runs[run_id]
+            if run.workload.kind == ACTIONS and is_under_way(run):
+                yield run, self.of(run)
+
+    def of(self, run: Run) -> Followed:
+        """Return what is in mind of a run's latest attempt."""
+        known = self.followed.get(run.id)
+        if known is None or known.number != run.attempt.number:
+            known = Followed(run.id, run.attempt.number, ActionsPayload.of(run.workload))
+            self.followed[run.id] = known
+        return known
+
+    def run_of(self, followed: Followed) -> Run | None:
+        """Return the run, if this attempt of it is still under way."""
+        run = self.queue.runs.get(followed.run)
+        mine = run is not None and is_under_way(run) and run.attempt.number == followed.number
+        return run if mine else None
+
+    def move(self, followed: Followed, event: str, detail: str = "") -> None:
+        """Move an attempt, if it is still under way."""
+        if self.run_of(followed) is None:
+            return
+        record = self.queue.transitions.runs.record(followed.run)
+        if event in _FINAL:
+            record.lost = True
+        if event in _CANCELS and record.run.requeue is not None:
+            self.queue.transitions.alter(record, replace(record.run, requeue=None))  # who cancels wants no more of it
+        self.queue.transitions.move(followed.run, event, self.now(), Cause(detail=detail))
+
+    def wake(self) -> None:
+        """Have everybody look at once."""
+        self.woken.set()
+
+    def commit(self) -> None:
+        """Journal what changed."""
+        self.lab_state.commit()

@@ -1,0 +1,239 @@
+"""Follows runs at GitHub: their jobs, the runners that have them, how they end, and whether a cancel was heeded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.model import KnownBy, Phase
+from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.github.api import GitHubError, Trouble
+from pytest_dispatch.workloads.actions.conclusion import GOOD, MOST_LINES, Evidence, concluded, report_of, standing
+from pytest_dispatch.workloads.actions.followed import named
+from pytest_dispatch.workloads.actions.lifecycle import Event, State
+from pytest_dispatch.workloads.actions.shapes import ENDED, Annotation, Artifacts, Jobs, WorkflowJob, WorkflowRun
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.github.polling_api import PollingApi
+    from pytest_dispatch.workloads.actions.desk import Desk
+    from pytest_dispatch.workloads.actions.followed import Followed
+
+SOON = 2.0  # seconds between two looks at what should change soon
+MISSING = 60.0  # seconds in which GitHub may not know a run yet that it has named itself
+LOST = 900.0  # seconds after which a job is lost whose runner is offline; GitHub itself gives it up earlier
+ASK_AGAIN = 30.0  # seconds until GitHub is asked once more to cancel a run
+GENTLE = 2  # cancels before the run is forced to end
+MOST_FAILED = 5  # failed jobs whose annotations and logs are read
+MOST_LOG = 64 * 1024  # bytes of the end of a log
+
+_GONE = (Trouble.MISSING, Trouble.GONE)
+
+
+class Follower:
+    """Looks at runs.
+
+    Args:
+        desk: The attempts in hand.
+        interval: Seconds between two looks at a run.
+    """
+
+    def __init__(self, desk: Desk, interval: float) -> None:
+        self._desk = desk
+        self._queue = desk.queue
+        self._interval = interval
+
+    async def look(self, run: Run, followed: Followed) -> None:
+        """Look at a run, and let its attempt be what GitHub says of it."""
+        api, path = self._desk.api(followed.payload), self._path(followed, named(run.attempt))
+        soon = run.attempt.phase in (Phase.STARTING, Phase.SETTLING)
+        followed.due = self._desk.now() + (min(SOON, self._interval) if soon else self._interval)
+        try:
+            pages = await api.pages(f"{path}/jobs", Jobs, filter="latest")
+            jobs = [job for page in pages for job in page.jobs]
+            told = followed.told
+            if told is None or any(job.run_attempt != told.run_attempt for job in jobs):
+                told = None if _say_enough(jobs) else await api.get(path, WorkflowRun)
+            followed.missing = math.inf
+        except GitHubError as error:
+            if error.trouble not in _GONE:
+                raise
+            self._is_missing(followed, str(error))
+            return
+        if self.note(followed, told, jobs) and told is not None:
+            await self._conclude(followed, told, jobs)
+
+    def note(self, followed: Followed, told: WorkflowRun | None, jobs: Sequence[WorkflowJob]) -> bool:
+        """Let an attempt be what its run and jobs are; return whether GitHub has concluded it.
+
+        Args:
+            followed: The attempt.
+            told: The run, where its jobs do not say enough.
+            jobs: The jobs of the run's latest attempt.
+        """
+        self._note_ends(followed, jobs)
+        followed.jobs = jobs
+        if self._desk.run_of(followed) is None:
+            return False
+        over = told is not None and told.status == ENDED and told.conclusion != "action_required"
+        event = standing(told, jobs)
+        if over:  # it may have begun and ended between two looks
+            event = Event.BEGIN if any(job.runner_id for job in jobs) else None
+        if event is not None:
+            self._desk.move(followed, event)
+        self._place(followed, jobs)
+        if not over:
+            self._look_for_trouble(followed, jobs)
+        self._desk.commit()
+        return over
+
+    def _is_missing(self, followed: Followed, why: str) -> None:
+        followed.missing = min(followed.missing, self._desk.now())
+        if self._desk.now() - followed.missing >= MISSING:
+            followed.concluded = True
+            self._desk.move(followed, Event.VANISHED, why)
+            self._desk.commit()
+
+    # Where it runs
+
+    def _note_ends(self, followed: Followed, jobs: Sequence[WorkflowJob]) -> None:
+        """Note which runners are free because a job of ours has ended."""
+        before = {job.id for job in followed.jobs if job.runs}
+        for job in jobs:
+            seen = self._desk.runners.of_job(followed.payload, job.runner_id or 0)
+            if job.ended and job.id in before and seen is not None:
+                seen.freed = self._desk.now()
+
+    def _place(self, followed: Followed, jobs: Sequence[WorkflowJob]) -> None:
+        """Bind the machines that have jobs now or had them, and let go of those whose jobs have ended."""
+        now, transitions = self._desk.now(), self._queue.transitions
+        busy: dict[str, bool] = {}
+        for job in jobs:
+            machine = self._machine(followed, job)
+            if machine:
+                busy[machine] = busy.get(machine, False) or job.runs
+                transitions.bind(followed.run, machine, KnownBy.AGENT, now)
+        for machine, has_job in busy.items():
+            if has_job:
+                self._queue.machines.hold(machine, followed.run, now, revocable=False)
+            else:
+                self._queue.machines.release(machine, followed.run, now)
+
+    def _machine(self, followed: Followed, job: WorkflowJob) -> str:
+        """Return the id of the machine that has a job, or had it; empty if none had, or it is none of ours."""
+        if not job.runner_id or not (job.runs or job.ended):
+            return ""
+        seen = self._desk.runners.of_job(followed.payload, job.runner_id)
+        if seen is None or seen.machine not in self._queue.machines:
+            self._desk.runners.hurry(followed.payload.owner)
+            return ""
+        return seen.machine
+
+    # How it ends
+
+    async def _conclude(self, followed: Followed, told: WorkflowRun, jobs: Sequence[WorkflowJob]) -> None:
+        evidence = await self._evidence(followed, told, jobs)
+        run = self._desk.run_of(followed)
+        if run is None:
+            return
+        canceller = followed.canceller or ("us" if run.attempt.state == State.CANCELLING else "")
+        event, detail = concluded(evidence, canceller)
+        followed.concluded = True
+        report = report_of(evidence, event, run.workload.name, detail)
+        self._queue.transitions.report(run.id, followed.number, report, self._desk.now())
+        self._desk.move(followed, event, detail)
+        self._desk.commit()
+        self._desk.wake()
+
+    async def _evidence(self, followed: Followed, told: WorkflowRun, jobs: Sequence[WorkflowJob]) -> Evidence:
+        api, payload = self._desk.api(followed.payload), followed.payload
+        bad = [job for job in jobs if job.conclusion not in GOOD][:MOST_FAILED]
+        remarks, logs = {}, {}
+        for job in bad:
+            path = f"/repos/{payload.owner}/{payload.repo}/check-runs/{job.id}/annotations"
+            pages = await api.pages(path, list[Annotation])
+            remarks[job.id] = [each.message for page in pages for each in page if each.message]
+            if job.started_at is not None and job.runner_id:
+                logs[job.id] = await self._log(api, f"{payload.path}/jobs/{job.id}/logs")
+        had_runner = any(job.runner_id for job in jobs)
+        found = await api.pages(f"{self._path(followed, told.id)}/artifacts", Artifacts) if had_runner else []
+        artifacts = [each for page in found for each in page.artifacts]
+        return Evidence(run=told, jobs=jobs, remarks=remarks, logs=logs, artifacts=artifacts)
+
+    async def _log(self, api: PollingApi, path: str) -> str:
+        """Return the last lines of a job's log; why there are none, where GitHub does not keep it."""
+        try:
+            text = await api.text(path, MOST_LOG)
+        except GitHubError as error:
+            if error.trouble not in _GONE:
+                raise
+            return "GitHub has no log of it"
+        return "\n".join(text.splitlines()[-MOST_LINES:])
+
+    def _look_for_trouble(self, followed: Followed, jobs: Sequence[WorkflowJob]) -> None:
+        """End an attempt whose runners are gone, or that GitHub does not start though one is idle."""
+        run, now = self._desk.run_of(followed), self._desk.now()
+        if run is None:
+            return
+        if run.attempt.state == State.SENT and now - run.attempt.since >= run.limits["start"]:
+            self._desk.move(followed, Event.FAULT, self._not_started(run, jobs))
+            return
+        active = [self._desk.runners.of_job(followed.payload, job.runner_id or 0) for job in jobs if job.runs]
+        away = [seen for seen in active if seen is not None and seen.away_since is not None]
+        if active and len(away) == len(active) and all(now - (seen.away_since or now) >= LOST for seen in away):
+            how = "not registered" if away[0].gone else "offline"
+            text = f"{away[0].machine} has been {how} for {format_duration(LOST)} while it ran a job"
+            self._desk.move(followed, Event.RUNNER_LOST, text)
+
+    def _not_started(self, run: Run, jobs: Sequence[WorkflowJob]) -> str:
+        waiting = next((job for job in jobs if job.status == "queued"), None)
+        idle = [each for each in self._desk.runners.idle() if self._suits(run, each)]
+        asks = f": job {waiting.name} asks for labels {', '.join(waiting.labels)}" if waiting is not None else ""
+        had = f", and {idle[0]} was idle" if idle else ", and no runner that fits was idle"
+        return f"GitHub has not started it within {format_duration(run.limits['start'])}{asks}{had}"
+
+    def _suits(self, run: Run, machine: str) -> bool:
+        requires = self._queue.transitions.runs.record(run.id).requires
+        return suits(requires, self._desk.runners.labels_of(machine))
+
+    # Cancelling
+
+    async def cancel(self, followed: Followed, run_id: int) -> None:
+        """Have GitHub cancel a run, and force it to end where it does not heed that."""
+        now = self._desk.now()
+        if now - followed.asked < ASK_AGAIN:
+            return
+        followed.asked = now
+        followed.cancels += 1
+        verb = "cancel" if followed.cancels <= GENTLE else "force-cancel"
+        try:
+            await self._desk.api(followed.payload).post(f"{self._path(followed, run_id)}/{verb}", {})
+        except GitHubError as error:
+            if error.status != 409:  # it is over, which the next look sees
+                followed.cancels -= 1
+                followed.asked = -math.inf
+                if error.trouble not in _GONE:
+                    raise
+
+    async def sweep(self, run_id: int, followed: Followed) -> bool:
+        """Cancel a run whose attempt is over here; return whether GitHub has ended it."""
+        followed.due = self._desk.now() + self._interval
+        try:
+            told = await self._desk.api(followed.payload).get(self._path(followed, run_id), WorkflowRun)
+        except GitHubError as error:
+            if error.trouble in _GONE:
+                return True
+            raise
+        if told.status != ENDED:
+            await self.cancel(followed, run_id)
+        return told.status == ENDED
+
+    def _path(self, followed: Followed, run_id: int) -> str:
+        return f"{followed.payload.path}/runs/{run_id}"
+
+
+def _say_enough(jobs: Sequence[WorkflowJob]) -> bool:
+    """Return whether the jobs of a run say how it stands: one of them waits or runs."""
+    return any(job.status in ("queued", "in_progress", "waiting") for job in jobs)

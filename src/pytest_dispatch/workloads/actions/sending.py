@@ -1,0 +1,246 @@
+"""Sends runs to GitHub, each once: the intent is on disk first, and what was perhaps sent is searched for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Set
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pytest_dispatch.core.errors import DispatchError
+from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.core.scheduler import Capacity
+from pytest_dispatch.github.api import GitHubError, Trouble
+from pytest_dispatch.github.polling_api import UnreachedError
+from pytest_dispatch.support.codec import decode
+from pytest_dispatch.workloads.actions.capacity import left_over
+from pytest_dispatch.workloads.actions.followed import Doubt, name_of, named, shows
+from pytest_dispatch.workloads.actions.lifecycle import Event, State
+from pytest_dispatch.workloads.actions.payload import ACTIONS, serves
+from pytest_dispatch.workloads.actions.shapes import Dispatched, WorkflowRun, WorkflowRuns
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.github.polling_api import PollingApi
+    from pytest_dispatch.workloads.actions.desk import Desk
+    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.runners import Seen
+    from pytest_dispatch.workloads.actions.shapes import WorkflowJob
+
+FIRST = 1.0  # seconds after a run was sent until it is looked at
+SEARCH = 2.0  # seconds between two searches
+APPEARS = 60.0  # seconds after which a run that GitHub does not show was not started
+SETTLES = 5.0  # seconds in which runs of others that were started at the same time appear as well
+SLACK = 600.0  # seconds before the intent from which on runs are searched that a token tells apart
+
+_FIELD = "return_run_details"
+_PUT_BACK = {Trouble.LIMIT, Trouble.TOKEN}
+_UNKNOWN = {Trouble.NETWORK: Doubt.LOST, Trouble.STRANGE: Doubt.LOST, Trouble.SERVER: Doubt.FAILED}
+_NAMELESS = (b"", b"{}")
+
+
+class Sender:
+    """Takes runs when there is capacity, and sends them.
+
+    Args:
+        desk: The attempts in hand.
+
+    Attributes:
+        tasks: Those that send something now.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._queue = desk.queue
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._busy: set[PollingApi] = set()
+        self._plain: set[PollingApi] = set()  # of servers that do not know the field
+
+    # Capacity
+
+    def take(self) -> None:
+        """Take and send what fits, one run for each client that may write now."""
+        for task in [each for each in self.tasks if each.done()]:
+            self.tasks.discard(task)
+            task.result()
+        scheduler, state = self._queue.scheduler, self._desk.lab_state
+        if scheduler.closed or state.away is not None or not self._queue.transitions.ready.holds(ACTIONS):
+            return
+        for machine, seen in self.free():
+            api = self._desk.runners.api_of(seen.place)
+            if api in self._busy or not api.may_write:
+                continue
+            capacity = Capacity(kind=ACTIONS, labels=self._desk.runners.labels_of(machine))
+            if scheduler.first(capacity) is None:  # `take` would ask machines of ours that are silent
+                continue
+            run = scheduler.take(capacity, self._desk.now())
+            if run is not None:
+                followed = self._desk.of(run)
+                followed.posting = True
+                self._busy.add(api)
+                self._desk.commit()
+                self.tasks.add(asyncio.create_task(self._send(followed, api), name="a dispatch"))
+
+    def free(self) -> Iterator[tuple[str, Seen]]:
+        """Yield the idle runners that no job needs which waits at GitHub, each as long as that is so."""
+        idle = self._desk.runners.idle()
+        demands = self._demands(idle)
+        left = left_over(list(idle), demands)
+        for machine in list(left):
+            if (now := self._demands(idle)) != demands:  # a run was taken since
+                demands, left = now, left_over(list(idle), now)
+            if machine in left:
+                yield machine, idle[machine]
+
+    def _demands(self, idle: dict[str, Seen]) -> list[Set[str]]:
+        """Return the runners that could take each job that waits at GitHub, or that is about to."""
+        demands: list[Set[str]] = []
+        for run, followed in self._desk.under_way():
+            waiting = [job for job in followed.jobs if job.status == "queued"]
+            if waiting:
+                demands += [self._fitting(job, followed, idle) for job in waiting]
+            elif not followed.jobs and run.attempt.state in (State.SENDING, State.SENT, State.CANCELLING):
+                requires = self._queue.transitions.runs.record(run.id).requires
+                labels = self._desk.runners.labels_of
+                demands.append({each for each in idle if suits(requires, labels(each))})
+        return demands
+
+    def _fitting(self, job: WorkflowJob, followed: Followed, idle: dict[str, Seen]) -> Set[str]:
+        wanted, key = {label.lower() for label in job.labels}, serves(followed.payload.repository)
+        labels = self._desk.runners.labels_of
+        return {name for name, seen in idle.items() if seen.labels >= wanted and key in labels(name)}
+
+    # Sending
+
+    async def _send(self, followed: Followed, api: PollingApi) -> None:
+        try:
+            await self._desk.lab_state.on_disk()
+            run = self._desk.run_of(followed)
+            if run is None:
+                return
+            if run.attempt.state != State.SENDING:
+                self._desk.move(followed, Event.REFUSED, "it was cancelled before")
+            else:
+                await self._post(followed, api)
+        except DispatchError:  # the journal is away: nothing was sent
+            self._desk.move(followed, Event.PUT_BACK)
+            if self._desk.lab_state.broken is not None:
+                raise
+        finally:
+            followed.posting = False
+            self._busy.discard(api)
+            self._desk.commit()
+            self._desk.wake()
+
+    async def _post(self, followed: Followed, api: PollingApi) -> None:
+        payload = followed.payload
+        inputs = dict(payload.inputs) | ({payload.correlation: followed.token} if payload.correlation else {})
+        body: dict[str, object] = {"ref": payload.ref, "inputs": inputs}
+        path = f"{payload.path}/workflows/{payload.workflow}/dispatches"
+        try:
+            try:
+                data = await api.post(path, body if api in self._plain else {**body, _FIELD: True})
+            except GitHubError as error:
+                if error.status not in (400, 422) or _FIELD not in str(error):
+                    raise
+                self._plain.add(api)
+                data = await api.post(path, body)
+        except GitHubError as error:
+            self._was_refused(followed, error)
+            return
+        self._was_taken(followed, data)
+
+    def _was_refused(self, followed: Followed, error: GitHubError) -> None:
+        if isinstance(error, UnreachedError) or error.trouble in _PUT_BACK:
+            self._desk.move(followed, Event.PUT_BACK)
+        elif error.trouble in _UNKNOWN:
+            self._doubt(followed, _UNKNOWN[error.trouble])
+        else:
+            self._desk.move(followed, Event.REFUSED, str(error))
+
+    def _was_taken(self, followed: Followed, data: bytes) -> None:
+        if data.strip() in _NAMELESS:
+            self._doubt(followed, Doubt.UNNAMED)
+            return
+        try:
+            told = decode(data, Dispatched)
+        except (msgspec.MsgspecError, ValueError):
+            self._doubt(followed, Doubt.UNNAMED)
+            return
+        self._accept(followed, told.workflow_run_id, told.html_url)
+
+    def _doubt(self, followed: Followed, doubt: Doubt) -> None:
+        followed.doubt, followed.due = doubt, self._desk.now() + FIRST
+
+    def _accept(self, followed: Followed, run_id: int, url: str) -> None:
+        followed.due, followed.doubt = self._desk.now() + FIRST, None
+        outside = name_of(url, followed.payload, run_id)
+        self._queue.transitions.sent_as(followed.run, followed.number, outside, self._desk.now())
+        self._desk.move(followed, Event.ACCEPT)
+
+    # Searching
+
+    async def search(self, run: Run, followed: Followed) -> None:
+        """Search for the run of an attempt that was perhaps sent."""
+        payload, now = followed.payload, self._desk.now()
+        followed.due = now + SEARCH
+        if followed.doubt is None:
+            followed.doubt = Doubt.CRASH
+        if followed.doubt is Doubt.CRASH and not payload.correlation:
+            self._desk.move(followed, Event.PERHAPS_SENT, followed.doubt)
+            self._desk.commit()
+            return
+        fitting = await self._fitting_runs(run, followed)
+        if self._desk.run_of(followed) is None:
+            return
+        followed.searched = min(followed.searched, now)
+        self._decide(followed, fitting, self._desk.now() - followed.searched)
+        self._desk.commit()
+
+    async def _fitting_runs(self, run: Run, followed: Followed) -> list[WorkflowRun]:
+        """Return the runs that may be this attempt's."""
+        payload, api = followed.payload, self._desk.api(followed.payload)
+        intent = next(each.at for each in reversed(run.attempt.history) if each.state == State.SENDING) + api.ahead
+        since = datetime.fromtimestamp(math.floor(intent - (SLACK if payload.correlation else 1)), UTC)
+        path = f"{payload.path}/workflows/{payload.workflow}/runs"  # the latest first
+
+        def is_older(run: WorkflowRun) -> bool:
+            return run.created_at is not None and run.created_at < since
+
+        def reaches_back(page: WorkflowRuns) -> bool:
+            return any(map(is_older, page.workflow_runs))
+
+        pages = await api.pages(path, WorkflowRuns, reaches_back, event="workflow_dispatch")
+        found = [each for page in pages for each in page.workflow_runs if not is_older(each)]
+        if payload.correlation:
+            return [each for each in found if shows(each.display_title, followed.token)]
+        claimed = {named(attempt) for each in self._queue.runs.values() for attempt in each.attempts if attempt.outside}
+        branch = payload.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        return [each for each in found if each.id not in claimed and each.head_branch in (branch, None)]
+
+    def _decide(self, followed: Followed, fitting: list[WorkflowRun], searched: float) -> None:
+        """Claim the run, give up, or search on."""
+        sure, ids = bool(followed.payload.correlation), frozenset(each.id for each in fitting)
+        settled = sure or (searched >= SETTLES and followed.found == ids)
+        followed.found = ids
+        if len(fitting) == 1 and settled:
+            self._accept(followed, fitting[0].id, fitting[0].html_url)
+        elif len(fitting) > 1 and settled:
+            told = " and ".join(str(each.id) for each in fitting[:2])
+            self._desk.move(followed, Event.PERHAPS_SENT, f"{followed.doubt}, and {told} could both be its run")
+        elif not fitting and searched >= APPEARS:
+            self._not_there(followed, sure=sure)
+
+    def _not_there(self, followed: Followed, *, sure: bool) -> None:
+        run = self._desk.run_of(followed)
+        doubt = followed.doubt
+        if doubt is Doubt.UNNAMED or (doubt is Doubt.LOST and not sure):
+            self._desk.move(followed, Event.PERHAPS_SENT, f"{doubt}, and no run of it is there")
+        elif run is not None and run.attempt.state == State.CANCELLING:
+            self._desk.move(followed, Event.REFUSED)
+        else:
+            followed.doubt, followed.searched = None, math.inf
+            self._desk.move(followed, Event.PUT_BACK)

@@ -1,0 +1,232 @@
+"""The service of the kind `actions`: looks at runners, sends runs when one is idle, and follows them to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.explanation import Obstacle, ObstacleKind, told_time
+from pytest_dispatch.core.lifecycle import CoreEvent
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.requirements import nearest_miss, suits
+from pytest_dispatch.github.api import GitHubError
+from pytest_dispatch.github.polling_api import PollingApis
+from pytest_dispatch.lab.kind_services import Service
+from pytest_dispatch.workloads.actions.desk import Desk
+from pytest_dispatch.workloads.actions.followed import named
+from pytest_dispatch.workloads.actions.following import Follower
+from pytest_dispatch.workloads.actions.lifecycle import State
+from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
+from pytest_dispatch.workloads.actions.runners import RunnerTable
+from pytest_dispatch.workloads.actions.sending import Sender
+from pytest_dispatch.workloads.actions.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.runs import Change
+    from pytest_dispatch.lab.kind_services import Resources
+    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.runners import Seen
+
+TICK = 0.2  # seconds between looks at what is due
+GOODBYE = 1.0  # seconds in which runs that were cancelled last are cancelled at GitHub, when the lab stops
+
+_log = logging.getLogger(__name__)
+
+
+class ActionsService(Service):
+    """Keeps no state of its own: what it has to know is in the runs, and so in the journal, or at GitHub.
+
+    Attributes:
+        webhook_secret: What webhooks are signed with; None if none are taken.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__(resources)
+        github, now = resources.github, self.lab_state.clock.now
+        self._queue = self.lab_state.queue
+        self._templates = resources.templates
+        self._token_for = github.token_for
+        self._polls = github.polls
+        self._apis = PollingApis(github.api_url, github.token_for, now)
+        self._runners = RunnerTable(self.lab_state, self._apis, github.interval)
+        self._desk = Desk(self.lab_state, self._apis, self._runners)
+        self._sender = Sender(self._desk)
+        self._follower = Follower(self._desk, github.interval)
+        self._webhooks = Webhooks(self._desk, self._follower)
+        self.webhook_secret = github.webhook_secret
+        self._queue.outside[ACTIONS] = self._obstacles
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin to look at runners, to send and to follow."""
+        looks = ((self._look_at_runners, "the look at runners"), (self._follow, "the look at runs at GitHub"))
+        tasks = [asyncio.create_task(work(), name=name) for work, name in looks]
+        return [*tasks, asyncio.create_task(self._send(), name="the way to GitHub Actions")]
+
+    async def stop(self) -> None:
+        """Cancel what was cancelled last, and close all connections."""
+        for task in self._sender.tasks:
+            task.cancel()
+        await asyncio.gather(*self._sender.tasks, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE):
+                await asyncio.gather(*(self._tried(self._cancel(run, each)) for run, each in self._cancelling()))
+        await self._apis.aclose()
+
+    def wanted(self, runs: list[Run]) -> None:
+        """Look at the runners that could run these."""
+        records = map(self._queue.transitions.runs.record, (run.id for run in runs))
+        keys = {each.key for record in records for each in record.requires}
+        self._runners.watch([ActionsPayload.of(run.workload) for run in runs], keys)
+        self._desk.wake()
+
+    def adopt(self, runs: list[Run]) -> None:
+        """Go on with them: whatever is under way is looked at."""
+        self.wanted(runs)
+
+    def changed(self, change: Change) -> None:
+        """Cancel at GitHub what is cancelled or given up here."""
+        followed = self._desk.followed.get(change.run.id)
+        attempt = change.run.attempts[change.attempt - 1]
+        if change.event == CoreEvent.CANCEL and followed is not None:
+            followed.due = 0.0
+            self._desk.wake()
+        if attempt.ended and followed is not None and followed.number == change.attempt:
+            if named(attempt) and not followed.concluded:
+                self._desk.unwanted[named(attempt)] = followed
+            self._desk.wake()
+
+    def forget(self, runs: list[str]) -> None:
+        """Drop what is kept of these runs."""
+        for run in runs:
+            self._desk.followed.pop(run, None)
+
+    def hear(self, event: str, body: bytes) -> None:
+        """Take in a webhook whose signature was checked.
+
+        Raises:
+            ConfigError: It is not what GitHub sends for this event.
+        """
+        self._webhooks.hear(event, body)
+
+    def in_hand(self, run: str) -> Followed:
+        """Return what is in mind of a run that is being sent, or was."""
+        return self._desk.of(self._queue.runs[run])
+
+    def idle_runners(self) -> list[str]:
+        """Return the machines of the runners that could be sent something."""
+        return list(self._runners.idle())
+
+    # Loops
+
+    async def _look_at_runners(self) -> None:
+        while True:
+            self._watch_templates()
+            if self._polls and self.lab_state.away is None:
+                await asyncio.gather(*(self._runners.look(place) for place in self._runners.due()))
+                self._desk.wake()
+            await asyncio.sleep(TICK)
+
+    def _watch_templates(self) -> None:
+        workloads = [each for each in self._templates() if each.workload.kind == ACTIONS]
+        keys = {each.key for group in self._queue.groups.values() for each in group.requires}
+        with suppress(ConfigError):  # a lab file with such a template is refused when it is read
+            payloads = [ActionsPayload.of(each.workload) for each in workloads]
+            self._runners.watch(payloads, keys if payloads else ())
+
+    async def _send(self) -> None:
+        while True:
+            self._sender.take()
+            self._desk.woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._desk.woken.wait()
+
+    async def _follow(self) -> None:
+        while True:
+            now = self._desk.now()
+            if self.lab_state.away is None:
+                due = [each for each in self._desk.under_way() if each[1].due <= now and not each[1].posting]
+                unwanted = [each for each in self._desk.unwanted.items() if each[1].due <= now]
+                looks = [*(self._step(*each) for each in due), *(self._sweep(*each) for each in unwanted)]
+                await asyncio.gather(*map(self._tried, looks))
+            await asyncio.sleep(TICK)
+
+    async def _step(self, run: Run, followed: Followed) -> None:
+        if not self._desk.api(followed.payload).is_open:
+            return
+        if not run.attempt.outside:
+            await self._sender.search(run, followed)
+            return
+        if run.attempt.state == State.CANCELLING:
+            await self._follower.cancel(followed, named(run.attempt))
+        await self._follower.look(run, followed)
+
+    async def _sweep(self, run_id: int, followed: Followed) -> None:
+        if await self._follower.sweep(run_id, followed):
+            del self._desk.unwanted[run_id]
+
+    async def _cancel(self, run: Run, followed: Followed) -> None:
+        await self._follower.cancel(followed, named(run.attempt))
+
+    def _cancelling(self) -> Iterator[tuple[Run, Followed]]:
+        for run, followed in self._desk.under_way():
+            if run.attempt.state == State.CANCELLING and named(run.attempt) and not followed.cancels:
+                yield run, followed
+
+    async def _tried(self, look: Awaitable[None]) -> None:
+        """Let a look fail that GitHub does not answer: the next one comes, and deadlines say for how long."""
+        try:
+            await look
+        except GitHubError as error:
+            _log.info("%s", error)
+
+    # Why a run waits
+
+    def _obstacles(self, run: Run, now: float) -> list[Obstacle]:
+        """Return what keeps a run of this kind from GitHub."""
+        payload = ActionsPayload.of(run.workload)
+        api = self._desk.api(payload)
+        if self._token_for(payload.owner) is None:
+            text = f"the lab has no GitHub token for {payload.owner}: set github.tokens.{payload.owner} in its file"
+            return [_outside(text, run)]
+        if not api.is_open:
+            until = told_time(api.closed_until, now)
+            return [_outside(f"GitHub is not asked until {until}: {api.why}", run, api.closed_until)]
+        requires = self._queue.transitions.runs.record(run.id).requires
+        there = self._runners.serving(payload.repository)
+        fitting = [each for each in there if suits(requires, self._runners.labels_of(each.machine))]
+        if not fitting:
+            wanted = ", ".join(str(each) for each in requires if not each.key.startswith("github:"))
+            labels = {each.machine: self._runners.labels_of(each.machine) for each in there}
+            failed = "; ".join(filter(None, (place.failed for place in self._runners.places_of(payload))))
+            miss = nearest_miss(requires, labels) if labels else failed or "none is registered"
+            return [_outside(f"no runner of {payload.repository} fits{f' {wanted}' * bool(wanted)}: {miss}", run)]
+        return self._busy(run, fitting, now)
+
+    def _busy(self, run: Run, fitting: list[Seen], now: float) -> list[Obstacle]:
+        """Return why none of the runners that fit gets it."""
+        stale = [each for each in fitting if not each.place.is_fresh(now)]
+        if len(stale) == len(fitting):
+            ago = format_duration(round(now - max(each.place.looked for each in stale)))
+            failed = f": {stale[0].place.failed}" if stale[0].place.failed else ""
+            return [_outside(f"the last look at the runners of {stale[0].place.name} was {ago} ago{failed}", run)]
+        idle = self._runners.idle()
+        if any(each.machine in idle for each in fitting):
+            free = {machine for machine, _ in self._sender.free()}
+            if any(each.machine in free for each in fitting):
+                return []
+            return [_outside("the idle runners that fit are for runs that were sent before, and have not started", run)]
+        offline = sum(each.away_since is not None for each in fitting)
+        busy = len(fitting) - offline
+        text = f"none of the {len(fitting)} runners that fit is idle ({busy} busy or held, {offline} offline)"
+        return [_outside(text, run)]
+
+
+def _outside(text: str, run: Run, until: float | None = None) -> Obstacle:
+    return Obstacle(kind=ObstacleKind.OUTSIDE, text=plain_line(text, 500), name=run.id, until=until)

@@ -1,0 +1,119 @@
+"""What GitHub tells by webhooks: jobs and runs as they change. Lost, doubled and reordered ones do no harm.
+
+A webhook only hastens what the next look would find: a job goes on and never back, and how a run ended is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.support.codec import decode
+from pytest_dispatch.workloads.actions.followed import named
+from pytest_dispatch.workloads.actions.shapes import ENDED, Account, WorkflowJob, WorkflowRun
+
+if TYPE_CHECKING:
+    from pytest_dispatch.workloads.actions.desk import Desk
+    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.following import Follower
+
+#: How far a job is, by its status; what is not known is not as far as anything else.
+_FAR = {"requested": 1, "pending": 1, "waiting": 2, "queued": 3, "in_progress": 4, ENDED: 5}
+
+
+class _Repository(msgspec.Struct):
+    full_name: str
+
+
+class _JobHook(msgspec.Struct):
+    workflow_job: WorkflowJob
+    repository: _Repository
+
+
+class _RunHook(msgspec.Struct):
+    workflow_run: WorkflowRun
+    repository: _Repository
+    sender: Account
+
+
+class Webhooks:
+    """Hears webhooks whose signature was checked.
+
+    Args:
+        desk: The attempts in hand.
+        follower: Looks at runs.
+    """
+
+    def __init__(self, desk: Desk, follower: Follower) -> None:
+        self._desk = desk
+        self._follower = follower
+        self._hears: dict[str, Callable[[bytes], None]] = {"workflow_job": self._job, "workflow_run": self._run}
+
+    def hear(self, event: str, body: bytes) -> None:
+        """Take in a webhook; one of another event is left alone.
+
+        Raises:
+            ConfigError: It is not what GitHub sends for this event.
+        """
+        hears = self._hears.get(event)
+        if hears is None:
+            return
+        try:
+            hears(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise ConfigError(f"expected GitHub's payload of the event {event}, got something else: {error}") from None
+        self._desk.commit()
+        self._desk.wake()
+
+    def _job(self, body: bytes) -> None:
+        told = decode(body, _JobHook)
+        job, owner = told.workflow_job, told.repository.full_name.partition("/")[0]
+        followed = self._followed(told.repository.full_name, job.run_id)
+        if followed is None:
+            self._tell_runner(told.repository.full_name, job)
+            return
+        jobs = {each.id: each for each in followed.jobs}
+        known = jobs.get(job.id)
+        late = known is not None and _FAR.get(known.status, 0) >= _FAR.get(job.status, 0)
+        if late or any(each.run_attempt > job.run_attempt for each in followed.jobs):
+            return  # a later one came first, or it is of an earlier attempt of the run
+        self._tell_runner(told.repository.full_name, job)
+        same = {each.id: each for each in followed.jobs if each.run_attempt == job.run_attempt}
+        self._follower.note(followed, None, [*{**same, job.id: job}.values()])
+        if job.ended:
+            followed.due = self._desk.now()
+        if job.runner_id and self._desk.runners.of_job(followed.payload, job.runner_id) is None:
+            self._desk.runners.hurry(owner)
+
+    def _run(self, body: bytes) -> None:
+        told = decode(body, _RunHook)
+        followed = self._followed(told.repository.full_name, told.workflow_run.id)
+        if followed is None or told.workflow_run.status != ENDED:
+            return
+        run = told.workflow_run
+        if run.conclusion == "cancelled" and run.actor is not None and told.sender.login != run.actor.login:
+            followed.canceller = told.sender.login  # who started it is also named where another run superseded it
+        followed.told = run
+        followed.due = self._desk.now()
+
+    def _tell_runner(self, repository: str, job: WorkflowJob) -> None:
+        """Have a runner busy or idle, whoever's job it is."""
+        if not job.runner_id:
+            return
+        for seen in self._desk.runners:
+            mine = seen.place.name in (repository.lower(), repository.partition("/")[0].lower())
+            if mine and seen.runner.id == job.runner_id and _FAR.get(job.status, 0) >= _FAR["in_progress"]:
+                seen.runner = replace(seen.runner, busy=not job.ended)
+                seen.freed = self._desk.now() if job.ended else -math.inf
+
+    def _followed(self, repository: str, run_id: int) -> Followed | None:
+        """Return the attempt that a run is of; None if it is none of ours."""
+        for run, followed in self._desk.under_way():
+            if named(run.attempt) == run_id and followed.payload.repository == repository.lower():
+                return followed
+        return None

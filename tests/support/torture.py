@@ -1,0 +1,56 @@
+"""How much of a long walk a run of the tests takes: some steps, which a printed seed draws; all with `make torture`."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+
+import pytest
+
+#: Whether of tables whose cases each start processes only some cases are taken: see `some_cases`.
+QUICK = bool(os.environ.get("DISPATCH_QUICK"))
+
+#: Whether every step of every walk is taken, and what can be large is.
+TORTURE = bool(os.environ.get("DISPATCH_TORTURE"))
+
+_SEED = "DISPATCH_SEED"
+
+
+def seed() -> str:
+    """What draws the steps; also for all processes that this one starts."""
+    return os.environ.setdefault(_SEED, str(random.randrange(10**6)))
+
+
+def header() -> str:
+    """A line that says how to repeat the run."""
+    cases = " and cases of tables" * QUICK
+    return "all steps of all walks" if TORTURE else f"some steps of walks{cases}: {_SEED}={seed()} draws these again"
+
+
+def larger(usual: int, whole: int) -> int:
+    """How many of something there are: the usual number, or with `make torture` the whole one."""
+    return whole if TORTURE else usual
+
+
+def drawn(steps: Iterable[int], count: int) -> list[int]:
+    """So many of the steps, the same ones for the same seed; all of them with `make torture`."""
+    steps = list(steps)
+    return steps if TORTURE else sorted(random.Random(f"{seed()} {steps}").sample(steps, count))
+
+
+def some_cases(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Divide tests into those that a quick run takes, and those that it leaves to the others.
+
+    A mark `draw(N)` says how many of a test's cases it takes.
+    """
+    tables = defaultdict(list)
+    for item in items:
+        if QUICK and item.get_closest_marker("draw"):
+            tables[item.nodeid.partition("[")[0]].append(item)
+    left: set[pytest.Item] = set()
+    for cases in tables.values():
+        [count] = next(cases[0].iter_markers("draw")).args
+        left |= {*cases} - {cases[each] for each in drawn(range(len(cases)), min(count, len(cases)))}
+    return [item for item in items if item not in left], [item for item in items if item in left]
