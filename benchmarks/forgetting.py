@@ -15,8 +15,8 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Policy, Report
 from pytest_dispatch.lab.boot_tokens import BootIdentity
-from pytest_dispatch.lab.forgetting import EVERY, KEPT
 from pytest_dispatch.lab.lab import Lab
+from pytest_dispatch.lab.memory_eviction import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.store.journal import Journal

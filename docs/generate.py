@@ -19,7 +19,7 @@ from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Expect
 
 if TYPE_CHECKING:
-    from pytest_dispatch.cli.noun import Argument, Verb
+    from pytest_dispatch.cli.command_table import Argument, Verb
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(pytest_dispatch.__file__).parent
@@ -105,8 +105,8 @@ def lab_file() -> str:
 
 def commands() -> str:
     """A row for each command that asks a lab: what it does, and the shape of its JSON."""
+    from pytest_dispatch.cli.command_table import Noun
     from pytest_dispatch.cli.commands import COMMANDS
-    from pytest_dispatch.cli.noun import Noun
 
     nouns = [noun for command in COMMANDS.values() if isinstance(noun := command.load(), Noun)]
     rows = [

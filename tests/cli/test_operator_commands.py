@@ -23,10 +23,10 @@ from operators import Operator, as_operator, staffed_lab
 from shared_labs import SharedLab
 from waiting import PATIENCE
 
+from pytest_dispatch.cli.command_table import Noun
 from pytest_dispatch.cli.commands import COMMANDS
 from pytest_dispatch.cli.main import main
 from pytest_dispatch.cli.names import short_id
-from pytest_dispatch.cli.noun import Noun
 from pytest_dispatch.server.api.account_schemas import MadeToken
 
 

@@ -34,7 +34,7 @@ from pytest_dispatch.cli.exit_codes import Code
 from pytest_dispatch.cli.main import main
 from pytest_dispatch.client.handshake import greeted
 from pytest_dispatch.client.lab_client import LabClient
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.core.secrets import Token

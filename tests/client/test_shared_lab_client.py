@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from labs import TOKEN, LabBench, running_lab
 
-from pytest_dispatch.client.absence import Absence, BrokenLabError, UnreachableError
 from pytest_dispatch.client.connection import StaleError
 from pytest_dispatch.client.shared_lab_client import Handed, SharedLabClient
+from pytest_dispatch.client.unreachable_lab import Absence, BrokenLabError, UnreachableError
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.leases import CONNECTIONS_GONE
 from pytest_dispatch.core.model import Policy

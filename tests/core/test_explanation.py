@@ -16,7 +16,7 @@ from pytest_dispatch.core.health import CHECKS
 from pytest_dispatch.core.machine import Hold, Identity
 from pytest_dispatch.core.model import KnownBy, Phase, Policy, Priority, Run
 from pytest_dispatch.core.reasons import explain
-from pytest_dispatch.core.wishes import Requeue
+from pytest_dispatch.core.run_options import Requeue
 
 ASKED = Asked(session="s", requires=(), priority=Priority.NORMAL, group="", chain="", ready=True)
 

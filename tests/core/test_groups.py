@@ -16,9 +16,9 @@ from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Priority, Run, Workload
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.core.run_options import RunOptions
 from pytest_dispatch.core.scheduler import Capacity
 from pytest_dispatch.core.templates import NoTemplateError, Template, TemplateTable
-from pytest_dispatch.core.wishes import Wishes
 from pytest_dispatch.workloads.boot.rules import RULES
 
 ALL = {"arch": "x86", "gpu": "", "memory": "64"}
@@ -479,10 +479,10 @@ def test_another_priority_is_that_of_a_run_in_its_sessions_line() -> None:
 
 def test_only_the_machine_that_is_wished_for_gets_a_run() -> None:
     bench = Bench()
-    wishes = {"a": Wishes(only="m2"), "b": Wishes(avoids="m1")}
+    options = {"a": RunOptions(only="m2"), "b": RunOptions(avoids="m1")}
     payload = {"media": "efi", "location": "sha256:0", "size": 1}
     wanted = [(name, Workload(name=name, kind=BOOT, payload=payload)) for name in "abc"]
-    for run in bench.queue.sessions.submit_all("s", wanted, bench.now, wishes):
+    for run in bench.queue.sessions.submit_all("s", wanted, bench.now, options):
         bench.queue.transitions.has_what_it_needs(run.id, bench.now)
     assert [bench.take(), bench.take(), bench.take()] == ["c", "a", "b"]
 
@@ -494,8 +494,8 @@ def test_what_the_only_machine_for_a_run_lacks_is_said() -> None:
     payload = {"media": "efi", "location": "sha256:0", "size": 1}
     required = read_requirements(["arch=x86"], "")
     wanted = [(name, Workload(name=name, kind=BOOT, payload=payload, requires=required)) for name in "abc"]
-    wishes = {"a": Wishes(only="m1"), "b": Wishes(only="m2"), "c": Wishes(only="m3")}
-    told = [bench.queue.scheduler.lacking(run) for run in bench.queue.sessions.submit_all("s", wanted, 1.0, wishes)]
+    options = {"a": RunOptions(only="m1"), "b": RunOptions(only="m2"), "c": RunOptions(only="m3")}
+    told = [bench.queue.scheduler.lacking(run) for run in bench.queue.sessions.submit_all("s", wanted, 1.0, options)]
     assert told == [
         "it requires arch=x86; the nearest is m1: it has arch=arm, wanted is arch=x86",
         "",
@@ -507,7 +507,7 @@ def test_a_machine_to_avoid_gets_a_run_if_there_is_no_other() -> None:
     bench = Bench()
     payload = {"media": "efi", "location": "sha256:0", "size": 1}
     wanted = [("a", Workload(name="a", kind=BOOT, payload=payload))]
-    (run,) = bench.queue.sessions.submit_all("s", wanted, bench.now, {"a": Wishes(avoids="m1")})
+    (run,) = bench.queue.sessions.submit_all("s", wanted, bench.now, {"a": RunOptions(avoids="m1")})
     bench.queue.transitions.has_what_it_needs(run.id, bench.now)
     assert bench.take() == "a"
 

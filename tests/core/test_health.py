@@ -13,7 +13,7 @@ from pytest_dispatch.core.machine import Hold, MachineState
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.core.wishes import Wishes
+from pytest_dispatch.core.run_options import RunOptions
 
 A, B, C, D = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
 NAMES = ("a", "b", "c", "d", "e")
@@ -55,7 +55,7 @@ class HealthBench(QueueBench):
         """A check begins, and the lab has its bytes."""
         wanted = workload(name)
         key = f"{machine}#{len(self.queue.runs)}"
-        (run,) = self.queue.core.sessions.submit_all("lab", [(key, wanted)], self.now, {key: Wishes(only=machine)})
+        (run,) = self.queue.core.sessions.submit_all("lab", [(key, wanted)], self.now, {key: RunOptions(only=machine)})
         self.health.begin(machine, run.id)
         self.queue.ready(run.id)
         self.ids[name] = run.id

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_dispatch.core.chat_text import ZERO_WIDTH, chat_line
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.notifications import Notification, NotificationKind, QuietHours, Severity, Wishes
+from pytest_dispatch.core.notifications import Notification, NotificationKind, QuietHours, Severity, Subscription
 from pytest_dispatch.core.secrets import SecretUrl
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -57,24 +57,24 @@ def test_quiet_hours_always_end_within_a_day(moment: float, begin: time, end: ti
 
 
 @pytest.mark.parametrize(
-    ("wishes", "changes", "told"),
+    ("subscription", "changes", "told"),
     [
-        (Wishes(), {}, True),
-        (Wishes(), {"severity": Severity.INFO}, False),
-        (Wishes(severity=Severity.CRITICAL), {}, False),
-        (Wishes(severity=Severity.CRITICAL), {"severity": Severity.CRITICAL}, True),
-        (Wishes(kinds=frozenset({NotificationKind.MACHINE_HELD})), {}, False),
-        (Wishes(kinds=frozenset({NotificationKind.RUN_ENDED})), {}, True),
-        (Wishes(groups=frozenset("a")), {"groups": frozenset("b")}, False),
-        (Wishes(groups=frozenset("a")), {"groups": frozenset("ab")}, True),
-        (Wishes(groups=frozenset("a")), {}, True),  # what concerns no group
-        (Wishes(outcomes=frozenset({Outcome.ERROR})), {"outcome": Outcome.FAILED}, False),
-        (Wishes(outcomes=frozenset({Outcome.ERROR})), {"outcome": Outcome.ERROR}, True),
-        (Wishes(outcomes=frozenset({Outcome.ERROR})), {}, True),  # what has none
+        (Subscription(), {}, True),
+        (Subscription(), {"severity": Severity.INFO}, False),
+        (Subscription(severity=Severity.CRITICAL), {}, False),
+        (Subscription(severity=Severity.CRITICAL), {"severity": Severity.CRITICAL}, True),
+        (Subscription(kinds=frozenset({NotificationKind.MACHINE_HELD})), {}, False),
+        (Subscription(kinds=frozenset({NotificationKind.RUN_ENDED})), {}, True),
+        (Subscription(groups=frozenset("a")), {"groups": frozenset("b")}, False),
+        (Subscription(groups=frozenset("a")), {"groups": frozenset("ab")}, True),
+        (Subscription(groups=frozenset("a")), {}, True),  # what concerns no group
+        (Subscription(outcomes=frozenset({Outcome.ERROR})), {"outcome": Outcome.FAILED}, False),
+        (Subscription(outcomes=frozenset({Outcome.ERROR})), {"outcome": Outcome.ERROR}, True),
+        (Subscription(outcomes=frozenset({Outcome.ERROR})), {}, True),  # what has none
     ],
 )
-def test_who_is_told_what(wishes: Wishes, changes: dict[str, object], told: bool) -> None:
-    assert wishes.include(replace(TOLD, **changes)) == told  # type: ignore[arg-type]
+def test_who_is_told_what(subscription: Subscription, changes: dict[str, object], told: bool) -> None:
+    assert subscription.include(replace(TOLD, **changes)) == told  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

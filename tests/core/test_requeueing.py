@@ -10,8 +10,8 @@ from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Priority, Run, Workload
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.requeueing import BACKOFF, LONGEST
+from pytest_dispatch.core.run_options import Requeue, RunOptions
 from pytest_dispatch.core.scheduler import Capacity
-from pytest_dispatch.core.wishes import Requeue, Wishes
 from pytest_dispatch.workloads.boot.lifecycle import Event
 from pytest_dispatch.workloads.boot.rules import RULES
 
@@ -24,10 +24,10 @@ class Bench:
         self.queue.table.open("s", Policy(retries=0))
         self.queue.group_queue.set(groups, self.now)
 
-    def submit(self, most: int, *, group: str = "", **wishes: str) -> Run:
+    def submit(self, most: int, *, group: str = "", **options: str) -> Run:
         payload = {"media": "efi", "location": "sha256:0", "size": 1}
         workload = Workload(name="a", kind=BOOT, payload=payload, group=group)
-        wanted = {"k": Wishes(requeue=Requeue(most=most), **wishes)}
+        wanted = {"k": RunOptions(requeue=Requeue(most=most), **options)}
         (run,) = self.queue.sessions.submit_all("s", [("k", workload)], self.now, wanted)
         return run
 

@@ -14,7 +14,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.github.api import GitHubError, Trouble
 from pytest_dispatch.github.app_token import SPARE, AppKey, AppToken
-from pytest_dispatch.github.filer import FilingError
+from pytest_dispatch.github.filer_interface import FilingError
 from pytest_dispatch.github.issue_filer import GitHubFiler
 from pytest_dispatch.testing.github import FakeApp, FakeGitHub
 

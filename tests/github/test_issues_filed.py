@@ -15,7 +15,7 @@ from told_errors import one_line
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.core.secrets import Token, ways_to_sign_in
-from pytest_dispatch.github.filer import FilingError
+from pytest_dispatch.github.filer_interface import FilingError
 from pytest_dispatch.github.issue_filer import GitHubFiler
 from pytest_dispatch.github.issue_text import LIMIT
 from pytest_dispatch.github.markdown_fences import ZERO_WIDTH

@@ -12,7 +12,7 @@ from faults import fault
 from pytest_dispatch.core.known_issues import Act, Tracking
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.github.issue_filer import GitHubFiler
 from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 

@@ -18,7 +18,7 @@ from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Run
 from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.core.wishes import Wishes
+from pytest_dispatch.core.run_options import RunOptions
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
@@ -225,27 +225,27 @@ async def test_a_machine_that_went_off_in_a_stage_is_powered_on_for_the_next_one
 # Work that a machine cannot have
 
 
-async def waits_for_two(bench: LabBench, wishes: Wishes, **fields: Any) -> Run:
+async def waits_for_two(bench: LabBench, options: RunOptions, **fields: Any) -> Run:
     """A run that waits for one machine alone, as a person's that is run again there."""
     session = await bench.lab.session_service.open("w", Policy(), IssueRule(), bench.port, Lease(lasts=1e6))
     wanted = bench.workload(limits={"assign": 1e6}, **fields)
-    (run,) = await bench.lab.session_service.submit(session, [("a", wanted)], {"a": wishes})
+    (run,) = await bench.lab.session_service.submit(session, [("a", wanted)], {"a": options})
     await until(lambda: run.id in bench.boot.assets)
     return run
 
 
 @pytest.mark.parametrize(
-    ("wishes", "fields"),
-    [(Wishes(only="two"), {}), (Wishes(), {"requires": tuple(read_requirements(["fast"], "requires"))})],
+    ("options", "fields"),
+    [(RunOptions(only="two"), {}), (RunOptions(), {"requires": tuple(read_requirements(["fast"], "requires"))})],
     ids=["tied", "required"],
 )
 async def test_no_machine_is_powered_for_work_that_it_cannot_have(
-    tmp_path: Path, wishes: Wishes, fields: dict[str, Any]
+    tmp_path: Path, options: RunOptions, fields: dict[str, Any]
 ) -> None:
     one, two = ByHand("one"), ByHand("two")
     async with running_lab(tmp_path, machines=[one.driven(), two.driven(labels={"fast": ""})]) as bench:
         bench.lab.queue.machines.withhold("two", Hold(reason="its fan"))
-        run = await waits_for_two(bench, wishes, **fields)
+        run = await waits_for_two(bench, options, **fields)
         for _ in range(5):
             bench.clock.ahead += 600.0
             bench.lab.machines.rouse()
@@ -262,7 +262,7 @@ async def test_no_machine_is_powered_for_a_run_that_is_held(tmp_path: Path) -> N
     one = ByHand("one")
     async with running_lab(tmp_path, machines=[one.driven()]) as bench:
         bench.lab.queue.machines.withhold("one", Hold(reason="its fan"))
-        run = await waits_for_two(bench, Wishes())
+        run = await waits_for_two(bench, RunOptions())
         await bench.lab.queue_service.hold(run.id, Hold(reason="not now"))
         bench.lab.queue.machines.readmit("one", bench.clock.now())
         bench.lab.machines.rouse()

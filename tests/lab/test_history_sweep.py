@@ -17,7 +17,7 @@ from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease, LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.core.run_series import Series
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.lab.history import Keep
 from pytest_dispatch.lab.history_sweep import BATCH, CONSOLES, PIECES, RUNS, TEXTS, HistorySweep
 from pytest_dispatch.store.journal import console_row, hold_row

@@ -18,7 +18,7 @@ from waiting import until
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.known_issues import BY_LAB, MOST_LINKS, Act, Tracking
 from pytest_dispatch.core.model import Issue, Outcome, Run
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.lab.issue_tracker import KEPT, TIDY
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab.state import UnknownError

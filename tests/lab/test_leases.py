@@ -14,7 +14,7 @@ from waiting import until
 
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, UNHEARD, LeaseKind
 from pytest_dispatch.core.model import Policy
-from pytest_dispatch.lab.forgetting import KEPT
+from pytest_dispatch.lab.memory_eviction import KEPT
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
 
 pytestmark = pytest.mark.anyio

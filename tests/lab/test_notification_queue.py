@@ -12,8 +12,8 @@ from pytest_dispatch.core.notifications import (
     NotificationKind,
     QuietHours,
     Severity,
+    Subscription,
     Target,
-    Wishes,
 )
 from pytest_dispatch.core.secrets import SecretUrl
 from pytest_dispatch.lab.notification_queue import FIRST_PAUSE, GIVE_UP, HOUR, LONGEST_PAUSE, NotificationQueue
@@ -28,8 +28,8 @@ def told(name: str, at: float, severity: Severity = Severity.WARNING) -> Notific
     return Notification(id=name, kind=NotificationKind.RUN_ENDED, severity=severity, title=name, body="why", at=at)
 
 
-def box(**wishes: object) -> NotificationQueue:
-    return NotificationQueue(Target(name="ops", url=URL, wishes=replace(Wishes(), **wishes)))  # type: ignore[arg-type]
+def box(**subscription: object) -> NotificationQueue:
+    return NotificationQueue(Target(name="ops", url=URL, subscription=replace(Subscription(), **subscription)))  # type: ignore[arg-type]
 
 
 def put(into: NotificationQueue, name: str, at: float, severity: Severity = Severity.WARNING) -> None:

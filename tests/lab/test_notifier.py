@@ -23,7 +23,14 @@ from pytest_dispatch.core.health import HealthRules
 from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.notifications import NotificationKind, NotificationPlan, QuietHours, Severity, Target, Wishes
+from pytest_dispatch.core.notifications import (
+    NotificationKind,
+    NotificationPlan,
+    QuietHours,
+    Severity,
+    Subscription,
+    Target,
+)
 from pytest_dispatch.core.secrets import SecretUrl
 from pytest_dispatch.lab.notification_queue import FIRST_PAUSE, GIVE_UP
 from pytest_dispatch.lab.session_feed import IssueRule
@@ -32,7 +39,7 @@ from pytest_dispatch.store.journal import Journal
 pytestmark = pytest.mark.anyio
 
 SECRET = "TopSecretPath77"
-EVERYTHING = Wishes(severity=Severity.INFO)
+EVERYTHING = Subscription(severity=Severity.INFO)
 KINDS = NotificationKind
 
 
@@ -48,9 +55,9 @@ def another() -> Iterator[Receiver]:
         yield found
 
 
-def target(receiver: Receiver, name: str = "ops", more: str = "", **wishes: Any) -> Target:
+def target(receiver: Receiver, name: str = "ops", more: str = "", **subscription: Any) -> Target:
     url = SecretUrl(receiver.url(SECRET, more, user="me:SecretPassword77@"), name)
-    return Target(name=name, url=url, wishes=replace(EVERYTHING, **wishes))
+    return Target(name=name, url=url, subscription=replace(EVERYTHING, **subscription))
 
 
 def to(*targets: Target, **more: Any) -> NotificationPlan:

@@ -19,7 +19,7 @@ from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.model import Issue, Policy
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.lab.outbox import LONGEST_PAUSE, Filer, Outbox, OutboxStatus, kept_in
 from pytest_dispatch.server.api.schemas import OpenSession
 from pytest_dispatch.store.journal import Journal, PendingIssue, issue_row

@@ -17,7 +17,7 @@ from waiting import until
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Run
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.plugin.items import note_facts
 from pytest_dispatch.plugin.session_end import summary_lines

@@ -62,7 +62,7 @@ groups:
           labels: {el: geth, cl: "a b"}
       workflow_dispatch_templates_files: [templates/more.yaml]
       workflow_dispatch_templates_urls: ["https://x.org/t.yaml"]
-wishes: {more: 1}
+subscription: {more: 1}
 """
 MORE = "- {id: besu, owner: o, repo: r, workflow_id: 5.yaml}\n"
 
@@ -125,7 +125,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "dispatcher.tracking_interval",
         "auth.github.redirect_url",
         "history.cleanup_interval",
-        "wishes",
+        "subscription",
         "server.listen",
         "server.cors_origins",
         "database",

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.health_schedule import DAY, HealthPlan, TimeOfDay
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.notifications import NotificationKind, QuietHours, Severity, Wishes
+from pytest_dispatch.core.notifications import NotificationKind, QuietHours, Severity, Subscription
 from pytest_dispatch.lab_program.lab_file.document import read_document
 from pytest_dispatch.lab_program.lab_file.interpolation import VariableError, interpolated
 from pytest_dispatch.lab_program.lab_file.json_schema import schema
@@ -448,7 +448,7 @@ def test_notifications_become_a_plan_that_shows_no_url(tmp_path: Path) -> None:
     assert (plan.queue_wait, plan.session_schemes) == (7200.0, frozenset({"slack"}))
     [target] = plan.targets
     assert target.url.reveal() == "json://me:hunter2@127.0.0.1/x"
-    assert target.wishes == Wishes(
+    assert target.subscription == Subscription(
         kinds=frozenset({NotificationKind.RUN_ENDED}),
         severity=Severity.CRITICAL,
         groups=frozenset({"x86", "lab"}),

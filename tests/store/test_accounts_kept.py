@@ -10,7 +10,7 @@ import pytest
 from databases import KINDS, Place, place, postgres_programs, postgres_server
 from journals import session
 
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.accounts import (
     ApiToken,

@@ -32,7 +32,7 @@ from pytest_dispatch.store.journal import Journal, console_row, issue_row, run_r
 from pytest_dispatch.store.row_writing import failure_row
 from pytest_dispatch.store.salvage import salvage
 from pytest_dispatch.store.schema import WORDS_INDEX
-from pytest_dispatch.support.system_boot import boot_number
+from pytest_dispatch.support.host_boot import boot_number
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 PAGE = 4096

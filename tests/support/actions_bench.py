@@ -16,8 +16,8 @@ from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run, Workload
 from pytest_dispatch.core.outlook import nobody_knows
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.core.wishes import Requeue
 from pytest_dispatch.lab.kind_services import GitHubUse
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.testing.actions import FakeRun, Input, Job, Workflow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_dispatch.core.known_issues import Tracking
 from pytest_dispatch.core.model import Issue
-from pytest_dispatch.github.filer import Filed
+from pytest_dispatch.github.filer_interface import Filed
 
 
 class FilesEach:

@@ -17,8 +17,8 @@ from waiting import until
 
 from pytest_dispatch.core.leases import Lease
 from pytest_dispatch.core.model import Attempt, Issue, Outcome, Policy, Run
-from pytest_dispatch.github.filer import Filed
-from pytest_dispatch.lab.forgetting import EVERY, KEPT
+from pytest_dispatch.github.filer_interface import Filed
+from pytest_dispatch.lab.memory_eviction import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
 
 SOON = 60.0  # seconds that a read may take to begin; none takes as long

@@ -20,7 +20,7 @@ from waiting import until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
-from pytest_dispatch.machines.played import PlayedMachine
+from pytest_dispatch.machines.virtual_machine import VirtualMachine
 from pytest_dispatch.workloads.boot.lifecycle import State
 
 #: The steps of a boot, each named by the state that it brings about.
@@ -56,7 +56,7 @@ class Head:
         return unquote(self.headers.get("dispatch-workload", ""))
 
 
-class Puppet(PlayedMachine):
+class Puppet(VirtualMachine):
     """See the module's docstring."""
 
     def __init__(self, first: str) -> None:

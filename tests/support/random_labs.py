@@ -18,9 +18,9 @@ from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import KnownBy, Outcome, Policy, Priority, Report, Run, Workload
 from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.requirements import Labels, Operator, read_requirements
+from pytest_dispatch.core.run_options import RunOptions
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.core.scheduler import Capacity
-from pytest_dispatch.core.wishes import Wishes
 from pytest_dispatch.workloads.boot.lifecycle import Event
 from pytest_dispatch.workloads.boot.rules import RULES
 
@@ -162,8 +162,8 @@ class RandomLab:
         only = asked.only
         if asked.session == "h":
             only = only or next(iter(self.queue.machines))
-        wishes = {name: Wishes(only=only)} if not workload.chain and only in ("", *self.queue.machines) else {}
-        (run,) = self.queue.sessions.submit_all(asked.session, [(name, workload)], self.now, wishes)
+        options = {name: RunOptions(only=only)} if not workload.chain and only in ("", *self.queue.machines) else {}
+        (run,) = self.queue.sessions.submit_all(asked.session, [(name, workload)], self.now, options)
         if asked.ready:
             self.queue.transitions.has_what_it_needs(run.id, self.now)
 

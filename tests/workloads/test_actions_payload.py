@@ -10,10 +10,10 @@ from actions_bench import dispatch
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Outcome, Phase, Workload
 from pytest_dispatch.workloads.actions.capacity import left_over
-from pytest_dispatch.workloads.actions.followed import name_of, named, shows
 from pytest_dispatch.workloads.actions.lifecycle import CONCLUSIONS, LIFECYCLE, STATUSES, Event, State
 from pytest_dispatch.workloads.actions.payload import ActionsPayload
 from pytest_dispatch.workloads.actions.rules import RULES
+from pytest_dispatch.workloads.actions.run_state import name_of, named, shows
 
 
 def payload(**said: Any) -> Workload:

@@ -13,10 +13,10 @@ from queue_bench import QueueBench, workload
 
 from pytest_dispatch.core.errors import FetchError
 from pytest_dispatch.core.model import Run
-from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher, OnArrival, ignored
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.locations import Locations
+from pytest_dispatch.sources.streamed_asset import Arrival
 from pytest_dispatch.support.file_stamp import UNKNOWN
 from pytest_dispatch.workloads.boot.prefetch import AHEAD, AHEAD_BYTES, MOST, WORKERS, Prefetcher
 

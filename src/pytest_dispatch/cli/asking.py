@@ -6,22 +6,22 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import build_parser
 from pytest_dispatch.cli.exit_codes import Code, NoLabError
 from pytest_dispatch.cli.lab_choice import LAB_VARIABLE, SERVED, choose_lab, choose_token, is_served
 from pytest_dispatch.cli.leading_options import leading_options
-from pytest_dispatch.cli.noun import build_parser
 from pytest_dispatch.cli.output import follow, show, watch
-from pytest_dispatch.client.absence import UnreachableError
 from pytest_dispatch.client.connection import TIMEOUT, MissingError, NotAllowedError, UnknownTokenError
 from pytest_dispatch.client.lab_tokens import WAYS
 from pytest_dispatch.client.operator_client import OperatorClient
+from pytest_dispatch.client.unreachable_lab import UnreachableError
 from pytest_dispatch.core.errors import ConfigError, LabError
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from pytest_dispatch.cli.noun import Noun, Verb
+    from pytest_dispatch.cli.command_table import Noun, Verb
     from pytest_dispatch.core.secrets import Token
 
 DEADLINE = 10.0  # seconds for an answer, beyond the wait asked for: somebody looks at the terminal

@@ -6,12 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.cli.noun import Noun, Verb, argument
+from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.numbers import number
 from pytest_dispatch.cli.page import Answer, Column, Table, cells
 from pytest_dispatch.cli.times import moment, read_span
 from pytest_dispatch.client.account_client import AccountClient
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -6,9 +6,9 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Noun, fill_parser
 from pytest_dispatch.cli.commands import COMMANDS
 from pytest_dispatch.cli.names import short_id
-from pytest_dispatch.cli.noun import Noun, fill_parser
 from pytest_dispatch.cli.parser import Parser
 from pytest_dispatch.client.connection import NotAllowedError
 from pytest_dispatch.core.errors import DispatchError

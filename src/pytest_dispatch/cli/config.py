@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.lab_program.lab_file.extra import require_serve
+from pytest_dispatch.lab_program.lab_file.missing_packages import require_serve
 
 if TYPE_CHECKING:
     from pytest_dispatch.cli.parser import Parser

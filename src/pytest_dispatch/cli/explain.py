@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Noun, Verb
 from pytest_dispatch.cli.names import RUN, find_run
-from pytest_dispatch.cli.noun import Noun, Verb
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells
 from pytest_dispatch.core.explanation import Explanation, told_why
 from pytest_dispatch.core.model import Phase

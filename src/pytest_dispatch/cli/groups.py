@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.holds import HOLD, hold_wanted
 from pytest_dispatch.cli.names import on_group
-from pytest_dispatch.cli.noun import Noun, Verb, argument
 from pytest_dispatch.cli.page import Answer, Cell, Column, Table, Tone, cells, said
-from pytest_dispatch.cli.tones import hold_text
+from pytest_dispatch.cli.state_colors import hold_text
 from pytest_dispatch.server.api.group_schemas import GroupView
 
 if TYPE_CHECKING:

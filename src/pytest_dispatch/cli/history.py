@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.cli.noun import Noun, Verb, argument
+from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.numbers import number
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells
 from pytest_dispatch.cli.parser import unmarked
+from pytest_dispatch.cli.state_colors import OF_OUTCOMES
 from pytest_dispatch.cli.times import ago
-from pytest_dispatch.cli.tones import OF_OUTCOMES
 from pytest_dispatch.client.history_client import HistoryClient
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.cli.noun import argument
+from pytest_dispatch.cli.command_table import argument
+from pytest_dispatch.cli.state_colors import hold_text
 from pytest_dispatch.cli.times import read_span
-from pytest_dispatch.cli.tones import hold_text
-from pytest_dispatch.client.asked_for import asked_for
+from pytest_dispatch.client.request_values import asked_for
 from pytest_dispatch.server.api.group_schemas import HoldWanted
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def _is_here(url: str) -> bool:
 
 def _last_written() -> Path:
     """Return the file that the last `dispatch serve` of this user wrote its token to, unless it was told another."""
-    from pytest_dispatch.lab_program.places import token_files
+    from pytest_dispatch.lab_program.paths import token_files
 
     there = [path for path in token_files() if path.exists()]
     return max(there, key=lambda path: path.stat().st_mtime, default=token_files()[0])

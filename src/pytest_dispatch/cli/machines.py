@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.holds import HOLD, hold_wanted, instead_of
 from pytest_dispatch.cli.names import on_machine, short_id
-from pytest_dispatch.cli.noun import Noun, Verb, argument
 from pytest_dispatch.cli.output import tick
 from pytest_dispatch.cli.page import Answer, Cell, Column, Facts, Sentence, Table, Tone, cells, said
+from pytest_dispatch.cli.state_colors import OF_MACHINES, hold_text
 from pytest_dispatch.cli.times import ago, ahead, since
-from pytest_dispatch.cli.tones import OF_MACHINES, hold_text
-from pytest_dispatch.client.asked_for import asked_for
 from pytest_dispatch.client.machine_client import MachineClient
+from pytest_dispatch.client.request_values import asked_for
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.server.api.group_schemas import ApproveWanted, LabMachine
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.cli.noun import argument
+from pytest_dispatch.cli.command_table import argument
 from pytest_dispatch.client.connection import MissingError
 from pytest_dispatch.client.machine_client import MachineClient
 from pytest_dispatch.core.errors import LabError

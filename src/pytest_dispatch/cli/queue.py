@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import PRIORITIES, Noun, Verb, argument
 from pytest_dispatch.cli.holds import HOLD, hold_wanted
 from pytest_dispatch.cli.names import RUN, find_run, short_id
-from pytest_dispatch.cli.noun import PRIORITIES, Noun, Verb, argument
 from pytest_dispatch.cli.numbers import number
 from pytest_dispatch.cli.output import tick
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells, said
+from pytest_dispatch.cli.state_colors import hold_text
 from pytest_dispatch.cli.times import since
-from pytest_dispatch.cli.tones import hold_text
-from pytest_dispatch.client.asked_for import asked_for
+from pytest_dispatch.client.request_values import asked_for
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Priority
-from pytest_dispatch.core.wishes import MachineChoice
+from pytest_dispatch.core.run_options import MachineChoice
 from pytest_dispatch.server.api.group_schemas import (
     AgainWanted,
     LabHold,
@@ -77,8 +77,8 @@ def _why(run: QueuedRun) -> Cell:
 
 
 def _watch(client: OperatorClient, given: Namespace) -> Iterator[Answer]:
-    from pytest_dispatch.client.absence import UnreachableError
     from pytest_dispatch.client.lab_watch import watch_lab
+    from pytest_dispatch.client.unreachable_lab import UnreachableError
 
     last: Answer | None = None
     for sight in watch_lab(client, LOOK):  # runs that were moved are no event

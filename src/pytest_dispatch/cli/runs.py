@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Noun, Verb
 from pytest_dispatch.cli.console import CONSOLE, JUNIT
 from pytest_dispatch.cli.names import ANY_RUN, find_run, short_id
-from pytest_dispatch.cli.noun import Noun, Verb
 from pytest_dispatch.cli.output import tick
 from pytest_dispatch.cli.page import Answer, Cell, Column, Facts, Sentence, Table, Tone, cells
-from pytest_dispatch.cli.remarks import LINK, NOTE, OVERRIDE
+from pytest_dispatch.cli.run_notes import LINK, NOTE, OVERRIDE
 from pytest_dispatch.cli.series import SERIES
+from pytest_dispatch.cli.state_colors import OF_OUTCOMES, state_cell
 from pytest_dispatch.cli.times import ago, moment, since
-from pytest_dispatch.cli.tones import OF_OUTCOMES, state_cell
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.explanation import told_place
 from pytest_dispatch.core.model import Phase

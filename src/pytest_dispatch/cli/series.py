@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Verb, argument
 from pytest_dispatch.cli.names import short_id
-from pytest_dispatch.cli.noun import Verb, argument
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells
 from pytest_dispatch.cli.times import ago
 from pytest_dispatch.client.history_client import HistoryClient
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.turning_point import TurningPoint
+from pytest_dispatch.core.regression import Regression
 from pytest_dispatch.server.api.history_schemas import SeriesView
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _row(machine: MachineSeriesView) -> tuple[Cell, ...]:
     return cells(machine.machine or "all", str(machine.runs), *counts, flaky, *took, _turned(machine.turning_point))
 
 
-def _turned(point: TurningPoint) -> Cell:
+def _turned(point: Regression) -> Cell:
     """Return where a workload turned from good to bad, and what changed then."""
     bad = point.first_bad
     if bad is None:

@@ -200,7 +200,7 @@ def _from_file(given: argparse.Namespace) -> tuple[LabConfig, ServiceConfig]:
     if beside:
         option = beside[0].replace("_", "-")
         raise ConfigError(f"--config: expected no other option but --token-file, got --{option}; put it in the file")
-    from pytest_dispatch.lab_program.lab_file.extra import require_serve
+    from pytest_dispatch.lab_program.lab_file.missing_packages import require_serve
 
     require_serve()
     from pytest_dispatch.lab_program.lab_file.lab_config import read_service
@@ -231,7 +231,7 @@ def read_db(text: str) -> str:
         ConfigError: The value is invalid, or contains a password that everybody on this computer could read.
     """
     from pytest_dispatch.lab_program.option_values import read_database
-    from pytest_dispatch.lab_program.places import default_journal
+    from pytest_dispatch.lab_program.paths import default_journal
 
     if without_passwords(text) != text:
         raise ConfigError(
@@ -246,7 +246,7 @@ def read_db(text: str) -> str:
 def _token_file(given: argparse.Namespace, db: str) -> Path:
     if given.token_file:
         return read_file("--token-file", given.token_file)
-    from pytest_dispatch.lab_program.places import token_file
+    from pytest_dispatch.lab_program.paths import token_file
 
     return token_file(db)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Noun, Verb
 from pytest_dispatch.cli.groups import group_table
 from pytest_dispatch.cli.machines import machine_table
-from pytest_dispatch.cli.noun import Noun, Verb
 from pytest_dispatch.cli.output import tick
 from pytest_dispatch.cli.page import Answer, Sentence, Tone
 from pytest_dispatch.cli.runs import run_table
-from pytest_dispatch.cli.tones import hold_text
+from pytest_dispatch.cli.state_colors import hold_text
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.server.api.lab_schemas import LabSnapshot
 

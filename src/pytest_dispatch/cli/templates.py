@@ -6,15 +6,15 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_dispatch.cli.command_table import PRIORITIES, Noun, Verb, argument
 from pytest_dispatch.cli.names import find_template, short_id
-from pytest_dispatch.cli.noun import PRIORITIES, Noun, Verb, argument
 from pytest_dispatch.cli.numbers import number
 from pytest_dispatch.cli.page import Answer, Column, Table, cells, said
-from pytest_dispatch.client.asked_for import asked_for
+from pytest_dispatch.client.request_values import asked_for
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.explanation import ObstacleKind
 from pytest_dispatch.core.model import Outcome, Priority
-from pytest_dispatch.core.wishes import MOST_REQUEUES
+from pytest_dispatch.core.run_options import MOST_REQUEUES
 from pytest_dispatch.server.api.group_schemas import QueuedRun, QueueWanted, RequeueWanted, TemplateView
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.cli.noun import Noun, Verb, argument
+from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells, said
 from pytest_dispatch.cli.times import age, ago, read_span
 from pytest_dispatch.cli.users import ROLES

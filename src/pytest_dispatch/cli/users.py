@@ -12,7 +12,7 @@ import getpass
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.cli.noun import Noun, Verb, argument
+from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.page import Answer, Column, Table, cells, said
 from pytest_dispatch.cli.times import ago
 from pytest_dispatch.client.account_client import AccountClient

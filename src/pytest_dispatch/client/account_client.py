@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.server.api.account_schemas import (
     Link,
     MadeToken,

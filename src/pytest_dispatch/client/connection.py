@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import httpx
 import msgspec
 
-from pytest_dispatch.client.absence import BrokenLabError, UnreachableError
+from pytest_dispatch.client.unreachable_lab import BrokenLabError, UnreachableError
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.github.transport import client_options
 from pytest_dispatch.server.api.schemas import EPOCH, STALE

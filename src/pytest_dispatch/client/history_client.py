@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pytest_dispatch.client.asked_for import asked_for
+from pytest_dispatch.client.request_values import asked_for
 from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage, Note
 from pytest_dispatch.core.known_issues import IssueLink
 from pytest_dispatch.server.api.history_schemas import (

@@ -7,8 +7,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_dispatch.client.absence import Absence, UnreachableError
 from pytest_dispatch.client.operator_client import LabEvent, OperatorClient
+from pytest_dispatch.client.unreachable_lab import Absence, UnreachableError
 from pytest_dispatch.core.model import Phase
 from pytest_dispatch.server.api.group_schemas import GroupView, LabHold, LabMachine
 from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left

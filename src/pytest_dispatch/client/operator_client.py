@@ -83,7 +83,7 @@ class OperatorClient:
             for event in events:
                 if isinstance(event, LabSnapshot):
                     return event
-        from pytest_dispatch.client.absence import UnreachableError
+        from pytest_dispatch.client.unreachable_lab import UnreachableError
 
         raise UnreachableError(f"the lab at {self.url} cannot be reached: it is ending")
 

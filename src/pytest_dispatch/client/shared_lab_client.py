@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_dispatch.client.absence import Absence, tell_nobody
 from pytest_dispatch.client.connection import LabConnection, MissingError, StaleError
 from pytest_dispatch.client.lab_client import LabClient
+from pytest_dispatch.client.unreachable_lab import Absence, tell_nobody
 from pytest_dispatch.server.api.schemas import Opened, OpenSession, RunRequest, RunView
 
 FOLLOWS = 30.0  # seconds that a worker waits for its controller to come back to the session

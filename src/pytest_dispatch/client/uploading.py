@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from pytest_dispatch.client.absence import UnreachableError
 from pytest_dispatch.client.connection import ConflictError, LabConnection
+from pytest_dispatch.client.unreachable_lab import UnreachableError
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.server.api.schemas import Readable, RunRequest, Uploaded

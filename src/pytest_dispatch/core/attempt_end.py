@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pytest_dispatch.core.attempts import may_retry, next_attempt, verdict_on, with_attempt
-from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import JUDGING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run
+from pytest_dispatch.core.run_chain import Chain
 from pytest_dispatch.core.runs import Cause, RunRecord
 from pytest_dispatch.core.transitions import Transitions
 

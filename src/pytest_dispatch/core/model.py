@@ -13,7 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from pytest_dispatch.core.requirements import Requirement
-from pytest_dispatch.core.wishes import Requeue
+from pytest_dispatch.core.run_options import Requeue
 
 
 class Outcome(StrEnum):

@@ -98,7 +98,7 @@ class QuietHours:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class Subscription:
     """What a target is told of.
 
     Attributes:
@@ -138,7 +138,7 @@ class Target:
 
     name: str
     url: SecretUrl
-    wishes: Wishes = field(default_factory=Wishes)
+    subscription: Subscription = field(default_factory=Subscription)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from pytest_dispatch.core.group_queue import GroupQueue
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Outcome, Run, Workload
 from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.core.run_options import Requeue, RunOptions
 from pytest_dispatch.core.sessions import Sessions
-from pytest_dispatch.core.wishes import Requeue, Wishes
 
 BACKOFF = 60.0  # seconds for which the next run is held after a fault of the lab; twice as long after each further one
 LONGEST = 3600.0
@@ -50,14 +50,14 @@ class Requeues:
         if requeue is None or requeue.done >= requeue.most or run.cancelled or run.outcome is None:
             return None
         faults = requeue.faults + 1 if run.outcome is Outcome.ERROR else 0
-        wishes = Wishes(
+        options = RunOptions(
             only=run.only,
             avoids=run.avoids,
             again=run.id,
             requeue=Requeue(most=requeue.most, done=requeue.done + 1, faults=faults),
         )
         key = f"again {run.id}"
-        (follower,) = self._sessions.submit_all(session or run.session, [(key, _workload(run))], now, {key: wishes})
+        (follower,) = self._sessions.submit_all(session or run.session, [(key, _workload(run))], now, {key: options})
         if faults:
             self._group_queue.hold(follower.id, _hold(run, faults, now), now)
         return follower

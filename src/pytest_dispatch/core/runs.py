@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Report, Run
 from pytest_dispatch.core.requirements import Requirements
+from pytest_dispatch.core.run_chain import Chain
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.errors import StaleLeaseError
 from pytest_dispatch.core.leases import PRIVATE, Lease, LeaseKind
 from pytest_dispatch.core.model import Policy
+from pytest_dispatch.core.run_chain import Chain
 
 
 @dataclass(slots=True, eq=False)

@@ -10,19 +10,19 @@ from types import MappingProxyType
 
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.attempts import first_attempt, not_after
-from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.health import CHECKS
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.leases import PRIVATE, Lease
 from pytest_dispatch.core.machine_record import LATELY
 from pytest_dispatch.core.machine_table import forget_runs
 from pytest_dispatch.core.model import KnownBy, Phase, Policy, Run, Workload
+from pytest_dispatch.core.run_chain import Chain
+from pytest_dispatch.core.run_options import RunOptions
 from pytest_dispatch.core.runs import RunRecord
 from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.transitions import Transitions
-from pytest_dispatch.core.wishes import Wishes
 
-_NO_WISHES = Wishes()
+_NO_OPTIONS = RunOptions()
 
 LINING_UP = 1.0  # seconds to wait for the bytes of runs just submitted before other ready runs are given out
 
@@ -78,7 +78,7 @@ class Sessions:
         session: str,
         wanted: Iterable[tuple[str, Workload]],
         now: float,
-        wishes: Mapping[str, Wishes] = MappingProxyType({}),
+        options: Mapping[str, RunOptions] = MappingProxyType({}),
     ) -> list[Run]:
         """Submit several workloads by key; if one is refused, submit none.
 
@@ -86,7 +86,7 @@ class Sessions:
             session: Id of the session.
             wanted: The workloads, each with its key.
             now: The time.
-            wishes: What people wish for their runs, by key.
+            options: What people choose for their runs, by key.
 
         Raises:
             ConfigError: See `submit`.
@@ -99,17 +99,17 @@ class Sessions:
             self._transitions.groups.check(workload)
             rules.limits_of(workload, self._table.policy(session))
             rules.required_by(workload)
-        return [self._ask(session, key, workload, now, wishes.get(key, _NO_WISHES)) for key, workload in wanted]
+        return [self._ask(session, key, workload, now, options.get(key, _NO_OPTIONS)) for key, workload in wanted]
 
     def is_wanted_anew(self, session: str, key: str) -> bool:
         """Return whether submitting this key would change something."""
         run = self._table[session].runs.get(key)
         return run is None or self._transitions.runs.record(run).awaits_resubmit
 
-    def _ask(self, session: str, key: str, workload: Workload, now: float, wishes: Wishes) -> Run:
+    def _ask(self, session: str, key: str, workload: Workload, now: float, options: RunOptions) -> Run:
         runs = self._table[session].runs
         if key not in runs:
-            return self._add(session, key, workload, now, wishes)
+            return self._add(session, key, workload, now, options)
         record = self._transitions.runs.record(runs[key])
         if record.awaits_resubmit:
             self._renew(record, workload, now)
@@ -146,7 +146,7 @@ class Sessions:
     def _records(self, session: str) -> list[RunRecord]:
         return [self._transitions.runs.record(run_id) for run_id in self._table[session].runs.values()]
 
-    def _add(self, session: str, key: str, workload: Workload, now: float, wishes: Wishes) -> Run:
+    def _add(self, session: str, key: str, workload: Workload, now: float, options: RunOptions) -> Run:
         rules, policy = rules_of(self._kinds, workload.kind), self._table.policy(session)
         expect = rules.expected(workload, policy)
         run = Run(
@@ -158,10 +158,10 @@ class Sessions:
             limits=rules.limits_of(workload, policy),
             expect=expect,
             attempts=(first_attempt(rules.lifecycles[expect], now),),
-            only=wishes.only,
-            avoids=wishes.avoids,
-            again=wishes.again,
-            requeue=wishes.requeue,
+            only=options.only,
+            avoids=options.avoids,
+            again=options.again,
+            requeue=options.requeue,
         )
         self._position += 1
         self._asked = now
@@ -228,7 +228,7 @@ class Sessions:
         if then:
             self._transitions.move(run.id, then, now)
 
-    # Forgetting
+    # MemoryEviction
 
     def is_through(self, session: str) -> bool:
         """Return whether all runs of a session have their outcome."""

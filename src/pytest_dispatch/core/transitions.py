@@ -18,7 +18,6 @@ from pytest_dispatch.core.attempts import (
     with_late_report,
     with_refusal,
 )
-from pytest_dispatch.core.chains import Chain
 from pytest_dispatch.core.deadlines import Deadlines
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.group_table import GroupTable
@@ -30,6 +29,7 @@ from pytest_dispatch.core.model import KnownBy, Placement, Policy, Refusal, Repo
 from pytest_dispatch.core.pinned_runs import PinnedRuns
 from pytest_dispatch.core.ready_queue import ReadyQueue, Waiting
 from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.core.run_chain import Chain
 from pytest_dispatch.core.run_index import RunIndex
 from pytest_dispatch.core.runs import Cause, Change, RunRecord, RunTable
 

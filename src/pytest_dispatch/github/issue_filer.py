@@ -12,7 +12,7 @@ from pytest_dispatch.core.known_issues import Act
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import PUBLIC_API, ways_to_sign_in
 from pytest_dispatch.github.api import Complaint, GitHubApi, GitHubError, Trouble, is_repo, no_right_helps
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.github.issue_shapes import Comment, FiledIssue, Milestone, mark
 from pytest_dispatch.github.issue_text import LIMIT, clip
 from pytest_dispatch.github.markdown_fences import cut

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.known_issues import SERIES_MARKER, Act
 from pytest_dispatch.github.api import GitHubError, Trouble
-from pytest_dispatch.github.filer import Filed, FilingError
+from pytest_dispatch.github.filer_interface import Filed, FilingError
 from pytest_dispatch.github.issue_shapes import FiledIssue, mark
 
 if TYPE_CHECKING:

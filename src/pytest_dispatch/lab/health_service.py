@@ -20,7 +20,7 @@ from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.machine_record import SILENCE
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.core.requirements import suits
-from pytest_dispatch.core.wishes import Wishes
+from pytest_dispatch.core.run_options import RunOptions
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab.state import UnknownError, refuse_new_work
 from pytest_dispatch.store.records import LAB_USER
@@ -228,8 +228,8 @@ class HealthService:
         key = f"{machine}#{secrets.token_hex(4)}"
         try:
             self._check(session, [check.workload])
-            wishes = {key: Wishes(only=machine)}
-            (run,) = self._queue.sessions.submit_all(session, [(key, check.workload)], now, wishes)
+            options = {key: RunOptions(only=machine)}
+            (run,) = self._queue.sessions.submit_all(session, [(key, check.workload)], now, options)
         except ConfigError as error:
             self._health.refused(machine, str(error), now)
             self._lab_state.commit()

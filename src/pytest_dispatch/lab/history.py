@@ -27,8 +27,8 @@ from pytest_dispatch.core.ended_runs import (
     overridden,
 )
 from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.regression import Regression, project_of, turning_point
 from pytest_dispatch.core.run_series import Series
-from pytest_dispatch.core.turning_point import TurningPoint, project_of, turning_point
 from pytest_dispatch.lab.state import UnknownError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SeriesHistory:
     series: Series
     sketches: dict[str, Sketch]
     overridden: Sequence[OverriddenCount]
-    turning: dict[str, TurningPoint]
+    turning: dict[str, Regression]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.console_lines import Line
-    from pytest_dispatch.lab.standing_clock import StandingClock
+    from pytest_dispatch.lab.pausable_clock import PausableClock
     from pytest_dispatch.store.journal import Deletion, Journal, Row
 
 BEHIND = 0.02  # seconds that rows wait for a batch if nobody waits for the disk
@@ -92,7 +92,7 @@ class JournalBatches:
         self,
         journal: Journal,
         clock: Clock,
-        lab_clock: StandingClock,
+        lab_clock: PausableClock,
         fail: Callable[[DispatchError], None],
         wake: Callable[[], None],
     ) -> None:

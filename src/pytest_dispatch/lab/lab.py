@@ -23,14 +23,14 @@ from pytest_dispatch.lab.background_tasks import BackgroundTasks
 from pytest_dispatch.lab.console_log import ConsoleLog
 from pytest_dispatch.lab.driven_machines import DrivenMachines
 from pytest_dispatch.lab.durations import Durations
-from pytest_dispatch.lab.forgetting import Forgetting
 from pytest_dispatch.lab.group_service import GroupService
 from pytest_dispatch.lab.health_service import HealthService
 from pytest_dispatch.lab.history import History
 from pytest_dispatch.lab.issue_links import IssueLinks
 from pytest_dispatch.lab.issue_reviews import IssueReviews
 from pytest_dispatch.lab.kind_services import GitHubUse, Kind, Resources, Service, Services
-from pytest_dispatch.lab.notices import NoticeBoard
+from pytest_dispatch.lab.memory_eviction import MemoryEviction
+from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.notifier import Notifier
 from pytest_dispatch.lab.preparation import Preparation
 from pytest_dispatch.lab.queue_service import QUEUED, QueueService
@@ -143,7 +143,7 @@ class Lab:
         want, recall_kept = self._preparation.want, self._preparation.recall
         self.session_service = SessionService(lab_state, want, api, private=private)
         self.resumption = SessionResumption(lab_state, want, recall_kept, self.issues, api, private=private)
-        self._memory = Forgetting(
+        self._memory = MemoryEviction(
             lab_state, services, self.console, self.issues, self.session_service, self.notifier.forget
         )
         self.queue.health.rules = health

@@ -121,7 +121,7 @@ class NotificationQueue:
         return letters
 
     def _quiet_until(self, notification: Notification) -> float:
-        quiet = self.target.wishes.quiet
+        quiet = self.target.subscription.quiet
         if quiet is None or (quiet.critical and notification.severity is Severity.CRITICAL):
             return 0.0
         return quiet.over(notification.at) or 0.0
@@ -131,4 +131,4 @@ class NotificationQueue:
         if now >= self._hour + HOUR:
             self._hour, self._in_hour = now, 0
         self._in_hour += 1
-        return self._hour + HOUR if self._in_hour > self.target.wishes.per_hour else 0.0
+        return self._hour + HOUR if self._in_hour > self.target.subscription.per_hour else 0.0

@@ -22,9 +22,9 @@ from pytest_dispatch.core.notifications import (
     NotificationKind,
     NotificationPlan,
     Severity,
+    Subscription,
     Target,
     TargetStatus,
-    Wishes,
 )
 from pytest_dispatch.core.requirements import Labels, suits
 from pytest_dispatch.core.secrets import SecretUrl
@@ -214,7 +214,7 @@ class Notifier:
         rows = []
         for box in self._boxes.values():
             mine = not box.session or box.session == notification.session
-            if mine and box.target.wishes.include(notification):
+            if mine and box.target.subscription.include(notification):
                 letter = box.write(notification)
                 box.put(letter)
                 rows.append(notification_row(letter))
@@ -351,8 +351,8 @@ class Notifier:
 
 
 def _own_target(name: str, url: SecretUrl) -> Target:
-    wishes = Wishes(kinds=frozenset({NotificationKind.SESSION_ENDED}), severity=Severity.INFO)
-    return Target(name=name, url=url, wishes=wishes)
+    subscription = Subscription(kinds=frozenset({NotificationKind.SESSION_ENDED}), severity=Severity.INFO)
+    return Target(name=name, url=url, subscription=subscription)
 
 
 def _checked(url: SecretUrl) -> None:

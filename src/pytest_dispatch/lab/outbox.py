@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
-from pytest_dispatch.github.filer import Filed, Filer, FilingError
+from pytest_dispatch.github.filer_interface import Filed, Filer, FilingError
 from pytest_dispatch.store.journal import Journal, PendingIssue, issue_row
 from pytest_dispatch.support.daemon_thread import in_daemon
 

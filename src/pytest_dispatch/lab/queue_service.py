@@ -11,7 +11,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.group_queue import NotQueuedError
 from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.model import Policy, Priority, Run, Workload
-from pytest_dispatch.core.wishes import MachineChoice, Requeue, Wishes
+from pytest_dispatch.core.run_options import MachineChoice, Requeue, RunOptions
 from pytest_dispatch.lab.group_service import begun, done
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab.state import LabState, UnknownError
@@ -201,12 +201,12 @@ class QueueService:
         workloads = [replace(workload, group=group) for workload, _ in wanted]
         self._check(session, workloads)
         keyed = [(_key(workload), workload) for workload in workloads]
-        wishes: dict[str, Wishes] = {}
+        options: dict[str, RunOptions] = {}
         for (key, workload), (_, requeue) in zip(keyed, wanted, strict=True):
             if requeue is not None and requeue.most:
                 _check_no_chain(workload)
-                wishes[key] = Wishes(requeue=Requeue(most=requeue.most))
-        return await self._session_service.submit(session, keyed, wishes)
+                options[key] = RunOptions(requeue=Requeue(most=requeue.most))
+        return await self._session_service.submit(session, keyed, options)
 
     async def again(self, run: Run, owner: str, where: MachineChoice, priority: Priority | None) -> Run:
         """Queue the workload of a run once more, for a person, in the same group if the lab still has it.
@@ -224,27 +224,27 @@ class QueueService:
         group = run.group if run.group in self._queue.groups else ""
         given = run.workload.priority if priority is None else priority
         workload = replace(run.workload, group=group, priority=given, chain="", after=())
-        wishes = replace(self._machine(run, where), again=run.id)
+        options = replace(self._machine(run, where), again=run.id)
         await self._inherit(session, workload)
         self._check(session, [workload])
         key = _key(workload)
-        (queued,) = await self._session_service.submit(session, [(key, workload)], {key: wishes})
+        (queued,) = await self._session_service.submit(session, [(key, workload)], {key: options})
         return queued
 
-    def _machine(self, run: Run, where: MachineChoice) -> Wishes:
+    def _machine(self, run: Run, where: MachineChoice) -> RunOptions:
         """Return which machine may, or should not, have a run that repeats this one.
 
         Raises:
             ConfigError: It never was on a machine, or somebody else assigns machines.
         """
         if where is MachineChoice.ANY:
-            return Wishes()
+            return RunOptions()
         machine = next((each.machine for each in reversed(run.attempts) if each.machine), "")
         if not machine:
             raise ConfigError(f"machine: expected a run that was on one, got {run.id}, which never was")
         if self._queue.lifecycle_of(run).elsewhere:
             raise ConfigError(f"machine: expected none, as another system chooses it, got {where!r}")
-        return Wishes(only=machine) if where is MachineChoice.SAME else Wishes(avoids=machine)
+        return RunOptions(only=machine) if where is MachineChoice.SAME else RunOptions(avoids=machine)
 
     # Sessions of people
 

@@ -20,7 +20,7 @@ from pytest_dispatch.store.records import LAB_USER
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Outcome, Policy, Run, Workload
-    from pytest_dispatch.core.wishes import Wishes
+    from pytest_dispatch.core.run_options import RunOptions
 
 RECALLED = 100_000  # most console lines restored for an interrupted session
 MOMENT, MOMENTS = 0.1, 15  # seconds, and how often, until a holder that was killed is known to be gone
@@ -93,14 +93,17 @@ class SessionService:
         return record.id
 
     async def submit(
-        self, session: str, wanted: Iterable[tuple[str, Workload]], wishes: Mapping[str, Wishes] = MappingProxyType({})
+        self,
+        session: str,
+        wanted: Iterable[tuple[str, Workload]],
+        options: Mapping[str, RunOptions] = MappingProxyType({}),
     ) -> list[Run]:
         """Submit workloads by key; runs submitted before are unchanged, except those that a resumed session left.
 
         Args:
             session: Id of the session.
             wanted: The workloads, each with its key.
-            wishes: What people wish for their runs, by key.
+            options: What people choose for their runs, by key.
 
         Raises:
             UnknownError: There is no such session.
@@ -112,7 +115,7 @@ class SessionService:
         self._lab_state.live_session(session)
         sessions, wanted = self._queue.sessions, list(wanted)
         anew = {key for key, _ in wanted if sessions.is_wanted_anew(session, key)}
-        runs = sessions.submit_all(session, wanted, self._now(), wishes)
+        runs = sessions.submit_all(session, wanted, self._now(), options)
         fresh = [run for run in runs if run.key in anew and run.outcome is None]
         self._lab_state.hand_over()  # first journal their state from before they were submitted again
         self._lab_state.batches.keep(fresh)

@@ -19,7 +19,7 @@ from pytest_dispatch.core.queue import Queue
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.issue_tracker import IssueTracker
 from pytest_dispatch.lab.journal_batches import JournalBatches
-from pytest_dispatch.lab.standing_clock import StandingClock
+from pytest_dispatch.lab.pausable_clock import PausableClock
 from pytest_dispatch.store.history_rows import history_row, words_row
 from pytest_dispatch.store.journal import (
     Deletion,
@@ -187,7 +187,7 @@ class LabState:
 
     def __init__(self, clock: Clock, journal: Journal, kinds: Kinds) -> None:
         self.queue = Queue(kinds)
-        self.clock = StandingClock(clock)
+        self.clock = PausableClock(clock)
         self.journal = journal
         self.batches = JournalBatches(journal, clock, self.clock, self.fail, self.wake)
         self.digests: dict[str, str] = {}

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab_program.in_process import InProcessLab
     from pytest_dispatch.lab_program.messages import Stopped
     from pytest_dispatch.plugin.explainer import Explainer
-    from pytest_dispatch.plugin.issue_courier import IssueCourier
+    from pytest_dispatch.plugin.issue_filing import IssueFiling
     from pytest_dispatch.plugin.lab_process import LabProcess
 
     Lab = LabProcess | InProcessLab | SharedLab
@@ -79,7 +79,7 @@ class DispatchSession:
         self._lab_session: LabSession | None = None
         self._lab: Lab | None = None
         self._watcher: EventListener | None = None
-        self._courier: IssueCourier | None = None
+        self._courier: IssueFiling | None = None
         self._display = TerminalDisplay(config, says_why=settings.explain)
         self._explainer: Explainer | None = None
         self._damage = ""
@@ -168,9 +168,9 @@ class DispatchSession:
         lab_session.run_cache = cache = RunCache()
         self._watcher = EventListener(self._config, client, session, self._display, cache, judges=request.policy.judged)
         if request.issues_filed and plan.token is not None:
-            from pytest_dispatch.plugin.issue_courier import IssueCourier
+            from pytest_dispatch.plugin.issue_filing import IssueFiling
 
-            self._courier = IssueCourier(client, session, plan.issues_repo, plan.token, plan.api_url)
+            self._courier = IssueFiling(client, session, plan.issues_repo, plan.token, plan.api_url)
             self._courier.start()
             self._watcher.filing = self._courier.due
         self._watcher.start()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.client.lab_client import LabClient
     from pytest_dispatch.core.notifications import TargetStatus
     from pytest_dispatch.plugin.event_listener import EventListener
-    from pytest_dispatch.plugin.issue_courier import IssueCourier
+    from pytest_dispatch.plugin.issue_filing import IssueFiling
     from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
     from pytest_dispatch.server.api.schemas import RunView, SessionView
 
@@ -42,7 +42,7 @@ class Ending:
         session: str,
         display: TerminalDisplay,
         watcher: EventListener,
-        courier: IssueCourier | None = None,
+        courier: IssueFiling | None = None,
     ) -> None:
         self._client = client
         self._session = session

@@ -14,7 +14,7 @@ from functools import cache
 from aiohttp import web
 
 from pytest_dispatch.beacon.archive import archive
-from pytest_dispatch.server.conditions import has_it, span_of
+from pytest_dispatch.server.conditional_requests import has_it, span_of
 
 PATH = "/beacon.pyz"
 METHODS = ("GET", "HEAD")

@@ -22,9 +22,9 @@ from pytest_dispatch.support.file_stamp import FileStamp
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.secrets import Token
-    from pytest_dispatch.sources.arriving import Arrival
     from pytest_dispatch.sources.base import Bytes
     from pytest_dispatch.sources.download import Downloader, Patience
+    from pytest_dispatch.sources.streamed_asset import Arrival
     from pytest_dispatch.support.blocking import Stop
 
 #: Called when bytes can be read although they have not all arrived.

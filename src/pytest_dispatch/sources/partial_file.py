@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.sources.digests import feed
+from pytest_dispatch.sources.streamed_asset import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

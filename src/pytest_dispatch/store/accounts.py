@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import as_json, restored, stored
 from pytest_dispatch.store.row_writing import Row

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pytest_dispatch.core.ended_runs import EndedRun, HistoryEntry, Note
 from pytest_dispatch.core.history_search import Search
 from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.regression import project_of
 from pytest_dispatch.core.run_series import Series, Sketch, added_up
-from pytest_dispatch.core.turning_point import project_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database

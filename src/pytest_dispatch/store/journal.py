@@ -55,7 +55,7 @@ from pytest_dispatch.store.row_writing import (
 )
 from pytest_dispatch.store.salvage import salvage, suspect
 from pytest_dispatch.store.version import version_of
-from pytest_dispatch.support.system_boot import boot_number
+from pytest_dispatch.support.host_boot import boot_number
 
 if TYPE_CHECKING:
     from pytest_dispatch.store.history_reader import BackgroundHistory

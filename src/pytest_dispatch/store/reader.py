@@ -45,7 +45,7 @@ from pytest_dispatch.store.row_reading import (
 from pytest_dispatch.store.row_writing import report_digest
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.audit import AuditEntry
+    from pytest_dispatch.core.audit_entry import AuditEntry
     from pytest_dispatch.store.accounts import AuditFilter, KeptAccounts
     from pytest_dispatch.store.expiry import OldRuns
 

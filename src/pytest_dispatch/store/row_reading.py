@@ -34,8 +34,8 @@ from pytest_dispatch.core.model import (
 )
 from pytest_dispatch.core.notifications import Letter, LetterState, NotificationKind, Severity
 from pytest_dispatch.core.requirements import Requirement
+from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.core.run_series import NO_BUCKET, Series, Sketch
-from pytest_dispatch.core.wishes import Requeue
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored
 from pytest_dispatch.store.records import IssueRule, KeptMachine, PendingIssue, SessionRecord

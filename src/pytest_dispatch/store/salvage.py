@@ -35,7 +35,7 @@ from pytest_dispatch.store.row_reading import (
     session_of,
 )
 from pytest_dispatch.support.codec import decode
-from pytest_dispatch.support.system_boot import boot_number
+from pytest_dispatch.support.host_boot import boot_number
 
 #: Tables whose number of recovered rows is reported, with their names.
 _TOLD = {

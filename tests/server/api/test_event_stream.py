@@ -21,7 +21,7 @@ from waiting import until
 from pytest_dispatch.core.machine_record import SILENCE
 from pytest_dispatch.core.model import KnownBy, Policy, Run
 from pytest_dispatch.core.runs import Change
-from pytest_dispatch.lab.forgetting import KEPT
+from pytest_dispatch.lab.memory_eviction import KEPT
 from pytest_dispatch.lab.session_feed import Feed
 from pytest_dispatch.lab_program.machine_making import make_machines
 from pytest_dispatch.server.api.route import PREFIX

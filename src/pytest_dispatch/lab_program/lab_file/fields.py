@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.requirements import read_labels, read_requirements
-from pytest_dispatch.core.wishes import MOST_REQUEUES
+from pytest_dispatch.core.run_options import MOST_REQUEUES
 from pytest_dispatch.github.api import checked_api_url
 from pytest_dispatch.lab_program import option_values as values
 

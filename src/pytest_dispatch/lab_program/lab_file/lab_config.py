@@ -28,7 +28,7 @@ from pytest_dispatch.lab_program.lab_file.notifications import plan_of
 from pytest_dispatch.lab_program.lab_file.reading import ReadLabFile, SourcedTemplate, read_lab_file
 from pytest_dispatch.lab_program.lab_file.sections import LabFile, LogFormat, UnknownMachine
 from pytest_dispatch.lab_program.lab_file.template_check import workload_of
-from pytest_dispatch.lab_program.places import default_journal
+from pytest_dispatch.lab_program.paths import default_journal
 from pytest_dispatch.lab_program.service_config import ANY_OWNER, ServiceConfig
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.auth.settings import AccessSettings, ConfiguredUser, GitHubSignIn, TlsFiles

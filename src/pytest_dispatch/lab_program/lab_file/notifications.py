@@ -15,8 +15,8 @@ from pytest_dispatch.core.notifications import (
     NotificationPlan,
     QuietHours,
     Severity,
+    Subscription,
     Target,
-    Wishes,
 )
 from pytest_dispatch.core.secrets import SecretUrl
 from pytest_dispatch.lab_program.lab_file.fields import Count, Duration, Id, Secret, matching, wrong
@@ -106,7 +106,7 @@ def plan_of(section: Notifications) -> NotificationPlan:
 
 
 def _target(section: TargetSection) -> Target:
-    wishes = Wishes(
+    subscription = Subscription(
         kinds=frozenset(section.kinds),
         severity=section.severity,
         groups=frozenset(section.groups),
@@ -114,7 +114,9 @@ def _target(section: TargetSection) -> Target:
         quiet=_quiet(section.quiet) if section.quiet is not None else None,
         per_hour=section.per_hour,
     )
-    return Target(name=section.name, url=SecretUrl(section.url.get_secret_value(), section.name), wishes=wishes)
+    return Target(
+        name=section.name, url=SecretUrl(section.url.get_secret_value(), section.name), subscription=subscription
+    )
 
 
 def _quiet(section: QuietSection) -> QuietHours:

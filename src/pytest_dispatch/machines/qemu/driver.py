@@ -26,11 +26,11 @@ from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import without_secrets
 from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
-from pytest_dispatch.machines.played import PlayedMachine
 from pytest_dispatch.machines.qemu.board import AARCH64, LAB, X86_64, Board, Build, find_firmware
 from pytest_dispatch.machines.qemu.boot import Boot
 from pytest_dispatch.machines.qemu.proxydhcp import LONGEST_URL
 from pytest_dispatch.machines.qemu.saved_state import SavedStates, key_of
+from pytest_dispatch.machines.virtual_machine import VirtualMachine
 from pytest_dispatch.support.file_stamp import FileStamp
 from pytest_dispatch.support.network_errors import is_loopback
 
@@ -81,7 +81,7 @@ _OPTIONS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
 )
 
 
-class QemuMachine(PlayedMachine):
+class QemuMachine(VirtualMachine):
     """A machine that QEMU plays.
 
     Args:

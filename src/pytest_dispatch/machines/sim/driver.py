@@ -22,7 +22,6 @@ from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.model import Idle
 from pytest_dispatch.core.plain_text import what_was_raised
 from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
-from pytest_dispatch.machines.played import PlayedMachine
 from pytest_dispatch.machines.sim.scenarios import LOOK, SCENARIOS, Download, Scenario, Stage, named_in
 from pytest_dispatch.machines.sim.uefi_client import (
     PATIENCE,
@@ -33,6 +32,7 @@ from pytest_dispatch.machines.sim.uefi_client import (
     check_same,
     usable,
 )
+from pytest_dispatch.machines.virtual_machine import VirtualMachine
 
 PACE = 0.05  # a boot takes half a second, a workload about as long
 BOOT = 10.0  # seconds from power-on until firmware asks, on a real machine
@@ -52,7 +52,7 @@ class _RefusedError(Exception):
     """The server refused a message of the workload, so the machine resets."""
 
 
-class SimMachine(PlayedMachine):
+class SimMachine(VirtualMachine):
     """A machine whose firmware and workloads are played.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from aiohttp import web
 
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.server.api.account_schemas import (
     Link,

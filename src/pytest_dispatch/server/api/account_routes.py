@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.server.api import account_handlers as handlers
 from pytest_dispatch.server.api.account_schemas import (
     Link,

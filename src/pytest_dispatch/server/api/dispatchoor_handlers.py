@@ -17,7 +17,7 @@ from aiohttp import web
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.group_queue import NotQueuedError
 from pytest_dispatch.core.model import Workload
-from pytest_dispatch.core.wishes import MOST_REQUEUES, Requeue
+from pytest_dispatch.core.run_options import MOST_REQUEUES, Requeue
 from pytest_dispatch.server.api import account_handlers, group_handlers
 from pytest_dispatch.server.api.account_handlers import service_access, with_cookie
 from pytest_dispatch.server.api.dispatchoor_shapes import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Workload
-from pytest_dispatch.core.wishes import Requeue
+from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.lab.admission import Approval
 from pytest_dispatch.lab.queue_service import MoveTo
 from pytest_dispatch.lab.state import UnknownError

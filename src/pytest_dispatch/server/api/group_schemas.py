@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import Outcome, Priority, Workload
-from pytest_dispatch.core.wishes import MachineChoice, Requeue
+from pytest_dispatch.core.run_options import MachineChoice, Requeue
 
 LONGEST_TEXT = 1000  # characters of a hold's reason, and of an owner's name
 

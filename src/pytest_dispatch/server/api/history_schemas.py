@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.turning_point import TurningPoint
+from pytest_dispatch.core.regression import Regression
 from pytest_dispatch.server.api.schemas import ConsoleLine
 
 
@@ -43,7 +43,7 @@ class MachineSeriesView:
     flaky_rate: float | None = None
     p50: float | None = None
     p90: float | None = None
-    turning_point: TurningPoint = field(default_factory=TurningPoint)
+    turning_point: Regression = field(default_factory=Regression)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

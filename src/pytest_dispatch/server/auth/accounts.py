@@ -175,7 +175,7 @@ class Accounts:
             self._lab_state.write([browser_session_row(ended)])
             self._browsers[session.digest] = ended
 
-    # Forgetting
+    # MemoryEviction
 
     def clear(self, audit_kept: float | None) -> None:
         """Forget browsers that are signed out, tokens whose end is long past, and old entries of the audit log.

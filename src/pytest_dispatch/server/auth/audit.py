@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_dispatch.core.audit import AuditEntry
+from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.store.accounts import ApiToken, AuditFilter, User, audit_row
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pytest_dispatch.sources.arriving import Arrival
+    from pytest_dispatch.sources.streamed_asset import Arrival
 
 
 class FileChangedError(Exception):

@@ -20,8 +20,8 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.server.boot.file_snapshot import Arriving, CutError, FileChangedError, FileSnapshot
 from pytest_dispatch.server.boot.sendfile_pool import SendfilePool
 from pytest_dispatch.server.boot.sending import Piece, send
-from pytest_dispatch.server.conditions import has_it, span_of, wants_another
-from pytest_dispatch.sources.arriving import Arrival
+from pytest_dispatch.server.conditional_requests import has_it, span_of, wants_another
+from pytest_dispatch.sources.streamed_asset import Arrival
 from pytest_dispatch.workloads.boot.downloads import Part
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import what_was_raised
 from pytest_dispatch.lab.boot_tokens import BootIdentity, UsedError
-from pytest_dispatch.lab.notices import REFUSED
+from pytest_dispatch.lab.notice_board import REFUSED
 from pytest_dispatch.server.boot import beacon, firmware
 from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.server.limits.concurrency import KeyedLimiter

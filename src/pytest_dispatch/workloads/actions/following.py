@@ -11,15 +11,15 @@ from pytest_dispatch.core.model import KnownBy, Phase
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.github.api import GitHubError, Trouble
 from pytest_dispatch.workloads.actions.conclusion import GOOD, MOST_LINES, Evidence, concluded, report_of, standing
-from pytest_dispatch.workloads.actions.followed import named
 from pytest_dispatch.workloads.actions.lifecycle import Event, State
+from pytest_dispatch.workloads.actions.run_state import named
 from pytest_dispatch.workloads.actions.shapes import ENDED, Annotation, Artifacts, Jobs, WorkflowJob, WorkflowRun
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.github.polling_api import PollingApi
-    from pytest_dispatch.workloads.actions.desk import Desk
-    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.attempts import Desk
+    from pytest_dispatch.workloads.actions.run_state import Followed
 
 SOON = 2.0  # seconds between two looks at what should change soon
 MISSING = 60.0  # seconds in which GitHub may not know a run yet that it has named itself

@@ -17,16 +17,16 @@ from pytest_dispatch.github.api import GitHubError, Trouble
 from pytest_dispatch.github.polling_api import UnreachedError
 from pytest_dispatch.support.codec import decode
 from pytest_dispatch.workloads.actions.capacity import left_over
-from pytest_dispatch.workloads.actions.followed import Doubt, name_of, named, shows
 from pytest_dispatch.workloads.actions.lifecycle import Event, State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, serves
+from pytest_dispatch.workloads.actions.run_state import Doubt, name_of, named, shows
 from pytest_dispatch.workloads.actions.shapes import Dispatched, WorkflowRun, WorkflowRuns
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.github.polling_api import PollingApi
-    from pytest_dispatch.workloads.actions.desk import Desk
-    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.attempts import Desk
+    from pytest_dispatch.workloads.actions.run_state import Followed
     from pytest_dispatch.workloads.actions.runners import Seen
     from pytest_dispatch.workloads.actions.shapes import WorkflowJob
 

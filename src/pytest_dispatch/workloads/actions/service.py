@@ -17,11 +17,11 @@ from pytest_dispatch.core.requirements import nearest_miss, suits
 from pytest_dispatch.github.api import GitHubError
 from pytest_dispatch.github.polling_api import PollingApis
 from pytest_dispatch.lab.kind_services import Service
-from pytest_dispatch.workloads.actions.desk import Desk
-from pytest_dispatch.workloads.actions.followed import named
+from pytest_dispatch.workloads.actions.attempts import Desk
 from pytest_dispatch.workloads.actions.following import Follower
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
+from pytest_dispatch.workloads.actions.run_state import named
 from pytest_dispatch.workloads.actions.runners import RunnerTable
 from pytest_dispatch.workloads.actions.sending import Sender
 from pytest_dispatch.workloads.actions.webhooks import Webhooks
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.kind_services import Resources
-    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.run_state import Followed
     from pytest_dispatch.workloads.actions.runners import Seen
 
 TICK = 0.2  # seconds between looks at what is due

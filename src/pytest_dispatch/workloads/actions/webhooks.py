@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.support.codec import decode
-from pytest_dispatch.workloads.actions.followed import named
+from pytest_dispatch.workloads.actions.run_state import named
 from pytest_dispatch.workloads.actions.shapes import ENDED, Account, WorkflowJob, WorkflowRun
 
 if TYPE_CHECKING:
-    from pytest_dispatch.workloads.actions.desk import Desk
-    from pytest_dispatch.workloads.actions.followed import Followed
+    from pytest_dispatch.workloads.actions.attempts import Desk
     from pytest_dispatch.workloads.actions.following import Follower
+    from pytest_dispatch.workloads.actions.run_state import Followed
 
 #: How far a job is, by its status; what is not known is not as far as anything else.
 _FAR = {"requested": 1, "pending": 1, "waiting": 2, "queued": 3, "in_progress": 4, ENDED: 5}

@@ -15,9 +15,9 @@ from pytest_dispatch.sources.locations import DIGEST
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
-    from pytest_dispatch.sources.arriving import Arrival
     from pytest_dispatch.sources.asset_fetcher import Asset, AssetFetcher
     from pytest_dispatch.sources.locations import Locations
+    from pytest_dispatch.sources.streamed_asset import Arrival
 
 WORKERS = 3  # assets fetched or hashed at the same time, without those that machines have taken
 MOST = 64  # assets fetched at the same time, including those that machines have taken

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.media import BOOT, BootPayload
 from pytest_dispatch.lab.kind_services import Kind, Resources, Service
-from pytest_dispatch.sources.arriving import Arrival
 from pytest_dispatch.sources.asset_fetcher import Asset
 from pytest_dispatch.sources.locations import DIGEST
+from pytest_dispatch.sources.streamed_asset import Arrival
 from pytest_dispatch.store.journal import served_row
 from pytest_dispatch.support.file_stamp import UNKNOWN
 from pytest_dispatch.workloads.boot.beacons import Beacons

@@ -13,7 +13,7 @@ from alembic import op
 from pytest_dispatch.store.column_text import as_json, stored
 from pytest_dispatch.store.migrations import shapes_1 as old
 from pytest_dispatch.store.migrations import tables_2 as new
-from pytest_dispatch.store.migrations.first_makes import as_last_makes
+from pytest_dispatch.store.migrations.version_1_boots import as_last_makes
 
 revision = "2"
 down_revision = "1"

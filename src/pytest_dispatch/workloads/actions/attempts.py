@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.runs import Cause
-from pytest_dispatch.workloads.actions.followed import Followed, is_under_way
 from pytest_dispatch.workloads.actions.lifecycle import Event
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
+from pytest_dispatch.workloads.actions.run_state import Followed, is_under_way
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run

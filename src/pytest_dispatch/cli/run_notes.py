@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.cli.command_table import Verb, argument
 from pytest_dispatch.cli.names import ANY_RUN, find_run, short_id
-from pytest_dispatch.cli.noun import Verb, argument
 from pytest_dispatch.cli.page import said
 from pytest_dispatch.client.connection import MissingError
 from pytest_dispatch.client.history_client import HistoryClient

@@ -25,7 +25,7 @@ class GoodBad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurningPoint:
+class Regression:
     """The last good run, and the first bad one after it.
 
     Attributes:
@@ -39,7 +39,7 @@ class TurningPoint:
     changed: tuple[GoodBad, ...] = ()
 
 
-def turning_point(newest_first: Iterable[EndedRun]) -> TurningPoint:
+def turning_point(newest_first: Iterable[EndedRun]) -> Regression:
     """Return where runs turned from good to bad; runs that were cancelled or skipped say nothing of it.
 
     Args:
@@ -56,7 +56,7 @@ def turning_point(newest_first: Iterable[EndedRun]) -> TurningPoint:
         if each.outcome in BAD:
             bad = each
     changed = () if good is None or bad is None else tuple(_differences(good, bad))
-    return TurningPoint(last_good=good, first_bad=bad, changed=changed)
+    return Regression(last_good=good, first_bad=bad, changed=changed)
 
 
 def _differences(good: EndedRun, bad: EndedRun) -> Iterable[GoodBad]:

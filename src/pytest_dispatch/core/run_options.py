@@ -1,4 +1,4 @@
-"""What a person wishes for a run beside its workload: on which machine, and how often again."""
+"""What a person chooses for a run beside its workload: on which machine, and how often again."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class MachineChoice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What a person wishes for a run beside its workload; see `model.Run`."""
+class RunOptions:
+    """What a person chooses for a run beside its workload; see `model.Run`."""
 
     only: str = ""
     avoids: str = ""

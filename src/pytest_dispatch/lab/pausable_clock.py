@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
 
 
-class StandingClock:
+class PausableClock:
     """Another clock's time, without the times for which it stood still.
 
     Args:

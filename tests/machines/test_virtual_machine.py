@@ -9,12 +9,12 @@ import pytest
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.base import Sign
-from pytest_dispatch.machines.played import PlayedMachine
+from pytest_dispatch.machines.virtual_machine import VirtualMachine
 
 pytestmark = pytest.mark.anyio
 
 
-class Played(PlayedMachine):
+class Played(VirtualMachine):
     """One that goes on as a test says."""
 
     def __init__(self, before: Exception | None = None, after: Exception | None = None) -> None:
@@ -60,7 +60,10 @@ async def test_it_is_on_when_its_driver_says_so_and_off_when_that_has_returned()
     ("error", "told"),
     [
         (MachineError("no room"), r"^no room$"),
-        (OSError("no such file"), r"^its driver raised OSError: no such file \(.*test_played\.py, line \d+\)$"),
+        (
+            OSError("no such file"),
+            r"^its driver raised OSError: no such file \(.*test_virtual_machine\.py, line \d+\)$",
+        ),
     ],
 )
 async def test_what_keeps_it_from_being_on_is_raised_and_tried_again(error: Exception, told: str) -> None:

@@ -18,10 +18,10 @@ from waiting import until
 
 from pytest_dispatch.core.model import Outcome, Policy, Run
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.sources.arriving import HELD, Arrival
 from pytest_dispatch.sources.asset_fetcher import AssetFetcher
 from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.partial_file import CHANGED
+from pytest_dispatch.sources.streamed_asset import HELD, Arrival
 from pytest_dispatch.testing.github import FakeGitHub, Gate
 from pytest_dispatch.workloads.boot.lifecycle import State
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ANSWER = 5.0  # seconds for an answer of our own loop
 
 
-class IssueCourier:
+class IssueFiling:
     """Claims letters from the lab and files them. Call `start` before use, and `stop` after.
 
     Args:

@@ -21,7 +21,7 @@ KEPT = 60.0  # seconds that a finished session is kept, since its holder may ask
 EVERY = 5.0  # seconds between checks
 
 
-class Forgetting:
+class MemoryEviction:
     """Makes every part of the lab forget sessions that are over, unless one of their issues is still to be filed.
 
     Later messages from machines find forgotten runs in the journal.

@@ -13,8 +13,8 @@ from past_runs import close, later, runs_through
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease, LeaseKind
 from pytest_dispatch.core.machine_record import LATELY
 from pytest_dispatch.core.model import Issue, Outcome, Policy
-from pytest_dispatch.github.filer import Filed, FilingError
-from pytest_dispatch.lab.forgetting import EVERY, KEPT
+from pytest_dispatch.github.filer_interface import Filed, FilingError
+from pytest_dispatch.lab.memory_eviction import EVERY, KEPT
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.store.journal import SessionRecord
 

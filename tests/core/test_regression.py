@@ -22,8 +22,8 @@ from pytest_dispatch.core.ended_runs import (
 )
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Case, Outcome, Report, Run
+from pytest_dispatch.core.regression import GoodBad, project_of, release_of, turning_point
 from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.core.turning_point import GoodBad, project_of, release_of, turning_point
 
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STOP = 1.5  # seconds in which what plays it is gone
 
 
-class PlayedMachine(ABC):
+class VirtualMachine(ABC):
     """Power, boot control and console of one; a driver adds what happens in between.
 
     Attributes:
