@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.workloads.actions.lifecycle import Event
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
-from pytest_dispatch.workloads.actions.run_state import Followed, is_under_way
+from pytest_dispatch.workloads.actions.run_state import RunState, is_under_way
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
@@ -23,7 +23,7 @@ _FINAL = {Event.REFUSED, Event.PERHAPS_SENT, Event.CANCELLED, Event.CANCELLED_BY
 _CANCELS = {Event.CANCELLED, Event.CANCELLED_BY}
 
 
-class Desk:
+class Attempts:
     """The attempts in hand.
 
     Args:
@@ -32,7 +32,7 @@ class Desk:
         runners: The runners.
 
     Attributes:
-        followed: The attempts in hand, by run.
+        state: The attempts in hand, by run.
         unwanted: Runs at GitHub whose attempts are over here, and which are to be cancelled.
         woken: Set when somebody should look at once.
     """
@@ -42,8 +42,8 @@ class Desk:
         self.queue = lab_state.queue
         self.runners = runners
         self._apis = apis
-        self.followed: dict[str, Followed] = {}
-        self.unwanted: dict[int, Followed] = {}
+        self.states: dict[str, RunState] = {}
+        self.unwanted: dict[int, RunState] = {}
         self.woken = asyncio.Event()
 
     def now(self) -> float:
@@ -54,37 +54,37 @@ class Desk:
         """Return the client for a repository."""
         return self._apis.of(payload.owner)
 
-    def under_way(self) -> Iterator[tuple[Run, Followed]]:
+    def under_way(self) -> Iterator[tuple[Run, RunState]]:
         """Yield the runs that are being sent, or were, each with what is in mind of its latest attempt."""
         for run_id in sorted(self.queue.transitions.run_index.under_way):
             run = self.queue.runs[run_id]
             if run.workload.kind == ACTIONS and is_under_way(run):
                 yield run, self.of(run)
 
-    def of(self, run: Run) -> Followed:
+    def of(self, run: Run) -> RunState:
         """Return what is in mind of a run's latest attempt."""
-        known = self.followed.get(run.id)
+        known = self.states.get(run.id)
         if known is None or known.number != run.attempt.number:
-            known = Followed(run.id, run.attempt.number, ActionsPayload.of(run.workload))
-            self.followed[run.id] = known
+            known = RunState(run.id, run.attempt.number, ActionsPayload.of(run.workload))
+            self.states[run.id] = known
         return known
 
-    def run_of(self, followed: Followed) -> Run | None:
+    def run_of(self, state: RunState) -> Run | None:
         """Return the run, if this attempt of it is still under way."""
-        run = self.queue.runs.get(followed.run)
-        mine = run is not None and is_under_way(run) and run.attempt.number == followed.number
+        run = self.queue.runs.get(state.run)
+        mine = run is not None and is_under_way(run) and run.attempt.number == state.number
         return run if mine else None
 
-    def move(self, followed: Followed, event: str, detail: str = "") -> None:
+    def move(self, state: RunState, event: str, detail: str = "") -> None:
         """Move an attempt, if it is still under way."""
-        if self.run_of(followed) is None:
+        if self.run_of(state) is None:
             return
-        record = self.queue.transitions.runs.record(followed.run)
+        record = self.queue.transitions.runs.record(state.run)
         if event in _FINAL:
             record.lost = True
         if event in _CANCELS and record.run.requeue is not None:
             self.queue.transitions.alter(record, replace(record.run, requeue=None))  # who cancels wants no more of it
-        self.queue.transitions.move(followed.run, event, self.now(), Cause(detail=detail))
+        self.queue.transitions.move(state.run, event, self.now(), Cause(detail=detail))
 
     def wake(self) -> None:
         """Have everybody look at once."""

@@ -18,8 +18,8 @@ from pytest_dispatch.workloads.actions.shapes import ENDED, Annotation, Artifact
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.github.polling_api import PollingApi
-    from pytest_dispatch.workloads.actions.attempts import Desk
-    from pytest_dispatch.workloads.actions.run_state import Followed
+    from pytest_dispatch.workloads.actions.attempts import Attempts
+    from pytest_dispatch.workloads.actions.run_state import RunState
 
 SOON = 2.0  # seconds between two looks at what should change soon
 MISSING = 60.0  # seconds in which GitHub may not know a run yet that it has named itself
@@ -36,119 +36,119 @@ class Follower:
     """Looks at runs.
 
     Args:
-        desk: The attempts in hand.
+        attempts: The attempts in hand.
         interval: Seconds between two looks at a run.
     """
 
-    def __init__(self, desk: Desk, interval: float) -> None:
-        self._desk = desk
-        self._queue = desk.queue
+    def __init__(self, attempts: Attempts, interval: float) -> None:
+        self._attempts = attempts
+        self._queue = attempts.queue
         self._interval = interval
 
-    async def look(self, run: Run, followed: Followed) -> None:
+    async def look(self, run: Run, state: RunState) -> None:
         """Look at a run, and let its attempt be what GitHub says of it."""
-        api, path = self._desk.api(followed.payload), self._path(followed, named(run.attempt))
+        api, path = self._attempts.api(state.payload), self._path(state, named(run.attempt))
         soon = run.attempt.phase in (Phase.STARTING, Phase.SETTLING)
-        followed.due = self._desk.now() + (min(SOON, self._interval) if soon else self._interval)
+        state.due = self._attempts.now() + (min(SOON, self._interval) if soon else self._interval)
         try:
             pages = await api.pages(f"{path}/jobs", Jobs, filter="latest")
             jobs = [job for page in pages for job in page.jobs]
-            told = followed.told
+            told = state.told
             if told is None or any(job.run_attempt != told.run_attempt for job in jobs):
                 told = None if _say_enough(jobs) else await api.get(path, WorkflowRun)
-            followed.missing = math.inf
+            state.missing = math.inf
         except GitHubError as error:
             if error.trouble not in _GONE:
                 raise
-            self._is_missing(followed, str(error))
+            self._is_missing(state, str(error))
             return
-        if self.note(followed, told, jobs) and told is not None:
-            await self._conclude(followed, told, jobs)
+        if self.note(state, told, jobs) and told is not None:
+            await self._conclude(state, told, jobs)
 
-    def note(self, followed: Followed, told: WorkflowRun | None, jobs: Sequence[WorkflowJob]) -> bool:
+    def note(self, state: RunState, told: WorkflowRun | None, jobs: Sequence[WorkflowJob]) -> bool:
         """Let an attempt be what its run and jobs are; return whether GitHub has concluded it.
 
         Args:
-            followed: The attempt.
+            state: The attempt.
             told: The run, where its jobs do not say enough.
             jobs: The jobs of the run's latest attempt.
         """
-        self._note_ends(followed, jobs)
-        followed.jobs = jobs
-        if self._desk.run_of(followed) is None:
+        self._note_ends(state, jobs)
+        state.jobs = jobs
+        if self._attempts.run_of(state) is None:
             return False
         over = told is not None and told.status == ENDED and told.conclusion != "action_required"
         event = standing(told, jobs)
         if over:  # it may have begun and ended between two looks
             event = Event.BEGIN if any(job.runner_id for job in jobs) else None
         if event is not None:
-            self._desk.move(followed, event)
-        self._place(followed, jobs)
+            self._attempts.move(state, event)
+        self._place(state, jobs)
         if not over:
-            self._look_for_trouble(followed, jobs)
-        self._desk.commit()
+            self._look_for_trouble(state, jobs)
+        self._attempts.commit()
         return over
 
-    def _is_missing(self, followed: Followed, why: str) -> None:
-        followed.missing = min(followed.missing, self._desk.now())
-        if self._desk.now() - followed.missing >= MISSING:
-            followed.concluded = True
-            self._desk.move(followed, Event.VANISHED, why)
-            self._desk.commit()
+    def _is_missing(self, state: RunState, why: str) -> None:
+        state.missing = min(state.missing, self._attempts.now())
+        if self._attempts.now() - state.missing >= MISSING:
+            state.concluded = True
+            self._attempts.move(state, Event.VANISHED, why)
+            self._attempts.commit()
 
     # Where it runs
 
-    def _note_ends(self, followed: Followed, jobs: Sequence[WorkflowJob]) -> None:
+    def _note_ends(self, state: RunState, jobs: Sequence[WorkflowJob]) -> None:
         """Note which runners are free because a job of ours has ended."""
-        before = {job.id for job in followed.jobs if job.runs}
+        before = {job.id for job in state.jobs if job.runs}
         for job in jobs:
-            seen = self._desk.runners.of_job(followed.payload, job.runner_id or 0)
+            seen = self._attempts.runners.of_job(state.payload, job.runner_id or 0)
             if job.ended and job.id in before and seen is not None:
-                seen.freed = self._desk.now()
+                seen.freed = self._attempts.now()
 
-    def _place(self, followed: Followed, jobs: Sequence[WorkflowJob]) -> None:
+    def _place(self, state: RunState, jobs: Sequence[WorkflowJob]) -> None:
         """Bind the machines that have jobs now or had them, and let go of those whose jobs have ended."""
-        now, transitions = self._desk.now(), self._queue.transitions
+        now, transitions = self._attempts.now(), self._queue.transitions
         busy: dict[str, bool] = {}
         for job in jobs:
-            machine = self._machine(followed, job)
+            machine = self._machine(state, job)
             if machine:
                 busy[machine] = busy.get(machine, False) or job.runs
-                transitions.bind(followed.run, machine, KnownBy.AGENT, now)
+                transitions.bind(state.run, machine, KnownBy.AGENT, now)
         for machine, has_job in busy.items():
             if has_job:
-                self._queue.machines.hold(machine, followed.run, now, revocable=False)
+                self._queue.machines.hold(machine, state.run, now, revocable=False)
             else:
-                self._queue.machines.release(machine, followed.run, now)
+                self._queue.machines.release(machine, state.run, now)
 
-    def _machine(self, followed: Followed, job: WorkflowJob) -> str:
+    def _machine(self, state: RunState, job: WorkflowJob) -> str:
         """Return the id of the machine that has a job, or had it; empty if none had, or it is none of ours."""
         if not job.runner_id or not (job.runs or job.ended):
             return ""
-        seen = self._desk.runners.of_job(followed.payload, job.runner_id)
+        seen = self._attempts.runners.of_job(state.payload, job.runner_id)
         if seen is None or seen.machine not in self._queue.machines:
-            self._desk.runners.hurry(followed.payload.owner)
+            self._attempts.runners.hurry(state.payload.owner)
             return ""
         return seen.machine
 
     # How it ends
 
-    async def _conclude(self, followed: Followed, told: WorkflowRun, jobs: Sequence[WorkflowJob]) -> None:
-        evidence = await self._evidence(followed, told, jobs)
-        run = self._desk.run_of(followed)
+    async def _conclude(self, state: RunState, told: WorkflowRun, jobs: Sequence[WorkflowJob]) -> None:
+        evidence = await self._evidence(state, told, jobs)
+        run = self._attempts.run_of(state)
         if run is None:
             return
-        canceller = followed.canceller or ("us" if run.attempt.state == State.CANCELLING else "")
+        canceller = state.canceller or ("us" if run.attempt.state == State.CANCELLING else "")
         event, detail = concluded(evidence, canceller)
-        followed.concluded = True
+        state.concluded = True
         report = report_of(evidence, event, run.workload.name, detail)
-        self._queue.transitions.report(run.id, followed.number, report, self._desk.now())
-        self._desk.move(followed, event, detail)
-        self._desk.commit()
-        self._desk.wake()
+        self._queue.transitions.report(run.id, state.number, report, self._attempts.now())
+        self._attempts.move(state, event, detail)
+        self._attempts.commit()
+        self._attempts.wake()
 
-    async def _evidence(self, followed: Followed, told: WorkflowRun, jobs: Sequence[WorkflowJob]) -> Evidence:
-        api, payload = self._desk.api(followed.payload), followed.payload
+    async def _evidence(self, state: RunState, told: WorkflowRun, jobs: Sequence[WorkflowJob]) -> Evidence:
+        api, payload = self._attempts.api(state.payload), state.payload
         bad = [job for job in jobs if job.conclusion not in GOOD][:MOST_FAILED]
         remarks, logs = {}, {}
         for job in bad:
@@ -158,7 +158,7 @@ class Follower:
             if job.started_at is not None and job.runner_id:
                 logs[job.id] = await self._log(api, f"{payload.path}/jobs/{job.id}/logs")
         had_runner = any(job.runner_id for job in jobs)
-        found = await api.pages(f"{self._path(followed, told.id)}/artifacts", Artifacts) if had_runner else []
+        found = await api.pages(f"{self._path(state, told.id)}/artifacts", Artifacts) if had_runner else []
         artifacts = [each for page in found for each in page.artifacts]
         return Evidence(run=told, jobs=jobs, remarks=remarks, logs=logs, artifacts=artifacts)
 
@@ -172,66 +172,66 @@ class Follower:
             return "GitHub has no log of it"
         return "\n".join(text.splitlines()[-MOST_LINES:])
 
-    def _look_for_trouble(self, followed: Followed, jobs: Sequence[WorkflowJob]) -> None:
+    def _look_for_trouble(self, state: RunState, jobs: Sequence[WorkflowJob]) -> None:
         """End an attempt whose runners are gone, or that GitHub does not start though one is idle."""
-        run, now = self._desk.run_of(followed), self._desk.now()
+        run, now = self._attempts.run_of(state), self._attempts.now()
         if run is None:
             return
         if run.attempt.state == State.SENT and now - run.attempt.since >= run.limits["start"]:
-            self._desk.move(followed, Event.FAULT, self._not_started(run, jobs))
+            self._attempts.move(state, Event.FAULT, self._not_started(run, jobs))
             return
-        active = [self._desk.runners.of_job(followed.payload, job.runner_id or 0) for job in jobs if job.runs]
+        active = [self._attempts.runners.of_job(state.payload, job.runner_id or 0) for job in jobs if job.runs]
         away = [seen for seen in active if seen is not None and seen.away_since is not None]
         if active and len(away) == len(active) and all(now - (seen.away_since or now) >= LOST for seen in away):
             how = "not registered" if away[0].gone else "offline"
             text = f"{away[0].machine} has been {how} for {format_duration(LOST)} while it ran a job"
-            self._desk.move(followed, Event.RUNNER_LOST, text)
+            self._attempts.move(state, Event.RUNNER_LOST, text)
 
     def _not_started(self, run: Run, jobs: Sequence[WorkflowJob]) -> str:
         waiting = next((job for job in jobs if job.status == "queued"), None)
-        idle = [each for each in self._desk.runners.idle() if self._suits(run, each)]
+        idle = [each for each in self._attempts.runners.idle() if self._suits(run, each)]
         asks = f": job {waiting.name} asks for labels {', '.join(waiting.labels)}" if waiting is not None else ""
         had = f", and {idle[0]} was idle" if idle else ", and no runner that fits was idle"
         return f"GitHub has not started it within {format_duration(run.limits['start'])}{asks}{had}"
 
     def _suits(self, run: Run, machine: str) -> bool:
         requires = self._queue.transitions.runs.record(run.id).requires
-        return suits(requires, self._desk.runners.labels_of(machine))
+        return suits(requires, self._attempts.runners.labels_of(machine))
 
     # Cancelling
 
-    async def cancel(self, followed: Followed, run_id: int) -> None:
+    async def cancel(self, state: RunState, run_id: int) -> None:
         """Have GitHub cancel a run, and force it to end where it does not heed that."""
-        now = self._desk.now()
-        if now - followed.asked < ASK_AGAIN:
+        now = self._attempts.now()
+        if now - state.asked < ASK_AGAIN:
             return
-        followed.asked = now
-        followed.cancels += 1
-        verb = "cancel" if followed.cancels <= GENTLE else "force-cancel"
+        state.asked = now
+        state.cancels += 1
+        verb = "cancel" if state.cancels <= GENTLE else "force-cancel"
         try:
-            await self._desk.api(followed.payload).post(f"{self._path(followed, run_id)}/{verb}", {})
+            await self._attempts.api(state.payload).post(f"{self._path(state, run_id)}/{verb}", {})
         except GitHubError as error:
             if error.status != 409:  # it is over, which the next look sees
-                followed.cancels -= 1
-                followed.asked = -math.inf
+                state.cancels -= 1
+                state.asked = -math.inf
                 if error.trouble not in _GONE:
                     raise
 
-    async def sweep(self, run_id: int, followed: Followed) -> bool:
+    async def sweep(self, run_id: int, state: RunState) -> bool:
         """Cancel a run whose attempt is over here; return whether GitHub has ended it."""
-        followed.due = self._desk.now() + self._interval
+        state.due = self._attempts.now() + self._interval
         try:
-            told = await self._desk.api(followed.payload).get(self._path(followed, run_id), WorkflowRun)
+            told = await self._attempts.api(state.payload).get(self._path(state, run_id), WorkflowRun)
         except GitHubError as error:
             if error.trouble in _GONE:
                 return True
             raise
         if told.status != ENDED:
-            await self.cancel(followed, run_id)
+            await self.cancel(state, run_id)
         return told.status == ENDED
 
-    def _path(self, followed: Followed, run_id: int) -> str:
-        return f"{followed.payload.path}/runs/{run_id}"
+    def _path(self, state: RunState, run_id: int) -> str:
+        return f"{state.payload.path}/runs/{run_id}"
 
 
 def _say_enough(jobs: Sequence[WorkflowJob]) -> bool:

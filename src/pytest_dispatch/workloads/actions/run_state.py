@@ -28,7 +28,7 @@ class Doubt(StrEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Followed:
+class RunState:
     """An attempt that is being sent, or was.
 
     Attributes:

@@ -25,8 +25,8 @@ from pytest_dispatch.workloads.actions.shapes import Dispatched, WorkflowRun, Wo
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.github.polling_api import PollingApi
-    from pytest_dispatch.workloads.actions.attempts import Desk
-    from pytest_dispatch.workloads.actions.run_state import Followed
+    from pytest_dispatch.workloads.actions.attempts import Attempts
+    from pytest_dispatch.workloads.actions.run_state import RunState
     from pytest_dispatch.workloads.actions.runners import Seen
     from pytest_dispatch.workloads.actions.shapes import WorkflowJob
 
@@ -46,15 +46,15 @@ class Sender:
     """Takes runs when there is capacity, and sends them.
 
     Args:
-        desk: The attempts in hand.
+        attempts: The attempts in hand.
 
     Attributes:
         tasks: Those that send something now.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._queue = desk.queue
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._queue = attempts.queue
         self.tasks: set[asyncio.Task[None]] = set()
         self._busy: set[PollingApi] = set()
         self._plain: set[PollingApi] = set()  # of servers that do not know the field
@@ -66,27 +66,27 @@ class Sender:
         for task in [each for each in self.tasks if each.done()]:
             self.tasks.discard(task)
             task.result()
-        scheduler, state = self._queue.scheduler, self._desk.lab_state
-        if scheduler.closed or state.away is not None or not self._queue.transitions.ready.holds(ACTIONS):
+        scheduler, lab_state = self._queue.scheduler, self._attempts.lab_state
+        if scheduler.closed or lab_state.away is not None or not self._queue.transitions.ready.holds(ACTIONS):
             return
         for machine, seen in self.free():
-            api = self._desk.runners.api_of(seen.place)
+            api = self._attempts.runners.api_of(seen.place)
             if api in self._busy or not api.may_write:
                 continue
-            capacity = Capacity(kind=ACTIONS, labels=self._desk.runners.labels_of(machine))
+            capacity = Capacity(kind=ACTIONS, labels=self._attempts.runners.labels_of(machine))
             if scheduler.first(capacity) is None:  # `take` would ask machines of ours that are silent
                 continue
-            run = scheduler.take(capacity, self._desk.now())
+            run = scheduler.take(capacity, self._attempts.now())
             if run is not None:
-                followed = self._desk.of(run)
-                followed.posting = True
+                state = self._attempts.of(run)
+                state.posting = True
                 self._busy.add(api)
-                self._desk.commit()
-                self.tasks.add(asyncio.create_task(self._send(followed, api), name="a dispatch"))
+                self._attempts.commit()
+                self.tasks.add(asyncio.create_task(self._send(state, api), name="a dispatch"))
 
     def free(self) -> Iterator[tuple[str, Seen]]:
         """Yield the idle runners that no job needs which waits at GitHub, each as long as that is so."""
-        idle = self._desk.runners.idle()
+        idle = self._attempts.runners.idle()
         demands = self._demands(idle)
         left = left_over(list(idle), demands)
         for machine in list(left):
@@ -98,46 +98,46 @@ class Sender:
     def _demands(self, idle: dict[str, Seen]) -> list[Set[str]]:
         """Return the runners that could take each job that waits at GitHub, or that is about to."""
         demands: list[Set[str]] = []
-        for run, followed in self._desk.under_way():
-            waiting = [job for job in followed.jobs if job.status == "queued"]
+        for run, state in self._attempts.under_way():
+            waiting = [job for job in state.jobs if job.status == "queued"]
             if waiting:
-                demands += [self._fitting(job, followed, idle) for job in waiting]
-            elif not followed.jobs and run.attempt.state in (State.SENDING, State.SENT, State.CANCELLING):
+                demands += [self._fitting(job, state, idle) for job in waiting]
+            elif not state.jobs and run.attempt.state in (State.SENDING, State.SENT, State.CANCELLING):
                 requires = self._queue.transitions.runs.record(run.id).requires
-                labels = self._desk.runners.labels_of
+                labels = self._attempts.runners.labels_of
                 demands.append({each for each in idle if suits(requires, labels(each))})
         return demands
 
-    def _fitting(self, job: WorkflowJob, followed: Followed, idle: dict[str, Seen]) -> Set[str]:
-        wanted, key = {label.lower() for label in job.labels}, serves(followed.payload.repository)
-        labels = self._desk.runners.labels_of
+    def _fitting(self, job: WorkflowJob, state: RunState, idle: dict[str, Seen]) -> Set[str]:
+        wanted, key = {label.lower() for label in job.labels}, serves(state.payload.repository)
+        labels = self._attempts.runners.labels_of
         return {name for name, seen in idle.items() if seen.labels >= wanted and key in labels(name)}
 
     # Sending
 
-    async def _send(self, followed: Followed, api: PollingApi) -> None:
+    async def _send(self, state: RunState, api: PollingApi) -> None:
         try:
-            await self._desk.lab_state.on_disk()
-            run = self._desk.run_of(followed)
+            await self._attempts.lab_state.on_disk()
+            run = self._attempts.run_of(state)
             if run is None:
                 return
             if run.attempt.state != State.SENDING:
-                self._desk.move(followed, Event.REFUSED, "it was cancelled before")
+                self._attempts.move(state, Event.REFUSED, "it was cancelled before")
             else:
-                await self._post(followed, api)
+                await self._post(state, api)
         except DispatchError:  # the journal is away: nothing was sent
-            self._desk.move(followed, Event.PUT_BACK)
-            if self._desk.lab_state.broken is not None:
+            self._attempts.move(state, Event.PUT_BACK)
+            if self._attempts.lab_state.broken is not None:
                 raise
         finally:
-            followed.posting = False
+            state.posting = False
             self._busy.discard(api)
-            self._desk.commit()
-            self._desk.wake()
+            self._attempts.commit()
+            self._attempts.wake()
 
-    async def _post(self, followed: Followed, api: PollingApi) -> None:
-        payload = followed.payload
-        inputs = dict(payload.inputs) | ({payload.correlation: followed.token} if payload.correlation else {})
+    async def _post(self, state: RunState, api: PollingApi) -> None:
+        payload = state.payload
+        inputs = dict(payload.inputs) | ({payload.correlation: state.token} if payload.correlation else {})
         body: dict[str, object] = {"ref": payload.ref, "inputs": inputs}
         path = f"{payload.path}/workflows/{payload.workflow}/dispatches"
         try:
@@ -149,60 +149,60 @@ class Sender:
                 self._plain.add(api)
                 data = await api.post(path, body)
         except GitHubError as error:
-            self._was_refused(followed, error)
+            self._was_refused(state, error)
             return
-        self._was_taken(followed, data)
+        self._was_taken(state, data)
 
-    def _was_refused(self, followed: Followed, error: GitHubError) -> None:
+    def _was_refused(self, state: RunState, error: GitHubError) -> None:
         if isinstance(error, UnreachedError) or error.trouble in _PUT_BACK:
-            self._desk.move(followed, Event.PUT_BACK)
+            self._attempts.move(state, Event.PUT_BACK)
         elif error.trouble in _UNKNOWN:
-            self._doubt(followed, _UNKNOWN[error.trouble])
+            self._doubt(state, _UNKNOWN[error.trouble])
         else:
-            self._desk.move(followed, Event.REFUSED, str(error))
+            self._attempts.move(state, Event.REFUSED, str(error))
 
-    def _was_taken(self, followed: Followed, data: bytes) -> None:
+    def _was_taken(self, state: RunState, data: bytes) -> None:
         if data.strip() in _NAMELESS:
-            self._doubt(followed, Doubt.UNNAMED)
+            self._doubt(state, Doubt.UNNAMED)
             return
         try:
             told = decode(data, Dispatched)
         except (msgspec.MsgspecError, ValueError):
-            self._doubt(followed, Doubt.UNNAMED)
+            self._doubt(state, Doubt.UNNAMED)
             return
-        self._accept(followed, told.workflow_run_id, told.html_url)
+        self._accept(state, told.workflow_run_id, told.html_url)
 
-    def _doubt(self, followed: Followed, doubt: Doubt) -> None:
-        followed.doubt, followed.due = doubt, self._desk.now() + FIRST
+    def _doubt(self, state: RunState, doubt: Doubt) -> None:
+        state.doubt, state.due = doubt, self._attempts.now() + FIRST
 
-    def _accept(self, followed: Followed, run_id: int, url: str) -> None:
-        followed.due, followed.doubt = self._desk.now() + FIRST, None
-        outside = name_of(url, followed.payload, run_id)
-        self._queue.transitions.sent_as(followed.run, followed.number, outside, self._desk.now())
-        self._desk.move(followed, Event.ACCEPT)
+    def _accept(self, state: RunState, run_id: int, url: str) -> None:
+        state.due, state.doubt = self._attempts.now() + FIRST, None
+        outside = name_of(url, state.payload, run_id)
+        self._queue.transitions.sent_as(state.run, state.number, outside, self._attempts.now())
+        self._attempts.move(state, Event.ACCEPT)
 
     # Searching
 
-    async def search(self, run: Run, followed: Followed) -> None:
+    async def search(self, run: Run, state: RunState) -> None:
         """Search for the run of an attempt that was perhaps sent."""
-        payload, now = followed.payload, self._desk.now()
-        followed.due = now + SEARCH
-        if followed.doubt is None:
-            followed.doubt = Doubt.CRASH
-        if followed.doubt is Doubt.CRASH and not payload.correlation:
-            self._desk.move(followed, Event.PERHAPS_SENT, followed.doubt)
-            self._desk.commit()
+        payload, now = state.payload, self._attempts.now()
+        state.due = now + SEARCH
+        if state.doubt is None:
+            state.doubt = Doubt.CRASH
+        if state.doubt is Doubt.CRASH and not payload.correlation:
+            self._attempts.move(state, Event.PERHAPS_SENT, state.doubt)
+            self._attempts.commit()
             return
-        fitting = await self._fitting_runs(run, followed)
-        if self._desk.run_of(followed) is None:
+        fitting = await self._fitting_runs(run, state)
+        if self._attempts.run_of(state) is None:
             return
-        followed.searched = min(followed.searched, now)
-        self._decide(followed, fitting, self._desk.now() - followed.searched)
-        self._desk.commit()
+        state.searched = min(state.searched, now)
+        self._decide(state, fitting, self._attempts.now() - state.searched)
+        self._attempts.commit()
 
-    async def _fitting_runs(self, run: Run, followed: Followed) -> list[WorkflowRun]:
+    async def _fitting_runs(self, run: Run, state: RunState) -> list[WorkflowRun]:
         """Return the runs that may be this attempt's."""
-        payload, api = followed.payload, self._desk.api(followed.payload)
+        payload, api = state.payload, self._attempts.api(state.payload)
         intent = next(each.at for each in reversed(run.attempt.history) if each.state == State.SENDING) + api.ahead
         since = datetime.fromtimestamp(math.floor(intent - (SLACK if payload.correlation else 1)), UTC)
         path = f"{payload.path}/workflows/{payload.workflow}/runs"  # the latest first
@@ -216,31 +216,31 @@ class Sender:
         pages = await api.pages(path, WorkflowRuns, reaches_back, event="workflow_dispatch")
         found = [each for page in pages for each in page.workflow_runs if not is_older(each)]
         if payload.correlation:
-            return [each for each in found if shows(each.display_title, followed.token)]
+            return [each for each in found if shows(each.display_title, state.token)]
         claimed = {named(attempt) for each in self._queue.runs.values() for attempt in each.attempts if attempt.outside}
         branch = payload.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
         return [each for each in found if each.id not in claimed and each.head_branch in (branch, None)]
 
-    def _decide(self, followed: Followed, fitting: list[WorkflowRun], searched: float) -> None:
+    def _decide(self, state: RunState, fitting: list[WorkflowRun], searched: float) -> None:
         """Claim the run, give up, or search on."""
-        sure, ids = bool(followed.payload.correlation), frozenset(each.id for each in fitting)
-        settled = sure or (searched >= SETTLES and followed.found == ids)
-        followed.found = ids
+        sure, ids = bool(state.payload.correlation), frozenset(each.id for each in fitting)
+        settled = sure or (searched >= SETTLES and state.found == ids)
+        state.found = ids
         if len(fitting) == 1 and settled:
-            self._accept(followed, fitting[0].id, fitting[0].html_url)
+            self._accept(state, fitting[0].id, fitting[0].html_url)
         elif len(fitting) > 1 and settled:
             told = " and ".join(str(each.id) for each in fitting[:2])
-            self._desk.move(followed, Event.PERHAPS_SENT, f"{followed.doubt}, and {told} could both be its run")
+            self._attempts.move(state, Event.PERHAPS_SENT, f"{state.doubt}, and {told} could both be its run")
         elif not fitting and searched >= APPEARS:
-            self._not_there(followed, sure=sure)
+            self._not_there(state, sure=sure)
 
-    def _not_there(self, followed: Followed, *, sure: bool) -> None:
-        run = self._desk.run_of(followed)
-        doubt = followed.doubt
+    def _not_there(self, state: RunState, *, sure: bool) -> None:
+        run = self._attempts.run_of(state)
+        doubt = state.doubt
         if doubt is Doubt.UNNAMED or (doubt is Doubt.LOST and not sure):
-            self._desk.move(followed, Event.PERHAPS_SENT, f"{doubt}, and no run of it is there")
+            self._attempts.move(state, Event.PERHAPS_SENT, f"{doubt}, and no run of it is there")
         elif run is not None and run.attempt.state == State.CANCELLING:
-            self._desk.move(followed, Event.REFUSED)
+            self._attempts.move(state, Event.REFUSED)
         else:
-            followed.doubt, followed.searched = None, math.inf
-            self._desk.move(followed, Event.PUT_BACK)
+            state.doubt, state.searched = None, math.inf
+            self._attempts.move(state, Event.PUT_BACK)

@@ -17,7 +17,7 @@ from pytest_dispatch.core.requirements import nearest_miss, suits
 from pytest_dispatch.github.api import GitHubError
 from pytest_dispatch.github.polling_api import PollingApis
 from pytest_dispatch.lab.kind_services import Service
-from pytest_dispatch.workloads.actions.attempts import Desk
+from pytest_dispatch.workloads.actions.attempts import Attempts
 from pytest_dispatch.workloads.actions.following import Follower
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.kind_services import Resources
-    from pytest_dispatch.workloads.actions.run_state import Followed
+    from pytest_dispatch.workloads.actions.run_state import RunState
     from pytest_dispatch.workloads.actions.runners import Seen
 
 TICK = 0.2  # seconds between looks at what is due
@@ -55,10 +55,10 @@ class ActionsService(Service):
         self._polls = github.polls
         self._apis = PollingApis(github.api_url, github.token_for, now)
         self._runners = RunnerTable(self.lab_state, self._apis, github.interval)
-        self._desk = Desk(self.lab_state, self._apis, self._runners)
-        self._sender = Sender(self._desk)
-        self._follower = Follower(self._desk, github.interval)
-        self._webhooks = Webhooks(self._desk, self._follower)
+        self._attempts = Attempts(self.lab_state, self._apis, self._runners)
+        self._sender = Sender(self._attempts)
+        self._follower = Follower(self._attempts, github.interval)
+        self._webhooks = Webhooks(self._attempts, self._follower)
         self.webhook_secret = github.webhook_secret
         self._queue.outside[ACTIONS] = self._obstacles
 
@@ -83,7 +83,7 @@ class ActionsService(Service):
         records = map(self._queue.transitions.runs.record, (run.id for run in runs))
         keys = {each.key for record in records for each in record.requires}
         self._runners.watch([ActionsPayload.of(run.workload) for run in runs], keys)
-        self._desk.wake()
+        self._attempts.wake()
 
     def adopt(self, runs: list[Run]) -> None:
         """Go on with them: whatever is under way is looked at."""
@@ -91,20 +91,20 @@ class ActionsService(Service):
 
     def changed(self, change: Change) -> None:
         """Cancel at GitHub what is cancelled or given up here."""
-        followed = self._desk.followed.get(change.run.id)
+        state = self._attempts.states.get(change.run.id)
         attempt = change.run.attempts[change.attempt - 1]
-        if change.event == CoreEvent.CANCEL and followed is not None:
-            followed.due = 0.0
-            self._desk.wake()
-        if attempt.ended and followed is not None and followed.number == change.attempt:
-            if named(attempt) and not followed.concluded:
-                self._desk.unwanted[named(attempt)] = followed
-            self._desk.wake()
+        if change.event == CoreEvent.CANCEL and state is not None:
+            state.due = 0.0
+            self._attempts.wake()
+        if attempt.ended and state is not None and state.number == change.attempt:
+            if named(attempt) and not state.concluded:
+                self._attempts.unwanted[named(attempt)] = state
+            self._attempts.wake()
 
     def forget(self, runs: list[str]) -> None:
         """Drop what is kept of these runs."""
         for run in runs:
-            self._desk.followed.pop(run, None)
+            self._attempts.states.pop(run, None)
 
     def hear(self, event: str, body: bytes) -> None:
         """Take in a webhook whose signature was checked.
@@ -114,9 +114,9 @@ class ActionsService(Service):
         """
         self._webhooks.hear(event, body)
 
-    def in_hand(self, run: str) -> Followed:
+    def in_hand(self, run: str) -> RunState:
         """Return what is in mind of a run that is being sent, or was."""
-        return self._desk.of(self._queue.runs[run])
+        return self._attempts.of(self._queue.runs[run])
 
     def idle_runners(self) -> list[str]:
         """Return the machines of the runners that could be sent something."""
@@ -129,7 +129,7 @@ class ActionsService(Service):
             self._watch_templates()
             if self._polls and self.lab_state.away is None:
                 await asyncio.gather(*(self._runners.look(place) for place in self._runners.due()))
-                self._desk.wake()
+                self._attempts.wake()
             await asyncio.sleep(TICK)
 
     def _watch_templates(self) -> None:
@@ -142,42 +142,42 @@ class ActionsService(Service):
     async def _send(self) -> None:
         while True:
             self._sender.take()
-            self._desk.woken.clear()
+            self._attempts.woken.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK):
-                    await self._desk.woken.wait()
+                    await self._attempts.woken.wait()
 
     async def _follow(self) -> None:
         while True:
-            now = self._desk.now()
+            now = self._attempts.now()
             if self.lab_state.away is None:
-                due = [each for each in self._desk.under_way() if each[1].due <= now and not each[1].posting]
-                unwanted = [each for each in self._desk.unwanted.items() if each[1].due <= now]
+                due = [each for each in self._attempts.under_way() if each[1].due <= now and not each[1].posting]
+                unwanted = [each for each in self._attempts.unwanted.items() if each[1].due <= now]
                 looks = [*(self._step(*each) for each in due), *(self._sweep(*each) for each in unwanted)]
                 await asyncio.gather(*map(self._tried, looks))
             await asyncio.sleep(TICK)
 
-    async def _step(self, run: Run, followed: Followed) -> None:
-        if not self._desk.api(followed.payload).is_open:
+    async def _step(self, run: Run, state: RunState) -> None:
+        if not self._attempts.api(state.payload).is_open:
             return
         if not run.attempt.outside:
-            await self._sender.search(run, followed)
+            await self._sender.search(run, state)
             return
         if run.attempt.state == State.CANCELLING:
-            await self._follower.cancel(followed, named(run.attempt))
-        await self._follower.look(run, followed)
+            await self._follower.cancel(state, named(run.attempt))
+        await self._follower.look(run, state)
 
-    async def _sweep(self, run_id: int, followed: Followed) -> None:
-        if await self._follower.sweep(run_id, followed):
-            del self._desk.unwanted[run_id]
+    async def _sweep(self, run_id: int, state: RunState) -> None:
+        if await self._follower.sweep(run_id, state):
+            del self._attempts.unwanted[run_id]
 
-    async def _cancel(self, run: Run, followed: Followed) -> None:
-        await self._follower.cancel(followed, named(run.attempt))
+    async def _cancel(self, run: Run, state: RunState) -> None:
+        await self._follower.cancel(state, named(run.attempt))
 
-    def _cancelling(self) -> Iterator[tuple[Run, Followed]]:
-        for run, followed in self._desk.under_way():
-            if run.attempt.state == State.CANCELLING and named(run.attempt) and not followed.cancels:
-                yield run, followed
+    def _cancelling(self) -> Iterator[tuple[Run, RunState]]:
+        for run, state in self._attempts.under_way():
+            if run.attempt.state == State.CANCELLING and named(run.attempt) and not state.cancels:
+                yield run, state
 
     async def _tried(self, look: Awaitable[None]) -> None:
         """Let a look fail that GitHub does not answer: the next one comes, and deadlines say for how long."""
@@ -191,7 +191,7 @@ class ActionsService(Service):
     def _obstacles(self, run: Run, now: float) -> list[Obstacle]:
         """Return what keeps a run of this kind from GitHub."""
         payload = ActionsPayload.of(run.workload)
-        api = self._desk.api(payload)
+        api = self._attempts.api(payload)
         if self._token_for(payload.owner) is None:
             text = f"the lab has no GitHub token for {payload.owner}: set github.tokens.{payload.owner} in its file"
             return [_outside(text, run)]
