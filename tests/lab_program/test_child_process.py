@@ -17,7 +17,7 @@ from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.model import Policy
-from pytest_dispatch.lab_program.messages import Start, encode
+from pytest_dispatch.lab_program.child_messages import Start, encode
 from pytest_dispatch.server.api.schemas import OpenSession
 
 COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")

@@ -10,8 +10,8 @@ from labs import plan
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.secrets import secrets_in, without_userinfo
+from pytest_dispatch.lab_program.child_messages import Start, decode, encode
 from pytest_dispatch.lab_program.machine_making import make_machines
-from pytest_dispatch.lab_program.messages import Start, decode, encode
 from pytest_dispatch.lab_program.option_values import read_spec
 
 

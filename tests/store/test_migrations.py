@@ -26,7 +26,7 @@ from pytest_dispatch.store.history_query import Page
 from pytest_dispatch.store.history_reader import HistoryReader
 from pytest_dispatch.store.journal import Journal, console_row
 from pytest_dispatch.store.migrate import migrate
-from pytest_dispatch.store.migrations import shapes_1
+from pytest_dispatch.store.migrations import version_1_shapes
 from pytest_dispatch.store.migrations.versions import version_2
 from pytest_dispatch.store.row_writing import report_digest
 
@@ -295,11 +295,11 @@ def test_killed_at_every_write_of_a_migration(tmp_path: Path) -> None:
 def test_a_report_is_told_apart_as_the_migration_does() -> None:
     case = Case(name="c", outcome=Outcome.FAILED, duration=1.0, message="m")
     ours = Report(title="t", labels=("l",), result=Outcome.PASSED, cases=(case,), tap="1..0", at=5.0, late=True)
-    theirs = shapes_1.Report(
+    theirs = version_1_shapes.Report(
         title="t",
         labels=["l"],
         result="passed",
-        cases=[shapes_1.Case(name="c", outcome="failed", duration=1.0, message="m")],
+        cases=[version_1_shapes.Case(name="c", outcome="failed", duration=1.0, message="m")],
         tap="1..0",
     )
     assert version_2._digest(theirs) == report_digest(ours)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 import time
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http.client import responses
 from types import MappingProxyType
@@ -20,12 +19,12 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 import msgspec
 
 from pytest_dispatch.beacon.urls import is_url
-from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.github.http_client import Answer, HttpClient, NoAnswerError, UnusableError
+from pytest_dispatch.github.rate_limits import limit_text, limit_wait
 from pytest_dispatch.support.codec import decode
-from pytest_dispatch.support.network_errors import Origin, is_safe_url, limit_wait
+from pytest_dispatch.support.network_errors import Origin, is_safe_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -297,7 +296,7 @@ def refused(
     words = [answer.message, *(each.message or "" for each in answer.errors)] if answer else []
     wait = limit_wait(status, headers, " ".join(words))
     if wait is not None and status < 500:
-        return GitHubError(_limited(host, wait, token), Trouble.LIMIT, status=status, wait=wait)
+        return GitHubError(limit_text(host, wait, has_token=token is not None), Trouble.LIMIT, status=status, wait=wait)
     said = f"{host} answered {call} with {status} {responses.get(status, '')}"
     if status >= 500:
         return GitHubError(said, Trouble.SERVER, status=status, wait=wait)
@@ -307,12 +306,6 @@ def refused(
     details = [_scrubbed(words, token) for words in (answer.message, *map(_spoken, answer.errors))]
     text = ": ".join([said, *filter(None, details)])
     return GitHubError(text, trouble_of(status, answer.message), status=status, complaints=tuple(answer.errors))
-
-
-def _limited(host: str, wait: float, token: Token | None) -> str:
-    until = (datetime.now(UTC) + timedelta(seconds=wait)).astimezone()
-    text = f"the rate limit of {host} is used up until {until:%H:%M:%S %Z} (for {format_duration(wait)})"
-    return text if token else f"{text}; a token has a limit of its own, which is far higher"
 
 
 def _scrubbed(words: str, token: Token | None) -> str:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
@@ -24,6 +22,7 @@ from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.github.api import PAGE, PAGES, REDIRECTS, GitHubError, Trouble, checked_api_url, refused
+from pytest_dispatch.github.rate_limits import HourlyLimit
 from pytest_dispatch.github.transport import client_options, proxy_for, why_unreachable
 from pytest_dispatch.support.blocking import in_thread
 from pytest_dispatch.support.codec import decode
@@ -38,7 +37,6 @@ LARGEST = 16 * 2**20  # bytes of one answer: a page of 100 jobs with all their s
 KEPT = 1024  # answers that are kept to ask whether they have changed
 PAUSE = 1.0  # seconds between two writes; GitHub asks for one
 LONGEST = 60.0  # longest pause after failures, in seconds
-RESERVE = 0.1  # share of the hourly limit that is left to what must be asked, when nobody waits for an answer
 
 _HEADERS = {
     "Accept": "application/vnd.github+json",
@@ -77,10 +75,7 @@ class PollingApi:
     Attributes:
         closed_until: Until when no request is sent.
         why: Why that is so; empty while nothing is wrong.
-        remaining: How many requests GitHub still answers until it counts anew; None if it has not said so.
-        limit: How many it answers in an hour; 0 if it has not said so.
-        resets: When it counts anew.
-        ahead: By how many seconds GitHub's clock is ahead of ours.
+        hourly: What is left of the hourly limit.
 
     Raises:
         ConfigError: `api_url` is not the URL of an API.
@@ -98,10 +93,7 @@ class PollingApi:
         self._writing = asyncio.Lock()
         self.closed_until = 0.0
         self.why = ""
-        self.remaining: int | None = None
-        self.limit = 0
-        self.resets = 0.0
-        self.ahead = 0.0
+        self.hourly = HourlyLimit()
 
     # What may be asked
 
@@ -119,16 +111,11 @@ class PollingApi:
     @property
     def spare(self) -> int | None:
         """Return how many looks may still be had before the part begins that is reserved; None if nobody knows."""
-        if self.remaining is None or self._now() >= self.resets:
-            return None
-        return max(0, self.remaining - int(self.limit * RESERVE))
+        return self.hourly.spare(self._now())
 
     def interval(self, usual: float) -> float:
         """Return the seconds between two looks: longer than usual as the budget shrinks."""
-        spare, left = self.spare, max(0.0, self.resets - self._now())
-        if spare is None or not self.limit or spare >= self.limit / 2:
-            return usual
-        return max(usual, min(left, left / spare * 2 if spare else left))
+        return self.hourly.interval(usual, self._now())
 
     # Requests
 
@@ -241,7 +228,7 @@ class PollingApi:
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
             raise self._failed(self._unreachable(error)) from None
         if own:
-            self._count(answer.headers)
+            self.hourly.count(answer.headers, self._now())
         if answer.status_code >= 400:
             call = f"{verb} {path}"
             raise self._failed(
@@ -277,13 +264,6 @@ class PollingApi:
         return {"Authorization": f"Bearer {value}"}
 
     # The books
-
-    def _count(self, headers: Mapping[str, str]) -> None:
-        told = [headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "limit", "reset")]
-        with suppress(KeyError, ValueError, OverflowError):
-            self.ahead = parsedate_to_datetime(headers["date"]).timestamp() - self._now()
-        if all(each.isdecimal() for each in told):
-            self.remaining, self.limit, self.resets = int(told[0]), int(told[1]), float(told[2]) - self.ahead
 
     def _failed(self, error: GitHubError) -> GitHubError:
         """Open the breaker if the error is about all requests, and return it."""

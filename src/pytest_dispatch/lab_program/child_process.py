@@ -26,8 +26,8 @@ from typing import NoReturn
 
 from pytest_dispatch.core import errors
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
+from pytest_dispatch.lab_program.child_messages import Logged, Message, Ready, Refused, Start, Stopped, decode, encode
 from pytest_dispatch.lab_program.in_process import InProcessLab
-from pytest_dispatch.lab_program.messages import Logged, Message, Ready, Refused, Start, Stopped, decode, encode
 
 LOOK = 0.5  # seconds between checks that the parent lives; a process that it forked may hold its end of the pipe open
 LINES = 1000  # maximum number of log records queued while the parent is suspended or busy; further ones are counted

@@ -20,10 +20,10 @@ from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.lab.kind_services import GitHubUse
 from pytest_dispatch.lab.lab import Lab
+from pytest_dispatch.lab_program.child_messages import Stopped
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.lab_program.github_access import GitHubAccess
 from pytest_dispatch.lab_program.machine_making import make_machine, make_machines, told_apart
-from pytest_dispatch.lab_program.messages import Stopped
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.app import DRAIN, ApiAddress, LabServer
 from pytest_dispatch.server.auth.authentication import PrivateAccess, ServiceAccess

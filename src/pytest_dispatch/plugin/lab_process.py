@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core import errors
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.lab_program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
+from pytest_dispatch.lab_program.child_messages import (
+    Logged,
+    Message,
+    Ready,
+    Refused,
+    Start,
+    Stop,
+    Stopped,
+    decode,
+    encode,
+)
 from pytest_dispatch.plugin.interrupts import not_interrupted
 from pytest_dispatch.plugin.lab_child import LabChild, python_path
 

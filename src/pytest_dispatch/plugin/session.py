@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import pluggy
 
     from pytest_dispatch.client.lab_client import LabClient
+    from pytest_dispatch.lab_program.child_messages import Stopped
     from pytest_dispatch.lab_program.in_process import InProcessLab
-    from pytest_dispatch.lab_program.messages import Stopped
     from pytest_dispatch.plugin.explainer import Explainer
     from pytest_dispatch.plugin.issue_filing import IssueFiling
     from pytest_dispatch.plugin.lab_process import LabProcess

@@ -12,7 +12,7 @@ from pytest_dispatch.plugin.settings import SharedLabSettings
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.shared_lab_client import SharedLabClient
-    from pytest_dispatch.lab_program.messages import Stopped
+    from pytest_dispatch.lab_program.child_messages import Stopped
     from pytest_dispatch.sources.locations import Locations
 
 

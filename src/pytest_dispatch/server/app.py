@@ -13,7 +13,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.results.isolated_reading import IsolatedReaders
-from pytest_dispatch.server import beacon_file
+from pytest_dispatch.server import beacon_archive
 from pytest_dispatch.server.api.guard import guarded
 from pytest_dispatch.server.api.route import ApiContext
 from pytest_dispatch.server.api.routes import BODY_LIMIT, routes
@@ -113,8 +113,8 @@ class LabServer:
             app.add_routes(routes(self._context(lab)))
         else:
             app.add_routes(health_routes(lab, lambda: self.url))
-        if self._address.path != beacon_file.PATH:
-            app.router.add_route("*", beacon_file.PATH, self._beacon_file)
+        if self._address.path != beacon_archive.PATH:
+            app.router.add_route("*", beacon_archive.PATH, self._beacon_file)
         app.router.add_route("*", "/{path:.*}", self._boot_path.request)
         return self._listening(app)
 
@@ -269,7 +269,7 @@ class LabServer:
 
     async def _beacon_file(self, request: web.Request) -> web.StreamResponse:
         refused = await self._boot_path.too_fast(request.remote or "")
-        return too_much() if refused else await beacon_file.answer(request)
+        return too_much() if refused else await beacon_archive.answer(request)
 
 
 def _front_page(context: ApiContext) -> list[web.RouteDef]:

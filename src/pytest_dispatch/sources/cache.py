@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pytest_dispatch.core.errors import FetchError
-from pytest_dispatch.sources.cache_size import CacheSize
 from pytest_dispatch.sources.digests import digest_of, noted_digest, read_small, write_small
+from pytest_dispatch.sources.folder_size import CacheSize
 from pytest_dispatch.sources.pins import Pins
 from pytest_dispatch.support.blocking import held_here, try_lock
 from pytest_dispatch.support.file_stamp import FileStamp

@@ -1,4 +1,4 @@
-"""Network errors as short texts for messages; rate limits; and which servers may get a token."""
+"""Network errors as short texts for messages, and which servers may get a token."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,15 +13,8 @@ from pytest_dispatch.beacon.urls import is_url
 from pytest_dispatch.core.duration import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from typing import Self
-
-SECONDARY_WAIT = 60.0  # seconds; GitHub's advice for a secondary limit without a given time
-
-#: GitHub's texts for an exceeded rate limit; the last one is from older servers.
-_LIMITED = ("rate limit", "submitted too quickly", "blocked from content creation", "abuse detection")
-
-_LONGEST_WAIT = 7 * 86400.0  # seconds; longer waits asked for by a server are cut to this
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -103,33 +94,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield each
             todo += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
             todo += getattr(each, "exceptions", ())  # of an ExceptionGroup
-
-
-def limit_wait(status: int, headers: Mapping[str, str], message: str = "") -> float | None:
-    """Return the seconds until GitHub may be asked again, or `None` if the answer is not about a limit.
-
-    See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api: an exceeded limit is
-    answered with 403 or 429, and with `retry-after`, or with `x-ratelimit-remaining: 0` and the time of the reset, or
-    only with a text. Content created too fast may also be answered with 422 and a text.
-    """
-    limited = status == 429 or any(words in message.lower() for words in _LIMITED)
-    if status < 500 and not (status in (403, 429) or (status == 422 and limited)):
-        return None
-    after = headers.get("retry-after", "")
-    if after.isdecimal():
-        return min(float(after), _LONGEST_WAIT)
-    if status >= 500:
-        return None
-    reset = headers.get("x-ratelimit-reset", "")
-    if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        # One second more, because the reset time is given in whole seconds.
-        return min(max(0.0, float(reset) - _server_time(headers)) + 1.0, _LONGEST_WAIT)
-    return SECONDARY_WAIT if limited else None
-
-
-def _server_time(headers: Mapping[str, str]) -> float:
-    """Return epoch seconds by the server's clock, which its limits depend on."""
-    try:
-        return parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError, OverflowError):  # also a year or zone of twenty digits
-        return datetime.now(UTC).timestamp()

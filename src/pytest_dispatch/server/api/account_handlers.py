@@ -26,9 +26,9 @@ from pytest_dispatch.server.api.account_schemas import (
 from pytest_dispatch.server.api.query import number
 from pytest_dispatch.server.api.route import PREFIX, as_json
 from pytest_dispatch.server.auth.audit import shown
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.authentication import LINK_PATH, ServiceAccess, check_name, cookie_name
 from pytest_dispatch.server.auth.callers import CALLER, Caller
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
 from pytest_dispatch.server.auth.credentials import digest_of, new_id, new_token
 from pytest_dispatch.server.auth.errors import ForbiddenError, NoSuchError, TakenError, UnauthorizedError
 from pytest_dispatch.server.auth.passwords import check_new

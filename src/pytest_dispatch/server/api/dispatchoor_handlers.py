@@ -48,9 +48,9 @@ from pytest_dispatch.server.api.group_views import (
     queued_run,
 )
 from pytest_dispatch.server.api.route import as_json
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.authentication import COOKIE, DISPATCHOOR, SAFE_COOKIE, bearer
 from pytest_dispatch.server.auth.callers import CALLER
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.store.accounts import User

@@ -39,8 +39,8 @@ from pytest_dispatch.server.api.group_views import (
     unknown_view,
 )
 from pytest_dispatch.server.api.handlers import whole
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.callers import CALLER
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
 from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import check_groups, outside

@@ -17,9 +17,9 @@ from pytest_dispatch.lab.history import NotEndedError
 from pytest_dispatch.lab.state import UnknownError
 from pytest_dispatch.server.api.route import ApiContext, Route, Whose, as_json
 from pytest_dispatch.server.api.schemas import EPOCH, STALE, Problem
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.authentication import ServiceAccess
 from pytest_dispatch.server.auth.callers import CALLER, Caller
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
 from pytest_dispatch.server.auth.errors import (
     ForbiddenError,
     NoSuchError,

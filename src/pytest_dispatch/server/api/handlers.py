@@ -40,8 +40,8 @@ from pytest_dispatch.server.api.schemas import (
 )
 from pytest_dispatch.server.api.uploads import Part, receive, uploaded
 from pytest_dispatch.server.api.views import run_view, session_view
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.callers import CALLER
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import check_groups
 from pytest_dispatch.sources.locations import api_of

@@ -22,7 +22,7 @@ from pytest_dispatch.server.api.history_schemas import (
 )
 from pytest_dispatch.server.api.query import number
 from pytest_dispatch.server.api.schemas import ConsoleLine, RunView, slim
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.server.auth.changes import CHANGED, Changed
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from pytest_dispatch.store.migrations.shapes_1 import Attempt, Moment, Placement, Run
+from pytest_dispatch.store.migrations.version_1_shapes import Attempt, Moment, Placement, Run
 
 _PHASES = {
     "unassigned": "queued",

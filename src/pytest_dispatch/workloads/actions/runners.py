@@ -162,7 +162,7 @@ class RunnerTable:
         place.apart = api.interval(self._interval)
         place.due = began + place.apart
         if api.spare == 0:
-            place.failed, place.due = "what is left of the hourly limit is kept for runs", api.resets
+            place.failed, place.due = "what is left of the hourly limit is kept for runs", api.hourly.resets
             return
         try:
             await self._look_at_groups(api, place)

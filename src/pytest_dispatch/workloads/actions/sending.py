@@ -203,8 +203,9 @@ class Sender:
     async def _fitting_runs(self, run: Run, state: RunState) -> list[WorkflowRun]:
         """Return the runs that may be this attempt's."""
         payload, api = state.payload, self._attempts.api(state.payload)
-        intent = next(each.at for each in reversed(run.attempt.history) if each.state == State.SENDING) + api.ahead
-        since = datetime.fromtimestamp(math.floor(intent - (SLACK if payload.correlation else 1)), UTC)
+        intent = next(each.at for each in reversed(run.attempt.history) if each.state == State.SENDING)
+        earliest = intent + api.hourly.ahead - (SLACK if payload.correlation else 1)
+        since = datetime.fromtimestamp(math.floor(earliest), UTC)
         path = f"{payload.path}/workflows/{payload.workflow}/runs"  # the latest first
 
         def is_older(run: WorkflowRun) -> bool:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from alembic import op
 
 from pytest_dispatch.store.column_text import as_json, stored
-from pytest_dispatch.store.migrations import shapes_1 as old
-from pytest_dispatch.store.migrations import tables_2 as new
+from pytest_dispatch.store.migrations import version_1_shapes as old
+from pytest_dispatch.store.migrations import version_2_tables as new
 from pytest_dispatch.store.migrations.version_1_boots import as_last_makes
 
 revision = "2"

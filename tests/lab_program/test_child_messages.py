@@ -9,7 +9,17 @@ from labs import plan, sims
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.lab_program.messages import Logged, Message, Ready, Refused, Start, Stop, Stopped, decode, encode
+from pytest_dispatch.lab_program.child_messages import (
+    Logged,
+    Message,
+    Ready,
+    Refused,
+    Start,
+    Stop,
+    Stopped,
+    decode,
+    encode,
+)
 from pytest_dispatch.lab_program.option_values import read_spec
 
 
