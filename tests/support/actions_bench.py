@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,17 @@ def workflow(*jobs: Job, **said: Any) -> Workflow:
     return Workflow(**{"jobs": jobs or (job(),), "inputs": TICKET, "run_name": CORRELATED, **said})
 
 
-def dispatch(name: str = "boot", *, requires: Iterable[str] = ("rpi",), group: str = "", **payload: Any) -> Workload:
+def dispatch(
+    name: str = "boot",
+    *,
+    requires: Iterable[str] = ("rpi",),
+    group: str = "",
+    limits: Mapping[str, float] = {},
+    **payload: Any,
+) -> Workload:
     given = {"owner": "me", "repo": "lab", "workflow": "test.yml", "correlation": "ticket", **payload}
     needs = read_requirements(requires, "a test")
-    return Workload(name=name, kind="actions", payload=given, requires=needs, group=group)
+    return Workload(name=name, kind="actions", payload=given, requires=needs, group=group, limits=limits)
 
 
 @dataclass

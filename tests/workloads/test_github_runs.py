@@ -8,6 +8,7 @@ import pytest
 from actions_bench import REPO, ActionsBench, actions_lab, dispatch, job, workflow
 from waiting import until
 
+from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Phase, Policy
 from pytest_dispatch.testing.actions import NEVER, Annotation, Timing
@@ -123,6 +124,45 @@ class TestGates:
             other = (await lab.submit(dispatch("other", workflow="other.yml")))[0]
             assert (await lab.over(other))[0][0] is PASSED
             github.actions.approve(lab.runs()[0])
+            assert (await lab.over(gated))[0][0] is PASSED
+
+    async def test_a_run_that_waits_for_an_approval_does_not_count_in_its_group(
+        self, tmp_path: Path, github: FakeGitHub
+    ) -> None:
+        github.actions.add_workflow(REPO, workflow(job(environment="prod")))
+        github.actions.add_workflow(REPO, workflow(job(seconds=NEVER), path=".github/workflows/other.yml"))
+        github.actions.add_runner("me", "rpi-01", ("rpi",))
+        groups = [Group(id="few", max_running=1)]
+        async with actions_lab(tmp_path, github, groups=groups) as lab:
+            gated = await lab.one(group="few")
+            await lab.enters(gated, "gated")
+            assert lab.bench.lab.queue.groups.running("few") == 0
+            other, third = await lab.submit(
+                dispatch("other", workflow="other.yml", group="few"),
+                dispatch("third", workflow="other.yml", group="few"),
+            )
+            await lab.enters(other, "running")
+            await lab.says(third, "group few may have 1 under way: 1 is")
+            github.actions.approve(lab.runs()[0])
+            await lab.enters(gated, "sent")
+            assert lab.bench.lab.queue.groups.running("few") == 2  # GitHub goes on with it, whatever the group says
+
+    async def test_a_run_that_waits_for_its_concurrency_group_gives_its_runner_back(
+        self, tmp_path: Path, github: FakeGitHub
+    ) -> None:
+        github.actions.add_workflow(REPO, workflow(concurrency="one"))
+        github.actions.add_workflow(REPO, workflow(path=".github/workflows/other.yml"))
+        elsewhere = workflow(job(labels=("own",), seconds=NEVER), path=".github/workflows/long.yml", concurrency="one")
+        github.actions.add_workflow(REPO, elsewhere)
+        for name in ("rpi", "own"):
+            github.actions.add_runner("me", name, (name,))
+        blocker = github.actions.start(REPO, "long.yml")
+        async with actions_lab(tmp_path, github) as lab:
+            gated = await lab.one()
+            assert (await lab.enters(gated, "gated")).phase is Phase.QUEUED
+            other = (await lab.submit(dispatch(), dispatch("other", workflow="other.yml")))[1]
+            assert (await lab.over(other))[0][0] is PASSED
+            github.actions.cancel(blocker)
             assert (await lab.over(gated))[0][0] is PASSED
 
     async def test_an_action_that_is_required_is_waited_for(self, tmp_path: Path, github: FakeGitHub) -> None:

@@ -207,6 +207,65 @@ class TestLost:
             )
 
 
+class TestGivenUp:
+    """What is over here, and goes on at GitHub, is cancelled there."""
+
+    def _hung(self, github: FakeGitHub) -> None:
+        ready(github, jobs=(job(seconds=NEVER),))
+
+    async def test_a_run_that_is_given_up_is_cancelled_at_github_and_that_is_noted(
+        self, tmp_path: Path, github: FakeGitHub
+    ) -> None:
+        self._hung(github)
+        async with actions_lab(tmp_path, github) as lab:
+            run = await lab.one(limits={"run": 1.0})
+            await lab.enters(run, "running")
+            lab.bench.clock.ahead += 40
+            assert await lab.over(run) == [(FAILED, "it was still running 1s after it began on rpi-01@me")]
+            await until(lambda: lab.attempt(run).counts.get("released"))
+            assert [each.conclusion for each in lab.runs()] == ["cancelled"]
+
+    async def test_the_next_lab_cancels_what_the_last_one_could_not(self, tmp_path: Path, github: FakeGitHub) -> None:
+        self._hung(github)
+        clock = Clock()
+        async with actions_lab(tmp_path, github, clock=clock) as lab:
+            run = await lab.one(limits={"run": 1.0})
+            await lab.enters(run, "running")
+            github.fail_next("POST /repos/*/cancel", status=503, lasting=3600)
+            clock.ahead += 40
+            assert (await lab.over(run))[0][0] is FAILED
+        github.forget_faults()
+        assert [each.status for each in github.actions.runs(REPO)] == ["in_progress"]
+        clock.ahead += 70  # the breaker's longest pause
+        async with actions_lab(tmp_path, github, clock=clock) as lab:
+            await lab.submit(dispatch("other", requires=["absent"]))  # a private lab looks once it has such work
+            await until(lambda: github.actions.runs(REPO)[0].conclusion == "cancelled")
+            reader = lab.bench.lab.lab_state.journal.background
+
+            async def noted() -> bool:
+                kept = await reader.kept_run(run.id)
+                return kept is not None and kept.run.attempt.counts.get("released") == 1
+
+            while not await noted():
+                await lab.bench.lab.lab_state.moved(0.05)
+        seen = github.calls["GET /repos/{owner}/{repo}/actions/runs/{run_id}"]
+        async with actions_lab(tmp_path, github, clock=clock) as lab:
+            other = (await lab.submit(dispatch("another", requires=["absent"])))[0]
+            await lab.says(other, "no runner of me/lab fits absent")
+        assert github.calls["GET /repos/{owner}/{repo}/actions/runs/{run_id}"] == seen  # it is not asked for again
+
+    async def test_a_lab_that_ends_cancels_all_that_it_was_told_to(self, tmp_path: Path, github: FakeGitHub) -> None:
+        github.actions.add_workflow(REPO, workflow(job(seconds=NEVER)))
+        for number in range(4):
+            github.actions.add_runner("me", f"rpi-{number}", ("rpi",))
+        async with actions_lab(tmp_path, github) as lab:
+            runs = await lab.submit(*(dispatch(f"run-{number}") for number in range(4)))
+            await until(lambda: all(lab.attempt(run).state == "running" for run in runs))
+            for run in runs:
+                lab.cancel(run)
+        assert [each.conclusion for each in github.actions.runs(REPO)] == ["cancelled"] * 4
+
+
 class TestRestarts:
     async def resumed(self, tmp_path: Path, github: FakeGitHub, run: str, clock: Clock) -> tuple[Outcome | None, str]:
         """Go on with a person's run in another lab on the same journal, and return how it ended."""

@@ -110,6 +110,7 @@ class StateRule:
     anew: frozenset[str] = frozenset()
     revocable: bool = False
     withdrawn: bool = False
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ class Obstacles:
             return [self._chain(), *self._of_run_hold(), *self._needs()]
         if record.is_bound:
             return [*self._of_run_hold(), *self._needs(), *self._bound()]
-        return [*self._held(), *self._needs(), *self._outside()]
+        return [*self._held(), *self._needs(), *self._full(), *self._outside()]
 
     def _held(self) -> Iterator[Obstacle]:
         run, groups = self._run, self._queue.groups
@@ -114,6 +114,14 @@ class Obstacles:
         if self._record.needs and not backs_off:  # its bytes are looked for when that hold ends
             text = f"the lab lacks what it needs: {plain_line(self._record.needs)}"
             yield Obstacle(kind=ObstacleKind.NEEDS, text=text, name=self._run.id)
+
+    def _full(self) -> Iterator[Obstacle]:
+        """Yield the limit of its group, of a run that an external system carries out; others have that by machine."""
+        group, running = self._queue.groups.get(self._run.group), self._queue.groups.running(self._run.group)
+        limit = group.max_running if group is not None and self._record.lifecycle.elsewhere else None
+        if limit is not None and running >= limit:
+            text = f"group {self._run.group} may have {limit} under way: {running} {'is' if running == 1 else 'are'}"
+            yield Obstacle(kind=ObstacleKind.LIMIT, text=text, name=self._run.group)
 
     def _outside(self) -> Sequence[Obstacle]:
         """Return what keeps it from the external system that carries out its kind."""

@@ -234,8 +234,9 @@ class _Reasons:
         group = self._queue.groups[name]
         if group.max_running is None or any(self._queue.runs[run].group == name for run in way.ahead):
             return None
-        under_way = [run for run in self._queue.transitions.run_index.under_way if self._queue.runs[run].group == name]
-        ends = [self._left(self._queue.runs[run], self._queue.runs[run].attempt.machine, share) for run in under_way]
+        records = map(self._queue.transitions.runs.record, self._queue.transitions.run_index.under_way)
+        under_way = [each.run for each in records if each.run.group == name and not each.is_suspended]
+        ends = [self._left(run, run.attempt.machine, share) for run in under_way]
         too_many = self._queue.groups.running(name) - group.max_running
         known = sorted(each for each in ends if each is not None)
         return known[too_many] if len(known) == len(ends) and too_many < len(known) else None

@@ -130,6 +130,11 @@ class RunRecord:
         return self.lifecycle.states[self.run.attempt.state].revocable and not self.is_bound and not self.checks
 
     @property
+    def is_suspended(self) -> bool:
+        """Return whether it takes none of the lab's capacity for now."""
+        return self.lifecycle.states[self.run.attempt.state].suspended
+
+    @property
     def may_have_been_missed(self) -> bool:
         """Return whether its latest attempt may have sent a report while no lab was running."""
         attempt = self.run.attempt

@@ -322,9 +322,9 @@ class Transitions:
             self.run_index.under_way.add(run.id)
             _withdraw(self, run.id)
             self.ready.began(run.session)
-            self.groups.began(run.id, run.group)
             if not record.lifecycle.elsewhere:
                 self.run_index.here.add(run.id)
+        _count_in(self.groups, record)
         for placement in run.attempt.placements:
             self.machines.hold(placement.machine, run.id, placement.at, revocable=record.revocable)
         self.run_index.regard(record)
@@ -352,6 +352,15 @@ class Transitions:
         if record is not None and not record.holds:
             for awaiting in self._awaited.pop(machine, ()):
                 self.offer(self.runs.record(awaiting), now)
+
+
+def _count_in(groups: GroupTable, record: RunRecord) -> None:
+    """Count a run as under way in its group, unless it is suspended."""
+    run = record.run
+    if record.is_suspended:
+        groups.ended(run.id, run.attempt.since)
+    else:
+        groups.began(run.id, run.group)
 
 
 def _withdraw(transitions: Transitions, run_id: str) -> None:

@@ -146,13 +146,15 @@ class PollingApi:
             url = None if enough(value) else self._on_this_server(url, after)
         return found
 
-    async def post(self, path: str, body: Mapping[str, object]) -> bytes:
-        """Write, a second after the last write at the earliest, and without retries.
+    async def post(self, path: str, body: Mapping[str, object], *, at_once: bool = False) -> bytes:
+        """Write, a second after the last write at the earliest unless it is to be at once, and without retries.
 
         Raises:
             UnreachedError: Nothing was sent.
             GitHubError: See `Trouble`.
         """
+        if at_once:
+            return (await self._sent("POST", path, self._url(path, {}), {}, body)).content
         async with self._writing:
             loop = asyncio.get_running_loop()
             await asyncio.sleep(max(0.0, self._wrote + PAUSE - loop.time()))

@@ -160,6 +160,18 @@ class Reader:
             return KeptRun(run=found, session=record, digest=served[0]["digest"] if served else "")
         return None
 
+    def sent_out(self, kind: str, states: Collection[str], since: float) -> list[Run]:
+        """Return the runs of a kind with an attempt in one of these states that has a name outside the lab.
+
+        Args:
+            kind: Their kind.
+            states: States of its lifecycle.
+            since: No attempt that was heard of last before this time.
+        """
+        tried = schema.attempts.c
+        there = tried.state.in_(list(states)) & (tried.outside != "") & (tried.heard >= since)
+        return self._runs((_own.kind == kind) & _own.id.in_(sa.select(tried.run).where(there)))
+
     def knows(self, run: str, attempt: int, report: Report) -> bool:
         """Return whether an attempt has this report already; times and lateness are not compared."""
         rows = schema.reports.c
@@ -329,6 +341,10 @@ class BackgroundReader:
     async def kept_run(self, run: str) -> KeptRun | None:
         """Return a run with its session and digest; None if there is none with that id."""
         return await self._ask(lambda: self._reader.kept_run(run))
+
+    async def sent_out(self, kind: str, states: Collection[str], since: float) -> list[Run]:
+        """Return the runs of a kind with an attempt in one of these states that has a name outside the lab."""
+        return await self._ask(lambda: self._reader.sent_out(kind, states, since))
 
     async def knows(self, run: str, attempt: int, report: Report) -> bool:
         """Return whether an attempt has this report already."""

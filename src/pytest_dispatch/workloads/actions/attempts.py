@@ -33,7 +33,6 @@ class Attempts:
 
     Attributes:
         state: The attempts in hand, by run.
-        unwanted: Runs at GitHub whose attempts are over here, and which are to be cancelled.
         woken: Set when somebody should look at once.
     """
 
@@ -43,7 +42,6 @@ class Attempts:
         self.runners = runners
         self._apis = apis
         self.states: dict[str, RunState] = {}
-        self.unwanted: dict[int, RunState] = {}
         self.woken = asyncio.Event()
 
     def now(self) -> float:

@@ -92,7 +92,6 @@ class Follower:
     def _is_missing(self, state: RunState, why: str) -> None:
         state.missing = min(state.missing, self._attempts.now())
         if self._attempts.now() - state.missing >= MISSING:
-            state.concluded = True
             self._attempts.move(state, Event.VANISHED, why)
             self._attempts.commit()
 
@@ -140,7 +139,6 @@ class Follower:
             return
         canceller = state.canceller or ("us" if run.attempt.state == State.CANCELLING else "")
         event, detail = concluded(evidence, canceller)
-        state.concluded = True
         report = report_of(evidence, event, run.workload.name, detail)
         self._queue.transitions.report(run.id, state.number, report, self._attempts.now())
         self._attempts.move(state, event, detail)
@@ -185,7 +183,7 @@ class Follower:
         if active and len(away) == len(active) and all(now - (seen.away_since or now) >= LOST for seen in away):
             how = "not registered" if away[0].gone else "offline"
             text = f"{away[0].machine} has been {how} for {format_duration(LOST)} while it ran a job"
-            self._attempts.move(state, Event.RUNNER_LOST, text)
+            self._attempts.move(state, Event.FAULT, text)
 
     def _not_started(self, run: Run, jobs: Sequence[WorkflowJob]) -> str:
         waiting = next((job for job in jobs if job.status == "queued"), None)
@@ -200,8 +198,14 @@ class Follower:
 
     # Cancelling
 
-    async def cancel(self, state: RunState, run_id: int) -> None:
-        """Have GitHub cancel a run, and force it to end where it does not heed that."""
+    async def cancel(self, state: RunState, run_id: int, *, at_once: bool = False) -> None:
+        """Have GitHub cancel a run, and force it to end where it does not heed that.
+
+        Args:
+            state: The attempt.
+            run_id: The run.
+            at_once: Whether the lab is about to end, so that this waits for no other write.
+        """
         now = self._attempts.now()
         if now - state.asked < ASK_AGAIN:
             return
@@ -209,7 +213,7 @@ class Follower:
         state.cancels += 1
         verb = "cancel" if state.cancels <= GENTLE else "force-cancel"
         try:
-            await self._attempts.api(state.payload).post(f"{self._path(state, run_id)}/{verb}", {})
+            await self._attempts.api(state.payload).post(f"{self._path(state, run_id)}/{verb}", {}, at_once=at_once)
         except GitHubError as error:
             if error.status != 409:  # it is over, which the next look sees
                 state.cancels -= 1

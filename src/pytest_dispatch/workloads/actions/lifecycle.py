@@ -52,6 +52,7 @@ class Event(StrEnum):
     VANISHED = "vanished"
     REFUSED = "refused"
     PERHAPS_SENT = "perhaps sent"
+    RELEASED = "released"  # GitHub has ended what was given up here; counted, and moves nothing
     TIMEOUT = CoreEvent.TIMEOUT.value
     FAULT = CoreEvent.FAULT.value
     CANCEL = CoreEvent.CANCEL.value
@@ -103,10 +104,13 @@ _CONCLUDED: Mapping[str, Ending] = {
 }
 
 
-def _under_way(phase: Phase, limit: str, overdue: Ending, moves: Mapping[str, str]) -> StateRule:
+def _under_way(
+    phase: Phase, limit: str, overdue: Ending, moves: Mapping[str, str], *, suspended: bool = False
+) -> StateRule:
     """Return the rule of a state in which GitHub has the run."""
     return StateRule(
         phase=phase,
+        suspended=suspended,
         on={
             _E.OPEN: _S.SENT,
             _E.GATE: _S.GATED,
@@ -155,6 +159,7 @@ _STATES: Mapping[str, StateRule] = {
         "gate",
         _lab("it waited at GitHub for longer than {gate}, for an approval or another run of its concurrency group"),
         {},
+        suspended=True,  # no runner is reserved for it: whether and when it goes on is not known
     ),
     _S.RUNNING: _under_way(
         Phase.RUNNING,

@@ -45,7 +45,6 @@ class RunState:
         canceller: Who is known to have cancelled it.
         asked: When GitHub was last asked to cancel it.
         cancels: How often it was.
-        concluded: Whether GitHub has concluded it.
     """
 
     run: str
@@ -62,7 +61,6 @@ class RunState:
     canceller: str = ""
     asked: float = -math.inf
     cancels: int = 0
-    concluded: bool = False
 
     @property
     def token(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -47,13 +47,15 @@ class Sender:
 
     Args:
         attempts: The attempts in hand.
+        given_up: Runs that go on at GitHub though nobody waits for them.
 
     Attributes:
         tasks: Those that send something now.
     """
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: Attempts, given_up: Iterable[RunState]) -> None:
         self._attempts = attempts
+        self._given_up = given_up
         self._queue = attempts.queue
         self.tasks: set[asyncio.Task[None]] = set()
         self._busy: set[PollingApi] = set()
@@ -97,16 +99,19 @@ class Sender:
 
     def _demands(self, idle: dict[str, Seen]) -> list[Set[str]]:
         """Return the runners that could take each job that waits at GitHub, or that is about to."""
-        demands: list[Set[str]] = []
+        demands = [each for state in self._given_up for each in self._of_jobs(state, idle)]
         for run, state in self._attempts.under_way():
-            waiting = [job for job in state.jobs if job.status == "queued"]
+            waiting = self._of_jobs(state, idle)
             if waiting:
-                demands += [self._fitting(job, state, idle) for job in waiting]
+                demands += waiting
             elif not state.jobs and run.attempt.state in (State.SENDING, State.SENT, State.CANCELLING):
                 requires = self._queue.transitions.runs.record(run.id).requires
                 labels = self._attempts.runners.labels_of
                 demands.append({each for each in idle if suits(requires, labels(each))})
         return demands
+
+    def _of_jobs(self, state: RunState, idle: dict[str, Seen]) -> list[Set[str]]:
+        return [self._fitting(job, state, idle) for job in state.jobs if job.status == "queued"]
 
     def _fitting(self, job: WorkflowJob, state: RunState, idle: dict[str, Seen]) -> Set[str]:
         wanted, key = {label.lower() for label in job.labels}, serves(state.payload.repository)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.errors import AwayError, ConfigError
 from pytest_dispatch.core.explanation import Obstacle, ObstacleKind, told_time
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.plain_text import plain_line
@@ -19,6 +19,7 @@ from pytest_dispatch.github.polling_api import PollingApis
 from pytest_dispatch.lab.kind_services import Service
 from pytest_dispatch.workloads.actions.attempts import Attempts
 from pytest_dispatch.workloads.actions.following import Follower
+from pytest_dispatch.workloads.actions.given_up import GivenUpRuns, is_given_up
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
 from pytest_dispatch.workloads.actions.run_state import named
@@ -56,8 +57,9 @@ class ActionsService(Service):
         self._apis = PollingApis(github.api_url, github.token_for, now)
         self._runners = RunnerTable(self.lab_state, self._apis, github.interval)
         self._attempts = Attempts(self.lab_state, self._apis, self._runners)
-        self._sender = Sender(self._attempts)
         self._follower = Follower(self._attempts, github.interval)
+        self._given_up = GivenUpRuns(self._attempts, self._follower)
+        self._sender = Sender(self._attempts, self._given_up)
         self._webhooks = Webhooks(self._attempts, self._follower)
         self.webhook_secret = github.webhook_secret
         self._queue.outside[ACTIONS] = self._obstacles
@@ -75,7 +77,9 @@ class ActionsService(Service):
         await asyncio.gather(*self._sender.tasks, return_exceptions=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE):
-                await asyncio.gather(*(self._tried(self._cancel(run, each)) for run, each in self._cancelling()))
+                wanted = [*self._cancelling(), *self._given_up.unasked()]
+                cancels = (self._follower.cancel(state, run_id, at_once=True) for run_id, state in wanted)
+                await asyncio.gather(*map(self._tried, cancels))
         await self._apis.aclose()
 
     def wanted(self, runs: list[Run]) -> None:
@@ -96,9 +100,10 @@ class ActionsService(Service):
         if change.event == CoreEvent.CANCEL and state is not None:
             state.due = 0.0
             self._attempts.wake()
-        if attempt.ended and state is not None and state.number == change.attempt:
-            if named(attempt) and not state.concluded:
-                self._attempts.unwanted[named(attempt)] = state
+        if attempt.ended:
+            if is_given_up(attempt):
+                known = state is not None and state.number == change.attempt
+                self._given_up.add(change.run, attempt, state if known else None)
             self._attempts.wake()
 
     def forget(self, runs: list[str]) -> None:
@@ -152,8 +157,9 @@ class ActionsService(Service):
             now = self._attempts.now()
             if self.lab_state.away is None:
                 due = [each for each in self._attempts.under_way() if each[1].due <= now and not each[1].posting]
-                unwanted = [each for each in self._attempts.unwanted.items() if each[1].due <= now]
-                looks = [*(self._step(*each) for each in due), *(self._sweep(*each) for each in unwanted)]
+                await self._given_up.recall()
+                sweeps = (self._given_up.sweep(*each) for each in self._given_up.due(now))
+                looks = [*(self._step(*each) for each in due), *sweeps]
                 await asyncio.gather(*map(self._tried, looks))
             await asyncio.sleep(TICK)
 
@@ -167,23 +173,16 @@ class ActionsService(Service):
             await self._follower.cancel(state, named(run.attempt))
         await self._follower.look(run, state)
 
-    async def _sweep(self, run_id: int, state: RunState) -> None:
-        if await self._follower.sweep(run_id, state):
-            del self._attempts.unwanted[run_id]
-
-    async def _cancel(self, run: Run, state: RunState) -> None:
-        await self._follower.cancel(state, named(run.attempt))
-
-    def _cancelling(self) -> Iterator[tuple[Run, RunState]]:
+    def _cancelling(self) -> Iterator[tuple[int, RunState]]:
         for run, state in self._attempts.under_way():
             if run.attempt.state == State.CANCELLING and named(run.attempt) and not state.cancels:
-                yield run, state
+                yield named(run.attempt), state
 
     async def _tried(self, look: Awaitable[None]) -> None:
         """Let a look fail that GitHub does not answer: the next one comes, and deadlines say for how long."""
         try:
             await look
-        except GitHubError as error:
+        except (GitHubError, AwayError) as error:
             _log.info("%s", error)
 
     # Why a run waits
