@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +78,31 @@ def test_templates_and_manual_runs_are_sent_in_their_group(tmp_path: Path, ready
         refused = api.post("/groups/boards/queue", json={"workload": {**manual, "payload": {"owner": "me"}}})
         assert refused.status_code == 400
         assert "payload: repo: expected the name of a repository" in refused.json()["error"]
+
+
+def test_a_reload_changes_how_the_lab_learns_what_changes_at_github(tmp_path: Path, ready: FakeGitHub) -> None:
+    """Webhooks and looks begin with a reload, and the new secret alone counts."""
+    (tmp_path / "templates.yaml").write_text(TEMPLATES)
+    off = LAB.format(url=ready.url, token=ready.token).replace("{interval: 1s}", "{enabled: false}")
+    with configured(tmp_path, more=off) as service, httpx.Client(base_url=f"{service.api}/api/v1", timeout=60) as api:
+        api.headers.update(service.bearer())
+        run, file = queued(api, {"template": "own"}), tmp_path / "lab.yaml"
+
+        def hooked(secret: str) -> int:
+            signature = hmac.new(secret.encode(), b"{}", hashlib.sha256).hexdigest()
+            headers = {"X-GitHub-Event": "ping", "X-Hub-Signature-256": f"sha256={signature}"}
+            return api.post("/github/webhooks", content=b"{}", headers=headers).status_code
+
+        assert hooked("one-secret") == 404
+        on = file.read_text().replace("{enabled: false}", "{interval: 1s}\n  webhook_secret: one-secret")
+        file.write_text(on)
+        assert api.post("/reload").json()["keys"] == ["github.polling", "github.webhook_secret"]
+        assert over(api, run) == "passed"
+        assert hooked("one-secret") == 204
+        file.write_text(on.replace("one-secret", "another-secret"))
+        assert api.post("/reload").json()["keys"] == ["github.webhook_secret"]
+        assert (hooked("one-secret"), hooked("another-secret")) == (401, 204)
+        assert "another-secret" not in service.log.read_text()
 
 
 def test_a_dispatch_whose_answer_the_lab_did_not_live_to_see_is_found(tmp_path: Path, ready: FakeGitHub) -> None:

@@ -18,7 +18,7 @@ from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.lab.kind_services import GitHubUse
+from pytest_dispatch.lab.kind_services import GitHubUse, GitHubWatch
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.testing.actions import FakeRun, Input, Job, Workflow
 from pytest_dispatch.testing.github import FakeGitHub
@@ -129,7 +129,8 @@ async def actions_lab(
 ) -> AsyncIterator[ActionsBench]:
     """A lab with a session."""
     secret = Token(github.token, "a test", github.url)
-    door = GitHubUse(api_url=github.url, token_for=lambda _owner: secret if token else None, interval=interval, **use)
+    watch = GitHubWatch(interval=interval, **use)
+    door = GitHubUse(api_url=github.url, token_for=lambda _owner: secret if token else None, watch=lambda: watch)
     async with running_lab(
         folder, kinds=[ACTIONS_KIND], github=door, groups=groups, clock=clock, private=private
     ) as bench:

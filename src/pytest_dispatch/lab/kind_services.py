@@ -27,22 +27,33 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GitHubWatch:
+    """How a lab learns what changes at GitHub.
+
+    Attributes:
+        polls: Whether runners are looked at at all.
+        interval: Seconds between two looks.
+        webhook_secret: What webhooks are signed with; None if none are taken.
+    """
+
+    polls: bool = True
+    interval: float = 10.0
+    webhook_secret: Token | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitHubUse:
     """How a lab's kinds speak to GitHub.
 
     Attributes:
         api_url: Base URL of its API.
         token_for: Returns the token for what belongs to an owner; None if there is none.
-        interval: Seconds between two looks at what changes there.
-        polls: Whether it is looked at at all.
-        webhook_secret: What webhooks are signed with; None if none are taken.
+        watch: Returns how they learn what changes there, which a reload may change.
     """
 
     api_url: str = PUBLIC_API
     token_for: Callable[[str], Token | None] = lambda _owner: None
-    interval: float = 10.0
-    polls: bool = True
-    webhook_secret: Token | None = None
+    watch: Callable[[], GitHubWatch] = GitHubWatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pytest_dispatch.lab.kind_services import GitHubWatch
+
 if TYPE_CHECKING:
     from pytest_dispatch.core.secrets import Token
     from pytest_dispatch.github.issue_filer import GitHubFiler
@@ -19,12 +21,16 @@ class GitHubAccess:
     Args:
         config: The lab's configuration.
         service: What it has as a service; None for a private lab.
+
+    Attributes:
+        watch: How it learns what changes there.
     """
 
     def __init__(self, config: LabConfig, service: ServiceConfig | None = None) -> None:
         self._api_url = config.api_url
         self._token = config.token
         self._service = service
+        self.watch = service.watch if service is not None else GitHubWatch()
         self._filers: dict[str, GitHubFiler] = {}
         self._earlier: list[GitHubFiler] = []
 

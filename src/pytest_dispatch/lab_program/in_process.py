@@ -236,15 +236,8 @@ class InProcessLab:
             notifications=self._service.notifications if self._service is not None else None,
             health=self._service.health if self._service is not None else None,
             welcome=self._service is None or self._service.welcome,
-            github=self._github_use(github),
+            github=GitHubUse(api_url=config.api_url, token_for=github.token_for, watch=lambda: github.watch),
         )
-
-    def _github_use(self, github: GitHubAccess) -> GitHubUse:
-        use = GitHubUse(api_url=self._config.api_url, token_for=github.token_for)
-        service = self._service
-        if service is None:
-            return use
-        return replace(use, polls=service.polls, interval=service.poll_interval, webhook_secret=service.webhook_secret)
 
     async def _stop(self, lab: Lab, server: LabServer, bytes_cache: AssetFetcher) -> None:
         outbox = lab.issues.status()

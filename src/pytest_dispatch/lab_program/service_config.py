@@ -10,6 +10,7 @@ from pytest_dispatch.core.health import HealthRules
 from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.lab.history import Keep
+from pytest_dispatch.lab.kind_services import GitHubWatch
 from pytest_dispatch.lab.roster import Roster
 from pytest_dispatch.server.auth.settings import AccessSettings
 from pytest_dispatch.server.limits.bounds import ServerLimits
@@ -37,9 +38,7 @@ class ServiceConfig:
         notifications: Who is told of what; sessions may name no one without a file that says so.
         health: When machines are held because of their health.
         welcome: Whether machines that nobody has named may boot without approval.
-        polls: Whether GitHub is looked at for runners and runs of Actions.
-        poll_interval: Seconds between two such looks.
-        webhook_secret: What GitHub's webhooks are signed with; None if none are taken.
+        watch: How it learns what changes at GitHub.
     """
 
     api_host: str = "127.0.0.1"
@@ -57,9 +56,7 @@ class ServiceConfig:
     notifications: NotificationPlan = field(default_factory=lambda: NotificationPlan(session_schemes=frozenset()))
     health: HealthRules = field(default_factory=HealthRules)
     welcome: bool = False
-    polls: bool = True
-    poll_interval: float = 10.0
-    webhook_secret: Token | None = None
+    watch: GitHubWatch = field(default_factory=GitHubWatch)
 
     def token_for(self, owner: str) -> Token | None:
         """Return the token for what belongs to an owner at GitHub; None if there is none."""

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 ACCESS = frozenset(("auth.users", "auth.github", "auth.session_ttl", "retention.audit"))
 TOLD = frozenset(("notifications.targets", "notifications.queue_wait", "notifications.session_schemes"))
 GITHUB = frozenset(("github.tokens", "github.apps", "github.issue_repositories"))
+WATCH = frozenset(("github.polling", "github.webhook_secret"))
 SWEPT = frozenset(("retention.runs", "retention.consoles", "retention.texts"))
 HEALTH = frozenset(("health.faults", "health.again", "health.run_hold"))
 UNKNOWN = frozenset(("server.unknown_machines",))
-AT_ONCE = ACCESS | TOLD | GITHUB | SWEPT | HEALTH | UNKNOWN
+AT_ONCE = ACCESS | TOLD | GITHUB | WATCH | SWEPT | HEALTH | UNKNOWN
 
 #: What is of one GitHub; with another one, it counts after the restart that brings that.
-_AT_GITHUB = GITHUB | {"auth.github"}
+_AT_GITHUB = GITHUB | WATCH | {"auth.github"}
 
 
 @dataclass(slots=True)
@@ -96,9 +97,15 @@ def _heed(lab: ServiceReload, new: ServiceConfig) -> None:
     lab.queue.health.rules = new.health
 
 
+def _watch(lab: ServiceReload, new: ServiceConfig) -> None:
+    """Learn in another way what changes at GitHub, from the next look or webhook on."""
+    lab.github.watch = new.watch
+
+
 #: What makes keys count that are neither of the roster nor of access.
 _PARTS: Sequence[tuple[frozenset[str], Callable[[ServiceReload, ServiceConfig], None]]] = (
     (GITHUB, lambda lab, new: lab.github.renew(new)),
+    (WATCH, _watch),
     (TOLD, lambda lab, new: lab.notifier.replan(new.notifications)),
     (SWEPT, lambda lab, new: lab.sweep.keep(new.keep)),
     (HEALTH, _heed),

@@ -21,6 +21,7 @@ from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.core.templates import Template
 from pytest_dispatch.github.api import checked_api_url
 from pytest_dispatch.lab.history import Keep
+from pytest_dispatch.lab.kind_services import GitHubWatch
 from pytest_dispatch.lab.roster import Roster, RosterMachine
 from pytest_dispatch.lab_program import option_values as values
 from pytest_dispatch.lab_program.config import LabConfig
@@ -127,9 +128,11 @@ def _service(found: ReadLabFile, environ: Mapping[str, str]) -> ServiceConfig:
         notifications=plan_of(content.notifications),
         health=HealthRules(faults=content.health.faults, again=content.health.again, run_hold=content.health.run_hold),
         welcome=content.server.unknown_machines is UnknownMachine.WELCOME,
-        polls=content.github.polling.enabled,
-        poll_interval=content.github.polling.interval,
-        webhook_secret=_webhook_secret(content),
+        watch=GitHubWatch(
+            polls=content.github.polling.enabled,
+            interval=content.github.polling.interval,
+            webhook_secret=_webhook_secret(content),
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
@@ -37,10 +37,10 @@ class Follower:
 
     Args:
         attempts: The attempts in hand.
-        interval: Seconds between two looks at a run.
+        interval: Returns the seconds between two looks at a run.
     """
 
-    def __init__(self, attempts: Attempts, interval: float) -> None:
+    def __init__(self, attempts: Attempts, interval: Callable[[], float]) -> None:
         self._attempts = attempts
         self._queue = attempts.queue
         self._interval = interval
@@ -49,7 +49,7 @@ class Follower:
         """Look at a run, and let its attempt be what GitHub says of it."""
         api, path = self._attempts.api(state.payload), self._path(state, named(run.attempt))
         soon = run.attempt.phase in (Phase.STARTING, Phase.SETTLING)
-        state.due = self._attempts.now() + (min(SOON, self._interval) if soon else self._interval)
+        state.due = self._attempts.now() + (min(SOON, self._interval()) if soon else self._interval())
         try:
             pages = await api.pages(f"{path}/jobs", Jobs, filter="latest")
             jobs = [job for page in pages for job in page.jobs]
@@ -223,7 +223,7 @@ class Follower:
 
     async def sweep(self, run_id: int, state: RunState) -> bool:
         """Cancel a run whose attempt is over here; return whether GitHub has ended it."""
-        state.due = self._attempts.now() + self._interval
+        state.due = self._attempts.now() + self._interval()
         try:
             told = await self._attempts.api(state.payload).get(self._path(state, run_id), WorkflowRun)
         except GitHubError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -109,17 +109,18 @@ class RunnerTable:
     Args:
         lab_state: The lab's.
         apis: The clients.
-        interval: Seconds between two looks at a place.
+        interval: Returns the seconds between two looks at a place.
 
     Attributes:
         forget: Seconds after which a runner that came for one job and is gone is forgotten.
     """
 
-    def __init__(self, lab_state: LabState, apis: PollingApis, interval: float) -> None:
+    def __init__(self, lab_state: LabState, apis: PollingApis, interval: Callable[[], float]) -> None:
         self._lab_state = lab_state
         self._machines = lab_state.queue.machines
         self._apis = apis
         self._interval = interval
+        self._paced = interval()  # the interval at the last look
         self._places: dict[str, Place] = {}
         self._seen: dict[tuple[str, int], Seen] = {}
         self._keys: set[str] = set()
@@ -138,7 +139,7 @@ class RunnerTable:
         self._keys |= new
         for payload in payloads:
             for name in (payload.owner.lower(), payload.repository):
-                place = self._places.setdefault(name, Place(name, apart=self._interval))
+                place = self._places.setdefault(name, Place(name, apart=self._interval()))
                 if payload.repository not in place.repositories:
                     place.repositories[payload.repository] = None
                     place.groups_due = 0.0
@@ -153,13 +154,18 @@ class RunnerTable:
                 place.due = self._now()
 
     def due(self) -> list[Place]:
-        """Return the places to be looked at now."""
-        return [each for each in self._places.values() if each.due <= self._now() and self._apis.of(each.owner).is_open]
+        """Return the places to be looked at now; a new interval counts at once."""
+        now, interval = self._now(), self._interval()
+        if interval != self._paced:
+            self._paced = interval
+            for place in self._places.values():
+                place.due = min(place.due, now + interval)
+        return [each for each in self._places.values() if each.due <= now and self._apis.of(each.owner).is_open]
 
     async def look(self, place: Place) -> None:
         """Look at a place, and update its machines."""
         api, began = self._apis.of(place.owner), self._now()
-        place.apart = api.interval(self._interval)
+        place.apart = api.interval(self._interval())
         place.due = began + place.apart
         if api.spare == 0:
             place.failed, place.due = "what is left of the hourly limit is kept for runs", api.hourly.resets

@@ -30,6 +30,7 @@ from pytest_dispatch.workloads.actions.webhooks import Webhooks
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
+    from pytest_dispatch.core.secrets import Token
     from pytest_dispatch.lab.kind_services import Resources
     from pytest_dispatch.workloads.actions.run_state import RunState
     from pytest_dispatch.workloads.actions.runners import Seen
@@ -41,11 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class ActionsService(Service):
-    """Keeps no state of its own: what it has to know is in the runs, and so in the journal, or at GitHub.
-
-    Attributes:
-        webhook_secret: What webhooks are signed with; None if none are taken.
-    """
+    """Keeps no state of its own: what it has to know is in the runs, and so in the journal, or at GitHub."""
 
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
@@ -53,16 +50,23 @@ class ActionsService(Service):
         self._queue = self.lab_state.queue
         self._templates = resources.templates
         self._token_for = github.token_for
-        self._polls = github.polls
+        self._watch = github.watch
         self._apis = PollingApis(github.api_url, github.token_for, now)
-        self._runners = RunnerTable(self.lab_state, self._apis, github.interval)
+        self._runners = RunnerTable(self.lab_state, self._apis, self._interval)
         self._attempts = Attempts(self.lab_state, self._apis, self._runners)
-        self._follower = Follower(self._attempts, github.interval)
+        self._follower = Follower(self._attempts, self._interval)
         self._given_up = GivenUpRuns(self._attempts, self._follower)
         self._sender = Sender(self._attempts, self._given_up)
         self._webhooks = Webhooks(self._attempts, self._follower)
-        self.webhook_secret = github.webhook_secret
         self._queue.outside[ACTIONS] = self._obstacles
+
+    @property
+    def webhook_secret(self) -> Token | None:
+        """Return what webhooks are signed with; None if none are taken."""
+        return self._watch().webhook_secret
+
+    def _interval(self) -> float:
+        return self._watch().interval
 
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to look at runners, to send and to follow."""
@@ -132,7 +136,7 @@ class ActionsService(Service):
     async def _look_at_runners(self) -> None:
         while True:
             self._watch_templates()
-            if self._polls and self.lab_state.away is None:
+            if self._watch().polls and self.lab_state.away is None:
                 await asyncio.gather(*(self._runners.look(place) for place in self._runners.due()))
                 self._attempts.wake()
             await asyncio.sleep(TICK)
