@@ -37,7 +37,6 @@ from pytest_dispatch.core.model import Outcome, Policy, Report
 from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name, node_name, plain, plain_line
 from pytest_dispatch.core.verdict import judge_report
 from pytest_dispatch.github.api import GitHubApi, GitHubError
-from pytest_dispatch.github.transport import proxy_for
 from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.results.cases import cases_in_body, parse_tap
 from pytest_dispatch.results.junit_reader import CasesError, parse_junit
@@ -46,6 +45,7 @@ from pytest_dispatch.results.report_body import read_report
 from pytest_dispatch.results.tap import MOST_CASES
 from pytest_dispatch.server.api.schemas import EPOCH, OpenSession, RunRequest
 from pytest_dispatch.sources.folder import list_folder
+from pytest_dispatch.support.transport import proxy_for
 from pytest_dispatch.testing.github import FakeGitHub
 
 HOSTILE = "127.0.0.66"

@@ -25,8 +25,8 @@ from pytest_dispatch.github.http_client import LARGEST
 from pytest_dispatch.github.token_lookup import Token
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.support.network_errors import reason_of
+from pytest_dispatch.testing.faults import FaultOptions
 from pytest_dispatch.testing.github import FakeGitHub
-from pytest_dispatch.testing.github_faults import FaultOptions
 
 ISO = "application/vnd.dispatch+iso"
 RELEASES = f"GET /repos/{REPO}/releases"

@@ -14,9 +14,9 @@ import msgspec
 
 from pytest_dispatch.client.unreachable_lab import BrokenLabError, UnreachableError
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.github.transport import client_options
 from pytest_dispatch.server.api.schemas import EPOCH, STALE
 from pytest_dispatch.support.codec import decode
+from pytest_dispatch.support.transport import client_options
 
 if TYPE_CHECKING:
     from httpx_sse import EventSource

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.github.transport import client_options, proxy_for, why_unreachable
 from pytest_dispatch.support.daemon_thread import in_daemon
+from pytest_dispatch.support.transport import client_options, proxy_for, why_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import httpx
 
-    from pytest_dispatch.github.transport import Proxy
+    from pytest_dispatch.support.transport import Proxy
 
 LARGEST = 64 * 2**20  # maximum size of an answer in bytes: enough for a page of 100 issues with the longest texts
 WHOLE = 4  # longest duration of a whole request, in multiples of its timeout, even if the answer keeps trickling in

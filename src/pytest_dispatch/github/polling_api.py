@@ -8,40 +8,32 @@ stops, and while GitHub is away or limits requests, none is to be sent at all. P
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
-import httpx
 import msgspec
 
-from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.github.api import PAGE, PAGES, REDIRECTS, GitHubError, Trouble, checked_api_url, refused
 from pytest_dispatch.github.rate_limits import HourlyLimit
-from pytest_dispatch.github.transport import client_options, proxy_for, why_unreachable
+from pytest_dispatch.support.async_http import AsyncHttp, NoAnswerError, TooLongError
 from pytest_dispatch.support.blocking import in_thread
+from pytest_dispatch.support.breaker import Breaker
 from pytest_dispatch.support.codec import decode
 from pytest_dispatch.support.network_errors import Origin, is_safe_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TIMEOUT = 15.0  # seconds to wait for a connection, and for each part of an answer
-WHOLE = 60.0  # longest duration of a whole request, in seconds
-LARGEST = 16 * 2**20  # bytes of one answer: a page of 100 jobs with all their steps has less
+    import httpx
+
 KEPT = 1024  # answers that are kept to ask whether they have changed
 PAUSE = 1.0  # seconds between two writes; GitHub asks for one
-LONGEST = 60.0  # longest pause after failures, in seconds
 
 _HEADERS = {
     "Accept": "application/vnd.github+json",
-    "Accept-Encoding": "identity",
-    "User-Agent": "pytest-dispatch",
     "X-GitHub-Api-Version": "2022-11-28",
 }
 _MOVED = (301, 302, 307, 308)
@@ -73,8 +65,6 @@ class PollingApi:
         now: Returns the time.
 
     Attributes:
-        closed_until: Until when no request is sent.
-        why: Why that is so; empty while nothing is wrong.
         hourly: What is left of the hourly limit.
 
     Raises:
@@ -86,13 +76,11 @@ class PollingApi:
         self._origin = Origin.of(self._base)
         self._token = token
         self._now = now
-        self._client: httpx.AsyncClient | None = None
+        self._http = AsyncHttp(self._base, _HEADERS)
+        self._breaker = Breaker(now)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._failures = 0
         self._wrote = -PAUSE
         self._writing = asyncio.Lock()
-        self.closed_until = 0.0
-        self.why = ""
         self.hourly = HourlyLimit()
 
     # What may be asked
@@ -100,7 +88,17 @@ class PollingApi:
     @property
     def is_open(self) -> bool:
         """Return whether requests are sent now."""
-        return self._now() >= self.closed_until
+        return self._breaker.lets_through
+
+    @property
+    def closed_until(self) -> float:
+        """Return until when no request is sent."""
+        return self._breaker.until
+
+    @property
+    def why(self) -> str:
+        """Return why that is so; empty while nothing is wrong."""
+        return self._breaker.why
 
     @property
     def may_write(self) -> bool:
@@ -182,8 +180,7 @@ class PollingApi:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        await self._http.aclose()
 
     async def _read(self, path: str, url: str, shape: type[T]) -> tuple[T, str | None]:
         """Return what is at a URL, and the next page's."""
@@ -218,17 +215,19 @@ class PollingApi:
     ) -> httpx.Response:
         """Return an answer that is no refusal; keep the books of limits and of the breaker."""
         if not self.is_open:
-            raise UnreachedError(self.why, Trouble.NETWORK, wait=self.closed_until - self._now())
+            raise UnreachedError(self.why, Trouble.NETWORK, wait=self._breaker.left)
         own = Origin.of(url) == self._origin
         try:
             signed = await self._signed() if own else {}
         except GitHubError as error:  # of the App that gives the token
             raise self._failed(UnreachedError(str(error), Trouble.TOKEN, wait=error.wait)) from None
         try:
-            async with asyncio.timeout(WHOLE):
-                answer = await self._answered(verb, url, {**headers, **signed}, body)
-        except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
-            raise self._failed(self._unreachable(error)) from None
+            answer = await self._http.send(verb, url, {**headers, **signed}, json=body)
+        except NoAnswerError as error:
+            kind = GitHubError if error.sent else UnreachedError
+            raise self._failed(kind(str(error), Trouble.NETWORK)) from None
+        except TooLongError as error:
+            raise GitHubError(str(error), Trouble.STRANGE) from None
         if own:
             self.hourly.count(answer.headers, self._now())
         if answer.status_code >= 400:
@@ -236,27 +235,8 @@ class PollingApi:
             raise self._failed(
                 refused(call, self._base, self._token, answer.status_code, answer.headers, answer.content)
             )
-        self._failures, self.why = 0, ""
+        self._breaker.worked()
         return answer
-
-    async def _answered(
-        self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
-    ) -> httpx.Response:
-        if self._client is None:
-            try:
-                self._client = httpx.AsyncClient(timeout=TIMEOUT, **client_options(self._base, os.environ))
-            except ConfigError as error:
-                raise UnreachedError(str(error), Trouble.NETWORK) from None  # its frames contain the environment
-        async with self._client.stream(verb, url, json=body, headers={**_HEADERS, **headers}) as answer:
-            data = bytearray()
-            async for piece in answer.aiter_raw():
-                data += piece
-                if len(data) > LARGEST:
-                    text = f"{self._origin.host}: expected an answer of at most {LARGEST} bytes, got more"
-                    raise GitHubError(text, Trouble.STRANGE)
-            whole = httpx.Response(answer.status_code, headers=answer.headers, content=bytes(data))
-            whole.request = answer.request
-            return whole
 
     async def _signed(self) -> dict[str, str]:
         token = self._token
@@ -270,23 +250,10 @@ class PollingApi:
     def _failed(self, error: GitHubError) -> GitHubError:
         """Open the breaker if the error is about all requests, and return it."""
         if error.trouble is Trouble.LIMIT:
-            self._failures, pause = 0, error.wait or 0.0
+            self._breaker.asked_to_wait(str(error), error.wait or 0.0)
         elif error.trouble in _BREAKS:
-            self._failures += 1
-            pause = error.wait or min(LONGEST, 2.0 ** (self._failures - 1))
-        else:
-            return error
-        self.closed_until, self.why = self._now() + pause, str(error)
+            self._breaker.failed(str(error), error.wait)
         return error
-
-    def _unreachable(self, error: Exception) -> GitHubError:
-        if isinstance(error, TimeoutError):
-            what: str = f"no whole answer within {format_duration(WHOLE)}"
-        else:
-            what = why_unreachable(error, TIMEOUT, proxy_for(self._base, os.environ))
-        nothing_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        kind = UnreachedError if nothing_sent else GitHubError
-        return kind(f"{self._origin.host} cannot be reached: {plain_line(what)}", Trouble.NETWORK)
 
     def _url(self, path: str, parameters: Mapping[str, str]) -> str:
         query = f"?{urlencode(parameters)}" if parameters else ""

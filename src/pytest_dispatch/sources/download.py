@@ -21,13 +21,13 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import ways_to_sign_in
 from pytest_dispatch.github.api import GitHubError, Trouble, message_of, no_right_helps, trouble_of
 from pytest_dispatch.github.rate_limits import limit_wait
-from pytest_dispatch.github.transport import Proxy, client_options, proxy_for, why_unreachable
 from pytest_dispatch.sources.digests import CHUNK
 from pytest_dispatch.sources.direct import Direct
 from pytest_dispatch.sources.locations import owner_of
 from pytest_dispatch.sources.partial_file import CHANGED, PassingError, StartOverError, Wanted
 from pytest_dispatch.support.blocking import StoppedError
 from pytest_dispatch.support.network_errors import Origin, is_safe_url
+from pytest_dispatch.support.transport import Proxy, client_options, proxy_for, why_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

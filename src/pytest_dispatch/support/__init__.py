@@ -1,1 +1,1 @@
-"""General support code: an event loop in a thread, blocking work beside a loop, JSON, file stamps, network errors."""
+"""General support code: an event loop in a thread, blocking work beside a loop, JSON, file stamps, connections."""

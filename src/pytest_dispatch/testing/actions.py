@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.testing.actions_access import Access
 from pytest_dispatch.testing.actions_assigner import Assigner
-from pytest_dispatch.testing.actions_clock import Clock, ScriptedClock, WallClock
 from pytest_dispatch.testing.actions_engine import Engine
 from pytest_dispatch.testing.actions_hooks import Delivery, Hook, Hooks
 from pytest_dispatch.testing.actions_run_routes import RunRoutes
@@ -34,8 +33,9 @@ from pytest_dispatch.testing.actions_state import (
 )
 from pytest_dispatch.testing.actions_steering_routes import SteeringRoutes
 from pytest_dispatch.testing.actions_storage import Blobs
-from pytest_dispatch.testing.actions_timeline import Timeline
 from pytest_dispatch.testing.actions_workflow import NEVER, Annotation, Input, Job, Workflow
+from pytest_dispatch.testing.clock import Clock, ScriptedClock, WallClock
+from pytest_dispatch.testing.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

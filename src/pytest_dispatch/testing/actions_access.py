@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pytest_dispatch.testing.actions_shapes import ActionsShapes
     from pytest_dispatch.testing.actions_state import ActionsState, FakeJob, FakeRun
     from pytest_dispatch.testing.actions_storage import Blobs
-    from pytest_dispatch.testing.actions_timeline import Timeline
     from pytest_dispatch.testing.github_routes import Routes
     from pytest_dispatch.testing.github_state import FakeRepo
+    from pytest_dispatch.testing.timeline import Timeline
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pytest_dispatch.testing.actions_state import ActionsState, FakeJob, FakeRunner
-    from pytest_dispatch.testing.actions_timeline import Timeline
+    from pytest_dispatch.testing.timeline import Timeline
 
 
 class Assigner:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.testing.actions_assigner import Assigner
     from pytest_dispatch.testing.actions_state import ActionsState, FakeWorkflow
-    from pytest_dispatch.testing.actions_timeline import Timeline
+    from pytest_dispatch.testing.timeline import Timeline
 
     #: Hears of each change that GitHub has a webhook for: event, action, run, job.
     Teller = Callable[[str, str, FakeRun, FakeJob | None], None]

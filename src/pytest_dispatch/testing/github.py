@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Unpack
 from aiohttp import web
 
 from pytest_dispatch.testing.actions import FakeActions
-from pytest_dispatch.testing.actions_clock import WallClock
+from pytest_dispatch.testing.clock import WallClock
+from pytest_dispatch.testing.faults import Fault, FaultOptions, Faults, Gate
 from pytest_dispatch.testing.github_apps import AppRoutes, FakeApp
 from pytest_dispatch.testing.github_budget import Budget
-from pytest_dispatch.testing.github_faults import Fault, FaultOptions, Faults, Gate, rate_limit, too_quickly
+from pytest_dispatch.testing.github_faults import rate_limit, too_quickly
 from pytest_dispatch.testing.github_requests import Exchange, RequestLog
 from pytest_dispatch.testing.github_routes import Routes, change_state
-from pytest_dispatch.testing.github_server import ServedDouble
 from pytest_dispatch.testing.github_shapes import Shapes
 from pytest_dispatch.testing.github_state import FakeIssue, FakeMilestone, FakeState
 from pytest_dispatch.testing.github_storage import Storage
 from pytest_dispatch.testing.github_watch import Watch
+from pytest_dispatch.testing.served_double import ServedDouble
 
 if TYPE_CHECKING:
     import ssl
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from pytest_dispatch.testing.actions_clock import Clock
+    from pytest_dispatch.testing.clock import Clock
     from pytest_dispatch.testing.github_state import AssetGiven, FakeAsset, FakeRepo
 
 __all__ = ["Exchange", "FakeApp", "FakeGitHub", "FakeIssue", "Fault", "Gate"]

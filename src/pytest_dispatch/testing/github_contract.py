@@ -22,9 +22,9 @@ import httpx
 
 from pytest_dispatch.core.media import kind_of
 from pytest_dispatch.core.secrets import PUBLIC_API, Token
-from pytest_dispatch.github.transport import client_options
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.support.network_errors import Origin
+from pytest_dispatch.support.transport import client_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

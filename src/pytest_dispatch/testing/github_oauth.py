@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from pytest_dispatch.testing.github_server import ServedDouble
+from pytest_dispatch.testing.served_double import ServedDouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pytest_dispatch.testing.faults import hang_up
+
 if TYPE_CHECKING:
-    from pytest_dispatch.testing.github_faults import Fault, Faults
+    from pytest_dispatch.testing.faults import Fault, Faults
     from pytest_dispatch.testing.github_requests import RequestLog
     from pytest_dispatch.testing.github_state import FakeAsset, FakeState
 
@@ -104,23 +106,6 @@ class Storage:
         for piece in asset.read(start, stop):
             self._log.bytes_served += len(piece)  # first, so that it is true once the client has them
             await response.write(piece)
-
-
-async def trickled(request: web.Request, response: web.Response, body: bytes, seconds: float) -> web.StreamResponse:
-    """Send an answer byte by byte, with `seconds` between bytes."""
-    slow = web.StreamResponse(status=response.status, headers=response.headers)
-    await slow.prepare(request)
-    for at in range(len(body)):
-        await slow.write(body[at : at + 1])
-        await asyncio.sleep(seconds)
-    return slow
-
-
-def hang_up(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Close the connection, and return an answer for aiohttp, which it can no longer send."""
-    if request.transport is not None:
-        request.transport.close()
-    return response or web.Response(status=500)
 
 
 def _span(request: web.Request, size: int, etag: str) -> tuple[int, int]:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pytest_dispatch.testing.faults import hang_up, trickled
+from pytest_dispatch.testing.github_faults import answer_of
 from pytest_dispatch.testing.github_requests import Exchange
 from pytest_dispatch.testing.github_routes import handled
-from pytest_dispatch.testing.github_storage import hang_up, trickled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pytest_dispatch.testing.faults import Fault, Faults
     from pytest_dispatch.testing.github_budget import Budget
-    from pytest_dispatch.testing.github_faults import Fault, Faults
     from pytest_dispatch.testing.github_requests import RequestLog
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -74,7 +75,7 @@ class Watch:
         if fault is not None and fault.status:
             if fault.commits:
                 await handled(request, handler)
-            return fault.answer()
+            return answer_of(fault)
         refused = self._budget.refused(request.method, request.path.removeprefix(self._prefix))
         return refused or _unless_modified(request, await handled(request, handler))
 

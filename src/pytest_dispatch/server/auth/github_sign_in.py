@@ -128,7 +128,7 @@ class GitHubSigningIn:
     async def _look_up(self, code: str, verifier: str) -> tuple[Mapping[str, Any], Role | None]:
         import httpx
 
-        from pytest_dispatch.github.transport import client_options
+        from pytest_dispatch.support.transport import client_options
 
         settings = self._settings
         try:

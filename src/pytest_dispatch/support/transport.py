@@ -1,4 +1,4 @@
-"""Connection settings for GitHub, the same for API calls and downloads: trusted certificates and the proxy.
+"""Connection settings for servers of others, the same for API calls and downloads: trusted certificates and the proxy.
 
 Both come from the environment, from variables that curl, git, requests and `gh` use too.
 """

@@ -1,60 +1,66 @@
-"""Doubles on two hosts, as GitHub has them: two aiohttp servers on an event loop in a separate thread."""
+"""Doubles of services on one or several hosts: aiohttp servers on an event loop in a separate thread."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
 _PATIENCE = 10.0  # seconds for starting and for stopping
-_API_HOST = "127.0.0.1"
-_STORAGE_HOST = "127.0.0.2"  # another host; on systems without this address, another port of the same host
+
+#: Host of a service that has one.
+ALONE = ("127.0.0.1",)
+#: Those of one that has its API and its storage apart; on systems without the second, another port of the first.
+API_AND_STORAGE = ("127.0.0.1", "127.0.0.2")
+
+#: Returns the applications of the hosts for their URLs.
+Apps = Callable[..., "Sequence[web.Application]"]
 
 
 class Servers:
-    """Starts and stops both servers.
+    """Starts and stops the servers.
 
     Args:
-        apps: Returns the applications of the API and of storage for their URLs.
+        apps: Returns the applications of the hosts for their URLs.
         tls: Serve https with this context's certificate.
+        hosts: The addresses.
     """
 
-    def __init__(
-        self, apps: Callable[[str, str], Sequence[web.Application]], tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, apps: Apps, tls: ssl.SSLContext | None = None, hosts: Sequence[str] = API_AND_STORAGE) -> None:
         self._tls = tls
-        self.urls: tuple[str, str] = ("", "")
+        self._hosts = hosts
+        self.urls: tuple[str, ...] = ("",) * len(hosts)
         self._apps = apps
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
 
     def start(self) -> None:
-        """Start both servers, and return once they are ready.
+        """Start the servers, and return once they are ready.
 
         Raises:
             OSError: No port is available.
         """
-        sockets = [socket.create_server((_API_HOST, 0)), _storage_socket()]
+        sockets = [_listening(host, self._hosts[0]) for host in self._hosts]
         hosts = [each.getsockname() for each in sockets]
         scheme = "http" if self._tls is None else "https"
-        api, storage = (f"{scheme}://{host}:{port}" for host, port in hosts)
-        self.urls = (api, storage)
+        self.urls = tuple(f"{scheme}://{host}:{port}" for host, port in hosts)
         ready = threading.Event()
-        serving = self._serve(sockets, self._apps(api, storage), ready)
-        self._thread = threading.Thread(target=asyncio.run, args=(serving,), name="fake-github", daemon=True)
+        serving = self._serve(sockets, self._apps(*self.urls), ready)
+        self._thread = threading.Thread(target=asyncio.run, args=(serving,), name="double", daemon=True)
         self._thread.start()
         if not ready.wait(_PATIENCE):
-            raise TimeoutError(f"the fake GitHub did not start in {_PATIENCE:g} s")
+            raise TimeoutError(f"the double did not start in {_PATIENCE:g} s")
 
     def stop(self) -> None:
         """Close all connections, and end the thread."""
@@ -85,14 +91,13 @@ class ServedDouble:
     """A double of a service; a context manager, which serves while it is open.
 
     Args:
-        apps: Returns the applications of both hosts for their URLs.
+        apps: Returns the applications of the hosts for their URLs.
         tls: Serve https with this context's certificate.
+        hosts: The addresses.
     """
 
-    def __init__(
-        self, apps: Callable[[str, str], Sequence[web.Application]], tls: ssl.SSLContext | None = None
-    ) -> None:
-        self._servers = Servers(apps, tls)
+    def __init__(self, apps: Apps, tls: ssl.SSLContext | None = None, hosts: Sequence[str] = API_AND_STORAGE) -> None:
+        self._servers = Servers(apps, tls, hosts)
 
     def start(self) -> Self:
         """Start the servers.
@@ -116,8 +121,8 @@ class ServedDouble:
         self.stop()
 
 
-def _storage_socket() -> socket.socket:
+def _listening(host: str, first: str) -> socket.socket:
     try:
-        return socket.create_server((_STORAGE_HOST, 0))
+        return socket.create_server((host, 0))
     except OSError:
-        return socket.create_server((_API_HOST, 0))
+        return socket.create_server((first, 0))

@@ -19,8 +19,8 @@ from proxies import proxy
 from pytest_dispatch.core.errors import ConfigError, SourceError
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.github.transport import CERTIFICATES, Proxy, proxy_for, trusted_by
 from pytest_dispatch.sources.release import list_release
+from pytest_dispatch.support.transport import CERTIFICATES, Proxy, proxy_for, trusted_by
 from pytest_dispatch.testing.github import FakeGitHub
 
 REPO = "me/lab"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_dispatch.testing.actions_clock import Clock
+    from pytest_dispatch.testing.clock import Clock
 
 
 class Timeline:
