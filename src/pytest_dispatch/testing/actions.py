@@ -264,23 +264,13 @@ class FakeActions:
 
     async def serve(self, _: web.Application) -> AsyncIterator[None]:
         """Let time pass, and send webhooks, while a server runs."""
-        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._hooks.send())]
+        tasks = [asyncio.create_task(self._timeline.pass_time()), asyncio.create_task(self._hooks.send())]
         yield
         for task in tasks:
             task.cancel()
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-    async def _tick(self) -> None:
-        """Let happen what is due, when it is due."""
-        loop, wake = asyncio.get_running_loop(), asyncio.Event()
-        self._timeline.woken = lambda: _call_soon(loop, wake)
-        while True:
-            self._timeline.settle()
-            wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), self._timeline.wait())
 
     def _tell(self, event: str, action: str, run: FakeRun, job: FakeJob | None) -> None:
         if self._shapes is not None:
@@ -290,11 +280,6 @@ class FakeActions:
     def _default_group(self, owner: str) -> FakeGroup:
         groups = [each for each in self._state.groups if each.owner.lower() == owner.lower() and each.default]
         return groups[0] if groups else self.add_group(owner, "Default")
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the server has stopped; time passes when somebody looks
-        loop.call_soon_threadsafe(wake.set)
 
 
 def _is_at(workflow: FakeWorkflow, repo: str, path: str) -> bool:

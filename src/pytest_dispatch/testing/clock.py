@@ -1,4 +1,4 @@
-"""The time of a fake GitHub's Actions: that of this computer, or one that a test moves on."""
+"""The time of a double: that of this computer, or one that a test moves on."""
 
 from __future__ import annotations
 

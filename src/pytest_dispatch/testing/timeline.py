@@ -1,10 +1,11 @@
-"""The order of events in a fake GitHub's Actions: each happens at its own time, whenever somebody looks."""
+"""The order of events in the double of a service: each happens at its own time, whenever somebody looks."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,16 @@ class Timeline:
         with self._lock:
             return self.clock.until(self._due[0][0]) if self._due and self._due[0][0] != float("inf") else None
 
+    async def pass_time(self) -> None:
+        """Have everything happen when it is due, until it is cancelled."""
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        self.woken = lambda: _call_soon(loop, wake)
+        while True:
+            self.settle()
+            wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), self.wait())
+
     def _catch_up(self) -> None:
         now = self.clock.now()
         while self._due and self._due[0][0] <= now:
@@ -61,3 +72,8 @@ class Timeline:
             self.at = max(self.at, at)
             act()
         self.at = max(self.at, now)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the server has stopped; time passes when somebody looks
+        loop.call_soon_threadsafe(wake.set)
