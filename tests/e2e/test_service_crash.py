@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import httpx
-from disk import killed, needs_shim, preloaded
+from disk import killed, needs_shim
 from faults import fault
 from forks import ALONE, Forks, Run
+from killable_service import KillableService
 from plugin_bench import WITHOUT
 from strangers import Stranger
 from torture import TORTURE, drawn
@@ -52,59 +49,16 @@ groups:
 
 
 @dataclass
-class Service:
-    """One with a journal and addresses of its own, which is killed at a commit, and started again."""
+class Service(KillableService):
+    """One that is killed at a commit, and started again."""
 
-    folder: Path
-    host: str
     queued: str = ""
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def __enter__(self) -> Self:
         (self.folder / "kept").mkdir(parents=True)
         (self.folder / "kept" / "later.efi").write_bytes(b"M" * 16)
         (self.folder / "lab.yaml").write_text(FILE.format(host=self.host))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}:8766"
-
-    @property
-    def token(self) -> str:
-        return (self.folder / "lab.db.token").read_text().strip()
-
-    @property
-    def sign(self) -> Path:
-        return self.folder / "sign"
-
-    def start(self, **environ: str) -> None:
-        said, errors = self.folder / "said", self.folder / "errors"
-        command = [sys.executable, "-m", "pytest_dispatch.cli.main", "serve", "--config", "lab.yaml"]
-        with said.open("wb") as out, errors.open("ab") as err:
-            self._process = subprocess.Popen(
-                command, env={**preloaded(), **environ}, cwd=self.folder, stdout=out, stderr=err
-            )
-        give_up = time.monotonic() + PATIENCE
-        while said.read_text().count("\n") < 3:
-            assert self._process.poll() is None, errors.read_text()
-            assert time.monotonic() < give_up, said.read_text()
-            time.sleep(0.01)
-
-    def ended(self) -> int | None:
-        assert self._process is not None
-        return self._process.poll()
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        reply = httpx.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=PATIENCE)
-        assert reply.is_success, (method, path, reply.text)
-        return reply.json()
 
     def hold(self) -> None:
         """Hold a machine, pause a group, and hold a run in that group's queue."""
@@ -118,10 +72,6 @@ class Service:
         [run] = self.ask("GET", "/groups/quiet/queue")["runs"]
         machine = self.ask("GET", "/machines/withheld")
         return [json.dumps(each, sort_keys=True) for each in (machine, self.ask("GET", "/groups/quiet"), run)]
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.folder / "lab.db")) as db:
-            return db.execute(sql).fetchall()
 
 
 def sessions_of(service: Service, forks: Forks) -> list[Run]:

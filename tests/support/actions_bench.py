@@ -123,14 +123,15 @@ async def actions_lab(
     interval: float = 0.2,
     groups: Sequence[Group] = (),
     token: bool = True,
+    token_for: Callable[[str], Token | None] | None = None,
     clock: Clock | None = None,
     private: bool = True,
     **use: Any,
 ) -> AsyncIterator[ActionsBench]:
     """A lab with a session."""
-    secret = Token(github.token, "a test", github.url)
+    secret = Token(github.token, "a test", github.url) if token else None
     watch = GitHubWatch(interval=interval, **use)
-    door = GitHubUse(api_url=github.url, token_for=lambda _owner: secret if token else None, watch=lambda: watch)
+    door = GitHubUse(api_url=github.url, token_for=token_for or (lambda _owner: secret), watch=lambda: watch)
     async with running_lab(
         folder, kinds=[ACTIONS_KIND], github=door, groups=groups, clock=clock, private=private
     ) as bench:

@@ -87,7 +87,8 @@ async def test_a_run_that_another_one_superseded_is_an_error(tmp_path: Path, git
         run = await lab.one()
         await lab.enters(run, "running")
         github.actions.start(REPO, event="workflow_dispatch")
-        assert await lab.over(run) == [(ERROR, "it was cancelled at GitHub: GitHub does not say by whom")]
+        why = "it was cancelled at GitHub: Canceling since a higher priority waiting request for one exists"
+        assert await lab.over(run) == [(ERROR, why)]
 
 
 async def test_a_foreign_job_that_begins_makes_its_runner_busy(tmp_path: Path, github: FakeGitHub) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from actions_bench import REPO, ActionsBench, actions_lab, dispatch, job, workflow
 from labs import Clock
-from waiting import until
+from waiting import PATIENCE, until
 
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.testing.actions import NEVER, Timing
@@ -246,8 +247,9 @@ class TestGivenUp:
                 kept = await reader.kept_run(run.id)
                 return kept is not None and kept.run.attempt.counts.get("released") == 1
 
-            while not await noted():
-                await lab.bench.lab.lab_state.moved(0.05)
+            async with asyncio.timeout(PATIENCE):
+                while not await noted():
+                    await lab.bench.lab.lab_state.moved(0.05)
         seen = github.calls["GET /repos/{owner}/{repo}/actions/runs/{run_id}"]
         async with actions_lab(tmp_path, github, clock=clock) as lab:
             other = (await lab.submit(dispatch("another", requires=["absent"])))[0]

@@ -135,7 +135,7 @@ class Engine:
         """Pass or close the gate of the concurrency group; supersede what GitHub would."""
         for other in sorted(self._rivals(run), key=lambda each: each.status != "pending"):  # else that one would begin
             if other.status == "pending" or run.workflow.plan.cancel_in_progress:
-                self._end_jobs(other, other.attempt, force=True)
+                self._end_jobs(other, other.attempt, force=True, why=_superseded(other))
         if not self._rivals(run):
             return True
         self._set(run, "pending")
@@ -231,7 +231,7 @@ class Engine:
             self._release(waiting[0])
             self._refresh(waiting[0])
 
-    def _end_jobs(self, run: FakeRun, attempt: FakeAttempt, *, force: bool) -> None:
+    def _end_jobs(self, run: FakeRun, attempt: FakeAttempt, *, force: bool, why: Iterable[Annotation] = ()) -> None:
         """Carry out a cancel."""
         if attempt is not run.attempt or run.status == ENDED:
             return
@@ -239,7 +239,7 @@ class Engine:
         open_jobs = [each for each in run.jobs if each.status != ENDED]
         for job in sorted(open_jobs, key=lambda each: each.status == "in_progress"):  # none may take a freed runner
             if force or job.plan.heeds_cancel or job.status != "in_progress":
-                self.finish(job, "cancelled")
+                self.finish(job, "cancelled", why)
         if not open_jobs:
             self._end(run, "cancelled")
 
@@ -251,6 +251,11 @@ class Engine:
     def _say(self, run: FakeRun, action: str, job: FakeJob | None = None) -> None:
         if not run.deleted:
             self.tell("workflow_run" if job is None else "workflow_job", action, run, job)
+
+
+def _superseded(run: FakeRun) -> list[Annotation]:
+    """Return what GitHub remarks on the jobs of a run that a later one of its concurrency group supersedes."""
+    return [Annotation(message=f"Canceling since a higher priority waiting request for {run.concurrency} exists")]
 
 
 def _startable(run: FakeRun) -> bool:

@@ -91,7 +91,8 @@ def concluded(evidence: Evidence, canceller: str = "") -> tuple[Event, str]:
     if event is Event.CANCELLED:
         return (Event.CANCELLED_BY, canceller) if canceller else (event, _why_cancelled(evidence, bad))
     if event in (Event.FAILURE, Event.TIMED_OUT):
-        return event, _about(bad, conclusion)
+        nobody = bool(bad) and not any(job.runner_id for job in bad)  # such as an environment that was refused
+        return Event.NOT_RUN if nobody else event, _about(bad, conclusion)
     return event, repr(conclusion)
 
 

@@ -49,6 +49,7 @@ class Event(StrEnum):
     STALE = "stale"
     UNKNOWN = "unknown conclusion"
     RUNNER_LOST = "runner lost"
+    NOT_RUN = "not run"  # what failed of it never had a runner
     VANISHED = "vanished"
     REFUSED = "refused"
     PERHAPS_SENT = "perhaps sent"
@@ -99,6 +100,7 @@ _CONCLUDED: Mapping[str, Ending] = {
     _E.STALE: _lab("GitHub gave the run up as stale, while {state}"),
     _E.UNKNOWN: _lab("GitHub concluded it as {detail}, which this version does not know"),
     _E.RUNNER_LOST: _lab("{detail}"),
+    _E.NOT_RUN: _lab("no runner ever had what failed: {detail}"),
     _E.VANISHED: _lab("GitHub does not have the run any more, while {state}: {detail}"),
     _E.FAULT: _lab("{detail}"),
 }

@@ -42,7 +42,7 @@ class Place:
     Attributes:
         looked: When its runners were last seen.
         due: When they are looked at next.
-        apart: Seconds between two looks now.
+        apart: Seconds from the last look that did not fail to the next one, as it was planned.
         failed: Why the last look failed; empty if it did not.
         repositories: The repositories that the lab has work for, and the groups that serve each; None for all groups.
     """
@@ -165,8 +165,8 @@ class RunnerTable:
     async def look(self, place: Place) -> None:
         """Look at a place, and update its machines."""
         api, began = self._apis.of(place.owner), self._now()
-        place.apart = api.interval(self._interval())
-        place.due = began + place.apart
+        apart = api.interval(self._interval())
+        place.due = began + apart
         if api.spare == 0:
             place.failed, place.due = "what is left of the hourly limit is kept for runs", api.hourly.resets
             return
@@ -179,7 +179,7 @@ class RunnerTable:
                 place.due = began + AGAIN
                 self._update(place, (), began)
             return
-        place.failed, place.looked = "", began
+        place.failed, place.looked, place.apart = "", began, apart
         self._update(place, (runner for page in pages for runner in page.runners), began)
 
     async def _look_at_groups(self, api: PollingApi, place: Place) -> None:

@@ -8,12 +8,8 @@ from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import AwayError, ConfigError
-from pytest_dispatch.core.explanation import Obstacle, ObstacleKind, told_time
 from pytest_dispatch.core.lifecycle import CoreEvent
-from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.core.requirements import nearest_miss, suits
 from pytest_dispatch.github.api import GitHubError
 from pytest_dispatch.github.polling_api import PollingApis
 from pytest_dispatch.lab.kind_services import Service
@@ -21,6 +17,7 @@ from pytest_dispatch.workloads.actions.attempts import Attempts
 from pytest_dispatch.workloads.actions.following import Follower
 from pytest_dispatch.workloads.actions.given_up import GivenUpRuns, is_given_up
 from pytest_dispatch.workloads.actions.lifecycle import State
+from pytest_dispatch.workloads.actions.obstacles import Obstacles
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
 from pytest_dispatch.workloads.actions.run_state import named
 from pytest_dispatch.workloads.actions.runners import RunnerTable
@@ -31,9 +28,9 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.core.secrets import Token
+    from pytest_dispatch.github.polling_api import PollingApi
     from pytest_dispatch.lab.kind_services import Resources
     from pytest_dispatch.workloads.actions.run_state import RunState
-    from pytest_dispatch.workloads.actions.runners import Seen
 
 TICK = 0.2  # seconds between looks at what is due
 GOODBYE = 1.0  # seconds in which runs that were cancelled last are cancelled at GitHub, when the lab stops
@@ -49,7 +46,6 @@ class ActionsService(Service):
         github, now = resources.github, self.lab_state.clock.now
         self._queue = self.lab_state.queue
         self._templates = resources.templates
-        self._token_for = github.token_for
         self._watch = github.watch
         self._apis = PollingApis(github.api_url, github.token_for, now)
         self._runners = RunnerTable(self.lab_state, self._apis, self._interval)
@@ -58,7 +54,7 @@ class ActionsService(Service):
         self._given_up = GivenUpRuns(self._attempts, self._follower)
         self._sender = Sender(self._attempts, self._given_up)
         self._webhooks = Webhooks(self._attempts, self._follower)
-        self._queue.outside[ACTIONS] = self._obstacles
+        self._queue.outside[ACTIONS] = Obstacles(self._attempts, self._sender, github.token_for).of
 
     @property
     def webhook_secret(self) -> Token | None:
@@ -127,6 +123,10 @@ class ActionsService(Service):
         """Return what is in mind of a run that is being sent, or was."""
         return self._attempts.of(self._queue.runs[run])
 
+    def api_of(self, owner: str) -> PollingApi:
+        """Return the client for what belongs to an owner."""
+        return self._apis.of(owner)
+
     def idle_runners(self) -> list[str]:
         """Return the machines of the runners that could be sent something."""
         return list(self._runners.idle())
@@ -188,48 +188,3 @@ class ActionsService(Service):
             await look
         except (GitHubError, AwayError) as error:
             _log.info("%s", error)
-
-    # Why a run waits
-
-    def _obstacles(self, run: Run, now: float) -> list[Obstacle]:
-        """Return what keeps a run of this kind from GitHub."""
-        payload = ActionsPayload.of(run.workload)
-        api = self._attempts.api(payload)
-        if self._token_for(payload.owner) is None:
-            text = f"the lab has no GitHub token for {payload.owner}: set github.tokens.{payload.owner} in its file"
-            return [_outside(text, run)]
-        if not api.is_open:
-            until = told_time(api.closed_until, now)
-            return [_outside(f"GitHub is not asked until {until}: {api.why}", run, api.closed_until)]
-        requires = self._queue.transitions.runs.record(run.id).requires
-        there = self._runners.serving(payload.repository)
-        fitting = [each for each in there if suits(requires, self._runners.labels_of(each.machine))]
-        if not fitting:
-            wanted = ", ".join(str(each) for each in requires if not each.key.startswith("github:"))
-            labels = {each.machine: self._runners.labels_of(each.machine) for each in there}
-            failed = "; ".join(filter(None, (place.failed for place in self._runners.places_of(payload))))
-            miss = nearest_miss(requires, labels) if labels else failed or "none is registered"
-            return [_outside(f"no runner of {payload.repository} fits{f' {wanted}' * bool(wanted)}: {miss}", run)]
-        return self._busy(run, fitting, now)
-
-    def _busy(self, run: Run, fitting: list[Seen], now: float) -> list[Obstacle]:
-        """Return why none of the runners that fit gets it."""
-        stale = [each for each in fitting if not each.place.is_fresh(now)]
-        if len(stale) == len(fitting):
-            ago = format_duration(round(now - max(each.place.looked for each in stale)))
-            failed = f": {stale[0].place.failed}" if stale[0].place.failed else ""
-            return [_outside(f"the last look at the runners of {stale[0].place.name} was {ago} ago{failed}", run)]
-        idle = self._runners.idle()
-        if any(each.machine in idle for each in fitting):
-            free = {machine for machine, _ in self._sender.free()}
-            if any(each.machine in free for each in fitting):
-                return []
-            return [_outside("the idle runners that fit are for runs that were sent before, and have not started", run)]
-        offline = sum(each.away_since is not None for each in fitting)
-        busy = len(fitting) - offline
-        text = f"none of the {len(fitting)} runners that fit is idle ({busy} busy or held, {offline} offline)"
-        return [_outside(text, run)]
-
-
-def _outside(text: str, run: Run, until: float | None = None) -> Obstacle:
-    return Obstacle(kind=ObstacleKind.OUTSIDE, text=plain_line(text, 500), name=run.id, until=until)
