@@ -1,0 +1,1 @@
+"""MAAS (Metal as a Service): its API, version 2.0."""

@@ -1,0 +1,1 @@
+"""Testflinger: the API of its server, version 1."""
