@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from drivers import offer_driver
 from faults import fault
+from forks import Piped, dispatching
 from forks import dispatch as forked
 from waiting import PATIENCE
 
@@ -87,43 +88,47 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {**usual, "HOME": str(tmp_path / "home"), "PYTHONPATH": path}
 
 
-def dispatch(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *words], env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-
-
 @dataclass(frozen=True)
 class Serving:
     """One that is up."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Piped
     url: str
     token_file: Path
 
-    def end(self, number: int) -> tuple[int, str, str]:
+    def end(self, number: int) -> tuple[int | None, str, str]:
         """Its exit code, and what else it said."""
         self.process.send_signal(number)
         said, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, said, errors
 
 
+def up(process: subprocess.Popen[str] | Piped) -> Serving:
+    """Wait until it is up."""
+    assert process.stdout is not None
+    serves, token, boots, link = (process.stdout.readline() for _ in range(4))
+    url = re.fullmatch(r"dispatch: serving (http://127\.0\.0\.1:\d+)\n", serves)
+    file = re.fullmatch(r"dispatch: the token of its API is in (.*)\n", token)
+    assert url is not None, (serves, process.communicate(timeout=PATIENCE))
+    assert file is not None, token
+    assert re.fullmatch(r"dispatch: machines boot from http://127\.0\.0\.1:\d+/dispatch\n", boots)
+    assert link.startswith(f"dispatch: sign in once as an administrator: {url[1]}/api/v1/sign-in/link?token=")
+    return Serving(process, url[1], Path(file[1]))
+
+
 @contextmanager
-def serving(environ: dict[str, str], *words: str, by: tuple[str, ...] = ()) -> Iterator[Serving]:
-    command = [*by, *COMMAND, "serve", *HERE, *words]
-    pipe = subprocess.PIPE
+def serving(environ: dict[str, str], *words: str) -> Iterator[Serving]:
+    with dispatching().piped(Path(environ["HOME"]).parent, "serve", *HERE, *words, environ=environ) as process:
+        yield up(process)
+
+
+@contextmanager
+def serving_anew(environ: dict[str, str], *words: str, by: tuple[str, ...] = ()) -> Iterator[Serving]:
+    """By an interpreter that has nothing imported yet."""
+    command, pipe = [*by, *COMMAND, "serve", *HERE, *words], subprocess.PIPE
     with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True) as process:
         try:
-            assert process.stdout is not None
-            up, token = process.stdout.readline(), process.stdout.readline()
-            url = re.fullmatch(r"dispatch: serving (http://127\.0\.0\.1:\d+)\n", up)
-            file = re.fullmatch(r"dispatch: the token of its API is in (.*)\n", token)
-            boots, link = process.stdout.readline(), process.stdout.readline()
-            assert url is not None, (up, token, process.communicate() if process.poll() else "")
-            assert file is not None, token
-            assert re.fullmatch(r"dispatch: machines boot from http://127\.0\.0\.1:\d+/dispatch\n", boots)
-            assert link.startswith(f"dispatch: sign in once as an administrator: {url[1]}/api/v1/sign-in/link?token=")
-            yield Serving(process, url[1], Path(file[1]))
+            yield up(process)
         finally:
             process.kill()
 
@@ -158,7 +163,7 @@ def test_a_lab_serves_until_a_signal_ends_it(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks by /proc, as Linux has it")
 def test_a_signal_that_is_ignored_stays_so(environ: dict[str, str]) -> None:
     """Or else `nohup` would be in vain."""
-    with serving(environ, by=("nohup",)) as lab:
+    with serving_anew(environ, by=("nohup",)) as lab:
         status = Path(f"/proc/{lab.process.pid}/status").read_text()
         [ignored] = re.findall(r"(?m)^SigIgn:\s*(\w+)$", status)
         assert int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -200,7 +205,7 @@ def test_a_token_is_kept_unless_others_may_know_it(environ: dict[str, str], tmp_
 
 
 def test_what_a_driver_says_is_shown_and_pytest_is_not_loaded(environ: dict[str, str]) -> None:
-    with serving(environ, "--machine=odd") as lab:
+    with serving_anew(environ, "--machine=odd") as lab:
         assert lab.end(signal.SIGTERM) == (0, "", "dispatch: odd.driver: loaded: []\n")
 
 
@@ -228,18 +233,18 @@ def test_a_lab_that_does_not_end_as_it_should_says_so(environ: dict[str, str], t
         assert errors.splitlines()[-1] == "dispatch: not everything could be stopped: OSError: the plug does not answer"
 
 
-def test_a_secret_in_a_machine_s_url_is_refused(environ: dict[str, str]) -> None:
-    ran = dispatch(environ, "serve", *HERE, "--machine=odd://me:s3cret@bmc-1")
+def test_a_secret_in_a_machine_s_url_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
+    ran = forked(tmp_path, "serve", *HERE, "--machine=odd://me:s3cret@bmc-1", environ=environ)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("dispatch: --machine: expected no secret on the command line")
     assert "got 'odd://***@bmc-1'; have its driver read it from a file or the environment" in ran.stderr
     assert "s3cret" not in ran.stderr
 
 
-def test_a_port_that_is_taken(environ: dict[str, str]) -> None:
+def test_a_port_that_is_taken(environ: dict[str, str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ran = dispatch(environ, "serve", f"--bind=127.0.0.1:{port}", "--no-mdns")
+        ran = forked(tmp_path, "serve", f"--bind=127.0.0.1:{port}", "--no-mdns", environ=environ)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
         f"dispatch: cannot listen on 127.0.0.1:{port}: another program listens there; use another port with"
@@ -249,12 +254,10 @@ def test_a_port_that_is_taken(environ: dict[str, str]) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full, as Linux has it")
 def test_who_cannot_be_told_that_it_is_up(environ: dict[str, str], tmp_path: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        command = [*COMMAND, "serve", *HERE, f"--token-file={tmp_path}/token"]
-        pipe = subprocess.PIPE
-        ran = subprocess.run(command, env=environ, stdout=full, stderr=pipe, text=True, timeout=PATIENCE, check=False)
+    words, full, errors = (*HERE, f"--token-file={tmp_path}/token"), Path("/dev/full"), tmp_path / "errors"
+    ran = dispatching().start(tmp_path, "serve", *words, out=full, err=errors, environ=environ)
     why = "standard output cannot be written (No space left on device): nobody would know that it is up"
-    assert (ran.returncode, ran.stderr) == (1, f"dispatch: {why}\n")
+    assert (ran.wait(PATIENCE), errors.read_text()) == (1, f"dispatch: {why}\n")
 
 
 def test_a_journal_is_copied_while_a_lab_writes_it_and_put_back(environ: dict[str, str], tmp_path: Path) -> None:
@@ -263,16 +266,16 @@ def test_a_journal_is_copied_while_a_lab_writes_it_and_put_back(environ: dict[st
         client = LabClient(lab.url, lab.token_file.read_text().strip())
         client.open(OpenSession(source="w", policy=Policy()))
         client.close()
-        ran = dispatch(environ, "backup", f"--db={db}", str(copy))
+        ran = forked(tmp_path, "backup", f"--db={db}", str(copy), environ=environ)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert ran.stdout == f"dispatch: the journal {db} is copied to {copy}\n"
-        refused = dispatch(environ, "restore", f"--db={db}", str(copy))  # it is in use
+        refused = forked(tmp_path, "restore", f"--db={db}", str(copy), environ=environ)  # it is in use
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
         assert lab.end(signal.SIGTERM)[0] == 0
-    ran = dispatch(environ, "restore", f"--db={db}", str(copy))
+    ran = forked(tmp_path, "restore", f"--db={db}", str(copy), environ=environ)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith(f"dispatch: the journal {db} is again as in {copy}; what it was is kept as {tmp_path}")
-    ran = dispatch(environ, "migrate", f"--db={db}")
+    ran = forked(tmp_path, "migrate", f"--db={db}", environ=environ)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.fullmatch(rf"dispatch: the journal {db} was of version \d+, which is current\n", ran.stdout)
 
@@ -352,10 +355,11 @@ def test_help_tells_of_a_command(environ: dict[str, str], tmp_path: Path, words:
     assert "--parent" not in ran.stdout
 
 
-def test_the_version(environ: dict[str, str]) -> None:
+def test_the_version(environ: dict[str, str], tmp_path: Path) -> None:
     for word in ("version", "--version"):
-        assert dispatch(environ, word).stdout == f"pytest-dispatch {version('pytest-dispatch')}\n"
-    assert json.loads(dispatch(environ, "version", "--json").stdout) == {"version": version("pytest-dispatch")}
+        assert forked(tmp_path, word, environ=environ).stdout == f"pytest-dispatch {version('pytest-dispatch')}\n"
+    as_json = forked(tmp_path, "version", "--json", environ=environ)
+    assert json.loads(as_json.stdout) == {"version": version("pytest-dispatch")}
 
 
 def test_the_command_is_installed() -> None:

@@ -6,18 +6,15 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import dispatch as forked
 from shared_labs import SharedLab
-from waiting import PATIENCE
 
 from pytest_dispatch.client.lab_tokens import find_lab_token, read_lab_url
 from pytest_dispatch.core.errors import ConfigError
-
-COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +31,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def dispatch(*words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *words], input=typed, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    return forked(Path.cwd(), *words, typed=typed)
 
 
 def test_a_token_is_kept_and_dropped(lab: SharedLab, file: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_api_has_a_certificate(tmp_path: Path) -> None:
         authority.configure_trust(context)
         assert httpx.get(f"{service.api}/readyz", verify=context).json() == {"status": "ready"}
     (tmp_path / "lab.key").write_text("nothing")
-    ran = subprocess.run([*COMMAND, "--config=lab.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ran = dispatch(tmp_path, "serve", "--config=lab.yaml")
     assert ran.returncode == 2
     assert ran.stderr.startswith("dispatch: server.tls: expected a certificate and its key in PEM, got ")
 
@@ -190,8 +190,7 @@ def test_without_a_file_everything_is_in_the_users_folders(tmp_path: Path) -> No
         assert answer.json()["error"].startswith("expected a lab with a configuration file, got one without")
         environ = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
         environ.pop("DISPATCH_TOKEN", None)
-        command = (*COMMAND[:-1], "users", "list", "--lab", service.api)
-        listed = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        listed = dispatch(tmp_path, "users", "list", "--lab", service.api, environ=environ)
         assert "admin" in listed.stdout, listed.stderr  # with the token that the service wrote
 
 

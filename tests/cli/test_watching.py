@@ -6,20 +6,18 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
+from forks import Piped, dispatching
+from forks import dispatch as forked
 from operators import staffed_lab
 from shared_labs import SharedLab
 from waiting import PATIENCE
 
 from pytest_dispatch.cli.output import watch
 from pytest_dispatch.cli.page import said
-
-COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +31,17 @@ def environ(lab: SharedLab) -> dict[str, str]:
 
 
 def dispatch(lab: SharedLab, line: str) -> str:
-    ran = subprocess.run(
-        [*COMMAND, *line.split()], env=environ(lab), capture_output=True, text=True, timeout=PATIENCE, check=True
-    )
+    ran = forked(lab.folder, *line.split(), environ=environ(lab))
+    assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
-@contextmanager
-def watching(lab: SharedLab, line: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [*COMMAND, *line.split()], env=environ(lab), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def watching(lab: SharedLab, line: str) -> AbstractContextManager[Piped]:
+    return dispatching().piped(lab.folder, *line.split(), environ=environ(lab))
 
 
 def test_each_change_is_a_line_of_json_and_ctrl_c_ends_it_well(lab: SharedLab) -> None:
     with watching(lab, "status --watch --json") as process:
-        assert process.stdout is not None
         assert json.loads(process.stdout.readline())["groups"][0]["paused"] is None
         dispatch(lab, "groups pause left a look")
         seen = json.loads(process.stdout.readline())
@@ -73,7 +62,6 @@ def test_a_run_is_watched_to_its_end(lab: SharedLab) -> None:
     dispatch(lab, "groups pause left not yet")
     run = json.loads(dispatch(lab, "templates queue smoke --json"))["id"]
     with watching(lab, f"runs show {run} --watch --json") as process:
-        assert process.stdout is not None
         states = [json.loads(process.stdout.readline())["run"]["attempts"][-1]["history"][-1]["state"]]
         dispatch(lab, "groups resume left")
         seen = [json.loads(line) for line in process.stdout]
@@ -86,7 +74,6 @@ def test_the_queue_is_watched_as_runs_are_moved(lab: SharedLab) -> None:
     dispatch(lab, "groups pause left a look")
     first, second = (json.loads(dispatch(lab, f"templates queue {name} --json"))["id"] for name in ("smoke", "memory"))
     with watching(lab, "queue list --watch --json") as process:
-        assert process.stdout is not None
         assert [run["id"] for run in json.loads(process.stdout.readline())["runs"]] == [first, second]
         dispatch(lab, f"queue top {second}")
         assert [run["id"] for run in json.loads(process.stdout.readline())["runs"]] == [second, first]
@@ -94,7 +81,6 @@ def test_the_queue_is_watched_as_runs_are_moved(lab: SharedLab) -> None:
 
 def test_a_lab_that_is_away_is_waited_for(lab: SharedLab) -> None:
     with watching(lab, "machines list --watch") as process:
-        assert process.stdout is not None
         assert process.stdout.readline().startswith("MACHINE")
         lab.end()
         assert any("cannot be reached: " in line for line in iter(process.stdout.readline, ""))
@@ -108,7 +94,6 @@ def test_a_console_is_followed_until_its_attempt_is_over(lab: SharedLab) -> None
     dispatch(lab, "groups resume left")
     run = json.loads(dispatch(lab, "templates queue hang --json"))["id"]
     with watching(lab, f"runs console {run} --follow") as process:
-        assert process.stdout is not None
         assert any("hang.efi: memory:" in line for line in iter(process.stdout.readline, ""))
         dispatch(lab, f"queue cancel {run}")
         process.stdout.read()

@@ -16,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from forks import dispatch as forked
 from project import ROOT
 from pydantic import BaseModel
 
@@ -463,10 +464,7 @@ def test_notifications_become_a_plan_that_shows_no_url(tmp_path: Path) -> None:
 
 
 def dispatch(*words: str, cwd: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest_dispatch.cli.main", "config", *words]
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(environ or {})}, capture_output=True, text=True, timeout=60, check=False
-    )
+    return forked(cwd, "config", *words, environ={**os.environ, **(environ or {})})
 
 
 def test_the_command_checks_a_file_and_names_all_mistakes(tmp_path: Path) -> None:

@@ -14,21 +14,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn, Self, TextIO
+
+from waiting import PATIENCE
 
 QUIETLY = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # plugins were imported before
 #: Without whatever other plugins there are: some are slow to import, or have a mind of their own about what is run, and
 #: how; and pytest would look through the files of all of them for each run.
 ALONE = ("--disable-plugin-autoload", "-p", "dispatch")
 FOR_ALL = (*ALONE, "-p", "no:cacheprovider", *QUIETLY)
-
-PATIENCE = 60.0  # seconds that the end of a run that was killed may take
 
 PYTEST = (
     "plugin_bench",  # imports most of what runs need
@@ -86,21 +87,52 @@ class Forks:
         """Run it there, with its output in this file; returns its exit code, negative for a signal."""
         given = {**self._environ, **(environ or {})}
         order = {"folder": str(folder), "args": [*FOR_ALL, *args], "out": str(log), "err": "", "environ": given}
+        order["typed"] = os.devnull
         return int(self.ask(wait=self.ask(run={**order, "tidy": False}), until_it_ends=True))
 
     def start(
-        self, folder: Path, *args: str, out: Path, err: Path | None = None, environ: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *args: str,
+        out: Path,
+        err: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        typed: Path | None = None,
     ) -> Run:
         """Start it there, as `python -m` would in a session of its own; with its errors in the output, or apart.
 
-        Its interpreter ends as any other does.
+        Its files are open, and none has words of an earlier run, when this returns. Its interpreter ends as any other.
+
+        Args:
+            folder: Where it runs.
+            args: Of the program.
+            out: What it prints; a named pipe needs somebody who reads it.
+            err: Its errors.
+            environ: Its environment; by default, that of this process.
+            typed: What it reads from standard input; by default, nothing.
         """
         given = dict(os.environ if environ is None else environ)
-        for file in filter(None, (out, err)):
-            file.write_bytes(b"")  # whoever waits for words in it finds it, and none of an earlier run
-        order = {"folder": str(folder), "args": [*self._words, *args], "out": str(out), "err": str(err or "")}
-        self._started.append(Run(self, self.ask(run={**order, "environ": given, "tidy": True})))
+        order = {"folder": str(folder), "args": [*self._words, *args], "environ": given, "tidy": True}
+        files = {"out": str(out), "err": str(err or ""), "typed": str(typed or os.devnull)}
+        self._started.append(Run(self, self.ask(run={**order, **files})))
         return self._started[-1]
+
+    @contextmanager
+    def piped(self, folder: Path, *args: str, environ: Mapping[str, str] | None = None) -> Iterator[Piped]:
+        """Start it there with a pipe for what it prints; it is killed at the end, if it is still there."""
+        with TemporaryDirectory() as files:
+            pipe, err = Path(files, "pipe"), Path(files, "errors")
+            os.mkfifo(pipe)
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # waits for nobody who writes
+            with open(reader, encoding="utf-8") as stdout:  # noqa: PTH123 - it is open
+                run = self.start(folder, *args, out=pipe, err=err, environ=environ)
+                os.set_blocking(reader, True)
+                piped = Piped(self, run.pid, stdout=stdout, _errors=err)
+                self._started[-1] = piped
+                try:
+                    yield piped
+                finally:
+                    piped.kill()
 
     def end(self) -> None:
         """Kill what was started and is still there, with all that it started in its turn."""
@@ -137,11 +169,15 @@ def dispatching() -> Forks:
     return forks
 
 
-def dispatch(folder: Path, *words: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def dispatch(
+    folder: Path, *words: str, environ: Mapping[str, str] | None = None, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run it there, to its end."""
-    out, err = folder / "printed", folder / "told"
-    code = dispatching().start(folder, *words, out=out, err=err, environ=environ).wait(PATIENCE)
-    return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+    with TemporaryDirectory() as files:
+        out, err, given = (Path(files, name) for name in ("out", "err", "typed"))
+        given.write_text(typed)
+        code = dispatching().start(folder, *words, out=out, err=err, environ=environ, typed=given).wait(PATIENCE)
+        return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
 
 @dataclass
@@ -184,7 +220,25 @@ class Run:
         return code
 
 
-def _run(folder: str, args: Sequence[str], out: str, err: str, environ: Mapping[str, str], tidy: bool) -> NoReturn:
+@dataclass
+class Piped(Run):
+    """A run that was started, with a pipe for what it prints."""
+
+    stdout: TextIO = field(kw_only=True)
+    _errors: Path = field(kw_only=True)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._code
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Wait for its end; returns what else it printed, and all its errors."""
+        printed = self.stdout.read()
+        self.wait(timeout)
+        return printed, self._errors.read_text()
+
+
+def _run(folder: str, args: Sequence[str], environ: Mapping[str, str], tidy: bool, files: Sequence[int]) -> NoReturn:
     """Be `python -m`; what is tidy ends as any other program, anything else at once."""
     os.environ.clear()
     os.environ.update(environ)
@@ -193,7 +247,9 @@ def _run(folder: str, args: Sequence[str], out: str, err: str, environ: Mapping[
     sys.path[:0] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     program = sys.modules[PROGRAMS[sys.argv[1]][0]]
     sys.argv[:] = [str(Path(program.__file__ or "").with_name("__main__.py")), *args]
-    _redirect(out, err)
+    for standard, file in enumerate(files):
+        os.dup2(file, standard)
+    _close(files)
     if tidy:
         os.setsid()
         sys.exit(program.main(list(args)))
@@ -205,14 +261,15 @@ def _run(folder: str, args: Sequence[str], out: str, err: str, environ: Mapping[
         os._exit(code)
 
 
-def _redirect(out: str, err: str) -> None:
-    """Nothing on standard input, and files for what is printed."""
+def _opened(typed: str, out: str, err: str) -> list[int]:
+    """Open the files of a run: for its standard input, for what it prints, and for its errors."""
     new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    opened = [os.open(os.devnull, os.O_RDONLY), os.open(out, new)]
-    opened.append(os.open(err, new) if err else opened[1])
-    for standard, file in enumerate(opened):
-        os.dup2(file, standard)
-    for file in set(opened):
+    files = [os.open(typed, os.O_RDONLY), os.open(out, new)]
+    return [*files, os.open(err, new) if err else files[1]]
+
+
+def _close(files: Iterable[int]) -> None:
+    for file in set(files):
         os.close(file)
 
 
@@ -227,11 +284,14 @@ def main() -> None:
         if "wait" in order:
             answer = _ended(order["wait"], order["until_it_ends"])
         else:
+            run = order["run"]
+            files = _opened(run.pop("typed"), run.pop("out"), run.pop("err"))
             answer = os.fork()
             if not answer:
                 orders.close()
                 answers.close()
-                _run(**order["run"])
+                _run(**run, files=files)
+            _close(files)
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from databases import KINDS, Place, place, postgres_programs, postgres_server
+from forks import Piped, dispatching
 from labs import LabBench, running_lab, workload
 from waiting import PATIENCE, until
 
@@ -383,25 +381,17 @@ async def test_a_resumed_session_has_its_runs_where_they_were_put(tmp_path: Path
 
 
 @contextmanager
-def served(folder: Path, api: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+def served(folder: Path, api: str) -> Iterator[tuple[Piped, httpx.Client]]:
     """`dispatch serve` with its journal in a folder; the process, and a client of its API."""
     here = ["--bind=127.0.0.1:0", "--no-mdns", f"--db={folder}/journal.db", f"--token-file={folder}/token"]
     environ = {**os.environ, "HOME": str(folder)}
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-m", "pytest_dispatch.cli.main", "serve", *here, f"--api-url={api}"]
-    with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(2)]
-            url = re.fullmatch(r"dispatch: serving (http://\S+)\n", lines[0])
-            assert url is not None, (lines, process.communicate() if process.poll() is not None else "")
-            headers = {"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"}
-            with httpx.Client(
-                base_url=f"{url[1]}/api/v1", headers=headers, timeout=PATIENCE, trust_env=False
-            ) as client:
-                yield process, client
-        finally:
-            process.kill()
+    with dispatching().piped(folder, "serve", *here, f"--api-url={api}", environ=environ) as process:
+        lines = [process.stdout.readline() for _ in range(2)]
+        url = re.fullmatch(r"dispatch: serving (http://\S+)\n", lines[0])
+        assert url is not None, (lines, process.communicate(PATIENCE))
+        headers = {"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"}
+        with httpx.Client(base_url=f"{url[1]}/api/v1", headers=headers, timeout=PATIENCE, trust_env=False) as client:
+            yield process, client
 
 
 def answer(client: httpx.Client, method: str, path: str, body: object = None) -> Any:
@@ -423,8 +413,7 @@ def test_what_was_answered_is_there_after_sigkill(tmp_path: Path, github: FakeGi
         answer(client, "POST", f"/runs/{runs[2]['id']}/move", {"top": True})
         held = answer(client, "POST", "/hold", {"reason": "the air conditioning", "owner": "ada"})
         before = answer(client, "GET", "/groups/lab/queue")["runs"]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
     with served(tmp_path, github.url) as (_, client):
         assert answer(client, "GET", "/hold") == held
         ready = client.get(str(client.base_url).removesuffix("/api/v1/") + "/readyz")
