@@ -51,9 +51,10 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     way = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "https_proxy", "HTTPS_PROXY")
     for name in (*github, *way, "PYTEST_ADDOPTS", *mine, *in_ci):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GH_CONFIG_DIR", str(tmp_path_factory.mktemp("gh")))
+    folders = tmp_path_factory.getbasetemp()  # none is made here: to number them takes longer the more there are
+    monkeypatch.setenv("GH_CONFIG_DIR", str(folders / "gh"))
     for name in ("CACHE", "CONFIG", "DATA"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.getbasetemp() / f"user-{name.lower()}"))
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(folders / f"user-{name.lower()}"))
 
 
 #: Of each user: in a folder for all, one may not open what another has made.

@@ -140,6 +140,7 @@ def release(github: FakeGitHub) -> Workload:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.draw(1)
 def test_a_lab_serves_until_a_signal_ends_it(
     environ: dict[str, str], tmp_path: Path, github: FakeGitHub, number: int
 ) -> None:

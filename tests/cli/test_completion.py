@@ -67,7 +67,7 @@ def proposed(line: str, **environ: str) -> list[str]:
         ("dispatch queue list --group ri", ["right"]),
     ],
 )
-@pytest.mark.draw(3)
+@pytest.mark.draw(2)
 def test_bash_completes_what_there_is(lab: SharedLab, line: str, expected: list[str]) -> None:
     assert proposed(line, DISPATCH_LAB=lab.url, DISPATCH_TOKEN=lab.token) == expected
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import pyte
 import pytest
+from forks import dispatching
 from operators import staffed_lab
 from rich.console import Console
 from shared_labs import SharedLab
@@ -111,10 +111,9 @@ def terminal(
     lab: SharedLab, line: str, screen: Vt100 | None = None, more: Mapping[str, str] = MappingProxyType({})
 ) -> OnTerminal:
     """A command at a terminal."""
-    command = [sys.executable, "-m", "pytest_dispatch.cli.main", *line.split()]
     environ = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
     environ |= {"DISPATCH_LAB": lab.url, "DISPATCH_TOKEN": lab.token, "TERM": "xterm-256color", **more}
-    return OnTerminal(command, lab.folder, environ, screen or Vt100(80, 24))
+    return OnTerminal(dispatching(), line.split(), lab.folder, environ, screen or Vt100(80, 24))
 
 
 def test_a_terminal_gets_colours_and_with_no_color_none(lab: SharedLab) -> None:

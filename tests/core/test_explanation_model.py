@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from hypothesis import given, note, settings
 from random_labs import Plan, RandomLab, plans
-from torture import larger
+from torture import examples
 
 from pytest_dispatch.core.explanation import Explanation, Obstacle, ObstacleKind
 from pytest_dispatch.core.group_table import EVERY
@@ -16,7 +16,7 @@ from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
 
 
-@settings(max_examples=larger(60, 5000), deadline=None)
+@settings(max_examples=examples(60, 5000), deadline=None)
 @given(plans)
 def test_what_is_named_is_what_keeps_a_run_waiting(plan: Plan) -> None:
     lab = RandomLab.planned(plan)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from torture import larger
+from torture import examples
 
 from pytest_dispatch.core.group_queue import NotQueuedError
 from pytest_dispatch.core.group_table import EVERY
@@ -329,4 +329,4 @@ class Groups(RuleBasedStateMachine):
 
 
 TestGroups = Groups.TestCase
-TestGroups.settings = settings(max_examples=larger(60, 2000), stateful_step_count=40, deadline=None)
+TestGroups.settings = settings(max_examples=examples(60, 2000), stateful_step_count=40, deadline=None)

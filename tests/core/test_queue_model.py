@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from queue_bench import Queue, said
 from queue_bench import workload as boot_workload
 from queue_reference import SIZE, Reference, Work
-from torture import larger
+from torture import examples, larger
 
 from pytest_dispatch.core.model import Idle, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.workloads.boot.lifecycle import Expect
@@ -358,7 +358,7 @@ def told(work: Work) -> object:
 
 
 QueueMachine.TestCase.settings = settings(
-    max_examples=larger(80, 5000),
+    max_examples=examples(80, 5000),
     stateful_step_count=larger(50, 100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
-from torture import larger
+from torture import examples
 
 from pytest_dispatch.core.model import Priority
 from pytest_dispatch.core.ready_queue import FRONT, ReadyQueue, Waiting
@@ -178,7 +178,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=larger(80, 2000), stateful_step_count=60, deadline=None)
+TestModel.settings = settings(max_examples=examples(80, 2000), stateful_step_count=60, deadline=None)
 
 
 def steps(work: Callable[[], object]) -> int:

@@ -20,7 +20,7 @@ EXAMPLES = [example for page in PAGES for example in examples(page)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.where for example in EXAMPLES])
-@pytest.mark.draw(6)
+@pytest.mark.draw(3)
 def test_an_example_does_what_the_page_says(
     example: Example, pytester: pytest.Pytester, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

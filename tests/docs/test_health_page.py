@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from docs_examples import ROOT, Block, blocks
+from typists import run_line
 from waiting import PATIENCE
 
 PAGE = ROOT / "docs" / "health.md"
@@ -61,9 +62,7 @@ class Shell:
             return ""
         if line.startswith("dispatch machines"):
             line += f" --lab {self.here('http://127.0.0.1:8081')}"
-        ran = subprocess.run(
-            ["bash", "-c", line], cwd=self.folder, env=self.environ(), capture_output=True, text=True, check=False
-        )
+        ran = run_line(line, self.folder, self.environ())
         assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
         return ran.stdout
 

@@ -107,6 +107,7 @@ def test_a_session_whose_disk_is_full_can_be_resumed(stage: Stage) -> None:
     told="`cannot write it (disk I/O error)`",
 )
 @pytest.mark.parametrize("step", [9, 16, 23])
+@pytest.mark.draw(1)
 def test_a_session_whose_disk_returns_errors_can_be_resumed(stage: Stage, step: int) -> None:
     assert stage.play(DEAF, fails_at(step, errno.EIO)) == (True, [])
 
@@ -272,6 +273,7 @@ SAID = "a line at the top and at the end: what is damaged, where it is kept, wha
         pytest.param(cut, marks=fault("The disk", "the journal is cut at the end", outcome=DAMAGED, told=SAID)),
     ],
 )
+@pytest.mark.draw(1)
 def test_a_damaged_journal_is_salvaged_and_kept(stage: Stage, spoil: Callable[[Path], None]) -> None:
     def story(scene: Scene, forks: Forks) -> bool:
         code, said = scene.run(forks, environ=killed(scene.journal, 30, commits=True))

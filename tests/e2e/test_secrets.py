@@ -460,7 +460,7 @@ WRONG: dict[str, Wrong] = {
         for what, wrong in WRONG.items()
     ],
 )
-@pytest.mark.draw(8)
+@pytest.mark.draw(6)
 def test_no_secret_is_shown(
     bench: Bench,
     github: FakeGitHub,
@@ -547,6 +547,7 @@ PLACES_OF_OTHERS = {
     told="the option, and where to put it instead; exit code 4",
 )
 @pytest.mark.parametrize("where", PLACES_OF_OTHERS)
+@pytest.mark.draw(4)
 def test_a_secret_that_others_could_read_is_refused(bench: Bench, where: str) -> None:
     ini, given = PLACES_OF_OTHERS[where]
     bench.pytester.makeini(f"[pytest]\n{ini}\n")
@@ -597,6 +598,7 @@ def pytest_configure_node(node):
 
 
 @pytest.mark.parametrize(("place", "how"), [(by_option, "-n1"), (by_option_apart, "--co"), (by_file, "--co")])
+@pytest.mark.draw(1)
 def test_what_others_show_of_the_command_line_is_masked(
     bench: Bench,
     place: Place,

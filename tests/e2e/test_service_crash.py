@@ -19,7 +19,7 @@ from forks import ALONE, Forks, Run
 from killable_service import KillableService
 from plugin_bench import WITHOUT
 from strangers import Stranger
-from torture import TORTURE, drawn
+from torture import QUICK, TORTURE, drawn
 from waiting import PATIENCE
 
 pytestmark = needs_shim
@@ -147,19 +147,18 @@ def wrong_with(service: Service, runs: list[Run], machines: list[Stranger], held
     outcome="started again: no report is lost, nothing is run twice, machines go on, and what was held is held",
     told="`the lab is back after …`",
 )
-def test_a_service_that_is_killed_at_any_commit_goes_on(tmp_path: Path) -> None:
-    steps = [*drawn(range(1, SURE + 1), 1), *drawn(range(SURE + 1, MOST if TORTURE else 2 * SURE), 1)]
+def test_a_service_that_is_killed_at_any_commit_goes_on(tmp_path: Path, forks: Forks) -> None:
+    further = [] if QUICK else drawn(range(SURE + 1, MOST if TORTURE else 2 * SURE), 1)
     wrong, last = [], 0
-    with Forks(dict(os.environ)) as forks:
-        for step in steps:
-            host = f"127.{1 + os.getpid() % 250}.77.{1 + next(_numbers) % 250}"
-            with Service(tmp_path / str(step), host) as service:
-                crashed, texts = crash_at(step, service, forks)
-            forks.end()
-            wrong += [f"step {step}: {text}" for text in texts]
-            wrong += [f"step {step}: no crash"] * (step <= SURE and not crashed)
-            last = step
-            if not crashed:
-                break
+    for step in [*drawn(range(1, SURE + 1), 1), *further]:
+        host = f"127.{1 + os.getpid() % 250}.77.{1 + next(_numbers) % 250}"
+        with Service(tmp_path / str(step), host) as service:
+            crashed, texts = crash_at(step, service, forks)
+        forks.end()
+        wrong += [f"step {step}: {text}" for text in texts]
+        wrong += [f"step {step}: no crash"] * (step <= SURE and not crashed)
+        last = step
+        if not crashed:
+            break
     assert wrong == []
     assert last < MOST - 1, "there are more steps: raise MOST"

@@ -286,6 +286,7 @@ def test_a_resumed_session_goes_on_with_it_where_it_was(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2", "-p", "xdist")], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_a_prerequisite_that_failed_before_the_session_was_resumed_counts(
     bench: Bench, workers: tuple[str, ...]
 ) -> None:

@@ -236,6 +236,7 @@ def test_stopping_at_the_first_failure(bench: Bench, stop: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_the_summary_is_a_line_for_each_item_in_ci_too(
     bench: Bench, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +250,7 @@ def test_the_summary_is_a_line_for_each_item_in_ci_too(
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_what_marks_leave_out_is_not_booted(bench: Bench, workers: tuple[str, ...]) -> None:
     bench.workloads(dict.fromkeys("abcdef", "pass"))
     bench.pytester.makeconftest(

@@ -22,6 +22,7 @@ def explained(bench: Bench, *args: str) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)])
+@pytest.mark.draw(1)
 def test_each_workload_that_waits(bench: Bench, workers: tuple[str, ...]) -> None:
     (line,) = explained(bench, "--dispatch-explain", *workers)
     assert re.fullmatch(rf"⏳ b\.efi: It waits: {BUSY}\. \(place 1\)", line)

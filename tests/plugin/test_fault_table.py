@@ -89,9 +89,9 @@ class Night:
 
 
 @pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Night]]:
+def nights(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Callable[[str], Night]]:
     """Sessions by name. All begin at once: most of the time they wait, so as not to flood GitHub with issues."""
-    with FakeGitHub() as github, Forks(os.environ) as forks:
+    with FakeGitHub() as github:
         begun = {name: _begin(forks, tmp_path_factory.mktemp("night"), name, github) for name in SESSIONS}
         yield cache(lambda name: begun[name].morning(github))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from faults import fault
+from forked_workers import REAL
 from plugin_bench import APART, WITHOUT, Bench, Scenario, clean
 
 from pytest_dispatch.plugin.interrupts import GAP
@@ -40,7 +41,7 @@ class Cut:
         self.scratch = bench.path / "tmp"
         self.scratch.mkdir()
         command = bench.command("-v", *args, machines=machines)
-        env = {**os.environ, "TMPDIR": str(self.scratch)}
+        env = {**os.environ, "TMPDIR": str(self.scratch), REAL: "workers of the group"}
         self.process = bench.forks.start(bench.path, *command, out=self._log, environ=env)
 
     @property
@@ -213,7 +214,7 @@ KEPT = "what ran to its end keeps its verdict, `--dispatch-resume` goes on with 
         for name, signals in CUTS.items()
     ],
 )
-@pytest.mark.draw(4)
+@pytest.mark.draw(3)
 def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[signal.Signals, ...], bench: Bench) -> None:
     cut = phase(bench)
     code = cut.cut(*signals)
@@ -297,6 +298,7 @@ def pytest_runtest_protocol():
     told="what one Ctrl-C tells",
 )
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.draw(1)
 def test_a_ctrl_c_that_comes_twice_at_once_is_one(bench: Bench, second: signal.Signals) -> None:
     bench.workloads({"a": "hang"})
     bench.path.joinpath("conftest.py").write_text(TOLD_AGAIN.format(second=int(second)))

@@ -168,6 +168,7 @@ def test_a_session_and_its_end(tmp_path: Path) -> None:
         ({"host": "192.0.2.1"}, LabError, r"cannot listen on 192\.0\.2\.1:0: this computer does not have that"),
     ],
 )
+@pytest.mark.draw(1)
 def test_what_cannot_be_started_says_why(
     tmp_path: Path, changes: dict[str, object], error: type[DispatchError], why: str
 ) -> None:
@@ -184,6 +185,7 @@ def test_what_cannot_be_started_says_why(
         ("leaves", "ended with exit code 7 (a driver may print) while it started"),
     ],
 )
+@pytest.mark.draw(1)
 def test_one_that_breaks_down_while_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
 ) -> None:
@@ -260,6 +262,7 @@ def test_folders_of_tests_may_have_modules_of_any_name(tmp_path: Path, monkeypat
         ("dies", "the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session"),
     ],
 )
+@pytest.mark.draw(1)
 def test_one_that_does_not_end_as_it_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
 ) -> None:

@@ -160,7 +160,7 @@ def left(bench: Bench) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.__name__)
-@pytest.mark.draw(3)
+@pytest.mark.draw(2)
 def test_nothing_is_left(
     session: Callable[[Bench, FakeGitHub], tuple[str, ...]],
     bench: Bench,

@@ -91,6 +91,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("options", [("-vv",), ("-q", "-rA"), ("-vv", "-n1")], ids=" ".join)
+@pytest.mark.draw(1)
 def test_what_workloads_say_is_no_command_to_a_runner_of_ci(
     bench: Bench, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

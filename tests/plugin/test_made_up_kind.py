@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from bakeries import Bakery, install, running_bakery, want
 from faults import fault
 from plugin_bench import APART, IN_THREAD, SIMS, Bench
-from vt100 import OnTerminal, Vt100
+from vt100 import OnTerminal
 
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -122,6 +121,7 @@ def test_an_issue_and_a_failure_name_both_machines(kitchen: Bench, github: FakeG
     ],
     ids=["sent", "baking", "aside"],
 )
+@pytest.mark.draw(1)
 def test_time_runs_out(kitchen: Bench, bakery: Bakery, steps: list[str], limit: str, outcome: str, words: str) -> None:
     said = {"payload": {"does": [steps]}, "limits": {limit: 1.0}}
     result = bake(kitchen, "--dispatch-retries=0", rye=said)
@@ -202,6 +202,7 @@ def chain(**does: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", [(), ("-n2",)], ids=["alone", "-n2"])
+@pytest.mark.draw(1)
 def test_a_chain_of_three_runs_in_its_order_where_it_began(
     kitchen: Bench, bakery: Bakery, how: tuple[str, ...]
 ) -> None:
@@ -257,8 +258,8 @@ def create(spec, state):
 
 def test_the_live_table_shows_it(kitchen: Bench) -> None:
     want(kitchen.path, rye=[["oven-A+oven-B"]], spelt=[["oven-C", "aside"]])
-    command = [sys.executable, "-m", "pytest", *kitchen.command(*KIND, machines="--dispatch-drain=0")]
-    with closing(OnTerminal(command, kitchen.path, {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}, Vt100())) as shown:
+    words, environ = kitchen.command(*KIND, machines="--dispatch-drain=0"), {"TERM": "xterm", "NO_COLOR": "1"}
+    with closing(OnTerminal(kitchen.forks, words, kitchen.path, {**os.environ, **environ})) as shown:
         assert shown.until(lambda screen: re.search(r"⚡ baking  rye +oven-A, oven-B +\d+s", screen.text) is not None)
         assert shown.until(lambda screen: re.search(r"⏳ aside +spelt +oven-C +\d+s", screen.text) is not None)
         assert shown.until(lambda screen: "⏳ 1 aside  ⚡ 1 baking" in screen.text)

@@ -11,6 +11,9 @@ import pytest
 from faults import fault
 from plugin_bench import BESIDE, HERE, NEIGHBOURS, ONE, SIMS, Bench
 
+#: Each run loads all of them: of those here, a quick run takes a few.
+pytestmark = pytest.mark.draw(4, of="neighbours")
+
 #: As they are installed, each by itself.
 ALONE = ("-p", "no:hypothesispytest", "-p", "no:schemathesis")
 HTML = ("html", "html_fixtures", "metadata")
@@ -41,7 +44,6 @@ def wrong(path: Path) -> dict[str | None, list[str]]:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
-@pytest.mark.draw(1)
 def test_all_of_them_together(bench: Bench, workers: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "come-back", "d": "no-boot", "e": "duplicate"})
     bench.path.joinpath("covered.py").write_text("def half():\n    pass\n")
@@ -110,7 +112,6 @@ def test_randomly(bench: Bench) -> None:
     ids=["pytest-repeat", "pytest-flakefinder"],
 )
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
-@pytest.mark.draw(1)
 def test_each_repetition_boots(bench: Bench, plugin: str, options: list[str], workers: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass", "b": "pass"})
     bench.pytester.makepyfile(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults import fault
-from plugin_bench import APART, ENOUGH, WITHOUT, Bench
+from plugin_bench import APART, ENOUGH, IN_THREAD, SIMS, WITHOUT, Bench
 from receivers import Receiver, receiving
 
 from pytest_dispatch.plugin.settings import read_settings
@@ -161,7 +161,7 @@ def test_a_session_that_is_cut_off_is_told_by_the_next_one(
 
 def test_nobody_named_loads_no_apprise(bench: Bench) -> None:
     bench.pytester.makeconftest("import sys\ndef pytest_unconfigure(): print('apprise' in sys.modules)\n")
-    result = bench.fork(*bench.command("--dispatch-lab=thread"))
+    result = bench.start("--dispatch-dir=w", SIMS, IN_THREAD)
     assert result.outlines[-1] == "False"
 
 

@@ -174,6 +174,7 @@ def test_a_mark_on_an_item(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("distributed", [(), ("-n", "1")], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_a_mark_that_expects_what_there_is_not(bench: Bench, distributed: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass"})
     bench.pytester.makepyfile(

@@ -74,6 +74,7 @@ def test_what_the_lab_may_read_it_reads_itself(
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+@pytest.mark.draw(1)
 def test_what_the_lab_may_not_read_pytest_brings(
     bench: Bench, shared: tuple[Service, FakeApp], hub: FakeGitHub, workers: tuple[str, ...]
 ) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 from ipv6 import needs_ipv6
-from plugin_bench import SIMS, WITHOUT, Bench
+from plugin_bench import IN_THREAD, SIMS, WITHOUT, Bench
 from vt100 import OnTerminal, Vt100
 
 
@@ -32,9 +31,10 @@ def on_terminal(
     screen: Vt100 | None = None,
     term: str = "xterm",
 ) -> OnTerminal:
-    command = [sys.executable, "-m", "pytest", *bench.command(*args, machines=machines)]
     env = {**os.environ, "TERM": term, "NO_COLOR": "1"}
-    terminals.append(OnTerminal(command, bench.path, env, screen or Vt100()))
+    terminals.append(
+        OnTerminal(bench.forks, bench.command(IN_THREAD, *args, machines=machines), bench.path, env, screen)
+    )
     return terminals[-1]
 
 

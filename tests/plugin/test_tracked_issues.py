@@ -236,6 +236,7 @@ KILLED = {
         for when in KILLED
     ],
 )
+@pytest.mark.draw(1)
 def test_a_lab_that_is_killed_meanwhile(bench: Bench, github: FakeGitHub, tmp_path: Path, when: str) -> None:
     call, scenario, expected = KILLED[when]
     words = ("--machine=sim:2?pace=0.001", f"--api-url={github.url}", f"--issues-repo={REPO}")

@@ -270,6 +270,7 @@ def test_issues_of_failures_alone(bench: Bench, github: FakeGitHub) -> None:
     told="the hook, the exception and its place, once, at the end of the session",
 )
 @pytest.mark.parametrize("distributed", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.draw(1)
 def test_everything_that_happens_is_told_once_and_in_order(bench: Bench, distributed: tuple[str, ...]) -> None:
     bench.workloads({"a": "multi-report", "b": "pass"})
     bench.pytester.makeconftest(

@@ -56,6 +56,7 @@ def test_long_messages_are_printed_in_part(bench: Bench) -> None:
     outcome="all are counted and in the JUnit file",
     told=f"the first {PRINTED} are printed, the others counted as `further failed cases`",
 )
+@pytest.mark.draw(1)
 def test_many_failed_cases_are_printed_in_part(bench: Bench, workers: tuple[str, ...]) -> None:
     bench.workloads({"a": "pass"})
     cases = [{"name": f"case {n}", "outcome": "failed", "message": f"why {n}"} for n in range(PRINTED + 150)]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forks import dispatch as forked
 from shared_labs import SharedLab
 from waiting import PATIENCE
 
@@ -109,8 +108,9 @@ class Afternoon:
 
 def dispatch(lab: SharedLab, line: str) -> str:
     """Type a command into a pipe."""
-    command = [sys.executable, "-m", "pytest_dispatch.cli.main", *line.split()]
-    return subprocess.run(command, env=environ(lab), capture_output=True, text=True, check=True).stdout
+    ran = forked(lab.folder, *line.split(), environ=environ(lab))
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def environ(lab: SharedLab) -> dict[str, str]:

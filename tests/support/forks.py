@@ -7,12 +7,16 @@ A run is over in a fraction of the time that importing takes, so that hundreds o
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,9 +24,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, Self, TextIO
 
+from forked_workers import fork_workers, listen, work
 from waiting import PATIENCE
 
 QUIETLY = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # plugins were imported before
@@ -33,19 +39,24 @@ FOR_ALL = (*ALONE, "-p", "no:cacheprovider", *QUIETLY)
 
 PYTEST = (
     "plugin_bench",  # imports most of what runs need
-    "_pytest.faulthandler",
-    "_pytest.junitxml",
-    "_pytest.unittest",
+    "receivers",
+    *(f"_pytest.{name}" for name in ("faulthandler", "helpconfig", "junitxml", "pastebin", "setuponly", "setupplan")),
+    *(f"_pytest.{name}" for name in ("skipping", "threadexception", "unittest", "unraisableexception", "warnings")),
     "anyio.from_thread",
+    "execnet",  # not pytest-xdist, which keeps the path of whoever imports it first
     "concurrent.futures.thread",
     "pdb",
     "pytest_dispatch.plugin.fixtures",
     "pytest_dispatch.plugin.hookspecs",
     "pytest_dispatch.machines.sim.driver",
     "pytest_dispatch.plugin",
+    "pytest_dispatch.results.cases",
+    "pytest_dispatch.results.report_body",
+    "readline",
     "sqlalchemy.dialects.sqlite",
 )
 DISPATCH = (
+    "receivers",
     "pydantic",
     "pytest_dispatch.cli.asking",
     "pytest_dispatch.cli.journal",
@@ -101,7 +112,7 @@ class Forks:
     ) -> Run:
         """Start it there, as `python -m` would in a session of its own; with its errors in the output, or apart.
 
-        Its files are open, and none has words of an earlier run, when this returns. Its interpreter ends as any other.
+        Its files are open, and none has words of an earlier run, when this returns.
 
         Args:
             folder: Where it runs.
@@ -252,7 +263,9 @@ def _run(folder: str, args: Sequence[str], environ: Mapping[str, str], tidy: boo
     _close(files)
     if tidy:
         os.setsid()
-        sys.exit(program.main(list(args)))
+        if os.isatty(0):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its Ctrl-C is for this session
+        _end(program.main(list(args)))
     code = 99
     try:
         code = int(program.main(list(args)))
@@ -261,10 +274,19 @@ def _run(folder: str, args: Sequence[str], environ: Mapping[str, str], tidy: boo
         os._exit(code)
 
 
+def _end(code: int) -> NoReturn:
+    """End as an interpreter does, but for taking apart all modules, which takes longer than many a run."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _opened(typed: str, out: str, err: str) -> list[int]:
     """Open the files of a run: for its standard input, for what it prints, and for its errors."""
-    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    files = [os.open(typed, os.O_RDONLY), os.open(out, new)]
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY
+    files = [os.open(typed, os.O_RDONLY | os.O_NOCTTY), os.open(out, new)]
     return [*files, os.open(err, new) if err else files[1]]
 
 
@@ -279,21 +301,49 @@ def main() -> None:
         import_module(module)
     gc.freeze()  # what all runs have is garbage in none of them
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    for line in orders:
-        order = json.loads(line)
-        if "wait" in order:
-            answer = _ended(order["wait"], order["until_it_ends"])
-        else:
-            run = order["run"]
-            files = _opened(run.pop("typed"), run.pop("out"), run.pop("err"))
-            answer = os.fork()
-            if not answer:
-                orders.close()
-                answers.close()
-                _run(**run, files=files)
-            _close(files)
-        answers.write(f"{json.dumps(answer)}\n")
-        answers.flush()
+    with DefaultSelector() as ready:
+        ready.register(orders, EVENT_READ)
+        if program == "pytest" and sys.platform == "linux":
+            ready.register(listen(), EVENT_READ)
+            fork_workers(os.getpid())
+        workers = list[int]()
+        while True:
+            for key, _ in ready.select():
+                workers = [each for each in workers if _ended(each, until_it_ends=False) is None]
+                if isinstance(key.fileobj, socket.socket):
+                    workers.append(_fork_worker(key.fileobj, orders, answers))
+                elif line := orders.readline():
+                    answers.write(f"{json.dumps(_answer(json.loads(line), orders, answers))}\n")
+                    answers.flush()
+                else:
+                    return
+
+
+def _fork_worker(there: socket.socket, *files: TextIO) -> int:
+    with there.accept()[0] as order:
+        forked = os.fork()
+        if not forked:
+            there.close()
+            for file in files:
+                file.close()
+            work(order)
+            sys.exit()
+        return forked
+
+
+def _answer(order: dict[str, Any], *files: TextIO) -> int | None:
+    """Follow an order; returns what is answered: a process, or how one ended."""
+    if "wait" in order:
+        return _ended(order["wait"], order["until_it_ends"])
+    run = order["run"]
+    standard = _opened(run.pop("typed"), run.pop("out"), run.pop("err"))
+    forked = os.fork()
+    if not forked:
+        for file in files:
+            file.close()
+        _run(**run, files=standard)
+    _close(standard)
+    return forked
 
 
 def _ended(child: int, until_it_ends: bool) -> int | None:

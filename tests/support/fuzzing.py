@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
+from torture import examples
 
 #: Minutes for each of the tests; 0 is the short run, in which nothing is left to chance.
 MINUTES = float(os.environ.get("DISPATCH_FUZZ_MINUTES") or 0)
@@ -22,12 +23,12 @@ TRIED: Counter[str] = Counter()
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 
 
-def fuzz(name: str, examples: int, check: Callable[..., object], *inputs: st.SearchStrategy[Any]) -> None:
-    """Check so many examples; in the long run again and again, until the time is over.
+def fuzz(name: str, usual: int, check: Callable[..., object], *inputs: st.SearchStrategy[Any]) -> None:
+    """Check so many examples, fewer in a quick run; in the long run again and again, until the time is over.
 
     Args:
         name: What is fuzzed, for people.
-        examples: How many make up the short run, and a round of the long one.
+        usual: How many make up the short run, and a round of the long one.
         check: Raises if something is wrong.
         inputs: Of the check.
     """
@@ -37,7 +38,11 @@ def fuzz(name: str, examples: int, check: Callable[..., object], *inputs: st.Sea
         check(*values)
 
     chosen = settings(
-        max_examples=examples, derandomize=not MINUTES, deadline=None, database=None, suppress_health_check=_SLOW
+        max_examples=usual if MINUTES else examples(usual),
+        derandomize=not MINUTES,
+        deadline=None,
+        database=None,
+        suppress_health_check=_SLOW,
     )
     give_up = time.monotonic() + 60 * MINUTES
     while True:

@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import settings
 
-#: Whether of tables whose cases each start processes only some cases are taken: see `some_cases`.
+#: Whether of tables whose cases each start processes only some cases are taken (see `some_cases`), of walks half of the
+#: steps, and of what hypothesis makes up a fifth.
 QUICK = bool(os.environ.get("DISPATCH_QUICK"))
 
 #: Whether every step of every walk is taken, and what can be large is.
@@ -29,28 +31,44 @@ def header() -> str:
     return "all steps of all walks" if TORTURE else f"some steps of walks{cases}: {_SEED}={seed()} draws these again"
 
 
+def examples(usual: int, whole: int | None = None) -> int:
+    """How many examples hypothesis makes up; the usual number with `make torture` too, unless it names another one."""
+    return max(usual // 5, 10) if QUICK else larger(usual, whole or usual)
+
+
+if QUICK:
+    settings.register_profile("quick", max_examples=examples(settings().max_examples))
+    settings.load_profile("quick")
+
+
 def larger(usual: int, whole: int) -> int:
     """How many of something there are: the usual number, or with `make torture` the whole one."""
     return whole if TORTURE else usual
 
 
 def drawn(steps: Iterable[int], count: int) -> list[int]:
-    """So many of the steps, the same ones for the same seed; all of them with `make torture`."""
+    """So many of the steps, the same ones for the same seed; half with `make quick`, all with `make torture`."""
     steps = list(steps)
-    return steps if TORTURE else sorted(random.Random(f"{seed()} {steps}").sample(steps, count))
+    count = (count + 1) // 2 if QUICK else count
+    return steps if TORTURE else _sample(steps, count)
+
+
+def _sample(steps: list[int], count: int) -> list[int]:
+    return sorted(random.Random(f"{seed()} {steps}").sample(steps, count))
 
 
 def some_cases(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Divide tests into those that a quick run takes, and those that it leaves to the others.
 
-    A mark `draw(N)` says how many of a test's cases it takes.
+    A mark `draw(N)` says how many of a test's cases it takes; `draw(N, of="WORD")` how many of all cases in the file
+    whose marks have that word.
     """
     tables = defaultdict(list)
     for item in items:
-        if QUICK and item.get_closest_marker("draw"):
-            tables[item.nodeid.partition("[")[0]].append(item)
+        if QUICK and (mark := item.get_closest_marker("draw")):
+            together = f"{item.location[0]} {mark.kwargs['of']}" if mark.kwargs else item.nodeid.partition("[")[0]
+            tables[together, *mark.args].append(item)
     left: set[pytest.Item] = set()
-    for cases in tables.values():
-        [count] = next(cases[0].iter_markers("draw")).args
-        left |= {*cases} - {cases[each] for each in drawn(range(len(cases)), min(count, len(cases)))}
+    for (_, count), cases in tables.items():
+        left |= {*cases} - {cases[each] for each in _sample(list(range(len(cases))), min(count, len(cases)))}
     return [item for item in items if item not in left], [item for item in items if item in left]

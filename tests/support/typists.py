@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from docs_examples import ROOT, Block
+from forks import dispatch as forked
 from waiting import PATIENCE
 
 SECRET = re.compile(r"^dsp_\S+$", re.MULTILINE)
@@ -63,9 +65,7 @@ class Typist:
             return ""
         if line.startswith("dispatch serve"):
             return self.serve(line)
-        ran = subprocess.run(
-            ["bash", "-c", line], cwd=self.home, env=self.environ(), capture_output=True, text=True, check=False
-        )
+        ran = run_line(line, self.home, self.environ())
         assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
         if found := SECRET.search(ran.stdout):
             self.secret = found[0]
@@ -106,6 +106,14 @@ def follow(typist: Typist, block: Block) -> None:
             shown = [comparable(each) for each in typist.type(line.removeprefix("$ ")).splitlines()]
         else:
             assert comparable(typist.here(line)) in shown, f"{block.where}: {line}\n{shown}"
+
+
+def run_line(line: str, folder: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a line as bash would; `dispatch` with nothing that is bash's own, in a fork."""
+    program, *words = shlex.split(line)
+    if program == "dispatch" and not re.search(r"[|<>$;&`*\\]", line):
+        return forked(folder, *words, environ=environ)
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
 @contextmanager

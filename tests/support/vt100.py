@@ -1,4 +1,4 @@
-"""A terminal for tests: runs a command on a pseudo-terminal, and shows what a person would see."""
+"""A terminal for tests: runs a program on a pseudo-terminal, and shows what a person would see."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pty
 import re
 import select
 import struct
-import subprocess
-import sys
 import termios
 import time
 import unicodedata
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pyte
+from forks import Forks
 
 _OTHER_CONTROLS = re.compile(r"[\x00-\x07\t\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -80,26 +79,17 @@ class Vt100(pyte.Screen):
 
 
 class OnTerminal:
-    """A command on a terminal of its own; `screen` is what it shows."""
+    """A run of a program on a terminal of its own; `screen` is what it shows."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str], screen: Vt100) -> None:
-        self.screen = screen
+    def __init__(
+        self, forks: Forks, words: Sequence[str], cwd: Path, env: Mapping[str, str], screen: Vt100 | None = None
+    ) -> None:
+        self.screen = screen or Vt100()
         self.seen: list[str] = []
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", screen.lines, screen.columns, 0, 0))
-        # in between, a small program makes this the terminal whose Ctrl-C is for the command
-        take = (
-            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-S", "-c", take, *command],
-            cwd=cwd,
-            env=env,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", self.screen.lines, self.screen.columns, 0, 0))
+        terminal = Path(os.ttyname(theirs))
+        self.process = forks.start(cwd, *words, typed=terminal, out=terminal, err=terminal, environ=env)
         os.close(theirs)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
@@ -130,7 +120,6 @@ class OnTerminal:
     def close(self) -> None:
         """Be done with it."""
         self.process.kill()
-        self.process.wait()
         os.close(self._ours)
 
     def _read(self) -> bool:
