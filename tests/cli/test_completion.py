@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import dispatch as forked
 from operators import staffed_lab
 from shared_labs import SharedLab
 
@@ -76,17 +77,13 @@ def test_runs_that_have_ended_and_tokens_of_all_are_completed(lab: SharedLab) ->
     lab_of = {"DISPATCH_LAB": lab.url, "DISPATCH_TOKEN": lab.token}
 
     def typed(line: str) -> Any:
-        command = [str(BIN / "dispatch"), *line.split(), "--json"]
-        environ = {**os.environ, **lab_of}
-        ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-        return json.loads(ran.stdout)
+        return json.loads(forked(lab.folder, *line.split(), "--json", environ={**os.environ, **lab_of}).stdout)
 
     typed("users add ada --no-password")
     token = typed("tokens create ci --user ada")["token"]["id"]
     assert proposed(f"dispatch tokens revoke {token[:4]}", **lab_of) == [token]
     run = typed("templates queue smoke")["id"]
-    watched = [str(BIN / "dispatch"), "runs", "show", run, "--watch"]
-    subprocess.run(watched, env={**os.environ, **lab_of}, capture_output=True, check=True)  # to its end
+    forked(lab.folder, "runs", "show", run, "--watch", environ={**os.environ, **lab_of})  # to its end
     assert proposed("dispatch runs show smo", **lab_of) == ["smoke.efi"]
     assert proposed(f"dispatch runs note {run[:4]}", **lab_of) == [short_id(run)]
 

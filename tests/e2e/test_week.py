@@ -15,7 +15,7 @@ from random import Random
 import pytest
 from leftovers import Standing
 from receivers import Receiver, receiving
-from torture import larger, seed
+from torture import QUICK, larger, seed
 from waiting import PATIENCE, until
 from week_lab import DAY, HOUR, STRANGERS, WeekLab, week_lab
 from week_machines import Firmware
@@ -27,7 +27,7 @@ from pytest_dispatch.store.row_writing import SUSPECT
 pytestmark = pytest.mark.anyio
 
 DAYS = int(os.environ.get("DISPATCH_DAYS") or larger(1, 7))
-RUNS = int(os.environ.get("DISPATCH_RUNS") or larger(300, 50_000))
+RUNS = int(os.environ.get("DISPATCH_RUNS") or (100 if QUICK else larger(300, 50_000)))
 SLICE, SLOWER = 60.0, 20.0  # seconds by which the clock is moved on at once, and if it is ahead of what is done
 PAUSE = 300.0  # the same while nobody works
 RELEASE = 900.0  # seconds of the clock after which somebody looks at the machines that are held

@@ -11,6 +11,7 @@ import pytest
 from faults import fault
 from plugin_bench import APART, ENOUGH, IN_THREAD, SIMS, WITHOUT, Bench
 from receivers import Receiver, receiving
+from waiting import PATIENCE, wait_until
 
 from pytest_dispatch.plugin.settings import read_settings
 
@@ -134,14 +135,14 @@ def test_what_is_refused_is_told_and_sent_by_the_next_session(
     assert letters(bench) == [("waiting", receiver.url(SECRET))]
     receiver.status = 200
     monkeypatch.delenv("DISPATCH_NOTIFY")
-    for _ in range(10):  # a session may be over before it has loaded apprise
-        with closing(sqlite3.connect(next(Path(bench.path).rglob("journal.db")))) as db:
-            db.execute("UPDATE dispatch_notifications SET due = due - 3600")  # an hour later
-            db.commit()
-        bench.spawn("-q")
-        if letters(bench) == [("sent", "")]:
-            break
-    assert letters(bench) == [("sent", "")]
+    with closing(sqlite3.connect(next(Path(bench.path).rglob("journal.db")))) as db:
+        db.execute("UPDATE dispatch_notifications SET due = due - 3600")  # an hour later
+        db.commit()
+    command = bench.command(IN_THREAD, machines=bench.gated("2?pace=0.001"))
+    again = bench.forks.start(bench.path, *command, out=bench.path / "again")
+    wait_until(lambda: letters(bench) == [("sent", "")])
+    bench.path.joinpath("go").touch()
+    assert again.wait(PATIENCE) == pytest.ExitCode.TESTS_FAILED
     assert set(receiver.titles) == {"session w: 1 passed, 1 failed"}
 
 

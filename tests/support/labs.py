@@ -11,7 +11,9 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import msgspec
@@ -310,6 +312,16 @@ def client_of(lab: InProcessLab) -> closing[LabClient]:
     return closing(LabClient(lab.url, lab.token))
 
 
+@cache
+def _empty_journal() -> bytes:
+    """Make one that has its tables and nothing else: to make them anew takes longer than many a test."""
+    with TemporaryDirectory() as folder:
+        journal = Journal(Path(folder, "journal.db"))
+        journal.open()
+        journal.close()
+        return Path(folder, "journal.db").read_bytes()
+
+
 @asynccontextmanager
 async def running_lab(
     folder: Path,
@@ -343,6 +355,8 @@ async def running_lab(
     """
     if doors is None and not private:
         doors = AccessSettings()
+    if journal is Journal and not (folder / "journal.db").exists():
+        (folder / "journal.db").write_bytes(_empty_journal())
     opened = journal(folder / "journal.db")
     opened.open()
     async with AsyncExitStack() as stack:
