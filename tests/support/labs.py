@@ -30,7 +30,7 @@ from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
 from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.templates import Template
-from pytest_dispatch.lab.kind_services import GitHubUse, Kind
+from pytest_dispatch.lab.kind_services import GitHubUse, Kind, TestflingerUse
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.lab.roster import Roster
@@ -348,6 +348,7 @@ async def running_lab(
     health: HealthRules | None = None,
     welcome: bool = True,
     github: GitHubUse | None = None,
+    testflinger: TestflingerUse | None = None,
 ) -> AsyncIterator[LabBench]:
     """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot.
 
@@ -377,6 +378,7 @@ async def running_lab(
             health=health,
             welcome=welcome,
             github=github,
+            testflinger=testflinger,
         )
         access: PrivateAccess | ServiceAccess = PrivateAccess(TOKEN)
         if doors is not None:

@@ -32,14 +32,14 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_nothing_is_added_workloads_boot() -> None:
-    assert [kind.rules.name for kind in known_kinds()] == ["boot", "actions"]
+    assert [kind.rules.name for kind in known_kinds()] == ["boot", "actions", "deployment"]
 
 
 @pytest.mark.parametrize(
     ("source", "names"),
     [
-        (f"{BAKES}ADDED = Kind(RULES)", ["boot", "actions", "bake"]),
-        (f"from pytest_dispatch.core.media import Media\nADDED = Media({UKI})", ["boot", "actions"]),
+        (f"{BAKES}ADDED = Kind(RULES)", ["boot", "actions", "deployment", "bake"]),
+        (f"from pytest_dispatch.core.media import Media\nADDED = Media({UKI})", ["boot", "actions", "deployment"]),
     ],
     ids=["a kind", "a medium of ours"],
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
     from pytest_dispatch.sources.locations import Locations
+    from pytest_dispatch.testflinger.api import Account
 
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,27 @@ class GitHubUse:
     watch: Callable[[], GitHubWatch] = GitHubWatch
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestflingerUse:
+    """How a lab's kinds speak to Testflinger.
+
+    Attributes:
+        url: Address of the server; empty if there is none.
+        account: Who asks; None for anybody.
+        interval: Seconds between two looks at agents, and at a job.
+    """
+
+    __test__ = False  # no tests, whatever its name begins with
+
+    url: str = ""
+    account: Account | None = None
+    interval: float = 10.0
+
+
+def _nowhere(_machine: str, _line: str) -> None:
+    """Show a line to nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a lab provides to the services of its kinds.
@@ -66,6 +88,8 @@ class Resources:
         locations: The places from which bytes may be read.
         github: How they speak to GitHub.
         templates: Returns the workloads that people can queue.
+        testflinger: How they speak to Testflinger.
+        show: Shows a line on the console of a machine.
     """
 
     lab_state: LabState
@@ -73,6 +97,8 @@ class Resources:
     locations: Locations
     github: GitHubUse = GitHubUse()
     templates: Callable[[], Iterable[Template]] = tuple
+    testflinger: TestflingerUse = TestflingerUse()
+    show: Callable[[str, str], None] = _nowhere
 
 
 class Service:

@@ -28,7 +28,7 @@ from pytest_dispatch.lab.health_service import HealthService
 from pytest_dispatch.lab.history import History
 from pytest_dispatch.lab.issue_links import IssueLinks
 from pytest_dispatch.lab.issue_reviews import IssueReviews
-from pytest_dispatch.lab.kind_services import GitHubUse, Kind, Resources, Service, Services
+from pytest_dispatch.lab.kind_services import GitHubUse, Kind, Resources, Service, Services, TestflingerUse
 from pytest_dispatch.lab.memory_eviction import MemoryEviction
 from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.notifier import Notifier
@@ -79,6 +79,7 @@ class Lab:
         health: When machines are held because of their health; None for never.
         welcome: Whether machines that nobody has named may boot; else they wait for approval.
         github: How its kinds speak to GitHub.
+        testflinger: How its kinds speak to Testflinger.
 
     Attributes:
         lab_state: Changes state, journals and publishes it.
@@ -120,6 +121,7 @@ class Lab:
         health: HealthRules | None = None,
         welcome: bool = True,
         github: GitHubUse | None = None,
+        testflinger: TestflingerUse | None = None,
     ) -> None:
         kinds = list(kinds)
         if not private:
@@ -136,7 +138,15 @@ class Lab:
         self._background = BackgroundTasks(lab_state)
         plan = notifications or NotificationPlan()
         self.notifier = Notifier(lab_state, plan, can_file=self.issues.can_file, watch=self._background.watch)
-        resources = Resources(lab_state, cache, self.locations, github or GitHubUse(api_url=api), self._templates)
+        resources = Resources(
+            lab_state,
+            cache,
+            self.locations,
+            github or GitHubUse(api_url=api),
+            self._templates,
+            testflinger or TestflingerUse(),
+            self.console.shown,
+        )
         self._services = services = Services(kinds, resources, private=private)
         self.machines = self._driven(machines)
         self._preparation = Preparation(lab_state, services, self.console, self.machines)

@@ -1,0 +1,151 @@
+"""What the parts of the service share: the attempts that Testflinger carries out, and the moves that are final."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.runs import Cause
+from pytest_dispatch.workloads.deployments.lifecycle import Event
+from pytest_dispatch.workloads.deployments.payload import DEPLOYMENT, DeploymentPayload
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Attempt, Run
+    from pytest_dispatch.lab.state import LabState
+    from pytest_dispatch.testflinger.api import TestflingerApi
+    from pytest_dispatch.workloads.deployments.agents import AgentTable
+
+#: Ends after which nothing would be different the next time, or nobody wants another one.
+_FINAL = {Event.SKIP, Event.REFUSED, Event.CANCELLED, Event.AGENT_LOST, Event.RECOVERY_FAILED, Event.FAILED_PHASE}
+_KEPT = 25  # last lines of a console that are kept for the reason of a loss
+
+_JOB = re.compile(r"/jobs/([0-9A-Fa-f-]{1,64})$")
+
+
+@dataclass(slots=True, eq=False)
+class Deployment:
+    """What the lab knows of an attempt that Testflinger has, or is about to get; all of it can be asked for again.
+
+    Attributes:
+        run: Id of the run.
+        number: The number of the attempt.
+        posting: Whether Testflinger is being told of it just now.
+        due: When it is looked at next.
+        searched: Since when its tag was searched for, with answers; infinity if it was not.
+        place: How many jobs come before it in Testflinger's queue; None if that is not known.
+        failed: Why the last look failed; empty if it did not.
+        fragments: The number of the next fragment, by kind of log and phase.
+        partial: The beginning of a line whose end has not come, by kind of log.
+        asked: When Testflinger was last asked to cancel it.
+        concluded: Whether the job is known to be over.
+    """
+
+    run: str
+    number: int
+    payload: DeploymentPayload
+    posting: bool = False
+    due: float = 0.0
+    searched: float = math.inf
+    place: int | None = None
+    failed: str = ""
+    fragments: dict[tuple[str, str], int] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    asked: float = -math.inf
+    concluded: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Return the tag by which its job is found."""
+        return f"dispatch-{self.run}.{self.number}"
+
+
+def job_of(attempt: Attempt) -> str:
+    """Return the id of an attempt's job; empty if it is not known."""
+    found = _JOB.search(attempt.outside)
+    return found[1] if found else ""
+
+
+class Deployments:
+    """The attempts in hand.
+
+    Args:
+        lab_state: The lab's.
+        api: The server's client.
+        agents: The agents.
+        show: Shows a line on the console of a machine.
+
+    Attributes:
+        unwanted: Jobs whose attempts are over here, and which are to be cancelled.
+        woken: Set when somebody should look at once.
+    """
+
+    def __init__(
+        self, lab_state: LabState, api: TestflingerApi, agents: AgentTable, show: Callable[[str, str], None]
+    ) -> None:
+        self.lab_state = lab_state
+        self.queue = lab_state.queue
+        self.api = api
+        self.agents = agents
+        self.show = show
+        self._known: dict[str, Deployment] = {}
+        self.unwanted: dict[str, Deployment] = {}
+        self.woken = asyncio.Event()
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.lab_state.clock.now()
+
+    def under_way(self) -> Iterator[tuple[Run, Deployment]]:
+        """Yield the runs that Testflinger has, or is about to get."""
+        for run_id in sorted(self.queue.transitions.run_index.under_way):
+            run = self.queue.runs[run_id]
+            if run.workload.kind == DEPLOYMENT and run.outcome is None and not run.attempt.ended:
+                yield run, self.of(run)
+
+    def waiting(self) -> Iterator[Run]:
+        """Yield the runs that wait for their agents, and that nobody holds."""
+        for run_id in sorted(self.queue.transitions.run_index.alive):
+            record = self.queue.transitions.runs.record(run_id)
+            mine = record.run.workload.kind == DEPLOYMENT and record.is_waiting
+            if mine and not (record.is_held_back or record.on_hold or record.waits_its_turn):
+                yield record.run
+
+    def of(self, run: Run) -> Deployment:
+        """Return what is known of a run's latest attempt."""
+        known = self._known.get(run.id)
+        if known is None or known.number != run.attempt.number:
+            known = Deployment(run.id, run.attempt.number, DeploymentPayload.of(run.workload))
+            self._known[run.id] = known
+        return known
+
+    def find(self, run_id: str) -> Deployment | None:
+        """Return what is known of a run, if anything is."""
+        return self._known.get(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """Drop what is known of a run."""
+        self._known.pop(run_id, None)
+
+    def run_of(self, deployment: Deployment) -> Run | None:
+        """Return the run, if this attempt of it is not over."""
+        run = self.queue.runs.get(deployment.run)
+        mine = run is not None and run.outcome is None and not run.attempt.ended
+        return run if run is not None and mine and run.attempt.number == deployment.number else None
+
+    def move(self, deployment: Deployment, event: str, detail: str = "") -> None:
+        """Move an attempt, if it is not over."""
+        if self.run_of(deployment) is None:
+            return
+        if event in _FINAL:
+            self.queue.transitions.runs.record(deployment.run).lost = True
+        self.queue.transitions.move(deployment.run, event, self.now(), Cause(detail=detail))
+
+    def commit(self) -> None:
+        """Journal what changed."""
+        self.lab_state.commit()

@@ -1,0 +1,280 @@
+"""Deployments by a fake Testflinger: agents as machines, submissions, phases, and how each end is judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployment_bench import JOB, SPEED, DeploymentBench, deployment, deployment_lab
+from labs import Clock
+from waiting import until
+
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.core.model import Outcome, Policy
+from pytest_dispatch.testing.testflinger import NEVER, FakeTestflinger, JobPlan
+
+pytestmark = pytest.mark.anyio
+
+ERROR, FAILED, PASSED, SKIPPED = Outcome.ERROR, Outcome.FAILED, Outcome.PASSED, Outcome.SKIPPED
+PANIC = ("booting", "mounting", "Kernel panic - not syncing")
+
+
+@pytest.fixture
+def farm() -> Iterator[FakeTestflinger]:
+    with FakeTestflinger(speed=SPEED) as farm:
+        yield farm
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, farm: FakeTestflinger, clock: Clock) -> AsyncIterator[DeploymentBench]:
+    async with deployment_lab(tmp_path, farm, clock=clock) as bench:
+        yield bench
+
+
+async def test_a_machine_is_deployed_and_its_phases_are_cases(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", location="TOR3", plans=[JobPlan(serial={"provision": ("one", "two")})])
+    run = await lab.one(job={**JOB, "test_data": {"test_cmds": "true"}, "tags": ["nightly"]})
+    assert await lab.over(run) == [(PASSED, "")]
+    attempt = lab.attempt(run)
+    assert attempt.where == "node-1"
+    assert attempt.outside == f"{farm.url}/jobs/{farm.jobs[0].id}"
+    assert [(case.name, case.outcome) for case in attempt.reports[0].cases] == [
+        *(("setup", PASSED), ("provision", PASSED), ("test", PASSED), ("reserve", PASSED), ("cleanup", PASSED))
+    ]
+    assert farm.jobs[0].tags == ["nightly", f"dispatch-{run.id}.1"]
+    assert lab.console(run)[-2:] == ["one", "two"]
+    await until(lambda: lab.machine("node-1").state is MachineState.IDLE)
+
+
+@pytest.mark.parametrize(
+    ("plan", "outcome", "reason"),
+    [
+        (
+            JobPlan(statuses={"provision": 1}, serial={"provision": PANIC}),
+            *(FAILED, "provision failed with exit status 1: Kernel panic - not syncing"),
+        ),
+        (JobPlan(statuses={"test": 3}), FAILED, "test failed with exit status 3"),
+        (JobPlan(statuses={"setup": 2}), ERROR, "setup failed with exit status 2"),
+        (JobPlan(statuses={"reserve": 1}), ERROR, "reserve failed with exit status 1"),
+        (JobPlan(statuses={"cleanup": 1}), ERROR, "cleanup failed with exit status 1"),
+        (
+            JobPlan(statuses={"provision": 100}),
+            *(ERROR, "the agent's own program broke in provision (exit status 100)"),
+        ),
+        (JobPlan(ends_as="completed"), PASSED, ""),
+        (JobPlan(cancelled="reserve"), ERROR, "somebody cancelled the job at Testflinger, while "),
+        (JobPlan(vanishes="provision"), ERROR, "Testflinger does not know the job any more, while "),
+    ],
+    ids=lambda each: ",".join(each.statuses) if isinstance(each, JobPlan) else None,
+)
+async def test_each_end_of_a_job_has_its_outcome(
+    lab: DeploymentBench, farm: FakeTestflinger, plan: JobPlan, outcome: Outcome, reason: str
+) -> None:
+    farm.add_agent("node-1", plans=[plan])
+    run = await lab.one(job={**JOB, "test_data": {"test_cmds": "true"}})
+    [(came, why)] = await lab.over(run)
+    assert (came, why.startswith(reason) or reason in why) == (outcome, True), why
+
+
+async def test_a_failed_provisioning_shows_the_last_lines(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(statuses={"provision": 1}, serial={"provision": PANIC})])
+    run = await lab.one()
+    await lab.over(run)
+    [report] = lab.attempt(run).reports
+    [bad] = [case for case in report.cases if case.outcome is FAILED]
+    assert bad.message == "exit status 1\nbooting\nmounting\nKernel panic - not syncing"
+    assert "    Kernel panic - not syncing" in report.body
+
+
+async def test_a_machine_whose_recovery_failed_is_held(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(statuses={"provision": 46})])
+    run = await lab.one()
+    why = "recovery failed in provision (exit status 46); the agent gave its machine up"
+    assert await lab.over(run) == [(ERROR, why)]
+    machine = lab.machine("node-1")
+    assert (machine.state, machine.reason) == (MachineState.HELD, why)
+
+
+async def test_what_does_not_wait_is_skipped_with_the_reason(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    busy, away = farm.add_agent("node-1"), farm.add_agent("node-2")
+    busy.state, busy.job_id = "provision", "11111111-2222-4333-8444-555555555555"
+    away.state, away.comment = "offline", "its disk is being replaced"
+    failing = farm.add_agent("node-3")
+    failing.streak_type, failing.streak_count = "fail", 21
+    runs = await lab.submit(*map(deployment, ("node-1", "node-2", "node-3")))
+    outcomes = await lab.over(*runs)
+    assert {outcome for outcome, _ in outcomes} == {SKIPPED}
+    assert [why.partition("; seen since")[0] for _, why in outcomes] == [
+        "its agent is in provision, busy with job 11111111-2222-4333-8444-555555555555",
+        "its agent is offline: its disk is being replaced",
+        "its provisioning failed 21 times in a row (limit 20",
+    ]
+    assert farm.jobs == []
+    assert lab.machine("node-2").state is MachineState.OFFLINE
+    assert lab.machine("node-1").state is MachineState.RUNNING
+
+
+async def test_twenty_failures_are_still_tried(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    agent = farm.add_agent("node-1")
+    agent.streak_type, agent.streak_count = "fail", 20
+    assert await lab.over(await lab.one()) == [(PASSED, "")]
+
+
+async def test_an_agent_that_is_busy_is_waited_for_on_request(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    agent = farm.add_agent("node-1")
+    agent.state = "maintenance"
+    run = await lab.one(busy="wait")
+    await lab.says(run, "its agent is maintenance")
+    farm.wake(agent)
+    assert await lab.over(run) == [(PASSED, "")]
+
+
+async def test_an_agent_that_nobody_knows_is_an_error(lab: DeploymentBench) -> None:
+    assert await lab.over(await lab.one("node-9")) == [(ERROR, "node-9: Testflinger does not know such an agent")]
+
+
+async def test_all_agents_of_a_rack_are_in_flight_at_once(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    names = [f"node-{number}" for number in range(8)]
+    for name in names:
+        farm.add_agent(name, plans=[JobPlan(seconds={"provision": NEVER})])
+    runs = await lab.submit(*map(deployment, names))
+    await until(lambda: all(lab.attempt(run).state == "provision" for run in runs))
+
+
+async def test_a_lost_answer_is_no_second_submission(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1")
+    farm.fail_next("POST /v1/job", drop_after_commit=True)
+    assert await lab.over(await lab.one()) == [(PASSED, "")]
+    assert len(farm.jobs) == 1
+
+
+async def test_a_job_that_never_arrived_is_submitted_again(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    farm.add_agent("node-1")
+    farm.fail_next("POST /v1/job", drop=True)
+    run = await lab.one()
+    await until(lambda: lab.deployment(run).searched < math.inf)
+    clock.ahead += 60
+    assert await lab.over(run) == [(PASSED, "")]
+    assert len(farm.jobs) == 1
+    assert lab.attempt(run).number == 1
+
+
+async def test_a_job_that_is_refused_is_an_error(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", restricted_to=["others"])
+    [(outcome, why)] = await lab.over(await lab.one())
+    assert outcome is ERROR
+    assert why.startswith("Testflinger refused the job: Testflinger at 127.0.0.1 answered POST /job with 401")
+
+
+async def test_a_server_that_is_away_is_waited_for(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1")
+    farm.fail_next("*", status=503, times=2)
+    run = await lab.one()
+    await lab.says(run, "503 Service Unavailable")
+    assert await lab.over(run) == [(PASSED, "")]
+
+
+async def test_a_server_that_stays_away_is_an_error_with_the_step(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"provision": NEVER})])
+    run = await lab.one()
+    await lab.enters(run, "provision")
+    farm.fail_next("*", status=503, lasting=3600)
+    await until(lambda: "503" in lab.deployment(run).failed)
+    clock.ahead += lab.now(run).limits["provision"] + 1
+    [(outcome, why)] = await lab.over(run)
+    assert outcome is ERROR
+    assert why.startswith("provision since ")
+    assert "and nobody could be asked how it goes: Testflinger at 127.0.0.1 answered" in why
+
+
+async def test_an_agent_that_goes_offline_in_mid_job_is_an_error(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(goes_offline="provision", serial={"provision": PANIC})])
+    run = await lab.one()
+    await lab.enters(run, "provision")
+    await until(lambda: lab.service.agent("node-1").away_since < math.inf)
+    clock.ahead += 121
+    [(outcome, why)] = await lab.over(run)
+    assert outcome is ERROR
+    assert why.startswith("while provision, its agent is offline: went away (")
+    await until(lambda: farm.jobs[0].state == "cancelled")
+
+
+async def test_a_cancel_cancels_the_job(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
+    run = await lab.one()
+    await lab.enters(run, "reserve")
+    lab.cancel(run)
+    assert await lab.over(run) == [(SKIPPED, "cancelled by us")]
+    assert farm.jobs[0].state == "cancelled"
+
+
+async def test_the_place_in_the_queue_is_told(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    agent = farm.add_agent("node-1", queues=["elsewhere"])
+    run = await lab.one()
+    await until(lambda: lab.console(run) == ["Testflinger: the job is at place 1 of the queue node-1"])
+    assert lab.attempt(run).state == "submitted"
+    agent.queues = ("node-1",)
+    farm.wake(agent)
+    assert await lab.over(run) == [(PASSED, "")]
+
+
+async def test_an_older_server_s_logs_are_shown_too(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.keep_old_logs()
+    farm.add_agent("node-1", plans=[JobPlan(serial={"provision": ("one", "two")}, output={"provision": ("out",)})])
+    run = await lab.one()
+    await lab.over(run)
+    assert {"one", "out", "two"} <= set(lab.console(run))
+
+
+async def test_a_lab_with_an_account_signs_in_and_shows_no_secret(
+    tmp_path: Path, farm: FakeTestflinger, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "the-secret-of-the-lab"
+    farm.add_agent("node-1")
+    async with deployment_lab(tmp_path, farm, secret=secret) as lab:
+        assert await lab.over(await lab.one()) == [(PASSED, "")]
+    assert secret not in caplog.text
+    assert farm.calls["POST /v1/oauth2/token"] == 1
+
+
+async def test_a_second_attempt_after_a_fault_of_the_lab(tmp_path: Path, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(statuses={"setup": 1}), JobPlan()])
+    async with deployment_lab(tmp_path, farm, policy=Policy(retries=1)) as lab:
+        run = await lab.one()
+        assert await lab.over(run) == [(PASSED, "")]
+        assert [job.tags for job in farm.jobs] == [[f"dispatch-{run.id}.1"], [f"dispatch-{run.id}.2"]]
+        assert lab.now(run).flaky
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"agent": "no name"}, "agent: expected the name of a Testflinger agent, got 'no name'"),
+        ({"busy": "perhaps"}, "busy: expected skip or wait, got 'perhaps'"),
+        ({"job": {}}, "job: provision_data: expected what is to be deployed, such as distro: noble, got nothing"),
+        ({"job": []}, r"job: expected a Testflinger job as a mapping, got '\[\]'"),
+        ({"job": {**JOB, "tags": "x"}}, "job: tags: expected a list of texts, got 'x'"),
+        ({"streak_limit": -1}, "streak_limit: expected a number from 0 on, got '-1'"),
+        ({"strange": 1}, "expected keys among agent, job, streak_limit, first_look, busy, got 'strange'"),
+    ],
+)
+async def test_a_payload_that_cannot_be_used_is_refused(lab: DeploymentBench, said: dict[str, Any], wrong: str) -> None:
+    workload = deployment()
+    with pytest.raises(ConfigError, match=f"node-1: payload: {wrong}"):
+        await lab.submit(replace(workload, payload={**workload.payload, **said}))
