@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -26,14 +27,21 @@ pytestmark = [
     pytest.mark.skipif(not TASKS.exists(), reason="looks at /proc, as Linux has it"),
 ]
 
-ATTRIBUTES = " ".join(f"a{n}='1'" for n in range(900_000))
-LONG_TAG = f"<testsuite {ATTRIBUTES}><testcase name='a'/></testsuite>"
 PADDING = f"<!-- {'x' * LONG} -->"
 
 
 def readers() -> list[int]:
     """Processes of this one that read a report."""
     return children(b"isolated_reading")
+
+
+@cache
+def attributes() -> str:
+    return " ".join(f"a{n}='1'" for n in range(900_000))
+
+
+def long_tag() -> str:
+    return f"<testsuite {attributes()}><testcase name='a'/></testsuite>"
 
 
 def body(**fields: object) -> bytes:
@@ -48,7 +56,7 @@ def body(**fields: object) -> bytes:
 )
 async def test_nobody_waits_for_a_report_that_takes_long_to_read(bench: LabBench) -> None:
     run = await bench.booted()
-    report = asyncio.create_task(bench.report(junit=LONG_TAG))
+    report = asyncio.create_task(bench.report(junit=long_tag()))
     await until(readers)
     [reader] = readers()
     os.kill(reader, signal.SIGSTOP)  # so that it takes for ever
@@ -63,7 +71,7 @@ async def test_nobody_waits_for_a_report_that_takes_long_to_read(bench: LabBench
 
 async def test_a_machine_that_goes_away_takes_its_reader_with_it(bench: LabBench) -> None:
     await bench.booted()
-    report = asyncio.create_task(bench.report(junit=LONG_TAG))
+    report = asyncio.create_task(bench.report(junit=long_tag()))
     await until(readers)
     [reader] = readers()
     os.kill(reader, signal.SIGSTOP)
@@ -110,7 +118,7 @@ async def test_results_that_take_too_much_have_failed_and_the_report_is_kept(
     limits: dict[str, Any], which: str
 ) -> None:
     cases = "<testcase name='a'><failure>x</failure></testcase>" * 100_000
-    data = body(body="a log", result="passed", junit=f"<testsuite {ATTRIBUTES}>{cases}</testsuite>")
+    data = body(body="a log", result="passed", junit=f"<testsuite {attributes()}>{cases}</testsuite>")
     report = await IsolatedReaders(Limits(**limits)).read(data)
     assert (report.body, report.result) == ("a log", Outcome.PASSED)
     why = f"unreadable: to read {len(data)} bytes of report takes more than {which} of memory"

@@ -39,7 +39,7 @@ FOR_ALL = (*ALONE, "-p", "no:cacheprovider", *QUIETLY)
 
 PYTEST = (
     "plugin_bench",  # imports most of what runs need
-    "receivers",
+    "loaded_apprise",
     *(f"_pytest.{name}" for name in ("faulthandler", "helpconfig", "junitxml", "pastebin", "setuponly", "setupplan")),
     *(f"_pytest.{name}" for name in ("skipping", "threadexception", "unittest", "unraisableexception", "warnings")),
     "anyio.from_thread",
@@ -56,7 +56,7 @@ PYTEST = (
     "sqlalchemy.dialects.sqlite",
 )
 DISPATCH = (
-    "receivers",
+    "loaded_apprise",
     "pydantic",
     "pytest_dispatch.cli.asking",
     "pytest_dispatch.cli.journal",

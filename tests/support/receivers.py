@@ -5,19 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-# apprise loads its plugins with the first target: once for all runs of pytest in this process, and in forks of it
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # they import what will be gone from Python
-    import apprise
-
-    apprise.Apprise().add("json://127.0.0.1")
 
 
 @dataclass
@@ -65,6 +57,8 @@ class Receiver:
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     """A receiver on a port of its own."""
+    import loaded_apprise  # noqa: F401  # once, not for each run of pytest within this process
+
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -248,14 +249,18 @@ async def test_what_is_no_report_is_refused_with_the_reason(bench: LabBench, bod
     assert (await bench.report()).status == 200
 
 
-PACKED = [gzip.compress(bytes(2**26)), gzip.compress(b'{"title": "t"}'), b"no gzip at all"]
+@cache
+def packed(what: str) -> bytes:
+    return (
+        gzip.compress(bytes(2**26) if what == "bomb" else b'{"title": "t"}') if what != "neither" else b"no gzip at all"
+    )
 
 
-@pytest.mark.parametrize("body", PACKED, ids=["bomb", "packed", "neither"])
+@pytest.mark.parametrize("what", ["bomb", "packed", "neither"])
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "gzip, gzip", "\u0080"])
-async def test_a_packed_report_is_refused_and_not_unpacked(bench: LabBench, encoding: str, body: bytes) -> None:
+async def test_a_packed_report_is_refused_and_not_unpacked(bench: LabBench, encoding: str, what: str) -> None:
     """What is no gzip at all would break the connection if somebody tried; so it goes on."""
-    run = await bench.booted()
+    run, body = await bench.booted(), packed(what)
     wire = await bench.wire()
     told = f"{FIRMWARE}Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n"
     await wire.send(f"PUT /dispatch HTTP/1.1\r\n{told}".encode("latin-1") + body)

@@ -8,6 +8,8 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -354,10 +356,12 @@ async def test_a_head_that_is_too_long_is_refused(
     assert not caplog.records  # which would be kept in memory
 
 
-BOMB = gzip.compress(bytes(2**26))
+@cache
+def bomb() -> bytes:
+    return gzip.compress(bytes(2**26))
 
 
-@pytest.mark.parametrize("body", [BOMB, b"no gzip at all"], ids=["bomb", "broken"])
+@pytest.mark.parametrize("made", [bomb, lambda: b"no gzip at all"], ids=["bomb", "broken"])
 @pytest.mark.parametrize(
     ("target", "status"),
     [
@@ -372,9 +376,10 @@ BOMB = gzip.compress(bytes(2**26))
 )
 @hostile("a body that unfolds to very much (gzip bomb), from whomever", "415, or what it would get without a body")
 async def test_no_body_is_unpacked(
-    tmp_path: Path, target: str, status: int, body: bytes, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, target: str, status: int, made: Callable[[], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that cannot be would end the connection, were it tried."""
+    body = made()
     async with running_lab(tmp_path) as bench:
         await bench.one()
         wire = await bench.wire("127.0.0.66")
@@ -390,7 +395,7 @@ async def test_no_body_is_unpacked(
 async def test_the_api_takes_nothing_packed_either(tmp_path: Path) -> None:
     async with running_lab(tmp_path) as bench:
         packed = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
-        reply = await bench.call("POST", f"{PREFIX}/sessions", source="127.0.0.1", headers=packed, body=BOMB)
+        reply = await bench.call("POST", f"{PREFIX}/sessions", source="127.0.0.1", headers=packed, body=bomb())
         assert (reply.status, reply.json) == (
             415,
             {"error": "expected an uncompressed body, got one with Content-Encoding: 'gzip'"},
