@@ -83,7 +83,7 @@ test: .venv/ready  ## All tests
 	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
 .PHONY: quick
-quick: .venv/ready  ## The tests that need neither QEMU nor PostgreSQL, and a few cases where each starts processes
+quick: .venv/ready  ## The tests that need neither QEMU nor PostgreSQL, and a few cases where each takes long
 	DISPATCH_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "not qemu and not postgresql" $(ARGS)
 
 .PHONY: coverage

@@ -116,6 +116,7 @@ def test_an_interrupt_is_one_line(beacon: Beacon, server: Server) -> None:
 
 
 @pytest.mark.parametrize(("line", "expected"), [*RUST.items(), *OURS.items()])
+@pytest.mark.draw(25)
 def test_command_lines_of_the_rust_program(
     line: str, expected: tuple[int, object], beacon: Beacon, server: Server, tmp_path: Path
 ) -> None:

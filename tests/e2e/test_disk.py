@@ -22,13 +22,13 @@ from journals import ADVICE
 from junitparser import JUnitXml
 from scenes import PORT, SAYS, Play, Scene, Stage, Story
 from strangers import Stranger
+from waiting import PATIENCE
 
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.store.schema import VERSION
 
 pytestmark = needs_shim
 
-SOON = 60.0  # seconds that anything here may take; nothing takes as long
 DEAF = Play(attempts=2, heard=False)
 JUNIT = ("--junitxml=own.xml", "--dispatch-junit=cases.xml")
 IN_JUNIT = {"passed": "passed", "failed": "failure"}
@@ -128,7 +128,7 @@ def test_what_ended_before_the_disk_was_full_is_told(stage: Stage) -> None:
             finally:
                 sign.touch()  # which ends the session in any case
             assert first.says_that_it_booted() == 503
-            _, said = session.result(SOON)
+            _, said = session.result(PATIENCE)
         expected = {"a.efi": "error", "b.efi": "failure", "c.efi": "passed"}
         assert told(scene.folder / "own.xml") == expected, said
         assert told(scene.folder / "cases.xml") == expected, said
@@ -139,7 +139,7 @@ def test_what_ended_before_the_disk_was_full_is_told(stage: Stage) -> None:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + SOON
+    give_up = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < give_up
         time.sleep(0.02)

@@ -212,6 +212,7 @@ def test_a_cut_in_the_middle_of_a_line_begins_no_code() -> None:
 
 
 @pytest.mark.parametrize("line", ["\ufeff```\n", "<details>\n", "<br>\n", "<https://x.y/z>\n", "<b>x</b>\n", "- ```\n"])
+@pytest.mark.draw(2)
 def test_a_page_that_begins_with_it_is_as_harmless(line: str) -> None:
     for lead in range(PAGE - 120, PAGE):
         holds_cut(f"{'x' * lead}\n{line}@user\n```\n@user\n<!--\n{'y' * PAGE}", PAGE)

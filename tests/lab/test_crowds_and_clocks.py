@@ -129,6 +129,7 @@ def flood(what: str, port: int) -> Iterator[None]:
         ),
     ],
 )
+@pytest.mark.draw(1)
 async def test_a_machine_floods(bench: LabBench, what: str) -> None:
     await bench.one(name="bait.efi")
     await bench.call("HEAD", source=HOSTILE)  # whoever asks is given something, and no more than that

@@ -16,6 +16,7 @@ import pytest
 from faults import fault
 from forked_workers import REAL
 from plugin_bench import APART, WITHOUT, Bench, Scenario, clean
+from waiting import PATIENCE
 
 from pytest_dispatch.plugin.interrupts import GAP
 
@@ -63,7 +64,7 @@ class Cut:
         return host, int(port)
 
     def _wait(self, reached: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + PATIENCE
         while not reached():
             assert self.process.poll() is None, self.output
             assert time.monotonic() < give_up, self.output
@@ -74,12 +75,12 @@ class Cut:
         for number, pause in zip(signals, [0.0, *[1.5 * GAP] * len(signals)], strict=False):
             time.sleep(pause)
             os.kill(self.process.pid, number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
     def cut_group(self) -> int:
         """Press Ctrl-C, which all of the group hear; returns its exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
 
 def left_of(cut: Cut) -> list[str]:
@@ -365,7 +366,7 @@ def test_machines_are_served_while_pytest_is_stopped(bench: Bench) -> None:
     cut.until("w::a.efi")
     os.kill(cut.process.pid, signal.SIGSTOP)
     bench.path.joinpath("stopped").touch()
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + PATIENCE
     try:
         assert [_answer(cut.address) for _ in range(100)] == [404] * 100
         while not bench.path.joinpath("flooded").exists():
@@ -374,7 +375,7 @@ def test_machines_are_served_while_pytest_is_stopped(bench: Bench) -> None:
     finally:
         bench.path.joinpath("quiet").touch()
         os.kill(cut.process.pid, signal.SIGCONT)
-    assert cut.process.wait(60) == pytest.ExitCode.OK
+    assert cut.process.wait(PATIENCE) == pytest.ExitCode.OK
     assert re.search(
         r"\d+ more lines were logged, faster than pytest took them", bench.path.joinpath("log.txt").read_text()
     )

@@ -17,6 +17,7 @@ from bakeries import Bakery, install, running_bakery, want
 from faults import fault
 from plugin_bench import APART, IN_THREAD, SIMS, Bench
 from vt100 import OnTerminal
+from waiting import PATIENCE
 
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -365,7 +366,7 @@ class Cut:
 
     def kill(self, pid: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, how)
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
 
 
 #: What the bakery does not answer, and what it was asked by then.

@@ -269,6 +269,7 @@ def test_twice_the_text_takes_twice_the_work(kind: str) -> None:
     ],
     ids=lambda make: make(13)[:12],
 )
+@pytest.mark.draw(4)
 def test_a_line_of_megabytes_is_nothing_special(make: Callable[[int], str]) -> None:
     text = make(larger(1_000_000, 4_000_000))
     assert isinstance(cases_in_body(text), tuple)

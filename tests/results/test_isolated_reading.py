@@ -114,6 +114,7 @@ async def test_what_is_no_report_is_refused_with_the_same_words() -> None:
     outcome="failed; the report is kept, its results are not read",
     told="`unreadable: to read … takes more than …`",
 )
+@pytest.mark.draw(1)
 async def test_results_that_take_too_much_have_failed_and_the_report_is_kept(
     limits: dict[str, Any], which: str
 ) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docs_examples import ROOT
-
-PATIENCE = 60.0  # seconds that something may take to happen
+from waiting import PATIENCE
 
 
 class Bakery:

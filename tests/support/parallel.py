@@ -36,8 +36,7 @@ class Longest:
         self._used: Counter[str] = Counter()
         self._before = 0.0
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
+    def pytest_collection_finish(self) -> None:
         self._before = processor_time()
 
     @pytest.hookimpl(wrapper=True)
@@ -47,7 +46,8 @@ class Longest:
         """Give the last of a test's reports what all of it used; pytest-xdist hands that on."""
         report = yield
         if call.when == "teardown":
-            report.used = processor_time() - self._before  # type: ignore[attr-defined]
+            before, self._before = self._before, processor_time()
+            report.used = self._before - before  # type: ignore[attr-defined]
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

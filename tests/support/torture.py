@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import settings
 
-#: Whether of tables whose cases each start processes only some cases are taken (see `some_cases`), of walks half of the
+#: Whether of tables whose cases each take long only some cases are taken (see `some_cases`), of walks half of the
 #: steps, and of what hypothesis makes up a fifth.
 QUICK = bool(os.environ.get("DISPATCH_QUICK"))
 

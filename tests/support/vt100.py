@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import pyte
 from forks import Forks
+from waiting import PATIENCE
 
 _OTHER_CONTROLS = re.compile(r"[\x00-\x07\t\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -93,7 +94,7 @@ class OnTerminal:
         os.close(theirs)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
-    def until(self, seen: Callable[[Vt100], bool], timeout: float = 60.0) -> bool:
+    def until(self, seen: Callable[[Vt100], bool], timeout: float = PATIENCE) -> bool:
         """Read on until the screen shows this; False where the command ends first.
 
         Raises:
@@ -108,7 +109,7 @@ class OnTerminal:
                 return seen(self.screen)
         raise TimeoutError(f"expected more on the terminal, there is:\n{self.screen.text}")
 
-    def end(self, timeout: float = 60.0) -> int:
+    def end(self, timeout: float = PATIENCE) -> int:
         """Read on to the end; returns the exit code."""
         self.until(lambda _: False, timeout)
         return self.process.wait(timeout)
