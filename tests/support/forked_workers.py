@@ -14,7 +14,7 @@ import sys
 import threading
 
 #: In the environment of runs whose workers are to be real ones, each an interpreter of its own.
-REAL = "DISPATCH_REAL_WORKERS"
+REAL = "REAL_WORKERS"
 _LONGEST = 2**18  # bytes of an order
 
 
