@@ -60,7 +60,7 @@ OPTIONS = {
         "--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got 'Go-http-client'",
     ),
     "issues": (["--dispatch-issues=some"], "--dispatch-issues: expected all, failed or none, got 'some'"),
-    "issues-where": (["--dispatch-issues=all"], "a folder has no repository; name one with --dispatch-issues-repo"),
+    "issues-where": (["--dispatch-issues=all"], "only a release has a repository; name one with --dispatch-issues-repo"),
     "issues-text": (["--dispatch-issues-text=nice"], "--dispatch-issues-text: expected safe or raw, got 'nice'"),
     "issues-repo": (
         ["--dispatch-issues=all", "--dispatch-issues-repo=lab"],

@@ -36,6 +36,7 @@ class LabConfig:
         locations: Folders and APIs that the lab may read for its sessions, beside the release assets of `api_url`.
         groups: Its groups, in order; `lab` is added if it is not among them.
         templates: Workloads that people can queue in these groups.
+        poll_interval: Seconds between two looks of a private lab at what changes at GitHub.
     """
 
     token: Token | None = None
@@ -56,3 +57,4 @@ class LabConfig:
     locations: Locations = field(default_factory=Locations)
     groups: tuple[Group, ...] = ()
     templates: tuple[Template, ...] = ()
+    poll_interval: float = 5.0

@@ -30,7 +30,7 @@ class GitHubAccess:
         self._api_url = config.api_url
         self._token = config.token
         self._service = service
-        self.watch = service.watch if service is not None else GitHubWatch()
+        self.watch = service.watch if service is not None else GitHubWatch(interval=config.poll_interval)
         self._filers: dict[str, GitHubFiler] = {}
         self._earlier: list[GitHubFiler] = []
 

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_dispatch.plugin.fixtures import dispatch_lab, dispatch_workload
 from pytest_dispatch.plugin.masking import SECRET, Secrets
-from pytest_dispatch.plugin.options import FOR_DEBUGGING, MARKS, OPTIONS, add_options
+from pytest_dispatch.plugin.options import FOR_DEBUGGING, MARKS, OPTIONS, SOURCES, add_options
 
 __all__ = ["dispatch_lab", "dispatch_workload"]
 
@@ -80,14 +80,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def asked_for(config: pytest.Config) -> bool:
     """Return whether this run uses the plugin at all."""
-    named = (config.getoption(dest) or config.getini(dest) for dest in ("dispatch_repo", "dispatch_dir"))
-    return any(named) and not config.getoption("help", False)
+    return (any(_named(config, dest) for dest in SOURCES) or _runs_templates(config)) and not config.getoption(
+        "help", False
+    )
+
+
+def _named(config: pytest.Config, dest: str) -> str:
+    return str(config.getoption(dest) or config.getini(dest))
+
+
+def _runs_templates(config: pytest.Config) -> bool:
+    """Return whether a group of a lab that others use too is named: then its templates are what is run."""
+    return "://" in _named(config, "dispatch_lab") and bool(_named(config, "dispatch_group"))
 
 
 def wants_process(config: pytest.Config) -> bool:
     """Return whether this process runs tests and starts a lab for them in a process of its own."""
     is_worker = hasattr(config, "workerinput")  # of pytest-xdist
-    where = str(config.getoption("dispatch_lab") or config.getini("dispatch_lab"))
+    where = _named(config, "dispatch_lab")
     elsewhere = where == "thread" or "://" in where  # the URL of a lab that others use too
     if is_worker or elsewhere:
         return False
@@ -117,6 +127,6 @@ def _refuse_unused(config: pytest.Config) -> None:
     for option in given:
         if is_typed(config, option.name) and option.name != FOR_DEBUGGING:
             raise pytest.UsageError(
-                f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR or"
-                " --dispatch-repo OWNER/REPO, or leave it out"
+                f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR,"
+                " --dispatch-repo OWNER/REPO or --dispatch-actions FILE, or leave it out"
             )

@@ -11,9 +11,10 @@ import pytest
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError
 from pytest_dispatch.core.media import files_of
+from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.plugin.items import DispatchCollector, DispatchItem
 from pytest_dispatch.plugin.lab_session import LabSession, names
-from pytest_dispatch.plugin.marks import may_be_left_out, named_workload, wanted_by
+from pytest_dispatch.plugin.marks import marks_of, may_be_left_out, named_workload, wanted_by
 from pytest_dispatch.plugin.prerequisites import with_prerequisites
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.model import Workload
     from pytest_dispatch.server.api.schemas import RunRequest
+    from pytest_dispatch.sources.base import Listing
 
 
 #: Hooks that must be known before the session is opened in the lab; pytest has not loaded every conftest.py by then.
@@ -33,7 +35,10 @@ class DispatchCollection:
     def __init__(self, config: pytest.Config, lab_session: LabSession) -> None:
         self._lab_session = lab_session
         self._hooks = set(_early_hooks(config))
-        self._files = files_of(lab_session.listing.workloads)
+        listing = lab_session.listing
+        self._files = files_of(listing.workloads)
+        for name in sorted({name for each in listing.workloads for name in marks_of(each, listing)}):
+            config.addinivalue_line("markers", f"{name}: an item whose template has this label.")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
@@ -47,7 +52,7 @@ class DispatchCollection:
         """Add our collector to those that pytest found."""
         report = yield
         if isinstance(collector, pytest.Session) and report.passed and self._lab_session.wanted != frozenset():
-            report.result.append(DispatchCollector.of(collector))
+            report.result += [DispatchCollector.of(collector, part) for part in self._lab_session.listing.parts]
         return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -101,23 +106,39 @@ def _early_hooks(config: pytest.Config) -> list[tuple[str, str]]:
     return [(name, impl.plugin_name) for name in _EARLY for impl in getattr(config.hook, name).get_hookimpls()]
 
 
-def take_node_ids(config: pytest.Config, source: str) -> frozenset[str] | None:
+def take_node_ids(config: pytest.Config, listing: Listing) -> frozenset[str] | None:
     """Remove workload node ids from the command line, because pytest would look for them on disk.
 
     Args:
         config: Its `args` are changed in place. A folder given as a whole is kept: it may also contain Python tests.
-        source: Prefix of the workload node ids.
+        listing: The source, with the prefixes of the workload node ids.
 
     Returns:
         The names of the requested workloads; None for all; an empty set if the command line names only other tests.
+
+    Raises:
+        pytest.UsageError: A group has no workload of that name.
     """
-    ours = {arg: _name(config, arg, source) for arg in config.args}
-    names = {name for name in ours.values() if name is not None}
-    if not names:
+    ours = {arg: _names_in(config, arg, listing) for arg in config.args}
+    found = {name for each in ours.values() if each is not None for name in each}
+    if not found:
         given = config.args_source is pytest.Config.ArgsSource.ARGS
         return frozenset() if given else None
     config.args[:] = [arg for arg in config.args if ours[arg] is None or _on_disk(config, arg)]
-    return None if "" in names else frozenset(names)
+    return None if "" in found else frozenset(found)
+
+
+def _names_in(config: pytest.Config, arg: str, listing: Listing) -> set[str] | None:
+    """Return the workload names in an argument; an empty one for all, None if the argument is not ours."""
+    for part, workloads in listing.parts.items():
+        name = _name(config, arg, part)
+        if name is None:
+            continue
+        if name and listing.groups and not any(names(name, each) for each in workloads):
+            has = plain_line(", ".join(each.name for each in workloads))
+            raise pytest.UsageError(f"not found: {part}::{name} (it has: {has})")
+        return {name} if name or not listing.groups else {each.name for each in workloads}
+    return None
 
 
 def _name(config: pytest.Config, arg: str, source: str) -> str | None:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from pytest_dispatch.plugin.fixture_objects import DispatchLab, DispatchWorkload
     from pytest_dispatch.plugin.lab_session import LabSession
 
-_INACTIVE = "{} needs a source of workloads: give --dispatch-repo OWNER/REPO or --dispatch-dir DIR"
+_INACTIVE = (
+    "{} needs a source of workloads: give --dispatch-repo OWNER/REPO, --dispatch-dir DIR or --dispatch-actions FILE"
+)
 
 
 @pytest.fixture(scope="session")

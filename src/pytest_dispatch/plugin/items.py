@@ -24,8 +24,8 @@ from pytest_dispatch.plugin.item_details import (
     beginning,
     is_quiet,
 )
-from pytest_dispatch.plugin.lab_session import LAB_SESSION, LabSession, has_booted
-from pytest_dispatch.plugin.marks import wanted_by
+from pytest_dispatch.plugin.lab_session import LAB_SESSION, LabSession, has_booted, names
+from pytest_dispatch.plugin.marks import marks_of, wanted_by
 from pytest_dispatch.plugin.outcomes import LabFault, WorkloadFailed, never_booted, raise_outcome
 from pytest_dispatch.plugin.prerequisites import with_prerequisites
 from pytest_dispatch.results.run_cases import Told, facts_of, told_case
@@ -98,7 +98,7 @@ class DispatchItem(pytest.Function):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return the item's location, and the title that pytest shows above a failure."""
         # the title must not be a suffix of the node id: pytest would take it for a Python name and replace its dots
-        source = lab_session_of(self).listing.name
+        source = lab_session_of(self).listing.part_of(self.workload)
         return self.config.rootpath / source, 0, f"{source}: {self.name}"
 
 
@@ -108,7 +108,7 @@ def dispatch(request: pytest.FixtureRequest, subtests: pytest.Subtests) -> None:
 
 
 class DispatchCollector(pytest.Module):
-    """The workloads of one source, collected as the test functions of a module.
+    """The workloads of one source, or of one group of it, collected as the test functions of a module.
 
     So fixtures of all scopes, parameters, and plugins that use an item's module or repeat tests work as with every
     other test.
@@ -117,10 +117,9 @@ class DispatchCollector(pytest.Module):
     _alike = False  # whether every workload is known to become exactly one item
 
     @classmethod
-    def of(cls, session: pytest.Session) -> DispatchCollector:
-        """Return the collector of the source that the session lists."""
-        # the path decides which conftest.py files apply to workloads; a release has no path of its own
-        name, path = lab_session_of(session).listing.name, session.config.rootpath
+    def of(cls, session: pytest.Session, name: str) -> DispatchCollector:
+        """Return the collector of those workloads of the session's source whose node ids begin with a name."""
+        path = session.config.rootpath  # decides which conftest.py files apply; a release has no path of its own
         collector: DispatchCollector = cls.from_parent(session, path=path, name=name, nodeid=name)
         module = ModuleType(name, cls.__doc__)
         module.__file__ = str(path / name)
@@ -139,17 +138,13 @@ class DispatchCollector(pytest.Module):
                 plugin creates items of its own.
         """
         lab_session = lab_session_of(self)
-        items = [
-            item
-            for workload in lab_session.listing.workloads
-            if lab_session.wants(workload)
-            for item in self._items(workload)
-        ]
+        own = [each for each in lab_session.listing.parts[self.name] if lab_session.wants(each)]
+        items = [item for workload in own for item in self._items(workload)]
         if lab_session.wanted is None:
             return items
         chosen = [item for item in items if lab_session.wanted & {item.workload.name, item.originalname, item.name}]
         found = {name for item in chosen for name in (item.workload.name, item.originalname, item.name)}
-        for name in sorted(lab_session.wanted - found):
+        for name in sorted(name for name in lab_session.wanted - found if any(names(name, each) for each in own)):
             raise self.CollectError(f"not found: {self.nodeid}::{name} (it has: {', '.join(i.name for i in items)})")
         return chosen
 
@@ -181,7 +176,8 @@ class DispatchCollector(pytest.Module):
 
     def _own(self, item: DispatchItem, workload: Workload) -> DispatchItem:
         item.workload, item.cases = workload, _Cases()
-        item.add_marker(f"dispatch_{mark_of(workload)}")
+        for name in (f"dispatch_{mark_of(workload)}", *marks_of(workload, lab_session_of(self).listing)):
+            item.add_marker(name)
         item.extra_keyword_matches.update({workload.name, *workload.labels})
         return item
 

@@ -11,6 +11,7 @@ from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.sources.locations import FOLDER, api_of
+from pytest_dispatch.workloads.actions.payload import ACTIONS
 
 
 def as_booted(workload: Workload, *, shared: bool) -> Workload:
@@ -67,7 +68,7 @@ def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> Non
                 f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
                 " write workloads[:] = …"
             )
-    names, kinds = set(), {BOOT, *added()}
+    names, kinds = set(), {BOOT, ACTIONS, *added()}
     for workload in workloads:
         if not isinstance(workload, Workload):
             raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")

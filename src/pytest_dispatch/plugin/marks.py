@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from pytest_dispatch.server.api.schemas import RunRequest
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_dispatch.sources.base import Listing
+
 
 def _takes(
     workload: str = "",
@@ -30,6 +33,18 @@ def _takes(
 
 
 _SIGNATURE = inspect.signature(_takes)
+
+
+#: Marks of pytest that a label never becomes, because they change what becomes of an item.
+_OF_PYTEST = {"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "tryfirst", "trylast"}
+
+
+def marks_of(workload: Workload, listing: Listing) -> list[str]:
+    """Return the names of the marks that a template's labels are: `arch=x86_64` is `arch_x86_64`."""
+    if workload.group not in listing.groups:
+        return []
+    names = (re.sub(r"\W+", "_", label).strip("_") for label in workload.labels)
+    return [name for name in names if name and name not in _OF_PYTEST and not name.startswith("dispatch")]
 
 
 def wanted_by(item: pytest.Item, workload: Workload) -> RunRequest:

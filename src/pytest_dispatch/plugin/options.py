@@ -40,6 +40,11 @@ OPTIONS = (
         "Run the workloads of a folder instead: *.efi, *.iso, *.img, or what its dispatch.toml lists",
     ),
     Option(
+        "--dispatch-actions",
+        "FILE",
+        "Run GitHub Actions workflows on self-hosted runners instead: the templates of a YAML file",
+    ),
+    Option(
         "--dispatch-token",
         "TOKEN",
         "GitHub token (default: GITHUB_TOKEN, GH_TOKEN, gh auth token); better in the environment",
@@ -122,7 +127,12 @@ OPTIONS = (
         "What makes a workload complete: its report, its boot, or its machine's return (default: report)",
         choices=("report", "boot", "return"),
     ),
-    Option("--dispatch-group", "GROUP", "Group of the lab in which workloads run (default: the first that suits each)"),
+    Option(
+        "--dispatch-group",
+        "GROUP",
+        "Group of the lab in which workloads run (default: the first that suits each); without another source, its"
+        " templates are the workloads",
+    ),
     Option(
         "--dispatch-priority",
         "PRIORITY",
@@ -175,6 +185,9 @@ OPTIONS = (
     Option("--dispatch-no-mdns", "", "Do not announce the server on the local network", "bool"),
 )
 
+#: Names of the options of which one names the source of workloads.
+SOURCES = ("dispatch_repo", "dispatch_dir", "dispatch_actions")
+
 #: Accepted without a source of workloads: an editor set up to debug a machine driver starts all tests with this option.
 FOR_DEBUGGING = "--dispatch-lab"
 
@@ -202,6 +215,7 @@ MARKS = (
     "dispatch_efi: an item whose workload is an EFI program.",
     "dispatch_iso: an item whose workload is an ISO image.",
     "dispatch_img: an item whose workload is a disk image.",
+    "dispatch_actions: an item whose workload is a workflow of GitHub Actions.",
 )
 
 

@@ -43,7 +43,8 @@ def with_prerequisites(
         chains.setdefault(each.workload.chain, []).append(each)
     for name in _needed((each.workload for each in wanted), known):
         if name not in there:
-            alone = RunRequest(key=f"{listing.name}::{node_name(name)}", workload=known[name])
+            key = f"{listing.part_of(known[name])}::{node_name(name)}"
+            alone = RunRequest(key=key, workload=known[name])
             chains[known[name].chain].append((left_out or {}).get(name, alone))
     for members in chains.values():
         members.sort(key=lambda each: listed[each.workload.name][0])

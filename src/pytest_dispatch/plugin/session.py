@@ -27,6 +27,7 @@ from pytest_dispatch.plugin.prerequisites import Told, told_broken
 from pytest_dispatch.plugin.session_end import Ending
 from pytest_dispatch.plugin.settings import Settings, read_settings
 from pytest_dispatch.plugin.shared_lab import SharedLab, owner_of
+from pytest_dispatch.plugin.template_source import list_file, list_group
 from pytest_dispatch.plugin.terminal.header import header, left_out
 from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
 from pytest_dispatch.plugin.xdist import DispatchNodes, DispatchWorker
@@ -104,7 +105,7 @@ class DispatchSession:
             if not only_looks(config):
                 self._lab = _lab(config, self._settings, display)
             lab_session = LabSession(listing=self._list(), waiting=display.waiting, submitted=self._submitted)
-            lab_session.wanted = take_node_ids(config, lab_session.listing.name)
+            lab_session.wanted = take_node_ids(config, lab_session.listing)
             check_names(lab_session)
             self._lab_session = config.stash[LAB_SESSION] = lab_session
             config.pluginmanager.register(DispatchCollection(config, lab_session), "dispatch-collection")
@@ -335,6 +336,10 @@ class DispatchSession:
 
 def _listing(settings: Settings) -> Listing:
     """List the source; load only the code for its kind."""
+    if settings.templates is not None:
+        return list_file(settings.templates, settings.folder_name)
+    if settings.from_lab and settings.shared is not None:
+        return list_group(settings.shared.url, settings.shared.token, settings.group)
     if settings.folder is not None:
         from pytest_dispatch.sources.folder import list_folder
 

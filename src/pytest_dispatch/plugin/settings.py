@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,11 @@ import pytest
 from platformdirs import user_cache_path
 
 from pytest_dispatch.client.lab_tokens import find_lab_token, read_lab_url
-from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.known_issues import IssueMode
 from pytest_dispatch.core.media import expects
 from pytest_dispatch.core.model import Idle, Outcome, Policy, Priority
-from pytest_dispatch.core.secrets import PUBLIC_API, SecretUrl
+from pytest_dispatch.core.secrets import PUBLIC_API, SecretUrl, ways_to_sign_in
 from pytest_dispatch.github.api import is_repo
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.lab_program.option_values import (
@@ -29,19 +28,20 @@ from pytest_dispatch.lab_program.option_values import (
     read_database,
     read_gigabytes,
     read_network,
-    read_number,
     read_path,
-    read_place,
     read_spec,
 )
-from pytest_dispatch.plugin.command_line import is_typed
-from pytest_dispatch.plugin.masking import Secrets
-from pytest_dispatch.plugin.options import ONLY_PRIVATE
+from pytest_dispatch.plugin.command_line import only_looks
+from pytest_dispatch.plugin.options import ONLY_PRIVATE, SOURCES
+from pytest_dispatch.plugin.setting_values import Values, option_name
+from pytest_dispatch.plugin.template_source import read_template_file
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.secrets import Token
+    from collections.abc import Mapping
 
-MOST_TRIES = 1000
+    from pytest_dispatch.core.secrets import Token
+    from pytest_dispatch.lab_program.lab_file.templates import TemplateFile
+
 CLOSE_AFTER = 3  # passes in a row
 
 _LABS = ("process", "thread")
@@ -75,7 +75,10 @@ class Settings:
 
     Attributes:
         folder_given: The folder as the user wrote it.
-        folder_name: The folder relative to pytest's root directory, as in node ids; the same for every spelling.
+        folder_name: The folder relative to pytest's root directory, as in node ids; the same for every spelling. Of a
+            file of templates, the file.
+        templates: The templates of a file; None without one.
+        from_lab: Whether the workloads are the templates of a group of the lab.
         group: The group of workloads that name none; empty for the first that suits each.
         priority: The priority of workloads whose mark names none.
         explain: Whether to say of each workload that waits why it waits.
@@ -91,6 +94,8 @@ class Settings:
     folder: Path | None
     folder_given: str
     folder_name: str
+    templates: TemplateFile | None
+    from_lab: bool
     issues: tuple[Outcome, ...]
     issues_raw: bool
     issues_mode: IssueMode
@@ -115,96 +120,46 @@ _LIMITS = {
 }
 
 
-class _Values:
-    """Looks up the value of a name: the option, else the ini key."""
-
-    def __init__(self, config: pytest.Config, without: Iterable[str] = ()) -> None:
-        self.config = config
-        self._without = frozenset(without)
-
-    def text(self, name: str, default: str = "") -> str:
-        if _option(name) in self._without:
-            return default
-        given = Secrets.of(self.config).reveal(name, self.config.getoption(name))
-        return str(given or self.config.getini(name) or default)
-
-    def typed(self, name: str) -> bool:
-        return bool(self.config.getoption(name)) and is_typed(self.config, _option(name))
-
-    def lines(self, name: str) -> list[str]:
-        if _option(name) in self._without:
-            return []
-        given = [Secrets.of(self.config).reveal(name, each) for each in self.config.getoption(name) or ()]
-        return given or list(self.config.getini(name))
-
-    def flag(self, name: str) -> bool:
-        given = self.config.getoption(name)
-        return bool(self.config.getini(name) if given is None else given)
-
-    def path(self, name: str) -> Path | None:
-        """Return a path; an option is relative to the working directory, an ini key to pytest's root directory."""
-        if _option(name) in self._without:
-            return None
-        given = self.config.getoption(name)
-        base = self.config.invocation_params.dir if given else self.config.rootpath
-        text = given or self.config.getini(name)
-        return read_place(_option(name), str(text), base) if text else None
-
-    def duration(self, name: str, default: str) -> float:
-        try:
-            return parse_duration(self.text(name, default))
-        except ConfigError as error:
-            raise ConfigError(f"{_option(name)}: {error}") from None
-
-    def deadline(self, name: str) -> float:
-        seconds = self.duration(name, "")
-        if not seconds:
-            raise ConfigError(f"{_option(name)}: expected a duration longer than 0, got {self.text(name)!r}")
-        return seconds
-
-    def number(self, name: str, default: int) -> int:
-        given = self.text(name, str(default))
-        number = read_number(given)
-        if number is None or number > MOST_TRIES:
-            raise ConfigError(f"{_option(name)}: expected a number from 0 to {MOST_TRIES}, got {given!r}")
-        return number
-
-    def choice(self, name: str, choices: Iterable[str], default: str) -> str:
-        given, choices = self.text(name, default), list(choices)
-        if given not in choices:
-            raise ConfigError(f"{_option(name)}: expected {', '.join(choices[:-1])} or {choices[-1]}, got {given!r}")
-        return given
-
-
 def read_settings(config: pytest.Config) -> Settings:
     """Read and check all settings.
 
     Raises:
         ConfigError: A value is invalid; names the option, what was expected and what came.
     """
-    values = _Values(config)
-    repo, folder = _source(values)
-    path = _folder(values) if folder else None
+    values = Values(config)
+    source, shared = _source(values), _shared_lab(values)
+    repo, folder = source.get("dispatch_repo", ""), source.get("dispatch_dir", "")
+    path, file = (_path(values, name) if name in source else None for name in ("dispatch_dir", "dispatch_actions"))
+    group = values.text("dispatch_group")
+    templates = read_template_file(file, group) if file is not None else None
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
     issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
     issues_mode = IssueMode(values.choice("dispatch_issues_mode", list(IssueMode), IssueMode.EACH))
-    _refuse_unused(values, folder, issues_mode)
-    surroundings = os.environ.get("GITHUB_API_URL", "") if repo or issues else ""
+    _refuse_unused(values, "" if repo else _told(source), issues_mode)
+    uses_github = bool(repo or issues or (templates and not shared))
+    surroundings = os.environ.get("GITHUB_API_URL", "") if uses_github or templates else ""
     api_url = read_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
-    shared = _shared_lab(values)
-    private = _Values(config, without=ONLY_PRIVATE) if shared else values
+    plan = _plan(values, Values(config, without=ONLY_PRIVATE) if shared else values, shared=shared is not None)
+    plan = replace(
+        plan,
+        token=_token(values, api_url) if uses_github else None,
+        api_url=api_url,
+        issues_repo=_issues_repo(values, repo) if issues else "",
+    )
     return Settings(
         repo=repo,
         tag=values.text("dispatch_tag"),
         folder=path,
         folder_given=folder.rstrip("/") or folder,
-        folder_name=os.path.relpath(path, config.rootpath) if path else "",
+        folder_name=os.path.relpath(given, config.rootpath) if (given := path or file) else "",
+        templates=templates,
+        from_lab=not source,
         issues=issues,
         issues_raw=issues_raw,
         issues_mode=issues_mode,
         issues_close_after=values.number("dispatch_issues_close_after", CLOSE_AFTER),
         policy=_policy(values),
-        group=values.text("dispatch_group"),
+        group=group,
         priority=_PRIORITIES[values.choice("dispatch_priority", _PRIORITIES, "normal")],
         explain=values.flag("dispatch_explain"),
         drain=values.duration("dispatch_drain", "5m"),
@@ -212,17 +167,29 @@ def read_settings(config: pytest.Config) -> Settings:
         in_thread=values.text("dispatch_lab") == "thread",
         shared=shared,
         notify=tuple(_notify(values)),
-        plan=_plan(values, private, api_url, repo=repo, with_issues=bool(issues), shared=shared is not None),
+        plan=_of_templates(plan, templates, values) if templates and not shared else plan,
     )
 
 
-def _plan(values: _Values, private: _Values, api_url: str, *, repo: str, with_issues: bool, shared: bool) -> LabConfig:
-    """Return what a lab of pytest's own is built from, and what counts with another one too."""
+def _of_templates(plan: LabConfig, templates: TemplateFile, values: Values) -> LabConfig:
+    """Return what a lab is built from that has the groups of templates, and that no machine boots from.
+
+    Raises:
+        ConfigError: There is no token, without which it can send nothing.
+    """
+    if plan.token is None and not only_looks(values.config):
+        ways = ways_to_sign_in(plan.api_url)
+        raise ConfigError(f"--dispatch-actions: expected a GitHub token, got none; set one by {ways}")
+    host, port = read_bind(values.text("dispatch_bind", "127.0.0.1:0"))
+    interval = templates.interval or plan.poll_interval
+    return replace(plan, host=host, port=port, announce=False, groups=templates.groups, poll_interval=interval)
+
+
+def _plan(values: Values, private: Values, *, shared: bool) -> LabConfig:
+    """Return what a lab of pytest's own is built from, apart from GitHub, and what counts with another one too."""
     host, port = read_bind(private.text("dispatch_bind", "0.0.0.0:8080"))
     return LabConfig(
-        token=_token(values, api_url) if repo or with_issues else None,
-        api_url=api_url,
-        issues_repo=_issues_repo(values, repo) if with_issues else "",
+        api_url=PUBLIC_API,
         host=host,
         port=port,
         path=read_path(private.text("dispatch_path", "/dispatch")),
@@ -237,7 +204,7 @@ def _plan(values: _Values, private: _Values, api_url: str, *, repo: str, with_is
     )
 
 
-def _shared_lab(values: _Values) -> SharedLabSettings | None:
+def _shared_lab(values: Values) -> SharedLabSettings | None:
     """Return the lab that `--dispatch-lab` names by its URL; None if it names none.
 
     What the command line says is meant for this run, so an option that would have no effect is refused. What an ini
@@ -261,7 +228,7 @@ def _shared_lab(values: _Values) -> SharedLabSettings | None:
     names = [option.removeprefix("--").replace("-", "_") for option in ONLY_PRIVATE]
     for name in filter(values.typed, names):
         raise ConfigError(
-            f"{_option(name)}: expected it with a lab of pytest's own, got it with --dispatch-lab {url}, whose"
+            f"{option_name(name)}: expected it with a lab of pytest's own, got it with --dispatch-lab {url}, whose"
             " configuration says that; leave it out, or start a lab of your own with --dispatch-lab process"
         )
     token = find_lab_token(url, values.text("dispatch_lab_token"), os.environ)
@@ -269,43 +236,59 @@ def _shared_lab(values: _Values) -> SharedLabSettings | None:
     return SharedLabSettings(url=url, token=token, unused=tuple(unused))
 
 
-def _source(values: _Values) -> tuple[str, str]:
-    """Return the repository and the folder, one of them empty; an option overrides what the ini file names."""
-    names = ("dispatch_repo", "dispatch_dir")
-    options = [values.config.getoption(name) or "" for name in names]
-    repo, folder = options if any(options) else [str(values.config.getini(name)) for name in names]
-    if repo and folder:
-        raise ConfigError(
-            f"--dispatch-repo and --dispatch-dir: expected one source of workloads, got {repo!r} and {folder!r}"
-        )
-    return _repo("--dispatch-repo", repo) if repo else "", folder
+def _source(values: Values) -> dict[str, str]:
+    """Return the one source that is named, by the name of its option; an option overrides what the ini file names.
+
+    It is empty if workloads are a lab's templates: those have no option of their own.
+    """
+    typed = {name: values.config.getoption(name) for name in SOURCES}
+    named = typed if any(typed.values()) else {name: str(values.config.getini(name)) for name in SOURCES}
+    given = {name: text for name, text in named.items() if text}
+    if len(given) > 1:
+        options, texts = " and ".join(map(option_name, given)), " and ".join(map(repr, given.values()))
+        raise ConfigError(f"{options}: expected one source of workloads, got {texts}")
+    if repo := given.get("dispatch_repo"):
+        _repo("--dispatch-repo", repo)
+    return given
 
 
-def _folder(values: _Values) -> Path | None:
-    """Return the folder of workloads; its path must be UTF-8, because it is sent in JSON."""
-    path = values.path("dispatch_dir")
+def _told(source: Mapping[str, str]) -> str:
+    """Return a source for messages that is no repository."""
+    words = {"dispatch_dir": "the folder", "dispatch_actions": "the templates in"}
+    return next((f"{words[name]} {text!r}" for name, text in source.items() if name in words), "a lab's templates")
+
+
+def _path(values: Values, name: str) -> Path | None:
+    """Return where the workloads are; the path must be UTF-8, because it is sent in JSON."""
+    path = values.path(name)
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise ConfigError(
-            f"--dispatch-dir: expected a path in UTF-8, got {str(path)!r}; rename it, or if it is one, set"
+            f"{option_name(name)}: expected a path in UTF-8, got {str(path)!r}; rename it, or if it is one, set"
             " LC_ALL=C.UTF-8"
         ) from None
     return path
 
 
-def _refuse_unused(values: _Values, folder: str, issues_mode: IssueMode) -> None:
-    """Refuse options on the command line that have no effect; ini keys may be meant for other runs."""
-    if folder and values.typed("dispatch_tag"):
+def _refuse_unused(values: Values, unreleased: str, issues_mode: IssueMode) -> None:
+    """Refuse options on the command line that have no effect; ini keys may be meant for other runs.
+
+    Args:
+        values: All values.
+        unreleased: The source for messages, if it is no repository with releases.
+        issues_mode: How issues are filed.
+    """
+    if unreleased and values.typed("dispatch_tag"):
         raise ConfigError(
-            f"--dispatch-tag: expected it with --dispatch-repo, got it with the folder {folder!r}, which has no"
+            f"--dispatch-tag: expected it with --dispatch-repo, got it with {unreleased}, which has no"
             " releases; leave one of them out"
         )
-    if folder and not values.text("dispatch_issues"):
+    if unreleased and not values.text("dispatch_issues"):
         for name in filter(values.typed, _WITH_ISSUES):
             raise ConfigError(
-                f"{_option(name)}: expected it with --dispatch-issues, got it alone, and none of a folder's workloads"
-                " becomes an issue by itself; add --dispatch-issues failed or all, or leave it out"
+                f"{option_name(name)}: expected it with --dispatch-issues, got it alone, and only a release's"
+                " workloads become issues by themselves; add --dispatch-issues failed or all, or leave it out"
             )
     if issues_mode is not IssueMode.UPDATE and values.typed("dispatch_issues_close_after"):
         raise ConfigError(
@@ -314,10 +297,10 @@ def _refuse_unused(values: _Values, folder: str, issues_mode: IssueMode) -> None
         )
 
 
-def _issues_repo(values: _Values, repo: str) -> str:
+def _issues_repo(values: Values, repo: str) -> str:
     given = values.text("dispatch_issues_repo", repo)
     if not given:
-        raise ConfigError("--dispatch-issues: a folder has no repository; name one with --dispatch-issues-repo")
+        raise ConfigError("--dispatch-issues: only a release has a repository; name one with --dispatch-issues-repo")
     return _repo("--dispatch-issues-repo", given)
 
 
@@ -327,7 +310,7 @@ def _repo(option: str, text: str) -> str:
     return text
 
 
-def _policy(values: _Values) -> Policy:
+def _policy(values: Values) -> Policy:
     default = Policy()
     fail, skip = (values.config.getini(f"dispatch_{name}_labels") for name in ("fail", "skip"))
     return Policy(
@@ -341,13 +324,13 @@ def _policy(values: _Values) -> Policy:
     )
 
 
-def _token(values: _Values, api_url: str) -> Token | None:
+def _token(values: Values, api_url: str) -> Token | None:
     from pytest_dispatch.github.token_lookup import find_token
 
     return find_token(values.text("dispatch_token") or None, os.environ, api_url)
 
 
-def _notify(values: _Values) -> Iterator[SecretUrl]:
+def _notify(values: Values) -> Iterator[SecretUrl]:
     """Yield the URLs that are told of the session's end, with the variables in them replaced."""
 
     def value(name: re.Match[str]) -> str:
@@ -363,7 +346,7 @@ def _notify(values: _Values) -> Iterator[SecretUrl]:
         yield SecretUrl(re.sub(r"\$\{(\w+)\}", value, text), "--dispatch-notify")
 
 
-def _db(values: _Values) -> str:
+def _db(values: Values) -> str:
     """Return where the journal is: the path of a file, or the URL of a database."""
     given, config = values.text("dispatch_db"), values.config
     if "://" in given:
@@ -381,7 +364,3 @@ def _db(values: _Values) -> str:
             f"--dispatch-db: pytest's cache directory cannot be written ({error.strerror}: {error.filename});"
             " name a file for the journal"
         ) from None
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -28,12 +28,14 @@ class _Handover(msgspec.Struct, kw_only=True):
     Attributes:
         token: Token of the lab's API.
         epoch: Epoch of the session's lease; in a shared lab it may change, and then the file does.
+        groups: Groups that begin node ids.
         locations: Folders that the lab reads itself.
         shared: Whether others use the lab too.
     """
 
     source: str
     workloads: tuple[Workload, ...]
+    groups: tuple[str, ...]
     url: str
     token: str
     session: str
@@ -77,6 +79,7 @@ class DispatchNodes:
         handover = _Handover(
             source=self._lab_session.listing.name,
             workloads=self._lab_session.listing.workloads,
+            groups=self._lab_session.listing.groups,
             url=self._lab_session.lab.url,
             token=self._token,
             session=self._lab_session.session,
@@ -95,8 +98,8 @@ class DispatchNodes:
         The workload itself goes on, and is not at fault. If the second worker crashes too, or the distribution mode
         cannot reassign items (such as `--dist=loadscope`), the item ends as an error.
         """
-        name = crashitem.removeprefix(f"{self._lab_session.listing.name}::")
-        if name == crashitem:
+        part, _, name = crashitem.partition("::")
+        if part not in self._lab_session.listing.parts:
             return None
         if crashitem not in self._crashed:
             self._crashed.add(crashitem)
@@ -116,9 +119,10 @@ class DispatchWorker:
 
     def __init__(self, config: pytest.Config, given: str) -> None:
         handover = decode(Path(given).read_bytes(), _Handover)
+        listing = Listing(name=handover.source, workloads=handover.workloads, groups=handover.groups)
         self._lab_session = lab_session = LabSession(
-            listing=Listing(name=handover.source, workloads=handover.workloads),
-            wanted=take_node_ids(config, handover.source),
+            listing=listing,
+            wanted=take_node_ids(config, listing),
             client=_client(handover, Path(given)),
             session=handover.session,
         )

@@ -44,8 +44,22 @@ class Listing:
         name: The beginning of their node ids: `AMDEPYC/dispatch@example`, or a folder as the user gave it.
         workloads: Ordered by name, those of a chain as it runs; no name occurs twice.
         left_out: Files or assets named like a workload that are not one: the name, and why.
+        groups: Ids of groups that begin the node ids of their workloads, in place of the name.
     """
 
     name: str
     workloads: tuple[Workload, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def part_of(self, workload: Workload) -> str:
+        """Return the beginning of a workload's node id."""
+        return workload.group if workload.group in self.groups else self.name
+
+    @property
+    def parts(self) -> dict[str, list[Workload]]:
+        """Return the workloads by the beginning of their node ids; without any, the name alone."""
+        found: dict[str, list[Workload]] = {}
+        for workload in self.workloads:
+            found.setdefault(self.part_of(workload), []).append(workload)
+        return found or {self.name: []}

@@ -66,18 +66,21 @@ class ReadLabFile:
     unknown_kinds: tuple[str, ...] = ()
 
 
-def read_lab_file(path: Path, environ: Mapping[str, str], fetch: Fetch | None = None) -> ReadLabFile:
+def read_lab_file(
+    path: Path, environ: Mapping[str, str], fetch: Fetch | None = None, text: str | None = None
+) -> ReadLabFile:
     """Read and check a lab file.
 
     Args:
         path: The file.
         environ: Variables that it may name.
         fetch: Returns the text at a URL, or raises ConfigError; None to leave URLs out.
+        text: Its content; None to read it.
 
     Raises:
         LabFileError: Something is wrong; names everything that is.
     """
-    return _Reader(path, environ, fetch).read()
+    return _Reader(path, environ, fetch).read(text_of(path) if text is None else text)
 
 
 class _Reader:
@@ -91,8 +94,8 @@ class _Reader:
         self._seen: dict[str, list[tuple[yaml.Document, yaml.Path]]] = defaultdict(list)  # places of templates, by id
         self._left_out: list[str] = []
 
-    def read(self) -> ReadLabFile:
-        document = self._document(str(self._path), text_of(self._path))
+    def read(self, text: str) -> ReadLabFile:
+        document = self._document(str(self._path), text)
         content = self._checked(document, LabFile) if document is not None else None
         templates = self._templates(document) if document is not None else []
         self._problems += cross_checks(document) if document is not None else ()
