@@ -308,7 +308,7 @@ def test_marks(kitchen: Bench) -> None:
             {"limits": {"bakin": 1.0}},
             "rye: limits of the kind bake: expected patience, delivery, baking, rest, got 'bakin'",
         ),
-        ({"kind": "brew"}, "rye: expected one of the kinds bake, boot, got 'brew'"),
+        ({"kind": "brew"}, "rye: expected one of the kinds actions, bake, boot, got 'brew'"),
     ],
     ids=["expect", "limits", "kind"],
 )

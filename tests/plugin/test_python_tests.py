@@ -98,7 +98,9 @@ def test_without_a_source(bench: Bench) -> None:
     )
     result = bench.pytester.runpytest_inprocess(*WITHOUT)
     result.assert_outcomes(errors=2)
-    needs = "needs a source of workloads: give --dispatch-repo OWNER/REPO or --dispatch-dir DIR"
+    needs = (
+        "needs a source of workloads: give --dispatch-repo OWNER/REPO, --dispatch-dir DIR or --dispatch-actions FILE"
+    )
     result.stdout.fnmatch_lines([f"dispatch_workload {needs}", f"dispatch_lab {needs}"])
     assert "Traceback" not in result.stdout.str()
     assert "fixtures.py" not in result.stdout.str()

@@ -9,7 +9,7 @@ import pytest
 from plugin_bench import WITHOUT, Bench
 
 from pytest_dispatch.lab_program.config import LabConfig
-from pytest_dispatch.plugin.options import OPTIONS
+from pytest_dispatch.plugin.options import OPTIONS, SOURCES
 from pytest_dispatch.plugin.settings import Settings, read_settings
 
 #: A value for each option that is not its default.
@@ -17,6 +17,7 @@ GIVEN = {
     "--dispatch-repo": "me/lab",
     "--dispatch-tag": "v1",
     "--dispatch-dir": "w",
+    "--dispatch-actions": "templates.yaml",
     "--dispatch-token": "from-somewhere",
     "--dispatch-api-url": "https://git.example/api/v3",
     "--dispatch-bind": "[::1]:81",
@@ -71,22 +72,24 @@ TOKENS = ("--dispatch-token", "--dispatch-lab-token")
 ALIKE = [option for option in OPTIONS if option.name not in TOKENS]
 
 
+TEMPLATES = "[{id: a, kind: actions, payload: {owner: me, repo: lab, workflow: test.yml}}]"
 #: What an option needs beside it.
 BESIDE = {"--dispatch-issues-close-after": "\ndispatch_issues_mode = update"}
 
 
 @pytest.mark.parametrize("option", ALIKE, ids=lambda option: option.name)
-def test_an_ini_key_does_what_its_option_does(bench: Bench, option: object) -> None:
+def test_an_ini_key_does_what_its_option_does(bench: Bench, option: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "for-what-is-sent")
     name, dest, given = option.name, option.dest, GIVEN[option.name]  # type: ignore[attr-defined]
-    base = "dispatch_dir = w" if name == "--dispatch-dir" else "dispatch_repo = me/lab"
-    base += BESIDE.get(name, "")
-    bench.pytester.makeini(f"[pytest]\n{'' if name == '--dispatch-repo' else base}\n")
-    without = read(bench) if name != "--dispatch-repo" else read(bench, "--dispatch-repo=a/b")
+    base = "dispatch_repo = me/lab" + BESIDE.get(name, "")
+    bench.path.joinpath("templates.yaml").write_text(TEMPLATES)
+    bench.pytester.makeini(f"[pytest]\n{'' if dest in SOURCES else base}\n")
+    without = read(bench, "--dispatch-repo=a/b") if dest in SOURCES else read(bench)
     by_option = read(bench, f"{name}={given}" if given else name)
-    bench.pytester.makeini(f"[pytest]\n{'' if dest in base else base}\n{dest} = {given or 'true'}\n")
+    bench.pytester.makeini(f"[pytest]\n{'' if dest in SOURCES else base}\n{dest} = {given or 'true'}\n")
     by_key = read(bench)
     changed = changes(without, by_option)
-    assert changed or name == "--dispatch-dir"
+    assert changed
     assert changes(without, by_key) == changed
 
 

@@ -13,7 +13,7 @@ from fetching import EFI
 from filelock import FileLock
 from plugin_bench import HERE, IN_THREAD, SIMS, WITHOUT, Bench
 
-from pytest_dispatch.plugin.options import FOR_DEBUGGING, Option
+from pytest_dispatch.plugin.options import FOR_DEBUGGING, SOURCES, Option
 from pytest_dispatch.plugin.options import OPTIONS as OPTIONS_OF_OURS
 from pytest_dispatch.testing.github import FakeGitHub
 
@@ -60,7 +60,10 @@ OPTIONS = {
         "--dispatch-boot-tool: expected a tool such as curl, wget or python-requests, got 'Go-http-client'",
     ),
     "issues": (["--dispatch-issues=some"], "--dispatch-issues: expected all, failed or none, got 'some'"),
-    "issues-where": (["--dispatch-issues=all"], "only a release has a repository; name one with --dispatch-issues-repo"),
+    "issues-where": (
+        ["--dispatch-issues=all"],
+        "only a release has a repository; name one with --dispatch-issues-repo",
+    ),
     "issues-text": (["--dispatch-issues-text=nice"], "--dispatch-issues-text: expected safe or raw, got 'nice'"),
     "issues-repo": (
         ["--dispatch-issues=all", "--dispatch-issues-repo=lab"],
@@ -190,13 +193,13 @@ def test_qemu_that_is_not_installed(bench: Bench, monkeypatch: pytest.MonkeyPatc
 )
 def test_an_option_without_a_source(bench: Bench, option: Option) -> None:
     bench.pytester.makepyfile(test_own="def test_own(): pass")
-    empty = option.name in ("--dispatch-dir", "--dispatch-repo")
+    empty = option.dest in SOURCES
     given = [option.name] if not option.metavar else [f"{option.name}="] if empty else [option.name, "0"]
     with warnings.catch_warnings(action="ignore"):
         line = bench.refused("test_own.py", *given)
     assert line == (
-        f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR or"
-        " --dispatch-repo OWNER/REPO, or leave it out"
+        f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR,"
+        " --dispatch-repo OWNER/REPO or --dispatch-actions FILE, or leave it out"
     )
 
 

@@ -163,16 +163,21 @@ class PollingApi:
             return answer.content
 
     async def text(self, path: str, most: int) -> str:
-        """Return the last characters of a text that GitHub keeps in a storage, which does not get the token.
+        """Return the end of a text that GitHub keeps in a storage, which does not get the token.
+
+        Args:
+            path: Where the API has it.
+            most: How many bytes of its end; the rest passes through, and is not kept.
 
         Raises:
             GitHubError: See `Trouble`.
         """
         url = self._url(path, {})
         for _ in range(REDIRECTS):
-            answer = await self._sent("GET", path, url, {}, None)
+            answer = await self._sent("GET", path, url, {}, None, most)
             if answer.status_code not in _MOVED:
-                return answer.content[-most:].decode(errors="replace")
+                text = answer.content.decode(errors="replace")
+                return text if self._token is None else self._token.scrub(text)
             url = urljoin(url, answer.headers.get("location", ""))
             if not is_safe_url(url):
                 break
@@ -211,9 +216,15 @@ class PollingApi:
             raise self._failed(GitHubError(what, Trouble.STRANGE)) from None
 
     async def _sent(
-        self, verb: str, path: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
+        self,
+        verb: str,
+        path: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, object] | None,
+        last: int = 0,
     ) -> httpx.Response:
-        """Return an answer that is no refusal; keep the books of limits and of the breaker."""
+        """Return an answer that is no refusal, or its last bytes; keep the books of limits and of the breaker."""
         if not self.is_open:
             raise UnreachedError(self.why, Trouble.NETWORK, wait=self._breaker.left)
         own = Origin.of(url) == self._origin
@@ -222,7 +233,7 @@ class PollingApi:
         except GitHubError as error:  # of the App that gives the token
             raise self._failed(UnreachedError(str(error), Trouble.TOKEN, wait=error.wait)) from None
         try:
-            answer = await self._http.send(verb, url, {**headers, **signed}, json=body)
+            answer = await self._http.send(verb, url, {**headers, **signed}, last, json=body)
         except NoAnswerError as error:
             kind = GitHubError if error.sent else UnreachedError
             raise self._failed(kind(str(error), Trouble.NETWORK)) from None

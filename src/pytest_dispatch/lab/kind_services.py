@@ -141,6 +141,19 @@ class Service:
             ConfigError: What it needs is not there any more.
         """
 
+    async def log(self, _run: Run, _case: str) -> str | None:
+        """Return the end of what a run has written, as the system keeps it that carries it out; None if none does.
+
+        Args:
+            _run: The run.
+            _case: The case of which it is wanted; empty for all of them.
+
+        Raises:
+            ConfigError: The run has no such case.
+            DispatchError: The system cannot be asked now.
+        """
+        return None
+
     def wanted(self, runs: list[Run]) -> None:
         """Prepare what these submitted runs need."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.plugin.lab_session import LabSession, first_report, has_reported
 from pytest_dispatch.plugin.outcomes import WorkloadFailed, raise_outcome, told
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Moment, Report, Run
+    from pytest_dispatch.core.model import Case, Moment, Report, Run
     from pytest_dispatch.server.api.schemas import MachineView, RunView
 
 
@@ -68,6 +69,16 @@ class DispatchWorkload:
         return self.run.attempt.machine
 
     @property
+    def link(self) -> str:
+        """Return its address, or its name, in the system that carries it out; empty if machines of the lab boot it."""
+        return self.run.attempt.outside
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Return the cases of its reports so far; those of a workflow are its jobs."""
+        return tuple(case for report in self.reports for case in report.cases)
+
+    @property
     def reports(self) -> tuple[Report, ...]:
         """Return its reports so far."""
         return self.run.attempt.reports
@@ -96,6 +107,27 @@ class DispatchWorkload:
             raise WorkloadFailed(told(self._view, silent), pytrace=False)
         whole = self._view.run.attempts[view.run.attempt.number - 1]
         return next(report for report in whole.reports if not report.late)
+
+    def outcome(self) -> Outcome:
+        """Wait until it is over and return its outcome.
+
+        Raises:
+            LabFault: The lab failed before.
+        """
+        outcome = self._lab_session.settled(self._key).run.outcome
+        return Outcome.ERROR if outcome is None else outcome
+
+    def log(self, case: str = "") -> str:
+        """Return the end of what it has written: of a workflow, its jobs' logs; if it boots, its machine's console.
+
+        Args:
+            case: Name of the job of which it is wanted; empty for all of them.
+
+        Raises:
+            LabFault: There is no such job, or GitHub cannot be asked now.
+        """
+        with self._lab_session.faults():
+            return self._lab_session.lab.log(self.run.id, case)
 
     @property
     def _view(self) -> RunView:

@@ -53,6 +53,7 @@ def facts_of(run: Run, digest: str, issues: Iterable[str], links: Sequence[Issue
     facts: list[tuple[str, object]] = [
         ("dispatch_workload", run.workload.name),
         *(("dispatch_machine", placement.machine) for placement in run.attempt.placements),
+        ("dispatch_link", plain_line(run.attempt.outside)),
         ("dispatch_digest", digest),
         ("dispatch_attempts", len(run.attempts)),
         ("dispatch_outcome", "cancelled" if run.cancelled else str(run.outcome)),

@@ -95,7 +95,8 @@ def explain(
     last = run.attempt
     parts = [plain(run.reason or last.reason) or f"it ended with {run.outcome}"]
     for attempt in run.attempts:
-        parts.append("\n".join([_title(run, attempt, digest), *_indent(timeline(attempt))]))
+        named = [f"as {plain_line(attempt.outside)}"] if attempt.outside else []
+        parts.append("\n".join([_title(run, attempt, digest), *_indent([*named, *timeline(attempt)])]))
         if attempt.reason and attempt is not last:
             parts[-1] += f"\n  {attempt.outcome}: {plain_line(attempt.reason, REASON)}"
     reports = [report for attempt in run.attempts for report in attempt.reports]

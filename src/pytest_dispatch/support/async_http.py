@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TIMEOUT = 15.0  # seconds to wait for a connection, and for each part of an answer
 WHOLE = 60.0  # longest duration of a whole request, in seconds
 LARGEST = 16 * 2**20  # bytes of one answer
+LONGEST = 64 * 2**20  # bytes of one answer of which only the end is kept
 
 
 class NoAnswerError(Exception):
@@ -35,7 +36,7 @@ class NoAnswerError(Exception):
 
 
 class TooLongError(Exception):
-    """An answer is longer than `LARGEST`; the text names the server."""
+    """An answer is longer than `LARGEST`, or `LONGEST`; the text names the server."""
 
 
 class AsyncHttp:
@@ -53,13 +54,16 @@ class AsyncHttp:
         self._whole = whole
         self._client: httpx.AsyncClient | None = None
 
-    async def send(self, verb: str, url: str, headers: Mapping[str, str], **body: Any) -> httpx.Response:
+    async def send(
+        self, verb: str, url: str, headers: Mapping[str, str], last: int = 0, **body: Any
+    ) -> httpx.Response:
         """Return the answer to one request, whatever its status.
 
         Args:
             verb: The method.
             url: A URL.
             headers: Headers in addition to those of all requests.
+            last: How many bytes of the end of the answer are kept; 0 for all.
             body: `json` or `data`, as httpx has them.
 
         Raises:
@@ -68,7 +72,7 @@ class AsyncHttp:
         """
         try:
             async with asyncio.timeout(self._whole):
-                return await self._answered(verb, url, {**self._headers, **headers}, body)
+                return await self._answered(verb, url, {**self._headers, **headers}, body, last)
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
             raise self._unreachable(error) from None  # its frames contain the headers
 
@@ -78,7 +82,7 @@ class AsyncHttp:
             await self._client.aclose()
 
     async def _answered(
-        self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
+        self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any], last: int
     ) -> httpx.Response:
         if self._client is None:
             try:
@@ -86,11 +90,14 @@ class AsyncHttp:
             except ConfigError as error:
                 raise NoAnswerError(str(error), sent=False) from None  # its frames contain the environment
         async with self._client.stream(verb, url, headers=headers, **body) as answer:
-            data = bytearray()
+            data, came, most = bytearray(), 0, LONGEST if last else LARGEST
             async for piece in answer.aiter_raw():
                 data += piece
-                if len(data) > LARGEST:
-                    raise TooLongError(f"{self._host}: expected an answer of at most {LARGEST} bytes, got more")
+                came += len(piece)
+                if came > most:
+                    raise TooLongError(f"{self._host}: expected an answer of at most {most} bytes, got more")
+                if last:
+                    del data[:-last]
             whole = httpx.Response(answer.status_code, headers=answer.headers, content=bytes(data))
             whole.request = answer.request
             return whole

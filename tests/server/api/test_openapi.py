@@ -171,6 +171,7 @@ def test_a_whole_session_is_as_described(lab: InProcessLab, recorder: Recorder, 
     assert client.outlook(opened.id, [((), ""), (("ram>=64",), "")]).machines == 2
     why = client.connection.ask(Explanation, "GET", f"/runs/{runs['hang']}/explanation")
     assert why.sentence.startswith("It was cancelled at ")
+    assert client.log(runs["pass"]) == "\n".join(line.text for line in client.run(runs["pass"]).console)
     query = {"location": "https://elsewhere.example/repos/o/r/releases/assets/1"}
     assert not client.connection.ask(Readable, "GET", f"/sessions/{opened.id}/readable", None, query).readable
     client.end(opened.id)

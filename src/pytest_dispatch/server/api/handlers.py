@@ -31,6 +31,7 @@ from pytest_dispatch.server.api.schemas import (
     Readable,
     Review,
     Reviewed,
+    RunLog,
     RunRequest,
     RunView,
     SessionView,
@@ -253,6 +254,15 @@ async def show_run(context: ApiContext, request: web.Request, _body: None) -> Ru
     if known:
         return replace(view, run=beyond(view.run, known))
     return view if context.access.private or run.outcome is None else await _with_added(context, view)
+
+
+async def show_log(context: ApiContext, request: web.Request, _body: None) -> RunLog:
+    """Return what a run has written, from the system that carries it out; of a run that boots, its console."""
+    run = context.lab.session_service.run(request.match_info["run"])
+    text = await context.lab.service(run.workload.kind).log(run, request.query.get("case", ""))
+    if text is None:
+        text = "\n".join(line.text for line in run_view(context, run, whole=True).console)
+    return RunLog(text=text)
 
 
 async def _from_history(context: ApiContext, run_id: str) -> RunView:

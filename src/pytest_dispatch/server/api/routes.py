@@ -30,6 +30,7 @@ from pytest_dispatch.server.api.schemas import (
     Review,
     Reviewed,
     RunChange,
+    RunLog,
     RunReport,
     RunRequest,
     RunView,
@@ -288,6 +289,16 @@ ROUTES = (
         " should start, and each machine as seen from it",
         gives=Explanation,
         kept=True,
+    ),
+    Route(
+        method="GET",
+        path="/runs/{run}/log",
+        handler=handlers.show_log,
+        needs=Role.READER,
+        summary="The end of what a run has written, from the system that carries it out: of one `case`, or of all; of a"
+        " run that boots, its console",
+        gives=RunLog,
+        words=("case",),
     ),
     Route(
         method="DELETE",

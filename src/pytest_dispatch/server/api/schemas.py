@@ -178,6 +178,13 @@ class ConsoleLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLog:
+    """The end of what a run has written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
     """A run, with its console and issues.
 

@@ -13,6 +13,7 @@ from pytest_dispatch.workloads.actions.shapes import ENDED, Artifact, WorkflowJo
 #: Conclusions of jobs that are no fault.
 GOOD = frozenset({"success", "neutral", "skipped"})
 MOST_LINES = 25  # last lines of a failed job's log
+MOST_IN_BODY = 10  # of them in the text of the whole run, which has those of all its jobs
 
 _LATE = "exceeded the maximum execution time"
 _LOST = "lost communication with the server"
@@ -133,6 +134,13 @@ def _seconds(job: WorkflowJob) -> float:
     return max(0.0, (job.completed_at - job.started_at).total_seconds())
 
 
+def _queued(job: WorkflowJob) -> str:
+    """Return for how many seconds a job waited for a runner; empty if it had none."""
+    if job.created_at is None or job.started_at is None or not job.runner_id:
+        return ""
+    return f"{max(0.0, (job.started_at - job.created_at).total_seconds()):.0f}"
+
+
 def _about(bad: Sequence[WorkflowJob], conclusion: str) -> str:
     if not bad:
         return f"GitHub concluded it as {conclusion}, and none of its jobs"
@@ -154,17 +162,17 @@ def _where(job: WorkflowJob) -> str:
 def _body(evidence: Evidence) -> str:
     run, lines = evidence.run, []
     lines += [f"Run {run.id}, attempt {run.run_attempt}: <{run.html_url}>", ""]
-    lines += ["| job | conclusion | runner | seconds |", "| --- | --- | --- | --- |"]
+    lines += ["| job | conclusion | runner | seconds queued | seconds |", "| --- | --- | --- | --- | --- |"]
     for job in evidence.jobs:
         name, runner = (plain_line(each or "", 100).replace("|", "\\|") for each in (job.name, job.runner_name))
-        lines.append(f"| {name} | {job.conclusion} | {runner} | {_seconds(job):.0f} |")
+        lines.append(f"| {name} | {job.conclusion} | {runner} | {_queued(job)} | {_seconds(job):.0f} |")
     for job in evidence.jobs:
         if log := evidence.logs.get(job.id):
             lines += [
                 "",
                 f"Last lines of {plain_line(job.name, 100)}:",
                 "",
-                *(f"    {line}" for line in log.splitlines()),
+                *(f"    {line}" for line in log.splitlines()[-MOST_IN_BODY:]),
             ]
     if evidence.artifacts:
         lines += ["", "Artifacts:", ""]

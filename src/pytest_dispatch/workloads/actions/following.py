@@ -11,13 +11,13 @@ from pytest_dispatch.core.model import KnownBy, Phase
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.github.api import GitHubError, Trouble
 from pytest_dispatch.workloads.actions.conclusion import GOOD, MOST_LINES, Evidence, concluded, report_of, standing
+from pytest_dispatch.workloads.actions.job_logs import fetch_log, last_lines
 from pytest_dispatch.workloads.actions.lifecycle import Event, State
 from pytest_dispatch.workloads.actions.run_state import named
 from pytest_dispatch.workloads.actions.shapes import ENDED, Annotation, Artifacts, Jobs, WorkflowJob, WorkflowRun
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
-    from pytest_dispatch.github.polling_api import PollingApi
     from pytest_dispatch.workloads.actions.attempts import Attempts
     from pytest_dispatch.workloads.actions.run_state import RunState
 
@@ -27,7 +27,6 @@ LOST = 900.0  # seconds after which a job is lost whose runner is offline; GitHu
 ASK_AGAIN = 30.0  # seconds until GitHub is asked once more to cancel a run
 GENTLE = 2  # cancels before the run is forced to end
 MOST_FAILED = 5  # failed jobs whose annotations and logs are read
-MOST_LOG = 64 * 1024  # bytes of the end of a log
 
 _GONE = (Trouble.MISSING, Trouble.GONE)
 
@@ -154,21 +153,11 @@ class Follower:
             pages = await api.pages(path, list[Annotation])
             remarks[job.id] = [each.message for page in pages for each in page if each.message]
             if job.started_at is not None and job.runner_id:
-                logs[job.id] = await self._log(api, f"{payload.path}/jobs/{job.id}/logs")
+                logs[job.id] = last_lines(await fetch_log(api, payload, job.id), MOST_LINES)
         had_runner = any(job.runner_id for job in jobs)
         found = await api.pages(f"{self._path(state, told.id)}/artifacts", Artifacts) if had_runner else []
         artifacts = [each for page in found for each in page.artifacts]
         return Evidence(run=told, jobs=jobs, remarks=remarks, logs=logs, artifacts=artifacts)
-
-    async def _log(self, api: PollingApi, path: str) -> str:
-        """Return the last lines of a job's log; why there are none, where GitHub does not keep it."""
-        try:
-            text = await api.text(path, MOST_LOG)
-        except GitHubError as error:
-            if error.trouble not in _GONE:
-                raise
-            return "GitHub has no log of it"
-        return "\n".join(text.splitlines()[-MOST_LINES:])
 
     def _look_for_trouble(self, state: RunState, jobs: Sequence[WorkflowJob]) -> None:
         """End an attempt whose runners are gone, or that GitHub does not start though one is idle."""

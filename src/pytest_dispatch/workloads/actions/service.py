@@ -16,6 +16,7 @@ from pytest_dispatch.lab.kind_services import Service
 from pytest_dispatch.workloads.actions.attempts import Attempts
 from pytest_dispatch.workloads.actions.following import Follower
 from pytest_dispatch.workloads.actions.given_up import GivenUpRuns, is_given_up
+from pytest_dispatch.workloads.actions.job_logs import logs_of
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.obstacles import Obstacles
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
@@ -118,6 +119,18 @@ class ActionsService(Service):
             ConfigError: It is not what GitHub sends for this event.
         """
         self._webhooks.hear(event, body)
+
+    async def log(self, run: Run, case: str) -> str:
+        """Return the end of the logs of a run's jobs, or of the one of that name.
+
+        Raises:
+            ConfigError: It has no such job, or GitHub has no run yet.
+            GitHubError: GitHub does not answer.
+        """
+        payload, sent = ActionsPayload.of(run.workload), named(run.attempt)
+        if not sent:
+            raise ConfigError(f"{run.workload.name}: expected a run that GitHub has, got one that was not sent")
+        return await logs_of(self._attempts.api(payload), payload, sent, case)
 
     def in_hand(self, run: str) -> RunState:
         """Return what is in mind of a run that is being sent, or was."""

@@ -99,6 +99,7 @@ class WorkflowJob(msgspec.Struct, frozen=True):
     run_attempt: int = 1
     conclusion: str | None = None
     html_url: str | None = None
+    created_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
     labels: tuple[str, ...] = ()
