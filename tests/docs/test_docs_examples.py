@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from docs_examples import PAGES, ROOT, Example, blocks, examples
 from plugin_bench import IN_THREAD, WITHOUT, plays
+from workflow_files import workflow_of
 
 # Loaded once, here: `pytester` makes each example forget what it imported.
 import pytest_dispatch.plugin.session  # noqa: F401
@@ -25,6 +26,9 @@ def test_an_example_does_what_the_page_says(
     example: Example, pytester: pytest.Pytester, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_up(example, pytester.path)
+    for name, text in example.files.items():
+        if name.startswith(".github/workflows/"):
+            github.actions.add_workflow("my-org/firmware", workflow_of(text, Path(name).name))
     monkeypatch.setenv("GITHUB_API_URL", github.url)
     monkeypatch.setenv("GITHUB_TOKEN", github.token)
     pytester.syspathinsert()
@@ -40,9 +44,12 @@ def test_an_example_does_what_the_page_says(
 
 @pytest.fixture
 def github() -> Iterator[FakeGitHub]:
-    """A GitHub with the repository that examples name."""
+    """A GitHub with the repositories and the runners that examples name."""
     with FakeGitHub() as fake:
-        fake.add_repo("me/lab")
+        for repo in ("me/lab", "my-org/firmware"):
+            fake.add_repo(repo)
+        for name in ("rpi-01", "rpi-02"):
+            fake.actions.add_runner("my-org", name, ("rpi",))
         programs = {
             f"workload-{number}.efi": ("application/vnd.dispatch+efi", b"MZ" * number) for number in range(1, 10)
         }
@@ -82,7 +89,7 @@ def arguments(example: Example) -> list[str]:
     assert program == "pytest"
     if not any(argument.startswith("--dispatch-") for argument in given):
         return given
-    if "--dispatch-machine" not in given:
+    if "--dispatch-machine" not in given and "--dispatch-actions" not in given:
         given.append("--dispatch-machine=sim?pace=0.01")  # in place of those on the reader's network
     quick = [re.sub(r"^(sim(:\d+)?)$", r"\1?pace=0.01", argument) for argument in given]
     return [*quick, "--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns"]
@@ -105,5 +112,5 @@ def test_no_python_is_shown_that_is_not_run() -> None:
 
 def test_pages_have_examples() -> None:
     with_examples = {example.where.partition(":")[0] for example in EXAMPLES}
-    expected = {"how-it-works", "hooks", "python-tests", "machines", "kinds", "testing"}
+    expected = {"how-it-works", "hooks", "python-tests", "machines", "kinds", "testing", "actions"}
     assert {f"docs/{name}.md" for name in expected} <= with_examples

@@ -6,6 +6,7 @@ import importlib
 import re
 import runpy
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import pytest
 from boots import boots
 from plugin_bench import WITHOUT, plays
 from project import ROOT
+from workflow_files import workflow_of
 
 # Loaded once, here: `pytester` makes each run forget what it imported.
 import pytest_dispatch.plugin.session  # noqa: F401
 from pytest_dispatch import Attempt, Expect, Outcome, Report, Run
+from pytest_dispatch.lab_program.lab_file.reading import read_lab_file
 from pytest_dispatch.plugin import options
 from pytest_dispatch.results.junit_writer import JunitCase, write_junit
+from pytest_dispatch.testing.github import FakeGitHub
 
 EXAMPLES = ROOT / "examples"
 QUICK = ["--dispatch-machine=sim:2?pace=0.01", "--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns"]
@@ -136,3 +140,39 @@ def test_the_workflow_writes_a_summary(
         "| me/lab@v1::b.efi | fans | ❌ failed | 1 |",
         "| me/lab@v1::c.efi | c.efi | ⚠️ error of the lab | 2 |",
     ]
+
+
+# Workflows on self-hosted runners
+
+
+@pytest.fixture
+def runners() -> Iterator[FakeGitHub]:
+    """A GitHub with the workflow of the example, and two runners."""
+    with FakeGitHub() as fake:
+        fake.add_repo("my-org/firmware")
+        text = (EXAMPLES / "actions" / "boards.yml").read_text("utf-8")
+        fake.actions.add_workflow("my-org/firmware", workflow_of(text, "boards.yml"))
+        for name in ("rpi-01", "rpi-02"):
+            fake.actions.add_runner("my-org", name, ("rpi",))
+        yield fake
+
+
+def test_the_templates_run_the_workflow_on_the_runners(
+    pytester: pytest.Pytester, runners: FakeGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_API_URL", runners.url)
+    monkeypatch.setenv("GITHUB_TOKEN", runners.token)
+    for name in ("templates.yaml", "test_boards.py"):
+        pytester.path.joinpath(name).write_text((EXAMPLES / "actions" / name).read_text("utf-8"))
+    result = pytester.runpytest(
+        "--dispatch-actions=templates.yaml", "test_boards.py", "boards", "--dispatch-lab=thread", *WITHOUT
+    )
+    result.assert_outcomes(passed=4)
+    runs = runners.actions.runs("my-org/firmware")
+    assert sorted(run.inputs["image"] for run in runs) == ["debian", "debian", "debian", "fedora"]
+    assert all(run.inputs["dispatch"] and run.inputs["dispatch"] in run.title for run in runs)
+
+
+def test_dispatch_serve_takes_the_groups_of_the_templates() -> None:
+    found = read_lab_file(EXAMPLES / "actions" / "templates.yaml", {})
+    assert [(each.group, each.template.id) for each in found.templates] == [("boards", "debian"), ("boards", "fedora")]

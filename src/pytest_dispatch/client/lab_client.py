@@ -147,7 +147,7 @@ class LabClient:
 
     def log(self, run_id: str, case: str = "") -> str:
         """Return the end of what a run, or a case of it, has written, from the system that carries it out."""
-        return self.connection.ask(RunLog, "GET", f"/runs/{run_id}/log", query={"case": case}).text
+        return self.connection.ask(RunLog, "GET", f"/runs/{run_id}/log", query={"case": case} if case else {}).text
 
     def runs(self, session: str) -> list[RunView]:
         """Return all runs of a session, without their reports and consoles."""

@@ -49,8 +49,8 @@ def read_templates(path: Path, group: str, environ: Mapping[str, str]) -> Templa
         ConfigError: The file cannot be used; has a line for each reason.
         NoGroupError: The lab file has no such group.
     """
-    found, is_list = _read(path, group, environ)
-    roster = roster_of(found)
+    found = _read(path, group, environ)
+    roster, polling = roster_of(found), found.content.github.polling
     wanted = [each for each in roster.templates if not group or each.group == group]
     if group and group not in [each.id for each in roster.groups]:
         raise no_group(group, (each.id for each in roster.groups))
@@ -63,12 +63,12 @@ def read_templates(path: Path, group: str, environ: Mapping[str, str]) -> Templa
         workloads=ours,
         left_out=tuple((each.id, _other(each)) for each in wanted if each.workload.kind != ACTIONS),
         groups=tuple(replace(each, health=None) for each in roster.groups if each.id in used),
-        interval=None if is_list else found.content.github.polling.interval,
+        interval=polling.interval if "interval" in polling.model_fields_set else None,
     )
 
 
-def _read(path: Path, group: str, environ: Mapping[str, str]) -> tuple[ReadLabFile, bool]:
-    """Return what a file says, and whether it is a list of templates."""
+def _read(path: Path, group: str, environ: Mapping[str, str]) -> ReadLabFile:
+    """Return what a file says; a list of templates is what a lab file says that names it."""
     text = text_of(path)
     try:
         is_list = isinstance(yaml.read_document(str(path), text).value, list)
@@ -76,7 +76,7 @@ def _read(path: Path, group: str, environ: Mapping[str, str]) -> tuple[ReadLabFi
         raise LabFileError([str(error)]) from None
     if is_list:  # a lab file that names it finds what is wrong with it, with line and column
         text = json.dumps({"groups": [{"id": group or _id_of(path.stem), "template_files": [path.name]}]})
-    return read_lab_file(path, environ, fetched, text), is_list
+    return read_lab_file(path, environ, fetched, text)
 
 
 def _id_of(stem: str) -> str:
