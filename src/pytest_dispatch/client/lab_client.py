@@ -20,7 +20,6 @@ from pytest_dispatch.server.api.schemas import (
     Review,
     Reviewed,
     RunChange,
-    RunLog,
     RunReport,
     RunRequest,
     RunView,
@@ -144,10 +143,6 @@ class LabClient:
         query: dict[str, str | list[str]] = {"after": str(after), "wait": str(wait), "known": known}
         view = self.connection.ask(RunView, "GET", f"/runs/{run_id}", query=query, wait=wait)
         return view if seen is None else replace(view, run=joined(view.run, seen.run), whole=seen.whole)
-
-    def log(self, run_id: str, case: str = "") -> str:
-        """Return the end of what a run, or a case of it, has written, from the system that carries it out."""
-        return self.connection.ask(RunLog, "GET", f"/runs/{run_id}/log", query={"case": case} if case else {}).text
 
     def runs(self, session: str) -> list[RunView]:
         """Return all runs of a session, without their reports and consoles."""

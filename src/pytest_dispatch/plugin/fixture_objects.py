@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.client.run_log import fetch_log
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.plugin.lab_session import LabSession, first_report, has_reported
@@ -127,7 +128,7 @@ class DispatchWorkload:
             LabFault: There is no such job, or GitHub cannot be asked now.
         """
         with self._lab_session.faults():
-            return self._lab_session.lab.log(self.run.id, case)
+            return fetch_log(self._lab_session.lab.connection, self.run.id, case)
 
     @property
     def _view(self) -> RunView:

@@ -54,9 +54,7 @@ class AsyncHttp:
         self._whole = whole
         self._client: httpx.AsyncClient | None = None
 
-    async def send(
-        self, verb: str, url: str, headers: Mapping[str, str], last: int = 0, **body: Any
-    ) -> httpx.Response:
+    async def send(self, verb: str, url: str, headers: Mapping[str, str], last: int = 0, **body: Any) -> httpx.Response:
         """Return the answer to one request, whatever its status.
 
         Args:

@@ -21,6 +21,7 @@ from werkzeug.datastructures import Headers, ImmutableMultiDict
 
 from pytest_dispatch.client.holder_issues import claim_letters
 from pytest_dispatch.client.lab_client import LabClient
+from pytest_dispatch.client.run_log import fetch_log
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.explanation import Explanation
 from pytest_dispatch.core.model import Issue, Outcome, Policy
@@ -171,7 +172,9 @@ def test_a_whole_session_is_as_described(lab: InProcessLab, recorder: Recorder, 
     assert client.outlook(opened.id, [((), ""), (("ram>=64",), "")]).machines == 2
     why = client.connection.ask(Explanation, "GET", f"/runs/{runs['hang']}/explanation")
     assert why.sentence.startswith("It was cancelled at ")
-    assert client.log(runs["pass"]) == "\n".join(line.text for line in client.run(runs["pass"]).console)
+    assert fetch_log(client.connection, runs["pass"]) == "\n".join(
+        line.text for line in client.run(runs["pass"]).console
+    )
     query = {"location": "https://elsewhere.example/repos/o/r/releases/assets/1"}
     assert not client.connection.ask(Readable, "GET", f"/sessions/{opened.id}/readable", None, query).readable
     client.end(opened.id)
