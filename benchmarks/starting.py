@@ -31,17 +31,6 @@ _TYPE = "application/vnd.dispatch+efi"
 _HEAD = b"HEAD /dispatch HTTP/1.1\r\nHost: lab\r\n\r\n"
 _PYTEST = ("-m", "pytest", "-qq", "--disable-plugin-autoload")  # what we develop with is not our users'
 
-_SERVER = f"""
-from aiohttp import web
-
-async def answer(request):
-    return web.Response(headers={{"Dispatch-Workload": "bare"}})
-
-app = web.Application()
-app.router.add_route("*", "/dispatch", answer)
-web.run_app(app, host="127.0.0.1", port={PORT}, print=None)
-"""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -121,15 +110,15 @@ def _interrupted(pytest: subprocess.Popen[bytes]) -> None:
 
 
 def bare(folder: Path) -> float:
-    """Seconds that pytest takes for one test that does nothing, and after it a bare server until it answers."""
+    """Seconds from pytest's start to an answer of a bare server, which it spawns when it would spawn a lab."""
+    command = [sys.executable, *_PYTEST, "-p", "no:cacheprovider", "-p", "bare_start", "test_it.py"]
+    environ = {**_environ(None), "PYTHONPATH": str(Path(__file__).parent), "BARE_PORT": str(PORT)}
     began = time.monotonic()
-    nothing = [sys.executable, *_PYTEST, "-p", "no:cacheprovider", "test_it.py"]
-    subprocess.run(nothing, cwd=folder / "own", env=_environ(None), check=True, stdout=subprocess.DEVNULL)
-    with subprocess.Popen([sys.executable, "-c", _SERVER], env=_environ(None)) as server:
+    with subprocess.Popen(command, cwd=folder / "own", env=environ, stdout=subprocess.DEVNULL) as pytest:
         try:
             return first_head() - began
         finally:
-            server.terminate()
+            _interrupted(pytest)
 
 
 def steps(folder: Path, source: Sequence[str]) -> list[tuple[str, float]]:

@@ -27,8 +27,7 @@ OURS = (
 for module in (
     *(f"pytest_dispatch.{name}" for name in OURS),
     "anyio._backends._asyncio",
-    "httpcore",
-    "httpx_sse",
+    "httpx",
     "sqlalchemy.dialects.postgresql",
 ):
     import_module(module)

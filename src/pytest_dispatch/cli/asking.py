@@ -11,7 +11,13 @@ from pytest_dispatch.cli.exit_codes import Code, NoLabError
 from pytest_dispatch.cli.lab_choice import LAB_VARIABLE, SERVED, choose_lab, choose_token, is_served
 from pytest_dispatch.cli.leading_options import leading_options
 from pytest_dispatch.cli.output import follow, show, watch
-from pytest_dispatch.client.connection import TIMEOUT, MissingError, NotAllowedError, UnknownTokenError
+from pytest_dispatch.client.connection import (
+    TIMEOUT,
+    MissingError,
+    NoLabHereError,
+    NotAllowedError,
+    UnknownTokenError,
+)
 from pytest_dispatch.client.lab_tokens import WAYS
 from pytest_dispatch.client.operator_client import OperatorClient
 from pytest_dispatch.client.unreachable_lab import UnreachableError
@@ -80,7 +86,7 @@ def with_option(said: str, verb: Verb) -> str:
 
 def _told(error: LabError, url: str, token: Token, verb: Verb) -> Exception:
     """Return the error with what to do about it."""
-    if _is_no_lab(error):
+    if isinstance(error, NoLabHereError):
         return NoLabError(f"no lab answers at {url}, but something else does; name one with --lab or {LAB_VARIABLE}")
     if isinstance(error, UnreachableError):
         return NoLabError(f"{error}; start one with `dispatch serve`, or name another with --lab or {LAB_VARIABLE}")
@@ -94,11 +100,3 @@ def _told(error: LabError, url: str, token: Token, verb: Verb) -> Exception:
 
         return NoLabError(boot_port_at(url) or f"{error}; name one with --lab or {LAB_VARIABLE}")
     return LabError(with_option(str(error), verb))
-
-
-def _is_no_lab(error: LabError) -> bool:
-    """Return whether an answer is none of a lab: neither its content nor its stream of events."""
-    from httpx_sse import SSEError
-    from msgspec import DecodeError
-
-    return isinstance(error.__cause__, (DecodeError, SSEError))

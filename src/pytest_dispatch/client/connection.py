@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
 import msgspec
 
+from pytest_dispatch.client.channel import ChannelError
+from pytest_dispatch.client.plain_channel import PlainChannel
+from pytest_dispatch.client.server_sent_events import read_events
 from pytest_dispatch.client.unreachable_lab import BrokenLabError, UnreachableError
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.server.api.schemas import EPOCH, STALE
@@ -19,8 +19,10 @@ from pytest_dispatch.support.codec import decode
 from pytest_dispatch.support.transport import client_options
 
 if TYPE_CHECKING:
-    from httpx_sse import EventSource
+    from pytest_dispatch.client.channel import Answer, Channel, Stream
+    from pytest_dispatch.client.server_sent_events import ServerSentEvent
 
+PREFIX = "/api/v1"
 TIMEOUT = 30.0  # seconds for an answer, beyond the wait asked for
 
 T = TypeVar("T")
@@ -46,6 +48,12 @@ class NotAllowedError(LabError):
     """The token may not do that (status 403)."""
 
 
+class NoLabHereError(LabError):
+    """What answers is no lab."""
+
+
+_REFUSED = 400  # the first status of a refusal
+_LEFT = "/%!$&'()*+,;=:@~"  # characters that a path may contain (RFC 3986, 3.3), and escapes
 _BROKEN = {502, 503, 504}
 _REFUSALS: dict[int, type[LabError]] = {
     401: UnknownTokenError,
@@ -70,15 +78,6 @@ class Streamed(Protocol):
         ...
 
 
-def new_transport() -> httpx.HTTPTransport:
-    """Return what connects to a lab; making the first one loads half of the HTTP library.
-
-    The lab is on this computer or in the local network, over plain HTTP: ignore the environment's proxies, and do not
-    load root certificates, which would take longer than the lab's start.
-    """
-    return httpx.HTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False)
-
-
 class LabConnection:
     """The connections of one client. Every method raises `LabError` if the lab cannot be reached, or refuses.
 
@@ -86,7 +85,6 @@ class LabConnection:
         url: `http://HOST:PORT` of the lab.
         token: Bearer token of its API.
         epoch: Epoch of the session's lease; 0 for who holds no session, such as a person.
-        transport: Made by `new_transport`, to have it before the lab's URL is known; closed with the connections.
         timeout: Seconds for an answer, beyond the wait asked for.
     """
 
@@ -95,48 +93,39 @@ class LabConnection:
         url: str,
         token: str,
         epoch: int = 1,
-        transport: httpx.HTTPTransport | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
         self.url = url
         self.epoch = epoch
         self._timeout = timeout
-        self._followed: httpx.Response | None = None
-        headers = {"Authorization": f"Bearer {token}"}
-        plain = {"trust_env": False, "transport": transport or new_transport()}
-        options = client_options(url, os.environ) if url.startswith("https:") else plain
-        self._http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=timeout, **options)
+        self._token = token
+        self._followed: Stream | None = None
+        self._channel = _channel(url, timeout)
 
     @property
-    def _held(self) -> dict[str, str]:
-        return {EPOCH: str(self.epoch)} if self.epoch else {}
+    def _headers(self) -> dict[str, str]:
+        held = {EPOCH: str(self.epoch)} if self.epoch else {}
+        return {"Authorization": f"Bearer {self._token}", "Accept": "*/*", "User-Agent": "pytest-dispatch", **held}
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._channel.close()
 
     def hang_up(self) -> None:
         """End the stream that another thread follows; a lab that goes on would say nothing for a while."""
-        network = self._followed.extensions.get("network_stream") if self._followed is not None else None
-        connected = network.get_extra_info("socket") if network is not None else None
-        if connected is not None:
-            with suppress(OSError):  # it is closed already
-                connected.shutdown(socket.SHUT_RDWR)
+        if self._followed is not None:
+            self._followed.hang_up()
 
     @contextmanager
-    def events(self, path: str, after: int) -> Iterator[EventSource]:
+    def events(self, path: str, after: int) -> Iterator[Iterator[ServerSentEvent]]:
         """Follow a stream of events with numbers above `after`."""
-        from httpx_sse import connect_sse
-
-        headers = {"Last-Event-ID": str(after), **self._held}
+        headers = {**self._headers, "Last-Event-ID": str(after), "Accept": "text/event-stream"}
         try:
-            with connect_sse(self._http, "GET", path, headers=headers) as stream:
-                if stream.response.is_error:
-                    stream.response.read()
-                    raise _refusal(stream.response)
-                self._followed = stream.response
-                yield stream
-        except (httpx.HTTPError, httpx.StreamError) as error:
+            with self._channel.stream(self._target(path), headers, self._timeout) as stream:
+                _check_events(self.url, stream.answer)
+                self._followed = stream
+                yield read_events(stream.lines())
+        except ChannelError as error:
             raise _unreachable(self.url, error) from error
 
     def ask(
@@ -153,7 +142,7 @@ class LabConnection:
         try:
             return decode(answer, gives)
         except msgspec.DecodeError as error:
-            raise LabError(f"expected a lab at {self.url}, got an answer of something else: {error}") from error
+            raise NoLabHereError(f"expected a lab at {self.url}, got an answer of something else: {error}") from error
 
     def call(
         self,
@@ -164,7 +153,7 @@ class LabConnection:
         wait: float = 0.0,
     ) -> bytes:
         """Send a request and return the answer's body; the answer may take `wait` seconds longer than usual."""
-        headers = self._held
+        headers = self._headers
         content: bytes | Iterator[bytes] | None = None
         if isinstance(body, Streamed):
             content = body.pieces()
@@ -173,30 +162,53 @@ class LabConnection:
             content = msgspec.json.encode(body)
             headers |= {"Content-Type": "application/json"}
         try:
-            answer = self._http.request(
-                method, path, content=content, headers=headers, params=query, timeout=self._timeout + wait
-            )
-        except httpx.HTTPError as error:
+            answer = self._channel.request(method, self._target(path, query), content, headers, self._timeout + wait)
+        except ChannelError as error:
             raise _unreachable(self.url, error) from error
-        if answer.is_error:
-            raise _refusal(answer)
-        return answer.content
+        if answer.status >= _REFUSED:
+            raise _refusal(self.url, answer)
+        return answer.body
+
+    def _target(self, path: str, query: Mapping[str, str | list[str]] | None = None) -> str:
+        """Return the path and query of a request; escapes in the path are left as they are."""
+        asked = f"?{urlencode(query, doseq=True)}" if query else ""
+        return f"{urlsplit(self.url).path}{PREFIX}{quote(path, _LEFT)}{asked}"
 
 
-def _unreachable(url: str, error: Exception) -> LabError:
-    why = str(error) or type(error).__name__
-    if "WRONG_VERSION_NUMBER" in why or "RECORD_LAYER_FAILURE" in why:
-        why = "it speaks no TLS there; begin the address with http:// if that is the lab"
-    return UnreachableError(f"the lab at {url} cannot be reached: {why}")
+def _channel(url: str, timeout: float) -> Channel:
+    """Return what leads to a lab; only TLS loads the library for it."""
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return PlainChannel(parts.hostname or "", parts.port, timeout)
+    from pytest_dispatch.client.tls_channel import TlsChannel
+
+    return TlsChannel(f"https://{parts.netloc}")
 
 
-def _refusal(answer: httpx.Response) -> LabError:
-    kind = StaleError if answer.headers.get(EPOCH) == STALE else _REFUSALS.get(answer.status_code, LabError)
-    return kind(_problem(answer))
+def _check_events(url: str, answer: Answer) -> None:
+    """Check that an answer is a stream of events.
+
+    Raises:
+        LabError: It is a refusal, or of something else than a lab.
+    """
+    if answer.status >= _REFUSED:
+        raise _refusal(url, answer)
+    kind = answer.headers.get("Content-Type", "")
+    if kind.partition(";")[0].strip() != "text/event-stream":
+        raise NoLabHereError(f"expected a lab at {url}, got {kind or 'nothing'} in place of events")
 
 
-def _problem(answer: httpx.Response) -> str:
+def _unreachable(url: str, error: ChannelError) -> LabError:
+    return UnreachableError(f"the lab at {url} cannot be reached: {error}")
+
+
+def _refusal(url: str, answer: Answer) -> LabError:
+    kind = StaleError if answer.headers.get(EPOCH, "") == STALE else _REFUSALS.get(answer.status, LabError)
+    return kind(_problem(url, answer))
+
+
+def _problem(url: str, answer: Answer) -> str:
     try:
-        return str(answer.json()["error"])
+        return str(msgspec.json.decode(answer.body)["error"])
     except (ValueError, KeyError, TypeError):
-        return f"expected a lab at {answer.url.copy_with(path='/', query=None)}, got {answer.status_code} from it"
+        return f"expected a lab at {urlsplit(url)._replace(path='/', query='').geturl()}, got {answer.status} from it"

@@ -179,22 +179,20 @@ class LabClient:
         """
         reports: dict[tuple[str, int], tuple[Report, ...]] = {}
         with self.connection.events(f"/sessions/{session}/events", after) as stream:
-            for event in stream.iter_sse():
-                if not event.data:
-                    continue  # an event without data is to be ignored (WHATWG HTML, 9.2.6); httpx-sse yields it
-                if event.event == "report":
+            for event in stream:
+                if event.name == "report":
                     said = decode(event.data, RunReport)
                     before = reports.get((said.run, said.attempt), ())
                     reports[said.run, said.attempt] = (*before[: said.number - 1], said.report)
-                elif event.event == "change":
+                elif event.name == "change":
                     after = int(event.id)
                     change = decode(event.data, RunChange)
                     yield after, replace(change, run=_with_reports(change.run, reports))
-                elif event.event == "notice":
+                elif event.name == "notice":
                     yield after, decode(event.data, Notice)
-                elif event.event == "held":
+                elif event.name == "held":
                     yield after, decode(event.data, HeldView)
-                elif event.event == "progress":
+                elif event.name == "progress":
                     yield after, decode(event.data, dict[str, int])
 
 

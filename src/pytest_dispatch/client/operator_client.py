@@ -71,7 +71,7 @@ class OperatorClient:
     def events(self) -> Iterator[Iterator[LabEvent]]:
         """Follow what changes in the lab; a snapshot comes first, and again after a gap."""
         with self.connection.events("/events", 0) as stream:
-            yield (decode(event.data, EVENTS[event.event]) for event in stream.iter_sse() if event.event in EVENTS)
+            yield (decode(event.data, EVENTS[event.name]) for event in stream if event.name in EVENTS)
 
     def snapshot(self) -> LabSnapshot:
         """Return the lab as it is now.

@@ -384,17 +384,14 @@ def _request(config: pytest.Config, settings: Settings, source: str) -> OpenSess
 
 
 def _started(lab: Lab, source: str, locations: Locations) -> LabClient:
-    """Start the lab, and return this process's client; loads an HTTP library that a session without a lab needs not."""
+    """Start the lab, and return this process's client."""
     if isinstance(lab, SharedLab):
         lab.start(source)
         return lab.client()
-    from pytest_dispatch.client.connection import LabConnection, new_transport
-    from pytest_dispatch.client.lab_client import LabClient
+    from pytest_dispatch.client.lab_client import LabClient  # before the wait for the lab, which loads its own modules
 
-    transport = new_transport()  # before the wait for the lab, which is still loading its modules
     lab.start(source, locations)
-    connection = LabConnection(lab.url, lab.token, transport=transport)
-    return LabClient(lab.url, lab.token, locations=locations, connection=connection)
+    return LabClient(lab.url, lab.token, locations=locations)
 
 
 def _undone(runs: Sequence[Run], end: Stopped | None) -> Iterator[str]:
