@@ -16,7 +16,6 @@ from pytest_dispatch.client.unreachable_lab import BrokenLabError, UnreachableEr
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.server.api.schemas import EPOCH, STALE
 from pytest_dispatch.support.codec import decode
-from pytest_dispatch.support.transport import client_options
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.channel import Answer, Channel, Stream

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import httpx
 
 from pytest_dispatch.client.channel import Answer, ChannelError
-from pytest_dispatch.github.transport import client_options
+from pytest_dispatch.support.transport import client_options
 
 
 class TlsChannel:
