@@ -37,6 +37,7 @@ def single_file(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("alone_on_mdns")
+@pytest.mark.draw(1, of="older Pythons")
 def test_it_runs_on_every_python_that_is_here(
     here: dict[tuple[int, int], str], beacon: Beacon, server: Server, single_file: str, subtests: pytest.Subtests
 ) -> None:
@@ -62,6 +63,7 @@ TELLING = (
 )
 
 
+@pytest.mark.draw(1, of="older Pythons")
 def test_command_lines_mean_the_same_on_the_oldest_python_that_is_here(
     here: dict[tuple[int, int], str], beacon: Beacon, server: Server, single_file: str, tmp_path: Path
 ) -> None:

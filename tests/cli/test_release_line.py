@@ -38,6 +38,7 @@ def folder(tmp_path: Path, github: FakeGitHub) -> Path:
 SIM = ("--", "--dispatch-machine", "sim?pace=0.002", "-q", "-p", "no:cacheprovider", "--dispatch-issues", "none")
 
 
+@pytest.mark.draw(1, of="release lines")
 def test_a_workload_of_a_release_is_run_by_pytest(folder: Path, github: FakeGitHub) -> None:
     ran = dispatch(folder, github, "--owner", "me", "--repo", "lab", "--tag", "example", "workload-0", *SIM)
     said, *_ = ran.stdout.splitlines()
@@ -49,6 +50,7 @@ def test_a_workload_of_a_release_is_run_by_pytest(folder: Path, github: FakeGitH
     assert ran.returncode == 0
 
 
+@pytest.mark.draw(1, of="release lines")
 def test_the_exit_code_is_pytest_s(folder: Path, github: FakeGitHub) -> None:
     ran = dispatch(folder, github, "-o", "me", "-r", "lab", "-t", "example", "workload-0", "workload-1", *SIM)
     assert "-k 'workload-0 or workload-1'" in ran.stdout
@@ -56,6 +58,7 @@ def test_the_exit_code_is_pytest_s(folder: Path, github: FakeGitHub) -> None:
     assert "test_own" not in ran.stdout
 
 
+@pytest.mark.draw(1, of="release lines")
 def test_the_line_that_is_shown_has_no_secret(folder: Path, github: FakeGitHub) -> None:
     secrets = ("--dispatch-token", "hush1", "--dispatch-lab-token=hush2", "--dispatch-notify", "json://hush3")
     ran = dispatch(folder, github, "-o", "me", "-r", "lab", "-t", "example", *SIM, *secrets, "--collect-only")

@@ -452,6 +452,7 @@ def test_a_service_ends_while_a_target_hangs(tmp_path: Path, receiver: Receiver)
 
 
 @pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.draw(1)
 def test_a_session_of_a_shared_lab_names_who_is_told(tmp_path: Path, receiver: Receiver, allowed: bool) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.efi").write_bytes(b"MZ" + bytes(100))

@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "cli.md"
 TYPED = [block for block in blocks(PAGE) if block.directive == "service"]
 
 
+@pytest.mark.draw(1, of="pages that are typed")
 def test_the_page_shows_what_is_seen(tmp_path: Path) -> None:
     with newcomer(tmp_path) as somebody:
         for block in TYPED:

@@ -138,6 +138,7 @@ def follow(shell: Shell, block: Block) -> None:
             shown = shell.type(typed)
 
 
+@pytest.mark.draw(1, of="pages that are typed")
 def test_a_machine_breaks_is_held_is_checked_and_returns(shell: Shell) -> None:
     for block in TYPED:
         follow(shell, block)

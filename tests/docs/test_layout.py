@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,12 @@ def test_the_files_that_the_architecture_names_exist() -> None:
     assert {name for name in named if not (PACKAGE / name).exists()} == set()
 
 
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """The package's modules."""
+    return {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+
+
 def test_only_the_boot_workloads_know_the_states_of_boot_workloads() -> None:
     """Kinds are told apart by what their lifecycles say of them; nobody else names a state of one.
 
@@ -113,9 +120,9 @@ def test_only_the_boot_workloads_know_the_states_of_boot_workloads() -> None:
     own = {str(state) for state in State} - {str(outcome) for outcome in Outcome}
     found = {
         f"{path.relative_to(PACKAGE)}:{node.lineno}: {node.value}"
-        for path in PACKAGE.rglob("*.py")
+        for path, tree in trees().items()
         if not any(path.is_relative_to(folder) for folder in may)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value in own
     }
     assert found == set()
@@ -123,12 +130,7 @@ def test_only_the_boot_workloads_know_the_states_of_boot_workloads() -> None:
 
 def test_no_class_has_so_many_methods_that_nobody_sees_what_it_is_for() -> None:
     """Those count too that a class has from others of the package: to inherit them is no way to have fewer."""
-    classes = [
-        node
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
-    ]
+    classes = [node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     by_name = {node.name: node for node in classes if not node.name.startswith("_")}
 
     def methods(node: ast.ClassDef) -> set[str]:
@@ -140,12 +142,8 @@ def test_no_class_has_so_many_methods_that_nobody_sees_what_it_is_for() -> None:
 
 
 def test_the_name_of_a_test_fits_on_a_line_with_its_outcome() -> None:
-    names = [
-        node.name
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    ]
+    texts = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    names = [name for text in texts for name in re.findall(r"(?m)^ *(?:async )?def (test_\w+)", text)]
     assert len(names) > 1000
     assert {name for name in names if len(name) > LONGEST_NAME} == set()
 

@@ -19,6 +19,7 @@ def stranger(tmp_path: Path) -> Iterator[Typist]:
         yield somebody
 
 
+@pytest.mark.draw(1, of="pages that are typed")
 def test_a_stranger_gets_a_shared_lab_by_what_the_page_says(stranger: Typist) -> None:
     for block in TYPED:
         follow(stranger, block)

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import httpx
+import pytest
 from actions_bench import job, workflow
 from disk import killed, needs_shim
 from faults import fault
@@ -157,6 +158,7 @@ def walked(step: int, folder: Path) -> tuple[int, bool, list[str]]:
     outcome="started again: no job is sent twice, none goes on unknown, and what was cancelled is cancelled",
     told="`dispatch explain`; without a correlation input a job that was perhaps sent ends as `perhaps sent`",
 )
+@pytest.mark.draw(1, of="services that are killed")
 def test_a_service_that_is_killed_with_jobs_in_flight_at_github_goes_on(tmp_path: Path) -> None:
     steps = drawn(STEPS, 2)
     with ThreadPoolExecutor(larger(2, AT_ONCE)) as pool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from afternoon import Afternoon, dispatch, lab_of_the_afternoon
 
 
+@pytest.mark.draw(1, of="days")
 def test_a_machine_breaks_is_held_passes_its_health_workload_and_returns(tmp_path: Path) -> None:
     said: list[tuple[str, str]] = []
     with lab_of_the_afternoon(tmp_path / "lab") as lab:

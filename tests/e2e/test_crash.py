@@ -81,7 +81,7 @@ RESUMED = "`resumed` in the line at the top"
         ),
     ],
 )
-@pytest.mark.draw(2, of="walks")
+@pytest.mark.draw(1, of="walks")
 def test_a_session_that_is_killed_at_any_commit_can_be_resumed(stage: Stage, play: Play) -> None:
     assert stage.walk(play, crash_at, sure=SURE, sampled=4) == []
 
@@ -145,7 +145,7 @@ def crash_apart_at(step: int, *, parent: bool) -> Story:
     outcome="likewise",
     told=RESUMED,
 )
-@pytest.mark.draw(2, of="walks")
+@pytest.mark.draw(1, of="walks")
 def test_a_session_that_is_killed_with_its_lab_can_be_resumed(stage: Stage) -> None:
     assert stage.walk(PLAIN, partial(crash_apart_at, parent=True), sure=SURE_APART, sampled=2) == []
 
@@ -156,7 +156,7 @@ def test_a_session_that_is_killed_with_its_lab_can_be_resumed(stage: Stage) -> N
     outcome="`error` for what had no outcome yet; `--dispatch-resume`: likewise",
     told="`the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session`",
 )
-@pytest.mark.draw(2, of="walks")
+@pytest.mark.draw(1, of="walks")
 def test_a_session_whose_lab_is_killed_can_be_resumed(stage: Stage) -> None:
     assert stage.walk(PLAIN, partial(crash_apart_at, parent=False), sure=SURE_APART, sampled=2) == []
 

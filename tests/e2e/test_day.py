@@ -175,6 +175,7 @@ def emulate(day: Day, folder: str) -> None:
     indirect=["day"],
     ids=["simulated", "emulated"],
 )
+@pytest.mark.draw(1, of="days")
 def test_a_day(day: Day, real: dict[str, str]) -> None:
     for user in ("ada", "bob"):
         day.join(user)

@@ -383,7 +383,7 @@ LEASE = "/api/v1/sessions/{session}/lease"
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["any id", "an id that there is"])
-@pytest.mark.draw(1)
+@pytest.mark.draw(2, of="what takes longest to fuzz")
 def test_the_api_keeps_to_its_description(lab: Lab, tmp_path: Path, known: bool) -> None:
     run = lab.boots("127.0.0.8", None)
     config = tmp_path / "schemathesis.toml"
@@ -526,7 +526,7 @@ for parse in (cases_in_body, parse_tap, parse_junit):
         for what, text in BOMBS.items()
     ],
 )
-@pytest.mark.draw(2)
+@pytest.mark.draw(2, of="what takes longest to fuzz")
 def test_a_bomb_goes_off_in_bounded_time_and_memory(text: str) -> None:
     code = BOUNDED.format(memory=MEMORY, seconds=SECONDS, text=text)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

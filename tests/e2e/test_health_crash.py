@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from faults import fault
 from shared_labs import SharedLab
 from waiting import PATIENCE
@@ -76,6 +77,7 @@ def seen(holds: Callable[[], object]) -> None:
     " waits on",
     told="`GET /api/v1/machines`",
 )
+@pytest.mark.draw(1, of="services that are killed")
 def test_a_service_that_is_killed_knows_which_machines_are_not_healthy(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     for name in ("check", *map(str, range(TEMPLATES))):

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import httpx
+import pytest
 from disk import killed, needs_shim, preloaded
 from faults import fault
 from torture import TORTURE, drawn
@@ -105,6 +106,7 @@ def crash_at(step: int, service: Service) -> list[tuple[str, str, str | None]]:
     outcome="started again: it is queued again as often as it was to be, none is lost and none comes twice",
     told="the runs in the history",
 )
+@pytest.mark.draw(1, of="services that are killed")
 def test_a_run_is_queued_again_once_wherever_the_service_is_killed(tmp_path: Path) -> None:
     wrong, starts = {}, 0
     for step in drawn(STEPS, 2):

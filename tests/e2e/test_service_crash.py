@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
+import pytest
 from disk import killed, needs_shim
 from faults import fault
 from forks import ALONE, Forks, Run
@@ -147,6 +148,7 @@ def wrong_with(service: Service, runs: list[Run], machines: list[Stranger], held
     outcome="started again: no report is lost, nothing is run twice, machines go on, and what was held is held",
     told="`the lab is back after …`",
 )
+@pytest.mark.draw(1, of="services that are killed")
 def test_a_service_that_is_killed_at_any_commit_goes_on(tmp_path: Path, forks: Forks) -> None:
     further = [] if QUICK else drawn(range(SURE + 1, MOST if TORTURE else 2 * SURE), 1)
     wrong, last = [], 0

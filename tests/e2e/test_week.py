@@ -196,6 +196,7 @@ async def living(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield living_lab
 
 
+@pytest.mark.draw(1, of="days")
 async def test_a_week_leaves_nothing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, began = Standing.now(), time.monotonic()
     async with living(tmp_path, monkeypatch) as living_lab:

@@ -60,14 +60,13 @@ def _sample(steps: list[int], count: int) -> list[int]:
 def some_cases(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Divide tests into those that a quick run takes, and those that it leaves to the others.
 
-    A mark `draw(N)` says how many of a test's cases it takes; `draw(N, of="WORD")` how many of all cases in the file
-    whose marks have that word.
+    A mark `draw(N)` says how many of a test's cases it takes; `draw(N, of="WORDS")` how many of all cases whose marks
+    have these words.
     """
     tables = defaultdict(list)
     for item in items:
         if QUICK and (mark := item.get_closest_marker("draw")):
-            together = f"{item.location[0]} {mark.kwargs['of']}" if mark.kwargs else item.nodeid.partition("[")[0]
-            tables[together, *mark.args].append(item)
+            tables[mark.kwargs.get("of", item.nodeid.partition("[")[0]), *mark.args].append(item)
     left: set[pytest.Item] = set()
     for (_, count), cases in tables.items():
         left |= {*cases} - {cases[each] for each in _sample(list(range(len(cases))), min(count, len(cases)))}
