@@ -14,6 +14,8 @@ from pytest_dispatch.github.markdown_fences import ZERO_WIDTH
 from pytest_dispatch.testing.github import FakeGitHub
 
 REPO = "me/lab"
+
+pytestmark = pytest.mark.draw(12, of="faults of GitHub")
 NEW_ISSUE = f"POST /repos/{REPO}/issues"
 ASSET = f"GET /repos/{REPO}/releases/assets/*"
 

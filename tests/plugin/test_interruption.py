@@ -20,6 +20,8 @@ from waiting import PATIENCE
 
 from pytest_dispatch.plugin.interrupts import GAP
 
+pytestmark = pytest.mark.draw(7, of="interruptions")
+
 THREE: dict[str, Scenario] = {"a": "pass", "b": "come-back", "c": "pass"}
 
 #: On its machines `b` hangs, until the session is cut off; on those of the session that is resumed it does not.
@@ -215,7 +217,6 @@ KEPT = "what ran to its end keeps its verdict, `--dispatch-resume` goes on with 
         for name, signals in CUTS.items()
     ],
 )
-@pytest.mark.draw(3)
 def test_a_session_is_cut_off(phase: Callable[[Bench], Cut], signals: tuple[signal.Signals, ...], bench: Bench) -> None:
     cut = phase(bench)
     code = cut.cut(*signals)
@@ -299,7 +300,6 @@ def pytest_runtest_protocol():
     told="what one Ctrl-C tells",
 )
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.draw(1)
 def test_a_ctrl_c_that_comes_twice_at_once_is_one(bench: Bench, second: signal.Signals) -> None:
     bench.workloads({"a": "hang"})
     bench.path.joinpath("conftest.py").write_text(TOLD_AGAIN.format(second=int(second)))
@@ -388,7 +388,6 @@ def test_machines_are_served_while_pytest_is_stopped(bench: Bench) -> None:
     told="`resumed` in the header",
 )
 @pytest.mark.parametrize("signals", CUTS.values(), ids=CUTS)
-@pytest.mark.draw(1)
 def test_a_resumed_session_goes_on_where_one_was_cut_off(bench: Bench, signals: tuple[signal.Signals, ...]) -> None:
     bench.workloads(THREE)
     cut = Cut(bench, machines=bench.driver(HANGS_HERE))

@@ -34,7 +34,10 @@ from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.skipif(not TASKS.exists(), reason="counts by /proc, as Linux has it")
+pytestmark = [
+    pytest.mark.skipif(not TASKS.exists(), reason="counts by /proc, as Linux has it"),
+    pytest.mark.draw(10, of="processes of a lab"),
+]
 
 DRIVER = """
 import asyncio, logging, os, signal, subprocess, sys, threading, time, warnings
@@ -168,7 +171,6 @@ def test_a_session_and_its_end(tmp_path: Path) -> None:
         ({"host": "192.0.2.1"}, LabError, r"cannot listen on 192\.0\.2\.1:0: this computer does not have that"),
     ],
 )
-@pytest.mark.draw(1)
 def test_what_cannot_be_started_says_why(
     tmp_path: Path, changes: dict[str, object], error: type[DispatchError], why: str
 ) -> None:
@@ -185,7 +187,6 @@ def test_what_cannot_be_started_says_why(
         ("leaves", "ended with exit code 7 (a driver may print) while it started"),
     ],
 )
-@pytest.mark.draw(1)
 def test_one_that_breaks_down_while_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
 ) -> None:
@@ -262,7 +263,6 @@ def test_folders_of_tests_may_have_modules_of_any_name(tmp_path: Path, monkeypat
         ("dies", "the lab's process was killed (SIGKILL); --dispatch-resume goes on with the session"),
     ],
 )
-@pytest.mark.draw(1)
 def test_one_that_does_not_end_as_it_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
 ) -> None:
@@ -460,7 +460,6 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("when", ["before it is started", "at rest", "having forked"])
-@pytest.mark.draw(1)
 def test_it_does_not_outlive_whoever_started_it(tmp_path: Path, temporary: Path, when: str) -> None:
     """Killed without a word: the journal is free in a moment, and the folder is gone."""
     args = [sys.executable, "-c", KILLED, json.dumps(sys.path), str(temporary), str(tmp_path), when]
@@ -490,7 +489,6 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     [(["-X", "utf8"], ASCII), (["-I"], {"PYTHONPATH": "wrong"}), (["-E"], {"PYTHONPATH": "wrong"})],
     ids=["utf8", "isolated", "without environment"],
 )
-@pytest.mark.draw(1)
 def test_python_s_own_options_hold_for_it_too(tmp_path: Path, flags: list[str], environ: dict[str, str]) -> None:
     (tmp_path / "dé").mkdir()
     (tmp_path / "dé" / "a.efi").write_bytes(b"MZ")

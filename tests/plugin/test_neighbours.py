@@ -12,7 +12,7 @@ from faults import fault
 from plugin_bench import BESIDE, HERE, NEIGHBOURS, ONE, SIMS, Bench
 
 #: Each run loads all of them: of those here, a quick run takes a few.
-pytestmark = pytest.mark.draw(4, of="neighbours")
+pytestmark = pytest.mark.draw(3, of="neighbours")
 
 #: As they are installed, each by itself.
 ALONE = ("-p", "no:hypothesispytest", "-p", "no:schemathesis")

@@ -32,6 +32,7 @@ def junit_cases(path: Path) -> list[TestCase]:
     outcome="the item is judged as ever; terminal and `--junitxml` get the beginning of each message",
     told="`… more characters: see --dispatch-junit`, where they are",
 )
+@pytest.mark.draw(1, of="volumes")
 def test_long_messages_are_printed_in_part(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     message = "".join(f"{n % 10}\n" for n in range(200_000))
@@ -80,6 +81,7 @@ def test_many_failed_cases_are_printed_in_part(bench: Bench, workers: tuple[str,
     outcome="those beyond are judged, and in the JUnit file",
     told=f"the first {SUBTESTS:,} are sub-tests, the others counted in the summary",
 )
+@pytest.mark.draw(1, of="volumes")
 def test_cases_without_end_are_sub_tests_in_part(bench: Bench) -> None:
     bench.workloads({"a": "pass"})
     cases = [{"name": f"case {n}", "outcome": "passed"} for n in range(SUBTESTS)]

@@ -292,6 +292,7 @@ async def request(stage: Stage, caller: str, method: str, path: str) -> Reply:
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), [(m, p, e) for m, p, *e in ROWS], ids=lambda v: str(v)[:40])
+@pytest.mark.draw(40)
 async def test_everybody_gets_what_the_table_says(stage: Stage, method: str, path: str, expected: list[str]) -> None:
     await stage.service.added("guest", Role.READER, password=PASSWORD)
     got = {}
@@ -418,6 +419,7 @@ def test_every_operation_for_scripts_has_its_row() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "expected"), [(m, p, e) for m, p, *e in SCRIPT_ROWS], ids=lambda v: str(v)[:40]
 )
+@pytest.mark.draw(6)
 async def test_every_script_gets_what_the_table_says(stage: Stage, method: str, path: str, expected: list[str]) -> None:
     bench, got = stage.service.bench, {}
     await stage.service.added("guest", Role.READER, password=PASSWORD)
