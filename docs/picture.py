@@ -33,17 +33,22 @@ Line = list[Any]  # of pyte's characters
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demo and write both pictures; returns its exit code."""
+    child = Child([sys.executable, str(HERE.parent / "examples" / "demo.py"), *arguments])
+    best, end = played(child)
+    write("running.svg", best, "Two machines work through five workloads")
+    write("ended.svg", [*_section(end, FAILURE), [], *_rest(end, SUMMARY)], "How the same run ended")
+    return child.code()
+
+
+def played(child: Child) -> tuple[list[Line], list[Line]]:
+    """What a child shows when its live table has the most states at once, without the setting, and what at its end."""
     terminal = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(terminal)
     best: tuple[int, list[Line]] = (0, [])
-    child = Child([sys.executable, str(HERE.parent / "examples" / "demo.py"), *arguments])
     for data in child.output():
         stream.feed(data)
         best = max(best, _rated(terminal), key=lambda rated: rated[0])
-    end = lines_of(terminal)
-    write("running.svg", list(_without_setting(best[1])), "Two machines work through five workloads")
-    write("ended.svg", [*_section(end, FAILURE), [], *_rest(end, SUMMARY)], "How the same run ended")
-    return child.code()
+    return list(_without_setting(best[1])), lines_of(terminal)
 
 
 class Child:
