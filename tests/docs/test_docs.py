@@ -224,7 +224,15 @@ def test_the_pictures_show_the_demo_and_need_nothing_from_elsewhere(name: str) -
 def test_the_picture_of_runners_shows_all_that_was_run_there_and_needs_nothing_else() -> None:
     picture = (ROOT / "docs" / "actions.svg").read_text("utf-8")
     shown = " ".join(ET.fromstring(picture).itertext())
-    for part in ("pytest --dispatch-actions", "running", "queued", "concluded", "rpi-01@my-org", "rpi-02@my-org"):
+    for part in (
+        "--dispatch-actions",
+        "templates.yaml",
+        "running",
+        "queued",
+        "concluded",
+        "rpi-01@my-org",
+        "rpi-02@my-org",
+    ):
         assert part in shown
     assert not re.search(r"href|url\(|<image|<style|<script", picture)
 
