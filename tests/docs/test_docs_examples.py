@@ -31,6 +31,8 @@ def test_an_example_does_what_the_page_says(
             github.actions.add_workflow("my-org/firmware", workflow_of(text, Path(name).name))
     monkeypatch.setenv("GITHUB_API_URL", github.url)
     monkeypatch.setenv("GITHUB_TOKEN", github.token)
+    for name in ("MAAS_URL", "MAAS_API_KEY", "TESTFLINGER_SERVER"):  # which an example may set
+        monkeypatch.setenv(name, "")
     pytester.syspathinsert()
     if "pyproject.toml" in example.files:  # what is installed is looked up once in a process
         result = pytester.runpytest_subprocess(*arguments(example), *WITHOUT)
@@ -89,7 +91,7 @@ def arguments(example: Example) -> list[str]:
     assert program == "pytest"
     if not any(argument.startswith("--dispatch-") for argument in given):
         return given
-    if "--dispatch-machine" not in given and "--dispatch-actions" not in given:
+    if not {"--dispatch-machine", "--dispatch-actions", "--dispatch-rack"} & {*given}:
         given.append("--dispatch-machine=sim?pace=0.01")  # in place of those on the reader's network
     quick = [re.sub(r"^(sim(:\d+)?)$", r"\1?pace=0.01", argument) for argument in given]
     return [*quick, "--dispatch-bind=127.0.0.1:0", "--dispatch-no-mdns"]

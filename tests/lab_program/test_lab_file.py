@@ -486,8 +486,8 @@ def test_the_command_checks_a_file_and_names_all_mistakes(tmp_path: Path) -> Non
     ran = dispatch("check", "lab.yaml", cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.splitlines()[0] == (
-        "dispatch: templates of the kind 'bakery' are not checked: installed here is boot, actions; a lab starts"
-        " without it, and refuses to queue them"
+        "dispatch: templates of the kind 'bakery' are not checked: installed here is boot, actions, deployment;"
+        " a lab starts without it, and refuses to queue them"
     )
 
 

@@ -38,7 +38,7 @@ async def test_machines_by_tag_with_what_they_are_selected_by(maas: FakeMaas, ap
     maas.add_machine("node-2", tags=["rack-8"])
     [machine] = await api.machines("rack-7")
     assert (machine.hostname, machine.status_name, machine.power_state) == ("node-1", "Ready", "off")
-    assert machine.labels == ("rack-7", "gpu", "pool=ci", "zone=fra", "arch=arm64")
+    assert machine.labels == ("rack-7", "gpu", "pool:ci", "zone:fra", "arch:arm64")
 
 
 async def test_a_tag_that_is_not_there_is_an_error_and_no_empty_rack(maas: FakeMaas, api: MaasApi) -> None:

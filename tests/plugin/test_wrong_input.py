@@ -199,7 +199,7 @@ def test_an_option_without_a_source(bench: Bench, option: Option) -> None:
         line = bench.refused("test_own.py", *given)
     assert line == (
         f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR,"
-        " --dispatch-repo OWNER/REPO or --dispatch-actions FILE, or leave it out"
+        " --dispatch-repo OWNER/REPO, --dispatch-actions FILE or --dispatch-rack RACK, or leave it out"
     )
 
 

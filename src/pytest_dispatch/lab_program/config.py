@@ -13,6 +13,25 @@ from pytest_dispatch.sources.locations import Locations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TestflingerServer:
+    """A Testflinger server, and who asks it.
+
+    Attributes:
+        url: Its address.
+        client_id: Who asks; empty for anybody.
+        secret: The client's secret.
+        interval: Seconds between two looks at agents, and at a job.
+    """
+
+    __test__ = False  # no tests, whatever its name begins with
+
+    url: str
+    client_id: str = ""
+    secret: Token | None = None
+    interval: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabConfig:
     """The configuration of a lab.
 
@@ -37,6 +56,7 @@ class LabConfig:
         groups: Its groups, in order; `lab` is added if it is not among them.
         templates: Workloads that people can queue in these groups.
         poll_interval: Seconds between two looks of a private lab at what changes at GitHub.
+        testflinger: The server that deployments are submitted to; None if there is none.
     """
 
     token: Token | None = None
@@ -58,3 +78,4 @@ class LabConfig:
     groups: tuple[Group, ...] = ()
     templates: tuple[Template, ...] = ()
     poll_interval: float = 5.0
+    testflinger: TestflingerServer | None = None

@@ -18,7 +18,7 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.lab.kind_services import GitHubUse
+from pytest_dispatch.lab.kind_services import GitHubUse, TestflingerUse
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab_program.child_messages import Stopped
 from pytest_dispatch.lab_program.config import LabConfig
@@ -237,6 +237,7 @@ class InProcessLab:
             health=self._service.health if self._service is not None else None,
             welcome=self._service is None or self._service.welcome,
             github=GitHubUse(api_url=config.api_url, token_for=github.token_for, watch=lambda: github.watch),
+            testflinger=_testflinger(config),
         )
 
     async def _stop(self, lab: Lab, server: LabServer, bytes_cache: AssetFetcher) -> None:
@@ -373,3 +374,14 @@ async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: st
             f"cannot listen on port {interrupted.port} of {host}, where the interrupted session has still to hear from"
             f" {names}: another program listens there; end that, or start without --dispatch-resume"
         )
+
+
+def _testflinger(config: LabConfig) -> TestflingerUse:
+    """Return how deployments are submitted."""
+    server = config.testflinger
+    if server is None:
+        return TestflingerUse()
+    from pytest_dispatch.testflinger.api import Account  # with its HTTP client
+
+    account = Account(server.client_id, server.secret) if server.secret is not None else None
+    return TestflingerUse(url=server.url, account=account, interval=server.interval)

@@ -87,10 +87,10 @@ class MaasMachine(msgspec.Struct, frozen=True):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return what it has, for selecting: its tags, `pool=`, `zone=` and `arch=`."""
+        """Return what it has, for selecting with `-k`: its tags, `pool:`, `zone:` and `arch:`."""
         arch = (self.architecture or "").partition("/")[0]
         named = (("pool", self.pool.name if self.pool else ""), ("zone", self.zone.name), ("arch", arch))
-        return (*self.tag_names, *(f"{key}={value}" for key, value in named if value))
+        return (*self.tag_names, *(f"{key}:{value}" for key, value in named if value))
 
 
 class _Power(msgspec.Struct, frozen=True):

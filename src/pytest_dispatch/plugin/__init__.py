@@ -128,5 +128,5 @@ def _refuse_unused(config: pytest.Config) -> None:
         if is_typed(config, option.name) and option.name != FOR_DEBUGGING:
             raise pytest.UsageError(
                 f"{option.name}: expected a source of workloads for it, got none; add --dispatch-dir DIR,"
-                " --dispatch-repo OWNER/REPO or --dispatch-actions FILE, or leave it out"
+                " --dispatch-repo OWNER/REPO, --dispatch-actions FILE or --dispatch-rack RACK, or leave it out"
             )

@@ -12,6 +12,7 @@ from pytest_dispatch.core.plain_text import LONGEST_NAME, is_name
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.sources.locations import FOLDER, api_of
 from pytest_dispatch.workloads.actions.payload import ACTIONS
+from pytest_dispatch.workloads.deployments.payload import DEPLOYMENT
 
 
 def as_booted(workload: Workload, *, shared: bool) -> Workload:
@@ -68,7 +69,7 @@ def check_answers(workloads: Iterable[object], answers: Iterable[object]) -> Non
                 f"pytest_dispatch_workloads: expected the list changed in place, got {type(answer).__name__} returned;"
                 " write workloads[:] = …"
             )
-    names, kinds = set(), {BOOT, ACTIONS, *added()}
+    names, kinds = set(), {BOOT, ACTIONS, DEPLOYMENT, *added()}
     for workload in workloads:
         if not isinstance(workload, Workload):
             raise ConfigError(f"pytest_dispatch_workloads: expected pytest_dispatch.Workload, got {workload!r}")

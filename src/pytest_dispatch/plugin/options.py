@@ -45,6 +45,28 @@ OPTIONS = (
         "Run GitHub Actions workflows on self-hosted runners instead: the templates of a YAML file",
     ),
     Option(
+        "--dispatch-rack",
+        "RACK",
+        "Deploy the machines that MAAS has under this tag and Testflinger has agents for instead",
+    ),
+    Option("--dispatch-maas-url", "URL", "Address of MAAS (default: MAAS_URL; its key is in MAAS_API_KEY)"),
+    Option("--dispatch-testflinger-url", "URL", "Address of Testflinger (default: TESTFLINGER_SERVER)"),
+    Option("--dispatch-rack-location", "PATTERN", "Only agents whose location is like this: 'TOR3*' (default: *)"),
+    Option(
+        "--dispatch-rack-job",
+        "FILE",
+        "The Testflinger job of each machine, in YAML; {machine} stands for its name (default: deploy noble, reserve"
+        " for 120 seconds)",
+    ),
+    Option(
+        "--dispatch-busy",
+        "HOW",
+        "What becomes of a machine whose agent does not wait for jobs: skip, or wait until it does (default: skip)",
+        choices=("skip", "wait"),
+    ),
+    Option("--dispatch-streak-limit", "N", "Skip machines that failed more often than this in a row (default: 20)"),
+    Option("--dispatch-first-look", "DURATION", "When a job is looked at after it was submitted (default: 5m)"),
+    Option(
         "--dispatch-token",
         "TOKEN",
         "GitHub token (default: GITHUB_TOKEN, GH_TOKEN, gh auth token); better in the environment",
@@ -186,7 +208,7 @@ OPTIONS = (
 )
 
 #: Names of the options of which one names the source of workloads.
-SOURCES = ("dispatch_repo", "dispatch_dir", "dispatch_actions")
+SOURCES = ("dispatch_repo", "dispatch_dir", "dispatch_actions", "dispatch_rack")
 
 #: Accepted without a source of workloads: an editor set up to debug a machine driver starts all tests with this option.
 FOR_DEBUGGING = "--dispatch-lab"
@@ -216,6 +238,7 @@ MARKS = (
     "dispatch_iso: an item whose workload is an ISO image.",
     "dispatch_img: an item whose workload is a disk image.",
     "dispatch_actions: an item whose workload is a workflow of GitHub Actions.",
+    "dispatch_deployment: an item whose workload is the deployment of a machine.",
 )
 
 

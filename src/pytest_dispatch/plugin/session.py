@@ -117,7 +117,7 @@ class DispatchSession:
         try:
             listing = _listing(settings)
         except EmptySourceError as error:
-            listing, empty = Listing(name=settings.folder_given, workloads=()), error
+            listing, empty = Listing(name=_named(settings), workloads=()), error
         workloads = list(listing.workloads)
         hook = self._config.hook.pytest_dispatch_workloads
         with _hook_errors(hook):
@@ -334,6 +334,11 @@ class DispatchSession:
             self._display.close()
 
 
+def _named(settings: Settings) -> str:
+    """Return the name of a source that has no workloads of its own."""
+    return settings.rack.rack.name if settings.rack is not None else settings.folder_given
+
+
 def _listing(settings: Settings) -> Listing:
     """List the source; load only the code for its kind."""
     if settings.templates is not None:
@@ -344,6 +349,10 @@ def _listing(settings: Settings) -> Listing:
         from pytest_dispatch.sources.folder import list_folder
 
         return list_folder(settings.folder, settings.folder_given)
+    if settings.rack is not None:
+        from pytest_dispatch.sources.rack import list_rack
+
+        return list_rack(settings.rack.rack)
     from pytest_dispatch.sources.release import list_release
 
     return list_release(settings.repo, settings.tag or None, settings.plan.token, settings.plan.api_url)

@@ -33,6 +33,7 @@ from pytest_dispatch.lab_program.option_values import (
 )
 from pytest_dispatch.plugin.command_line import only_looks
 from pytest_dispatch.plugin.options import ONLY_PRIVATE, SOURCES
+from pytest_dispatch.plugin.rack_settings import RackSettings, read_rack, refuse_without_rack
 from pytest_dispatch.plugin.setting_values import Values, option_name
 from pytest_dispatch.plugin.template_source import read_template_file
 
@@ -78,6 +79,7 @@ class Settings:
         folder_name: The folder relative to pytest's root directory, as in node ids; the same for every spelling. Of a
             file of templates, the file.
         templates: The templates of a file; None without one.
+        rack: The rack whose machines are deployed; None without one.
         from_lab: Whether the workloads are the templates of a group of the lab.
         group: The group of workloads that name none; empty for the first that suits each.
         priority: The priority of workloads whose mark names none.
@@ -95,6 +97,7 @@ class Settings:
     folder_given: str
     folder_name: str
     templates: TemplateFile | None
+    rack: RackSettings | None
     from_lab: bool
     issues: tuple[Outcome, ...]
     issues_raw: bool
@@ -132,6 +135,9 @@ def read_settings(config: pytest.Config) -> Settings:
     path, file = (_path(values, name) if name in source else None for name in ("dispatch_dir", "dispatch_actions"))
     group = values.text("dispatch_group")
     templates = read_template_file(file, group) if file is not None else None
+    rack = read_rack(values, source["dispatch_rack"], os.environ) if "dispatch_rack" in source else None
+    if rack is None:
+        refuse_without_rack(values)
     issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
     issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
     issues_mode = IssueMode(values.choice("dispatch_issues_mode", list(IssueMode), IssueMode.EACH))
@@ -145,7 +151,9 @@ def read_settings(config: pytest.Config) -> Settings:
         token=_token(values, api_url) if uses_github else None,
         api_url=api_url,
         issues_repo=_issues_repo(values, repo) if issues else "",
+        testflinger=rack.server if rack is not None else None,
     )
+    plan = _bootless(plan, values) if rack is not None and shared is None else plan
     return Settings(
         repo=repo,
         tag=values.text("dispatch_tag"),
@@ -153,6 +161,7 @@ def read_settings(config: pytest.Config) -> Settings:
         folder_given=folder.rstrip("/") or folder,
         folder_name=os.path.relpath(given, config.rootpath) if (given := path or file) else "",
         templates=templates,
+        rack=rack,
         from_lab=not source,
         issues=issues,
         issues_raw=issues_raw,
@@ -180,9 +189,14 @@ def _of_templates(plan: LabConfig, templates: TemplateFile, values: Values) -> L
     if plan.token is None and not only_looks(values.config):
         ways = ways_to_sign_in(plan.api_url)
         raise ConfigError(f"--dispatch-actions: expected a GitHub token, got none; set one by {ways}")
-    host, port = read_bind(values.text("dispatch_bind", "127.0.0.1:0"))
     interval = templates.interval or plan.poll_interval
-    return replace(plan, host=host, port=port, announce=False, groups=templates.groups, poll_interval=interval)
+    return replace(_bootless(plan, values), groups=templates.groups, poll_interval=interval)
+
+
+def _bootless(plan: LabConfig, values: Values) -> LabConfig:
+    """Return what a lab is built from that no machine boots from."""
+    host, port = read_bind(values.text("dispatch_bind", "127.0.0.1:0"))
+    return replace(plan, host=host, port=port, announce=False)
 
 
 def _plan(values: Values, private: Values, *, shared: bool) -> LabConfig:
@@ -254,7 +268,7 @@ def _source(values: Values) -> dict[str, str]:
 
 def _told(source: Mapping[str, str]) -> str:
     """Return a source for messages that is no repository."""
-    words = {"dispatch_dir": "the folder", "dispatch_actions": "the templates in"}
+    words = {"dispatch_dir": "the folder", "dispatch_actions": "the templates in", "dispatch_rack": "the rack"}
     return next((f"{words[name]} {text!r}" for name, text in source.items() if name in words), "a lab's templates")
 
 

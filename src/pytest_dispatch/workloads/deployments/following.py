@@ -29,7 +29,7 @@ HOLDER = "testflinger"  # in whose name machines are held
 _KINDS = ("serial", "output")
 #: The limit of each state in which Testflinger has the job.
 _LIMITS = {
-    State.QUEUED: "agent",
+    State.QUEUED: "assign",
     State.SUBMITTED: "start",
     **{State(each.value): each.value for each in STATES_OF_JOBS.values()},
 }
@@ -151,8 +151,9 @@ class Follower:
         about = comment if job_of(run.attempt) in comment else ""
         event, detail = judged(result, deployment.payload, about)
         deployment.concluded = True
-        report = report_of(result, run.attempt, event, run.workload.name, detail)
-        self._queue.transitions.report(run.id, deployment.number, report, self._deployments.now())
+        now = self._deployments.now()
+        report = report_of(result, run.attempt, event, run.workload.name, detail, now)
+        self._queue.transitions.report(run.id, deployment.number, report, now)
         if event is Event.RECOVERY_FAILED:
             self._hold(deployment, detail)
         self._deployments.move(deployment, event, detail)

@@ -66,7 +66,7 @@ def _lost_machine(result: Result, bad: Sequence[str], comment: str) -> str:
     return f"recovery failed: {plain_line(comment, 200)}" if _SAYS in comment.lower() else ""
 
 
-def report_of(result: Result, attempt: Attempt, event: Event, name: str, detail: str) -> Report:
+def report_of(result: Result, attempt: Attempt, event: Event, name: str, detail: str, now: float) -> Report:
     """Return what a job has shown, as a report: each phase is a case.
 
     Args:
@@ -75,8 +75,9 @@ def report_of(result: Result, attempt: Attempt, event: Event, name: str, detail:
         event: What it means.
         name: Name of the workload.
         detail: What it is about.
+        now: The time.
     """
-    seconds = _seconds(attempt)
+    seconds = _seconds(attempt, now)
     cases = tuple(_case(result, phase, seconds.get(phase, 0.0)) for phase in PHASES if phase in result.statuses)
     title = plain_line(f"{name}: {detail or 'deployed'}", 250)
     body = _body(result, seconds)
@@ -92,13 +93,14 @@ def _case(result: Result, phase: str, seconds: float) -> Case:
     return Case(name=phase, outcome=outcome, duration=seconds, message=plain(message))
 
 
-def _seconds(attempt: Attempt) -> dict[str, float]:
+def _seconds(attempt: Attempt, now: float) -> dict[str, float]:
     """Return how long phases were seen to last; those that came and went between two looks are left out."""
     known = set(STATES_OF_JOBS.values())
     seen: dict[str, float] = {}
-    for moment, after in zip(attempt.history, attempt.history[1:], strict=False):
+    ends = [*(moment.at for moment in attempt.history[1:]), now]
+    for moment, end in zip(attempt.history, ends, strict=True):
         if moment.state in known:
-            seen[moment.state] = seen.get(moment.state, 0.0) + after.at - moment.at
+            seen[moment.state] = seen.get(moment.state, 0.0) + end - moment.at
     return seen
 
 

@@ -118,10 +118,10 @@ _STATES: Mapping[str, StateRule] = {
             _E.ASSIGN: _S.SENDING,
             **dict.fromkeys((_E.SKIP, _E.TIMEOUT, _E.FAULT, _E.CANCEL), _S.ENDED),
         },
-        wait=Wait(limits=("agent",), seconds=MARGIN),
+        wait=Wait(limits=("assign",), seconds=MARGIN),
         endings={
             _E.SKIP: Ending(Outcome.SKIPPED, "{detail}"),
-            _E.TIMEOUT: _lab("its agent was not idle within {agent}"),
+            _E.TIMEOUT: _lab("its agent was not idle within {assign}"),
             _E.FAULT: _lab("{detail}"),
             _E.CANCEL: Ending(Outcome.SKIPPED, "cancelled before it was submitted"),
         },
@@ -172,7 +172,7 @@ LIFECYCLE = Lifecycle(
     elsewhere=True,  # Testflinger's agents take jobs themselves
     initial=_S.QUEUED,
     limits={
-        "agent": 3600.0,
+        "assign": 3600.0,
         "send": 600.0,
         "start": 3600.0,
         "setup": 1800.0,

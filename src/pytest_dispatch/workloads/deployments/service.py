@@ -78,8 +78,8 @@ class DeploymentService(Service):
         del session
         if not self._named:
             raise ConfigError(
-                f"{workload.name}: expected a lab that knows a Testflinger server, got one without; set TESTFLINGER_URL"
-                " or testflinger.url in the lab's file"
+                f"{workload.name}: expected a lab that knows a Testflinger server, got one without; start pytest with"
+                " --dispatch-rack, or set testflinger.url in the lab's file"
             )
 
     def wanted(self, runs: list[Run]) -> None:

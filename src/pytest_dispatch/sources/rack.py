@@ -1,0 +1,130 @@
+"""Lists the machines of a rack: those that MAAS has under a tag, and that Testflinger has agents for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from pytest_dispatch.core.errors import SourceError
+from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.maas.api import MaasApi
+from pytest_dispatch.sources.base import EmptySourceError, Listing
+from pytest_dispatch.support.service_client import ServiceError
+from pytest_dispatch.testflinger.api import TestflingerApi
+
+if TYPE_CHECKING:
+    from pytest_dispatch.maas.api import MaasKey, MaasMachine
+    from pytest_dispatch.testflinger.api import Account
+    from pytest_dispatch.testflinger.shapes import Agent
+
+#: The job of each machine, if nobody says another one; `{machine}` stands for its name.
+JOB: Mapping[str, Any] = {
+    "job_queue": "{machine}",
+    "provision_data": {"distro": "noble"},
+    "reserve_data": {"timeout": 120},
+}
+ANYWHERE = "*"
+
+_NO_AGENT = "MAAS has it, and Testflinger has no agent of that name"
+_NO_MACHINE = "Testflinger has an agent of that name there, and MAAS has no such machine under the tag"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rack:
+    """A rack, and how its machines are deployed.
+
+    Attributes:
+        name: The tag of its machines in MAAS.
+        maas_url: Address of MAAS.
+        maas_key: Its API key.
+        testflinger_url: Address of Testflinger.
+        account: Who asks Testflinger; None for anybody.
+        location: A shell pattern for the locations of agents.
+        job: The job of each machine; `{machine}` stands for its name.
+        more: Further parts of the payload: `streak_limit`, `first_look`, `busy`.
+    """
+
+    name: str
+    maas_url: str
+    maas_key: MaasKey
+    testflinger_url: str
+    account: Account | None = None
+    location: str = ANYWHERE
+    job: Mapping[str, Any] = field(default_factory=lambda: JOB)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def list_rack(rack: Rack) -> Listing:
+    """List the machines of a rack that both know.
+
+    Raises:
+        SourceError: MAAS or Testflinger does not answer, or refuses; says which, and what came.
+        EmptySourceError: No machine is known to both.
+    """
+    try:
+        machines, agents = asyncio.run(_asked(rack))
+    except ServiceError as error:
+        raise SourceError(f"the rack {rack.name} cannot be listed: {error}") from None
+    by_name = {agent.name: agent for agent in agents}
+    known = {machine.hostname: machine for machine in machines}
+    left_out = [
+        (name, _why_not(by_name.get(name), rack.location)) for name in known if name not in _both(rack, known, by_name)
+    ]
+    if rack.location != ANYWHERE:
+        there = (agent for agent in agents if _is_at(agent, rack.location))
+        left_out += [(agent.name, _NO_MACHINE) for agent in there if agent.name not in known]
+    workloads = [_workload(rack, known[name]) for name in _both(rack, known, by_name)]
+    if not workloads:
+        raise EmptySourceError(_empty(rack, len(known), len(agents)))
+    return Listing(name=rack.name, workloads=tuple(workloads), left_out=tuple(sorted(left_out)))
+
+
+async def _asked(rack: Rack) -> tuple[list[MaasMachine], list[Agent]]:
+    maas = MaasApi(rack.maas_url, rack.maas_key)
+    testflinger = TestflingerApi(rack.testflinger_url, rack.account)
+    try:
+        return await maas.machines(rack.name), await testflinger.agents()
+    finally:
+        await asyncio.gather(maas.aclose(), testflinger.aclose())
+
+
+def _both(rack: Rack, known: Mapping[str, MaasMachine], agents: Mapping[str, Agent]) -> list[str]:
+    return sorted(name for name in known if name in agents and _is_at(agents[name], rack.location))
+
+
+def _is_at(agent: Agent, location: str) -> bool:
+    return fnmatchcase(agent.location or "", location)
+
+
+def _why_not(agent: Agent | None, location: str) -> str:
+    if agent is None:
+        return _NO_AGENT
+    return f"its agent is at {plain_line(agent.location or 'no location', 80)!r}, expected {location!r}"
+
+
+def _empty(rack: Rack, machines: int, agents: int) -> str:
+    place = "" if rack.location == ANYWHERE else f" at {rack.location!r}"
+    return (
+        f"{rack.name}: expected machines that MAAS and Testflinger both know{place}, got none: MAAS has {machines}"
+        f" under that tag, and Testflinger has {agents} agents, none of the same name; is the tag the right one?"
+    )
+
+
+def _workload(rack: Rack, machine: MaasMachine) -> Workload:
+    payload = {"agent": machine.hostname, "job": filled(rack.job, machine.hostname), **rack.more}
+    return Workload(name=machine.hostname, kind="deployment", payload=payload, labels=machine.labels)
+
+
+def filled(value: Any, machine: str) -> Any:
+    """Return a part of a job with the name of its machine in place of `{machine}`."""
+    if isinstance(value, str):
+        return value.replace("{machine}", machine)
+    if isinstance(value, Mapping):
+        return {filled(key, machine): filled(each, machine) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [filled(each, machine) for each in value]
+    return value
