@@ -10,6 +10,7 @@ from plugin_bench import WITHOUT, Bench
 
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.plugin.options import OPTIONS, SOURCES
+from pytest_dispatch.plugin.rack_settings import ONLY_RACKS
 from pytest_dispatch.plugin.settings import Settings, read_settings
 
 #: A value for each option that is not its default.
@@ -18,6 +19,14 @@ GIVEN = {
     "--dispatch-tag": "v1",
     "--dispatch-dir": "w",
     "--dispatch-actions": "templates.yaml",
+    "--dispatch-rack": "rack-7",
+    "--dispatch-maas-url": "https://maas.example/MAAS",
+    "--dispatch-testflinger-url": "https://testflinger.example",
+    "--dispatch-rack-location": "TOR3*",
+    "--dispatch-rack-job": "job.yaml",
+    "--dispatch-busy": "wait",
+    "--dispatch-streak-limit": "5",
+    "--dispatch-first-look": "1m",
     "--dispatch-token": "from-somewhere",
     "--dispatch-api-url": "https://git.example/api/v3",
     "--dispatch-bind": "[::1]:81",
@@ -73,6 +82,7 @@ ALIKE = [option for option in OPTIONS if option.name not in TOKENS]
 
 
 TEMPLATES = "[{id: a, kind: actions, payload: {owner: me, repo: lab, workflow: test.yml}}]"
+FARM = {"MAAS_URL": "https://maas/MAAS", "MAAS_API_KEY": "a:b:c", "TESTFLINGER_SERVER": "https://testflinger"}
 #: What an option needs beside it.
 BESIDE = {"--dispatch-issues-close-after": "\ndispatch_issues_mode = update"}
 
@@ -81,7 +91,10 @@ BESIDE = {"--dispatch-issues-close-after": "\ndispatch_issues_mode = update"}
 def test_an_ini_key_does_what_its_option_does(bench: Bench, option: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "for-what-is-sent")
     name, dest, given = option.name, option.dest, GIVEN[option.name]  # type: ignore[attr-defined]
-    base = "dispatch_repo = me/lab" + BESIDE.get(name, "")
+    base = "dispatch_rack = r" if dest in ONLY_RACKS else "dispatch_repo = me/lab" + BESIDE.get(name, "")
+    for variable, value in FARM.items():
+        monkeypatch.setenv(variable, value)
+    bench.path.joinpath("job.yaml").write_text("provision_data: {distro: jammy}\n")
     bench.path.joinpath("templates.yaml").write_text(TEMPLATES)
     bench.pytester.makeini(f"[pytest]\n{'' if dest in SOURCES else base}\n")
     without = read(bench, "--dispatch-repo=a/b") if dest in SOURCES else read(bench)
