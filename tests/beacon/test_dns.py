@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mdns_responder import lab, message, pointer
 
@@ -32,7 +32,6 @@ def wire(name: str) -> bytes:
 SERVICE = wire("_dispatch._tcp.local.")
 
 
-@settings(deadline=None)
 @given(labels, st.integers(1, 65535), st.lists(st.ip_addresses(), max_size=5, unique=True))
 def test_what_another_implementation_writes_is_read(name: str, port: int, addresses: list[Any]) -> None:
     """With its names compressed."""
@@ -48,14 +47,12 @@ def test_what_another_implementation_writes_is_read(name: str, port: int, addres
     assert told == [(host, dns.A if each.version == 4 else dns.AAAA, each.packed) for each in addresses]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=dns.LONGEST))
 def test_any_bytes_are_a_message_or_not(data: bytes) -> None:
     for start in (b"", ONE_ANSWER, HEAD.pack(0, 0x8400, 65535, 65535, 65535, 65535)):
         assert_read_or_refused(start + data)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_message_that_was_changed_on_its_way_is_one_or_not(data: st.DataObject) -> None:
     changed = bytearray(message(*lab("dispatch-1a2b", 8080, "10.0.0.1", "fd00::1")))
@@ -64,7 +61,6 @@ def test_a_message_that_was_changed_on_its_way_is_one_or_not(data: st.DataObject
     assert_read_or_refused(bytes(changed[: data.draw(st.integers(0, len(changed)))]))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_a_message_says_only_urls_come_of_it(data: st.DataObject) -> None:
     changed = bytearray(message(*lab("dispatch-1a2b", 8080, "10.0.0.1", "fe80::1", path=b"path=/a?b=%20c")))

@@ -137,7 +137,7 @@ class History:
 
 
 @given(policies, events)
-@settings(max_examples=examples(200, 10_000), deadline=None)
+@settings(max_examples=examples(200, 10_000))
 def test_a_chain_keeps_to_its_order_and_its_machine(policy: Policy, events: list[tuple[str, object, object]]) -> None:
     history = History(policy)
     for each in events:
@@ -147,7 +147,7 @@ def test_a_chain_keeps_to_its_order_and_its_machine(policy: Policy, events: list
 
 
 @given(policies, events, st.lists(event, max_size=30))
-@settings(max_examples=examples(100, 10_000), deadline=None)
+@settings(max_examples=examples(100, 10_000))
 def test_also_across_a_restart(
     policy: Policy, before: list[tuple[str, object, object]], after: list[tuple[str, object, object]]
 ) -> None:

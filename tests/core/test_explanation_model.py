@@ -16,7 +16,7 @@ from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
 
 
-@settings(max_examples=examples(60, 5000), deadline=None)
+@settings(max_examples=examples(60, 5000))
 @given(plans)
 def test_what_is_named_is_what_keeps_a_run_waiting(plan: Plan) -> None:
     lab = RandomLab.planned(plan)

@@ -62,7 +62,7 @@ def given_out(ready: ReadyQueue, runs: list[Run]) -> list[str]:
 
 
 @given(runs=queues, under_way=st.lists(st.sampled_from(SESSIONS), max_size=8), leaves=st.lists(st.integers(0, 24)))
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(400))
 def test_the_order_is_that_in_which_machines_get_runs(runs: list[Run], under_way: list[str], leaves: list[int]) -> None:
     ready, order = ReadyQueue(), GroupOrder()
     for run in runs:
@@ -86,7 +86,7 @@ def test_the_order_is_that_in_which_machines_get_runs(runs: list[Run], under_way
 
 
 @given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 4 * TRIM)), max_size=6 * TRIM))
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(50))
 def test_a_row_is_sorted_whatever_comes_and_goes(steps: list[tuple[bool, int]]) -> None:
     row, keys = Row(), list[tuple[float, str]]()
     for adds, number in [(True, n) for n in range(2 * TRIM)] + steps:

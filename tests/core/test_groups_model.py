@@ -329,4 +329,4 @@ class Groups(RuleBasedStateMachine):
 
 
 TestGroups = Groups.TestCase
-TestGroups.settings = settings(max_examples=examples(60, 2000), stateful_step_count=40, deadline=None)
+TestGroups.settings = settings(max_examples=examples(60, 2000), stateful_step_count=40)

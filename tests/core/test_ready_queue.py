@@ -178,7 +178,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=examples(80, 2000), stateful_step_count=60, deadline=None)
+TestModel.settings = settings(max_examples=examples(80, 2000), stateful_step_count=60)
 
 
 def steps(work: Callable[[], object]) -> int:

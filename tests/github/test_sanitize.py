@@ -166,14 +166,14 @@ def test_the_renderer_would_notice_what_is_left_open(text: str) -> None:
         holds_apart(text)
 
 
-@settings(max_examples=examples(60, 10_000), deadline=None)
+@settings(max_examples=examples(60, 10_000))
 @given(TEXTS)
 def test_nothing_that_calls_or_hides_survives_outside_code(text: str) -> None:
     holds(text)
     assert left_open(harmless(text))[0] == ""
 
 
-@settings(max_examples=examples(60, 10_000), deadline=None)
+@settings(max_examples=examples(60, 10_000))
 @given(TEXTS)
 def test_within_a_line_of_ours_nothing_does(text: str) -> None:
     for line in (f"- workload: `x` of {harmless_line(text)}", f"> Filed without {harmless_line(text)}."):
@@ -182,7 +182,7 @@ def test_within_a_line_of_ours_nothing_does(text: str) -> None:
         holds_apart(line)
 
 
-@settings(max_examples=examples(60, 10_000), deadline=None)
+@settings(max_examples=examples(60, 10_000))
 @given(TEXTS)
 def test_it_reads_the_same(text: str) -> None:
     told, was = (seen(bare(each)) for each in (harmless(text), parsable(text)))
@@ -197,7 +197,7 @@ def seen(text: str) -> str:
     return text
 
 
-@settings(max_examples=examples(50, 10_000), deadline=None)
+@settings(max_examples=examples(50, 10_000))
 @given(LONG_TEXTS, st.integers(PAGE, 2 * PAGE))
 def test_cutting_brings_nothing_back(text: str, limit: int) -> None:
     holds_cut(text, limit)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 #: Whether of tables whose cases each take long only some cases are taken (see `some_cases`), of walks half of the
 #: steps, and of what hypothesis makes up a fifth.
@@ -36,14 +36,19 @@ def examples(usual: int, whole: int | None = None) -> int:
     return max(usual // 5, 10) if QUICK else larger(usual, whole or usual)
 
 
-if QUICK:
-    settings.register_profile("quick", max_examples=examples(settings().max_examples))
-    settings.load_profile("quick")
-
-
 def larger(usual: int, whole: int) -> int:
     """How many of something there are: the usual number, or with `make torture` the whole one."""
     return whole if TORTURE else usual
+
+
+# how fast a computer is makes no test fail
+settings.register_profile(
+    "tests",
+    max_examples=examples(settings().max_examples),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 def drawn(steps: Iterable[int], count: int) -> list[int]:
