@@ -43,6 +43,7 @@ class RunIndex:
         here: Those of them that are on machines that ask the lab for work.
         queued: Runs that wait for a machine in their order, by group; without those that wait to be submitted again.
         alive: Runs without an outcome, except those that wait to be submitted again.
+        for_others: Those of them that wait for an external system to begin them.
     """
 
     def __init__(self, policy_of: Callable[[str], Policy], is_closed: Callable[[str], bool]) -> None:
@@ -50,6 +51,7 @@ class RunIndex:
         self.here: set[str] = set()
         self.queued: dict[str, GroupOrder] = {}
         self.alive: set[str] = set()
+        self.for_others: set[str] = set()
         self._policy_of = policy_of
         self._is_closed = is_closed
         self._waiting: dict[str, set[str]] = {}  # by group
@@ -124,6 +126,7 @@ class RunIndex:
         keeps = asked_for and idle_may_help and keeps_idle_machines(record.lifecycle, run, policy)
         for noted, holds in (
             (self.alive, alive),
+            (self.for_others, alive and record.lifecycle.elsewhere and record.is_waiting),
             (self._waiting.setdefault(run.group, set()), calls),
             (self._keeping, keeps),
         ):

@@ -110,10 +110,9 @@ class Deployments:
 
     def waiting(self) -> Iterator[Run]:
         """Yield the runs that wait for their agents, and that nobody holds."""
-        for run_id in sorted(self.queue.transitions.run_index.alive):
+        for run_id in sorted(self.queue.transitions.run_index.for_others):
             record = self.queue.transitions.runs.record(run_id)
-            mine = record.run.workload.kind == DEPLOYMENT and record.is_waiting
-            if mine and not (record.is_held_back or record.on_hold or record.waits_its_turn):
+            if record.run.workload.kind == DEPLOYMENT and not (record.on_hold or record.waits_its_turn):
                 yield record.run
 
     def of(self, run: Run) -> Deployment:
