@@ -12,6 +12,7 @@ from pytest_dispatch.core.model import Phase, Run
 LATELY = 2  # latest runs of a machine that may still send a report; a report may arrive after the next boot
 SILENCE = 300.0  # a machine silent for so long may lose a run that has not booted to another machine that asks
 
+_UNHEARD = f"not heard of for {format_duration(SILENCE)}"
 _LEFT = "it is not in the lab's configuration any more"
 
 #: Phases in which the machine of an attempt counts as running.
@@ -122,7 +123,6 @@ def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[Machi
     began = run.attempt.began if run is not None and run.attempt.phase in _RUNS else math.inf
     name = run.workload.name if run is not None else ""
     outside, told = record.outside or (MachineState.IDLE, "")
-    unheard = f"not heard of for {format_duration(SILENCE)}"
     rows = (
         (hold is not None, MachineState.HELD, hold.reason if hold else "", hold.since if hold else 0.0),
         (record.has_left, MachineState.HELD, _LEFT, changed),
@@ -132,7 +132,7 @@ def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[Machi
         (bool(record.broken), MachineState.BROKEN, record.broken, changed),
         (record.off, MachineState.OFF, "", changed),
         (not record.heard, MachineState.UNKNOWN, "", 0.0),
-        (now >= silent, MachineState.OFFLINE, unheard, silent),
+        (now >= silent, MachineState.OFFLINE, _UNHEARD, silent),
         (True, MachineState.IDLE, "", changed),
     )
     return next((state, reason, since) for holds, state, reason, since in rows if holds)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _AWAY = {MachineState.IDLE, MachineState.OFFLINE}
 
 
+_NOTHING_KNOWN = HealthView()
+
+
 def lab_hold(lab: Lab) -> LabHold:
     """Return whether the whole lab is held, and why."""
     return LabHold(hold=lab.queue.groups.lab_hold)
@@ -153,13 +156,14 @@ def template_view(template: Template) -> TemplateView:
     )
 
 
-def machine_views(lab: Lab) -> list[LabMachine]:
-    """Return all machines by id, without those that have left."""
-    known = [machine_view(lab, seen) for seen in lab.queue.machines.values() if not seen.has_left]
-    return sorted([*known, *map(unknown_view, lab.queue.unknown.values())], key=lambda view: view.id)
+def machine_views(lab: Lab, *, heard: bool = True) -> list[LabMachine]:
+    """Return all machines by id, without those that have left; unless `heard`, without when they last asked."""
+    known = [machine_view(lab, seen, heard=heard) for seen in lab.queue.machines.values() if not seen.has_left]
+    unknown = [unknown_view(seen, heard=heard) for seen in lab.queue.unknown.values()]
+    return sorted([*known, *unknown], key=lambda view: view.id)
 
 
-def unknown_view(seen: UnknownMachine) -> LabMachine:
+def unknown_view(seen: UnknownMachine, *, heard: bool = True) -> LabMachine:
     """Return a machine that waits for approval."""
     machine = seen.machine
     return LabMachine(
@@ -168,13 +172,15 @@ def unknown_view(seen: UnknownMachine) -> LabMachine:
         state=machine.state,
         reason=machine.reason,
         since=seen.since,
-        heard=seen.heard,
+        heard=seen.heard if heard else 0.0,
     )
 
 
 def health_view(lab: Lab, machine: str) -> HealthView:
     """Return the health of a machine."""
     known, check = lab.queue.health.of(machine), lab.health_service.check_of(machine)
+    if check is None and machine not in lab.queue.health:
+        return _NOTHING_KNOWN
     return HealthView(
         faults=tuple(
             FaultView(run=each.run, workload=each.series.name, reason=each.reason, at=each.at) for each in known.faults
@@ -192,8 +198,8 @@ def health_view(lab: Lab, machine: str) -> HealthView:
     )
 
 
-def machine_view(lab: Lab, seen: MachineRecord) -> LabMachine:
-    """Return one machine."""
+def machine_view(lab: Lab, seen: MachineRecord, *, heard: bool = True) -> LabMachine:
+    """Return one machine; unless `heard`, without when it last asked."""
     machine = lab.queue.machine(seen.id, lab.lab_state.clock.now())
     if lab.machines.is_off(seen.id) and machine.state in _AWAY:
         machine = replace(machine, state=MachineState.OFF, reason="")
@@ -206,7 +212,7 @@ def machine_view(lab: Lab, seen: MachineRecord) -> LabMachine:
         state=machine.state,
         reason=machine.reason,
         since=machine.since,
-        heard=seen.heard,
+        heard=seen.heard if heard else 0.0,
         hold=seen.hold,
         runs=tuple(filter(None, (seen.holds, *seen.also))),
         groups=tuple(name for name in groups if suits(groups.requires(name), machine.labels)),

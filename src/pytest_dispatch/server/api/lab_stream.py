@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -249,7 +249,7 @@ class LabStream:
     def _things(self) -> Iterator[tuple[_Key, _View]]:
         yield ("hold", ""), lab_hold(self._lab)
         yield from ((("group", each.id), each) for each in group_views(self._lab))
-        yield from ((("machine", each.id), replace(each, heard=0.0)) for each in machine_views(self._lab))
+        yield from ((("machine", each.id), each) for each in machine_views(self._lab, heard=False))
 
     def _add(self, name: str, value: object) -> None:
         self._count += 1
