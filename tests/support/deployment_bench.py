@@ -102,6 +102,7 @@ async def deployment_lab(
     clock: Clock | None = None,
     interval: float = 0.1,
     secret: str = "",
+    private: bool = True,
 ) -> AsyncIterator[DeploymentBench]:
     """A lab with a session."""
     account = None
@@ -110,6 +111,6 @@ async def deployment_lab(
         farm.access.sign_in = True
         account = Account("lab", Token(secret, "a test"))
     use = TestflingerUse(url=farm.url, account=account, interval=interval)
-    async with running_lab(folder, kinds=[DEPLOYMENT_KIND], testflinger=use, clock=clock) as bench:
+    async with running_lab(folder, kinds=[DEPLOYMENT_KIND], testflinger=use, clock=clock, private=private) as bench:
         session = await bench.lab.session_service.open("w", policy or Policy(retries=0), IssueRule(), bench.port)
         yield DeploymentBench(bench, farm, session)
