@@ -17,6 +17,7 @@ from pytest_dispatch.core.requirements import read_labels, read_requirements
 from pytest_dispatch.core.run_options import MOST_REQUEUES
 from pytest_dispatch.github.api import checked_api_url
 from pytest_dispatch.lab_program import option_values as values
+from pytest_dispatch.support.service_client import read_base
 
 DAY = 86_400.0  # seconds
 
@@ -118,6 +119,7 @@ BootTool = Annotated[str, checked(values.read_boot_tool)]
 Origin = Annotated[str, AfterValidator(_origin)]
 WebUrl = Annotated[str, AfterValidator(_web)]
 ApiUrl = Annotated[str, checked(checked_api_url, "the URL of a GitHub API, such as https://api.github.com")]
+ServiceUrl = Annotated[str, checked(lambda text: read_base("", text), "an https:// address")]
 Repository = Annotated[str, matching(r"[\w.-]{1,100}/[\w.-]{1,100}", "a repository such as OWNER/REPO")]
 Spec = Annotated[str, checked(values.read_spec)]
 Mac = Annotated[str, AfterValidator(_mac)]

@@ -24,7 +24,7 @@ from pytest_dispatch.lab.history import Keep
 from pytest_dispatch.lab.kind_services import GitHubWatch
 from pytest_dispatch.lab.roster import Roster, RosterMachine
 from pytest_dispatch.lab_program import option_values as values
-from pytest_dispatch.lab_program.config import LabConfig
+from pytest_dispatch.lab_program.config import LabConfig, TestflingerServer
 from pytest_dispatch.lab_program.lab_file.notifications import plan_of
 from pytest_dispatch.lab_program.lab_file.reading import ReadLabFile, SourcedTemplate, read_lab_file
 from pytest_dispatch.lab_program.lab_file.sections import LabFile, LogFormat, UnknownMachine
@@ -102,10 +102,29 @@ def _lab(found: ReadLabFile) -> LabConfig:
         cache=_beside(beside, content.sources.cache) if content.sources.cache else _cache(),
         cache_limit=content.sources.cache_limit * 10**9,
         private=False,
+        testflinger=_testflinger(content),
         locations=Locations(
             folders={name: str(_beside(beside, each).resolve()) for name, each in content.sources.folders.items()},
             apis=(),
         ),
+    )
+
+
+def _testflinger(content: LabFile) -> TestflingerServer | None:
+    """Return the server that deployments are submitted to; None if there is none.
+
+    Raises:
+        ConfigError: There is a client without a secret, or the other way round.
+    """
+    given = content.testflinger
+    if given.url is None:
+        return None
+    if (given.client_id is None) != (given.client_secret is None):
+        raise ConfigError("testflinger: expected client_id and client_secret or neither, got one; add the other one")
+    name, secret = "testflinger.client_secret", given.client_secret
+    token = Token(secret.get_secret_value(), name, given.url) if secret is not None else None
+    return TestflingerServer(
+        url=given.url.rstrip("/"), client_id=given.client_id or "", secret=token, interval=given.interval
     )
 
 

@@ -29,6 +29,7 @@ from pytest_dispatch.lab_program.lab_file.fields import (
     Requeues,
     Requirement,
     Secret,
+    ServiceUrl,
     Spec,
     Text,
     WebUrl,
@@ -197,6 +198,24 @@ class GitHub(Section):
     """What GitHub signs webhooks with that it sends to `/api/v1/github/webhooks`; without, none are taken."""
 
 
+# testflinger
+
+
+class TestflingerSection(Section):
+    """The Testflinger server that deployments are submitted to."""
+
+    __test__ = False  # no tests, whatever its name begins with
+
+    url: ServiceUrl | None = None
+    """Its address; without, deployments are refused."""
+    client_id: Line | None = None
+    """Who asks it; by default anybody."""
+    client_secret: Secret | None = None
+    """The client's secret."""
+    interval: Polled = 10.0
+    """Time between two looks at agents, and at a job."""
+
+
 # machines and groups
 
 
@@ -353,6 +372,8 @@ class LabFile(Section):
     """Who may sign in."""
     github: GitHub = GitHub()
     """What the lab does at GitHub in its own name."""
+    testflinger: TestflingerSection = TestflingerSection()
+    """The Testflinger server that deployments are submitted to."""
     machines: list[MachineSection] = []
     """Machines that the lab knows beforehand."""
     groups: list[GroupSection] = []
