@@ -35,6 +35,7 @@ NAMES = (
     "searching",
     "service",
     "steering",
+    "actions",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 KEPT = Path(__file__).parent.parent / "build" / "bench"  # what each benchmark measured last

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labs import Clock, LabBench, running_lab
+from labs import TOKEN, Clock, LabBench, running_lab
 from waiting import until
 
 from pytest_dispatch.core.groups import Group
@@ -102,6 +103,14 @@ class ActionsBench:
         """Wait until the explanation of a run says this."""
         await until(lambda: words in self.why(run))
         return self.why(run)
+
+    async def post(self, path: str, body: object, status: int) -> Any:
+        """Ask the lab's API for something, as its holder."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        content = json.dumps(body).encode()
+        reply = await self.bench.call("POST", f"/api/v1{path}", source="127.0.0.1", headers=headers, body=content)
+        assert reply.status == status, reply.text
+        return reply.json
 
     def runs(self) -> list[FakeRun]:
         return self.github.actions.runs(REPO)

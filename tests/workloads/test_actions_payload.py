@@ -60,7 +60,8 @@ def test_a_workflow_is_a_file_or_an_id(given: object, read: str | None) -> None:
             {"correlation": "a", "inputs": {"a": "b"}},
             "correlation: expected an input that the lab sets, got 'a' of inputs",
         ),
-        ({"labels": []}, "expected keys among owner, repo, workflow, ref, inputs, correlation, got 'labels'"),
+        ({"labels": []}, "expected keys among owner, repo, workflow, ref, inputs, correlation, rerun, got 'labels'"),
+        ({"rerun": {"run": 5}}, "rerun: expected run and attempt, the numbers of a run at GitHub, got \"{'run': 5}\""),
     ],
 )
 def test_a_payload_that_cannot_be_used_is_refused_in_one_line(said: dict[str, Any], words: str) -> None:

@@ -155,6 +155,18 @@ class TestAway:
             run = await lab.one()
             await lab.says(run, "the lab has no GitHub token for me: set github.tokens.me in its file")
 
+    async def test_an_answer_that_hangs_delays_no_other_run(self, tmp_path: Path, github: FakeGitHub) -> None:
+        github.actions.add_workflow(REPO, workflow())
+        for number in range(2):
+            github.actions.add_runner("me", f"rpi-0{number}", ("rpi",))
+        gate = github.hold_next("GET /repos/*/jobs")
+        async with actions_lab(tmp_path, github) as lab:
+            first, second = await lab.submit(dispatch("a"), dispatch("b"))
+            await until(lambda: lab.now(first).outcome or lab.now(second).outcome)
+            assert {lab.now(run).outcome for run in (first, second)} == {PASSED, None}
+            gate.open()
+            assert [outcome for outcome, _ in await lab.over(first, second)] == [PASSED, PASSED]
+
 
 class TestLost:
     async def test_a_run_that_github_has_no_more_is_an_error(self, tmp_path: Path, github: FakeGitHub) -> None:

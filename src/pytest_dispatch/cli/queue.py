@@ -137,7 +137,7 @@ def _requeue(client: OperatorClient, given: Namespace) -> Answer:
 
 def _again(client: OperatorClient, given: Namespace) -> Answer:
     priority = Priority[given.priority.upper()] if given.priority else None
-    wanted = AgainWanted(machine=MachineChoice(given.machine), priority=priority)
+    wanted = AgainWanted(machine=MachineChoice(given.machine), priority=priority, failed=given.failed)
     run = client.again(find_run(client, given.run), wanted)
     only = f", for {run.only} alone" if run.only else f", rather not for {run.avoids}" if run.avoids else ""
     place = f"{run.place} in the queue of {run.group}" if run.place else f"under way in {run.group}"
@@ -180,6 +180,7 @@ _RUNS = replace(RUN, settings={**RUN.settings, "nargs": "+"})
 _AGAIN = (
     argument("--machine", choices=["same", "other"], default="", help="on the same machine, or rather on another"),
     argument("--priority", choices=PRIORITIES, default="", help="in place of that of the workload"),
+    argument("--failed", action="store_true", help="only what has failed of it: the failed jobs of GitHub Actions"),
 )
 _PAGE = (
     argument("--group", metavar="GROUP", default="", completes="group", help="only what waits in this group"),

@@ -300,6 +300,12 @@ class PollingApis:
             self._apis[token] = PollingApi(self._api_url, token, self._now)
         return self._apis[token]
 
+    @property
+    def requests_left(self) -> list[int]:
+        """Return how many requests GitHub still answers, for each token of which it has said that."""
+        left = (api.hourly.remaining for api in self._apis.values())
+        return [each for each in left if each is not None]
+
     async def aclose(self) -> None:
         """Close all connections."""
         await asyncio.gather(*(api.aclose() for api in self._apis.values()))

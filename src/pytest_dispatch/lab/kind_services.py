@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_dispatch.core.errors import DispatchError, LabError
+from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.core.kinds import KindRules, reading
 from pytest_dispatch.core.plain_text import what_was_raised
 from pytest_dispatch.core.secrets import PUBLIC_API, Token
@@ -120,6 +120,11 @@ class Service:
         self.progress = {}
         self.lab_state = resources.lab_state
 
+    @property
+    def requests_left(self) -> list[int]:
+        """Return how many requests GitHub still answers to it, for each of its tokens."""
+        return []
+
     def start(self) -> list[asyncio.Task[None]]:
         """Start the service, and return tasks that must not die unnoticed."""
         return []
@@ -153,6 +158,14 @@ class Service:
             DispatchError: The system cannot be asked now.
         """
         return None
+
+    def failed_part(self, run: Run) -> Workload:
+        """Return the workload that repeats only what has failed of a run.
+
+        Raises:
+            ConfigError: Nothing has, or workloads of this kind cannot be repeated in part.
+        """
+        raise ConfigError(f"failed: expected a run whose failed part can be run alone, got one of {run.workload.kind}")
 
     def wanted(self, runs: list[Run]) -> None:
         """Prepare what these submitted runs need."""
@@ -233,6 +246,11 @@ class Services:
         """Return the bytes done by run, for runs whose progress is known."""
         return {run: done for service in self._services.values() for run, done in service.progress.items()}
 
+    @property
+    def requests_left(self) -> list[int]:
+        """Return how many requests GitHub still answers to them, for each of their tokens."""
+        return [left for service in self._services.values() for left in service.requests_left]
+
     def start(self, watch: Callable[[asyncio.Task[None]], None]) -> None:
         """Start all services, and those that are created later with their creation.
 
@@ -297,6 +315,17 @@ class Services:
         if workload.kind in self._kinds:
             with self._blamed(workload.kind, "inherit"):
                 await self[workload.kind].inherit(session, workload)
+
+    def failed_part(self, run: Run) -> Workload:
+        """Return the workload that repeats only what has failed of a run.
+
+        Raises:
+            ConfigError: Nothing has, or workloads of its kind cannot be repeated in part.
+        """
+        if run.workload.kind not in self._kinds:
+            raise ConfigError(f"failed: expected a run of a kind that the lab has, got one of {run.workload.kind}")
+        with reading(run.workload):
+            return self[run.workload.kind].failed_part(run)
 
     def wanted(self, runs: list[Run]) -> None:
         """Prepare what these runs need."""

@@ -167,7 +167,9 @@ class Lab:
     def _serve_people(self, lab_state: LabState, want: Callable[[list[Run]], Awaitable[None]]) -> None:
         """Create the services that carry out the requests of people."""
         self.group_service = GroupService(lab_state)
-        self.queue_service = QueueService(lab_state, self.session_service, self.check, self._services.inherit)
+        self.queue_service = QueueService(
+            lab_state, self.session_service, self.check, self._services.inherit, self._services.failed_part
+        )
         self.health_service = HealthService(
             lab_state,
             self.session_service,
@@ -360,6 +362,11 @@ class Lab:
     def kinds(self) -> set[str]:
         """Return the names of the kinds that it runs."""
         return set(self._services)
+
+    @property
+    def requests_left(self) -> list[int]:
+        """Return how many requests GitHub still answers to its kinds, for each of their tokens."""
+        return self._services.requests_left
 
     @property
     def progress(self) -> dict[str, int]:

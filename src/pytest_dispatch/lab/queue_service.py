@@ -53,6 +53,7 @@ class QueueService:
         session_service: The operations of sessions.
         check: Refuses workloads that a session may not submit.
         inherit: Lets a session run what another one has run.
+        failed_part: Returns the workload that repeats only what has failed of a run.
 
     Attributes:
         most_runs: How many runs a person's session has before the next one is opened.
@@ -65,12 +66,14 @@ class QueueService:
         session_service: SessionService,
         check: Callable[[str, Iterable[Workload]], None],
         inherit: Callable[[str, Workload], Awaitable[None]],
+        failed_part: Callable[[Run], Workload],
     ) -> None:
         self._lab_state = lab_state
         self._queue = lab_state.queue
         self._session_service = session_service
         self._check = check
         self._inherit = inherit
+        self._failed_part = failed_part
         self.most_runs = MOST_RUNS
         self.former: dict[str, str] = {}
         self._sessions: dict[str, str] = {}  # the session of each person's queued runs
@@ -208,7 +211,9 @@ class QueueService:
                 options[key] = RunOptions(requeue=Requeue(most=requeue.most))
         return await self._session_service.submit(session, keyed, options)
 
-    async def again(self, run: Run, owner: str, where: MachineChoice, priority: Priority | None) -> Run:
+    async def again(
+        self, run: Run, owner: str, where: MachineChoice, priority: Priority | None, *, failed: bool = False
+    ) -> Run:
         """Queue the workload of a run once more, for a person, in the same group if the lab still has it.
 
         Args:
@@ -216,6 +221,7 @@ class QueueService:
             owner: The person.
             where: On which machine.
             priority: The priority of the new run; None for that of the workload.
+            failed: Whether only what has failed of it is run.
 
         Raises:
             ConfigError: The lab cannot run it, or it never ran on a machine that could be the same or another one.
@@ -223,7 +229,8 @@ class QueueService:
         session = await self._session_of(owner)
         group = run.group if run.group in self._queue.groups else ""
         given = run.workload.priority if priority is None else priority
-        workload = replace(run.workload, group=group, priority=given, chain="", after=())
+        repeated = self._failed_part(run) if failed else run.workload
+        workload = replace(repeated, group=group, priority=given, chain="", after=())
         options = replace(self._machine(run, where), again=run.id)
         await self._inherit(session, workload)
         self._check(session, [workload])

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pytest_dispatch.lab.kind_services import GitHubWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_dispatch.core.secrets import Token
     from pytest_dispatch.github.issue_filer import GitHubFiler
     from pytest_dispatch.lab.outbox import Filer
@@ -58,9 +60,14 @@ class GitHubAccess:
             self._filers[repo] = GitHubFiler(repo, token, self._api_url)
         return self._filers[repo]
 
-    def requests_left(self) -> dict[str, int]:
-        """Return how many requests each GitHub still answers, by host; the fewest, of several tokens."""
+    def requests_left(self, of_kinds: Iterable[int]) -> dict[str, int]:
+        """Return how many requests each GitHub still answers, by host; the fewest, of several tokens.
+
+        Args:
+            of_kinds: How many it answers to the lab's kinds, for each of their tokens.
+        """
         left = [filer.requests_left for filer in self._filers.values() if filer.requests_left is not None]
+        left += of_kinds
         return {urlsplit(self._api_url).netloc: min(left)} if left else {}
 
     def close(self) -> None:

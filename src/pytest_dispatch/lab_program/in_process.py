@@ -320,7 +320,7 @@ class InProcessLab:
         from pytest_dispatch.server.metrics import Metrics
 
         metrics = Metrics()
-        metrics.watch(lab, github.requests_left)
+        metrics.watch(lab, lambda: github.requests_left(lab.requests_left))
         return metrics
 
     async def _begin_access(self, parts: ExitStack, lab: Lab) -> None:

@@ -236,8 +236,9 @@ async def run_again(context: ApiContext, request: web.Request, body: AgainWanted
         run = kept.run
     if run.group not in lab.queue.groups:
         check_groups(request[PRINCIPAL], [replace(run.workload, group="")])
-    queued = await lab.queue_service.again(run, _owner(request, body.owner), body.machine, body.priority)
-    request[CHANGED] = Changed(run.id, after={"run": queued.id, "machine": str(body.machine)})
+    owner = _owner(request, body.owner)
+    queued = await lab.queue_service.again(run, owner, body.machine, body.priority, failed=body.failed)
+    request[CHANGED] = Changed(run.id, after={"run": queued.id, "machine": str(body.machine), "failed": body.failed})
     return queued_now(lab, queued.id)
 
 

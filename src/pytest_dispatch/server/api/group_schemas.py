@@ -248,11 +248,13 @@ class AgainWanted:
         machine: On which machine: the `same` as the last attempt, an `other` one if there is one that suits, or any.
         priority: Its priority, in place of the workload's.
         owner: Who wants it; runs of the same owner belong to one session.
+        failed: Whether only what has failed of it is run: of a run of GitHub Actions, the failed jobs.
     """
 
     machine: MachineChoice = MachineChoice.ANY
     priority: Priority | None = None
     owner: str = ""
+    failed: bool = False
 
     def __post_init__(self) -> None:
         """Check the length of the name.

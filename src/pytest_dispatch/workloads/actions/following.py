@@ -51,11 +51,13 @@ class Follower:
         state.due = self._attempts.now() + (min(SOON, self._interval()) if soon else self._interval())
         try:
             pages = await api.pages(f"{path}/jobs", Jobs, filter="latest")
-            jobs = [job for page in pages for job in page.jobs]
+            jobs = [job for page in pages for job in page.jobs if job.run_attempt > state.after]
             told = state.told
             if told is None or any(job.run_attempt != told.run_attempt for job in jobs):
                 told = None if _say_enough(jobs) else await api.get(path, WorkflowRun)
             state.missing = math.inf
+            if told is not None and told.run_attempt <= state.after:
+                return  # the attempt that is repeated; the new one is not shown yet
         except GitHubError as error:
             if error.trouble not in _GONE:
                 raise

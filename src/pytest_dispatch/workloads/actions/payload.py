@@ -25,7 +25,20 @@ _WORKFLOW = re.compile(r"(?:\d+|[^/\s?#%]+\.ya?ml)")
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\\))[^\s~^:?*\[\x00-\x1f\x7f]{1,250}")
 _INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _FOLDER = ".github/workflows/"
-_KEYS = ("owner", "repo", "workflow", "ref", "inputs", "correlation")
+_KEYS = ("owner", "repo", "workflow", "ref", "inputs", "correlation", "rerun")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """A run at GitHub of which the failed jobs are run again.
+
+    Attributes:
+        run: Its id.
+        attempt: The number of its attempt that is repeated.
+    """
+
+    run: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +53,7 @@ class ActionsPayload:
         inputs: Its inputs, as texts.
         correlation: Name of an input that the workflow declares and shows in its `run-name`, by which a run is found
             again whose answer was lost; empty if there is none.
+        rerun: The run of which the failed jobs are run again, in place of a new one; None for a new one.
     """
 
     owner: str
@@ -48,6 +62,12 @@ class ActionsPayload:
     ref: str = "main"
     inputs: Mapping[str, str] = field(default_factory=dict)
     correlation: str = ""
+    rerun: Rerun | None = None
+
+    @property
+    def is_recognised(self) -> bool:
+        """Return whether its run at GitHub can be told from all others, if the answer to its start is lost."""
+        return bool(self.correlation) or self.rerun is not None
 
     @classmethod
     def of(cls, workload: Workload) -> ActionsPayload:
@@ -108,6 +128,7 @@ def _read(payload: Mapping[str, Any]) -> ActionsPayload:
         ref=_text(payload.get("ref", "main"), "ref", _REF, "a branch or a tag"),
         inputs=_inputs(payload.get("inputs", {})),
         correlation=_correlation(payload.get("correlation", "")),
+        rerun=_rerun(payload.get("rerun")),
     )
     if read.correlation in read.inputs:
         raise ConfigError(f"correlation: expected an input that the lab sets, got {read.correlation!r} of inputs")
@@ -123,6 +144,15 @@ def _text(given: object, key: str, form: re.Pattern[str], expected: str) -> str:
     if not isinstance(given, str) or not form.fullmatch(given):
         raise ConfigError(f"{key}: expected {expected}, got {str(given)[:80]!r}")
     return given
+
+
+def _rerun(given: object) -> Rerun | None:
+    if given is None:
+        return None
+    run, attempt = (given.get("run"), given.get("attempt")) if isinstance(given, Mapping) else (None, None)
+    if not isinstance(run, int) or not isinstance(attempt, int) or min(run, attempt) < 1:
+        raise ConfigError(f"rerun: expected run and attempt, the numbers of a run at GitHub, got {str(given)[:80]!r}")
+    return Rerun(run=run, attempt=attempt)
 
 
 def _correlation(given: object) -> str:

@@ -67,6 +67,12 @@ class RunState:
         """Return by what its run is found again, if the workflow shows it."""
         return f"{self.run}.{self.number}"
 
+    @property
+    def after(self) -> int:
+        """Return the number of the attempt at GitHub that this one repeats; 0 if it is a new run."""
+        rerun = self.payload.rerun
+        return rerun.attempt + self.number - 1 if rerun is not None else 0
+
 
 def named(attempt: Attempt) -> int:
     """Return the id of an attempt's run at GitHub; 0 if it is not known."""

@@ -20,12 +20,13 @@ from pytest_dispatch.workloads.actions.capacity import left_over
 from pytest_dispatch.workloads.actions.lifecycle import Event, State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, serves
 from pytest_dispatch.workloads.actions.run_state import Doubt, name_of, named, shows
-from pytest_dispatch.workloads.actions.shapes import Dispatched, WorkflowRun, WorkflowRuns
+from pytest_dispatch.workloads.actions.shapes import ENDED, Dispatched, WorkflowRun, WorkflowRuns
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.github.polling_api import PollingApi
     from pytest_dispatch.workloads.actions.attempts import Attempts
+    from pytest_dispatch.workloads.actions.payload import Rerun
     from pytest_dispatch.workloads.actions.run_state import RunState
     from pytest_dispatch.workloads.actions.runners import Seen
     from pytest_dispatch.workloads.actions.shapes import WorkflowJob
@@ -140,8 +141,26 @@ class Sender:
             self._attempts.commit()
             self._attempts.wake()
 
+    async def _rerun(self, state: RunState, api: PollingApi, rerun: Rerun) -> None:
+        """Have GitHub run the failed jobs of a run again, unless somebody else has."""
+        path = f"{state.payload.path}/runs/{rerun.run}"
+        try:
+            told = await api.get(path, WorkflowRun)
+            if told.status != ENDED or told.run_attempt != state.after:
+                why = f"expected attempt {state.after} of run {rerun.run} to be over and the last one"
+                self._attempts.move(state, Event.REFUSED, f"{why}, got attempt {told.run_attempt}, {told.status}")
+                return
+            await api.post(f"{path}/rerun-failed-jobs", {})
+        except GitHubError as error:
+            self._was_refused(state, error)
+            return
+        self._accept(state, rerun.run, told.html_url)
+
     async def _post(self, state: RunState, api: PollingApi) -> None:
         payload = state.payload
+        if payload.rerun is not None:
+            await self._rerun(state, api, payload.rerun)
+            return
         inputs = dict(payload.inputs) | ({payload.correlation: state.token} if payload.correlation else {})
         body: dict[str, object] = {"ref": payload.ref, "inputs": inputs}
         path = f"{payload.path}/workflows/{payload.workflow}/dispatches"
@@ -194,7 +213,7 @@ class Sender:
         state.due = now + SEARCH
         if state.doubt is None:
             state.doubt = Doubt.CRASH
-        if state.doubt is Doubt.CRASH and not payload.correlation:
+        if state.doubt is Doubt.CRASH and not payload.is_recognised:
             self._attempts.move(state, Event.PERHAPS_SENT, state.doubt)
             self._attempts.commit()
             return
@@ -208,6 +227,9 @@ class Sender:
     async def _fitting_runs(self, run: Run, state: RunState) -> list[WorkflowRun]:
         """Return the runs that may be this attempt's."""
         payload, api = state.payload, self._attempts.api(state.payload)
+        if payload.rerun is not None:
+            told = await api.get(f"{payload.path}/runs/{payload.rerun.run}", WorkflowRun)
+            return [told] if told.run_attempt > state.after else []
         intent = next(each.at for each in reversed(run.attempt.history) if each.state == State.SENDING)
         earliest = intent + api.hourly.ahead - (SLACK if payload.correlation else 1)
         since = datetime.fromtimestamp(math.floor(earliest), UTC)
@@ -229,7 +251,7 @@ class Sender:
 
     def _decide(self, state: RunState, fitting: list[WorkflowRun], searched: float) -> None:
         """Claim the run, give up, or search on."""
-        sure, ids = bool(state.payload.correlation), frozenset(each.id for each in fitting)
+        sure, ids = state.payload.is_recognised, frozenset(each.id for each in fitting)
         settled = sure or (searched >= SETTLES and state.found == ids)
         state.found = ids
         if len(fitting) == 1 and settled:

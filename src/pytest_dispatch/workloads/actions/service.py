@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Iterator
-from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import AwayError, ConfigError
+from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.lifecycle import CoreEvent
-from pytest_dispatch.github.api import GitHubError
+from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.github.polling_api import PollingApis
 from pytest_dispatch.lab.kind_services import Service
 from pytest_dispatch.workloads.actions.attempts import Attempts
@@ -20,23 +18,18 @@ from pytest_dispatch.workloads.actions.job_logs import logs_of
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.obstacles import Obstacles
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
-from pytest_dispatch.workloads.actions.run_state import named
+from pytest_dispatch.workloads.actions.rounds import Rounds
+from pytest_dispatch.workloads.actions.run_state import RunState, named
 from pytest_dispatch.workloads.actions.runners import RunnerTable
 from pytest_dispatch.workloads.actions.sending import Sender
 from pytest_dispatch.workloads.actions.webhooks import Webhooks
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.core.secrets import Token
     from pytest_dispatch.github.polling_api import PollingApi
     from pytest_dispatch.lab.kind_services import Resources
-    from pytest_dispatch.workloads.actions.run_state import RunState
-
-TICK = 0.2  # seconds between looks at what is due
-GOODBYE = 1.0  # seconds in which runs that were cancelled last are cancelled at GitHub, when the lab stops
-
-_log = logging.getLogger(__name__)
 
 
 class ActionsService(Service):
@@ -46,7 +39,6 @@ class ActionsService(Service):
         super().__init__(resources)
         github, now = resources.github, self.lab_state.clock.now
         self._queue = self.lab_state.queue
-        self._templates = resources.templates
         self._watch = github.watch
         self._apis = PollingApis(github.api_url, github.token_for, now)
         self._runners = RunnerTable(self.lab_state, self._apis, self._interval)
@@ -55,6 +47,9 @@ class ActionsService(Service):
         self._given_up = GivenUpRuns(self._attempts, self._follower)
         self._sender = Sender(self._attempts, self._given_up)
         self._webhooks = Webhooks(self._attempts, self._follower)
+        self._rounds = Rounds(
+            self._attempts, self._sender, self._follower, self._given_up, github.watch, resources.templates
+        )
         self._queue.outside[ACTIONS] = Obstacles(self._attempts, self._sender, github.token_for).of
 
     @property
@@ -62,26 +57,38 @@ class ActionsService(Service):
         """Return what webhooks are signed with; None if none are taken."""
         return self._watch().webhook_secret
 
+    @property
+    def requests_left(self) -> list[int]:
+        """Return how many requests GitHub still answers, for each token."""
+        return self._apis.requests_left
+
     def _interval(self) -> float:
         return self._watch().interval
 
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to look at runners, to send and to follow."""
-        looks = ((self._look_at_runners, "the look at runners"), (self._follow, "the look at runs at GitHub"))
-        tasks = [asyncio.create_task(work(), name=name) for work, name in looks]
-        return [*tasks, asyncio.create_task(self._send(), name="the way to GitHub Actions")]
+        return self._rounds.start()
 
     async def stop(self) -> None:
         """Cancel what was cancelled last, and close all connections."""
-        for task in self._sender.tasks:
-            task.cancel()
-        await asyncio.gather(*self._sender.tasks, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE):
-                wanted = [*self._cancelling(), *self._given_up.unasked()]
-                cancels = (self._follower.cancel(state, run_id, at_once=True) for run_id, state in wanted)
-                await asyncio.gather(*map(self._tried, cancels))
+        await self._rounds.stop()
         await self._apis.aclose()
+
+    def failed_part(self, run: Run) -> Workload:
+        """Return the workload that repeats only the failed jobs of a run.
+
+        Raises:
+            ConfigError: It has none, or GitHub has not ended it.
+        """
+        attempt, payload = run.attempt, ActionsPayload.of(run.workload)
+        if attempt.state != State.CONCLUDED or not named(attempt) or attempt.outcome is Outcome.PASSED:
+            how = f"{run.attempt.state}, {attempt.outcome or 'without an outcome'}"
+            raise ConfigError(
+                f"failed: expected a run that GitHub has ended and that did not pass, got {run.id}: {how}"
+            )
+        earlier = RunState(run.id, attempt.number, payload).after
+        rerun = {"run": named(attempt), "attempt": earlier + 1}
+        return replace(run.workload, payload={**run.workload.payload, "rerun": rerun})
 
     def wanted(self, runs: list[Run]) -> None:
         """Look at the runners that could run these."""
@@ -143,61 +150,3 @@ class ActionsService(Service):
     def idle_runners(self) -> list[str]:
         """Return the machines of the runners that could be sent something."""
         return list(self._runners.idle())
-
-    # Loops
-
-    async def _look_at_runners(self) -> None:
-        while True:
-            self._watch_templates()
-            if self._watch().polls and self.lab_state.away is None:
-                await asyncio.gather(*(self._runners.look(place) for place in self._runners.due()))
-                self._attempts.wake()
-            await asyncio.sleep(TICK)
-
-    def _watch_templates(self) -> None:
-        workloads = [each for each in self._templates() if each.workload.kind == ACTIONS]
-        keys = {each.key for group in self._queue.groups.values() for each in group.requires}
-        with suppress(ConfigError):  # a lab file with such a template is refused when it is read
-            payloads = [ActionsPayload.of(each.workload) for each in workloads]
-            self._runners.watch(payloads, keys if payloads else ())
-
-    async def _send(self) -> None:
-        while True:
-            self._sender.take()
-            self._attempts.woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TICK):
-                    await self._attempts.woken.wait()
-
-    async def _follow(self) -> None:
-        while True:
-            now = self._attempts.now()
-            if self.lab_state.away is None:
-                due = [each for each in self._attempts.under_way() if each[1].due <= now and not each[1].posting]
-                await self._given_up.recall()
-                sweeps = (self._given_up.sweep(*each) for each in self._given_up.due(now))
-                looks = [*(self._step(*each) for each in due), *sweeps]
-                await asyncio.gather(*map(self._tried, looks))
-            await asyncio.sleep(TICK)
-
-    async def _step(self, run: Run, state: RunState) -> None:
-        if not self._attempts.api(state.payload).is_open:
-            return
-        if not run.attempt.outside:
-            await self._sender.search(run, state)
-            return
-        if run.attempt.state == State.CANCELLING:
-            await self._follower.cancel(state, named(run.attempt))
-        await self._follower.look(run, state)
-
-    def _cancelling(self) -> Iterator[tuple[int, RunState]]:
-        for run, state in self._attempts.under_way():
-            if run.attempt.state == State.CANCELLING and named(run.attempt) and not state.cancels:
-                yield named(run.attempt), state
-
-    async def _tried(self, look: Awaitable[None]) -> None:
-        """Let a look fail that GitHub does not answer: the next one comes, and deadlines say for how long."""
-        try:
-            await look
-        except (GitHubError, AwayError) as error:
-            _log.info("%s", error)

@@ -80,7 +80,7 @@ class Webhooks:
         jobs = {each.id: each for each in state.jobs}
         known = jobs.get(job.id)
         late = known is not None and _FAR.get(known.status, 0) >= _FAR.get(job.status, 0)
-        if late or any(each.run_attempt > job.run_attempt for each in state.jobs):
+        if late or job.run_attempt <= state.after or any(each.run_attempt > job.run_attempt for each in state.jobs):
             return  # a later one came first, or it is of an earlier attempt of the run
         self._tell_runner(told.repository.full_name, job)
         same = {each.id: each for each in state.jobs if each.run_attempt == job.run_attempt}
@@ -93,7 +93,7 @@ class Webhooks:
     def _run(self, body: bytes) -> None:
         told = decode(body, _RunHook)
         state = self._state_of(told.repository.full_name, told.workflow_run.id)
-        if state is None or told.workflow_run.status != ENDED:
+        if state is None or told.workflow_run.status != ENDED or told.workflow_run.run_attempt <= state.after:
             return
         run = told.workflow_run
         if run.conclusion == "cancelled" and run.actor is not None and told.sender.login != run.actor.login:
