@@ -118,6 +118,12 @@ def test_how_often_a_run_is_queued_again_is_changed(operator: Operator) -> None:
     assert "again" not in operator.types("queue list").out
 
 
+def test_a_run_of_a_kind_without_parts_is_not_run_again_in_part(operator: Operator) -> None:
+    run = operator.queues("smoke")
+    refused = operator.types(f"queue again {run} --failed", code=1).err
+    assert "failed: expected a run whose failed part can be run alone, got one of boot" in refused
+
+
 def test_a_run_that_waits_says_why(operator: Operator) -> None:
     run = operator.queues("smoke")
     operator.types(f"queue hold {run} its cable is missing")
