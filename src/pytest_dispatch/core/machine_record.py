@@ -112,13 +112,13 @@ def as_of(record: MachineRecord, run: Run | None, now: float) -> Machine:
         run: The run whose attempt it holds, if any.
         now: The time.
     """
-    record.is_held(now)  # removes a hold whose end has come
-    state, reason, since = _standing(record, run, now)
+    state, reason, since = standing(record, run, now)
     return replace(record.machine, state=state, reason=reason, since=since)
 
 
-def _standing(record: MachineRecord, run: Run | None, now: float) -> tuple[MachineState, str, float]:
-    """Return a machine's state, the reason, and since when."""
+def standing(record: MachineRecord, run: Run | None, now: float) -> tuple[MachineState, str, float]:
+    """Return a machine's state, the reason, and since when, as `as_of` does."""
+    record.is_held(now)  # removes a hold whose end has come
     hold, changed, silent = record.hold, record.changed, record.heard + SILENCE
     began = run.attempt.began if run is not None and run.attempt.phase in _RUNS else math.inf
     name = run.workload.name if run is not None else ""

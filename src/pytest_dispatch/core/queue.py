@@ -16,8 +16,8 @@ from pytest_dispatch.core.explanation import Obstacle
 from pytest_dispatch.core.group_queue import GroupQueue
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
-from pytest_dispatch.core.machine import Machine
-from pytest_dispatch.core.machine_record import as_of
+from pytest_dispatch.core.machine import Machine, MachineState
+from pytest_dispatch.core.machine_record import MachineRecord, as_of, standing
 from pytest_dispatch.core.model import Attempt, KnownBy, Run
 from pytest_dispatch.core.requeueing import Requeues
 from pytest_dispatch.core.runs import Cause, RunRecord
@@ -70,7 +70,14 @@ class Queue:
     def machine(self, machine: str, now: float) -> Machine:
         """Return a machine with its state."""
         record = self.machines[machine]
-        return as_of(record, self.runs[record.holds] if record.holds else None, now)
+        return as_of(record, self._held_by(record), now)
+
+    def standing(self, record: MachineRecord, now: float) -> tuple[MachineState, str, float]:
+        """Return a machine's state, the reason, and since when."""
+        return standing(record, self._held_by(record), now)
+
+    def _held_by(self, record: MachineRecord) -> Run | None:
+        return self.runs[record.holds] if record.holds else None
 
     def expire(self, now: float) -> None:
         """Handle every deadline, lease and hold whose end has come.

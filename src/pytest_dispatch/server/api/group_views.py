@@ -200,18 +200,19 @@ def health_view(lab: Lab, machine: str) -> HealthView:
 
 def machine_view(lab: Lab, seen: MachineRecord, *, heard: bool = True) -> LabMachine:
     """Return one machine; unless `heard`, without when it last asked."""
-    machine = lab.queue.machine(seen.id, lab.lab_state.clock.now())
-    if lab.machines.is_off(seen.id) and machine.state in _AWAY:
-        machine = replace(machine, state=MachineState.OFF, reason="")
+    machine = seen.machine
+    state, reason, since = lab.queue.standing(seen, lab.lab_state.clock.now())
+    if state in _AWAY and lab.machines.is_off(seen.id):
+        state, reason = MachineState.OFF, ""
     groups = lab.queue.groups
     return LabMachine(
         id=machine.id,
         identities=tuple(sorted(machine.identities)),
         labels=machine.labels,
         driven=machine.driven,
-        state=machine.state,
-        reason=machine.reason,
-        since=machine.since,
+        state=state,
+        reason=reason,
+        since=since,
         heard=seen.heard if heard else 0.0,
         hold=seen.hold,
         runs=tuple(filter(None, (seen.holds, *seen.also))),
