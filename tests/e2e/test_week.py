@@ -19,7 +19,7 @@ from torture import QUICK, larger, seed
 from waiting import PATIENCE, until
 from week_lab import DAY, HOUR, STRANGERS, WeekLab, week_lab
 from week_machines import Firmware
-from week_people import OUTCOMES, People, Session, people_of, spread
+from week_people import People, Session, people_of, spread
 from week_stall import Watch
 
 from pytest_dispatch.store.row_writing import SUSPECT
@@ -155,7 +155,8 @@ class Week:
         if hour == 12:
             newest = f"number {self.week.issued}"
             async with asyncio.timeout(PATIENCE):
-                while await self.people.shown() != newest:  # noqa: ASYNC110 - a new certificate sends no event
+                while await self.people.shown() != newest:
+                    self.watch.begin()  # the lab looks for it every few real seconds, however far its clock is
                     await asyncio.sleep(0.2)
 
     async def _goes_home(self) -> None:
@@ -204,6 +205,7 @@ async def test_a_week_leaves_nothing_over(tmp_path: Path, monkeypatch: pytest.Mo
             await living_lab.day(RUNS * (day + 1) // DAYS - RUNS * day // DAYS)
             _tell(living_lab, began)
             assert living_lab.week.count("SELECT count(*) FROM dispatch_runs WHERE outcome IS NULL") == 0
+            print("\n".join(living_lab.people.surprises), end="")
         _check_outcomes(living_lab.people)
         _check_memory(living_lab.days)
         await _check_that_all_goes(living_lab)
@@ -251,8 +253,7 @@ def _tell(living_lab: Week, began: float) -> None:
 
 def _check_outcomes(people: People) -> None:
     """What a session saw to its end has the outcome that it was to have."""
-    for (played, outcome), count in people.outcomes.items():
-        assert OUTCOMES.get(played, outcome) == outcome, (played, outcome, count)
+    assert not people.surprises, "\n\n".join(people.surprises)
     assert people.outcomes.total() > 0.7 * RUNS
 
 

@@ -22,7 +22,7 @@ from week_lab import DAY, HOUR, PASSWORD, WeekLab
 
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.core.errors import LabError
-from pytest_dispatch.core.model import Policy
+from pytest_dispatch.core.model import Policy, Run
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunChange, RunRequest
 
@@ -57,6 +57,7 @@ class Session:
         played: What each of its runs plays, by key.
         sent_home: Whether it is to wait no longer.
         ended: The outcome of each, by key.
+        attempts: All attempts of those that came to something else than they should.
     """
 
     week: WeekLab
@@ -70,6 +71,7 @@ class Session:
     follows: bool = False
     sent_home: bool = False
     ended: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, str] = field(default_factory=dict)
 
     def attend(self, fate: str) -> None:
         """Be one from its beginning to its end, which `fate` says: `end`, `killed`, `kept` or `left`."""
@@ -131,11 +133,16 @@ class Session:
                 for _, said in client.changes(self.id, 0):
                     self.follows = True
                     if isinstance(said, RunChange) and said.run.outcome is not None:
-                        self.ended[said.run.key] = str(said.run.outcome)
+                        self._hear(said.run)
                     if len(self.ended) >= most:
                         return
         finally:
             enough.set()
+
+    def _hear(self, run: Run) -> None:
+        self.ended[run.key] = str(run.outcome)
+        if OUTCOMES.get(self.played[run.key], run.outcome) != run.outcome:
+            self.attempts[run.key] = "\n".join(map(str, run.attempts))
 
 
 @dataclass
@@ -147,6 +154,7 @@ class People:
         sessions: Those that are under way.
         of_hour: All of this hour.
         outcomes: How many runs of sessions came to what, by what they played.
+        surprises: The attempts of each run that came to something else than it should.
         seen: What else happened, counted.
     """
 
@@ -157,6 +165,7 @@ class People:
     sessions: list[Session] = field(default_factory=list)
     of_hour: list[Session] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    surprises: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     _numbers: int = 0
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "people"))
@@ -215,6 +224,7 @@ class People:
             assert session.ended.keys() == session.played.keys()
         if fate == "end":
             self.outcomes.update((session.played[key], outcome) for key, outcome in session.ended.items())
+            self.surprises += session.attempts.values()
 
     def _stay_away(self, session: Session) -> None:
         """Come back at once, or when the lease has ended."""
