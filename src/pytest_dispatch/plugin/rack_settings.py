@@ -43,46 +43,31 @@ def read_rack(values: Values, name: str, environ: Mapping[str, str]) -> RackSett
     Raises:
         ConfigError: Something is missing or cannot be used; says what to set.
     """
-    from pytest_dispatch.core.secrets import Token  # what follows is for racks alone
-    from pytest_dispatch.maas.api import MaasKey
+    from pytest_dispatch.maas.api import MaasKey  # what follows is for racks alone
     from pytest_dispatch.sources.rack import ANYWHERE, JOB, Rack
     from pytest_dispatch.support.service_client import read_base
     from pytest_dispatch.testflinger.api import Account
 
     if not is_name(name):
         raise ConfigError(f"--dispatch-rack: expected a tag of machines in MAAS, got {name[:80]!r}")
-    maas = _said(values, "dispatch_maas_url", "MAAS_URL", environ)
-    testflinger = _said(values, "dispatch_testflinger_url", "TESTFLINGER_SERVER", environ)
-    maas_url, testflinger_url = read_base(*maas), read_base(*testflinger)
-    key = environ.get("MAAS_API_KEY", "")
-    if not key:
-        raise ConfigError(
-            "MAAS_API_KEY: expected MAAS's API key in the environment, got none; set it for --dispatch-rack"
-        )
-    client, secret = environ.get("TESTFLINGER_CLIENT_ID", ""), environ.get("TESTFLINGER_SECRET_KEY", "")
-    if bool(client) != bool(secret):
-        raise ConfigError(
-            "TESTFLINGER_CLIENT_ID and TESTFLINGER_SECRET_KEY: expected both in the environment or neither, got one;"
-            " set the other one too"
-        )
-    token = Token(secret, "TESTFLINGER_SECRET_KEY", testflinger_url) if secret else None
-    more = {
-        "streak_limit": values.number("dispatch_streak_limit", 20),
-        "first_look": values.duration("dispatch_first_look", "5m"),
-        "busy": values.choice("dispatch_busy", ("skip", "wait"), "skip"),
-    }
+    maas_url = read_base(*_said(values, "dispatch_maas_url", "MAAS_URL", environ))
+    server = _server(read_base(*_said(values, "dispatch_testflinger_url", "TESTFLINGER_SERVER", environ)), environ)
     given = values.path("dispatch_rack_job")
     rack = Rack(
         name=name,
         maas_url=maas_url,
-        maas_key=MaasKey.read("MAAS_API_KEY", key, maas_url),
-        testflinger_url=testflinger_url,
-        account=Account(client, token) if token is not None else None,
+        maas_key=MaasKey.read("MAAS_API_KEY", _maas_key(environ), maas_url),
+        testflinger_url=server.url,
+        account=Account(server.client_id, server.secret) if server.secret is not None else None,
         location=values.text("dispatch_rack_location", ANYWHERE),
         job={"job_queue": "{machine}", **_job(given)} if given is not None else JOB,
-        more=more,
+        more={
+            "streak_limit": values.number("dispatch_streak_limit", 20),
+            "first_look": values.duration("dispatch_first_look", "5m"),
+            "busy": values.choice("dispatch_busy", ("skip", "wait"), "skip"),
+        },
     )
-    return RackSettings(rack=rack, server=TestflingerServer(url=testflinger_url, client_id=client, secret=token))
+    return RackSettings(rack=rack, server=server)
 
 
 def refuse_without_rack(values: Values) -> None:
@@ -96,6 +81,30 @@ def refuse_without_rack(values: Values) -> None:
             f"{option_name(name)}: expected it with --dispatch-rack, got it with another source of workloads; leave it"
             " out"
         )
+
+
+def _maas_key(environ: Mapping[str, str]) -> str:
+    """Return the key of MAAS's API, in the form in which MAAS shows it."""
+    key = environ.get("MAAS_API_KEY", "")
+    if not key:
+        raise ConfigError(
+            "MAAS_API_KEY: expected MAAS's API key in the environment, got none; set it for --dispatch-rack"
+        )
+    return key
+
+
+def _server(url: str, environ: Mapping[str, str]) -> TestflingerServer:
+    """Return the Testflinger server, and the client that the environment names."""
+    from pytest_dispatch.core.secrets import Token
+
+    client, secret = environ.get("TESTFLINGER_CLIENT_ID", ""), environ.get("TESTFLINGER_SECRET_KEY", "")
+    if bool(client) != bool(secret):
+        raise ConfigError(
+            "TESTFLINGER_CLIENT_ID and TESTFLINGER_SECRET_KEY: expected both in the environment or neither, got one;"
+            " set the other one too"
+        )
+    token = Token(secret, "TESTFLINGER_SECRET_KEY", url) if secret else None
+    return TestflingerServer(url=url, client_id=client, secret=token)
 
 
 def _said(values: Values, name: str, variable: str, environ: Mapping[str, str]) -> tuple[str, str]:
