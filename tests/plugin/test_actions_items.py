@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 from actions_bench import REPO, job
-from actions_sessions import FLASH, LAB, PAYLOAD, actions, prepare
+from actions_sessions import FLASH, LAB, PAYLOAD, actions, begin, prepare
 from plugin_bench import ENOUGH, Bench
+from waiting import wait_until
 
 from pytest_dispatch.testing.actions import NEVER, Workflow
 from pytest_dispatch.testing.github import FakeGitHub
@@ -111,6 +112,20 @@ def test_a_session_that_is_interrupted_is_resumed_and_sends_nothing_twice(bench:
     again.stdout.fnmatch_lines(["dispatch: lab.yaml; 3 actions; resumed"])
     assert "boot sending" not in again.stdout.str()  # its outcome is that of the first session
     assert len(ready.actions.runs(REPO)) == 2
+
+
+def test_what_keeps_all_from_a_runner_is_told_unasked(bench: Bench, ready: FakeGitHub) -> None:
+    """A wrong label looks like a runner that is busy, and the lab waits a day for that."""
+    said = begin(bench, ready, "boards", text=LAB.replace("[rpi]", "[rpi5]"))
+    wait_until(lambda: "⏳ boot: It waits: no runner of me/lab fits rpi5: the nearest is rpi-0" in said.read_text())
+    bench.forks.end()
+
+
+def test_a_token_that_github_refuses_is_told_unasked(bench: Bench, ready: FakeGitHub) -> None:
+    said = begin(bench, ready, "boards", token="ghp_wrong")
+    wait_until(lambda: "401 Unauthorized: Bad credentials" in said.read_text())
+    assert "ghp_wrong" not in said.read_text()
+    bench.forks.end()
 
 
 def test_a_verdict_hook_judges_a_workflow(bench: Bench, ready: FakeGitHub) -> None:

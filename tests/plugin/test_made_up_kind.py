@@ -308,7 +308,7 @@ def test_marks(kitchen: Bench) -> None:
             {"limits": {"bakin": 1.0}},
             "rye: limits of the kind bake: expected patience, delivery, baking, rest, got 'bakin'",
         ),
-        ({"kind": "brew"}, "rye: expected one of the kinds actions, bake, boot, got 'brew'"),
+        ({"kind": "brew"}, "rye: expected one of the kinds actions, bake, boot, deployment, got 'brew'"),
     ],
     ids=["expect", "limits", "kind"],
 )
@@ -338,7 +338,9 @@ def test_a_session_is_resumed_without_the_package(kitchen: Bench, bakery: Bakery
     kitchen.workloads({"a": "pass"})
     again = kitchen.spawn("--dispatch-resume")
     assert again.ret == pytest.ExitCode.USAGE_ERROR
-    assert [line for line in again.errlines if line] == ["ERROR: kind: expected one of actions, boot, got 'bake'"]
+    assert [line for line in again.errlines if line] == [
+        "ERROR: kind: expected one of actions, boot, deployment, got 'bake'"
+    ]
 
 
 def test_an_empty_folder_without_loaves_is_refused(kitchen: Bench) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,17 @@ def environ(github: FakeGitHub, **more: str) -> Mapping[str, str]:
 
 def actions(bench: Bench, github: FakeGitHub, *args: str, file: str = "lab.yaml", text: str = LAB) -> pytest.RunResult:
     """Run the templates of a file in a process of its own, with a lab in there."""
+    return clean(bench.fork(*_command(bench, file, text), *args, environ=environ(github)))
+
+
+def begin(bench: Bench, github: FakeGitHub, *args: str, text: str = LAB, token: str = "") -> Path:
+    """Begin to run templates; returns the file of what is printed."""
+    said, given = bench.path / "said.txt", environ(github, **({"GITHUB_TOKEN": token} if token else {}))
+    bench.forks.start(bench.path, *_command(bench, "lab.yaml", text), *args, out=said, environ=given)
+    return said
+
+
+def _command(bench: Bench, file: str, text: str) -> Sequence[str]:
     Path(bench.path, file).write_text(text)
     bench.path.joinpath("pytest.ini").write_text("[pytest]\n")
-    command = (f"--dispatch-actions={file}", IN_THREAD, *HERE, *WITHOUT, *args)
-    return clean(bench.fork(*command, environ=environ(github)))
+    return (f"--dispatch-actions={file}", IN_THREAD, *HERE, *WITHOUT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_dispatch.core.attempts import waits
@@ -22,6 +22,11 @@ MOST = 16  # waiting workloads that are asked about in one look: those that are 
 class Told(Protocol):
     """Shows explanations to the user."""
 
+    @property
+    def shows_explanations(self) -> bool:
+        """Return whether there is a place for those of all."""
+        ...
+
     def explained(self, explanation: Explanation) -> None:
         """Keep the latest explanation of a run."""
         ...
@@ -29,6 +34,17 @@ class Told(Protocol):
     def say(self, text: str, least: int = 1) -> None:
         """Write a line."""
         ...
+
+
+def stands(explanation: Explanation, runs: Iterable[Run]) -> bool:
+    """Return whether an external system keeps a run waiting while nothing of its session is under way.
+
+    That may last, and a wrong label or token looks no different from a runner that is busy: so it is said unasked.
+    """
+    from pytest_dispatch.core.explanation import ObstacleKind
+
+    outside = any(each.kind is ObstacleKind.OUTSIDE for each in explanation.obstacles)
+    return outside and all(waits(run) or run.outcome is not None for run in runs)
 
 
 class Explainer:
@@ -81,22 +97,24 @@ class Explainer:
     def _look(self) -> None:
         from pytest_dispatch.core.explanation import Explanation
 
-        for run in list(filter(waits, self._runs()))[:MOST]:
+        runs, awaited = self._runs(), self._awaited()
+        every = self._each or self._told.shows_explanations
+        for run in [each for each in runs if waits(each) and (every or each.id == awaited)][:MOST]:
             if self._stopping.is_set():
                 return
             explanation = self._client.connection.ask(
                 Explanation, "GET", f"/runs/{self._client.current(run.id)}/explanation"
             )
             self._told.explained(explanation)
-            if explanation.phase is Phase.QUEUED and (self._each or run.id == self._awaited()):
-                self._say(explanation)
+            if explanation.phase is Phase.QUEUED and (self._each or run.id == awaited):
+                self._say(explanation, least=0 if self._each or stands(explanation, runs) else 1)
 
-    def _say(self, explanation: Explanation) -> None:
+    def _say(self, explanation: Explanation, least: int) -> None:
         """Write why a run waits, if that is news: other runs that come and go, ahead of it or on machines, are none."""
         from pytest_dispatch.core.explanation import told_why
 
         why = {(each.kind, "" if each.runs else each.name) for each in explanation.obstacles}
-        if self._said.get(explanation.run) == why:
+        if self._said.get(explanation.run) == (why, least):
             return
-        self._said[explanation.run] = why
-        self._told.say(f"⏳ {told_why(explanation, time.time())}", least=0 if self._each else 1)
+        self._said[explanation.run] = (why, least)
+        self._told.say(f"⏳ {told_why(explanation, time.time())}", least)

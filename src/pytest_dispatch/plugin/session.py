@@ -185,8 +185,10 @@ class DispatchSession:
         self._config.add_cleanup(nodes.close)
 
     def _begin_to_explain(self, lab_session: LabSession, client: LabClient) -> None:
-        """Ask from time to time why workloads wait, if there is a place to show it."""
-        if not (self._settings.explain or self._display.shows_explanations):
+        """Ask from time to time why workloads wait, if that can be shown, or others run them."""
+        settings = self._settings
+        elsewhere = settings.from_lab or settings.templates is not None or settings.rack is not None
+        if not (settings.explain or self._display.shows_explanations or elsewhere):
             return
         from pytest_dispatch.plugin.explainer import Explainer
 

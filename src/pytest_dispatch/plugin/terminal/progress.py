@@ -175,16 +175,18 @@ class TerminalDisplay:
             self._steady_until = time.monotonic() + BEFORE_TABLE
 
     def _table(self, size: tuple[int, int]) -> list[str]:
-        """Return the table; with -v or --dispatch-explain, with why its first waiting runs wait below it."""
+        """Return the table, and why the first run waits if nothing is under way; with -v or so why some wait anyway."""
         now, runs = time.time(), self.runs()
         with self._lock:
             waiting = [self._explained[run.id] for run in runs if waits(run) and run.id in self._explained]
         if not waiting:
             return table_lines(runs, self._sent, now, size, self._below_table())
         from pytest_dispatch.core.explanation import told_place
+        from pytest_dispatch.plugin.explainer import stands
 
         told = self._config.get_verbosity() >= 1 or self._says_why
-        why = [f"⏳ {each.name}: {each.sentence}" for each in waiting[: SENTENCES * told]]
+        most = SENTENCES if told else int(stands(waiting[0], runs))
+        why = [f"⏳ {each.name}: {each.sentence}" for each in waiting[:most]]
         places = {each.run: told_place(each, now) for each in waiting}
         return table_lines(runs, self._sent, now, size, [*self._below_table(), *map(plain_line, why)], places)
 
