@@ -322,6 +322,13 @@ def _empty_journal() -> bytes:
         return Path(folder, "journal.db").read_bytes()
 
 
+def _begin_journal(folder: Path) -> None:
+    """Put an empty journal there, unless there is one."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / "journal.db").exists():
+        (folder / "journal.db").write_bytes(_empty_journal())
+
+
 @asynccontextmanager
 async def running_lab(
     folder: Path,
@@ -356,8 +363,8 @@ async def running_lab(
     """
     if doors is None and not private:
         doors = AccessSettings()
-    if journal is Journal and not (folder / "journal.db").exists():
-        (folder / "journal.db").write_bytes(_empty_journal())
+    if journal is Journal:
+        _begin_journal(folder)
     opened = journal(folder / "journal.db")
     opened.open()
     async with AsyncExitStack() as stack:

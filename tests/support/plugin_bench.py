@@ -27,6 +27,7 @@ OURS = (
 for module in (
     *(f"pytest_dispatch.{name}" for name in OURS),
     "anyio._backends._asyncio",
+    "httpcore",  # httpx imports it late, and keeps its exceptions
     "httpx",
     "sqlalchemy.dialects.postgresql",
 ):

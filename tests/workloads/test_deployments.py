@@ -96,6 +96,19 @@ async def test_a_failed_provisioning_shows_the_last_lines(lab: DeploymentBench, 
     assert "    Kernel panic - not syncing" in report.body
 
 
+async def test_a_job_that_is_over_at_the_first_look_has_its_phases(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(statuses={"provision": 1})])
+    run = await lab.one(first_look=600.0)
+    await lab.enters(run, "submitted")
+    await until(lambda: [each for each in farm.jobs if each.state == "complete"])
+    clock.ahead += 600
+    await lab.over(run)
+    [report] = lab.attempt(run).reports
+    assert ("provision", FAILED) in [(case.name, case.outcome) for case in report.cases]
+
+
 async def test_a_machine_whose_recovery_failed_is_held(lab: DeploymentBench, farm: FakeTestflinger) -> None:
     farm.add_agent("node-1", plans=[JobPlan(statuses={"provision": 46})])
     run = await lab.one()

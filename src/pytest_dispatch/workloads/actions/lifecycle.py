@@ -155,12 +155,14 @@ _STATES: Mapping[str, StateRule] = {
             _E.FAULT: _lab("{detail}"),
         },
     ),
-    _S.SENT: _under_way(Phase.STARTING, "start", _lab("GitHub has not started it within {start}"), {}),
+    _S.SENT: _under_way(
+        Phase.STARTING, "start", _lab("GitHub has not started it within {start}"), {_E.REPORT: _S.SENT}
+    ),
     _S.GATED: _under_way(
         Phase.QUEUED,
         "gate",
         _lab("it waited at GitHub for longer than {gate}, for an approval or another run of its concurrency group"),
-        {},
+        {_E.REPORT: _S.GATED},
         suspended=True,  # no runner is reserved for it: whether and when it goes on is not known
     ),
     _S.RUNNING: _under_way(

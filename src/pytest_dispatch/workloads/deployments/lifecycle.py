@@ -90,12 +90,13 @@ _CONCLUDED: Mapping[str, Ending] = {
 _BEGINS: Mapping[str, State] = {each: _S(each.value) for each in dict.fromkeys(STATES_OF_JOBS.values())}
 
 
-def _at_testflinger(phase: Phase, limit: str, overdue: str) -> StateRule:
-    """Return the rule of a state in which Testflinger has the job."""
+def _at_testflinger(state: State, phase: Phase, limit: str, overdue: str) -> StateRule:
+    """Return the rule of a state in which Testflinger has the job, which may be over at the next look."""
     return StateRule(
         phase=phase,
         on={
             **_BEGINS,
+            _E.REPORT: state,
             _E.CANCEL: _S.CANCELLING,
             **dict.fromkeys(_CONCLUDED, _S.CONCLUDED),
             _E.FAULT: _S.ENDED,
@@ -107,8 +108,8 @@ def _at_testflinger(phase: Phase, limit: str, overdue: str) -> StateRule:
 
 
 def _in_phase(state: State) -> StateRule:
-    rule = _at_testflinger(Phase.RUNNING, state, f"its phase {state} was not over after {{{state}}} on {{machine}}")
-    return StateRule(phase=rule.phase, on={**rule.on, _E.REPORT: state}, wait=rule.wait, endings=rule.endings)
+    overdue = f"its phase {state} was not over after {{{state}}} on {{machine}}"
+    return _at_testflinger(state, Phase.RUNNING, state, overdue)
 
 
 _STATES: Mapping[str, StateRule] = {
@@ -141,7 +142,7 @@ _STATES: Mapping[str, StateRule] = {
             _E.FAULT: _lab("{detail}"),
         },
     ),
-    _S.SUBMITTED: _at_testflinger(Phase.QUEUED, "start", "no agent has taken the job within {start}"),
+    _S.SUBMITTED: _at_testflinger(_S.SUBMITTED, Phase.QUEUED, "start", "no agent has taken the job within {start}"),
     **{state: _in_phase(state) for state in _BEGINS.values()},
     _S.CANCELLING: StateRule(
         phase=Phase.SETTLING,
