@@ -31,8 +31,8 @@ def chained(bench: Bench, stages: Stages = STAGES, *others: str, **scenarios: st
 
 
 def taken(result: pytest.RunResult) -> list[tuple[str, str]]:
-    """What machines took, and where."""
-    return re.findall(r"📥 (\w+)\.efi assigned on (\S+?)(?:,|$)", result.stdout.str(), re.MULTILINE)
+    """What machines took, and where; pytest-xdist may go on in the same line."""
+    return re.findall(r"📥 (\w+)\.efi assigned on (\S+?)(?:,|w::|$)", result.stdout.str(), re.MULTILINE)
 
 
 def names(result: pytest.RunResult) -> list[str]:

@@ -114,9 +114,9 @@ def test_a_hook_that_requires_what_cannot_be_understood(bench: Bench) -> None:
 def test_where_no_machine_is_named_it_is_told_when_nobody_took_it(bench: Bench) -> None:
     """Machines of the network may come as long as there is time; what they have is not known."""
     requiring(bench, a=["gpu"])
-    result = bench.run("--dispatch-assign-timeout=1s", machines="-v")
+    result = bench.run("--dispatch-assign-timeout=4s", machines="-v")  # by then its bytes are there
     result.stdout.fnmatch_lines(
-        ["*no machine took it: timed out after 1s in the queue;*; it requires gpu; there is no machine"]
+        ["*no machine took it: timed out after 4s in the queue;*; it requires gpu; there is no machine"]
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from qemu_bench import RESUMED, TOKEN, QemuBench, bench, emulators, ending, machines
-from waiting import PATIENCE, until
+from waiting import PATIENCE, until, wait_until
 
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.machines.qemu.board import X86_64
@@ -211,10 +211,12 @@ asyncio.run(main())
 @linux
 def test_it_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"on\n"
-        assert using(tmp_path), "QEMU has its log open"
-        parent.kill()
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"on\n"
+            wait_until(lambda: using(tmp_path))  # QEMU has its log open
+        finally:
+            parent.kill()
     asyncio.run(until(lambda: not using(tmp_path)))
 
 
