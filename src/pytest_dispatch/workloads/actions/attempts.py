@@ -32,7 +32,7 @@ class Attempts:
         runners: The runners.
 
     Attributes:
-        state: The attempts in hand, by run.
+        states: What is known of the attempts in hand, by run.
         woken: Set when somebody should look at once.
     """
 
@@ -53,14 +53,14 @@ class Attempts:
         return self._apis.of(payload.owner)
 
     def under_way(self) -> Iterator[tuple[Run, RunState]]:
-        """Yield the runs that are being sent, or were, each with what is in mind of its latest attempt."""
+        """Yield the runs that are being sent, or were, each with what is known of its latest attempt."""
         for run_id in sorted(self.queue.transitions.run_index.under_way):
             run = self.queue.runs[run_id]
             if run.workload.kind == ACTIONS and is_under_way(run):
                 yield run, self.of(run)
 
     def of(self, run: Run) -> RunState:
-        """Return what is in mind of a run's latest attempt."""
+        """Return what is known of a run's latest attempt."""
         known = self.states.get(run.id)
         if known is None or known.number != run.attempt.number:
             known = RunState(run.id, run.attempt.number, ActionsPayload.of(run.workload))

@@ -1,4 +1,4 @@
-"""What the lab has in mind of an attempt that GitHub carries out; all of it can be asked for again."""
+"""What the lab knows of an attempt that GitHub carries out; all of it can be asked for again."""
 
 from __future__ import annotations
 
