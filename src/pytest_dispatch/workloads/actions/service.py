@@ -140,7 +140,7 @@ class ActionsService(Service):
         return await logs_of(self._attempts.api(payload), payload, sent, case)
 
     def in_hand(self, run: str) -> RunState:
-        """Return what is in mind of a run that is being sent, or was."""
+        """Return what is known of a run that is being sent, or was."""
         return self._attempts.of(self._queue.runs[run])
 
     def api_of(self, owner: str) -> PollingApi:
