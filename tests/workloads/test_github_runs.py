@@ -77,9 +77,10 @@ async def test_each_conclusion_has_its_outcome(
         github.actions.add_workflow(REPO, workflow(job(seconds=0.0, conclusion=conclusion)))
     github.actions.add_runner("me", "rpi-01", ("rpi",))
     async with actions_lab(tmp_path, github) as lab:
-        [(got, reason)] = await lab.over(await lab.one())
+        [(got, reason)] = await lab.over(run := await lab.one())
         assert got is outcome
         assert reason == words or (conclusion == "stale" and reason.startswith(words))
+        assert [case.name for case in lab.attempt(run).reports[0].cases] == ["boot"]  # though it began unseen
 
 
 async def test_a_run_that_cannot_be_started_is_an_error_and_not_tried_again(tmp_path: Path, github: FakeGitHub) -> None:
