@@ -60,6 +60,13 @@ def test_a_workflow_is_a_file_or_an_id(given: object, read: str | None) -> None:
             {"correlation": "a", "inputs": {"a": "b"}},
             "correlation: expected an input that the lab sets, got 'a' of inputs",
         ),
+        (
+            {"input": {}},
+            (
+                "expected keys among owner, repo, workflow, ref, inputs, correlation, rerun, got 'input':"
+                " did you mean inputs?"
+            ),
+        ),
         ({"labels": []}, "expected keys among owner, repo, workflow, ref, inputs, correlation, rerun, got 'labels'"),
         ({"rerun": {"run": 5}}, "rerun: expected run and attempt, the numbers of a run at GitHub, got \"{'run': 5}\""),
     ],

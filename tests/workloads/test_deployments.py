@@ -285,6 +285,7 @@ async def test_a_second_attempt_after_a_fault_of_the_lab(tmp_path: Path, farm: F
         ({"job": {**JOB, "tags": "x"}}, "job: tags: expected a list of texts, got 'x'"),
         ({"streak_limit": -1}, "streak_limit: expected a number from 0 on, got '-1'"),
         ({"strange": 1}, "expected keys among agent, job, streak_limit, first_look, busy, got 'strange'"),
+        ({"first-look": 1}, r".*first_look, busy, got 'first-look': did you mean first_look\?"),
     ],
 )
 async def test_a_payload_that_cannot_be_used_is_refused(lab: DeploymentBench, said: dict[str, Any], wrong: str) -> None:

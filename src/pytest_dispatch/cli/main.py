@@ -76,10 +76,10 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _no_command(name: str) -> ConfigError:
-    from difflib import get_close_matches
+    from pytest_dispatch.core.nearest import did_you_mean
 
-    if near := get_close_matches(name, COMMANDS, n=1, cutoff=0.7):
-        return ConfigError(f"no command {name!r}: did you mean {near[0]}? See `dispatch --help`")
+    if asked := did_you_mean(name, COMMANDS):
+        return ConfigError(f"no command {name!r}: {asked} See `dispatch --help`")
     return ConfigError(f"expected one of {', '.join(COMMANDS)}, got {name!r}; see `dispatch --help`")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.cli.command_table import argument
@@ -13,6 +12,7 @@ from pytest_dispatch.client.machine_client import MachineClient
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.history_search import is_short_run
 from pytest_dispatch.core.model import Phase
+from pytest_dispatch.core.nearest import did_you_mean
 from pytest_dispatch.core.plain_text import is_name, plain_line
 from pytest_dispatch.server.api.lab_schemas import LabRun
 
@@ -147,5 +147,5 @@ def find_template(client: OperatorClient, name: str) -> TemplateView:
 
 def _near(text: str, names: Iterable[str]) -> str:
     """Return which names are like the text, as a clause."""
-    near = get_close_matches(text, list(names), n=3, cutoff=0.5)
-    return f": did you mean {' or '.join(near)}?" if near else ""
+    asked = did_you_mean(text, names)
+    return f": {asked}" if asked else ""

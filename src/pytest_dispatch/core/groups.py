@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.health_schedule import HealthPlan
+from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.core.requirements import Operator, Requirement, Requirements
 
 LAB = "lab"  # the group of runs that no other group suits; every lab has it
@@ -65,7 +65,4 @@ class NoGroupError(ConfigError):
 
 def no_group(group: str, known: Iterable[str]) -> NoGroupError:
     """Return the error for a group that the lab does not have; it names the nearest one, or all."""
-    known = list(known)
-    near = get_close_matches(group, known, 1)
-    expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-    return NoGroupError(f"the lab has no group {group!r}: {expected}")
+    return NoGroupError(f"the lab has no group {group!r}: {meant(group, known)}")

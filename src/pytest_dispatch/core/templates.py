@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.core.table import Table
 
 
@@ -58,6 +58,4 @@ class TemplateTable(Table[Template]):
         if found is not None and found.group == group:
             return found
         mine = [template.id for template in self.of(group)]
-        near = get_close_matches(name, mine, 1)
-        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(mine) or 'none'}"
-        raise NoTemplateError(f"group {group} has no template {name!r}: {expected}")
+        raise NoTemplateError(f"group {group} has no template {name!r}: {meant(name, mine)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from aiohttp import web
 
 from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.server.api.account_schemas import (
     Link,
     MadeToken,
@@ -327,9 +327,7 @@ def _check_groups(known: Collection[str], groups: Iterable[str]) -> None:
     """
     for group in groups:
         if group not in known:
-            near = get_close_matches(group, known, n=3, cutoff=0.5)
-            meant = f": did you mean {' or '.join(near)}?" if near else f"; it has {', '.join(sorted(known))}"
-            raise ConfigError(f"groups: expected groups of this lab, got {group!r}{meant}")
+            raise ConfigError(f"groups: expected groups of this lab, got {group!r}: {meant(group, sorted(known))}")
 
 
 async def revoke_token(context: ApiContext, request: web.Request, _body: None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.nearest import first_unknown
 from pytest_dispatch.core.requirements import Operator, Requirement, Requirements
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def check_payload(workload: Workload, _readable: Callable[[str], None]) -> None:
 
 
 def _read(payload: Mapping[str, Any]) -> ActionsPayload:
-    for key in payload.keys() - set(_KEYS):
-        raise ConfigError(f"expected keys among {', '.join(_KEYS)}, got {str(key)[:80]!r}")
+    if wrong := first_unknown(payload, _KEYS):
+        raise ConfigError(wrong)
     workflow = payload.get("workflow")
     workflow = str(workflow) if isinstance(workflow, int) and not isinstance(workflow, bool) else workflow
     workflow = workflow.removeprefix(_FOLDER) if isinstance(workflow, str) else workflow

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.nearest import first_unknown
 from pytest_dispatch.core.requirements import Operator, Requirement, Requirements
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def check_payload(workload: Workload, _readable: Callable[[str], None]) -> None:
 
 
 def _read(payload: Mapping[str, Any]) -> DeploymentPayload:
-    for key in payload.keys() - set(_KEYS):
-        raise ConfigError(f"expected keys among {', '.join(_KEYS)}, got {str(key)[:80]!r}")
+    if wrong := first_unknown(payload, _KEYS):
+        raise ConfigError(wrong)
     agent = payload.get("agent")
     if not isinstance(agent, str) or not _AGENT.fullmatch(agent):
         raise ConfigError(f"agent: expected the name of a Testflinger agent, got {str(agent)[:80]!r}")
