@@ -94,8 +94,8 @@ async def test_what_is_still_to_be_filed_stays(tmp_path: Path) -> None:
         await close(bench, old.session)
         later(bench, 2 * KEEP)
         assert await swept(bench) == 1
-        [letter] = bench.journal.reader.pending_issues()
-        assert (letter.run, letter.failed) == (old.id, "GitHub is down")
+        [pending] = bench.journal.reader.pending_issues()
+        assert (pending.run, pending.failed) == (old.id, "GitHub is down")
 
 
 async def test_sessions_that_go_on_keep_their_runs(bench: LabBench) -> None:

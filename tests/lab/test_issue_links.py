@@ -211,20 +211,20 @@ async def test_what_is_gone_is_looked_for_or_filed_anew(tmp_path: Path) -> None:
 async def test_two_holders_do_not_write_to_one_issue_at_a_time(tmp_path: Path) -> None:
     async with lab(tmp_path) as bench:
         runs = [await ends(bench, rule=UPDATE) for _ in range(2)]
-        letters = bench.lab.issues.holder_issues
+        holders = bench.lab.issues.holder_issues
         for run in runs:
-            letters.holder_files(run.session, files=True)
+            holders.holder_files(run.session, files=True)
         one, other = (run.session for run in runs)
-        [first] = await letters.claim(one)
-        assert await letters.claim(other) == []
+        [first] = await holders.claim(one)
+        assert await holders.claim(other) == []
         done = replace(first, tries=1, url="https://gh/1")
-        await letters.tried(one, done)
-        [second] = await letters.claim(other)
+        await holders.tried(one, done)
+        [second] = await holders.claim(other)
         assert second.tracking is not None
         assert second.tracking.url == done.url
 
 
-async def test_outcome_links_and_letter_are_written_together(tmp_path: Path) -> None:
+async def test_outcome_links_and_issue_are_written_together(tmp_path: Path) -> None:
     """Whatever moment a lab is killed at."""
     seen: list[set[str]] = []
 

@@ -1,4 +1,4 @@
-"""The letters of one target: held back, gathered, tried again, given up. Time is scripted."""
+"""The deliveries of one target: held back, gathered, tried again, given up. Time is scripted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import time
 from zoneinfo import ZoneInfo
 
 from pytest_dispatch.core.notifications import (
-    LetterState,
+    DeliveryState,
     Notification,
     NotificationKind,
     QuietHours,
@@ -37,17 +37,17 @@ def put(into: NotificationQueue, name: str, at: float, severity: Severity = Seve
 
 
 def titles(found: NotificationQueue, now: float) -> list[str]:
-    return [letter.title for letter in found.take(now)]
+    return [delivery.title for delivery in found.take(now)]
 
 
-def test_letters_go_one_by_one_in_order() -> None:
+def test_deliveries_go_one_by_one_in_order() -> None:
     ops = box()
     assert not ops.is_next(DAWN)
     put(ops, "a", DAWN)
     put(ops, "b", DAWN + 1)
     assert titles(ops, DAWN + 1) == ["a"]
     [sent] = ops.went(ops.take(DAWN + 1), DAWN + 2)
-    assert (sent.state, sent.done, sent.url) == (LetterState.SENT, DAWN + 2, "")
+    assert (sent.state, sent.done, sent.url) == (DeliveryState.SENT, DAWN + 2, "")
     assert titles(ops, DAWN + 2) == ["b"]
     assert (len(ops), ops.sent) == (1, 1)
 
@@ -69,7 +69,7 @@ def test_what_comes_in_quiet_hours_is_one_digest_afterwards() -> None:
     assert (len(ops), ops.sent) == (0, 2)
 
 
-def test_critical_letters_pass_quiet_hours_if_so_configured() -> None:
+def test_critical_deliveries_pass_quiet_hours_if_so_configured() -> None:
     ops = box(quiet=replace(NIGHT, critical=True))
     put(ops, "slow", DAWN)
     put(ops, "broken", DAWN + 1, Severity.CRITICAL)
@@ -95,25 +95,25 @@ def test_what_is_beyond_the_limit_of_an_hour_is_one_digest() -> None:
     assert titles(ops, DAWN + HOUR + 1) == ["next"]
 
 
-def test_pauses_grow_and_a_letter_is_given_up_after_a_day() -> None:
+def test_pauses_grow_and_a_delivery_is_given_up_after_a_day() -> None:
     ops = box()
     put(ops, "a", DAWN)
     now, pauses = DAWN, list[float]()
     while len(ops):
-        [letter] = ops.bounced(ops.take(now), "refused", now)
-        if letter.state is LetterState.WAITING:
-            assert not ops.is_next(letter.due - 0.1)
-            assert ops.is_next(letter.due)
-            pauses.append(letter.due - now)
-            now = letter.due
+        [delivery] = ops.bounced(ops.take(now), "refused", now)
+        if delivery.state is DeliveryState.WAITING:
+            assert not ops.is_next(delivery.due - 0.1)
+            assert ops.is_next(delivery.due)
+            pauses.append(delivery.due - now)
+            now = delivery.due
     assert pauses[:4] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE, 8 * FIRST_PAUSE]
     assert pauses[-1] == max(pauses) == LONGEST_PAUSE
-    assert (letter.state, letter.failed, letter.done) == (LetterState.GIVEN_UP, "refused", now)
+    assert (delivery.state, delivery.failed, delivery.done) == (DeliveryState.GIVEN_UP, "refused", now)
     assert GIVE_UP <= now - DAWN < GIVE_UP + LONGEST_PAUSE
     assert ops.troubles == ["a: refused"]
 
 
-def test_one_letter_that_is_refused_keeps_no_other_back() -> None:
+def test_one_delivery_that_is_refused_keeps_no_other_back() -> None:
     ops = box()
     put(ops, "bad", DAWN)
     put(ops, "good", DAWN + 1)
@@ -124,11 +124,11 @@ def test_one_letter_that_is_refused_keeps_no_other_back() -> None:
     assert titles(ops, DAWN + 1 + FIRST_PAUSE) == ["bad"]
 
 
-def test_a_letter_held_back_all_night_has_a_day_from_then_on() -> None:
+def test_a_delivery_held_back_all_night_has_a_day_from_then_on() -> None:
     ops = box(quiet=NIGHT)
     put(ops, "a", DAWN)
     morning = DAWN + 7 * HOUR
-    [letter] = ops.bounced(ops.take(morning + GIVE_UP - 1), "refused", morning + GIVE_UP - 1)
-    assert letter.state is LetterState.WAITING
-    [letter] = ops.bounced(ops.take(letter.due), "refused", letter.due)
-    assert letter.state is LetterState.GIVEN_UP
+    [delivery] = ops.bounced(ops.take(morning + GIVE_UP - 1), "refused", morning + GIVE_UP - 1)
+    assert delivery.state is DeliveryState.WAITING
+    [delivery] = ops.bounced(ops.take(delivery.due), "refused", delivery.due)
+    assert delivery.state is DeliveryState.GIVEN_UP

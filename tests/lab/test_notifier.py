@@ -206,17 +206,17 @@ async def test_an_issue_that_a_holder_gives_up_is_told_once(tmp_path: Path, rece
     async with running_lab(tmp_path, notifications=plan, private=False) as bench:
         rule = IssueRule(repo="me/lab", outcomes=frozenset(Outcome))
         [run] = await bench.submit(bench.workload(), rule=rule)
-        letters = bench.lab.issues.holder_issues
-        letters.holder_files(run.session, files=True)
+        holders = bench.lab.issues.holder_issues
+        holders.holder_files(run.session, files=True)
         await bench.download(run)
         await bench.call("POST")
         await bench.report(labels=["fail"], title="a report")
         await bench.call("HEAD")
         await until(lambda: bench.now(run).outcome is not None)
-        [letter] = await letters.claim(run.session)
-        tried = replace(letter, tries=1, failed="GitHub refuses its text", given_up=True)
-        await letters.tried(run.session, tried)
-        await letters.tried(run.session, tried)  # the answer was lost
+        [pending] = await holders.claim(run.session)
+        tried = replace(pending, tries=1, failed="GitHub refuses its text", given_up=True)
+        await holders.tried(run.session, tried)
+        await holders.tried(run.session, tried)  # the answer was lost
         await until(lambda: receiver.messages)
         assert len(rows(tmp_path)) == 1
     [message] = receiver.messages
@@ -388,8 +388,8 @@ async def test_another_plan_tells_others(tmp_path: Path, receiver: Receiver, ano
     outcome="the outcome and what is to be told are in the journal together, or neither is",
     told="the next lab on the journal tells it",
 )
-async def test_a_letter_is_on_disk_with_what_it_tells_of(tmp_path: Path, receiver: Receiver) -> None:
-    """Whatever moment a lab is killed at, a run that has its outcome has its letter."""
+async def test_a_delivery_is_on_disk_with_what_it_tells_of(tmp_path: Path, receiver: Receiver) -> None:
+    """Whatever moment a lab is killed at, a run that has its outcome has its delivery."""
     receiver.hangs = True
 
     class Watched(Journal):
@@ -495,7 +495,7 @@ async def test_who_names_nobody_loads_nothing(tmp_path: Path) -> None:
     assert rows(tmp_path) == []
 
 
-async def test_letters_that_are_done_leave_the_journal_after_a_week(tmp_path: Path, receiver: Receiver) -> None:
+async def test_deliveries_that_are_done_leave_the_journal_after_a_week(tmp_path: Path, receiver: Receiver) -> None:
     async with running_lab(tmp_path, notifications=to(target(receiver))) as bench:
         await ended(bench)
         await until(lambda: {row[2] for row in rows(tmp_path)} == {"sent"})

@@ -356,7 +356,7 @@ async def test_what_is_for_another_github_is_kept_and_said(journal: Journal) -> 
 
 
 @pytest.mark.parametrize(("repo", "titles"), [("o/r", ["old"]), ("o/other", [])])
-def test_a_letter_without_an_address_is_for_the_very_repository_alone(
+def test_an_issue_without_an_address_is_for_the_very_repository_alone(
     path: Path, journal: Journal, repo: str, titles: list[str]
 ) -> None:
     journal.write([issue_row(pending("old"))]).result(SOON)
@@ -405,4 +405,4 @@ async def test_what_a_filer_should_never_raise_is_not_swallowed(journal: Journal
 
 
 async def test_stopping_what_never_started(journal: Journal) -> None:
-    await Outbox(kept_in(journal), lambda _repo: None, lambda _letter: None).stop()
+    await Outbox(kept_in(journal), lambda _repo: None, lambda _pending: None).stop()

@@ -31,7 +31,7 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
-def letters(bench: Bench) -> list[tuple[str, str]]:
+def deliveries(bench: Bench) -> list[tuple[str, str]]:
     [journal] = Path(bench.path).rglob("journal.db")
     with closing(sqlite3.connect(journal)) as db:
         return db.execute("SELECT state, url FROM dispatch_notifications").fetchall()
@@ -48,7 +48,7 @@ def test_the_end_of_a_session_is_told(
     assert receiver.titles == ["session w: 1 passed, 1 failed"] * 2
     assert sorted(receiver.asked) == [f"/{SECRET}", "/second"]
     assert receiver.messages[0]["message"].startswith("b.efi: failed")
-    assert letters(bench) == [("sent", "")] * 2
+    assert deliveries(bench) == [("sent", "")] * 2
 
 
 def test_xdist_tells_it_once(bench: Bench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_what_is_refused_is_told_and_sent_by_the_next_session(
     assert line.startswith("not told, --dispatch-notify 1 (json): ")
     assert "503" in line
     assert line.endswith("; tried again while this lab runs, and by the next one")
-    assert letters(bench) == [("waiting", receiver.url(SECRET))]
+    assert deliveries(bench) == [("waiting", receiver.url(SECRET))]
     receiver.status = 200
     monkeypatch.delenv("DISPATCH_NOTIFY")
     with closing(sqlite3.connect(next(Path(bench.path).rglob("journal.db")))) as db:
@@ -140,7 +140,7 @@ def test_what_is_refused_is_told_and_sent_by_the_next_session(
         db.commit()
     command = bench.command(IN_THREAD, machines=bench.gated("2?pace=0.001"))
     again = bench.forks.start(bench.path, *command, out=bench.path / "again")
-    wait_until(lambda: letters(bench) == [("sent", "")])
+    wait_until(lambda: deliveries(bench) == [("sent", "")])
     bench.path.joinpath("go").touch()
     assert again.wait(PATIENCE) == pytest.ExitCode.TESTS_FAILED
     assert set(receiver.titles) == {"session w: 1 passed, 1 failed"}
@@ -152,10 +152,10 @@ def test_a_session_that_is_cut_off_is_told_by_the_next_one(
     monkeypatch.setenv("DISPATCH_NOTIFY", receiver.url(SECRET))
     bench.pytester.makeconftest(ENOUGH)
     bench.run()
-    assert [state for state, _ in letters(bench)] == ["waiting"]
+    assert [state for state, _ in deliveries(bench)] == ["waiting"]
     (bench.path / "conftest.py").unlink()
     bench.run("--dispatch-resume").assert_outcomes(passed=1, failed=2)
-    # The first may have gone out already when its lab ended before it could note that: a letter comes at least once.
+    # The first may have gone out already when its lab ended before it could note that: a delivery comes at least once.
     assert len(receiver.titles) in {2, 3}
     assert "it was interrupted, and can be resumed" in "".join(each["message"] for each in receiver.messages)
 

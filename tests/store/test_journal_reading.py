@@ -154,7 +154,7 @@ def test_a_session_keeps_its_policy(open_journal: Callable[[], Journal]) -> None
     assert found.policy == own
 
 
-def test_letters_that_are_still_to_be_filed(journal: Journal) -> None:
+def test_issues_that_are_still_to_be_filed(journal: Journal) -> None:
     pending_issues = [pending("s.0", number) for number in range(4)]
     write(journal, *map(issue_row, pending_issues))
     tried = replace(pending_issues[1], tries=3, failed="502")
@@ -165,7 +165,7 @@ def test_letters_that_are_still_to_be_filed(journal: Journal) -> None:
     assert journal.reader.issues.filed("t") == {}
 
 
-def test_old_sessions_are_forgotten_but_not_their_unfiled_letters(
+def test_old_sessions_are_forgotten_but_not_their_unfiled_issues(
     open_journal: Callable[[], Journal], where: Place
 ) -> None:
     journal = open_journal()

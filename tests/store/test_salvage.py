@@ -65,7 +65,7 @@ def fill(journal: Journal) -> None:
 
 
 def opened(path: Path) -> tuple[str, list[Run], int]:
-    """What is said of a journal that is opened, its runs, and how many letters it has."""
+    """What is said of a journal that is opened, its runs, and how many issues wait to be filed."""
     journal = Journal(path)
     journal.open()
     try:

@@ -75,7 +75,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracking:
-    """What the letter of a failure does to the issue that is kept for it.
+    """What filing a failure does to the issue that is kept for it.
 
     Attributes:
         marker: The failure's, by which its issue is found.

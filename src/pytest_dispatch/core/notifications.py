@@ -40,8 +40,8 @@ class Severity(StrEnum):
         return [*Severity].index(self)
 
 
-class LetterState(StrEnum):
-    """What has become of a letter."""
+class DeliveryState(StrEnum):
+    """What has become of a delivery."""
 
     WAITING = "waiting"
     SENT = "sent"
@@ -158,7 +158,7 @@ class NotificationPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Delivery:
     """A notification on its way to one target.
 
     Attributes:
@@ -186,7 +186,7 @@ class Letter:
     held: bool = False
     tries: int = 0
     failed: str = ""
-    state: LetterState = LetterState.WAITING
+    state: DeliveryState = DeliveryState.WAITING
     done: float | None = None
     session: str = ""
     url: str = field(default="", repr=False)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class HolderIssues:
-    """The letters of live sessions that their holders file, or that nobody can file now.
+    """The issues of live sessions that their holders file, or that nobody can file now.
 
     Args:
         lab_state: The lab's.
-        on_tried: Called with a letter once nobody is to be waited for any more.
-        ours: Returns whether the lab can file a letter itself.
+        on_tried: Called with an issue once nobody is to be waited for any more.
+        ours: Returns whether the lab can file an issue itself.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class HolderIssues:
         self._on_tried = on_tried
         self._ours = ours
         self._filing: set[str] = set()  # sessions whose holders file
-        self._letters: dict[str, PendingIssue] = {}  # by marker
+        self._pending: dict[str, PendingIssue] = {}  # by marker
         self._claimed: dict[str, str] = {}  # the session whose holder files it, by marker
 
     def holder_files(self, session: str, *, files: bool) -> None:
@@ -45,8 +45,8 @@ class HolderIssues:
         (self._filing.add if files else self._filing.discard)(session)
 
     def put(self, pending: PendingIssue) -> None:
-        """Add a letter that is in the journal."""
-        self._letters[pending.issue.marker] = pending
+        """Add a pending issue that is in the journal."""
+        self._pending[pending.issue.marker] = pending
         if not self.is_filing(pending.session):
             self._on_tried(pending)
 
@@ -56,7 +56,7 @@ class HolderIssues:
         return session in self._filing and session in table and not table.is_over(session)
 
     async def claim(self, session: str) -> list[PendingIssue]:
-        """Return the letters that a session's holder is to file now, each once.
+        """Return the issues that a session's holder is to file now, each once.
 
         Raises:
             UnknownError: There is no such session.
@@ -74,7 +74,7 @@ class HolderIssues:
             if (each.api, each.repo) == (record.api, record.issues.repo) and self._may_claim(session, each)
         ]
         for each in found:
-            self._letters[each.issue.marker] = each
+            self._pending[each.issue.marker] = each
             self._claimed[each.issue.marker] = session
         return found
 
@@ -89,7 +89,7 @@ class HolderIssues:
         """Return whether another holder writes to the issue that is kept for the same failure, or is to create it."""
         if pending.tracking is None:
             return False
-        claimed = ((by, self._letters[marker]) for marker, by in self._claimed.items() if by != session)
+        claimed = ((by, self._pending[marker]) for marker, by in self._claimed.items() if by != session)
         return any(
             each.tracking is not None
             and each.tracking.marker == pending.tracking.marker
@@ -103,17 +103,17 @@ class HolderIssues:
 
         Args:
             session: The session whose holder tried.
-            tried: The letter's marker and state; the rest is ignored.
+            tried: The issue's marker and state; the rest is ignored.
 
         Raises:
-            UnknownError: The session's holder has not claimed this letter.
+            UnknownError: The session's holder has not claimed this issue.
         """
         marker = tried.issue.marker
         if self._claimed.get(marker) != session:
-            raise UnknownError(f"no letter {marker[:80]!r} of this session; claim it first")
-        before = self._letters[marker]
+            raise UnknownError(f"no pending issue {marker[:80]!r} of this session; claim it first")
+        before = self._pending[marker]
         pending = replace(before, tries=tried.tries, failed=tried.failed, given_up=tried.given_up, url=tried.url)
-        self._letters[marker] = pending
+        self._pending[marker] = pending
         told = self._lab_state.announcer.of_issues([pending]) if pending.given_up and not before.given_up else ()
         known = self._lab_state.tracker.tried(pending, self._lab_state.clock.now())
         self._lab_state.write([issue_row(pending), *told, *known])
@@ -122,8 +122,8 @@ class HolderIssues:
         await self._lab_state.on_disk()
 
     def status(self, session: str = "") -> OutboxStatus:
-        """Return how the letters stand, of one session if one is given."""
-        mine = [each for each in self._letters.values() if session in ("", each.session)]
+        """Return how the issues stand, of one session if one is given."""
+        mine = [each for each in self._pending.values() if session in ("", each.session)]
         waiting = [each for each in mine if not (each.url or each.failed)]
         return OutboxStatus(
             pending=sum(self.is_filing(each.session) for each in waiting),
@@ -132,18 +132,18 @@ class HolderIssues:
         )
 
     def forget(self, session: str) -> None:
-        """Drop the letters of a session, and what its holder had claimed."""
+        """Drop the issues of a session, and what its holder had claimed."""
         self._filing.discard(session)
         gone = {marker for marker, by in self._claimed.items() if by == session}
-        gone |= {marker for marker, each in self._letters.items() if each.session == session}
+        gone |= {marker for marker, each in self._pending.items() if each.session == session}
         for marker in gone:
-            self._letters.pop(marker, None)
+            self._pending.pop(marker, None)
             self._claimed.pop(marker, None)
 
 
-def _unfiled(letters: list[PendingIssue]) -> Iterator[str]:
+def _unfiled(pending_issues: list[PendingIssue]) -> Iterator[str]:
     repos: dict[str, list[str]] = {}
-    for each in letters:
+    for each in pending_issues:
         repos.setdefault(each.repo, []).append(each.issue.title)
     for repo, titles in repos.items():
         yield f"unfiled: no token of the lab for {repo}: {named(titles)}; the next session with access files them"

@@ -27,7 +27,7 @@ class _Review:
 
     Attributes:
         session: The session's id.
-        pending_issues: The letters under review, by marker.
+        pending_issues: The issues under review, by marker.
         until: When each is filed as the lab proposed it, by marker.
     """
 
@@ -60,7 +60,7 @@ class IssueReviews:
         self._reviews: dict[str, _Review] = {}  # by run
 
     def start(self, pending_issues: list[PendingIssue]) -> asyncio.Task[None]:
-        """Start with the letters of earlier sessions, and return the filing task."""
+        """Start with the issues of earlier sessions, and return the filing task."""
         unreviewed = [
             each for each in pending_issues if each.review and each.api == self._api and self._filers(each.repo)
         ]
@@ -69,7 +69,7 @@ class IssueReviews:
         return self._outbox.start([pending for pending in pending_issues if pending not in unreviewed])
 
     async def stop(self) -> None:
-        """Stop at once; letters not known to be filed stay in the journal."""
+        """Stop at once; issues not known to be filed stay in the journal."""
         await self._outbox.stop()
 
     def issue_due(self, pending: PendingIssue) -> None:
@@ -84,7 +84,7 @@ class IssueReviews:
             self._send(pending)
 
     def _is_ours(self, pending: PendingIssue) -> bool:
-        """Return whether the lab files a letter itself; a private lab has the token of its pytest."""
+        """Return whether the lab files an issue itself; a private lab has the token of its pytest."""
         return self._private or (pending.api == self._api and self._filers(pending.repo) is not None)
 
     def _send(self, pending: PendingIssue) -> None:
@@ -164,7 +164,7 @@ class IssueReviews:
         return self._filers(pending.repo) is not None or self.holder_issues.is_filing(pending.session)
 
     def _keep(self, pending: PendingIssue) -> Future[None]:
-        """Journal a letter as it now is, with what people are told of one that is given up."""
+        """Journal an issue as it now is, with what people are told of one that is given up."""
         told = self._told(pending) if pending.given_up else ()
         known = self._lab_state.tracker.tried(pending, self._lab_state.clock.now())
         if known:

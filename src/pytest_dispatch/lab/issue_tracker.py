@@ -1,7 +1,7 @@
 """Which issues runs are known to be about: carries links over, and says what is to be done to issues that are kept.
 
 It is asked as each run ends, before that is journalled, and its rows are in the same batch. So after a crash either the
-outcome is there with its links and letters, or nothing of it is.
+outcome is there with its links and pending issues, or nothing of it is.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class IssueTracker:
 
     # What runs do
 
-    def letters(self, live: LiveSession, change: Change, digest: str) -> list[PendingIssue]:
+    def pending_issues(self, live: LiveSession, change: Change, digest: str) -> list[PendingIssue]:
         """Return the issues that a change makes due, and carry links to known ones over."""
         if not change.ends:
             late = change.event == CoreEvent.REPORT
@@ -111,7 +111,7 @@ class IssueTracker:
         """Record how a run ended.
 
         Returns:
-            What its letter does to the issue that is kept for its failure, if its session wants that; and letters that
+            What filing it does to the issue that is kept for its failure, if its session wants that; and what is to
             close the issues of failures that are over.
         """
         run = change.run
@@ -143,11 +143,11 @@ class IssueTracker:
         return Lane(series, machine_class(requires, None if found is None else found.machine.labels))
 
     def _closed(self, run: Run, record: SessionRecord, failures: list[Failure], at: float) -> list[PendingIssue]:
-        """Return the letters that close what has passed often enough, and forget it."""
+        """Return what closes the issues of failures that have passed often enough, and forget these."""
         rule = record.issues
-        letters: list[PendingIssue] = []
+        pending_issues: list[PendingIssue] = []
         if not rule.updates:
-            return letters
+            return pending_issues
         from pytest_dispatch.github.issue_text import passed_again
 
         for failure in over(failures, rule.close_after):
@@ -155,7 +155,7 @@ class IssueTracker:
                 continue  # another session's to close
             self._known.drop(failure)
             self._tracked.pop(failure.marker, None)
-            letters.append(
+            pending_issues.append(
                 PendingIssue(
                     session=run.session,
                     run=run.id,
@@ -165,12 +165,12 @@ class IssueTracker:
                     tracking=Tracking(marker=failure.marker, act=Act.CLOSE, url=failure.url, at=at),
                 )
             )
-        return letters
+        return pending_issues
 
     # What becomes of issues, and what people do
 
     def tried(self, pending: PendingIssue, at: float) -> list[Row]:
-        """Record what became of a letter, and return the rows of what changes by that."""
+        """Record what became of a pending issue, and return the rows of what changes by that."""
         tracking = pending.tracking
         key = self._tracked.get(tracking.marker) if tracking is not None else None
         if pending.given_up and tracking is not None and tracking.url and key is not None:
@@ -183,7 +183,7 @@ class IssueTracker:
         return self.rows()
 
     def located(self, pending: PendingIssue) -> PendingIssue:
-        """Return a letter with the address of the issue that is kept for its failure, as far as that is known now."""
+        """Return it with the address of the issue that is kept for its failure, as far as that is known now."""
         if pending.tracking is None or (key := self._tracked.get(pending.tracking.marker)) is None:
             return pending
         return replace(

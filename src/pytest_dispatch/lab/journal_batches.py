@@ -6,9 +6,9 @@ waits for the disk, with one flush for all who begin to wait in the same turn of
 thousand.
 
 While the journal's database server is away, `away` says why. The servers take nothing then, the lab's clock stands
-still, so that nobody's time runs out unheard, and what the lab itself does (its machines' output, letters) waits in
-order until it can be written. That is limited: `OUTPUT` characters of output, `WAITING` rows, and the journal's own
-deadline.
+still, so that nobody's time runs out unheard, and what the lab itself does (machines' output, notifications, issues)
+waits in order until it can be written. That is limited: `OUTPUT` characters of output, `WAITING` rows, and the
+journal's own deadline.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The letters of one target of notifications: when each is sent, alone or in a digest, and what is tried again."""
+"""The deliveries of one target of notifications: when each is sent, alone or in a digest, and what is tried again."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pytest_dispatch.core.notifications import Letter, LetterState, Notification, Severity, Target
+from pytest_dispatch.core.notifications import Delivery, DeliveryState, Notification, Severity, Target
 
 FIRST_PAUSE = 5.0  # seconds until the next try after a failure; doubled for each further failure in a row
 LONGEST_PAUSE = 3600.0
 HOUR = 3600.0
-GIVE_UP = 86_400.0  # seconds after which a letter is not tried again
+GIVE_UP = 86_400.0  # seconds after which a delivery is not tried again
 NAMED = 20  # most lines of what was given up
 
 
@@ -30,18 +30,18 @@ class NotificationQueue:
     busy: bool = False
     sent: int = 0
     troubles: list[str] = field(default_factory=list)
-    _letters: dict[str, Letter] = field(default_factory=dict)
-    _next: float = math.inf  # when the first letter is due
+    _deliveries: dict[str, Delivery] = field(default_factory=dict)
+    _next: float = math.inf  # when the first delivery is due
     _failed: int = 0  # tries in a row
     _not_before: float = 0.0
     _hour: float = 0.0  # when the hour began in which `_in_hour` messages were allowed
     _in_hour: int = 0
 
-    def write(self, notification: Notification) -> Letter:
-        """Return the letter that tells the target of something, without adding it."""
+    def write(self, notification: Notification) -> Delivery:
+        """Return the delivery that tells the target of something, without adding it."""
         at = notification.at
         due = max(at, self._quiet_until(notification), self._full_until(at))
-        return Letter(
+        return Delivery(
             id=notification.id,
             target=self.target.name,
             kind=notification.kind,
@@ -56,69 +56,71 @@ class NotificationQueue:
             url=self.target.url.reveal() if self.session else "",
         )
 
-    def put(self, letter: Letter) -> None:
-        """Add a letter that is in the journal, or is about to be."""
-        self._letters[letter.id] = letter
-        self._next = min(self._next, letter.due)
+    def put(self, delivery: Delivery) -> None:
+        """Add a delivery that is in the journal, or is about to be."""
+        self._deliveries[delivery.id] = delivery
+        self._next = min(self._next, delivery.due)
 
     def redirect(self, target: Target) -> None:
         """Have another target of the same name; what the one before did not take is tried again at once."""
         self.target, self._failed, self._not_before = target, 0, 0.0
-        for letter in self.letters:
-            if letter.tries:
-                self.put(replace(letter, due=letter.since))
+        for delivery in self.deliveries:
+            if delivery.tries:
+                self.put(replace(delivery, due=delivery.since))
 
     @property
-    def letters(self) -> tuple[Letter, ...]:
+    def deliveries(self) -> tuple[Delivery, ...]:
         """Return what is still to be sent."""
-        return tuple(self._letters.values())
+        return tuple(self._deliveries.values())
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._deliveries)
 
     @property
     def held(self) -> int:
-        """Return how many letters are held back for a digest."""
-        return sum(letter.held for letter in self._letters.values())
+        """Return how many deliveries are held back for a digest."""
+        return sum(delivery.held for delivery in self._deliveries.values())
 
     @property
     def failed(self) -> str:
         """Return why the last try failed; empty if it did not."""
-        return next((letter.failed for letter in self._letters.values() if letter.failed), "")
+        return next((delivery.failed for delivery in self._deliveries.values() if delivery.failed), "")
 
     def is_next(self, now: float) -> bool:
         """Return whether something is to be sent now."""
         return not self.busy and now >= self._not_before and now >= self._next
 
-    def take(self, now: float) -> list[Letter]:
-        """Return what is to be sent next as one message: a letter, or those that were held back."""
-        due = sorted((each for each in self._letters.values() if each.due <= now), key=lambda each: (each.due, each.at))
+    def take(self, now: float) -> list[Delivery]:
+        """Return what is to be sent next as one message: a delivery, or those that were held back."""
+        due = sorted(
+            (each for each in self._deliveries.values() if each.due <= now), key=lambda each: (each.due, each.at)
+        )
         return [each for each in due if each.held] if due[0].held else due[:1]
 
-    def went(self, letters: Sequence[Letter], now: float) -> list[Letter]:
-        """Record that a message was taken, and return its letters as they now are."""
+    def went(self, deliveries: Sequence[Delivery], now: float) -> list[Delivery]:
+        """Record that a message was taken, and return its deliveries as they now are."""
         self._failed, self._not_before = 0, 0.0
         self.sent += 1
-        return self._done([replace(each, state=LetterState.SENT, failed="", done=now) for each in letters])
+        return self._done([replace(each, state=DeliveryState.SENT, failed="", done=now) for each in deliveries])
 
-    def bounced(self, letters: Sequence[Letter], why: str, now: float) -> list[Letter]:
-        """Record that a message was not taken, and return its letters as they now are."""
+    def bounced(self, deliveries: Sequence[Delivery], why: str, now: float) -> list[Delivery]:
+        """Record that a message was not taken, and return its deliveries as they now are."""
         self._failed += 1
         self._not_before = due = now + min(FIRST_PAUSE * 2 ** (self._failed - 1), LONGEST_PAUSE)
-        tried = [replace(each, tries=each.tries + 1, failed=why) for each in letters]
-        over = [replace(each, state=LetterState.GIVEN_UP, done=now) for each in tried if now - each.since >= GIVE_UP]
+        tried = [replace(each, tries=each.tries + 1, failed=why) for each in deliveries]
+        over = [replace(each, state=DeliveryState.GIVEN_UP, done=now) for each in tried if now - each.since >= GIVE_UP]
         again = [replace(each, due=due) for each in tried if now - each.since < GIVE_UP]
-        for letter in again:
-            self._letters[letter.id] = letter
-        self.troubles += [f"{letter.title}: {why}" for letter in over]
+        for delivery in again:
+            self._deliveries[delivery.id] = delivery
+        self.troubles += [f"{delivery.title}: {why}" for delivery in over]
         del self.troubles[:-NAMED]
         return [*self._done(over), *again]
 
-    def _done(self, letters: list[Letter]) -> list[Letter]:
-        for letter in letters:
-            self._letters.pop(letter.id, None)
-        self._next = min((letter.due for letter in self._letters.values()), default=math.inf)
-        return letters
+    def _done(self, deliveries: list[Delivery]) -> list[Delivery]:
+        for delivery in deliveries:
+            self._deliveries.pop(delivery.id, None)
+        self._next = min((delivery.due for delivery in self._deliveries.values()), default=math.inf)
+        return deliveries
 
     def _quiet_until(self, notification: Notification) -> float:
         quiet = self.target.subscription.quiet

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.chat_text import chat_line
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.model import BAD, WORST_FIRST, Outcome, Run
-from pytest_dispatch.core.notifications import Letter, Notification, NotificationKind, Severity
+from pytest_dispatch.core.notifications import Delivery, Notification, NotificationKind, Severity
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.machine import Hold
@@ -147,19 +147,19 @@ def _key(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a target gets: one letter, or a digest of several."""
+    """What a target gets: one delivery, or a digest of several."""
 
     title: str
     body: str
     severity: Severity
 
 
-def message_of(letters: Sequence[Letter]) -> Message:
-    """Return the message with these letters, of which there is at least one; several become a digest."""
-    if len(letters) == 1:
-        return Message(title=letters[0].title, body=letters[0].body, severity=letters[0].severity)
-    severity = max((letter.severity for letter in letters), key=lambda each: each.rank)
-    first = sorted(letters, key=lambda letter: (-letter.severity.rank, letter.at))
-    more = [f"… and {len(letters) - NAMED} more"] * (len(letters) > NAMED)
-    lines = [*(letter.title for letter in first[:NAMED]), *more]
-    return Message(title=f"{len(letters)} notifications held back", body="\n".join(lines), severity=severity)
+def message_of(deliveries: Sequence[Delivery]) -> Message:
+    """Return the message with these deliveries, of which there is at least one; several become a digest."""
+    if len(deliveries) == 1:
+        return Message(title=deliveries[0].title, body=deliveries[0].body, severity=deliveries[0].severity)
+    severity = max((delivery.severity for delivery in deliveries), key=lambda each: each.rank)
+    first = sorted(deliveries, key=lambda delivery: (-delivery.severity.rank, delivery.at))
+    more = [f"… and {len(deliveries) - NAMED} more"] * (len(deliveries) > NAMED)
+    lines = [*(delivery.title for delivery in first[:NAMED]), *more]
+    return Message(title=f"{len(deliveries)} notifications held back", body="\n".join(lines), severity=severity)

@@ -1,8 +1,8 @@
-"""Tells people what happens in the lab: letters that are journalled with what causes them, and sent by apprise.
+"""Tells people what happens in the lab: deliveries that are journalled with what causes them, and sent by apprise.
 
-A letter's row is in the batch of the change that it tells of, so none is lost with the lab; what is not known to be
-sent when a lab ends is sent by the next one. So a letter may come twice, but never not at all. Each target has its own
-mailbox and at most one message on its way, in a thread of its own with a deadline: a slow target delays nobody.
+A delivery's row is in the batch of the change that it tells of, so none is lost with the lab; what is not known to be
+sent when a lab ends is sent by the next one. So one may come twice, but never not at all. Each target has its own
+queue and at most one message on its way, in a thread of its own with a deadline: a slow target delays nobody.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError
 from pytest_dispatch.core.notifications import (
-    Letter,
-    LetterState,
+    Delivery,
+    DeliveryState,
     Notification,
     NotificationKind,
     NotificationPlan,
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 ENDING = 1.0  # seconds that messages on their way have when the lab stops
 LOOK = 5.0  # seconds between looks at how long runs wait
-KEPT = 7 * 86_400.0  # seconds for which the journal keeps letters that are done
+KEPT = 7 * 86_400.0  # seconds for which the journal keeps deliveries that are done
 TIDY = 3600.0  # seconds between removals of older ones
-RECALLED = 100_000  # most letters of an earlier lab
+RECALLED = 100_000  # most deliveries of an earlier lab
 MOST_URLS = 10  # of one session
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class _Slow:
 
 
 class Notifier:
-    """Writes letters, and sends them.
+    """Writes deliveries, and sends them.
 
     Args:
         lab_state: The lab's.
@@ -92,7 +92,7 @@ class Notifier:
     # Targets
 
     def replan(self, plan: NotificationPlan) -> None:
-        """Use a new plan from now on; letters for targets that are gone are given up."""
+        """Use a new plan from now on; deliveries for targets that are gone are given up."""
         gone = {target.name for target in self._plan.targets} - {target.name for target in plan.targets}
         self._plan = plan
         for target in plan.targets:
@@ -100,8 +100,8 @@ class Notifier:
             if box.target != target:
                 box.redirect(target)
         for name in gone:
-            for letter in self._boxes.pop(name).letters:
-                self._give_up(letter)
+            for delivery in self._boxes.pop(name).deliveries:
+                self._give_up(delivery)
 
     async def check(self, urls: Iterable[str]) -> list[SecretUrl]:
         """Return a session's own URLs, if they can be used here.
@@ -128,10 +128,10 @@ class Notifier:
         self._drop_idle(session)
         for number, url in enumerate(urls, start=1):
             name = f"--dispatch-notify {number} ({url.scheme}) of {session}"
-            left = self._boxes[name].letters if name in self._boxes else ()
+            left = self._boxes[name].deliveries if name in self._boxes else ()
             self._boxes[name] = box = NotificationQueue(_own_target(name, url), session)
-            for letter in left:
-                box.put(letter)
+            for delivery in left:
+                box.put(delivery)
 
     def forget(self, session: str) -> None:
         """Forget a session, with its own targets unless something is still to be sent there."""
@@ -145,7 +145,7 @@ class Notifier:
     # What is to be told, in the batch of what causes it
 
     def of_machines(self) -> list[Row]:
-        """Return the rows of letters about machines that broke, were held or are new since the last call."""
+        """Return the rows of deliveries about machines that broke, were held or are new since the last call."""
         machines, unknown = self._lab_state.queue.machines, self._lab_state.queue.unknown
         rows: list[Row] = []
         now = self._lab_state.clock.now()
@@ -163,7 +163,7 @@ class Notifier:
         return rows
 
     def of_changes(self, changes: Sequence[Change]) -> list[Row]:
-        """Return the rows of letters about runs that have ended."""
+        """Return the rows of deliveries about runs that have ended."""
         if not self._boxes:
             return []
         return [
@@ -174,7 +174,7 @@ class Notifier:
         ]
 
     def of_sessions(self) -> list[Row]:
-        """Return the rows of letters about sessions that have ended since the last call."""
+        """Return the rows of deliveries about sessions that have ended since the last call."""
         ended = self._lab_state.queue.table.ended
         rows: list[Row] = []
         while ended:
@@ -188,7 +188,7 @@ class Notifier:
         return rows
 
     def of_issues(self, pending_issues: Iterable[PendingIssue]) -> list[Row]:
-        """Return the rows of letters about those issues that are not filed and will not be by themselves."""
+        """Return the rows of deliveries about those issues that are not filed and will not be by themselves."""
         under_way = [pending for pending in pending_issues if not pending.review] if self._boxes else []
         return [row for pending in under_way for row in self._of_issue(pending)]
 
@@ -215,9 +215,9 @@ class Notifier:
         for box in self._boxes.values():
             mine = not box.session or box.session == notification.session
             if mine and box.target.subscription.include(notification):
-                letter = box.write(notification)
-                box.put(letter)
-                rows.append(notification_row(letter))
+                delivery = box.write(notification)
+                box.put(delivery)
+                rows.append(notification_row(delivery))
         return rows
 
     def _groups_of(self, labels: Labels) -> frozenset[str]:
@@ -227,25 +227,25 @@ class Notifier:
     # Work
 
     async def recall(self) -> None:
-        """Restore the letters that an earlier lab left unsent.
+        """Restore the deliveries that an earlier lab left unsent.
 
         Raises:
             JournalError: They cannot be read.
         """
-        for letter in await self._lab_state.journal.background.notifications(LetterState.WAITING, RECALLED):
-            if letter.target not in self._boxes and letter.url:
-                url = SecretUrl(letter.url, "--dispatch-notify")
-                self._boxes[letter.target] = NotificationQueue(_own_target(letter.target, url), letter.session)
-            if letter.target in self._boxes:
-                self._boxes[letter.target].put(letter)
+        for delivery in await self._lab_state.journal.background.notifications(DeliveryState.WAITING, RECALLED):
+            if delivery.target not in self._boxes and delivery.url:
+                url = SecretUrl(delivery.url, "--dispatch-notify")
+                self._boxes[delivery.target] = NotificationQueue(_own_target(delivery.target, url), delivery.session)
+            if delivery.target in self._boxes:
+                self._boxes[delivery.target].put(delivery)
             else:
-                self._give_up(letter)
+                self._give_up(delivery)
 
-    def _give_up(self, letter: Letter) -> None:
-        """Record in the journal that a letter is given up."""
+    def _give_up(self, delivery: Delivery) -> None:
+        """Record in the journal that a delivery is given up."""
         why, now = "it is no target of the lab any more", self._lab_state.clock.now()
-        _log.warning("notification for %s given up: %s: %s", letter.target, letter.kind, why)
-        gone = replace(letter, state=LetterState.GIVEN_UP, failed=why, done=now)
+        _log.warning("notification for %s given up: %s: %s", delivery.target, delivery.kind, why)
+        gone = replace(delivery, state=DeliveryState.GIVEN_UP, failed=why, done=now)
         self._lab_state.write([notification_row(gone)])
 
     def tend(self, now: float) -> None:
@@ -271,22 +271,22 @@ class Notifier:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._threads.close()
 
-    def _begin(self, box: NotificationQueue, letters: list[Letter]) -> None:
+    def _begin(self, box: NotificationQueue, deliveries: list[Delivery]) -> None:
         box.busy = True
-        task = asyncio.create_task(self._send(box, letters), name=f"notifications for {box.target.name}")
+        task = asyncio.create_task(self._send(box, deliveries), name=f"notifications for {box.target.name}")
         self._tasks.add(task)
         self._watch(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, box: NotificationQueue, letters: list[Letter]) -> None:
+    async def _send(self, box: NotificationQueue, deliveries: list[Delivery]) -> None:
         """Send a message; the target is busy until its thread ends, so that one that hangs blocks one thread only."""
-        url, message = box.target.url, texts.message_of(letters)
+        url, message = box.target.url, texts.message_of(deliveries)
         with suppress(JournalError):  # the lab is broken then
             await self._lab_state.on_disk()  # what it tells of has happened, whatever happens next
             sending = asyncio.wrap_future(self._threads.begin(lambda: _deliver(url, message)))
             try:
                 await asyncio.wait([sending], timeout=self._plan.deadline)
-                self._tried(box, letters, self._why_not(sending))
+                self._tried(box, deliveries, self._why_not(sending))
                 await asyncio.wait([sending])
             finally:
                 sending.cancel()  # the thread cannot be waited for any longer
@@ -303,14 +303,14 @@ class Notifier:
             raise error
         return str(error) if error is not None else ""
 
-    def _tried(self, box: NotificationQueue, letters: list[Letter], why: str) -> None:
+    def _tried(self, box: NotificationQueue, deliveries: list[Delivery], why: str) -> None:
         """Record in the journal whether a message was accepted; `why` it was not is empty if it was."""
         now = self._lab_state.clock.now()
-        after = box.bounced(letters, why, now) if why else box.went(letters, now)
+        after = box.bounced(deliveries, why, now) if why else box.went(deliveries, now)
         self._lab_state.write([*map(notification_row, after)])
-        for letter in after:
-            if letter.state is LetterState.GIVEN_UP:
-                _log.warning("notification for %s given up after a day: %s: %s", letter.target, letter.kind, why)
+        for delivery in after:
+            if delivery.state is DeliveryState.GIVEN_UP:
+                _log.warning("notification for %s given up after a day: %s: %s", delivery.target, delivery.kind, why)
         self._lab_state.wake()
 
     # Queues

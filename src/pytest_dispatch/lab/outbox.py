@@ -1,7 +1,7 @@
 """Files issues from the journal: retries when GitHub fails, never files twice, and keeps what cannot be filed.
 
-The start of each try is on disk before the request is sent. So before a letter with an earlier try is filed, even in
-the next session, GitHub is asked whether the issue exists already. A letter that cannot be filed now does not hold up
+The start of each try is on disk before the request is sent. So before an issue with an earlier try is filed, even in
+the next session, GitHub is asked whether the issue exists already. One that cannot be filed now does not hold up
 others.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["Filed", "Filer", "FilingError", "Outbox", "OutboxStatus"]
 
 FIRST_PAUSE = 1.0  # seconds until the next try after a failure; doubled for each further failure in a row
 LONGEST_PAUSE = 300.0
-LONG = 60.0  # seconds; nobody waits for letters whose next try is further away
+LONG = 60.0  # seconds; nobody waits for issues whose next try is further away
 NAMED = 3  # most titles in a line
 WITHDRAWN = "its session wants it not to be filed"
 
@@ -37,14 +37,14 @@ class OutboxStatus:
 
 
 class Outbox:
-    """Files letters one after the other, in the order in which they were added.
+    """Files issues one after the other, in the order in which they were added.
 
     Args:
-        keep: Keeps the state of a letter; the future is done when it is on disk.
+        keep: Keeps the state of an issue; the future is done when it is on disk.
         filers: Returns the filer for a repository, or None if no issue may be filed now.
-        on_tried: Called after each try, with the letter as it then is.
+        on_tried: Called after each try, with the issue as it then is.
         pause: Waits for a number of seconds.
-        api: Address of the API at which these filers file. Letters for another API stay in the journal, so that a
+        api: Address of the API at which these filers file. Issues for another API stay in the journal, so that a
             report from a company's own server is never filed in public.
     """
 
@@ -61,17 +61,17 @@ class Outbox:
         self._on_tried = on_tried
         self._pause = pause
         self._api = api
-        self._letters: deque[PendingIssue] = deque()
-        self._elsewhere: list[PendingIssue] = []  # letters for another API
+        self._pending: deque[PendingIssue] = deque()
+        self._elsewhere: list[PendingIssue] = []  # issues for another API
         self._done: list[PendingIssue] = []
-        self._dropped: list[tuple[str, PendingIssue]] = []  # filed without some parts: the reason, and the letter
+        self._dropped: list[tuple[str, PendingIssue]] = []  # filed without some parts: the reason, and the issue
         self._backed_off = 0.0  # seconds of the latest pause; 0 after a success
-        self._held = ""  # why no letter is tried for a long time
+        self._held = ""  # why no issue is tried for a long time
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, pending_issues: list[PendingIssue]) -> asyncio.Task[None]:
-        """Start with the letters of earlier sessions; return the filing task, which fails only with a JournalError."""
+        """Start with the issues of earlier sessions; return the filing task, which fails only with a JournalError."""
         for pending in pending_issues:
             if self._filers(pending.repo) is not None:
                 self.put(pending)
@@ -79,14 +79,14 @@ class Outbox:
         return self._task
 
     async def stop(self) -> None:
-        """Stop at once; letters not known to be filed stay in the journal."""
+        """Stop at once; issues not known to be filed stay in the journal."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def put(self, pending: PendingIssue) -> None:
-        """Add a letter that is already in the journal."""
-        (self._letters if pending.api == self._api else self._elsewhere).append(pending)
+        """Add a pending issue that is already in the journal."""
+        (self._pending if pending.api == self._api else self._elsewhere).append(pending)
         self._wake.set()
 
     def status(self, session: str = "") -> OutboxStatus:
@@ -97,7 +97,7 @@ class Outbox:
                 lines.setdefault(why, []).append(pending.issue.title)
         done, pending_issues, elsewhere = (
             [pending for pending in some if session in ("", pending.session)]
-            for some in (self._done, self._letters, self._elsewhere)
+            for some in (self._done, self._pending, self._elsewhere)
         )
         for pending in (*done, *pending_issues):
             if why := pending.failed or (self._held if not pending.url else ""):
@@ -112,19 +112,19 @@ class Outbox:
         )
 
     def forget(self, session: str) -> None:
-        """Drop the results of a session's letters, all of which are done."""
+        """Drop the results of a session's issues, all of which are done."""
         self._done = [pending for pending in self._done if pending.session != session]
         self._dropped = [each for each in self._dropped if each[1].session != session]
 
     async def _work(self) -> None:
         while True:
             self._wake.clear()
-            while self._letters:
+            while self._pending:
                 await self._try_first()
             await self._wake.wait()
 
     async def _try_first(self) -> None:
-        pending = self._letters[0]
+        pending = self._pending[0]
         filer = self._filers(pending.repo)
         if filer is None:
             self._finish(replace(pending, failed="there is no GitHub token"))
@@ -152,7 +152,7 @@ class Outbox:
         if error.permanent:
             self._finish(pending)
             return
-        self._letters.rotate(-1)  # try the others first: GitHub may fail for this letter alone
+        self._pending.rotate(-1)  # try the others first: GitHub may fail for this issue alone
         self._backed_off = min(2.0 * self._backed_off, LONGEST_PAUSE) if self._backed_off else FIRST_PAUSE
         pause = self._backed_off if error.retry_after is None else error.retry_after
         self._held = str(error) if pause > LONG else ""
@@ -161,17 +161,17 @@ class Outbox:
         self._held = ""
 
     async def _keep(self, pending: PendingIssue) -> None:
-        self._letters[0] = pending
+        self._pending[0] = pending
         await asyncio.wrap_future(self._keep_in(pending))
 
     def _finish(self, pending: PendingIssue) -> None:
-        self._letters.popleft()
+        self._pending.popleft()
         self._done.append(pending)
         self._on_tried(pending)
 
 
 def _written(filer: Filer, pending: PendingIssue) -> Filed:
-    """Write a letter: as an issue of its own, or to the one that is kept for its failure."""
+    """File an issue of its own, or write to the one that is kept for its failure."""
     if pending.tracking is None:
         return filer.file(pending.issue, pending.tries > 0)
     return filer.update(pending.issue, pending.tracking, pending.tries > 0)
@@ -183,7 +183,7 @@ def _options(pending: PendingIssue) -> str:
 
 
 def kept_in(journal: Journal) -> Callable[[PendingIssue], Future[None]]:
-    """Return what keeps letters in a journal."""
+    """Return what keeps pending issues in a journal."""
     return lambda pending: journal.write([issue_row(pending)])
 
 

@@ -103,7 +103,7 @@ class LiveSession:
         run, rule = change.run, self.record.issues
         if run.outcome not in rule.outcomes or (rule.updates and tracking is None):
             return []
-        return [self._letter(run, issue, act) for issue, act in self._issues(change, digest, tracking)]
+        return [self._pending(run, issue, act) for issue, act in self._issues(change, digest, tracking)]
 
     def _issues(
         self, change: Change, digest: str, tracking: Tracking | None
@@ -123,7 +123,7 @@ class LiveSession:
             known = sum(report.late for attempt in run.attempts for report in attempt.reports) - 1
             yield from ((issue, late) for issue in late_issues(run, *about, raw=rule.raw, known=known))
 
-    def _letter(self, run: Run, issue: Issue, tracking: Tracking | None) -> PendingIssue:
+    def _pending(self, run: Run, issue: Issue, tracking: Tracking | None) -> PendingIssue:
         rule, api = self.record.issues, self.record.api
         return PendingIssue(
             session=run.session,

@@ -244,7 +244,7 @@ class LabState:
         pending_issues: list[PendingIssue] = []
         for change in changes:
             live = self.live_sessions[change.run.session]
-            pending_issues += self.tracker.letters(live, change, self.digest_of(change.run))
+            pending_issues += self.tracker.pending_issues(live, change, self.digest_of(change.run))
             if change.ends and change.run.outcome is not None:
                 self.write(_ended_rows(live, change.run, change.run.outcome, self))
             else:
@@ -269,7 +269,7 @@ class LabState:
         self.wake()
 
     def _tell_of(self, pending_issues: Sequence[PendingIssue]) -> None:
-        """Tell the issue subscribers about letters that are in the journal."""
+        """Tell the issue subscribers about issues that are in the journal."""
         if pending_issues:
             self.hand_over()  # so that the outbox's own rows come after these
         for pending in pending_issues:

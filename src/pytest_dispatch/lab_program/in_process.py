@@ -339,10 +339,10 @@ class InProcessLab:
         self._access = access
 
     def _addressed(self, pending: PendingIssue) -> PendingIssue:
-        """Return the letter with the URL of its GitHub API, which earlier versions did not store.
+        """Return the issue with the URL of its GitHub API, which earlier versions did not store.
 
-        A letter without a URL may belong to any GitHub. This session's GitHub is a safe choice only if the letter is
-        for the repository to which this session files its own issues: its readers may read the letter too.
+        A pending issue without a URL may belong to any GitHub. This session's GitHub is a safe choice only if it is
+        for the repository to which this session files its own issues: its readers may read it too.
         """
         if pending.api or pending.repo != self._config.issues_repo:
             return pending

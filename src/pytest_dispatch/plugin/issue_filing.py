@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.client.holder_issues import claim_letters, tried_letter
+from pytest_dispatch.client.holder_issues import claim_issues, issue_tried
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.lab.outbox import Outbox
 from pytest_dispatch.support.daemon_thread import in_daemon
@@ -25,7 +25,7 @@ ANSWER = 5.0  # seconds for an answer of our own loop
 
 
 class IssueFiling:
-    """Claims letters from the lab and files them. Call `start` before use, and `stop` after.
+    """Claims pending issues from the lab and files them. Call `start` before use, and `stop` after.
 
     Args:
         client: The client of the lab.
@@ -45,8 +45,8 @@ class IssueFiling:
         self._due = threading.Event()
         self._stopping = False
         self._claiming = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name="dispatch-courier", daemon=True)
-        self._known: set[str] = set()  # markers of claimed letters
+        self._thread = threading.Thread(target=self._work, name="dispatch-issue-filing", daemon=True)
+        self._known: set[str] = set()  # markers of claimed issues
 
     def start(self) -> None:
         """Start, with what earlier sessions left."""
@@ -54,7 +54,7 @@ class IssueFiling:
         self._thread.start()
 
     def due(self) -> None:
-        """Note that the lab may have letters."""
+        """Note that the lab may have pending issues."""
         self._due.set()
 
     def claim(self) -> None:
@@ -64,17 +64,17 @@ class IssueFiling:
             LabError: The lab cannot be reached, or refuses.
         """
         with self._claiming:
-            for letter in claim_letters(self._client.connection, self._session):
-                if letter.issue.marker not in self._known:
+            for pending in claim_issues(self._client.connection, self._session):
+                if pending.issue.marker not in self._known:
                     if not self._known:
                         self._loop.start()
                         self._loop.call(self._begin, ANSWER)
-                    self._known.add(letter.issue.marker)
-                    self._loop.call(partial(self._put, letter), ANSWER)
+                    self._known.add(pending.issue.marker)
+                    self._loop.call(partial(self._put, pending), ANSWER)
 
     @property
     def status(self) -> OutboxStatus:
-        """Return how the claimed letters stand."""
+        """Return how the claimed issues stand."""
         return self._loop.call(self._standing, ANSWER) if self._known else self._outbox.status()
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class IssueFiling:
         self._outbox.put(pending)
 
     def _kept(self, pending: PendingIssue) -> Future[None]:
-        return in_daemon(lambda: tried_letter(self._client.connection, self._session, pending), "dispatch-letter")
+        return in_daemon(lambda: issue_tried(self._client.connection, self._session, pending), "dispatch-issue-tried")
 
     def _open(self, _repo: str) -> GitHubFiler:
         if self._filer is None:

@@ -80,7 +80,7 @@ class DispatchSession:
         self._lab_session: LabSession | None = None
         self._lab: Lab | None = None
         self._watcher: EventListener | None = None
-        self._courier: IssueFiling | None = None
+        self._issue_filing: IssueFiling | None = None
         self._display = TerminalDisplay(config, says_why=settings.explain)
         self._explainer: Explainer | None = None
         self._damage = ""
@@ -171,9 +171,9 @@ class DispatchSession:
         if request.issues_filed and plan.token is not None:
             from pytest_dispatch.plugin.issue_filing import IssueFiling
 
-            self._courier = IssueFiling(client, session, plan.issues_repo, plan.token, plan.api_url)
-            self._courier.start()
-            self._watcher.filing = self._courier.due
+            self._issue_filing = IssueFiling(client, session, plan.issues_repo, plan.token, plan.api_url)
+            self._issue_filing.start()
+            self._watcher.filing = self._issue_filing.due
         self._watcher.start()
 
     def _hand_over(self, lab_session: LabSession, lab: Lab) -> None:
@@ -290,7 +290,7 @@ class DispatchSession:
     def _wind_up(self, session: pytest.Session) -> None:
         lab_session, watcher = self._lab_session, self._watcher
         if lab_session is not None and lab_session.client is not None and watcher is not None:
-            ending = Ending(lab_session.client, lab_session.session, self._display, watcher, self._courier)
+            ending = Ending(lab_session.client, lab_session.session, self._display, watcher, self._issue_filing)
             self._facts, self._troubles = ending.facts, ending.troubles
             try:
                 ending.wind_up(self._settings.drain)
@@ -328,7 +328,7 @@ class DispatchSession:
                 self._troubles.append(str(error))
             if lab is not None:
                 self._end = lab.end
-            for thread in (self._watcher, self._courier, self._explainer):
+            for thread in (self._watcher, self._issue_filing, self._explainer):
                 if thread is not None:
                     thread.stop()
             if lab_session is not None:

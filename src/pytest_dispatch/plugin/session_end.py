@@ -42,13 +42,13 @@ class Ending:
         session: str,
         display: TerminalDisplay,
         watcher: EventListener,
-        courier: IssueFiling | None = None,
+        issue_filing: IssueFiling | None = None,
     ) -> None:
         self._client = client
         self._session = session
         self._display = display
         self._watcher = watcher
-        self._courier = courier
+        self._issue_filing = issue_filing
         self.facts: list[str] = []
         self.troubles: list[str] = []
         self.runs: list[Run] = []
@@ -76,7 +76,7 @@ class Ending:
             self._display.noticed(notice)
         self.troubles += [f"… and {session.more_notices} more such notices"] * bool(session.more_notices)
         self.facts += [plain_line(line, 400) for line in summary_lines(views, session, self._display.runs())]
-        unfiled = [*session.unfiled, *(self._courier.status.unfiled if self._courier else ())]
+        unfiled = [*session.unfiled, *(self._issue_filing.status.unfiled if self._issue_filing else ())]
         told = (line if line.startswith("unfiled: ") else f"not filed, {line}" for line in unfiled)
         self.troubles += [plain_line(line, 400) for line in told]
         client.end(self._session)  # late: a session killed before this can be resumed without running anything again
@@ -86,10 +86,10 @@ class Ending:
 
     def _pending(self, view: SessionView) -> range:
         """Return as many as there are issues on their way; a shared lab may leave some to us."""
-        if self._courier is None:
+        if self._issue_filing is None:
             return range(view.issues_pending)
-        self._courier.claim()
-        return range(max(view.issues_pending, self._courier.status.pending))
+        self._issue_filing.claim()
+        return range(max(view.issues_pending, self._issue_filing.status.pending))
 
     def _wait(self, for_what: str, of: str, longest: float, left: Callable[[SessionView], Collection[object]]) -> None:
         """Wait until `left` returns nothing, at most `longest` seconds, and show how much is left."""

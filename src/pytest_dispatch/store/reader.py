@@ -17,7 +17,7 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Phase, Report, Run
-from pytest_dispatch.core.notifications import Letter, LetterState
+from pytest_dispatch.core.notifications import Delivery, DeliveryState
 from pytest_dispatch.core.run_series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
@@ -36,9 +36,9 @@ from pytest_dispatch.store.records import (
 from pytest_dispatch.store.row_reading import (
     RunParts,
     hold_of,
-    letter_of,
     machine_of,
     notification_of,
+    pending_issue_of,
     session_of,
     sketch_of,
 )
@@ -194,11 +194,13 @@ class Reader:
         box = schema.issues.c
         waiting = sa.and_(box.url == "", box.given_up.is_(False))
         with self._database.errors("read"):
-            return [letter_of(row) for row in self._all(sa.select(schema.issues).where(waiting).order_by(box.marker))]
+            return [
+                pending_issue_of(row) for row in self._all(sa.select(schema.issues).where(waiting).order_by(box.marker))
+            ]
 
     # Notifications
 
-    def notifications(self, state: LetterState, most: int) -> list[Letter]:
+    def notifications(self, state: DeliveryState, most: int) -> list[Delivery]:
         """Return the notifications in a state, in the order in which they are due; at most `most`, the latest ones."""
         own = schema.notifications.c
         query = sa.select(schema.notifications).where(own.state == str(state)).order_by(own.due.desc(), own.at.desc())
@@ -358,7 +360,7 @@ class BackgroundReader:
         """Return the issues that are still to be filed."""
         return await self._ask(self._reader.pending_issues)
 
-    async def notifications(self, state: LetterState, most: int) -> list[Letter]:
+    async def notifications(self, state: DeliveryState, most: int) -> list[Delivery]:
         """Return the notifications in a state, in the order in which they are due; at most `most`, the latest ones."""
         return await self._ask(lambda: self._reader.notifications(state, most))
 

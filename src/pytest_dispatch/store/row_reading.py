@@ -32,7 +32,7 @@ from pytest_dispatch.core.model import (
     Run,
     Workload,
 )
-from pytest_dispatch.core.notifications import Letter, LetterState, NotificationKind, Severity
+from pytest_dispatch.core.notifications import Delivery, DeliveryState, NotificationKind, Severity
 from pytest_dispatch.core.requirements import Requirement
 from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.core.run_series import NO_BUCKET, Series, Sketch
@@ -140,8 +140,8 @@ def hold_of(row: Found) -> Hold:
     return Hold(**said, since=row["since"], until=row["until"])
 
 
-def letter_of(row: Found) -> PendingIssue:
-    """Return the letter of a row."""
+def pending_issue_of(row: Found) -> PendingIssue:
+    """Return the pending issue of a row."""
     issue = Issue(
         title=restored(row["title"]),
         body=restored(row["body"]),
@@ -196,9 +196,9 @@ def link_of(row: Found) -> IssueLink:
     return IssueLink(url=restored(row["url"]), since=row["since"], by=restored(row["by_whom"]), carried=row["carried"])
 
 
-def notification_of(row: Found) -> Letter:
+def notification_of(row: Found) -> Delivery:
     """Return the notification of a row."""
-    return Letter(
+    return Delivery(
         id=row["id"],
         target=row["target"],
         kind=NotificationKind(row["kind"]),
@@ -211,7 +211,7 @@ def notification_of(row: Found) -> Letter:
         held=bool(row["held"]),
         tries=row["tries"],
         failed=restored(row["failed"]),
-        state=LetterState(row["state"]),
+        state=DeliveryState(row["state"]),
         done=row["done"],
         session=row["session"],
         url=restored(row["url"]),

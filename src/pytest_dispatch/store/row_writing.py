@@ -14,7 +14,7 @@ from pytest_dispatch.core.health import MachineHealth
 from pytest_dispatch.core.known_issues import Failure, IssueLink, Lane
 from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import Attempt, Case, Moment, Outcome, Placement, Policy, Refusal, Report, Run
-from pytest_dispatch.core.notifications import Letter
+from pytest_dispatch.core.notifications import Delivery
 from pytest_dispatch.core.run_series import NO_BUCKET, Ending, Series, bucket_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import as_json, stored
@@ -382,23 +382,23 @@ def console_row(run: str, attempt: int, at: float, text: str) -> Row:
     return schema.console, {"run": run, "attempt": attempt, "at": at, "text": text}
 
 
-def notification_row(letter: Letter) -> Row:
+def notification_row(delivery: Delivery) -> Row:
     """Return the row of a notification on its way; the URL of one that is done is dropped."""
     return schema.notifications, {
-        "id": letter.id,
-        "target": letter.target,
-        "kind": str(letter.kind),
-        "severity": str(letter.severity),
-        "title": stored(letter.title),
-        "body": stored(letter.body),
-        "at": letter.at,
-        "since": letter.since,
-        "due": letter.due,
-        "held": letter.held,
-        "tries": letter.tries,
-        "failed": stored(letter.failed),
-        "state": str(letter.state),
-        "done": letter.done,
-        "session": letter.session,
-        "url": stored(letter.url) if letter.done is None else "",
+        "id": delivery.id,
+        "target": delivery.target,
+        "kind": str(delivery.kind),
+        "severity": str(delivery.severity),
+        "title": stored(delivery.title),
+        "body": stored(delivery.body),
+        "at": delivery.at,
+        "since": delivery.since,
+        "due": delivery.due,
+        "held": delivery.held,
+        "tries": delivery.tries,
+        "failed": stored(delivery.failed),
+        "state": str(delivery.state),
+        "done": delivery.done,
+        "session": delivery.session,
+        "url": stored(delivery.url) if delivery.done is None else "",
     }

@@ -29,9 +29,9 @@ from pytest_dispatch.store.row_reading import (
     RunParts,
     failure_of,
     health_of,
-    letter_of,
     link_of,
     notification_of,
+    pending_issue_of,
     session_of,
 )
 from pytest_dispatch.support.codec import decode
@@ -71,7 +71,7 @@ _DETACHED = f"{_OPEN} AND lease = '{LeaseKind.DETACHED}'"
 #: What makes a value of a row, and so refuses one that cannot have been written.
 _MADE: dict[sa.Table, Callable[[dict[str, Any]], object]] = {
     schema.sessions: session_of,
-    schema.issues: letter_of,
+    schema.issues: pending_issue_of,
     schema.failures: failure_of,
     schema.links: link_of,
     schema.notifications: notification_of,

@@ -336,7 +336,7 @@ holds = Table(
 )
 
 #: Notifications on their way, one row for each target. `url` is a secret: that of a target which only a session has
-#: named, until the letter is done.
+#: named, until the delivery is done.
 notifications = Table(
     "dispatch_notifications",
     metadata,

@@ -20,7 +20,7 @@ from openapi_core.validation.response.exceptions import InvalidData
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from pytest_dispatch.client.holder_issues import claim_letters
+from pytest_dispatch.client.holder_issues import claim_issues
 from pytest_dispatch.client.lab_client import LabClient
 from pytest_dispatch.client.run_log import fetch_log
 from pytest_dispatch.core.errors import LabError
@@ -189,7 +189,7 @@ def test_a_whole_session_is_as_described(lab: InProcessLab, recorder: Recorder, 
     assert {view.run.id: view.run.outcome for view in client.runs(opened.id)} == {
         runs[key]: outcome for key, outcome in outcomes.items()
     }
-    assert claim_letters(client.connection, opened.id) == []
+    assert claim_issues(client.connection, opened.id) == []
     assert client.outlook(opened.id, [((), ""), (("ram>=64",), "")]).machines == 2
     why = client.connection.ask(Explanation, "GET", f"/runs/{runs['hang']}/explanation")
     assert why.sentence.startswith("It was cancelled at ")
@@ -214,7 +214,7 @@ def test_a_whole_session_is_as_described(lab: InProcessLab, recorder: Recorder, 
     seen = recorder.judge(document_of(lab))
     good = {(method, path) for method, path, status in seen if status < 400}
     of_services = {("POST", f"{PREFIX}/reload")}  # test_serve asks for it
-    others = [r for r in ROUTES[:-1] if not r.path.endswith("/letters/tried")]  # no letters in a lab of pytest's own
+    others = [r for r in ROUTES[:-1] if not r.path.endswith("/pending-issues/tried")]  # none in a lab of pytest's own
     assert good >= {(r.method, PREFIX + re.sub(r"{\w+}", "*", r.path)) for r in others} - of_services
     assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 409, 421, 428}
 

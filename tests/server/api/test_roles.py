@@ -35,7 +35,7 @@ from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWante
 from pytest_dispatch.server.api.route import PREFIX, Route, Whose
 from pytest_dispatch.server.api.routes import all_routes
 from pytest_dispatch.server.api.schemas import (
-    LetterTried,
+    IssueTried,
     LinkWanted,
     OpenSession,
     OutlookWanted,
@@ -73,8 +73,8 @@ POST   /runs/{run}/verdict                  401 401 401 403 403 403 204 204 204 
 POST   /runs/{run}/issues                   401 401 401 403 403 403 200 200 200 200
 GET    /lab                                 401 401 401 200 200 200 200 200 200 200
 POST   /sessions/{session}/outlook          401 401 401 403 403 200 200 200 200 200
-POST   /sessions/{session}/letters          401 401 401 403 403 200 200 200 200 200
-POST   /sessions/{session}/letters/tried    401 401 401 403 403 404 404 404 404 404
+POST   /sessions/{session}/pending-issues   401 401 401 403 403 200 200 200 200 200
+POST   /sessions/{session}/pending-issues/tried 401 401 401 403 403 404 404 404 404 404
 POST   /reload                              401 401 401 403 403 403 403 403 400 400
 GET    /openapi.json                        401 401 401 200 200 200 200 200 200 200
 GET    /hold                                401 401 401 200 200 200 200 200 200 200
@@ -251,7 +251,7 @@ BODIES: dict[tuple[str, str], Callable[[Stage], object]] = {
     ("POST", "/runs/{run}/verdict"): lambda _: Verdict(),
     ("POST", "/runs/{run}/issues"): lambda _: Review(issues={}),
     ("POST", "/sessions/{session}/outlook"): lambda _: OutlookWanted(requires=()),
-    ("POST", "/sessions/{session}/letters/tried"): lambda _: LetterTried(marker="none", tries=1),
+    ("POST", "/sessions/{session}/pending-issues/tried"): lambda _: IssueTried(marker="none", tries=1),
     ("POST", "/hold"): lambda _: HoldWanted(reason="the power is tested"),
     ("POST", "/groups/{group}/queue/bulk"): lambda s: [
         QueueWanted(workload=s.service.bench.workload("c.efi", group="lab"))

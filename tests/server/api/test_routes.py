@@ -13,7 +13,7 @@ from waiting import until
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.server.api.route import PREFIX, Route
 from pytest_dispatch.server.api.routes import ROUTES
-from pytest_dispatch.server.api.schemas import LetterTried, OpenSession, OutlookWanted, Review, RunRequest, Verdict
+from pytest_dispatch.server.api.schemas import IssueTried, OpenSession, OutlookWanted, Review, RunRequest, Verdict
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +88,7 @@ async def test_an_unknown_method_says_which_there_are(bench: LabBench, method: s
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/sessions/{session}/lease"): OpenSession(source="w", policy=Policy()),
     ("POST", "/sessions/{session}/runs"): [],
-    ("POST", "/sessions/{session}/letters/tried"): LetterTried(marker="m", tries=1),
+    ("POST", "/sessions/{session}/pending-issues/tried"): IssueTried(marker="m", tries=1),
     ("POST", "/sessions/{session}/outlook"): OutlookWanted(requires=()),
     ("POST", "/runs/{run}/verdict"): Verdict(),
     ("POST", "/runs/{run}/issues"): Review(issues={}),
@@ -128,7 +128,7 @@ async def test_what_nobody_asked_for_is_unknown(bench: LabBench, route: Route) -
             "retries: expected a number from 0 to 10000, got 99999999999999999999",
         ),
         (
-            "/sessions/nothing/letters/tried",
+            "/sessions/nothing/pending-issues/tried",
             b'{"marker": "m", "tries": -1}',
             "tries: expected a number from 0 to 1000000, got -1",
         ),

@@ -23,8 +23,8 @@ from pytest_dispatch.server.api.query import number, numbers
 from pytest_dispatch.server.api.schemas import (
     API,
     EPOCH,
+    IssueTried,
     LabView,
-    LetterTried,
     Opened,
     OpenSession,
     OutlookWanted,
@@ -188,15 +188,15 @@ async def show_outlook(context: ApiContext, request: web.Request, body: OutlookW
     return await outlook(lab_state, context.lab.durations, session, wanted)
 
 
-# Letters
+# Issues that a holder files
 
 
-async def claim_letters(context: ApiContext, request: web.Request, _body: None) -> list[PendingIssue]:
+async def claim_issues(context: ApiContext, request: web.Request, _body: None) -> list[PendingIssue]:
     """Return the issues that the session's holder is to file."""
     return list(await context.lab.issues.holder_issues.claim(request.match_info["session"]))
 
 
-async def letter_tried(context: ApiContext, request: web.Request, body: LetterTried) -> None:
+async def issue_tried(context: ApiContext, request: web.Request, body: IssueTried) -> None:
     """Record what came of filing an issue."""
     session = request.match_info["session"]
     context.lab.lab_state.live_session(session)

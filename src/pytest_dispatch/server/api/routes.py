@@ -20,8 +20,8 @@ from pytest_dispatch.server.api import handlers
 from pytest_dispatch.server.api.guard import guarded
 from pytest_dispatch.server.api.route import PREFIX, ApiContext, Route, Whose, as_json
 from pytest_dispatch.server.api.schemas import (
+    IssueTried,
     LabView,
-    LetterTried,
     Opened,
     OpenSession,
     OutlookWanted,
@@ -246,8 +246,8 @@ ROUTES = (
     ),
     Route(
         method="POST",
-        path="/sessions/{session}/letters",
-        handler=handlers.claim_letters,
+        path="/sessions/{session}/pending-issues",
+        handler=handlers.claim_issues,
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         audit="session.claim-issues",
@@ -257,13 +257,13 @@ ROUTES = (
     ),
     Route(
         method="POST",
-        path="/sessions/{session}/letters/tried",
-        handler=handlers.letter_tried,
+        path="/sessions/{session}/pending-issues/tried",
+        handler=handlers.issue_tried,
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         audit="session.issue-tried",
         summary="Record that the session's holder begins to file such an issue, and what came of it",
-        takes=LetterTried,
+        takes=IssueTried,
         status=204,
     ),
     Route(

@@ -288,8 +288,8 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetterTried:
-    """What came of filing a letter; sent first when a try begins.
+class IssueTried:
+    """What came of filing an issue; sent first when a try begins.
 
     Attributes:
         marker: The marker of its issue.
