@@ -121,6 +121,12 @@ def test_what_keeps_all_from_a_runner_is_told_unasked(bench: Bench, ready: FakeG
     bench.forks.end()
 
 
+def test_a_wait_for_a_runner_ends_as_the_option_says(bench: Bench, ready: FakeGitHub) -> None:
+    result = actions(bench, ready, "boards", "--dispatch-assign-timeout=1s", text=LAB.replace("[rpi]", "[rpi5]"))
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["no runner was there for it within 1s"])
+
+
 def test_a_token_that_github_refuses_is_told_unasked(bench: Bench, ready: FakeGitHub) -> None:
     said = begin(bench, ready, "boards", token="ghp_wrong")
     wait_until(lambda: "401 Unauthorized: Bad credentials" in said.read_text())
@@ -201,7 +207,8 @@ def test_python_tests_see_jobs_outcome_and_logs(bench: Bench, ready: FakeGitHub)
     ("text", "args", "words"),
     [
         ("groups: [", [], "lab.yaml:1:10: expected YAML, got a mistake in it: *"),
-        ("[]", [], "lab.yaml: expected templates of the kind actions, got 0 of other kinds"),
+        ("[]", [], "lab.yaml: expected templates of the kind actions, got none"),
+        ("[{id: a, kind: action}]", [], "lab.yaml: expected templates of the kind actions, got a of the kind action"),
         (
             "[{id: a, kind: actions, payload: {owner: me}}]",
             [],
@@ -216,7 +223,7 @@ def test_python_tests_see_jobs_outcome_and_logs(bench: Bench, ready: FakeGitHub)
         (LAB, ["--dispatch-dir=w"], "--dispatch-dir and --dispatch-actions: expected one source of workloads, got *"),
         (LAB, ["boards::geth"], "not found: boards::geth (it has: boot, flash)"),
     ],
-    ids=["yaml", "empty", "payload", "group", "tag", "two", "name"],
+    ids=["yaml", "empty", "kind", "payload", "group", "tag", "two", "name"],
 )
 def test_what_cannot_be_used_is_said_in_one_line(
     bench: Bench, github: FakeGitHub, text: str, args: list[str], words: str

@@ -118,6 +118,7 @@ class Settings:
 #: Options that set time limits, by the names that kinds use; a kind has defaults of its own.
 _LIMITS = {
     "assign": "dispatch_assign_timeout",
+    "queue": "dispatch_assign_timeout",
     "boot": "dispatch_boot_timeout",
     "report": "dispatch_report_timeout",
 }

@@ -17,6 +17,8 @@ from pytest_dispatch.lab_program.lab_file.lab_config import fetched, roster_of
 from pytest_dispatch.lab_program.lab_file.reading import LabFileError, ReadLabFile, read_lab_file, text_of
 from pytest_dispatch.workloads.actions.payload import ACTIONS
 
+MOST_NAMED = 3  # templates of other kinds that a refusal names
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateFile:
@@ -57,7 +59,9 @@ def read_templates(path: Path, group: str, environ: Mapping[str, str]) -> Templa
     kept = [each for each in wanted if each.workload.kind == ACTIONS]
     ours = tuple(replace(each.workload, name=each.id, group=each.group) for each in kept)
     if not ours:
-        raise ConfigError(f"{path}: expected templates of the kind {ACTIONS}, got {len(wanted)} of other kinds")
+        others = ", ".join(f"{each.id} of the kind {each.workload.kind}" for each in wanted[:MOST_NAMED]) or "none"
+        more = f" and {len(wanted) - MOST_NAMED} more" if len(wanted) > MOST_NAMED else ""
+        raise ConfigError(f"{path}: expected templates of the kind {ACTIONS}, got {others}{more}")
     used = {each.group for each in ours}
     return TemplateFile(
         workloads=ours,
