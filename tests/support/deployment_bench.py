@@ -29,9 +29,11 @@ SPEED = 2000.0  # of the fake's agents: a provisioning takes 0.3 s
 JOB = {"provision_data": {"distro": "noble"}, "reserve_data": {"timeout": 120}}
 
 
-def deployment(agent: str = "node-1", *, limits: dict[str, float] | None = None, **payload: Any) -> Workload:
+def deployment(
+    agent: str = "node-1", *, name: str = "", limits: dict[str, float] | None = None, **payload: Any
+) -> Workload:
     given = {"agent": agent, "job": JOB, "first_look": 0, **payload}
-    return Workload(name=agent, kind="deployment", payload=given, limits=limits or {})
+    return Workload(name=name or agent, kind="deployment", payload=given, limits=limits or {})
 
 
 @dataclass

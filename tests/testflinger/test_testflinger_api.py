@@ -58,9 +58,12 @@ async def test_a_job_from_its_submission_to_its_end(
     assert await api.position(job) is None
     [agent] = await api.agents()
     assert (agent.name, agent.state, agent.job_id, agent.failures) == ("node-1", "provision", job, 0)
-    first = await api.log(job, "serial", "provision", 0)
-    assert first is not None
-    assert (first.last_fragment_number, first.log_data) == (0, "one\n")
+    logs = await api.logs(job, "serial")
+    assert logs is not None
+    assert (logs["provision"].last_fragment_number, logs["provision"].log_data) == (0, "one\n")
+    about = await api.about(job)
+    assert about is not None
+    assert (about.name, about.tags) == ("", ("mine",))
     clock.advance(601)
     result = await api.result(job)
     assert result is not None
@@ -78,6 +81,7 @@ async def test_a_job_that_is_gone_and_one_that_is_cancelled(farm: FakeTestflinge
     assert result.state == "cancelled"
     farm.delete(farm.jobs[0])
     assert await api.result(job) is None
+    assert await api.about(job) is None
     assert await api.find("mine") == []
 
 
@@ -88,7 +92,7 @@ async def test_an_older_server_has_its_logs_elsewhere(
     farm.add_agent("node-1", plans=[JobPlan(serial={"provision": ("one", "two")})])
     job = await api.submit(JOB)
     clock.advance(1000)
-    assert await api.log(job, "serial", "provision", 0) is None
+    assert await api.logs(job, "serial") is None
     assert [await api.old_log(job, "serial") for _ in range(2)] == ["one\ntwo\n", ""]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deployment_bench import SPEED, DeploymentBench, deployment, deployment_lab
+from deployment_bench import JOB, SPEED, DeploymentBench, deployment, deployment_lab
 from labs import Clock
-from waiting import until
+from waiting import PATIENCE, until
 
+from pytest_dispatch.core.explanation import told_time
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.testing.testflinger import FakeTestflinger, JobPlan
+from pytest_dispatch.testing.testflinger import NEVER, FakeTestflinger, JobPlan
 
 pytestmark = pytest.mark.anyio
 
@@ -80,3 +82,99 @@ async def test_what_was_about_to_be_submitted_is_submitted_by_the_next_lab(
         clock.ahead += 60
         assert await lab.over(found) == [(Outcome.PASSED, "")]
     assert len(farm.jobs) == 1
+
+
+LINES = tuple(f"line {number}" for number in range(40))
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["results", "fragments"])
+async def test_lines_of_a_console_are_shown_once_across_restarts(
+    tmp_path: Path, farm: FakeTestflinger, *, apart: bool
+) -> None:
+    if apart:
+        farm.keep_logs_apart()
+    twice = ("the same", *LINES, "the same")
+    plan = JobPlan(
+        seconds={"reserve": 3 * SPEED}, serial={"provision": twice, "reserve": twice}, output={"test": LINES}
+    )
+    farm.agents[0].plans = [plan]
+    clock = Clock()
+    async with deployment_lab(tmp_path, farm, clock=clock, private=False) as lab:
+        job = {**JOB, "test_data": {"test_cmds": "true"}}
+        [run] = await lab.bench.lab.queue_service.enqueue("lab", [(deployment(job=job), None)], "ada")
+        await until(lambda: lab.bench.lab.queue.runs[run.id].attempt.state == "reserve")
+        await until(lambda: "line 19" in lab.console(run)[-1:])
+    assert await resumed(tmp_path, farm, run.id, clock) == (Outcome.PASSED, "")
+    assert await journalled(tmp_path, farm, clock, run.id) == [*twice, *LINES, *twice]
+
+
+async def journalled(folder: Path, farm: FakeTestflinger, clock: Clock, run: str) -> list[str]:
+    """Return the console of a run's first attempt as it is in the journal."""
+    async with deployment_lab(folder, farm, clock=clock, private=False) as lab:
+        pieces = await lab.bench.lab.lab_state.journal.history.ask(lambda reader: reader.console(run, 1, 0, 1000))
+        return [line for piece in pieces for line in piece.text.split("\n")]
+
+
+async def test_the_next_lab_cancels_what_the_last_one_could_not(tmp_path: Path, farm: FakeTestflinger) -> None:
+    farm.agents[0].plans = [JobPlan(seconds={"reserve": NEVER})]
+    clock = Clock()
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        run = await lab.one()
+        await lab.enters(run, "reserve")
+        farm.fail_next("POST /v1/job/*/action", status=503, lasting=3600)
+        clock.ahead += lab.now(run).limits["reserve"] + 61
+        [(outcome, why)] = await lab.over(run)
+        assert (outcome, why) == (Outcome.ERROR, "its phase reserve was not over after 32m on node-1")
+    farm.forget_faults()
+    assert [job.state for job in farm.jobs] == ["reserve"]
+    clock.ahead += 70  # the breaker's longest pause
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        farm.add_agent("node-2")
+        await lab.over(await lab.one("node-2"))  # a private lab looks once it has such work
+        await until(lambda: farm.jobs[0].state == "cancelled")
+        reader = lab.bench.lab.lab_state.journal.background
+
+        async def noted() -> bool:
+            kept = await reader.kept_run(run.id)
+            return kept is not None and kept.run.attempt.counts.get("released") == 1
+
+        async with asyncio.timeout(PATIENCE):
+            while not await noted():
+                await lab.bench.lab.lab_state.moved(0.05)
+    looks = farm.calls["POST /v1/job/{id}/action"]
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        await lab.over(await lab.one("node-2"))
+    assert farm.calls["POST /v1/job/{id}/action"] == looks  # it is not asked for again
+
+
+async def test_a_job_of_another_server_is_not_taken_for_one_of_this(tmp_path: Path, farm: FakeTestflinger) -> None:
+    clock = Clock()
+    async with deployment_lab(tmp_path, farm, clock=clock, private=False) as lab:
+        run = await queued(lab)
+        await until(lambda: lab.bench.lab.queue.runs[run].attempt.state == "reserve")
+        job = lab.bench.lab.queue.runs[run].attempt.outside
+    with FakeTestflinger(speed=SPEED) as other:
+        outcome, why = await resumed(tmp_path, other, run, clock)
+    assert outcome is Outcome.ERROR
+    assert why == f"its job is {job}, and this lab asks {other.url}; set testflinger.url back to follow it"
+
+
+async def test_since_when_a_machine_fails_outlasts_the_lab(tmp_path: Path, farm: FakeTestflinger) -> None:
+    [agent] = farm.agents
+    agent.plans = [JobPlan(), JobPlan(statuses={"provision": 1})]
+    clock = Clock()
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        assert (await lab.over(await lab.one()))[0][0] is Outcome.PASSED
+        clock.ahead += 3600
+        run = await lab.one(name="second")
+        assert (await lab.over(run))[0][0] is Outcome.FAILED
+        failed = lab.attempt(run).since
+        clock.ahead += 3600
+        await lab.over(await lab.one(name="third"))
+    assert agent.streak_count == 2
+    clock.ahead += 86400
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        [(outcome, why)] = await lab.over(await lab.one(streak_limit=1))
+        since = told_time(failed, clock.now())
+    told = f"its provisioning failed 2 times in a row (limit 1; seen since {since})"
+    assert (outcome, why) == (Outcome.SKIPPED, told)

@@ -184,6 +184,14 @@ async def test_a_job_that_never_arrived_is_submitted_again(
     assert lab.attempt(run).number == 1
 
 
+async def test_a_server_that_is_slow_keeps_nothing_from_being_submitted(
+    lab: DeploymentBench, farm: FakeTestflinger
+) -> None:
+    farm.add_agent("node-1")
+    farm.fail_next("GET /v1/agents/data", delay=0.6, lasting=3600)  # six times as long as between two looks
+    assert await lab.over(await lab.one()) == [(PASSED, "")]
+
+
 async def test_a_job_that_is_refused_is_an_error(lab: DeploymentBench, farm: FakeTestflinger) -> None:
     farm.add_agent("node-1", restricted_to=["others"])
     [(outcome, why)] = await lab.over(await lab.one())
@@ -226,6 +234,7 @@ async def test_an_agent_that_goes_offline_in_mid_job_is_an_error(
     assert outcome is ERROR
     assert why.startswith("while provision, its agent is offline: went away (")
     await until(lambda: farm.jobs[0].state == "cancelled")
+    await until(lambda: lab.attempt(run).counts.get("released"))
 
 
 async def test_a_cancel_cancels_the_job(lab: DeploymentBench, farm: FakeTestflinger) -> None:
@@ -253,6 +262,67 @@ async def test_an_older_server_s_logs_are_shown_too(lab: DeploymentBench, farm: 
     run = await lab.one()
     await lab.over(run)
     assert {"one", "out", "two"} <= set(lab.console(run))
+
+
+async def test_the_logs_of_a_server_that_has_them_apart_are_shown_once(
+    lab: DeploymentBench, farm: FakeTestflinger
+) -> None:
+    farm.keep_logs_apart()
+    lines = tuple(f"line {number}" for number in range(8))
+    farm.add_agent("node-1", plans=[JobPlan(serial={"provision": lines, "reserve": ("end",)})])
+    run = await lab.one()
+    await lab.over(run)
+    assert lab.console(run) == [*lines, "end"]
+
+
+async def test_a_look_takes_one_request(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER}, serial={"reserve": ("one", "two")})])
+    run = await lab.one()
+    await until(lambda: lab.console(run)[-1:] == ["one"])
+    before = farm.calls.copy()
+    await until(lambda: farm.calls["GET /v1/result/{id}"] - before["GET /v1/result/{id}"] >= 3)
+    more = farm.calls - before
+    assert more.keys() <= {"GET /v1/result/{id}", "GET /v1/agents/data"}
+
+
+async def test_an_answer_that_hangs_holds_no_other_job(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"provision": NEVER})])
+    farm.add_agent("node-2")
+    hung, other = await lab.submit(deployment("node-1"), deployment("node-2", first_look=600.0))
+    await lab.enters(hung, "provision")
+    gate = farm.hold_next(f"GET /v1/result/{lab.attempt(hung).outside.rpartition('/')[2]}")
+    looks = lab.deployment(hung).looked
+    await until(lambda: lab.deployment(hung).looked > looks)
+    lab.deployment(other).due = 0.0
+    assert await lab.over(other) == [(PASSED, "")]
+    gate.open()
+
+
+async def test_agents_that_do_not_answer_hold_no_job(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": 2 * SPEED})])
+    run = await lab.one()
+    await lab.enters(run, "reserve")
+    gate = farm.hold_next("GET /v1/agents/data")
+    assert await lab.over(run) == [(PASSED, "")]
+    gate.open()
+
+
+async def test_what_keeps_an_agent_busy_is_told_with_its_tags(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"provision": NEVER})])
+    tags = ["certification", "ada", *(f"tag-{number}" for number in range(6))]
+    name = farm.submit({"job_queue": "node-1", "name": "nightly", "tags": tags, "provision_data": {"distro": "noble"}})
+    await until(lambda: farm.jobs[0].state == "provision")
+    [(outcome, why)] = await lab.over(await lab.one())
+    told = "nightly; tags certification, ada, tag-0, tag-1, tag-2, 3 more"
+    assert (outcome, why) == (SKIPPED, f"its agent is in provision, busy with job {name} ({told})")
+    assert farm.calls["GET /v1/job/{id}"] == 1
+
+
+async def test_a_second_run_for_a_machine_comes_after_the_first(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1")
+    first, second = await lab.submit(deployment(name="first"), deployment(name="second"))
+    assert await lab.over(first, second) == [(PASSED, ""), (PASSED, "")]
+    assert len(farm.jobs) == 2
 
 
 async def test_a_lab_with_an_account_signs_in_and_shows_no_secret(

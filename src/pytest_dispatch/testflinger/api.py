@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from pytest_dispatch.support.service_client import ServiceClient, ServiceError
-from pytest_dispatch.testflinger.shapes import Agent, FoundJob, Fragments, Result, Submitted
+from pytest_dispatch.testflinger.shapes import About, Agent, FoundJob, Fragments, Result, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -119,24 +119,29 @@ class TestflingerApi:
         answer = await self._ask("POST", f"/job/{_quoted(job)}/action", fine=(200, 400), json={"action": "cancel"})
         return answer.status_code == 200
 
-    async def log(self, job: str, kind: str, phase: str, start: int) -> Fragments | None:
-        """Return the fragments of a log from one on; None if the server is one that does not count fragments.
-
-        Args:
-            job: The job's id.
-            kind: `output` or `serial`.
-            phase: The phase.
-            start: Number of the first fragment.
+    async def about(self, job: str) -> About | None:
+        """Return what a job says of itself; None if the server does not know it.
 
         Raises:
             ServiceError: The server does not answer.
         """
-        query = [("phase", phase), ("start_fragment", str(start))]
-        answer = await self._ask("GET", f"/result/{_quoted(job)}/log/{kind}", query=query, fine=(200, 404))
+        answer = await self._ask("GET", f"/job/{_quoted(job)}", fine=(200, 204))
+        return None if answer.status_code == 204 else self.client.decoded(answer, About)
+
+    async def logs(self, job: str, kind: str) -> dict[str, Fragments] | None:
+        """Return a log by phase, from its beginning on; None if the server is one that does not count fragments.
+
+        Args:
+            job: The job's id.
+            kind: `output` or `serial`.
+
+        Raises:
+            ServiceError: The server does not answer.
+        """
+        answer = await self._ask("GET", f"/result/{_quoted(job)}/log/{kind}", fine=(200, 404))
         if answer.status_code == 404:
             return None
-        told = self.client.decoded(answer, dict[str, dict[str, Fragments]])
-        return told.get(kind, {}).get(phase, Fragments())
+        return self.client.decoded(answer, dict[str, dict[str, Fragments]]).get(kind, {})
 
     async def old_log(self, job: str, kind: str) -> str:
         """Return the part of a log that an older server has given to nobody yet.

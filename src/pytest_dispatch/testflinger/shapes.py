@@ -41,6 +41,14 @@ class Submitted(msgspec.Struct, frozen=True):
     job_id: str
 
 
+class About(msgspec.Struct, frozen=True):
+    """What a job says of itself; a server does not tell who has submitted it."""
+
+    name: str | None = ""
+    tags: tuple[str, ...] | None = ()
+    parent_job_id: str | None = ""
+
+
 class FoundJob(msgspec.Struct, frozen=True):
     """A job that a search has found."""
 

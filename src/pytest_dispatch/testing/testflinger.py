@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Unpack
+import uuid
+from typing import TYPE_CHECKING, Any, Unpack
 
 from aiohttp import web
 
@@ -28,7 +29,7 @@ from pytest_dispatch.testing.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from pytest_dispatch.testing.clock import Clock
 
@@ -71,6 +72,18 @@ class FakeTestflinger(ServedDouble):
     def jobs(self) -> list[FakeJob]:
         """Return every job that was ever submitted, in order."""
         return list(self._farm.submitted)
+
+    @property
+    def agents(self) -> list[FakeAgent]:
+        """Return all agents, in the order in which they were added."""
+        return list(self._farm.agents.values())
+
+    def submit(self, data: Mapping[str, Any]) -> str:
+        """Submit a job as somebody else does, and return its id."""
+        with self._timeline.current() as now:
+            job = FakeJob(id=str(uuid.uuid4()), data=dict(data), created=now)
+            self._agents.submitted(job)
+            return job.id
 
     def add_agent(
         self,
@@ -130,7 +143,11 @@ class FakeTestflinger(ServedDouble):
 
     def keep_old_logs(self) -> None:
         """Be an older server: logs by `/output` and `/serial_output`, each line once."""
-        self._routes.old_logs = True
+        self._routes.old_logs = self._routes.apart = True
+
+    def keep_logs_apart(self) -> None:
+        """Be a server of 2025: what a phase shows is in fragments, and in the result of its job when it is over."""
+        self._routes.apart = True
 
     def fail_next(self, call: str, **options: Unpack[FaultOptions]) -> None:
         """Make the next request of a kind fail.

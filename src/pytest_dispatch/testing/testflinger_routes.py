@@ -45,6 +45,7 @@ class FarmRoutes:
 
     Attributes:
         old_logs: Whether it is an older server, which gives each line of a log away once.
+        apart: Whether results have what phases have shown only when those are over.
     """
 
     def __init__(self, farm: FakeFarm, agents: AgentsAtWork, access: ClientAccess, timeline: Timeline) -> None:
@@ -53,6 +54,7 @@ class FarmRoutes:
         self._access = access
         self._timeline = timeline
         self.old_logs = False
+        self.apart = False
 
     def table(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -167,7 +169,11 @@ class FarmRoutes:
         job = self._found(request, "Invalid job_id specified")
         if job is None:
             return web.Response(status=204)
-        logs = {f"{phase}_{kind}": "".join(parts) for (kind, phase), parts in job.logs.items()}
+        logs = {
+            f"{phase}_{kind}": "".join(parts)
+            for (kind, phase), parts in job.logs.items()
+            if not self.apart or f"{phase}_status" in job.results
+        }
         return web.json_response({"job_state": job.state, **job.results, **logs})
 
     async def _log(self, request: web.Request) -> web.Response:

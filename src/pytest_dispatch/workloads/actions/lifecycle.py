@@ -53,7 +53,6 @@ class Event(StrEnum):
     VANISHED = "vanished"
     REFUSED = "refused"
     PERHAPS_SENT = "perhaps sent"
-    RELEASED = "released"  # GitHub has ended what was given up here; counted, and moves nothing
     TIMEOUT = CoreEvent.TIMEOUT.value
     FAULT = CoreEvent.FAULT.value
     CANCEL = CoreEvent.CANCEL.value

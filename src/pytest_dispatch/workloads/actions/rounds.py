@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import AwayError, ConfigError
 from pytest_dispatch.github.api import GitHubError
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
 from pytest_dispatch.workloads.actions.run_state import named
+from pytest_dispatch.workloads.looks import TICK, Looks, tried
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.kind_services import GitHubWatch
     from pytest_dispatch.workloads.actions.attempts import Attempts
     from pytest_dispatch.workloads.actions.following import Follower
-    from pytest_dispatch.workloads.actions.given_up import GivenUpRuns
     from pytest_dispatch.workloads.actions.run_state import RunState
     from pytest_dispatch.workloads.actions.runners import Place
     from pytest_dispatch.workloads.actions.sending import Sender
+    from pytest_dispatch.workloads.given_up import GivenUp
 
-TICK = 0.2  # seconds between looks at what is due
 GOODBYE = 1.0  # seconds in which runs that were cancelled last are cancelled at GitHub, when the lab stops
-
-_log = logging.getLogger(__name__)
+#: What a look may fail with.
+_FORGIVEN = (GitHubError, AwayError)
 
 
 class Rounds:
@@ -49,7 +48,7 @@ class Rounds:
         attempts: Attempts,
         sender: Sender,
         follower: Follower,
-        given_up: GivenUpRuns,
+        given_up: GivenUp[int, RunState],
         watch: Callable[[], GitHubWatch],
         templates: Callable[[], Iterable[Template]],
     ) -> None:
@@ -74,12 +73,13 @@ class Rounds:
         await asyncio.gather(*self._sender.tasks, return_exceptions=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE):
-                wanted = [*self._cancelling(), *self._given_up.unasked()]
+                given_up = (each for each in self._given_up.items() if not each[1].cancels)
+                wanted = [*self._cancelling(), *given_up]
                 cancels = (self._follower.cancel(state, run_id, at_once=True) for run_id, state in wanted)
-                await asyncio.gather(*map(_tried, cancels))
+                await asyncio.gather(*(tried(each, *_FORGIVEN) for each in cancels))
 
     async def _look_at_runners(self) -> None:
-        async with _Looks() as looks:
+        async with Looks(*_FORGIVEN) as looks:
             while True:
                 self._watch_templates()
                 if self._watch().polls and self._attempts.lab_state.away is None:
@@ -107,7 +107,7 @@ class Rounds:
                     await self._attempts.woken.wait()
 
     async def _follow(self) -> None:
-        async with _Looks() as looks:
+        async with Looks(*_FORGIVEN) as looks:
             while True:
                 now = self._attempts.now()
                 if self._attempts.lab_state.away is None:
@@ -133,37 +133,3 @@ class Rounds:
         for run, state in self._attempts.under_way():
             if run.attempt.state == State.CANCELLING and named(run.attempt) and not state.cancels:
                 yield named(run.attempt), state
-
-
-class _Looks:
-    """Looks at GitHub that are under way, one for each thing: no look waits for another that takes long."""
-
-    def __init__(self) -> None:
-        self._under_way: dict[object, asyncio.Task[None]] = {}
-
-    def begin(self, thing: object, look: Callable[[], Awaitable[None]]) -> None:
-        """Look at a thing, unless it is looked at already."""
-        if thing not in self._under_way:
-            self._under_way[thing] = asyncio.create_task(_tried(look()), name=f"a look at {thing}")
-
-    async def rest(self) -> None:
-        """Wait until something may be due; raises what went wrong with a look."""
-        await asyncio.sleep(TICK)
-        for thing in [thing for thing, task in self._under_way.items() if task.done()]:
-            self._under_way.pop(thing).result()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._under_way.values():
-            task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
-
-
-async def _tried(look: Awaitable[None]) -> None:
-    """Let a look fail that GitHub does not answer: the next one comes, and deadlines say for how long."""
-    try:
-        await look
-    except (GitHubError, AwayError) as error:
-        _log.info("%s", error)

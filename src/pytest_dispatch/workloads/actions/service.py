@@ -13,7 +13,6 @@ from pytest_dispatch.github.polling_api import PollingApis
 from pytest_dispatch.lab.kind_services import Service
 from pytest_dispatch.workloads.actions.attempts import Attempts
 from pytest_dispatch.workloads.actions.following import Follower
-from pytest_dispatch.workloads.actions.given_up import GivenUpRuns, is_given_up
 from pytest_dispatch.workloads.actions.job_logs import logs_of
 from pytest_dispatch.workloads.actions.lifecycle import State
 from pytest_dispatch.workloads.actions.obstacles import Obstacles
@@ -23,6 +22,7 @@ from pytest_dispatch.workloads.actions.run_state import RunState, named
 from pytest_dispatch.workloads.actions.runners import RunnerTable
 from pytest_dispatch.workloads.actions.sending import Sender
 from pytest_dispatch.workloads.actions.webhooks import Webhooks
+from pytest_dispatch.workloads.given_up import Elsewhere, GivenUp
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.secrets import Token
     from pytest_dispatch.github.polling_api import PollingApi
     from pytest_dispatch.lab.kind_services import Resources
+
+LONGEST = 35 * 86_400.0  # seconds after which GitHub itself has ended each run
 
 
 class ActionsService(Service):
@@ -44,7 +46,7 @@ class ActionsService(Service):
         self._runners = RunnerTable(self.lab_state, self._apis, self._interval)
         self._attempts = Attempts(self.lab_state, self._apis, self._runners)
         self._follower = Follower(self._attempts, self._interval)
-        self._given_up = GivenUpRuns(self._attempts, self._follower)
+        self._given_up = GivenUp(self.lab_state, _at_github(self._follower))
         self._sender = Sender(self._attempts, self._given_up)
         self._webhooks = Webhooks(self._attempts, self._follower)
         self._rounds = Rounds(
@@ -109,9 +111,8 @@ class ActionsService(Service):
             state.due = 0.0
             self._attempts.wake()
         if attempt.ended:
-            if is_given_up(attempt):
-                known = state is not None and state.number == change.attempt
-                self._given_up.add(change.run, attempt, state if known else None)
+            known = state is not None and state.number == change.attempt
+            self._given_up.offer(change.run, attempt, state if known else None)
             self._attempts.wake()
 
     def forget(self, runs: list[str]) -> None:
@@ -150,3 +151,16 @@ class ActionsService(Service):
     def idle_runners(self) -> list[str]:
         """Return the machines of the runners that could be sent something."""
         return list(self._runners.idle())
+
+
+def _at_github(follower: Follower) -> Elsewhere[int, RunState]:
+    """Return how runs that nobody waits for any more are known at GitHub, and ended there."""
+    return Elsewhere(
+        kind=ACTIONS,
+        ended=State.ENDED,
+        cancelling=State.CANCELLING,
+        longest=LONGEST,
+        named=lambda attempt: named(attempt) or None,
+        known=lambda run, attempt: RunState(run.id, attempt.number, ActionsPayload.of(run.workload)),
+        sweep=follower.sweep,
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,17 @@ from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.support.service_client import ServiceError
 from pytest_dispatch.testflinger.shapes import AWAY, WAITING, Agent
 from pytest_dispatch.workloads.deployments.payload import served_by
+from pytest_dispatch.workloads.deployments.streaks import failing_since
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.testflinger.api import TestflingerApi
+    from pytest_dispatch.testflinger.shapes import About
 
 FRESH = 2.5  # looks after which nothing is submitted on what was seen
+ANSWERS = 30.0  # seconds that a look may take besides: a server that is slow is no reason to submit nothing
+WHOSE = 5.0  # seconds until what an agent's job is about is left unknown
+MOST_TAGS = 5  # of a job that are told
 
 _UNKNOWN = "Testflinger does not know such an agent"
 
@@ -32,13 +38,17 @@ class SeenAgent:
     Attributes:
         agent: What Testflinger says of it; None if it knows none of that name.
         away_since: Since when it takes no jobs; infinity if it does.
-        failing_since: Since when its streak of failures was seen; infinity if it has none.
+        failing_since: Since when its streak of failures is known; infinity if it has none.
+        asked: The job of which Testflinger was asked last what it is about.
+        about: What that is; None if that is not known.
     """
 
     name: str
     agent: Agent | None = None
     away_since: float = math.inf
     failing_since: float = math.inf
+    asked: str = ""
+    about: About | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -59,8 +69,24 @@ class SeenAgent:
         if agent.state in AWAY:
             said = plain_line(agent.comment or "", 200)
             return f"its agent is {agent.state}{f': {said}' if said else ', and does not say why'}"
-        job = f", busy with job {plain_line(agent.job_id, 60)}" if agent.job_id else ""
+        job = f", busy with job {plain_line(agent.job_id, 60)}{self._whose}" if agent.job_id else ""
         return f"its agent is in {plain_line(agent.state, 40) or 'no state'}{job}"
+
+    @property
+    def _whose(self) -> str:
+        """Return what its job says of itself, in parentheses; Testflinger does not tell who has submitted it."""
+        about, agent = self.about, self.agent
+        if about is None or agent is None or agent.job_id != self.asked:
+            return ""
+        tags = [plain_line(tag, 60) for tag in about.tags or ()]
+        more = [f"{len(tags) - MOST_TAGS} more"] if len(tags) > MOST_TAGS else []
+        facts = {
+            "": plain_line(about.name or "", 80),
+            "tags ": ", ".join([*tags[:MOST_TAGS], *more]),
+            "part of job ": plain_line(about.parent_job_id or "", 60),
+        }
+        told = "; ".join(f"{what}{said}" for what, said in facts.items() if said)
+        return f" ({told})" if told else ""
 
     def failures(self, limit: int, now: float) -> str:
         """Return that it failed more often than a limit in a row, and since when that was seen; empty if not."""
@@ -90,6 +116,7 @@ class AgentTable:
         self._interval = interval
         self._seen: dict[str, SeenAgent] = {}
         self._due = 0.0
+        self._since = -math.inf  # what was seen before this time says nothing
         self.looked = -math.inf
         self.failed = ""
 
@@ -98,13 +125,23 @@ class AgentTable:
         for name in names:
             if name not in self._seen:
                 self._seen[name] = SeenAgent(name)
-                self._due, self.looked = 0.0, -math.inf  # what was seen says nothing of it
+                self.hurry()
 
-    async def look(self) -> None:
-        """Look at the agents, if it is time and anybody wants to know."""
+    @property
+    def is_due(self) -> bool:
+        """Return whether it is time for a look, and anybody wants to know."""
+        return bool(self._seen) and self._now() >= self._due
+
+    async def look(self, wanted: Collection[str] = ()) -> None:
+        """Look at the agents.
+
+        Args:
+            wanted: Those that runs wait for: what keeps them from these is found out too.
+
+        Raises:
+            AwayError: The journal cannot be read.
+        """
         began = self._now()
-        if not self._seen or began < self._due:
-            return
         self._due = began + self._interval
         names = set(self._seen)
         try:
@@ -113,17 +150,40 @@ class AgentTable:
             self.failed = str(error)
             return
         self.failed = ""
+        await asyncio.gather(*(self._ask_whose(self._seen[name], agents.get(name)) for name in names & {*wanted}))
+        for name in names:
+            await self._look_back(self._seen[name], agents.get(name), began)
+            self._show(self._seen[name], agents.get(name), began)
         if names == set(self._seen):
             self.looked = began
-        for name in names:
-            self._show(self._seen[name], agents.get(name), began)
         self._lab_state.commit()
+
+    async def _ask_whose(self, seen: SeenAgent, agent: Agent | None) -> None:
+        """Ask once what a job is about that keeps an agent busy."""
+        job = (agent.job_id if agent is not None else "") or ""
+        if job in ("", seen.asked):
+            return
+        seen.asked, seen.about = job, None
+        try:
+            async with asyncio.timeout(WHOSE):
+                seen.about = await self._api.about(job)
+        except (ServiceError, TimeoutError):
+            return  # its id is told all the same
+
+    async def _look_back(self, seen: SeenAgent, agent: Agent | None, at: float) -> None:
+        """Find out since when an agent fails: earlier labs may have seen that it did."""
+        failures = agent.failures if agent is not None else 0
+        if not failures:
+            seen.failing_since = math.inf
+        elif seen.failing_since == math.inf:
+            history, machine = self._lab_state.journal.history, self.machine_of(seen.name)
+            since = await history.ask(lambda reader: failing_since(reader, machine, failures))
+            seen.failing_since = min(since, at)
 
     def _show(self, seen: SeenAgent, agent: Agent | None, at: float) -> None:
         """Have a machine stand as its agent does."""
         seen.agent = agent
         seen.away_since = min(seen.away_since, at) if seen.is_away else math.inf
-        seen.failing_since = min(seen.failing_since, at) if agent is not None and agent.failures else math.inf
         machine = self.machine_of(seen.name)
         if machine not in self._machines:
             self._machines.declare(machine, Identity(KnownBy.AGENT, machine), labels=_labels(seen.name, agent))
@@ -157,15 +217,15 @@ class AgentTable:
     @property
     def is_fresh(self) -> bool:
         """Return whether what was seen is recent enough to act on it."""
-        return self._now() - self.looked <= FRESH * self._interval
+        return self.looked >= self._since and self._now() - self.looked <= FRESH * self._interval + ANSWERS
 
     def _is_free(self, name: str, now: float) -> bool:
         record = self._machines.find(self.machine_of(name))
         return record is not None and not record.holds and not record.is_held(now)
 
     def hurry(self) -> None:
-        """Look at the agents as soon as possible."""
-        self._due = 0.0
+        """Look at the agents as soon as possible, and let what was seen before count no more."""
+        self._due, self._since = 0.0, self._now()
 
     def _now(self) -> float:
         return self._lab_state.clock.now()

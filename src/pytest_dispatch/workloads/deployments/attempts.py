@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,11 +38,13 @@ class Deployment:
         due: When it is looked at next.
         searched: Since when its tag was searched for, with answers; infinity if it was not.
         place: How many jobs come before it in Testflinger's queue; None if that is not known.
+        looked: When it was looked at last.
         failed: Why the last look failed; empty if it did not.
-        fragments: The number of the next fragment, by kind of log and phase.
-        partial: The beginning of a line whose end has not come, by kind of log.
+        shown: Lines that an earlier lab has shown, each as often as it is still to be left out; None if not known yet.
+        read: Characters that were shown of the consoles, by kind of console and phase.
+        partial: The beginning of a line whose end has not come, by kind of console, of a server that tells all once.
+        lines: The last lines of its consoles.
         asked: When Testflinger was last asked to cancel it.
-        concluded: Whether the job is known to be over.
     """
 
     run: str
@@ -52,12 +54,13 @@ class Deployment:
     due: float = 0.0
     searched: float = math.inf
     place: int | None = None
+    looked: float = -math.inf
     failed: str = ""
-    fragments: dict[tuple[str, str], int] = field(default_factory=dict)
+    shown: Counter[str] | None = None
+    read: dict[tuple[str, str], int] = field(default_factory=dict)
     partial: dict[str, str] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT))
     asked: float = -math.inf
-    concluded: bool = False
 
     @property
     def tag(self) -> str:
@@ -81,7 +84,7 @@ class Deployments:
         show: Shows a line on the console of a machine.
 
     Attributes:
-        unwanted: Jobs whose attempts are over here, and which are to be cancelled.
+        over: The latest jobs that are known to be over; their agents may take a while until they wait for jobs again.
         woken: Set when somebody should look at once.
     """
 
@@ -94,7 +97,7 @@ class Deployments:
         self.agents = agents
         self.show = show
         self._known: dict[str, Deployment] = {}
-        self.unwanted: dict[str, Deployment] = {}
+        self.over: deque[str] = deque(maxlen=1000)
         self.woken = asyncio.Event()
 
     def now(self) -> float:
@@ -123,6 +126,10 @@ class Deployments:
             self._known[run.id] = known
         return known
 
+    def job_of(self, attempt: Attempt) -> str | None:
+        """Return the id of an attempt's job, if it is known and of this server."""
+        return job_of(attempt) or None if attempt.outside.startswith(f"{self.api.url}/") else None
+
     def find(self, run_id: str) -> Deployment | None:
         """Return what is known of a run, if anything is."""
         return self._known.get(run_id)
@@ -137,11 +144,18 @@ class Deployments:
         mine = run is not None and run.outcome is None and not run.attempt.ended
         return run if run is not None and mine and run.attempt.number == deployment.number else None
 
-    def move(self, deployment: Deployment, event: str, detail: str = "") -> None:
-        """Move an attempt, if it is not over."""
+    def move(self, deployment: Deployment, event: str, detail: str = "", *, final: bool = False) -> None:
+        """Move an attempt, if it is not over.
+
+        Args:
+            deployment: The attempt.
+            event: What moves it.
+            detail: What the text of its end says.
+            final: Whether there is to be no other attempt, whatever the event.
+        """
         if self.run_of(deployment) is None:
             return
-        if event in _FINAL:
+        if final or event in _FINAL:
             self.queue.transitions.runs.record(deployment.run).lost = True
         self.queue.transitions.move(deployment.run, event, self.now(), Cause(detail=detail))
 

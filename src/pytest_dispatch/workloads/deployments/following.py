@@ -1,4 +1,4 @@
-"""Follows jobs: where they wait, their phases, what consoles show, how they end, and whether cancels are heeded."""
+"""Follows jobs: where they wait, their phases, how they end, and whether cancels are heeded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.support.service_client import ServiceError
-from pytest_dispatch.testflinger.shapes import CANCELLED, COMPLETE, PHASES, WAITING
+from pytest_dispatch.testflinger.shapes import CANCELLED, COMPLETE, WAITING
 from pytest_dispatch.workloads.deployments.attempts import job_of
+from pytest_dispatch.workloads.deployments.consoles import Consoles
 from pytest_dispatch.workloads.deployments.judgement import judged, report_of
 from pytest_dispatch.workloads.deployments.lifecycle import STATES_OF_JOBS, Event, State
 
@@ -26,7 +27,6 @@ EXPIRES = 7 * 86400.0  # seconds after which Testflinger forgets a job
 ASK_AGAIN = 30.0  # seconds until Testflinger is asked once more to cancel a job
 HOLDER = "testflinger"  # in whose name machines are held
 
-_KINDS = ("serial", "output")
 #: The limit of each state in which Testflinger has the job.
 _LIMITS = {
     State.QUEUED: "assign",
@@ -47,40 +47,47 @@ class Follower:
         self._deployments = deployments
         self._queue = deployments.queue
         self._interval = interval
+        self._consoles = Consoles(deployments)
 
     async def look(self, run: Run, deployment: Deployment) -> None:
-        """Look at a job, and let its attempt be what Testflinger says of it."""
-        deployment.due = self._deployments.now() + self._interval
-        job, api = job_of(run.attempt), self._deployments.api
+        """Look at a job, and let its attempt be what Testflinger says of it; that takes one request, mostly."""
+        deployment.looked = self._deployments.now()
+        deployment.due = deployment.looked + self._interval
         try:
-            result = await api.result(job)
-            if result is not None and result.state == WAITING:
-                self._place(deployment, await api.position(job))
-            elif result is not None:
-                await self._read_logs(job, deployment, result)
+            if not await self._waits(run, deployment):
+                await self._look_at_result(run, deployment)
         except ServiceError as error:
             deployment.failed = str(error)
             raise
         deployment.failed = ""
-        if self._deployments.run_of(deployment) is not None:
-            self._note(run, deployment, result)
         self._deployments.commit()
 
-    def _place(self, deployment: Deployment, place: int | None) -> None:
-        """Show where a job waits, on the console of the machine whose own queue it is."""
-        queue, agent = deployment.payload.job["job_queue"], deployment.payload.agent
-        if place is not None and place != deployment.place and queue == agent:
-            self._bind_if_under_way(deployment)
-            text = f"Testflinger: the job is at place {place + 1} of the queue {queue}"
-            self._deployments.show(self._deployments.agents.machine_of(agent), text)
-        deployment.place = place
+    async def _look_at_result(self, run: Run, deployment: Deployment) -> None:
+        job = job_of(run.attempt)
+        result = await self._deployments.api.result(job)
+        if result is not None and result.state != WAITING:
+            if self._deployments.run_of(deployment) is not None:
+                self._bind(deployment)
+            await self._consoles.read(job, deployment, result)
+        if self._deployments.run_of(deployment) is not None:
+            self._note(run, deployment, result)
+
+    async def _waits(self, run: Run, deployment: Deployment) -> bool:
+        """Return whether a job still waits in its queue; its place is shown on the console of the queue's machine."""
+        if run.attempt.state != State.SUBMITTED:
+            return False
+        before, deployment.place = deployment.place, await self._deployments.api.position(job_of(run.attempt))
+        place, queue = deployment.place, deployment.payload.job["job_queue"]
+        mine = queue == deployment.payload.agent and self._deployments.run_of(deployment) is not None
+        if place is not None and place != before and mine:
+            self._bind(deployment)
+            await self._consoles.show(deployment, f"Testflinger: the job is at place {place + 1} of the queue {queue}")
+        return place is not None
 
     def _note(self, run: Run, deployment: Deployment, result: Result | None) -> None:
         if result is None:
-            deployment.concluded = True
             self._deployments.move(deployment, Event.VANISHED, self._why_gone(run))
         elif result.state == CANCELLED:
-            deployment.concluded = True
             self._deployments.move(deployment, Event.CANCELLED)
         elif result.state in COMPLETE:
             self._conclude(deployment, result)
@@ -106,38 +113,6 @@ class Follower:
         machine = self._deployments.agents.machine_of(deployment.payload.agent)
         self._queue.transitions.bind(deployment.run, machine, KnownBy.AGENT, self._deployments.now())
 
-    # Consoles
-
-    async def _read_logs(self, job: str, deployment: Deployment, result: Result) -> None:
-        """Show what a job's consoles have shown since the last look."""
-        self._bind_if_under_way(deployment)
-        over = result.state in COMPLETE or result.state == CANCELLED
-        phases = PHASES if over else _up_to(result.state)
-        for kind in _KINDS:
-            for phase in phases:
-                start = deployment.fragments.get((kind, phase), 0)
-                fragments = await self._deployments.api.log(job, kind, phase, start)
-                if fragments is None:
-                    self._show(deployment, kind, await self._deployments.api.old_log(job, kind), over=over)
-                    break
-                if fragments.last_fragment_number >= start:
-                    deployment.fragments[kind, phase] = fragments.last_fragment_number + 1
-                self._show(deployment, kind, fragments.log_data, over=over)
-
-    def _bind_if_under_way(self, deployment: Deployment) -> None:
-        if self._deployments.run_of(deployment) is not None:
-            self._bind(deployment)
-
-    def _show(self, deployment: Deployment, kind: str, text: str, *, over: bool) -> None:
-        *lines, rest = (deployment.partial.get(kind, "") + text).split("\n")
-        if over and rest:
-            lines, rest = [*lines, rest], ""
-        deployment.partial[kind] = rest
-        machine = self._deployments.agents.machine_of(deployment.payload.agent)
-        for line in lines:
-            self._deployments.show(machine, plain_line(line, 1000))
-            deployment.lines.append(line)
-
     # How it ends
 
     def _conclude(self, deployment: Deployment, result: Result) -> None:
@@ -150,13 +125,13 @@ class Follower:
         comment = (agent.comment if agent is not None else "") or ""
         about = comment if job_of(run.attempt) in comment else ""
         event, detail = judged(result, deployment.payload, about)
-        deployment.concluded = True
         now = self._deployments.now()
         report = report_of(result, run.attempt, event, run.workload.name, detail, now)
         self._queue.transitions.report(run.id, deployment.number, report, now)
         if event is Event.RECOVERY_FAILED:
             self._hold(deployment, detail)
         self._deployments.move(deployment, event, detail)
+        self._deployments.over.append(job_of(run.attempt))
         self._deployments.agents.hurry()
         self._deployments.woken.set()
 
@@ -209,10 +184,3 @@ class Follower:
 
 
 _PHASE_STATES = frozenset(each.value for each in STATES_OF_JOBS.values())
-
-
-def _up_to(state: str) -> tuple[str, ...]:
-    """Return the phase that a job is in and the one before, which may have said more at its end."""
-    event = STATES_OF_JOBS.get(state)
-    place = PHASES.index(event.value) if event is not None else 0
-    return PHASES[max(0, place - 1) : place + 1]

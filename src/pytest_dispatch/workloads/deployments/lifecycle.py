@@ -29,7 +29,7 @@ class State(StrEnum):
     RESERVE = "reserve"
     CANCELLING = "cancelling"  # Testflinger was told to cancel it, and has not confirmed that
     CONCLUDED = "concluded"  # the job is over
-    ENDED = "ended"  # ended otherwise
+    ENDED = "ended"  # ended otherwise; Testflinger may still have the job
 
 
 class Event(StrEnum):
@@ -99,8 +99,7 @@ def _at_testflinger(state: State, phase: Phase, limit: str, overdue: str) -> Sta
             _E.REPORT: state,
             _E.CANCEL: _S.CANCELLING,
             **dict.fromkeys(_CONCLUDED, _S.CONCLUDED),
-            _E.FAULT: _S.ENDED,
-            _E.TIMEOUT: _S.ENDED,
+            **dict.fromkeys((_E.AGENT_LOST, _E.FAULT, _E.TIMEOUT), _S.ENDED),
         },
         wait=Wait(limits=(limit,), seconds=MARGIN),
         endings={**_CONCLUDED, _E.FAULT: _lab("{detail}"), _E.TIMEOUT: _lab(overdue)},
@@ -152,8 +151,7 @@ _STATES: Mapping[str, StateRule] = {
             _E.CANCEL: _S.CANCELLING,
             _E.REPORT: _S.CANCELLING,
             **dict.fromkeys((*_CONCLUDED, _E.REFUSED), _S.CONCLUDED),
-            _E.FAULT: _S.ENDED,
-            _E.TIMEOUT: _S.ENDED,
+            **dict.fromkeys((_E.AGENT_LOST, _E.FAULT, _E.TIMEOUT), _S.ENDED),
         },
         wait=Wait(limits=("cancel",)),
         endings={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import DispatchError
@@ -14,12 +15,12 @@ from pytest_dispatch.workloads.deployments.payload import DEPLOYMENT, Deployment
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
+    from pytest_dispatch.workloads.deployments.agents import SeenAgent
     from pytest_dispatch.workloads.deployments.attempts import Deployment, Deployments
 
 SEARCH = 2.0  # seconds between two searches
-APPEARS = (
-    DEADLINE + 5.0
-)  # seconds after which a job that is not found was not submitted: the request is given up by then
+#: Seconds after which a job that is not found was not submitted: the request is given up by then.
+APPEARS = DEADLINE + 5.0
 
 
 class Submitter:
@@ -50,9 +51,14 @@ class Submitter:
                 self._deployments.move(known, Event.SKIP if run.attempt.number == 1 else Event.FAULT, failures)
             elif seen.agent is None:
                 self._deployments.move(known, Event.FAULT, f"{payload.agent}: {seen.why}")
-            elif not (seen.is_idle or payload.waits or payload.agent in ours) and run.attempt.number == 1:
+            elif not self._is_waited_for(seen, payload, ours) and run.attempt.number == 1:
                 self._deployments.move(known, Event.SKIP, seen.why)
         self._deployments.commit()
+
+    def _is_waited_for(self, seen: SeenAgent, payload: DeploymentPayload, ours: set[str]) -> bool:
+        """Return whether an agent gets a run as soon as it is idle, or is: what keeps it is a job of ours."""
+        just_ended = seen.agent is not None and seen.agent.job_id in self._deployments.over
+        return seen.is_idle or payload.waits or payload.agent in ours or just_ended
 
     def take(self) -> None:
         """Take and submit the runs of idle agents."""
@@ -74,7 +80,7 @@ class Submitter:
 
     def _begin(self, run: Run) -> None:
         deployment = self._deployments.of(run)
-        deployment.posting = True
+        deployment.posting, deployment.shown = True, Counter()  # nothing of it was shown yet
         self._deployments.commit()
         self.tasks.add(asyncio.create_task(self._submit(deployment), name="a submission"))
 

@@ -1,0 +1,157 @@
+"""What goes on in an external system though its attempt is over here: it is cancelled there until that confirms it.
+
+What the journal has of such attempts outlasts the lab: the next one goes on with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from pytest_dispatch.core.attempts import with_attempt
+from pytest_dispatch.core.errors import AwayError
+from pytest_dispatch.store.row_writing import run_rows
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.model import Attempt, Run
+    from pytest_dispatch.lab.state import LabState
+
+RELEASED = "released"  # counted for an attempt when the system has ended what was given up here; moves nothing
+
+
+class InHand(Protocol):
+    """What a kind knows of an attempt that an external system carries out.
+
+    Attributes:
+        run: Id of the run.
+        number: The number of the attempt.
+        due: When it is looked at next.
+    """
+
+    run: str
+    number: int
+    due: float
+
+
+Name = TypeVar("Name", bound=Hashable)
+Known = TypeVar("Known", bound=InHand)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere(Generic[Name, Known]):
+    """How a kind's attempts are known, and ended, in the system that carries them out.
+
+    Attributes:
+        kind: The kind.
+        ended: State of attempts that are over here, and perhaps not there.
+        cancelling: State of attempts that the system was told to cancel.
+        longest: Seconds after which the system itself has ended or forgotten each.
+        named: Returns its name there; None if it is not known.
+        known: Returns what is known of one that nobody has looked at yet.
+        sweep: Looks at one, has it cancelled if it still goes on, and returns whether the system has ended it.
+    """
+
+    kind: str
+    ended: str
+    cancelling: str
+    longest: float
+    named: Callable[[Attempt], Name | None]
+    known: Callable[[Run, Attempt], Known]
+    sweep: Callable[[Name, Known], Awaitable[bool]]
+
+
+class GivenUp(Generic[Name, Known]):
+    """What nobody waits for any more.
+
+    Args:
+        lab_state: The lab's.
+        elsewhere: How it is known in the external system.
+    """
+
+    def __init__(self, lab_state: LabState, elsewhere: Elsewhere[Name, Known]) -> None:
+        self._lab_state = lab_state
+        self._elsewhere = elsewhere
+        self._known: dict[Name, Known] = {}
+        self._recalled = False
+
+    def __iter__(self) -> Iterator[Known]:
+        return iter(list(self._known.values()))
+
+    def items(self) -> list[tuple[Name, Known]]:
+        """Return all, by their names in the system."""
+        return list(self._known.items())
+
+    def due(self, now: float) -> list[tuple[Name, Known]]:
+        """Return those to be looked at now, by their names in the system."""
+        return [each for each in self._known.items() if each[1].due <= now]
+
+    def offer(self, run: Run, attempt: Attempt, known: Known | None = None) -> None:
+        """Have an attempt cancelled in the system, if it is over here and perhaps not there."""
+        if self._goes_on(attempt):
+            self._add(run, attempt, known)
+
+    async def recall(self) -> None:
+        """Go on with what earlier labs have given up, once the journal can be read.
+
+        An attempt that was being cancelled is among them, if its session has not come back; it may never come.
+        """
+        if self._recalled:
+            return
+        states = (self._elsewhere.ended, self._elsewhere.cancelling)
+        since = self._lab_state.clock.now() - self._elsewhere.longest
+        try:
+            runs = await self._lab_state.journal.background.sent_out(self._elsewhere.kind, states, since)
+        except AwayError:
+            return
+        self._recalled = True
+        for run in runs:
+            back = run.id in self._lab_state.queue.runs
+            for attempt in run.attempts:
+                if self._goes_on(attempt) or (attempt.state == self._elsewhere.cancelling and not back):
+                    self._add(run, attempt)
+
+    async def sweep(self, name: Name, known: Known) -> None:
+        """Look at one, cancel it if it still goes on, and note in the journal when the system has ended it."""
+        if self._is_followed(known):
+            del self._known[name]  # its session has come back
+        elif await self._elsewhere.sweep(name, known):
+            await self._note(known)
+            del self._known[name]
+
+    def _goes_on(self, attempt: Attempt) -> bool:
+        over_here = attempt.state == self._elsewhere.ended and RELEASED not in attempt.counts
+        return over_here and bool(self._elsewhere.named(attempt))
+
+    def _is_followed(self, known: Known) -> bool:
+        run = self._lab_state.queue.runs.get(known.run)
+        under_way = run is not None and run.outcome is None and not run.attempt.ended
+        return run is not None and under_way and run.attempt.number == known.number
+
+    def _add(self, run: Run, attempt: Attempt, known: Known | None = None) -> None:
+        name = self._elsewhere.named(attempt)
+        if name:
+            known = known or self._elsewhere.known(run, attempt)
+            known.due = 0.0
+            self._known.setdefault(name, known)
+
+    async def _note(self, known: Known) -> None:
+        lab_state = self._lab_state
+        transitions = lab_state.queue.transitions
+        async with lab_state.taking_back:
+            if known.run in transitions.runs:
+                record = transitions.runs.record(known.run)
+                transitions.alter(record, _released(record.run, known.number))
+                lab_state.commit()
+                return
+            lab_state.hand_over()
+            await lab_state.on_disk()
+            kept = await lab_state.journal.background.kept_run(known.run)
+            if kept is not None:
+                lab_state.write(run_rows(_released(kept.run, known.number), kept.run))
+                await lab_state.on_disk()
+
+
+def _released(run: Run, number: int) -> Run:
+    attempt = run.attempts[number - 1]
+    return with_attempt(run, replace(attempt, counts={**attempt.counts, RELEASED: 1}))
