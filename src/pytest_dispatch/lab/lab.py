@@ -9,7 +9,7 @@ answers each request with the reason only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
     from pytest_dispatch.core.errors import DispatchError
     from pytest_dispatch.core.health import HealthRules
-    from pytest_dispatch.core.model import Run, Workload
+    from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.lab.roster import Configuration, Roster, RosterMachine
@@ -130,42 +130,64 @@ class Lab:
         self.uploads = cache.uploads
         self.may_read = cache.may_read
         self.locations = locations or Locations()
-        self.lab_state = lab_state = LabState(clock, journal, {kind.rules.name: kind.rules for kind in kinds})
-        self.queue = lab_state.queue
-        self.notices = NoticeBoard(lab_state, private=private)
-        self.console = ConsoleLog(lab_state)
-        self.issues = IssueReviews(lab_state, filers, api, private=private)
-        self._background = BackgroundTasks(lab_state)
-        plan = notifications or NotificationPlan()
-        self.notifier = Notifier(lab_state, plan, can_file=self.issues.can_file, watch=self._background.watch)
-        resources = Resources(
-            lab_state,
-            cache,
-            self.locations,
-            github or GitHubUse(api_url=api),
-            self._templates,
-            testflinger or TestflingerUse(),
-            self.console.shown,
+        self.lab_state = LabState(clock, journal, {kind.rules.name: kind.rules for kind in kinds})
+        self.queue = self.lab_state.queue
+        self.queue.health.rules = health
+        self.queue.unknown.let_in(welcome=welcome)
+        self._background = BackgroundTasks(self.lab_state)
+        self.console = ConsoleLog(self.lab_state)
+        self._tell(notifications or NotificationPlan(), filers, api)
+        github, testflinger = github or GitHubUse(api_url=api), testflinger or TestflingerUse()
+        self._serve_machines(kinds, machines, cache, github, testflinger)
+        self._serve_sessions(api)
+        self._serve_people()
+        self._subscribe()
+
+    def _tell(self, plan: NotificationPlan, filers: Callable[[str], Filer | None], api: str) -> None:
+        """Create what people are told by: events of machines, issues and notifications."""
+        self.notices = NoticeBoard(self.lab_state, private=self.private)
+        self.issues = IssueReviews(self.lab_state, filers, api, private=self.private)
+        can_file, watch = self.issues.can_file, self._background.watch
+        self.notifier = Notifier(self.lab_state, plan, can_file=can_file, watch=watch)
+
+    def _serve_machines(
+        self,
+        kinds: list[Kind],
+        machines: Iterable[DrivenMachine],
+        cache: AssetFetcher,
+        github: GitHubUse,
+        testflinger: TestflingerUse,
+    ) -> None:
+        """Create the services of the kinds, and the machines that the lab starts itself."""
+        shown = self.console.shown
+        resources = Resources(self.lab_state, cache, self.locations, github, self._templates, testflinger, shown)
+        self._services = Services(kinds, resources, private=self.private)
+        self.machines = DrivenMachines(
+            machines,
+            self.lab_state,
+            services=self._services,
+            console=self.console,
+            notices=self.notices,
+            background=self._background,
         )
-        self._services = services = Services(kinds, resources, private=private)
-        self.machines = self._driven(machines)
-        self._preparation = Preparation(lab_state, services, self.console, self.machines)
+        self._preparation = Preparation(self.lab_state, self._services, self.console, self.machines)
+
+    def _serve_sessions(self, api: str) -> None:
+        """Create the services that carry out the requests of sessions."""
+        lab_state, private = self.lab_state, self.private
         want, recall_kept = self._preparation.want, self._preparation.recall
         self.session_service = SessionService(lab_state, want, api, private=private)
         self.resumption = SessionResumption(lab_state, want, recall_kept, self.issues, api, private=private)
         self._memory = MemoryEviction(
-            lab_state, services, self.console, self.issues, self.session_service, self.notifier.forget
+            lab_state, self._services, self.console, self.issues, self.session_service, self.notifier.forget
         )
-        self.queue.health.rules = health
-        self.queue.unknown.let_in(welcome=welcome)
+
+    def _serve_people(self) -> None:
+        """Create the services that carry out the requests of people."""
+        lab_state = self.lab_state
         self.reloads: Reloads | None = None
         self.watchers = Watchers()
         self.durations = Durations(lab_state, self._background.watch)
-        self._serve_people(lab_state, want)
-        self._subscribe()
-
-    def _serve_people(self, lab_state: LabState, want: Callable[[list[Run]], Awaitable[None]]) -> None:
-        """Create the services that carry out the requests of people."""
         self.group_service = GroupService(lab_state)
         self.queue_service = QueueService(
             lab_state, self.session_service, self.check, self._services.inherit, self._services.failed_part
@@ -176,7 +198,7 @@ class Lab:
             kinds=self.kinds,
             templates=lambda: self.group_service.templates,
             check=self.check,
-            want=want,
+            want=self._preparation.want,
         )
         self.admission = Admission(lab_state, self._is_configured)
         self.issue_links = IssueLinks(lab_state)
@@ -184,16 +206,6 @@ class Lab:
 
     def _templates(self) -> Iterable[Template]:
         return self.group_service.templates.values()
-
-    def _driven(self, machines: Iterable[DrivenMachine]) -> DrivenMachines:
-        return DrivenMachines(
-            machines,
-            self.lab_state,
-            services=self._services,
-            console=self.console,
-            notices=self.notices,
-            background=self._background,
-        )
 
     def _subscribe(self) -> None:
         """Have each change go to all subscribers, in this order, before the next change."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 from platformdirs import user_cache_path
 
-from pytest_dispatch.client.lab_tokens import find_lab_token, read_lab_url
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.known_issues import IssueMode
 from pytest_dispatch.core.media import expects
@@ -35,6 +34,7 @@ from pytest_dispatch.plugin.command_line import only_looks
 from pytest_dispatch.plugin.options import ONLY_PRIVATE, SOURCES
 from pytest_dispatch.plugin.rack_settings import RackSettings, read_rack, refuse_without_rack
 from pytest_dispatch.plugin.setting_values import Values, option_name
+from pytest_dispatch.plugin.shared_lab_settings import SharedLabSettings, read_shared_lab
 from pytest_dispatch.plugin.template_source import read_template_file
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 CLOSE_AFTER = 3  # passes in a row
 
-_LABS = ("process", "thread")
 _WITH_ISSUES = ("dispatch_issues_repo", "dispatch_issues_text", "dispatch_issues_mode", "dispatch_issues_close_after")
 _PRIORITIES = {each.name.lower(): each for each in Priority}
 _ISSUES: dict[str, tuple[Outcome, ...]] = {
@@ -53,21 +52,6 @@ _ISSUES: dict[str, tuple[Outcome, ...]] = {
     "failed": (Outcome.FAILED,),
     "none": (),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedLabSettings:
-    """A lab that pytest does not start.
-
-    Attributes:
-        url: Its address.
-        token: For its API.
-        unused: Ini keys that only a lab of pytest's own needs.
-    """
-
-    url: str
-    token: Token
-    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +108,34 @@ _LIMITS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Workloads:
+    """Where the workloads come from: a release, a folder, a file of templates, a rack, or a group of the lab.
+
+    Attributes:
+        told: The source for messages; empty if it is a release.
+        path: The folder, or the file of templates.
+        from_lab: Whether they are the templates of a group of the lab.
+    """
+
+    repo: str
+    folder: str
+    told: str
+    path: Path | None
+    templates: TemplateFile | None
+    rack: RackSettings | None
+    from_lab: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Issues:
+    """Which outcomes become issues, and how."""
+
+    outcomes: tuple[Outcome, ...]
+    raw: bool
+    mode: IssueMode
+
+
 def read_settings(config: pytest.Config) -> Settings:
     """Read and check all settings.
 
@@ -131,42 +143,22 @@ def read_settings(config: pytest.Config) -> Settings:
         ConfigError: A value is invalid; names the option, what was expected and what came.
     """
     values = Values(config)
-    source, shared = _source(values), _shared_lab(values)
-    repo, folder = source.get("dispatch_repo", ""), source.get("dispatch_dir", "")
-    path, file = (_path(values, name) if name in source else None for name in ("dispatch_dir", "dispatch_actions"))
-    group = values.text("dispatch_group")
-    templates = read_template_file(file, group) if file is not None else None
-    rack = read_rack(values, source["dispatch_rack"], os.environ) if "dispatch_rack" in source else None
-    if rack is None:
-        refuse_without_rack(values)
-    issues = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if repo else "none")]
-    issues_raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
-    issues_mode = IssueMode(values.choice("dispatch_issues_mode", list(IssueMode), IssueMode.EACH))
-    _refuse_unused(values, "" if repo else _told(source), issues_mode)
-    uses_github = bool(repo or issues or (templates and not shared))
-    surroundings = os.environ.get("GITHUB_API_URL", "") if uses_github or templates else ""
-    api_url = read_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
+    source, shared, group = _source(values), read_shared_lab(values), values.text("dispatch_group")
+    workloads = _workloads(values, source, group)
+    issues = _issues(values, workloads)
     plan = _plan(values, Values(config, without=ONLY_PRIVATE) if shared else values, shared=shared is not None)
-    plan = replace(
-        plan,
-        token=_token(values, api_url) if uses_github else None,
-        api_url=api_url,
-        issues_repo=_issues_repo(values, repo) if issues else "",
-        testflinger=rack.server if rack is not None else None,
-    )
-    plan = _bootless(plan, values) if rack is not None and shared is None else plan
     return Settings(
-        repo=repo,
+        repo=workloads.repo,
         tag=values.text("dispatch_tag"),
-        folder=path,
-        folder_given=folder.rstrip("/") or folder,
-        folder_name=os.path.relpath(given, config.rootpath) if (given := path or file) else "",
-        templates=templates,
-        rack=rack,
-        from_lab=not source,
-        issues=issues,
-        issues_raw=issues_raw,
-        issues_mode=issues_mode,
+        folder=workloads.path if workloads.folder else None,
+        folder_given=workloads.folder.rstrip("/") or workloads.folder,
+        folder_name=os.path.relpath(workloads.path, config.rootpath) if workloads.path else "",
+        templates=workloads.templates,
+        rack=workloads.rack,
+        from_lab=workloads.from_lab,
+        issues=issues.outcomes,
+        issues_raw=issues.raw,
+        issues_mode=issues.mode,
         issues_close_after=values.number("dispatch_issues_close_after", CLOSE_AFTER),
         policy=_policy(values),
         group=group,
@@ -177,8 +169,56 @@ def read_settings(config: pytest.Config) -> Settings:
         in_thread=values.text("dispatch_lab") == "thread",
         shared=shared,
         notify=tuple(_notify(values)),
-        plan=_of_templates(plan, templates, values) if templates and not shared else plan,
+        plan=_for_workloads(plan, workloads, issues, values, shared=shared is not None),
     )
+
+
+def _workloads(values: Values, source: Mapping[str, str], group: str) -> _Workloads:
+    """Return where the workloads come from; see `_source`."""
+    repo = source.get("dispatch_repo", "")
+    folder, file = (_path(values, name) if name in source else None for name in ("dispatch_dir", "dispatch_actions"))
+    templates = read_template_file(file, group) if file is not None else None
+    rack = read_rack(values, source["dispatch_rack"], os.environ) if "dispatch_rack" in source else None
+    if rack is None:
+        refuse_without_rack(values)
+    return _Workloads(
+        repo=repo,
+        folder=source.get("dispatch_dir", ""),
+        told="" if repo else _told(source),
+        path=folder or file,
+        templates=templates,
+        rack=rack,
+        from_lab=not source,
+    )
+
+
+def _issues(values: Values, workloads: _Workloads) -> _Issues:
+    """Return which outcomes become issues; refuses options that have no effect with these workloads."""
+    outcomes = _ISSUES[values.choice("dispatch_issues", _ISSUES, "all" if workloads.repo else "none")]
+    raw = values.choice("dispatch_issues_text", ("safe", "raw"), "safe") == "raw"
+    mode = IssueMode(values.choice("dispatch_issues_mode", list(IssueMode), IssueMode.EACH))
+    _refuse_unused(values, workloads.told, mode)
+    return _Issues(outcomes=outcomes, raw=raw, mode=mode)
+
+
+def _for_workloads(
+    plan: LabConfig, workloads: _Workloads, issues: _Issues, values: Values, *, shared: bool
+) -> LabConfig:
+    """Return what a lab is built from, with what these workloads and their issues need of GitHub and Testflinger."""
+    templates, rack = workloads.templates, workloads.rack
+    uses_github = bool(workloads.repo or issues.outcomes or (templates and not shared))
+    surroundings = os.environ.get("GITHUB_API_URL", "") if uses_github or templates else ""
+    api_url = read_api_url(values.text("dispatch_api_url", surroundings or PUBLIC_API))
+    plan = replace(
+        plan,
+        token=_token(values, api_url) if uses_github else None,
+        api_url=api_url,
+        issues_repo=_issues_repo(values, workloads.repo) if issues.outcomes else "",
+        testflinger=rack.server if rack is not None else None,
+    )
+    if rack is not None and not shared:
+        return _bootless(plan, values)
+    return _of_templates(plan, templates, values) if templates and not shared else plan
 
 
 def _of_templates(plan: LabConfig, templates: TemplateFile, values: Values) -> LabConfig:
@@ -217,38 +257,6 @@ def _plan(values: Values, private: Values, *, shared: bool) -> LabConfig:
         cache=private.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
         cache_limit=read_gigabytes(str(values.config.getini("dispatch_cache_limit") or "20")),
     )
-
-
-def _shared_lab(values: Values) -> SharedLabSettings | None:
-    """Return the lab that `--dispatch-lab` names by its URL; None if it names none.
-
-    What the command line says is meant for this run, so an option that would have no effect is refused. What an ini
-    file says may be meant for runs with a lab of their own, so it is left out, and the header says so.
-    """
-    given = values.text("dispatch_lab")
-    if "://" not in given:
-        if given and given not in _LABS:
-            expected = f"{', '.join(_LABS)} or a lab's address such as https://lab.example:8080"
-            raise ConfigError(f"--dispatch-lab: expected {expected}, got {given!r}")
-        if values.typed("dispatch_lab_token"):
-            raise ConfigError(
-                "--dispatch-lab-token: expected it with --dispatch-lab URL, got it with a lab of pytest's own; leave it"
-                " out, or name the lab"
-            )
-        return None
-    try:
-        url = read_lab_url(given)
-    except ConfigError as error:
-        raise ConfigError(f"--dispatch-lab: {error}") from None
-    names = [option.removeprefix("--").replace("-", "_") for option in ONLY_PRIVATE]
-    for name in filter(values.typed, names):
-        raise ConfigError(
-            f"{option_name(name)}: expected it with a lab of pytest's own, got it with --dispatch-lab {url}, whose"
-            " configuration says that; leave it out, or start a lab of your own with --dispatch-lab process"
-        )
-    token = find_lab_token(url, values.text("dispatch_lab_token"), os.environ)
-    unused = [name for name in names if values.config.getoption(name) or values.config.getini(name)]
-    return SharedLabSettings(url=url, token=token, unused=tuple(unused))
 
 
 def _source(values: Values) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.plugin.settings import SharedLabSettings
+from pytest_dispatch.plugin.shared_lab_settings import SharedLabSettings
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.shared_lab_client import SharedLabClient
