@@ -84,6 +84,14 @@ def test_what_is_not_idle_is_skipped_and_labels_select(farm: Farm) -> None:
     result.stdout.fnmatch_lines(["*its agent is maintenance: a new disk*"])
 
 
+def test_that_the_first_look_is_later_is_told_at_the_terminal(farm: Farm) -> None:
+    farm.machine("node-1")
+    args = ("--dispatch-rack=rack-7", "--dispatch-first-look=6s", *HERE, *WITHOUT, APART)
+    result = farm.bench.pytester.runpytest_subprocess(*args)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["⏳ node-1: *; Testflinger has its job, and is first asked how it goes at *UTC."])
+
+
 def test_agents_of_one_place_and_a_job_of_ones_own(farm: Farm) -> None:
     farm.machine("node-1")
     farm.machine("node-2", location="FRA1")

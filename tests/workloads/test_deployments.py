@@ -14,6 +14,7 @@ from labs import Clock
 from waiting import until
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.explanation import told_time
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.testing.testflinger import NEVER, FakeTestflinger, JobPlan
@@ -107,6 +108,24 @@ async def test_a_job_that_is_over_at_the_first_look_has_its_phases(
     await lab.over(run)
     [report] = lab.attempt(run).reports
     assert ("provision", FAILED) in [(case.name, case.outcome) for case in report.cases]
+
+
+async def test_when_a_job_is_looked_at_first_is_told_meanwhile(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    agent = farm.add_agent("node-1", queues=["elsewhere"])
+    run = await lab.one(first_look=600.0)
+    await lab.enters(run, "submitted")
+    first = told_time(lab.deployment(run).due, clock.now())
+    told = await lab.says(run, f"Testflinger has its job, and is first asked how it goes at {first}")
+    assert told.startswith("It does not wait here: it has been submitted since ")
+    clock.ahead += 600
+    await lab.says(run, "its job is at place 1 of the queue node-1")
+    farm.fail_next("GET /v1/job/*/position", status=503)
+    await lab.says(run, "the last look at its job failed: Testflinger at 127.0.0.1 answered GET /job/")
+    agent.queues = ("node-1",)
+    farm.wake(agent)
+    assert await lab.over(run) == [(PASSED, "")]
 
 
 async def test_a_machine_whose_recovery_failed_is_held(lab: DeploymentBench, farm: FakeTestflinger) -> None:

@@ -41,6 +41,7 @@ class Queue:
         health: The health of machines.
         unknown: Machines that wait for approval.
         outside: Returns what keeps a run of a kind from the external system that carries it out, by kind.
+        there: Returns what a run waits for in the external system that has it already, by kind.
     """
 
     def __init__(self, kinds: Kinds) -> None:
@@ -58,6 +59,7 @@ class Queue:
         self.health = self.transitions.health
         self.unknown = UnknownMachines()
         self.outside: dict[str, Callable[[Run, float], Sequence[Obstacle]]] = {}
+        self.there: dict[str, Callable[[Run, float], Sequence[Obstacle]]] = {}
 
     def lifecycle_of(self, run: Run) -> Lifecycle:
         """Return the lifecycle of a run's attempts.

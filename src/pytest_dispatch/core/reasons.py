@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.attempts import waits
 from pytest_dispatch.core.explanation import (
     Candidate,
     Explanation,
@@ -44,12 +45,19 @@ def explain(queue: Queue, run_id: str, now: float, takes: Takes = nobody_knows) 
     """
     record = queue.transitions.runs.record(run_id)
     if not record.is_waiting:
-        return how_it_stands(record.run, now)
+        told_by = queue.there.get(record.run.workload.kind) if waits(record.run) else None
+        return how_it_stands(record.run, now, told_by(record.run, now) if told_by is not None else ())
     return _Reasons(queue, record, now, takes).explain()
 
 
-def how_it_stands(run: Run, now: float) -> Explanation:
-    """Tell of a run that does not wait where it runs, or that it is over."""
+def how_it_stands(run: Run, now: float, there: Sequence[Obstacle] = ()) -> Explanation:
+    """Tell of a run that does not wait where it runs, or that it is over.
+
+    Args:
+        run: The run.
+        now: The time.
+        there: What it waits for in the external system that has it.
+    """
     attempt, where = run.attempt, f" on {run.attempt.where}" if run.attempt.where else ""
     since = told_time(attempt.since, now)
     if run.outcome is not None:
@@ -58,8 +66,16 @@ def how_it_stands(run: Run, now: float) -> Explanation:
     elif attempt.ended:
         sentence = f"Its attempt{where} ended at {since}; its session says with which outcome."
     else:
-        sentence = f"It does not wait: it has been {attempt.state}{where} since {since}."
-    return Explanation(run=run.id, name=run.workload.name, phase=attempt.phase, sentence=sentence, group=run.group)
+        told = "".join(f"; {each.text}" for each in there)
+        sentence = f"It does not wait{' here' * bool(there)}: it has been {attempt.state}{where} since {since}{told}."
+    return Explanation(
+        run=run.id,
+        name=run.workload.name,
+        phase=attempt.phase,
+        sentence=sentence,
+        group=run.group,
+        obstacles=tuple(there),
+    )
 
 
 def _goes(obstacle: Obstacle) -> bool:

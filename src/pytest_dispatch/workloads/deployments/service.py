@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
@@ -43,7 +44,7 @@ class DeploymentService(Service):
         self._follower = Follower(self._deployments, use.interval)
         self._given_up = GivenUp(self.lab_state, _at_testflinger(self._deployments, self._follower))
         self._rounds = Rounds(self._deployments, self._submitter, self._follower, self._given_up)
-        self._queue.outside[DEPLOYMENT] = self._obstacles
+        self._queue.outside[DEPLOYMENT], self._queue.there[DEPLOYMENT] = self._obstacles, self._waits_there
 
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to look at agents and jobs, and to submit."""
@@ -114,6 +115,23 @@ class DeploymentService(Service):
         if seen.agent is None and not self._agents.is_fresh:
             return [_outside(f"{payload.agent} was not looked at yet", run)]
         return [] if seen.is_idle else [_outside(f"{payload.agent}: {seen.why}", run)]
+
+    def _waits_there(self, run: Run, now: float) -> list[Obstacle]:
+        """Return how far a job is that no agent has taken yet, as far as it was looked at."""
+        known, job = self._deployments.of(run), self._deployments.job_of(run.attempt)
+        if job is None:
+            return []
+        until = None
+        if known.failed:
+            text = f"the last look at its job failed: {known.failed}"
+        elif known.place is not None:
+            text = f"its job is at place {known.place + 1} of the queue {known.payload.job['job_queue']}"
+        elif known.looked == -math.inf and known.due > now:
+            until = known.due
+            text = f"Testflinger has its job, and is first asked how it goes at {told_time(until, now)}"
+        else:
+            return []
+        return [Obstacle(kind=ObstacleKind.OUTSIDE, text=plain_line(text, 500), name=job, until=until)]
 
 
 def _outside(text: str, run: Run, until: float | None = None) -> Obstacle:
