@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FIRMWARE_PACKAGES := qemu-system-x86 ovmf
 BUILD_PACKAGES := clang lld make
 LINUX_PACKAGES := xorriso mtools dosfstools
-TEST_PACKAGES := $(FIRMWARE_PACKAGES) $(BUILD_PACKAGES) $(LINUX_PACKAGES) qemu-system-arm qemu-efi-aarch64 iproute2
+TEST_PACKAGES := $(FIRMWARE_PACKAGES) $(BUILD_PACKAGES) $(LINUX_PACKAGES) qemu-system-arm qemu-efi-aarch64 iproute2 chromium
 
 # $(call need,packages,what is left out without them)
 define need
@@ -78,17 +78,17 @@ demo: .venv/ready  ## Boot real firmware under QEMU from our server and see how 
 
 .PHONY: test
 test: .venv/ready  ## All tests
-	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
+	$(call need,$(TEST_PACKAGES),tests that boot firmware, build programs or drive a browser)
 	$(kernel)
 	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
 .PHONY: quick
-quick: .venv/ready  ## The tests that need neither QEMU nor PostgreSQL, and a few cases where each takes long
-	DISPATCH_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "not qemu and not postgresql" $(ARGS)
+quick: .venv/ready  ## The tests that need neither QEMU nor PostgreSQL nor a browser, and a few cases where each takes long
+	DISPATCH_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "not qemu and not postgresql and not browser" $(ARGS)
 
 .PHONY: coverage
 coverage: .venv/ready  ## All tests, with the coverage of src
-	$(call need,$(TEST_PACKAGES),tests that boot firmware or build programs)
+	$(call need,$(TEST_PACKAGES),tests that boot firmware, build programs or drive a browser)
 	$(kernel)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(BESIDE) $(ARGS)

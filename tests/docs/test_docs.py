@@ -30,6 +30,7 @@ from pytest_dispatch.results.timeline import sign_of
 from pytest_dispatch.server.api import dispatchoor_routes as dispatchoor
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.routes import all_routes
+from pytest_dispatch.server.web.page_routes import PAGE_ROUTES
 from pytest_dispatch.sources.folder import list_folder
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect
 
@@ -264,6 +265,12 @@ def test_every_route_of_the_api_is_in_the_protocol() -> None:
     shown = set(re.findall(r"(?m)^\| `(\w+) (/api[^`]*)` \|", page("docs/protocol.md")))
     known = (*all_routes(), *dispatchoor.OWN_PATHS)
     assert {(route.method, PREFIX + route.path) for route in known} == shown
+
+
+def test_every_page_of_a_lab_is_in_the_documentation() -> None:
+    shown = re.findall(r"(?m)^\| `((?:GET|POST) /[^`]*)` \|", page("docs/dashboard.md"))
+    known = [f"{route.method} {re.sub(r':[^}]*', '', route.path)}" for route in PAGE_ROUTES]
+    assert sorted(shown) == sorted(known)
 
 
 def test_every_operation_of_dispatchoor_is_in_its_page() -> None:

@@ -330,7 +330,7 @@ def test_what_only_a_service_needs_is_not_loaded(
     lab.stop()
     [loaded] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("loaded: ")]
     assert "'pytest_dispatch.lab_program.child_process'" in loaded
-    away = ("pytest", "alembic", "httpx", "multiprocessing", "pydantic", "rich", "zeroconf")
+    away = ("pytest", "alembic", "httpx", "jinja2", "multiprocessing", "pydantic", "rich", "zeroconf")
     assert not [name for name in (*away, "pytest_dispatch.cli.serve") if f"'{name}'" in loaded]
 
 

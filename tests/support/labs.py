@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from boots import boots
@@ -38,7 +39,7 @@ from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.machines.base import DrivenMachine, Spec
-from pytest_dispatch.server.app import LabServer
+from pytest_dispatch.server.app import ApiAddress, LabServer
 from pytest_dispatch.server.auth.authentication import PrivateAccess, ServiceAccess
 from pytest_dispatch.server.auth.passwords import Cost
 from pytest_dispatch.server.auth.settings import AccessSettings
@@ -203,6 +204,13 @@ class LabBench:
         return self.server.port
 
     @property
+    def api_port(self) -> int:
+        """Where the API is."""
+        port = urlsplit(self.server.url).port
+        assert port is not None
+        return port
+
+    @property
     def boot(self) -> BootService:
         service = self.lab.service(BOOT)
         assert isinstance(service, BootService)
@@ -356,10 +364,12 @@ async def running_lab(
     welcome: bool = True,
     github: GitHubUse | None = None,
     testflinger: TestflingerUse | None = None,
+    api: ApiAddress | None = None,
 ) -> AsyncIterator[LabBench]:
     """A lab whose journal is `journal.db` in this folder, where workloads are too; `kinds` beside those that boot.
 
-    With `doors`, or if it is not private, it is a service with users.
+    With `doors`, or if it is not private, it is a service with users. With `api` it has an address of its own for
+    people and programs, where its pages are too.
     """
     if doors is None and not private:
         doors = AccessSettings()
@@ -397,7 +407,7 @@ async def running_lab(
         if roster is not None:
             await lab.configure(roster, None, lambda _machine: DrivenMachine())
         await lab.recall()
-        server = LabServer(lab, where, access, bounds)
+        server = LabServer(lab, where, access, bounds, api)
         await server.start()
         stack.push_async_callback(server.stop)
         await lab.start(server.machine_url, opened.reader.pending_issues())

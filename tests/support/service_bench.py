@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from labs import TOKEN, LabBench, Reply, running_lab
+from labs import TOKEN, LabBench, Reply, call, running_lab
 
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.leases import LeaseKind
@@ -18,6 +18,7 @@ from pytest_dispatch.core.model import Policy
 from pytest_dispatch.server.api.account_schemas import NewToken, NewUser, SignInRequest
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
+from pytest_dispatch.server.app import ApiAddress
 from pytest_dispatch.server.auth.authentication import ServiceAccess
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.auth.settings import AccessSettings
@@ -66,8 +67,13 @@ class ServiceBench:
         """One request with a token; without any if it is empty."""
         given = {"Authorization": f"Bearer {token}"} if token else {}
         content = raw if body is None else msgspec.json.encode(body)
-        return await self.bench.call(
-            method, PREFIX + path, source=source, headers={**given, **(headers or {})}, body=content
+        return await call(
+            self.bench.api_port,
+            method,
+            PREFIX + path,
+            source=source,
+            headers={**given, **(headers or {})},
+            body=content,
         )
 
     async def added(self, name: str, role: Role, *, password: str = "") -> str:
@@ -137,9 +143,12 @@ class Browser:
 
 
 @asynccontextmanager
-async def service(folder: Path, *, bounds: ServerLimits | None = None, **settings: Any) -> AsyncIterator[ServiceBench]:
-    """A service with users."""
-    async with running_lab(folder, doors=AccessSettings(**settings), bounds=bounds) as bench:
+async def service(
+    folder: Path, *, bounds: ServerLimits | None = None, pages: bool = False, **settings: Any
+) -> AsyncIterator[ServiceBench]:
+    """A service with users; with `pages`, these and the API have an address of their own."""
+    api = ApiAddress(host="127.0.0.1", port=0) if pages else None
+    async with running_lab(folder, doors=AccessSettings(**settings), bounds=bounds, api=api) as bench:
         yield ServiceBench(bench)
 
 

@@ -73,9 +73,14 @@ class Row:
 
 
 class GroupOrder:
-    """The runs that wait in one group. Iterating yields their ids as they came."""
+    """The runs that wait in one group. Iterating yields their ids as they came.
+
+    Attributes:
+        version: Grows whenever a run comes, goes, or is put elsewhere.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._stands: dict[str, _Stand] = {}
         self._rows: dict[int, dict[str, Row]] = {}  # by priority and line
         self._strangers: Counter[int] = Counter()  # runs in another session's line, by priority
@@ -95,6 +100,7 @@ class GroupOrder:
         if self._stands.get(run.id) == stand:
             return
         self.discard(run.id)
+        self.version += 1
         self._stands[run.id] = stand
         self._rows.setdefault(stand.priority, {}).setdefault(stand.line, Row()).add(stand.key)
         self._strangers[stand.priority] += stand.line not in (FRONT, stand.session)
@@ -104,6 +110,7 @@ class GroupOrder:
         stand = self._stands.pop(run, None)
         if stand is None:
             return
+        self.version += 1
         lines = self._rows[stand.priority]
         lines[stand.line].remove(stand.key)
         self._strangers[stand.priority] -= stand.line not in (FRONT, stand.session)

@@ -11,16 +11,19 @@ class Holds(Table[Hold]):
 
     Attributes:
         changed: Names whose hold has been set or has ended since whoever journals them emptied this.
+        version: Grows whenever a hold is set or ends.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.version = 0
         self.changed: dict[str, None] = {}
 
     def set(self, name: str, hold: Hold) -> None:
         """Hold something, or replace its hold."""
         self._rows[name] = hold
         self.changed[name] = None
+        self.version += 1
 
     def recall(self, name: str, hold: Hold) -> None:
         """Hold something as an earlier lab did; the journal has the hold already."""
@@ -31,6 +34,7 @@ class Holds(Table[Hold]):
         if self._rows.pop(name, None) is None:
             return False
         self.changed[name] = None
+        self.version += 1
         return True
 
     def past(self, now: float) -> list[str]:

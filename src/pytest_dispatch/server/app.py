@@ -14,7 +14,6 @@ from aiohttp import web
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.results.isolated_reading import IsolatedReaders
 from pytest_dispatch.server import beacon_archive
-from pytest_dispatch.server.api.guard import guarded
 from pytest_dispatch.server.api.route import ApiContext
 from pytest_dispatch.server.api.routes import BODY_LIMIT, routes
 from pytest_dispatch.server.boot import beacon, firmware
@@ -123,7 +122,7 @@ class LabServer:
         app = web.Application(client_max_size=BODY_LIMIT, middlewares=[logged])
         context = self._context(lab)
         app.add_routes(routes(context))
-        app.add_routes(_front_page(context))
+        app.add_routes(_pages(context))
         app.add_routes(health_routes(lab, lambda: self.url))
         if self._metrics is not None:
             from pytest_dispatch.server.metrics_route import metrics_route
@@ -272,11 +271,11 @@ class LabServer:
         return too_much() if refused else await beacon_archive.answer(request)
 
 
-def _front_page(context: ApiContext) -> list[web.RouteDef]:
-    """Return the page for people, which only a service has."""
-    from pytest_dispatch.server.front_page import FRONT_PAGE
+def _pages(context: ApiContext) -> list[web.RouteDef]:
+    """Return the pages for people, which only a service has."""
+    from pytest_dispatch.server.web.page_routes import page_routes
 
-    return [web.route(FRONT_PAGE.method, FRONT_PAGE.path, guarded(context, FRONT_PAGE))]
+    return page_routes(context)
 
 
 def _counted(connections: Connections) -> Middleware:

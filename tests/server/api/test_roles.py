@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from labs import TOKEN, Reply
 from project import ROOT
 from service_bench import PASSWORD, Opened, ServiceBench, digest_of, service
+from visitors import Visitor
 
 from pytest_dispatch.core.model import Outcome, Policy, Priority
 from pytest_dispatch.core.templates import Template
@@ -45,6 +47,8 @@ from pytest_dispatch.server.api.schemas import (
 )
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.auth.settings import GitHubSignIn
+from pytest_dispatch.server.web.assets import build
+from pytest_dispatch.server.web.page_routes import PAGE_ROUTES
 
 pytestmark = pytest.mark.anyio
 
@@ -227,8 +231,14 @@ CONTENT = b"0123456789"
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage_of(tmp_path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def stage_of(folder: Path, *, pages: bool = False) -> AsyncIterator[Stage]:
     github = GitHubSignIn(client_id="id", client_secret="secret", url="http://127.0.0.1:9", logins={"x": Role.READER})
-    async with service(tmp_path, github=github) as running:
+    async with service(folder, github=github, pages=pages) as running:
         roles = {"reader": Role.READER, "foreign": Role.OPERATOR, "owner": Role.OPERATOR, "admin": Role.ADMIN}
         tokens = {name: await running.added(name, role) for name, role in roles.items()}
         tokens |= {"nobody": "", "lab": TOKEN}
@@ -436,6 +446,59 @@ async def test_every_script_gets_what_the_table_says(stage: Stage, method: str, 
         bench.clock.ahead += 60.0  # no limit on how often one may sign in is reached
         if reply.status >= 400:
             assert reply.json["error"].startswith("expected")
+    assert got == dict(zip(CALLERS, map(int, expected), strict=True))
+
+
+# Pages: nobody is sent to where they can sign in
+
+PAGES = """
+GET  /                       303 303 303 200 200 200 200 200 200 200
+GET  /static/{build}/{name}  200 200 200 200 200 200 200 200 200 200
+GET  /sign-in                200 200 200 200 200 200 200 200 200 200
+POST /sign-in                303 303 303 303 303 303 303 303 303 303
+POST /sign-out               401 401 401 400 400 400 400 400 400 400
+POST /look                   401 401 401 303 303 303 303 303 303 303
+"""
+PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]
+PAGE_FIELDS = {("POST", "/sign-in"): [("name", "guest"), ("password", PASSWORD)]}
+
+
+def page_key(route: Route) -> tuple[str, str]:
+    return route.method, re.sub(r":[^}]*", "", route.path)
+
+
+def test_every_page_has_its_row() -> None:
+    assert {(method, path) for method, path, *_ in PAGE_ROWS} == set(map(page_key, PAGE_ROUTES))
+    assert {len(row) for row in PAGE_ROWS} == {2 + len(CALLERS)}
+    assert {page_key(route) for route in PAGE_ROUTES if route.needs is None} == {
+        ("GET", "/static/{build}/{name}"),
+        ("GET", "/sign-in"),
+        ("POST", "/sign-in"),
+    }
+
+
+@pytest.fixture
+async def page_stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage_of(tmp_path, pages=True) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"), [(m, p, e) for m, p, *e in PAGE_ROWS], ids=lambda v: str(v)[:40]
+)
+async def test_everybody_gets_the_pages_that_the_table_says(
+    page_stage: Stage, method: str, path: str, expected: list[str]
+) -> None:
+    bench, got = page_stage.service, {}
+    await bench.added("guest", Role.READER, password=PASSWORD)
+    for caller in CALLERS:
+        values = await page_stage.values() | {"build": build(), "name": "lab.css"}
+        visitor = Visitor(bench, token=page_stage.tokens[caller])
+        target = path.format_map(values)
+        fields = PAGE_FIELDS.get((method, path), [])
+        reply = await (visitor.post(target, *fields) if method == "POST" else visitor.ask(method, target))
+        got[caller] = reply.status
+        bench.bench.clock.ahead += 60.0  # no limit on how often one may sign in is reached
     assert got == dict(zip(CALLERS, map(int, expected), strict=True))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -167,6 +168,32 @@ async def _answer(context: ApiContext, route: Route, request: web.Request) -> we
     if isinstance(result, web.StreamResponse):
         return result
     return web.Response(status=204) if route.gives is None else as_json(result, route.status)
+
+
+async def carry_out(
+    context: ApiContext, route: Route, request: web.Request, where: Mapping[str, str], body: object = None
+) -> Any:
+    """Carry an operation out for a page, as if it had been asked for: with its checks, and told in the audit log.
+
+    Args:
+        context: The lab.
+        route: The operation, which is not one of a session's holder.
+        request: The request for the page; who made it is known.
+        where: What the operation's path names.
+        body: What it takes.
+
+    Raises:
+        DispatchError: It is refused; nothing is changed.
+    """
+    _check_role(route.needs or Role.ADMIN, request[PRINCIPAL])
+    request.match_info.update(where)
+    await _owns(context, route, request)
+    result = await route.handler(context, request, body)
+    if isinstance(context.access, ServiceAccess) and route.audit:
+        await _note_change(context, context.access, route, request)
+    if CHANGED in request:
+        del request[CHANGED]  # the same request may change more
+    return result
 
 
 async def _owns(context: ApiContext, route: Route, request: web.Request) -> bool:

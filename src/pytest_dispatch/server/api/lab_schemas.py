@@ -50,6 +50,19 @@ class LabSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMoved:
+    """The queue of a group that is not as it was: runs have come, gone, been put elsewhere or been held.
+
+    Attributes:
+        id: Id of the group.
+        version: Another number than before; it says nothing else.
+    """
+
+    id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
     """A group or a machine that the lab no longer has.
 

@@ -29,7 +29,7 @@ import msgspec
 from pytest_dispatch.core.model import Phase
 from pytest_dispatch.server.api.group_schemas import GroupView, HealthView, LabHold, LabMachine
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views
-from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left
+from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left, QueueMoved
 from pytest_dispatch.server.api.stream_viewer import ALIVE, Viewer, chunk_of
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ KEPT = 10_000  # events that are kept for viewers that come back, or are slow
 WHOLE = 1.0  # seconds between two looks while nobody is told of news: a machine may come on, or fall silent
 QUIET = 10.0  # seconds without an event after which a comment shows that the stream is alive
 
-_Key = tuple[str, str]  # "group" or "machine", and its id; "hold" for the whole lab
-_View = GroupView | LabMachine | LabHold
+_Key = tuple[str, str]  # "group", "queue" or "machine", and its id; "hold" for the whole lab
+_View = GroupView | LabMachine | LabHold | QueueMoved
 
 #: What a machine says of its health of which nothing is known: a third of its event, and left out.
 _NO_HEALTH = b',"health":' + msgspec.json.encode(HealthView())
@@ -74,6 +74,13 @@ def lab_run(run: Run) -> LabRun:
         outcome=run.outcome,
         reason=run.reason or attempt.reason,
     )
+
+
+def _queues(lab: Lab) -> Iterator[QueueMoved]:
+    """Yield what tells the queue of each group now from what it was."""
+    held, index = lab.queue.transitions.held.version, lab.queue.transitions.run_index
+    for group in lab.queue.groups:
+        yield QueueMoved(id=group, version=held + index.order(group).version)
 
 
 @dataclass(slots=True)
@@ -118,6 +125,11 @@ class LabStream:
         self._latest = (0, 0, b"")  # the events from one number to another, which most viewers need alike
         self._looking: asyncio.Task[None] | None = None
         self._pace = _Pace()
+
+    @property
+    def viewers(self) -> int:
+        """Return how many there are."""
+        return len(self._viewers)
 
     def changed(self, change: Change) -> None:
         """Note a changed run for the next look."""
@@ -243,12 +255,14 @@ class LabStream:
             if self._seen.get(key) != view:
                 self._add(key[0], view)
         for what, name in sorted(self._seen.keys() - seen.keys()):
-            self._add("left", Left(what=what, id=name))
+            if what != "queue":  # it has left with its group
+                self._add("left", Left(what=what, id=name))
         self._seen = seen
 
     def _things(self) -> Iterator[tuple[_Key, _View]]:
         yield ("hold", ""), lab_hold(self._lab)
         yield from ((("group", each.id), each) for each in group_views(self._lab))
+        yield from ((("queue", each.id), each) for each in _queues(self._lab))
         yield from ((("machine", each.id), each) for each in machine_views(self._lab, heard=False))
 
     def _add(self, name: str, value: object) -> None:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from aiohttp import web
+
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.lab.pause import pause
 from pytest_dispatch.server.auth.callers import Caller, caller_of
@@ -23,13 +25,12 @@ from pytest_dispatch.server.auth.roles import Role
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from aiohttp import web
-
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.server.auth.passwords import Cost
     from pytest_dispatch.server.auth.settings import AccessSettings, ConfiguredUser
 
 CSRF = "Dispatch-CSRF"  # the header that a browser must send with every change
+FORM_CSRF = web.RequestKey("form_csrf", str)  # where a request keeps the same from a form, which can send no header
 COOKIE = "dispatch-session"
 SAFE_COOKIE = "__Host-dispatch-session"  # under TLS: no other host, path or plain connection can set it
 DISPATCHOOR = "dispatchoor."  # before the secret of a script for dispatchoor, which is answered in dispatchoor's shapes
@@ -227,7 +228,8 @@ class ServiceAccess:
         if principal is None:
             raise UnauthorizedError("expected a token of this lab in the header Authorization, or to be signed in")
         if request.method not in SAFE_METHODS and not hmac.compare_digest(
-            request.headers.get(CSRF, "").encode(errors="surrogateescape"), principal.csrf.encode()
+            (request.headers.get(CSRF) or request.get(FORM_CSRF, "")).encode(errors="surrogateescape"),
+            principal.csrf.encode(),
         ):
             raise ForbiddenError(f"expected what /api/v1/me gives as `csrf` in the header {CSRF}; load the page again")
         return principal

@@ -1,0 +1,144 @@
+"""The page Now: how the lab stands in one sentence, what needs somebody, what runs, and what has just ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_roughly
+from pytest_dispatch.core.machine import Hold, MachineState
+from pytest_dispatch.core.model import Phase
+from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views
+from pytest_dispatch.server.api.history_handlers import search_history
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.first_steps import first_steps
+from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from aiohttp import web
+
+    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.api.group_schemas import GroupView, LabMachine
+    from pytest_dispatch.server.api.route import ApiContext
+
+ENDED = 20  # runs that have just ended
+UNDER_WAY = 50  # runs under way that are shown
+MOST_NOTES = 20  # things that need somebody
+
+#: States of machines that somebody should look at.
+_TROUBLE = (MachineState.BROKEN, MachineState.OFFLINE, MachineState.UNAPPROVED, MachineState.HELD)
+#: States of machines that could begin a run now, as soon as there is one.
+_FREE = {MachineState.IDLE, MachineState.OFF}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """A run under way.
+
+    Attributes:
+        began: When it left the queue, in seconds since 1970.
+        takes: Seconds in which half of its like have ended; None if nobody knows.
+    """
+
+    run: Run
+    began: float
+    takes: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concern:
+    """Something that somebody should look at.
+
+    Attributes:
+        what: What it is, in a word or two.
+        where: Its page; empty for none.
+        state: The state that is shown beside it.
+        text: Why.
+        since: Since when, in seconds since 1970; 0 if unknown.
+    """
+
+    what: str
+    where: str
+    state: str
+    text: str
+    since: float = 0.0
+
+
+@page
+async def show_now(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page Now; of a broken lab, only why it is."""
+    lab = context.lab
+    if lab.broken is not None:
+        return Page(template="now.html", title="Now", values={"sentence": "This lab is broken.", "steps": ()})
+    groups, machines = group_views(lab), machine_views(lab)
+    active = [each for each in under_way(lab) if request[PRINCIPAL].may_use(each.run.group)]
+    ended = await search_history(context, request, None)
+    values = {
+        "sentence": _sentence(lab, groups, machines, active),
+        "concerns": list(islice(_concerns(lab, groups, machines), MOST_NOTES)),
+        "active": active[:UNDER_WAY],
+        "more": len(active) - UNDER_WAY,
+        "ended": ended.runs[:ENDED],
+        "groups": groups,
+        "steps": first_steps(context, request, machines, ran=bool(ended.runs or active)),
+    }
+    return Page(template="now.html", title="Now", live="run group machine hold left ended", values=values)
+
+
+def under_way(lab: Lab) -> list[Active]:
+    """Return the runs that are under way, those first that began first."""
+    runs = (lab.queue.runs[run] for run in lab.queue.transitions.run_index.under_way)
+    return sorted((_active(lab, run) for run in runs), key=lambda each: (each.began, each.run.id))
+
+
+def _active(lab: Lab, run: Run) -> Active:
+    history = run.attempt.history
+    began = next((moment.at for moment in history if moment.phase is not Phase.QUEUED), run.attempt.since)
+    return Active(run=run, began=began, takes=lab.durations.takes(run, run.attempt.machine, 0.5))
+
+
+def _sentence(lab: Lab, groups: Iterable[GroupView], machines: Sequence[LabMachine], active: Sequence[Active]) -> str:
+    known = [each for each in machines if each.state is not MachineState.UNAPPROVED]
+    free = sum(each.state in _FREE for each in known)
+    waiting = sum(each.queued for each in groups)
+    are = "is" if free == 1 else "are"
+    told = [
+        f"{free} of {counted(len(known), 'machine')} {are} free" if known else "No machines yet",
+        f"{counted(waiting, 'run')} {'waits' if waiting == 1 else 'wait'}" if waiting else "nothing waits",
+        f"{counted(len(active), 'run')} under way" if active else "nothing runs",
+    ]
+    if waiting and not free and (soonest := _next_free(active, lab.lab_state.clock.now())) is not None:
+        told.append(f"the next machine gets free in about {format_roughly(soonest)}")
+    return f"{', '.join(told)}."
+
+
+def _next_free(active: Iterable[Active], now: float) -> float | None:
+    """Return the seconds until a machine gets free, to the minute, so that the page does not change all the time."""
+    lefts = [each.began + each.takes - now for each in active if each.takes is not None]
+    return None if not lefts else max(60.0, 60.0 * round(min(lefts) / 60.0))
+
+
+def _concerns(lab: Lab, groups: Iterable[GroupView], machines: Iterable[LabMachine]) -> Iterator[Concern]:
+    hold = lab_hold(lab).hold
+    if hold is not None:
+        yield Concern(what="The whole lab", where="", state="held", text=held_text(hold), since=hold.since)
+    for group in groups:
+        if group.paused is not None and group.paused != hold:
+            text, where = held_text(group.paused), f"/queue?group={group.id}"
+            yield Concern(what=group.name, where=where, state="paused", text=text, since=group.paused.since)
+    for state in _TROUBLE:
+        for each in machines:
+            if each.state is state:
+                text = held_text(each.hold) if each.hold is not None else each.reason
+                where = f"/machines/{each.id}"
+                yield Concern(what=each.id, where=where, state=str(state), text=text, since=each.since)
+
+
+def held_text(hold: Hold) -> str:
+    """Return who holds something, and why."""
+    return f"{hold.reason} ({hold.owner})" if hold.owner else hold.reason

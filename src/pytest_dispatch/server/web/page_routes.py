@@ -1,0 +1,64 @@
+"""The pages of a service, with who may see them, and what their forms do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pytest_dispatch.server.api.route import ApiContext, Route
+from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.server.web import assets, look, now_page, sign_in_page
+from pytest_dispatch.server.web.page import SIGN_IN, shown
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.api.route import Handler
+
+
+def _page(path: str, handler: Handler, summary: str, *, saved: bool = False) -> Route:
+    return Route(method="GET", path=path, handler=handler, needs=Role.READER, summary=summary, saved=saved)
+
+
+PAGE_ROUTES = (
+    _page("/", now_page.show_now, "Now: how the lab stands", saved=True),
+    Route(
+        method="GET",
+        path=f"{assets.PATH}/{{build}}/{{name:[a-z_./]+}}",
+        handler=assets.send_asset,
+        needs=None,
+        summary="Styles and scripts of the pages",
+        saved=True,
+    ),
+    Route(
+        method="GET",
+        path=SIGN_IN,
+        handler=sign_in_page.show_sign_in,
+        needs=None,
+        summary="Where people sign in",
+        saved=True,
+    ),
+    Route(method="POST", path=SIGN_IN, handler=sign_in_page.sign_in, needs=None, summary="Sign in", bare=True),
+    Route(
+        method="POST",
+        path="/sign-out",
+        handler=sign_in_page.leave,
+        needs=Role.READER,
+        audit="sign-out",
+        summary="Sign out",
+        bare=True,
+    ),
+    Route(
+        method="POST",
+        path="/look",
+        handler=look.choose_look,
+        needs=Role.READER,
+        summary="Keep how pages look for a viewer: light, dark, or as the system has it",
+        saved=True,
+        bare=True,
+    ),
+)
+
+
+def page_routes(context: ApiContext) -> list[web.RouteDef]:
+    """Return the pages as aiohttp routes."""
+    return [web.route(route.method, route.path, shown(context, route)) for route in PAGE_ROUTES]

@@ -1,0 +1,14 @@
+// What the pages do beyond links and forms. Without it they all work; with it they keep themselves up to date, say what
+// came of a change without being loaded again, and can be used by keyboard. No other file is loaded from anywhere else.
+
+import { followLab } from "./live.js";
+import { takeForms } from "./forms.js";
+import { takeKeys } from "./keys.js";
+import { takeRows } from "./rows.js";
+import { keepTimes } from "./times.js";
+
+keepTimes();
+takeForms();
+takeKeys();
+takeRows();
+followLab();

@@ -1,0 +1,213 @@
+// Keeps a page up to date. The lab's stream of events says that something has changed; then the page is asked for again,
+// with its ETag, and what is different is altered in place. So a page that is open for hours is what a fresh one would be.
+//
+// - The server says how often at most (Dispatch-Pace); a hidden tab has no stream, and catches up when it is shown.
+// - Rows of a table do not change places while somebody points at it, has the focus in it, or drags.
+// - When the lab is away, the page stays, grey, with the time of what it shows, and comes back by itself.
+
+import { Idiomorph } from "./vendor/idiomorph.js";
+import { clockText, writeTimes } from "./times.js";
+
+const EVENTS = ["snapshot", "run", "group", "queue", "machine", "hold", "left", "ended"];
+const WATCH = 45_000; // milliseconds without any news after which the page is asked for all the same
+const PATIENCE = 15_000; // milliseconds for an answer
+const STILL = 20_000; // milliseconds after which who does nothing does not keep rows in their places
+const HIDDEN = 3_000; // milliseconds that a hidden tab keeps its stream
+const BACKOFF = [500, 1_000, 2_000, 4_000, 8_000];
+
+const wanted = () => document.body.dataset.live.split(" ").filter(Boolean);
+
+let stream = null;
+let etag = "";
+let pace = 500;
+let asked = 0; // when the page was last asked for
+let good = new Date(); // when the page was last known to be as the lab is
+let timer = 0;
+let tries = 0;
+let asking = false;
+let again = false;
+let active = Date.now(); // when somebody last did something
+let busy = 0; // drags under way
+const held = new Set(); // tables whose rows are not in the lab's order
+
+export function followLab() {
+  if (!wanted().length) return;
+  for (const event of ["pointermove", "pointerdown", "keydown"]) {
+    document.addEventListener(event, () => (active = Date.now()), { passive: true });
+  }
+  document.addEventListener("pointerover", settle);
+  document.addEventListener("focusout", () => setTimeout(settle));
+  document.addEventListener("visibilitychange", () => (document.hidden ? setTimeout(rest, HIDDEN) : open()));
+  addEventListener("pageshow", (event) => event.persisted && refresh());
+  setInterval(watch, 5_000);
+  open();
+}
+
+function open() {
+  if (stream || document.hidden) return;
+  stream = new EventSource("/api/v1/events");
+  stream.onopen = () => (tries = 0);
+  stream.onerror = () => {
+    lose();
+    if (stream.readyState === EventSource.CLOSED) {
+      rest();
+      setTimeout(open, BACKOFF[Math.min(tries++, BACKOFF.length - 1)]);
+      refresh(); // says whether somebody was signed out
+    }
+  };
+  for (const name of EVENTS) stream.addEventListener(name, (event) => hear(name, event.data));
+}
+
+function rest() {
+  if (!document.hidden && stream?.readyState !== EventSource.CLOSED) return;
+  stream?.close();
+  stream = null;
+}
+
+function hear(name, data) {
+  const found = () => JSON.parse(data);
+  const concerned = name === "snapshot" || wanted().some((each) => each === name || (each.startsWith(`${name}:`) && each === `${name}:${found().id ?? found().run}`));
+  if (concerned) soon();
+}
+
+function watch() {
+  if (document.hidden || Date.now() - asked < (held.size || document.body.classList.contains("lost") ? 5_000 : WATCH)) return;
+  refresh();
+}
+
+function soon() {
+  if (!timer) timer = setTimeout(refresh, Math.max(0, asked + pace - Date.now()));
+}
+
+// Asks for the page again, and alters what is different.
+export async function refresh() {
+  clearTimeout(timer);
+  timer = 0;
+  if (document.hidden) return;
+  if (asking || busy) {
+    again = true;
+    return;
+  }
+  asking = true;
+  asked = Date.now();
+  const began = new Date();
+  const answer = await ask();
+  asking = false;
+  if (answer) take(answer, began);
+  else lose();
+  if (again) {
+    again = false;
+    soon();
+  }
+}
+
+// Returns the answer of the lab and its text; nothing if there is no lab that can answer.
+async function ask() {
+  const headers = { "Dispatch-Page": "1", ...(etag && !held.size ? { "If-None-Match": etag } : {}) };
+  try {
+    const signal = AbortSignal.timeout(PATIENCE);
+    const answer = await fetch(location.pathname + location.search, { headers, cache: "no-store", signal });
+    return answer.status < 500 ? { status: answer.status, headers: answer.headers, text: await answer.text() } : null;
+  } catch {
+    return null;
+  }
+}
+
+function take({ status, headers, text }, began) {
+  if (status === 401) {
+    location.reload(); // leads to where to sign in
+    return;
+  }
+  pace = 1000 * (Number(headers.get("Dispatch-Pace")) || 0.5);
+  good = began;
+  find();
+  if (status === 200 && busy) again = true;
+  else if (status === 200) show(text, headers.get("ETag"));
+  else if (status !== 304) etag = ""; // what the page is about has left; it stays as it was
+}
+
+function show(text, tag) {
+  const fresh = new DOMParser().parseFromString(text, "text/html");
+  if (fresh.documentElement.dataset.build !== document.documentElement.dataset.build) return location.reload();
+  keepWhatIsTyped(fresh);
+  held.clear();
+  for (const table of document.querySelectorAll("[data-steady]")) keepPlaces(table, fresh);
+  writeTimes(fresh);
+  for (const part of ["top", "main"]) {
+    const [old, now] = [document.getElementById(part), fresh.getElementById(part)];
+    if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML", ignoreActiveValue: true });
+  }
+  document.title = fresh.title;
+  document.body.dataset.live = fresh.body.dataset.live;
+  etag = tag ?? "";
+  document.dispatchEvent(new CustomEvent("dispatch:shown"));
+}
+
+// What somebody has opened, ticked or typed is theirs, and goes into the new page.
+function keepWhatIsTyped(fresh) {
+  for (const each of document.querySelectorAll("details[id]")) {
+    fresh.getElementById(each.id)?.toggleAttribute("open", each.open);
+  }
+  for (const each of document.querySelectorAll("#main input[type=checkbox]")) {
+    const same = fresh.querySelector(`input[type=checkbox][name="${CSS.escape(each.name)}"][value="${CSS.escape(each.value)}"]`);
+    same?.toggleAttribute("checked", each.checked);
+  }
+  for (const each of document.querySelectorAll("#main :is(input, textarea, select)[id]")) {
+    const same = fresh.getElementById(each.id);
+    if (!same || each.type === "checkbox") continue;
+    if (each.localName === "select") {
+      for (const option of same.options) option.toggleAttribute("selected", option.value === each.value);
+    } else if (each.value !== each.defaultValue) {
+      if (each.localName === "textarea") same.textContent = each.value;
+      else same.setAttribute("value", each.value);
+    }
+  }
+  const hidden = [...document.querySelectorAll("[data-script][hidden], [data-script]:not([hidden])")];
+  for (const each of hidden) if (each.id) fresh.getElementById(each.id)?.toggleAttribute("hidden", each.hidden);
+}
+
+// While somebody uses a table, its rows stay where they are, with what they say now; others come and go afterwards.
+function keepPlaces(table, fresh) {
+  const now = fresh.getElementById(table.id);
+  if (!now || !inUse(table)) return;
+  const [body, there] = [table.tBodies[0], now.tBodies[0]];
+  const order = [...body.rows].map((row) => row.id);
+  if ([...there.rows].map((row) => row.id).join() === order.join()) return;
+  held.add(table.id);
+  const rows = order.map((id) => fresh.getElementById(id) ?? gone(document.getElementById(id)));
+  there.replaceChildren(...rows);
+}
+
+function gone(row) {
+  const copy = row.cloneNode(true);
+  copy.classList.add("gone");
+  return copy;
+}
+
+const inUse = (table) => Date.now() - active < STILL && (table.matches(":hover") || table.contains(document.activeElement));
+
+// Puts rows into the lab's order as soon as nobody uses their table.
+function settle() {
+  if (held.size && ![...held].some((id) => document.getElementById(id) && inUse(document.getElementById(id)))) refresh();
+}
+
+// Keeps the page as it is while something is dragged; returns what ends that.
+export function pause() {
+  busy++;
+  return () => {
+    busy--;
+    refresh();
+  };
+}
+
+function lose() {
+  document.body.classList.add("lost");
+  const told = document.getElementById("lost");
+  told.hidden = false;
+  told.textContent = `No connection to the lab. This page is as of ${clockText(good)}, and comes back by itself.`;
+}
+
+function find() {
+  document.body.classList.remove("lost");
+  document.getElementById("lost").hidden = true;
+}
