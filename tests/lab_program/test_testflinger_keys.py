@@ -38,6 +38,10 @@ def test_without_the_section_there_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
+        (
+            SERVER % "webhook_secret: one-secret",
+            "testflinger.webhook_secret: expected server.public_url with it, by which Testflinger reaches the lab, got",
+        ),
         (SERVER % "client_id: lab", "testflinger: expected client_id and client_secret or neither, got one"),
         ("testflinger: {url: 'http://farm.example'}", "testflinger.url: expected an https:// address"),
     ],
@@ -46,3 +50,12 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str, wrong: str) -
     with pytest.raises(ConfigError) as error:
         server(tmp_path, text)
     assert wrong in "\n".join([str(error.value), *error.value.problems])
+
+
+def test_webhooks_come_to_the_address_of_people(tmp_path: Path) -> None:
+    text = SERVER % "webhook_secret: '${KEY}'" + "\nserver: {public_url: 'https://lab.example/'}"
+    found = server(tmp_path, text)
+    assert found is not None
+    assert found.webhook_secret is not None
+    assert (found.reached_at, found.webhook_secret.reveal()) == ("https://lab.example", SECRET)
+    assert SECRET not in repr(found)

@@ -58,6 +58,19 @@ class GitHubUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookDoor:
+    """Where another system reaches the lab with webhooks.
+
+    Attributes:
+        url: The lab's address, without a slash at its end.
+        secret: What proves that the lab has made an address.
+    """
+
+    url: str
+    secret: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestflingerUse:
     """How a lab's kinds speak to Testflinger.
 
@@ -65,6 +78,7 @@ class TestflingerUse:
         url: Address of the server; empty if there is none.
         account: Who asks; None for anybody.
         interval: Seconds between two looks at agents, and at a job.
+        door: Where it reaches the lab with webhooks; None if it does not.
     """
 
     __test__ = False  # no tests, whatever its name begins with
@@ -72,6 +86,7 @@ class TestflingerUse:
     url: str = ""
     account: Account | None = None
     interval: float = 10.0
+    door: WebhookDoor | None = None
 
 
 def _nowhere(_machine: str, _line: str) -> None:

@@ -21,6 +21,8 @@ class TestflingerServer:
         client_id: Who asks; empty for anybody.
         secret: The client's secret.
         interval: Seconds between two looks at agents, and at a job.
+        reached_at: The lab's address, by which it sends webhooks; empty if it sends none.
+        webhook_secret: What proves that the lab has made the address of a webhook.
     """
 
     __test__ = False  # no tests, whatever its name begins with
@@ -29,6 +31,8 @@ class TestflingerServer:
     client_id: str = ""
     secret: Token | None = None
     interval: float = 10.0
+    reached_at: str = ""
+    webhook_secret: Token | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

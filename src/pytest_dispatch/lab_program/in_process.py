@@ -18,7 +18,7 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.lab.kind_services import GitHubUse, TestflingerUse
+from pytest_dispatch.lab.kind_services import GitHubUse, TestflingerUse, WebhookDoor
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab_program.child_messages import Stopped
 from pytest_dispatch.lab_program.config import LabConfig
@@ -384,4 +384,6 @@ def _testflinger(config: LabConfig) -> TestflingerUse:
     from pytest_dispatch.testflinger.api import Account  # with its HTTP client
 
     account = Account(server.client_id, server.secret) if server.secret is not None else None
-    return TestflingerUse(url=server.url, account=account, interval=server.interval)
+    secret = server.webhook_secret
+    door = WebhookDoor(url=server.reached_at, secret=secret) if secret is not None else None
+    return TestflingerUse(url=server.url, account=account, interval=server.interval, door=door)

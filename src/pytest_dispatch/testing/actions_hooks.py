@@ -95,7 +95,7 @@ class Hooks:
     def _offer(self, hook: Hook, random: Random, event: str, payload: Mapping[str, Any]) -> None:
         guid = str(uuid.UUID(int=random.getrandbits(128), version=4))
         chances = random.random(), random.random(), random.random()  # the same for each hook, whatever its shares
-        delivery = Delivery(id=guid, event=event, action=payload["action"], payload=payload)
+        delivery = Delivery(id=guid, event=event, action=payload.get("action", ""), payload=payload)
         hook.deliveries.append(delivery)
         if chances[0] < hook.lost:
             delivery.fate = "lost"
@@ -136,6 +136,15 @@ class Hooks:
         self._wake.clear()
 
     async def _post(self, session: aiohttp.ClientSession, hook: Hook, delivery: Delivery) -> None:
+        method, url, headers, body = self._request(hook, delivery)
+        try:
+            async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
+                delivery.statuses.append(answer.status)
+        except (aiohttp.ClientError, TimeoutError):
+            delivery.statuses.append(0)  # GitHub does not try again either
+
+    def _request(self, hook: Hook, delivery: Delivery) -> tuple[str, str, dict[str, str], bytes]:
+        """Return the method, URL, headers and body of a webhook."""
         body = json.dumps(delivery.payload).encode()
         headers = {
             "Content-Type": "application/json",
@@ -145,8 +154,4 @@ class Hooks:
             "X-GitHub-Hook-ID": "1",
             **({"X-Hub-Signature-256": hook.signature(body)} if hook.secret else {}),
         }
-        try:
-            async with session.post(hook.url, data=body, headers=headers, allow_redirects=False) as answer:
-                delivery.statuses.append(answer.status)
-        except (aiohttp.ClientError, TimeoutError):
-            delivery.statuses.append(0)  # GitHub does not try again either
+        return "POST", hook.url, headers, body

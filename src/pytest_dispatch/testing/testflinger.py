@@ -11,7 +11,6 @@ Time is that of this computer, or a `ScriptedClock`'s; with `speed`, more of it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -23,6 +22,7 @@ from pytest_dispatch.testing.faults import Fault, FaultOptions, Faults, Gate
 from pytest_dispatch.testing.served_double import ALONE, ServedDouble
 from pytest_dispatch.testing.testflinger_access import ClientAccess, FakeClient
 from pytest_dispatch.testing.testflinger_agents import AgentsAtWork
+from pytest_dispatch.testing.testflinger_hooks import EVENT, JobHooks
 from pytest_dispatch.testing.testflinger_routes import FarmRoutes, refusal
 from pytest_dispatch.testing.testflinger_state import NEVER, FakeAgent, FakeFarm, FakeJob, JobPlan
 from pytest_dispatch.testing.timeline import Timeline
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from pytest_dispatch.testing.actions_hooks import Hook
     from pytest_dispatch.testing.clock import Clock
 
 __all__ = ["NEVER", "FakeAgent", "FakeClient", "FakeJob", "FakeTestflinger", "Gate", "JobPlan"]
@@ -52,7 +53,8 @@ class FakeTestflinger(ServedDouble):
         clock = clock or WallClock()
         self._timeline = Timeline(clock)
         self._farm = FakeFarm()
-        self._agents = AgentsAtWork(self._farm, self._timeline, speed)
+        self._hooks = JobHooks()
+        self._agents = AgentsAtWork(self._farm, self._timeline, speed, self._hooks.tell)
         self._faults = Faults(clock.now)
         self._watch = FaultWatch(self._faults, refusal)
         self.access = ClientAccess(clock.now)
@@ -149,6 +151,15 @@ class FakeTestflinger(ServedDouble):
         """Be a server of 2025: what a phase shows is in fragments, and in the result of its job when it is over."""
         self._routes.apart = True
 
+    def add_hook(self, hook: Hook) -> None:
+        """Send webhooks of jobs to the addresses that they name, as badly as a hook says.
+
+        Its `url`, if any, is sent to in place of the server that they name, as through a proxy; its `secret` goes with
+        each as that of the server's environment does.
+        """
+        hook.events = (EVENT,)
+        self._hooks.add(hook)
+
     def fail_next(self, call: str, **options: Unpack[FaultOptions]) -> None:
         """Make the next request of a kind fail.
 
@@ -176,8 +187,8 @@ class FakeTestflinger(ServedDouble):
 
     async def _live(self, _app: web.Application) -> AsyncIterator[None]:
         """Have happen what is due, while the server runs."""
-        task = asyncio.create_task(self._timeline.pass_time())
+        tasks = [asyncio.create_task(work()) for work in (self._timeline.pass_time, self._hooks.send)]
         yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.testing.testflinger_state import EXPIRES, PHASES, RECOVERY_FAILED
+from pytest_dispatch.testing.testflinger_state import EXPIRES, PHASES, RECOVERY_FAILED, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +23,12 @@ class AgentsAtWork:
         farm: Agents and jobs.
         timeline: What is due.
         speed: How many seconds pass for agents in one of ours.
+        tell: Told of each job to which something has happened.
     """
 
-    def __init__(self, farm: FakeFarm, timeline: Timeline, speed: float) -> None:
+    def __init__(self, farm: FakeFarm, timeline: Timeline, speed: float, tell: Callable[[FakeJob], None]) -> None:
         self._farm = farm
+        self._tell = tell
         self._timeline = timeline
         self._speed = speed
 
@@ -59,6 +61,7 @@ class AgentsAtWork:
     def _take(self, agent: FakeAgent, job: FakeJob) -> None:
         agent.job_id, job.agent = job.id, agent.name
         self._enters(job, "running")
+        self._happens(job, "job_start")
         self._begin(agent, job, agent.next_plan(), 0)
 
     def _begin(self, agent: FakeAgent, job: FakeJob, plan: JobPlan, place: int) -> None:
@@ -68,6 +71,7 @@ class AgentsAtWork:
             agent.state = phase
         agent.updated = self._timeline.at
         self._show(job, phase, plan, first=True)
+        self._happens(job, f"{phase}_start")
         if plan.vanishes == phase:
             self._farm.jobs.pop(job.id, None)
         if plan.cancelled == phase:
@@ -86,6 +90,7 @@ class AgentsAtWork:
         if job.runs(phase):
             self._show(job, phase, plan, first=False)
             job.results[f"{phase}_status"] = status
+            self._happens(job, f"{phase}_fail" if status else f"{phase}_success")
             if phase == "provision":
                 agent.provisioned(status)
         if status == RECOVERY_FAILED:
@@ -93,6 +98,7 @@ class AgentsAtWork:
         if job.state == "cancelled" or phase == "cleanup":
             if job.state != "cancelled":
                 self._enters(job, plan.ends_as)
+            self._happens(job, "job_end")
             self._free(agent)
             return
         fails = bool(status) and phase != "test" and job.runs(phase)
@@ -111,6 +117,11 @@ class AgentsAtWork:
             half = lines[: len(lines) // 2] if first else lines[len(lines) // 2 :]
             if half:
                 job.logs.setdefault((kind, phase), []).append("".join(f"{line}\n" for line in half))
+
+    def _happens(self, job: FakeJob, event: str) -> None:
+        """Tell of something that happens to a job."""
+        job.events.append({"event_name": event, "timestamp": stamp(self._timeline.at), "detail": ""})
+        self._tell(job)
 
     def _enters(self, job: FakeJob, state: str) -> None:
         job.state = state

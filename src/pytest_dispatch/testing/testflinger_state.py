@@ -94,6 +94,7 @@ class FakeJob:
         read: How many fragments an old server has given away, by kind of log.
         agent: The name of the agent that took it; empty while none has.
         history: The states that it had, with their times.
+        events: What its agent has told of it, for its webhook.
     """
 
     id: str
@@ -105,6 +106,7 @@ class FakeJob:
     read: dict[str, int] = field(default_factory=dict)
     agent: str = ""
     history: list[tuple[str, float]] = field(default_factory=list)
+    events: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def queue(self) -> str:

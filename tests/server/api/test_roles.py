@@ -138,6 +138,7 @@ POST   /tokens                              401 401 401 201 201 403 403 201 201 
 DELETE /tokens/{token}                      401 401 401 403 403 204 204 204 204 204
 GET    /audit                               401 401 401 403 403 403 403 403 200 200
 POST   /github/webhooks                     404 404 404 404 404 404 404 404 404 404
+PUT    /testflinger/webhooks/{key}          404 404 404 404 404 404 404 404 404 404
 """
 
 ROWS = [line.split() for line in TABLE.strip().splitlines()]
@@ -154,9 +155,10 @@ def test_every_operation_has_its_row() -> None:
     assert {len(row) for row in ROWS} == {2 + len(CALLERS)}
 
 
-def test_only_signing_in_and_what_github_signs_is_open_to_everybody() -> None:
+def test_only_signing_in_and_webhooks_are_open_to_everybody() -> None:
     assert {route.path for route in all_routes() if route.needs is None} == {
         "/github/webhooks",
+        "/testflinger/webhooks/{key}",
         "/sign-in",
         "/sign-in/link",
         "/sign-in/github",
@@ -168,6 +170,7 @@ def test_only_signing_in_and_what_github_signs_is_open_to_everybody() -> None:
 UNTOLD = {
     ("PUT", "/sessions/{session}/bytes/{digest}"),  # pieces of uploads; the runs that use them are told of
     ("POST", "/github/webhooks"),  # GitHub tells what has happened there
+    ("PUT", "/testflinger/webhooks/{key}"),  # likewise Testflinger
     ("POST", "/sign-in"),  # noted with the user who then is known
     ("POST", "/sessions/{session}/outlook"),  # a question
 }
@@ -212,7 +215,7 @@ class Stage:
     async def values(self, path: str = "{session} {user} {token}") -> dict[str, str]:
         """Something new of everything that a path names, or of all that one may name."""
         self.service.bench.lab.queue.machines.declare("m-1")
-        values = {"digest": digest_of(CONTENT), "group": "lab", "machine": "m-1", "note": "n-1"}
+        values = {"digest": digest_of(CONTENT), "group": "lab", "machine": "m-1", "note": "n-1", "key": "made-up"}
         if re.search(r"\{(session|run|queued|group)\}", path):
             self.opened = await self.service.session(self.tokens["owner"], "a.efi")
             values |= {"session": self.opened.session, "run": self.opened.run, "queued": self.opened.run}

@@ -114,17 +114,28 @@ def _testflinger(content: LabFile) -> TestflingerServer | None:
     """Return the server that deployments are submitted to; None if there is none.
 
     Raises:
-        ConfigError: There is a client without a secret, or the other way round.
+        ConfigError: There is a client without a secret, or the other way round, or no address for webhooks.
     """
-    given = content.testflinger
+    given, reached_at = content.testflinger, (content.server.public_url or "").rstrip("/")
     if given.url is None:
         return None
+    if given.webhook_secret is not None and not reached_at:
+        raise ConfigError(
+            "testflinger.webhook_secret: expected server.public_url with it, by which Testflinger reaches the lab, got"
+            " none; add it"
+        )
     if (given.client_id is None) != (given.client_secret is None):
         raise ConfigError("testflinger: expected client_id and client_secret or neither, got one; add the other one")
     name, secret = "testflinger.client_secret", given.client_secret
     token = Token(secret.get_secret_value(), name, given.url) if secret is not None else None
+    hooks = given.webhook_secret
     return TestflingerServer(
-        url=given.url.rstrip("/"), client_id=given.client_id or "", secret=token, interval=given.interval
+        url=given.url.rstrip("/"),
+        client_id=given.client_id or "",
+        secret=token,
+        interval=given.interval,
+        reached_at=reached_at if hooks is not None else "",
+        webhook_secret=Token(hooks.get_secret_value(), "testflinger.webhook_secret") if hooks is not None else None,
     )
 
 

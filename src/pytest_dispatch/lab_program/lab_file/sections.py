@@ -212,6 +212,8 @@ class TestflingerSection(Section):
     """Who asks it; by default anybody."""
     client_secret: Secret | None = None
     """The client's secret."""
+    webhook_secret: Secret | None = None
+    """Has Testflinger tell at once what happens to jobs, at `server.public_url`; each job's address is made with it."""
     interval: Polled = 10.0
     """Time between two looks at agents, and at a job."""
 

@@ -67,8 +67,10 @@ def all_routes() -> tuple[Route, ...]:
     from pytest_dispatch.server.api.group_routes import GROUP_ROUTES
     from pytest_dispatch.server.api.history_routes import HISTORY_ROUTES
     from pytest_dispatch.server.api.issue_routes import ISSUE_ROUTES
+    from pytest_dispatch.server.api.testflinger_webhooks import TESTFLINGER_ROUTES
 
-    return (*ROUTES, *ACCOUNT_ROUTES, *GROUP_ROUTES, *HISTORY_ROUTES, *ISSUE_ROUTES, *WEBHOOK_ROUTES)
+    more = (*ACCOUNT_ROUTES, *GROUP_ROUTES, *HISTORY_ROUTES, *ISSUE_ROUTES, *WEBHOOK_ROUTES, *TESTFLINGER_ROUTES)
+    return (*ROUTES, *more)
 
 
 def routes(context: ApiContext) -> list[web.RouteDef]:

@@ -14,6 +14,8 @@ from pytest_dispatch.workloads.deployments.lifecycle import Event, State
 from pytest_dispatch.workloads.deployments.payload import DEPLOYMENT, DeploymentPayload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.workloads.deployments.agents import SeenAgent
     from pytest_dispatch.workloads.deployments.attempts import Deployment, Deployments
@@ -28,13 +30,15 @@ class Submitter:
 
     Args:
         deployments: The attempts in hand.
+        webhook: Returns where Testflinger tells of an attempt's job, by run and number; empty if it does not.
 
     Attributes:
         tasks: Those that submit something now.
     """
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, webhook: Callable[[str, int], str]) -> None:
         self._deployments = deployments
+        self._webhook = webhook
         self._queue = deployments.queue
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -108,8 +112,11 @@ class Submitter:
             self._deployments.woken.set()
 
     async def _post(self, deployment: Deployment) -> None:
+        job = deployment.payload.tagged(deployment.tag)
+        if webhook := self._webhook(deployment.run, deployment.number):
+            job.setdefault("job_status_webhook", webhook)
         try:
-            job = await self._deployments.api.submit(deployment.payload.tagged(deployment.tag))
+            name = await self._deployments.api.submit(job)
         except ServiceError as error:
             if error.sent:  # perhaps it was taken all the same
                 deployment.due, deployment.failed = self._deployments.now() + SEARCH, str(error)
@@ -118,7 +125,7 @@ class Submitter:
             else:
                 self._deployments.move(deployment, Event.REFUSED, str(error))
             return
-        self._accept(deployment, job)
+        self._accept(deployment, name)
 
     def _accept(self, deployment: Deployment, job: str) -> None:
         now = self._deployments.now()

@@ -18,6 +18,7 @@ from pytest_dispatch.workloads.deployments.lifecycle import State
 from pytest_dispatch.workloads.deployments.payload import DEPLOYMENT, DeploymentPayload
 from pytest_dispatch.workloads.deployments.rounds import Rounds
 from pytest_dispatch.workloads.deployments.sending import Submitter
+from pytest_dispatch.workloads.deployments.webhooks import Webhooks
 from pytest_dispatch.workloads.given_up import Elsewhere, GivenUp
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class DeploymentService(Service):
         api = TestflingerApi(use.url, use.account, self.lab_state.clock.now)
         self._agents = AgentTable(self.lab_state, api, use.interval)
         self._deployments = Deployments(self.lab_state, api, self._agents, resources.show)
-        self._submitter = Submitter(self._deployments)
+        self._webhooks = Webhooks(self._deployments, use.door)
+        self._submitter = Submitter(self._deployments, self._webhooks.address)
         self._follower = Follower(self._deployments, use.interval)
         self._given_up = GivenUp(self.lab_state, _at_testflinger(self._deployments, self._follower))
         self._rounds = Rounds(self._deployments, self._submitter, self._follower, self._given_up)
@@ -92,6 +94,10 @@ class DeploymentService(Service):
         """Drop what is kept of these runs."""
         for run in runs:
             self._deployments.forget(run)
+
+    def hear(self, key: str) -> bool:
+        """Take in a webhook; return whether it came to the address of a job of ours, of which this is the last part."""
+        return self._webhooks.hear(key)
 
     def in_hand(self, run: str) -> Deployment:
         """Return what is known of a run that waits or is under way."""
