@@ -21,6 +21,7 @@ import pytest_dispatch.plugin
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.machines.base import Factory, Spec
+from pytest_dispatch.machines.maas import driver as maas
 from pytest_dispatch.machines.qemu import driver as qemu
 from pytest_dispatch.machines.sim import driver as sim
 from pytest_dispatch.machines.sim.scenarios import SCENARIOS
@@ -202,7 +203,11 @@ def test_every_scenario_is_documented() -> None:
 
 @pytest.mark.parametrize(
     ("factory", "scheme", "heading"),
-    [(sim.create, "sim", "## Simulated machines"), (qemu.create, "qemu", "## Real firmware under QEMU")],
+    [
+        (sim.create, "sim", "## Simulated machines"),
+        (qemu.create, "qemu", "## Real firmware under QEMU"),
+        (maas.create, "maas", "## Machines of MAAS"),
+    ],
 )
 def test_every_option_of_a_machine_is_documented(factory: Factory, scheme: str, heading: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:

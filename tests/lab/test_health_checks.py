@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from boots import boots
 from labs import Clock, LabBench, running_lab, workload
+from libraries import Library
 from waiting import until
 
 from pytest_dispatch.core.errors import ConfigError
@@ -37,6 +38,7 @@ class Breakable:
 
     def __init__(self) -> None:
         self.broken = True
+        self.lender: Library | None = None
         self.played: list[str] = []
         scenarios = {**SCENARIOS, "pass": Scenario(play=self._play)}
         self._machine = SimMachine(pace=0.002, scenarios=scenarios)
@@ -46,7 +48,7 @@ class Breakable:
         await SCENARIOS["no-boot" if self.broken else "pass"].play(stage)
 
     def driven(self, name: str) -> DrivenMachine:
-        return replace(self._machine.driven(), name=name)
+        return replace(self._machine.driven(), name=name, lender=self.lender)
 
 
 def health_of(folder: Path, *, every: float = 1000 * DAY) -> dict[str, Any]:
@@ -100,6 +102,21 @@ async def test_a_machine_that_breaks_is_held_and_returns_by_its_check(tmp_path: 
         assert health.of("sim-1").outcome is Outcome.PASSED
         run = await bench.one()
         await until(lambda: bench.now(run).outcome is Outcome.PASSED)
+
+
+async def test_who_lends_a_machine_is_told_after_each_check_that_fails(tmp_path: Path) -> None:
+    sim, library = Breakable(), Library()
+    sim.lender = library
+    async with a_lab(tmp_path, sim) as bench:
+        await breaks(bench)
+        for tries in (1, 2):
+            await check_over(bench, checks=tries + 1)
+            await until(lambda tries=tries: len(library.told) == tries)  # type: ignore[misc]
+            sim.broken = tries == 1
+            bench.clock.ahead += 601.0 * tries
+        assert all(word.startswith("broken: its health workload check.efi (run ") for word in library.told)
+        await until(lambda: bench.lab.queue.machines["sim-1"].hold is None)
+    assert library.told[2:] == ["released"], "to be checked it was powered on, which takes it back"
 
 
 async def test_what_is_known_of_health_outlasts_the_lab(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_drivers_and_their_options_are_checked_with_all_else(tmp_path: Path) -> 
     text = "machines:\n  - {id: a, driver: frob}\n  - {id: b, driver: 'sim?pac=1'}\n  - {id: c, driver: sim}\n"
     wrong = "  - {id: d, driver: 'qemu?memory=lots', labels: [a b]}\n"
     assert told(tmp_path, text + wrong) == [
-        "lab.yaml:2:21: machines.0.driver: expected one of qemu, qemu-aarch64, sim, got 'frob'",
+        "lab.yaml:2:21: machines.0.driver: expected one of maas, qemu, qemu-aarch64, sim, got 'frob'",
         "lab.yaml:3:21: machines.1.driver: unknown option 'pac'; sim knows pace, boot, from, play",
         "lab.yaml:5:21: machines.3.driver: expected a number from 128 to 1048576 behind memory=, got 'lots'",
         "lab.yaml:5:50: machines.3.labels.0: expected a label such as arch=x86_64 or gpu, got 'a b'",

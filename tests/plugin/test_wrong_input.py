@@ -40,14 +40,14 @@ OPTIONS = {
     "spec-secret": (["--dispatch-machine=Sim://me:pw@x"], "or NAME://HOST, got 'Sim://***@x'"),
     "spec-unknown": (
         ["--dispatch-machine=bmc://me:pw@x"],
-        "expected one of qemu, qemu-aarch64, sim, got 'bmc://***@x'",
+        "expected one of maas, qemu, qemu-aarch64, sim, got 'bmc://***@x'",
     ),
     "spec-address": (["--dispatch-machine=sim?address=here"], "expected an address such as 192.168.1.31 behind"),
     "spec-addresses": (["--dispatch-machine=sim:2?address=::1"], "expected address= with 0 of its 2 machines"),
     "spec-word": (["--dispatch-machine=sim:many"], "got 'sim:many'"),
     "spec-scheme": (
         ["--dispatch-machine=vax"],
-        "--dispatch-machine: expected one of qemu, qemu-aarch64, sim, got 'vax'",
+        "--dispatch-machine: expected one of maas, qemu, qemu-aarch64, sim, got 'vax'",
     ),
     "spec-option": (
         ["--dispatch-machine=sim?speed=2"],

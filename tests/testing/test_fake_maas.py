@@ -64,7 +64,7 @@ def test_a_machine_is_allocated_powered_and_released(maas: FakeMaas, api: httpx.
     assert api.post(path, params={"op": "release"}, data={"comment": "done"}).json()["status_name"] == "Releasing"
     clock.advance(30)
     shown = api.get(path).json()
-    assert (shown["status_name"], shown["owner"], shown["power_state"]) == ("Ready", "", "off")
+    assert (shown["status_name"], shown["owner"], shown["power_state"]) == ("Ready", None, "off")
     assert node.comment == "done"
 
 

@@ -14,6 +14,7 @@ from pytest_dispatch.core.machine import Identity, Machine
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.lab.boot_tokens import BootIdentity, BootTokens, UsedError
 from pytest_dispatch.lab.fleet import BY_HAND, Fleet
+from pytest_dispatch.lab.lenders import Lenders
 from pytest_dispatch.machines.base import Sign
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class DrivenMachines:
             now=lab_state.clock.now,
             expected=self._expected,
         )
+        self._lenders = Lenders(self._fleet, lab_state, self)
         self._called: dict[str, str] = {}  # machines that were brought up for a check, and for which one
         self._at = {machine.name: BootIdentity(machine.name) for machine in machines if machine.address}
         self._queue.machines.on_power_off = self._took_power_off
@@ -179,6 +181,7 @@ class DrivenMachines:
         If none of them can be started and no other machine was seen, fail the runs that wait.
         """
         patience, transitions = SHARE * self._queue.table.patience, self._queue.transitions
+        self._lenders.look()
         _call_for_pinned(self._fleet, self._queue, self._called)
         idle = _without_work(self._fleet, self._queue, self._lab_state.clock.now())
         late = [name for name in self._fleet.late(patience) if name not in idle]

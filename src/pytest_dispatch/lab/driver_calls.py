@@ -11,9 +11,7 @@ from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import LabError, MachineError
 from pytest_dispatch.core.plain_text import what_was_raised
 from pytest_dispatch.core.secrets import blotted
-from pytest_dispatch.machines.base import DrivenMachine, Sign
-
-PATIENCE = 300.0  # seconds that a driver may take to power a machine off or on, or to set what it boots
+from pytest_dispatch.machines.base import PATIENCE, DrivenMachine, Sign
 
 
 async def within(machine: DrivenMachine, step: Awaitable[None], what: str, seconds: float = PATIENCE) -> None:

@@ -59,6 +59,31 @@ def _control(
     )
 
 
+async def _not_brought_up(control: MachineControl, cycle: _Cycle) -> str:
+    """Power a machine off and on, and return why that cannot be done; empty if it was."""
+    why = ""
+    for _ in range(STARTS):
+        try:
+            await control.off()
+            cycle.booting = cycle.again = cycle.asked = False
+            await control.on(cycle.boots)
+        except MachineError as error:
+            why = str(error)
+        else:
+            return ""
+    return why
+
+
+async def _ended(control: MachineControl) -> None:
+    """Power a machine off for good, and give it back to whoever lends it.
+
+    Raises:
+        MachineError: It stays on.
+    """
+    await control.off(wait=False)
+    await control.give_back()
+
+
 class Fleet:
     """The lab's own machines, each identified by the token in its boot URL, which is replaced for every boot.
 
@@ -144,7 +169,7 @@ class Fleet:
         self._broken.pop(name, None)
         self._prodded.pop(name, None)
         if was_on:
-            await control.off(wait=False)
+            await _ended(control)
 
     async def stop(self, spared: Container[str] = ()) -> None:
         """Power off all machines that were ever started, for good; the caller ends their tasks.
@@ -157,7 +182,7 @@ class Fleet:
         for task in cycling:
             task.cancel()
         await asyncio.gather(*cycling, return_exceptions=True)
-        offs = [self._controls[name].off(wait=False) for name in self._begun if name not in spared]
+        offs = [_ended(self._controls[name]) for name in self._begun if name not in spared]
         ends = await asyncio.gather(*offs, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
@@ -166,6 +191,11 @@ class Fleet:
     def has_power(self, name: str) -> bool:
         """Return whether this is one of the lab's own machines, and the lab controls its power."""
         return name in self._controls and self._controls[name].has_power
+
+    @property
+    def lent(self) -> dict[MachineControl, bool]:
+        """Return the machines that somebody lends to the lab, and whether each is being powered off or on."""
+        return {each: name in self._cycling for name, each in self._controls.items() if each.is_lent}
 
     def wake(self, leaving: Container[str] = ()) -> None:
         """Power on machines that are off, because there is work.
@@ -262,20 +292,10 @@ class Fleet:
             self.asks(name)
 
     async def _cycle(self, control: MachineControl, cycle: _Cycle) -> None:
-        await self._bring_up(control, cycle)
-        while cycle.again and control.name not in self._broken:
-            await self._bring_up(control, cycle)
-
-    async def _bring_up(self, control: MachineControl, cycle: _Cycle) -> None:
-        for tries_left in reversed(range(STARTS)):
-            try:
-                await control.off()
-                cycle.booting = cycle.again = cycle.asked = False
-                await control.on(cycle.boots)
-            except MachineError as error:
-                if not tries_left:
-                    self._out_of_order(control.name, str(error))
-            else:
+        while True:
+            if why := await _not_brought_up(control, cycle):
+                self._out_of_order(control.name, why)
+            if not cycle.again or control.name in self._broken:
                 return
 
     async def _retire(self, why: str, control: MachineControl, _: _Cycle) -> None:

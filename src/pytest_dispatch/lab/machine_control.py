@@ -82,6 +82,11 @@ class MachineControl:
         """Tell whether the lab controls its power."""
         return self._machine.power is not None
 
+    @property
+    def is_lent(self) -> bool:
+        """Tell whether somebody lends it to the lab, who is told how it is."""
+        return self._machine.lender is not None
+
     def listen(self) -> list[asyncio.Task[None]]:
         """Read its console, if it has one; returns the task that does."""
         if self._machine.console is None:
@@ -129,9 +134,29 @@ class MachineControl:
         if self._machine.power is None:
             self._listener.by_hand(self.name)
         else:
-            await within(self._machine, self._machine.power.on(), "powered on")
+            await within(self._machine, self._machine.power.on(), "powered on", self._machine.patience)
             self._begin(self._watch(self._machine.power), f"the power of {self.name}")
         self.on_since = self._now()
+
+    async def give_back(self) -> None:
+        """Give it back, which is off for good, to whoever lends it; shows why that cannot be done."""
+        if self._machine.lender is None:
+            return
+        try:
+            await within(self._machine, self._machine.lender.release(), "given back")
+        except MachineError as error:
+            self._listener.shown(self.name, Sign(text=f"it was not given back: {error}"))
+
+    async def say(self, why_broken: str) -> None:
+        """Tell whoever lends it that it is broken, and why, or with an empty reason that it is not.
+
+        Raises:
+            MachineError: That was not possible.
+        """
+        if self._machine.lender is not None:
+            lender = self._machine.lender
+            word = lender.broken(why_broken) if why_broken else lender.fixed()
+            await within(self._machine, word, "said to be broken" if why_broken else "said to be fixed")
 
     def is_off(self) -> None:
         """Note that it is off, or about to be; nothing more is done about it."""

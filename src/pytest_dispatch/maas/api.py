@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
@@ -17,7 +17,10 @@ from pytest_dispatch.support.service_client import ServiceClient, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
 PATH = "/api/2.0"
+SLOW = 90.0  # seconds within which an operation of a BMC is answered: MAAS waits for it, and asks it several times
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class MaasMachine(msgspec.Struct, frozen=True):
     system_id: str
     hostname: str
     status_name: str = ""
+    status_message: str | None = None
+    power_type: str = ""
     power_state: str = "unknown"
     owner: str | None = None
     architecture: str | None = None
@@ -95,6 +100,10 @@ class MaasMachine(msgspec.Struct, frozen=True):
 
 class _Power(msgspec.Struct, frozen=True):
     state: str
+
+
+class _User(msgspec.Struct, frozen=True):
+    username: str
 
 
 class MaasApi:
@@ -119,6 +128,24 @@ class MaasApi:
         answer = await self._client.ask("GET", "/machines/", self._key.signs(), query=[("tags", tag)])
         return self._client.decoded(answer, list[MaasMachine])
 
+    async def named(self, hostname: str) -> list[MaasMachine]:
+        """Return the machines of this name, of which each domain may have one.
+
+        Raises:
+            ServiceError: MAAS does not answer, or refuses the key.
+        """
+        answer = await self._client.ask("GET", "/machines/", self._key.signs(), query=[("hostname", hostname)])
+        return self._client.decoded(answer, list[MaasMachine])
+
+    async def user(self) -> str:
+        """Return the name of the key's user.
+
+        Raises:
+            ServiceError: MAAS does not answer, or refuses the key.
+        """
+        answer = await self._client.ask("GET", "/users/", self._key.signs(), query=[("op", "whoami")])
+        return self._client.decoded(answer, _User).username
+
     async def machine(self, system_id: str) -> MaasMachine:
         """Return a machine.
 
@@ -132,23 +159,23 @@ class MaasApi:
         """Ask a machine's BMC whether it is `on`, `off`, `unknown` or `error`; this may take half a minute.
 
         Raises:
-            ServiceError: MAAS does not answer.
+            ServiceError: MAAS does not answer, or its BMC fails (status 503).
         """
-        query = [("op", "query_power_state")]
-        answer = await self._client.ask("GET", self._path(system_id), self._key.signs(), query=query)
+        answer = await self._ask_bmc("GET", system_id, "query_power_state")
         return self._client.decoded(answer, _Power).state
 
-    async def operate(self, system_id: str, operation: str, **form: str) -> None:
+    async def operate(self, system_id: str, operation: str, **form: str) -> bool:
         """Carry out an operation on a machine: `power_on`, `power_off`, `release`, `mark_broken`, `mark_fixed`, ….
+
+        Returns:
+            Whether anything was done: MAAS cannot power off a machine whose power it does not control.
 
         Raises:
             ServiceError: MAAS does not answer, or refuses it: 409 if the machine's state does not allow it, 503 if its
-                BMC fails.
+                BMC fails, or is busy with another order.
         """
-        path, query, fine = self._path(system_id), [("op", operation)], (200, 503)
-        answer = await self._client.ask("POST", path, self._key.signs(), query=query, fine=fine, data=form)
-        if answer.status_code == 503:  # of this machine's BMC, so that the others go on
-            raise ServiceError(self._client.told("POST", path, answer), status=503)
+        answer = await self._ask_bmc("POST", system_id, operation, data=form)
+        return answer.content.strip() != b"null"
 
     async def allocate(self, system_id: str, comment: str) -> None:
         """Allocate a machine that is ready.
@@ -162,6 +189,13 @@ class MaasApi:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    async def _ask_bmc(self, verb: str, system_id: str, operation: str, **body: Any) -> httpx.Response:
+        path, query, fine = self._path(system_id), [("op", operation)], (200, 503)
+        answer = await self._client.ask(verb, path, self._key.signs(), query=query, fine=fine, slow=SLOW, **body)
+        if answer.status_code == 503:  # of this machine's BMC, so that the others go on
+            raise ServiceError(self._client.told(verb, f"{path}?op={operation}", answer), status=503)
+        return answer
 
     def _path(self, system_id: str) -> str:
         return f"/machines/{quote(system_id, safe='')}/"

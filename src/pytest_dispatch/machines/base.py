@@ -1,9 +1,9 @@
 """What the lab does to a machine that it brings up itself, and how one is found by its SPEC.
 
-Three small protocols, any of which a machine may lack: `Power`, `BootControl`, `Console`. All their methods run on the
-lab's event loop and must not block it. A driver is a factory registered in the entry-point group
-`pytest_dispatch.machines` under the SPEC's scheme (`qemu` in `--dispatch-machine qemu:2`). It makes a `DrivenMachine`
-for each machine that is asked for.
+Three small protocols, any of which a machine may lack: `Power`, `BootControl`, `Console`; and a fourth, `Lender`, for
+one that somebody lends to the lab. All their methods run on the lab's event loop and must not block it. A driver is a
+factory registered in the entry-point group `pytest_dispatch.machines` under the SPEC's scheme (`qemu` in
+`--dispatch-machine qemu:2`). It makes a `DrivenMachine` for each machine that is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 OPTION = "--dispatch-machine"
+PATIENCE = 300.0  # seconds that a driver may take to power a machine off or on, or to set what it boots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,28 @@ class Console(Protocol):
         ...
 
 
+class Lender(Protocol):
+    """Whoever lends a machine to the lab, and wants to know how it is. The machine is taken by `Power.on`.
+
+    Each method may be called again, and may raise `MachineError`, which says what was not done.
+    """
+
+    async def release(self) -> None:
+        """Give the machine back, which is off; does nothing if it was not taken."""
+        ...
+
+    async def broken(self, why: str) -> None:
+        """Note that the lab does not use the machine any more, because it holds it as broken; it may be on.
+
+        It is powered on again, without `fixed`, when it is checked.
+        """
+        ...
+
+    async def fixed(self) -> None:
+        """Note that the machine is back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrivenMachine:
     """One machine, and what drives it; None for what it lacks.
@@ -137,6 +160,8 @@ class DrivenMachine:
         name: How it is called; empty for the scheme and a number.
         labels: What it has, for requirements. Those of the SPEC are added.
         address: By which it is known if it has no boot control. The SPEC says it.
+        lender: Who lends it to the lab; None if nobody is to be told.
+        patience: Seconds within which it is powered on.
         secrets: Texts that are not to be shown, such as the password of its BMC. Those of the SPEC are added.
     """
 
@@ -146,6 +171,8 @@ class DrivenMachine:
     console: Console | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    lender: Lender | None = None
+    patience: float = PATIENCE
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 

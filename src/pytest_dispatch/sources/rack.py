@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -30,6 +31,7 @@ JOB: Mapping[str, Any] = {
 ANYWHERE = "*"
 
 _NO_AGENT = "MAAS has it, and Testflinger has no agent of that name"
+_SEVERAL = "MAAS has {} machines of that name under the tag, in several domains, and agents are found by their names"
 _NO_MACHINE = "Testflinger has an agent of that name there, and MAAS has no such machine under the tag"
 
 
@@ -70,16 +72,19 @@ def list_rack(rack: Rack) -> Listing:
     except ServiceError as error:
         raise SourceError(f"the rack {rack.name} cannot be listed: {error}") from None
     by_name = {agent.name: agent for agent in agents}
-    known = {machine.hostname: machine for machine in machines}
-    left_out = [
+    counted = Counter(machine.hostname for machine in machines)
+    several = {name: count for name, count in counted.items() if count > 1}
+    known = {machine.hostname: machine for machine in machines if machine.hostname not in several}
+    left_out = [(name, _SEVERAL.format(count)) for name, count in several.items()]
+    left_out += [
         (name, _why_not(by_name.get(name), rack.location)) for name in known if name not in _both(rack, known, by_name)
     ]
     if rack.location != ANYWHERE:
         there = (agent for agent in agents if _is_at(agent, rack.location))
-        left_out += [(agent.name, _NO_MACHINE) for agent in there if agent.name not in known]
+        left_out += [(agent.name, _NO_MACHINE) for agent in there if agent.name not in counted]
     workloads = [_workload(rack, known[name]) for name in _both(rack, known, by_name)]
     if not workloads:
-        raise EmptySourceError(_empty(rack, len(known), len(agents)))
+        raise EmptySourceError(_empty(rack, len(machines), len(agents)))
     return Listing(name=rack.name, workloads=tuple(workloads), left_out=tuple(sorted(left_out)))
 
 

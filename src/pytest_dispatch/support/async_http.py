@@ -54,7 +54,9 @@ class AsyncHttp:
         self._whole = whole
         self._client: httpx.AsyncClient | None = None
 
-    async def send(self, verb: str, url: str, headers: Mapping[str, str], last: int = 0, **body: Any) -> httpx.Response:
+    async def send(
+        self, verb: str, url: str, headers: Mapping[str, str], last: int = 0, *, slow: float = 0.0, **body: Any
+    ) -> httpx.Response:
         """Return the answer to one request, whatever its status.
 
         Args:
@@ -62,17 +64,20 @@ class AsyncHttp:
             url: A URL.
             headers: Headers in addition to those of all requests.
             last: How many bytes of the end of the answer are kept; 0 for all.
+            slow: Seconds within which the whole answer comes, if it is known to take longer than others.
             body: `json` or `data`, as httpx has them.
 
         Raises:
             NoAnswerError: No answer came in time.
             TooLongError: It is too long.
         """
+        whole, part = max(self._whole, slow), max(TIMEOUT, slow)
+        timeout = httpx.Timeout(part, connect=TIMEOUT, pool=TIMEOUT)
         try:
-            async with asyncio.timeout(self._whole):
-                return await self._answered(verb, url, {**self._headers, **headers}, body, last)
+            async with asyncio.timeout(whole):
+                return await self._answered(verb, url, {**self._headers, **headers}, {**body, "timeout": timeout}, last)
         except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
-            raise self._unreachable(error) from None  # its frames contain the headers
+            raise self._unreachable(error, whole, part) from None  # its frames contain the headers
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -84,7 +89,7 @@ class AsyncHttp:
     ) -> httpx.Response:
         if self._client is None:
             try:
-                self._client = httpx.AsyncClient(timeout=TIMEOUT, **client_options(self._base, os.environ))
+                self._client = httpx.AsyncClient(**client_options(self._base, os.environ))
             except ConfigError as error:
                 raise NoAnswerError(str(error), sent=False) from None  # its frames contain the environment
         async with self._client.stream(verb, url, headers=headers, **body) as answer:
@@ -104,10 +109,11 @@ class AsyncHttp:
     def _host(self) -> str:
         return Origin.of(self._base).host
 
-    def _unreachable(self, error: Exception) -> NoAnswerError:
+    def _unreachable(self, error: Exception, whole: float, part: float) -> NoAnswerError:
         if isinstance(error, TimeoutError):
-            what = f"no whole answer within {format_duration(self._whole)}"
+            what = f"no whole answer within {format_duration(whole)}"
         else:
-            what = why_unreachable(error, TIMEOUT, proxy_for(self._base, os.environ))
+            longest = TIMEOUT if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout) else part
+            what = why_unreachable(error, longest, proxy_for(self._base, os.environ))
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         return NoAnswerError(f"{self._host} cannot be reached: {plain_line(what)}", sent=not unsent)

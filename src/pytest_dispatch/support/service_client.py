@@ -76,6 +76,7 @@ class ServiceClient:
         *,
         query: Sequence[tuple[str, str]] = (),
         fine: Collection[int] = (200,),
+        slow: float = 0.0,
         **body: Any,
     ) -> httpx.Response:
         """Return the answer to a request; nothing is retried.
@@ -86,6 +87,7 @@ class ServiceClient:
             headers: Headers that sign it.
             query: Its query.
             fine: Statuses that are no failure.
+            slow: Seconds within which the answer comes, if it is known to take longer than others.
             body: `json` or `data`, as httpx has them.
 
         Raises:
@@ -95,7 +97,7 @@ class ServiceClient:
             raise ServiceError(self.breaker.why, sent=False)
         url = f"{self._base}{path}{'?' if query else ''}{urlencode(query)}"
         try:
-            answer = await self._http.send(verb, url, headers, **body)
+            answer = await self._http.send(verb, url, headers, slow=slow, **body)
         except NoAnswerError as error:
             raise self._broken(ServiceError(f"{self.name} at {error}", sent=error.sent)) from None
         except TooLongError as error:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PREFIX = "/MAAS/api/2.0"
+MANUAL = "manual"  # the power type of a machine whose power MAAS does not control
 USER = "dispatch"  # who the key belongs to
 
 _OAUTH = re.compile(r'(\w+)="([^"]*)"')
@@ -80,6 +81,7 @@ class MaasRoutes:
         """Return the routes."""
         return [
             web.get(f"{PREFIX}/version/", self._version),
+            web.get(f"{PREFIX}/users/", self._users),
             web.get(f"{PREFIX}/machines/", self._machines),
             web.post(f"{PREFIX}/machines/", self._allocate),
             web.get(f"{PREFIX}/machines/{{id}}/", self._machine),
@@ -114,20 +116,28 @@ class MaasRoutes:
     async def _version(self, _request: web.Request) -> web.Response:
         return web.json_response({"version": "3.5.1", "subversion": "", "capabilities": []})
 
+    async def _users(self, request: web.Request) -> web.Response:
+        self._signed_in(request)
+        if request.query.get("op") != "whoami":
+            raise ViolationError(400, "Unrecognised operation.")
+        return web.json_response({"username": USER, "email": "", "is_superuser": False, "is_local": True})
+
     async def _machines(self, request: web.Request) -> web.Response:
         self._signed_in(request)
+        names = request.query.getall("hostname", [])
         tags = [tag for given in request.query.getall("tags", []) for tag in re.split(r"[,\s]+", given) if tag]
         known = {tag for node in self._nodes.values() for tag in node.tags}
         if strange := [tag for tag in tags if tag not in known]:
             text = ", ".join(repr(tag) for tag in strange)
             return web.json_response({"tags": [f"No such tag(s): {text}."]}, status=400)
-        found = [node.as_json() for node in self._nodes.values() if set(tags) <= set(node.tags)]
-        return web.json_response(found)
+        found = [node for node in self._nodes.values() if set(tags) <= set(node.tags)]
+        return web.json_response([node.as_json() for node in found if not names or node.hostname in names])
 
     async def _machine(self, request: web.Request) -> web.Response:
         node = self._node(request)
         if request.query.get("op") == "query_power_state":
-            return web.json_response({"state": "error" if node.power_fails else node.power})
+            known = "unknown" if node.power_type == MANUAL else node.power
+            return web.json_response({"state": "error" if node.power_fails else known})
         return web.json_response(node.as_json())
 
     # Operations
@@ -147,28 +157,45 @@ class MaasRoutes:
         if operation is None:
             raise ViolationError(400, "Unrecognised operation.")
         form = {name: str(value) for name, value in (await request.post()).items()}
+        if node.locked or node.owner not in ("", USER):
+            raise ViolationError(403, "Forbidden")
         operation(node, form)
         node.comment = form.get("comment", node.comment)
-        return web.json_response(node.as_json())
+        unable = operation == self._power_off and node.power_type == MANUAL
+        return web.json_response(None if unable else node.as_json())
 
-    def _power_on(self, node: FakeNode, _form: Mapping[str, str]) -> None:
+    def _power_on(self, node: FakeNode, form: Mapping[str, str]) -> None:
+        """Power a machine on; one that is allocated is deployed by that."""
         if not node.owner:
             raise ViolationError(409, "Can't start node: it hasn't been allocated.")
-        self._power(node, "on")
+        if node.status == ALLOCATED:
+            self._deploy(node, form)
+        else:
+            self._power(node, "on")
 
     def _power_off(self, node: FakeNode, _form: Mapping[str, str]) -> None:
         self._power(node, "off")
 
     def _power(self, node: FakeNode, state: str) -> None:
+        if node.power_type == MANUAL:
+            return
         if node.power_fails:
             raise ViolationError(503, "Failed talking to node's BMC: Connection timeout while performing power action.")
-        self._after(_POWERING, lambda: setattr(node, "power", state))
+        if node.turns not in ("", state):
+            text = f"Unable to change power state to '{state}' for node {node.hostname}: another action is already"
+            raise ViolationError(503, f"{text} in progress for that node.")
+        if not node.power_sticks:
+            node.turns = state
+            self._after(_POWERING, lambda: self._powered(node, state))
+
+    def _powered(self, node: FakeNode, state: str) -> None:
+        node.power, node.turns = state, ""
 
     def _deploy(self, node: FakeNode, form: Mapping[str, str]) -> None:
         if node.status not in (READY, ALLOCATED):
             raise ViolationError(409, f"Can't deploy a machine that is in the '{STATUSES[node.status]}' state")
-        node.status, node.owner, node.distro_series = DEPLOYING, USER, form.get("distro_series", "noble")
         self._power(node, "on")
+        node.status, node.owner, node.distro_series = DEPLOYING, USER, form.get("distro_series", "noble")
         self._after(_DEPLOYING, lambda: self._deployed(node))
 
     def _deployed(self, node: FakeNode) -> None:
@@ -181,19 +208,28 @@ class MaasRoutes:
         if node.status not in RELEASABLE:
             text = f"Machine cannot be released in its current state ('{STATUSES[node.status]}')."
             raise ViolationError(409, text)
-        node.status, node.power = RELEASING, "off"
-        self._after(_RELEASING, lambda: self._released(node))
+        rests = node.power_type == MANUAL or (node.power == "off" and not node.turns)
+        if not rests:
+            self._power(node, "off")
+        node.status = RELEASING
+        if rests:
+            self._released(node)
+        else:
+            self._after(_RELEASING, lambda: self._released(node))
 
     def _released(self, node: FakeNode) -> None:
         if node.status == RELEASING:
             node.status, node.owner, node.distro_series = READY, "", ""
 
     def _mark_broken(self, node: FakeNode, _form: Mapping[str, str]) -> None:
-        node.status, node.owner = BROKEN, ""
+        """Mark a machine as broken, which releases it and powers it off."""
+        if node.status in RELEASABLE and node.power != "off":
+            self._power(node, "off")
+        node.status, node.owner, node.distro_series = BROKEN, "", ""
 
     def _mark_fixed(self, node: FakeNode, _form: Mapping[str, str]) -> None:
         if node.status != BROKEN:
-            raise ViolationError(409, f"Can't mark a machine that is in the '{STATUSES[node.status]}' state as fixed")
+            raise ViolationError(409, "Can't mark a non-broken node as 'Ready'.")
         node.status = READY
 
     def _node(self, request: web.Request) -> FakeNode:

@@ -42,7 +42,11 @@ class FakeNode:
         status: One of `STATUSES`.
         power: `on`, `off`, `unknown` or `error`.
         owner: Who has allocated it; empty for nobody.
+        power_type: How MAAS controls its power; `manual` if it does not.
+        turns: What its BMC is about to do: `on`, `off`, or empty.
+        locked: Whether nobody may change it.
         power_fails: Whether its BMC does not answer.
+        power_sticks: Whether its BMC takes orders and does nothing.
         deploy_fails: Whether its deployments fail.
         comment: What was said with the last operation.
     """
@@ -58,7 +62,11 @@ class FakeNode:
     status: int = READY
     power: str = "off"
     owner: str = ""
+    power_type: str = "ipmi"
+    turns: str = ""
+    locked: bool = False
     power_fails: bool = False
+    power_sticks: bool = False
     deploy_fails: bool = False
     distro_series: str = ""
     comment: str = ""
@@ -75,8 +83,8 @@ class FakeNode:
             "status_message": self.comment,
             "status_action": "",
             "power_state": self.power,
-            "power_type": "ipmi",
-            "owner": self.owner,
+            "power_type": self.power_type,
+            "owner": self.owner or None,
             "ip_addresses": [],
             "osystem": "ubuntu" if self.distro_series else "",
             "distro_series": self.distro_series,
@@ -88,7 +96,7 @@ class FakeNode:
             "zone": {"name": self.zone, "id": 1, "description": ""},
             "pool": {"name": self.pool, "id": 0, "description": ""},
             "domain": {"name": "maas", "id": 0},
-            "locked": False,
+            "locked": self.locked,
             "netboot": self.status != DEPLOYED,
             "node_type_name": "Machine",
             "resource_uri": f"/MAAS/api/2.0/machines/{self.system_id}/",
