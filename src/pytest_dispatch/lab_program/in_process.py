@@ -109,7 +109,8 @@ class InProcessLab:
             made = [machine for spec in self._config.machines for machine in make_machines(spec, state)]
             roster = self._service.roster.machines if self._service is not None else ()
             machines = told_apart([*made, *(make_machine(each, state) for each in roster if each.driver is not None)])
-            journal = Journal(self._config.db, KEPT_SESSIONS if self._config.private else None)
+            kept = KEPT_SESSIONS if self._config.private else None
+            journal = Journal(self._config.db, kept, resumes=self._config.resume or not self._config.private)
             parts.callback(journal.close)
             journal.open()
             self.damage = journal.damage

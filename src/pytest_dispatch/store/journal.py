@@ -103,6 +103,7 @@ class Journal:
         most_sessions: How many sessions are kept when it is opened; None for all.
         away: Seconds for which its server may be away.
         patience: Seconds that its server may take for some rows before it counts as away.
+        resumes: Whether sessions may be taken back from it; else their runs are not looked at when it is opened.
 
     Attributes:
         away: As given.
@@ -123,9 +124,11 @@ class Journal:
         *,
         away: float = AWAY,
         patience: float = PATIENCE,
+        resumes: bool = True,
     ) -> None:
         self._database = Database(path)
         self._most_sessions = most_sessions
+        self._resumes = resumes
         self.away = away
         self.patience = None if self._database.file is not None else patience
         self.reader = Reader(self._database)
@@ -160,7 +163,7 @@ class Journal:
             with self._database.errors("open"):
                 self._release = take(self._database)
                 file, private = self._database.file, self._most_sessions is not None
-                found = salvage(file, private=private) if file is not None else ""
+                found = salvage(file, private=private, resumes=self._resumes) if file is not None else ""
                 self.damage = found and f"journal {self._database.name}: {found}"
                 self._check()
                 self._prepare()

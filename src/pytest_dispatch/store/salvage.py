@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ _NEWEST = (
     " AND later.opened > own.opened AND EXISTS (SELECT 1 FROM dispatch_runs WHERE session = later.id))"
 )
 
+_NOTHING = "NULL"  # for pytest's own lab that resumes no session
 _DETACHED = f"{_OPEN} AND lease = '{LeaseKind.DETACHED}'"
 
 #: What makes a value of a row, and so refuses one that cannot have been written.
@@ -92,12 +94,13 @@ _UNREADABLE = (ValueError, TypeError, LookupError)
 _Rows = dict[sa.Table, list[dict[str, Any]]]
 
 
-def salvage(path: Path, *, private: bool = False, short: int = SHORT) -> str:
+def salvage(path: Path, *, private: bool = False, resumes: bool = True, short: int = SHORT) -> str:
     """Check a journal before it is used, and recover it if it is damaged. It must not be open elsewhere.
 
     Args:
         path: The file; unchanged if it is not a journal, or of another version.
         private: Whether pytest's own lab uses it, which reads less of it.
+        resumes: Whether that may resume a session; else it reads no runs.
         short: Size in bytes up to which all of it is checked.
 
     Returns:
@@ -111,7 +114,8 @@ def salvage(path: Path, *, private: bool = False, short: int = SHORT) -> str:
         return ""
     has_log = path.with_name(f"{path.name}-wal").exists()  # a connection makes one
     with closing(_connected(path)) as db:
-        why = _damage(db, path, private=private, has_log=has_log, short=short)
+        needed = (_NEWEST if resumes else _NOTHING) if private else ""
+        why = _damage(db, path, needed, has_log=has_log, short=short)
         rows = _whole(db) if why else {}
         words = not why and suspect(path).exists() and _is_ours(db)
     if words:
@@ -139,8 +143,16 @@ def _connected(path: Path) -> sqlite3.Connection:
 # Detecting
 
 
-def _damage(db: sqlite3.Connection, path: Path, *, private: bool, has_log: bool, short: int) -> str:
-    """Return the damage of a journal; empty if there is none, or if it is not a journal of this version."""
+def _damage(db: sqlite3.Connection, path: Path, resumable: str, *, has_log: bool, short: int) -> str:
+    """Return the damage of a journal; empty if there is none, or if it is not a journal of this version.
+
+    Args:
+        db: A connection to it.
+        path: Its file.
+        resumable: Which sessions may be resumed; empty for those that a service takes back.
+        has_log: Whether there was a log beside it.
+        short: As in `salvage`.
+    """
     try:
         if not _is_ours(db):
             return ""
@@ -150,7 +162,7 @@ def _damage(db: sqlite3.Connection, path: Path, *, private: bool, has_log: bool,
             found = str(db.execute(check).fetchone()[0])
             if found != "ok":
                 return found.splitlines()[-1]
-        return _unreadable(db, _NEWEST if private else _OPEN if whole else _DETACHED)
+        return _unreadable(db, resumable or (_OPEN if whole else _DETACHED))
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -259,10 +271,8 @@ def _may_go_on(row: Mapping[str, Any], parts: RunParts) -> bool:
 
 def _fits(table: sa.Table, row: sqlite3.Row | Mapping[str, Any]) -> bool:
     """Return whether a row has valid values for its table."""
-    for column in table.columns:
-        value = row[column.name]
-        if not (isinstance(value, _HELD[column.type.python_type]) or (value is None and column.nullable)):
-            return False
+    if not all(isinstance(row[name], types) for name, types in _types_of(table)):
+        return False
     made = _MADE.get(table)
     try:
         if made is not None:
@@ -270,6 +280,13 @@ def _fits(table: sa.Table, row: sqlite3.Row | Mapping[str, Any]) -> bool:
     except _UNREADABLE:
         return False
     return True
+
+
+@cache
+def _types_of(table: sa.Table) -> tuple[tuple[str, tuple[type[Any], ...]], ...]:
+    """Return the types that SQLite's values have in each column."""
+    none = (type(None),)
+    return tuple((each.name, _HELD[each.type.python_type] + none * bool(each.nullable)) for each in table.columns)
 
 
 def _read(db: sqlite3.Connection, table: sa.Table, runs: Iterable[str]) -> list[dict[str, Any]]:
