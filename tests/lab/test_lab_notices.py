@@ -16,7 +16,7 @@ from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.notices import KEPT, Notice, Notices
 from pytest_dispatch.lab.fleet import STARTS
 from pytest_dispatch.machines.base import Sign
-from pytest_dispatch.server.api.schemas import SessionView
+from pytest_dispatch.server.api.session_schemas import SessionView
 from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.support.codec import decode
 

@@ -22,7 +22,8 @@ from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.plugin.items import note_facts
 from pytest_dispatch.plugin.session_end import summary_lines
 from pytest_dispatch.server.api.route import PREFIX
-from pytest_dispatch.server.api.schemas import OpenSession, Review, RunView, SessionView
+from pytest_dispatch.server.api.schemas import OpenSession, RunView
+from pytest_dispatch.server.api.session_schemas import Review, SessionView
 
 pytestmark = pytest.mark.anyio
 

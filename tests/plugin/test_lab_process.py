@@ -337,11 +337,23 @@ def test_what_only_a_service_needs_is_not_loaded(
 #: What a lab loads only when it is used for the first time, by what uses it.
 LATER = (
     "pytest_dispatch.beacon.mdns",  # announcing
+    "pytest_dispatch.core.explanation",  # people who ask
+    "pytest_dispatch.core.outlook",
+    "pytest_dispatch.core.regression",
+    "pytest_dispatch.core.notifications",  # notifications
     "pytest_dispatch.github.issue_text",  # issues
     "pytest_dispatch.github.api",
+    "pytest_dispatch.lab.history",  # people who steer a service
+    "pytest_dispatch.lab.reload",
+    "pytest_dispatch.lab.roster",
+    "pytest_dispatch.lab.notification_queue",  # notifications
+    "pytest_dispatch.lab.notification_texts",
     "pytest_dispatch.machines.qemu.driver",  # QEMU
     "pytest_dispatch.results.report_body",  # reports
     "pytest_dispatch.server.api.openapi",  # people and other programs
+    "pytest_dispatch.server.api.session_handlers",  # what a session asks later
+    "pytest_dispatch.server.api.session_schemas",
+    "pytest_dispatch.server.api.session_views",
     "pytest_dispatch.server.mdns",
     "pytest_dispatch.sources.download",  # releases
     "pytest_dispatch.store.migrate",  # older journals

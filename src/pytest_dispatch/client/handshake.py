@@ -13,7 +13,7 @@ from pytest_dispatch.server.api.schemas import API
 if TYPE_CHECKING:
     from pytest_dispatch.client.lab_client import LabClient
     from pytest_dispatch.core.secrets import Token
-    from pytest_dispatch.server.api.schemas import LabView
+    from pytest_dispatch.server.api.session_schemas import LabView
 
 
 def greeted(client: LabClient, token: Token) -> LabView:

@@ -14,7 +14,7 @@ from pytest_dispatch.server.api.history_schemas import (
     OverrideWanted,
     SeriesView,
 )
-from pytest_dispatch.server.api.schemas import LinkWanted
+from pytest_dispatch.server.api.session_schemas import LinkWanted
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.connection import LabConnection

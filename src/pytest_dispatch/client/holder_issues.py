@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.server.api.schemas import IssueTried
+from pytest_dispatch.server.api.session_schemas import IssueTried
 from pytest_dispatch.store.records import PendingIssue
 
 if TYPE_CHECKING:

@@ -13,20 +13,15 @@ from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.outlook import Outlook
 from pytest_dispatch.server.api.schemas import (
     HeldView,
-    LabView,
     Opened,
     OpenSession,
-    OutlookWanted,
-    Review,
-    Reviewed,
     RunChange,
     RunReport,
     RunRequest,
     RunView,
-    SessionView,
-    Verdict,
     joined,
 )
+from pytest_dispatch.server.api.session_schemas import LabView, OutlookWanted, Review, Reviewed, SessionView, Verdict
 from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.codec import decode
 

@@ -22,7 +22,8 @@ from pytest_dispatch.server.api.group_schemas import (
     TemplateView,
 )
 from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left
-from pytest_dispatch.server.api.schemas import LabView, RunView
+from pytest_dispatch.server.api.schemas import RunView
+from pytest_dispatch.server.api.session_schemas import LabView
 from pytest_dispatch.support.codec import decode
 
 if TYPE_CHECKING:

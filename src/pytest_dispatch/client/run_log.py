@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.server.api.schemas import RunLog
+from pytest_dispatch.server.api.session_schemas import RunLog
 
 if TYPE_CHECKING:
     from pytest_dispatch.client.connection import LabConnection

@@ -14,7 +14,8 @@ from pytest_dispatch.client.connection import ConflictError, LabConnection
 from pytest_dispatch.client.unreachable_lab import UnreachableError
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.media import BOOT
-from pytest_dispatch.server.api.schemas import Readable, RunRequest, Uploaded
+from pytest_dispatch.server.api.schemas import RunRequest
+from pytest_dispatch.server.api.session_schemas import Readable, Uploaded
 from pytest_dispatch.sources.locations import api_of
 from pytest_dispatch.support.file_stamp import open_file
 

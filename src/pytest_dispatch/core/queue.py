@@ -9,10 +9,10 @@ those that have passed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.attempt_end import Verdicts
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.explanation import Obstacle
 from pytest_dispatch.core.group_queue import GroupQueue
 from pytest_dispatch.core.kinds import Kinds, rules_of
 from pytest_dispatch.core.lifecycle import CoreEvent, Lifecycle
@@ -26,6 +26,9 @@ from pytest_dispatch.core.session_table import SessionTable
 from pytest_dispatch.core.sessions import Sessions
 from pytest_dispatch.core.transitions import Transitions
 from pytest_dispatch.core.unknown_machines import UnknownMachines
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.explanation import Obstacle
 
 
 class Queue:

@@ -29,7 +29,7 @@ from pytest_dispatch.core.ended_runs import (
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.regression import Regression, project_of, turning_point
 from pytest_dispatch.core.run_series import Series
-from pytest_dispatch.lab.state import UnknownError
+from pytest_dispatch.lab.state import NotEndedError, UnknownError
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.history_search import Search
@@ -49,10 +49,6 @@ LEAST = 100  # of them
 PIECES = 2000  # pieces of a console in one answer
 PIECE_BYTES = 2**19  # characters of them, about
 LOOK = 0.5  # seconds between two looks at a console that is followed
-
-
-class NotEndedError(LabError):
-    """A run has not ended yet, so that nothing can be added to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

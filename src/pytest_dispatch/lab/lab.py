@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.health import CHECKS
 from pytest_dispatch.core.machine_table import recall
-from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.lab.admission import Admission
 from pytest_dispatch.lab.background_tasks import BackgroundTasks
@@ -25,7 +25,6 @@ from pytest_dispatch.lab.driven_machines import DrivenMachines
 from pytest_dispatch.lab.durations import Durations
 from pytest_dispatch.lab.group_service import GroupService
 from pytest_dispatch.lab.health_service import HealthService
-from pytest_dispatch.lab.history import History
 from pytest_dispatch.lab.issue_links import IssueLinks
 from pytest_dispatch.lab.issue_reviews import IssueReviews
 from pytest_dispatch.lab.kind_services import GitHubUse, Kind, Resources, Service, Services, TestflingerUse
@@ -34,7 +33,6 @@ from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.notifier import Notifier
 from pytest_dispatch.lab.preparation import Preparation
 from pytest_dispatch.lab.queue_service import QUEUED, QueueService
-from pytest_dispatch.lab.reload import Reloads
 from pytest_dispatch.lab.session_feed import Feeds
 from pytest_dispatch.lab.session_resumption import SessionResumption
 from pytest_dispatch.lab.session_service import SessionService
@@ -49,8 +47,11 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.errors import DispatchError
     from pytest_dispatch.core.health import HealthRules
     from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.core.notifications import NotificationPlan
     from pytest_dispatch.core.templates import Template
+    from pytest_dispatch.lab.history import History
     from pytest_dispatch.lab.outbox import Filer
+    from pytest_dispatch.lab.reload import Reloads
     from pytest_dispatch.lab.roster import Configuration, Roster, RosterMachine
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
@@ -60,6 +61,13 @@ TICK = 0.1  # seconds between checks of the deadlines
 
 
 RETURNING = 60.0  # seconds in which sessions come back to a lab that was started again
+
+
+def _history(lab: Lab) -> History:
+    """Return the history of a lab, which few labs of one pytest load."""
+    from pytest_dispatch.lab.history import History
+
+    return History(lab.lab_state, lab.console, lab.watchers)
 
 
 class Lab:
@@ -90,20 +98,22 @@ class Lab:
         session_service: The operations of sessions.
         resumption: Gives sessions to other holders, and back.
         group_service: The operations of people on groups, machines and the whole lab.
+        reloads: Applies new configurations; None in a private lab.
         queue_service: The operations of people on runs that wait.
         health_service: The checks of machines.
         admission: Approves and removes machines.
-        reloads: Applies new configurations; None in a private lab.
+        issue_links: What people do with links of runs to issues.
         machines: The machines that the lab starts itself.
         console: Their console output.
         issues: Issues on their way to GitHub.
-        issue_links: What people do with links of runs to issues.
         notices: Events of machines that belong to no run.
         watchers: Those who look at changes, and change nothing.
         history: Runs that have ended.
         notifier: Tells people what happens.
         durations: How long runs take.
     """
+
+    history = cached_property(_history)
 
     def __init__(  # noqa: PLR0913 - the parts of a whole lab, by name
         self,
@@ -136,14 +146,14 @@ class Lab:
         self.queue.unknown.let_in(welcome=welcome)
         self._background = BackgroundTasks(self.lab_state)
         self.console = ConsoleLog(self.lab_state)
-        self._tell(notifications or NotificationPlan(), filers, api)
+        self._tell(notifications, filers, api)
         github, testflinger = github or GitHubUse(api_url=api), testflinger or TestflingerUse()
         self._serve_machines(kinds, machines, cache, github, testflinger)
         self._serve_sessions(api)
         self._serve_people()
         self._subscribe()
 
-    def _tell(self, plan: NotificationPlan, filers: Callable[[str], Filer | None], api: str) -> None:
+    def _tell(self, plan: NotificationPlan | None, filers: Callable[[str], Filer | None], api: str) -> None:
         """Create what people are told by: events of machines, issues and notifications."""
         self.notices = NoticeBoard(self.lab_state, private=self.private)
         self.issues = IssueReviews(self.lab_state, filers, api, private=self.private)
@@ -189,6 +199,8 @@ class Lab:
         self.watchers = Watchers()
         self.durations = Durations(lab_state, self._background.watch)
         self.group_service = GroupService(lab_state)
+        self.admission = Admission(lab_state, self._is_configured)
+        self.issue_links = IssueLinks(lab_state)
         self.queue_service = QueueService(
             lab_state, self.session_service, self.check, self._services.inherit, self._services.failed_part
         )
@@ -200,9 +212,6 @@ class Lab:
             check=self.check,
             want=self._preparation.want,
         )
-        self.admission = Admission(lab_state, self._is_configured)
-        self.issue_links = IssueLinks(lab_state)
-        self.history = History(lab_state, self.console, self.watchers)
 
     def _templates(self) -> Iterable[Template]:
         return self.group_service.templates.values()
@@ -238,6 +247,8 @@ class Lab:
         Raises:
             ConfigError: They cannot be used.
         """
+        from pytest_dispatch.lab.reload import Reloads
+
         self.reloads = Reloads(
             lab_state=self.lab_state,
             machines=self.machines,

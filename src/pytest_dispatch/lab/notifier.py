@@ -3,6 +3,8 @@
 A delivery's row is in the batch of the change that it tells of, so none is lost with the lab; what is not known to be
 sent when a lab ends is sent by the next one. So one may come twice, but never not at all. Each target has its own
 queue and at most one message on its way, in a thread of its own with a deadline: a slow target delays nobody.
+
+Most labs of one pytest tell nobody anything, so what deliveries are made of is loaded for the first target.
 """
 
 from __future__ import annotations
@@ -15,21 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError
-from pytest_dispatch.core.notifications import (
-    Delivery,
-    DeliveryState,
-    Notification,
-    NotificationKind,
-    NotificationPlan,
-    Severity,
-    Subscription,
-    Target,
-    TargetStatus,
-)
 from pytest_dispatch.core.requirements import Labels, suits
 from pytest_dispatch.core.secrets import SecretUrl
-from pytest_dispatch.lab import notification_texts as texts
-from pytest_dispatch.lab.notification_queue import NotificationQueue
 from pytest_dispatch.lab.outbox import WITHDRAWN
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.journal import Expired, notification_row
@@ -37,7 +26,10 @@ from pytest_dispatch.support.blocking import Threads
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.notifications import Delivery, Notification, NotificationPlan, Target, TargetStatus
     from pytest_dispatch.core.runs import Change
+    from pytest_dispatch.lab.notification_queue import NotificationQueue
+    from pytest_dispatch.lab.notification_texts import Message
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.store.journal import PendingIssue, Row
 
@@ -64,7 +56,7 @@ class Notifier:
 
     Args:
         lab_state: The lab's.
-        plan: Who is told what.
+        plan: Who is told what; None for nobody but those whom sessions name.
         can_file: Returns whether an issue can be filed now.
         watch: Watches tasks, none of which may die unnoticed.
     """
@@ -72,7 +64,7 @@ class Notifier:
     def __init__(
         self,
         lab_state: LabState,
-        plan: NotificationPlan,
+        plan: NotificationPlan | None,
         *,
         can_file: Callable[[PendingIssue], bool],
         watch: Callable[[asyncio.Task[None]], None],
@@ -81,7 +73,7 @@ class Notifier:
         self._plan = plan
         self._can_file = can_file
         self._watch = watch
-        self._boxes = {target.name: NotificationQueue(target) for target in plan.targets}
+        self._boxes = {target.name: _box(target) for target in plan.targets} if plan is not None else {}
         self._threads = Threads("dispatch-notify")
         self._tasks: set[asyncio.Task[None]] = set()
         self._slow = _Slow()
@@ -93,10 +85,11 @@ class Notifier:
 
     def replan(self, plan: NotificationPlan) -> None:
         """Use a new plan from now on; deliveries for targets that are gone are given up."""
-        gone = {target.name for target in self._plan.targets} - {target.name for target in plan.targets}
+        before = self._plan.targets if self._plan is not None else ()
+        gone = {target.name for target in before} - {target.name for target in plan.targets}
         self._plan = plan
         for target in plan.targets:
-            box = self._boxes.setdefault(target.name, NotificationQueue(target))
+            box = self._boxes.setdefault(target.name, _box(target))
             if box.target != target:
                 box.redirect(target)
         for name in gone:
@@ -112,7 +105,7 @@ class Notifier:
         given = [SecretUrl(url, "--dispatch-notify") for url in dict.fromkeys(urls)]
         if len(given) > MOST_URLS:
             raise ConfigError(f"--dispatch-notify: expected at most {MOST_URLS} URLs, got {len(given)}")
-        allowed = self._plan.session_schemes
+        allowed = self._plan.session_schemes if self._plan is not None else None
         for url in given:
             if allowed is not None and url.scheme not in allowed:
                 expected = ", ".join(f"{scheme}://…" for scheme in sorted(allowed)) or "none"
@@ -129,7 +122,7 @@ class Notifier:
         for number, url in enumerate(urls, start=1):
             name = f"--dispatch-notify {number} ({url.scheme}) of {session}"
             left = self._boxes[name].deliveries if name in self._boxes else ()
-            self._boxes[name] = box = NotificationQueue(_own_target(name, url), session)
+            self._boxes[name] = box = _box(_own_target(name, url), session)
             for delivery in left:
                 box.put(delivery)
 
@@ -147,6 +140,12 @@ class Notifier:
     def of_machines(self) -> list[Row]:
         """Return the rows of deliveries about machines that broke, were held or are new since the last call."""
         machines, unknown = self._lab_state.queue.machines, self._lab_state.queue.unknown
+        if not self._boxes:
+            for each in (machines.broke_lately, machines.held_lately, unknown.listed_lately):
+                each.clear()
+            return []
+        from pytest_dispatch.lab import notification_texts as texts
+
         rows: list[Row] = []
         now = self._lab_state.clock.now()
         while machines.broke_lately:
@@ -166,6 +165,8 @@ class Notifier:
         """Return the rows of deliveries about runs that have ended."""
         if not self._boxes:
             return []
+        from pytest_dispatch.lab import notification_texts as texts
+
         return [
             row
             for change in changes
@@ -182,6 +183,8 @@ class Notifier:
             live = self._lab_state.live_sessions.get(session)
             if live is None or not self._boxes or self._told.get(session) == live.record.epoch:
                 continue
+            from pytest_dispatch.lab import notification_texts as texts
+
             self._told[session] = live.record.epoch
             runs = self._lab_state.queue.sessions.runs_of(session)
             rows += self._tell(texts.session_ended(live.record, runs, how, self._lab_state.clock.now()))
@@ -198,6 +201,8 @@ class Notifier:
             why = f"the lab has no token for {pending.repo}"
         if not why:
             return []
+        from pytest_dispatch.lab import notification_texts as texts
+
         run = self._lab_state.queue.runs.get(pending.run)
         group = run.group if run is not None else ""
         return self._tell(texts.issue_unfiled(pending, group, why, self._lab_state.clock.now()))
@@ -232,10 +237,10 @@ class Notifier:
         Raises:
             JournalError: They cannot be read.
         """
-        for delivery in await self._lab_state.journal.background.notifications(DeliveryState.WAITING, RECALLED):
+        for delivery in await self._lab_state.journal.background.unsent_notifications(RECALLED):
             if delivery.target not in self._boxes and delivery.url:
                 url = SecretUrl(delivery.url, "--dispatch-notify")
-                self._boxes[delivery.target] = NotificationQueue(_own_target(delivery.target, url), delivery.session)
+                self._boxes[delivery.target] = _box(_own_target(delivery.target, url), delivery.session)
             if delivery.target in self._boxes:
                 self._boxes[delivery.target].put(delivery)
             else:
@@ -243,6 +248,8 @@ class Notifier:
 
     def _give_up(self, delivery: Delivery) -> None:
         """Record in the journal that a delivery is given up."""
+        from pytest_dispatch.core.notifications import DeliveryState
+
         why, now = "it is no target of the lab any more", self._lab_state.clock.now()
         _log.warning("notification for %s given up: %s: %s", delivery.target, delivery.kind, why)
         gone = replace(delivery, state=DeliveryState.GIVEN_UP, failed=why, done=now)
@@ -250,9 +257,10 @@ class Notifier:
 
     def tend(self, now: float) -> None:
         """Send what is due; called many times a second."""
-        if self._plan.queue_wait is not None and now >= self._slow.looked + LOOK:
+        longest_wait = self._plan.queue_wait if self._plan is not None else None
+        if longest_wait is not None and now >= self._slow.looked + LOOK:
             self._slow.looked = now
-            self._look_at_waits(self._plan.queue_wait, now)
+            self._look_at_waits(longest_wait, now)
         if self._boxes and now >= self._tidied + TIDY:
             self._tidied = now
             self._lab_state.journal.forget([Expired(schema.notifications.c.done, now - KEPT)])
@@ -280,13 +288,17 @@ class Notifier:
 
     async def _send(self, box: NotificationQueue, deliveries: list[Delivery]) -> None:
         """Send a message; the target is busy until its thread ends, so that one that hangs blocks one thread only."""
+        from pytest_dispatch.core.notifications import NotificationPlan
+        from pytest_dispatch.lab import notification_texts as texts
+
+        deadline = (self._plan or NotificationPlan()).deadline
         url, message = box.target.url, texts.message_of(deliveries)
         with suppress(JournalError):  # the lab is broken then
             await self._lab_state.on_disk()  # what it tells of has happened, whatever happens next
             sending = asyncio.wrap_future(self._threads.begin(lambda: _deliver(url, message)))
             try:
-                await asyncio.wait([sending], timeout=self._plan.deadline)
-                self._tried(box, deliveries, self._why_not(sending))
+                await asyncio.wait([sending], timeout=deadline)
+                self._tried(box, deliveries, _why_not(sending, deadline))
                 await asyncio.wait([sending])
             finally:
                 sending.cancel()  # the thread cannot be waited for any longer
@@ -294,17 +306,10 @@ class Notifier:
             if box.session and box.session not in self._lab_state.live_sessions:
                 self._drop_idle(box.session)
 
-    def _why_not(self, sending: asyncio.Future[None]) -> str:
-        """Return why a message was not accepted; empty if it was."""
-        if not sending.done():
-            return f"it did not answer within {self._plan.deadline:g} s"
-        error = sending.exception()
-        if error is not None and not isinstance(error, DispatchError):
-            raise error
-        return str(error) if error is not None else ""
-
     def _tried(self, box: NotificationQueue, deliveries: list[Delivery], why: str) -> None:
         """Record in the journal whether a message was accepted; `why` it was not is empty if it was."""
+        from pytest_dispatch.core.notifications import DeliveryState
+
         now = self._lab_state.clock.now()
         after = box.bounced(deliveries, why, now) if why else box.went(deliveries, now)
         self._lab_state.write([*map(notification_row, after)])
@@ -325,6 +330,8 @@ class Notifier:
             late = [each.run for each in waiting if each.calls_for_machines and now - each.run.attempt.since > limit]
             if late:
                 slow[group] = late
+        from pytest_dispatch.lab import notification_texts as texts
+
         for group in slow.keys() - self._slow.told:
             longest = min(slow[group], key=lambda run: run.attempt.since)
             waited = now - longest.attempt.since
@@ -335,6 +342,8 @@ class Notifier:
 
     def status(self, session: str | None = None) -> list[TargetStatus]:
         """Return the state of the targets; of one session's own targets if a session is given."""
+        from pytest_dispatch.core.notifications import TargetStatus
+
         return [
             TargetStatus(
                 name=box.target.name,
@@ -350,7 +359,15 @@ class Notifier:
         ]
 
 
+def _box(target: Target, session: str = "") -> NotificationQueue:
+    from pytest_dispatch.lab.notification_queue import NotificationQueue
+
+    return NotificationQueue(target, session)
+
+
 def _own_target(name: str, url: SecretUrl) -> Target:
+    from pytest_dispatch.core.notifications import NotificationKind, Severity, Subscription, Target
+
     subscription = Subscription(kinds=frozenset({NotificationKind.SESSION_ENDED}), severity=Severity.INFO)
     return Target(name=name, url=url, subscription=subscription)
 
@@ -361,7 +378,17 @@ def _checked(url: SecretUrl) -> None:
     check_url(url)
 
 
-def _deliver(url: SecretUrl, message: texts.Message) -> None:
+def _why_not(sending: asyncio.Future[None], deadline: float) -> str:
+    """Return why a message was not accepted; empty if it was."""
+    if not sending.done():
+        return f"it did not answer within {deadline:g} s"
+    error = sending.exception()
+    if error is not None and not isinstance(error, DispatchError):
+        raise error
+    return str(error) if error is not None else ""
+
+
+def _deliver(url: SecretUrl, message: Message) -> None:
     from pytest_dispatch.lab.apprise_delivery import deliver
 
     deliver(url, message)

@@ -49,6 +49,10 @@ class UnknownError(LabError):
     """There is no session or run with that id."""
 
 
+class NotEndedError(LabError):
+    """A run has not ended yet, so that nothing can be added to it."""
+
+
 class ChangeSubscriber(Protocol):
     """A subscriber to the changes of runs."""
 

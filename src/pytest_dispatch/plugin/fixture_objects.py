@@ -13,7 +13,8 @@ from pytest_dispatch.plugin.outcomes import WorkloadFailed, raise_outcome, told
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Case, Moment, Report, Run
-    from pytest_dispatch.server.api.schemas import MachineView, RunView
+    from pytest_dispatch.server.api.schemas import RunView
+    from pytest_dispatch.server.api.session_schemas import MachineView
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.plugin.event_listener import EventListener
     from pytest_dispatch.plugin.issue_filing import IssueFiling
     from pytest_dispatch.plugin.terminal.progress import TerminalDisplay
-    from pytest_dispatch.server.api.schemas import RunView, SessionView
+    from pytest_dispatch.server.api.schemas import RunView
+    from pytest_dispatch.server.api.session_schemas import SessionView
 
 FIRST_POLL = 0.02  # seconds before the second check; each further pause is twice as long
 LONGEST_POLL = 0.2  # seconds

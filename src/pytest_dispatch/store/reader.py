@@ -17,7 +17,6 @@ from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Phase, Report, Run
-from pytest_dispatch.core.notifications import Delivery, DeliveryState
 from pytest_dispatch.core.run_series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
@@ -46,6 +45,7 @@ from pytest_dispatch.store.row_writing import report_digest
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.audit_entry import AuditEntry
+    from pytest_dispatch.core.notifications import Delivery
     from pytest_dispatch.store.accounts import AuditFilter, KeptAccounts
     from pytest_dispatch.store.expiry import OldRuns
 
@@ -200,10 +200,10 @@ class Reader:
 
     # Notifications
 
-    def notifications(self, state: DeliveryState, most: int) -> list[Delivery]:
-        """Return the notifications in a state, in the order in which they are due; at most `most`, the latest ones."""
+    def unsent_notifications(self, most: int) -> list[Delivery]:
+        """Return the notifications to be sent, in the order in which they are due; at most `most`, the latest ones."""
         own = schema.notifications.c
-        query = sa.select(schema.notifications).where(own.state == str(state)).order_by(own.due.desc(), own.at.desc())
+        query = sa.select(schema.notifications).where(own.done.is_(None)).order_by(own.due.desc(), own.at.desc())
         with self._database.errors("read"):
             return [notification_of(row) for row in reversed(self._all(query.limit(most)))]
 
@@ -360,9 +360,9 @@ class BackgroundReader:
         """Return the issues that are still to be filed."""
         return await self._ask(self._reader.pending_issues)
 
-    async def notifications(self, state: DeliveryState, most: int) -> list[Delivery]:
-        """Return the notifications in a state, in the order in which they are due; at most `most`, the latest ones."""
-        return await self._ask(lambda: self._reader.notifications(state, most))
+    async def unsent_notifications(self, most: int) -> list[Delivery]:
+        """Return the notifications to be sent, in the order in which they are due; at most `most`, the latest ones."""
+        return await self._ask(lambda: self._reader.unsent_notifications(most))
 
     async def of_issues(self, question: Callable[[IssueReader], T]) -> T:
         """Return what the journal has about issues."""

@@ -6,7 +6,7 @@ Everything here raises ValueError (as msgspec's errors are) or TypeError for a r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -32,7 +32,6 @@ from pytest_dispatch.core.model import (
     Run,
     Workload,
 )
-from pytest_dispatch.core.notifications import Delivery, DeliveryState, NotificationKind, Severity
 from pytest_dispatch.core.requirements import Requirement
 from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.core.run_series import NO_BUCKET, Series, Sketch
@@ -40,6 +39,9 @@ from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored
 from pytest_dispatch.store.records import IssueRule, KeptMachine, PendingIssue, SessionRecord
 from pytest_dispatch.support.codec import decode
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.notifications import Delivery
 
 Found = Mapping[Any, Any]
 
@@ -198,6 +200,8 @@ def link_of(row: Found) -> IssueLink:
 
 def notification_of(row: Found) -> Delivery:
     """Return the notification of a row."""
+    from pytest_dispatch.core.notifications import Delivery, DeliveryState, NotificationKind, Severity
+
     return Delivery(
         id=row["id"],
         target=row["target"],

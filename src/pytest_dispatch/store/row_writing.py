@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -14,11 +14,13 @@ from pytest_dispatch.core.health import MachineHealth
 from pytest_dispatch.core.known_issues import Failure, IssueLink, Lane
 from pytest_dispatch.core.machine import Hold, Identity, Machine
 from pytest_dispatch.core.model import Attempt, Case, Moment, Outcome, Placement, Policy, Refusal, Report, Run
-from pytest_dispatch.core.notifications import Delivery
 from pytest_dispatch.core.run_series import NO_BUCKET, Ending, Series, bucket_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import as_json, stored
 from pytest_dispatch.store.records import PendingIssue, SessionRecord
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.notifications import Delivery
 
 T = TypeVar("T")
 

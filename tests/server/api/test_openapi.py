@@ -31,7 +31,8 @@ from pytest_dispatch.lab_program.in_process import InProcessLab
 from pytest_dispatch.server.api.openapi import describe
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.routes import ROUTES, all_routes
-from pytest_dispatch.server.api.schemas import API, HeldView, OpenSession, Readable, RunChange, RunRequest, RunView
+from pytest_dispatch.server.api.schemas import API, HeldView, OpenSession, RunChange, RunRequest, RunView
+from pytest_dispatch.server.api.session_schemas import Readable
 
 OCTETS = "application/octet-stream"
 

@@ -36,15 +36,8 @@ from pytest_dispatch.server.api.group_schemas import (
 from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWanted
 from pytest_dispatch.server.api.route import PREFIX, Route, Whose
 from pytest_dispatch.server.api.routes import all_routes
-from pytest_dispatch.server.api.schemas import (
-    IssueTried,
-    LinkWanted,
-    OpenSession,
-    OutlookWanted,
-    Review,
-    RunRequest,
-    Verdict,
-)
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
+from pytest_dispatch.server.api.session_schemas import IssueTried, LinkWanted, OutlookWanted, Review, Verdict
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.auth.settings import GitHubSignIn
 from pytest_dispatch.server.web.assets import build

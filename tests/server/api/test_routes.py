@@ -13,7 +13,8 @@ from waiting import until
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.server.api.route import PREFIX, Route
 from pytest_dispatch.server.api.routes import ROUTES
-from pytest_dispatch.server.api.schemas import IssueTried, OpenSession, OutlookWanted, Review, RunRequest, Verdict
+from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
+from pytest_dispatch.server.api.session_schemas import IssueTried, OutlookWanted, Review, Verdict
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 
 pytestmark = pytest.mark.anyio

@@ -38,7 +38,7 @@ from pytest_dispatch.server.api.group_views import (
     template_view,
     unknown_view,
 )
-from pytest_dispatch.server.api.handlers import whole
+from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.callers import CALLER
 from pytest_dispatch.server.auth.errors import ForbiddenError

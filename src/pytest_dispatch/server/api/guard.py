@@ -14,9 +14,8 @@ from pytest_dispatch.core.errors import ConfigError, DispatchError, StaleLeaseEr
 from pytest_dispatch.core.group_queue import NotQueuedError
 from pytest_dispatch.core.groups import NoGroupError
 from pytest_dispatch.core.templates import NoTemplateError
-from pytest_dispatch.lab.history import NotEndedError
-from pytest_dispatch.lab.state import UnknownError
-from pytest_dispatch.server.api.route import ApiContext, Route, Whose, as_json
+from pytest_dispatch.lab.state import NotEndedError, UnknownError
+from pytest_dispatch.server.api.route import ApiContext, Route, Whose, as_json, loaded
 from pytest_dispatch.server.api.schemas import EPOCH, STALE, Problem
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.authentication import ServiceAccess
@@ -159,10 +158,10 @@ async def _answer(context: ApiContext, route: Route, request: web.Request) -> we
     if (route.takes or route.bare) and (packed := packing(request.headers)):
         return as_json(Problem(error=f"expected an uncompressed body, got one with Content-Encoding: {packed}"), 415)
     owns = context.access.private or route.needs is None or await _owns(context, route, request)
-    body = decode(await request.read(), route.takes) if route.takes else None
+    body = decode(await request.read(), loaded(route.takes)) if route.takes else None
     if route.of_session and context.lab.broken is None:
         _note_holder(context, route, request, owns=owns)
-    result = await route.handler(context, request, body)
+    result = await loaded(route.handler)(context, request, body)
     if isinstance(context.access, ServiceAccess) and (route.audit or CHANGED in request):
         await _note_change(context, context.access, route, request)
     if isinstance(result, web.StreamResponse):
@@ -188,7 +187,7 @@ async def carry_out(
     _check_role(route.needs or Role.ADMIN, request[PRINCIPAL])
     request.match_info.update(where)
     await _owns(context, route, request)
-    result = await route.handler(context, request, body)
+    result = await loaded(route.handler)(context, request, body)
     if isinstance(context.access, ServiceAccess) and route.audit:
         await _note_change(context, context.access, route, request)
     if CHANGED in request:

@@ -1,66 +1,28 @@
-"""The handlers of the API: one function for each operation."""
+"""The handlers with which a session begins: one function for each operation; `session_handlers` has the others."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
-import pytest_dispatch
-from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.known_issues import IssueMode
 from pytest_dispatch.core.leases import Lease
-from pytest_dispatch.core.media import MOST_BYTES
-from pytest_dispatch.core.model import Issue
-from pytest_dispatch.core.outlook import Outlook
-from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.lab.outlook import outlook
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.server.api.event_stream import event_stream
 from pytest_dispatch.server.api.query import number, numbers
-from pytest_dispatch.server.api.schemas import (
-    API,
-    EPOCH,
-    IssueTried,
-    LabView,
-    Opened,
-    OpenSession,
-    OutlookWanted,
-    Readable,
-    Review,
-    Reviewed,
-    RunLog,
-    RunRequest,
-    RunView,
-    SessionView,
-    Uploaded,
-    Verdict,
-    beyond,
-)
-from pytest_dispatch.server.api.uploads import Part, receive, uploaded
-from pytest_dispatch.server.api.views import run_view, session_view
+from pytest_dispatch.server.api.schemas import Opened, OpenSession, RunRequest, RunView, beyond
+from pytest_dispatch.server.api.views import run_view
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.callers import CALLER
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import check_groups
-from pytest_dispatch.sources.locations import api_of
-from pytest_dispatch.store.records import PendingIssue
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pytest_dispatch.core.explanation import Explanation
-    from pytest_dispatch.lab.roster import RosterChange
     from pytest_dispatch.server.api.route import ApiContext
 
 LONGEST_WAIT = 30.0  # longest long poll, in seconds
-
-
-async def show_lab(context: ApiContext, _request: web.Request, _body: None) -> LabView:
-    """Return the lab's version, and what it speaks and reads."""
-    return LabView(version=pytest_dispatch.__version__, api=API, apis=context.lab.locations.apis)
 
 
 # Sessions
@@ -103,11 +65,6 @@ async def take_over(context: ApiContext, request: web.Request, body: OpenSession
     return Opened(id=session, resumed=True, epoch=taken.epoch)
 
 
-async def show_session(context: ApiContext, request: web.Request, _body: None) -> SessionView:
-    """Return the state of a session."""
-    return session_view(context, request.match_info["session"])
-
-
 async def close_session(context: ApiContext, request: web.Request, _body: None) -> None:
     """Close a session, and power off machines that are no longer needed; with `left`, only end its lease."""
     session = request.match_info["session"]
@@ -145,73 +102,7 @@ def _lease(body: OpenSession) -> Lease:
 # Bytes
 
 
-async def upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
-    """Receive a part of an upload; each piece renews the lease of the session's holder, and checks that it still holds.
-
-    An upload may take longer than a lease lasts, and another client may take the session over meanwhile.
-    """
-    size, offset = (whole(request, name, 0, "a number of bytes") for name in ("size", "offset"))
-    session, digest = request.match_info["session"], request.match_info["digest"]
-    epoch = int(request.headers[EPOCH])  # valid: the guard has checked it
-    part = Part(
-        digest=digest,
-        offset=offset,
-        size=size,
-        stall=context.stall,
-        heard=lambda: context.lab.session_service.heard(session, epoch),
-    )
-    return await receive(context.lab.uploads, request, part)
-
-
-async def show_upload(context: ApiContext, request: web.Request, _body: None) -> Uploaded:
-    """Return the progress of an upload."""
-    where = request.match_info
-    context.lab.lab_state.live_session(where["session"])
-    return uploaded(await context.lab.uploads.standing(where["session"], where["digest"]))
-
-
-async def show_readable(context: ApiContext, request: web.Request, _body: None) -> Readable:
-    """Return whether the lab can read a release asset for this session."""
-    context.lab.lab_state.live_session(request.match_info["session"])
-    location = request.query.get("location", "")
-    if api_of(location) not in context.lab.locations.apis:
-        return Readable(readable=False)
-    return Readable(readable=await context.lab.may_read(location))
-
-
-async def show_outlook(context: ApiContext, request: web.Request, body: OutlookWanted) -> Outlook:
-    """Return what a session may expect before it submits anything."""
-    session, lab_state = request.match_info["session"], context.lab.lab_state
-    lab_state.live_session(session)
-    both = dict.fromkeys(itertools.zip_longest(body.requires, body.groups[: len(body.requires)], fillvalue=""))
-    wanted = [(read_requirements(requires, "requires"), group) for requires, group in both]
-    return await outlook(lab_state, context.lab.durations, session, wanted)
-
-
 # Issues that a holder files
-
-
-async def claim_issues(context: ApiContext, request: web.Request, _body: None) -> list[PendingIssue]:
-    """Return the issues that the session's holder is to file."""
-    return list(await context.lab.issues.holder_issues.claim(request.match_info["session"]))
-
-
-async def issue_tried(context: ApiContext, request: web.Request, body: IssueTried) -> None:
-    """Record what came of filing an issue."""
-    session = request.match_info["session"]
-    context.lab.lab_state.live_session(session)
-    issue = Issue(title="", body="", marker=body.marker)
-    tried = PendingIssue(
-        session=session,
-        run="",
-        repo="",
-        issue=issue,
-        tries=body.tries,
-        failed=body.failed,
-        given_up=body.given_up,
-        url=body.url,
-    )
-    await context.lab.issues.holder_issues.tried(session, tried)
 
 
 # Runs
@@ -241,7 +132,7 @@ async def show_run(context: ApiContext, request: web.Request, _body: None) -> Ru
     session_service, lab_state = context.lab.session_service, context.lab.lab_state
     run_id = request.match_info["run"]
     if run_id not in context.lab.queue.runs and not context.access.private:
-        return await _from_history(context, run_id)
+        return await from_history(context, run_id)
     after, wait = number(request, "after", -1), min(number(request, "wait", 0), LONGEST_WAIT)
     known = [max(0, int(count)) for count in numbers(request, "known")]
     give_up = lab_state.clock.now() + wait
@@ -256,16 +147,8 @@ async def show_run(context: ApiContext, request: web.Request, _body: None) -> Ru
     return view if context.access.private or run.outcome is None else await _with_added(context, view)
 
 
-async def show_log(context: ApiContext, request: web.Request, _body: None) -> RunLog:
-    """Return what a run has written, from the system that carries it out; of a run that boots, its console."""
-    run = context.lab.session_service.run(request.match_info["run"])
-    text = await context.lab.service(run.workload.kind).log(run, request.query.get("case", ""))
-    if text is None:
-        text = "\n".join(line.text for line in run_view(context, run, whole=True).console)
-    return RunLog(text=text)
-
-
-async def _from_history(context: ApiContext, run_id: str) -> RunView:
+async def from_history(context: ApiContext, run_id: str) -> RunView:
+    """Return the view of a run that the lab has forgotten."""
     from pytest_dispatch.server.api.history_handlers import forgotten_view
 
     return await forgotten_view(context, run_id)
@@ -279,34 +162,9 @@ async def _with_added(context: ApiContext, view: RunView) -> RunView:
     return await with_added(context, view)
 
 
-async def explain_run(context: ApiContext, request: web.Request, _body: None) -> Explanation:
-    """Explain why a run waits."""
-    from pytest_dispatch.core.reasons import explain, how_it_stands
-
-    lab, run_id = context.lab, request.match_info["run"]
-    if run_id not in lab.queue.runs and not context.access.private:
-        return how_it_stands((await _from_history(context, run_id)).run, lab.lab_state.clock.now())
-    run = lab.session_service.run(run_id)
-    return explain(lab.queue, run.id, lab.lab_state.clock.now(), lab.durations.takes)
-
-
 async def cancel(context: ApiContext, request: web.Request, _body: None) -> None:
     """Cancel a run that is not over."""
     context.lab.session_service.cancel(request.match_info["run"])
-
-
-async def decide(context: ApiContext, request: web.Request, body: Verdict) -> None:
-    """Accept the session's own verdict."""
-    request[CHANGED] = Changed(request.match_info["run"], after={"outcome": body.outcome, "reason": body.reason})
-    context.lab.session_service.decide(request.match_info["run"], body.outcome, body.reason, final=body.final)
-
-
-async def review(context: ApiContext, request: web.Request, body: Review) -> Reviewed:
-    """Accept the issues to file in place of those that the lab proposes."""
-    run = context.lab.session_service.run(request.match_info["run"])
-    in_time = context.lab.issues.amend(run.id, body.issues)
-    await context.lab.lab_state.on_disk()  # so that after a crash no lab files an issue as it was proposed
-    return Reviewed(in_time=in_time)
 
 
 async def follow(context: ApiContext, request: web.Request, _body: None) -> web.StreamResponse:
@@ -320,27 +178,3 @@ async def follow(context: ApiContext, request: web.Request, _body: None) -> web.
 
 
 # The lab
-
-
-async def reload(context: ApiContext, request: web.Request, _body: None) -> RosterChange:
-    """Apply the configuration file anew, and return what is different."""
-    if context.lab.reloads is None:
-        raise ConfigError("expected a lab of `dispatch serve`, got one that belongs to a pytest session")
-    done = await context.lab.reloads.reload("the API")
-    request[CHANGED] = Changed("lab.yaml", done.before, done.after)
-    return done.change
-
-
-# Query parameters
-
-
-def whole(request: web.Request, name: str, default: int, what: str = "a whole number") -> int:
-    """Return a query parameter that is a whole number from 0 on.
-
-    Raises:
-        msgspec.ValidationError: It is none.
-    """
-    found = float(number(request, name, default))
-    if not (0 <= found < MOST_BYTES and found.is_integer()):
-        raise msgspec.ValidationError(f"query parameter {name}: expected {what}, got {found!r}")
-    return int(found)

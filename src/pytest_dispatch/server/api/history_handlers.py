@@ -10,8 +10,8 @@ from aiohttp import web
 from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage, Note
 from pytest_dispatch.core.history_search import read_search, within
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.lab.history import NotEndedError
-from pytest_dispatch.server.api.handlers import LONGEST_WAIT, whole
+from pytest_dispatch.lab.state import NotEndedError
+from pytest_dispatch.server.api.handlers import LONGEST_WAIT
 from pytest_dispatch.server.api.history_schemas import (
     ConsoleView,
     MachineSeriesView,
@@ -20,7 +20,7 @@ from pytest_dispatch.server.api.history_schemas import (
     OverrideWanted,
     SeriesView,
 )
-from pytest_dispatch.server.api.query import number
+from pytest_dispatch.server.api.query import number, whole
 from pytest_dispatch.server.api.schemas import ConsoleLine, RunView, slim
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.errors import ForbiddenError

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.known_issues import IssueLink
     from pytest_dispatch.server.api.route import ApiContext
-    from pytest_dispatch.server.api.schemas import LinkWanted
+    from pytest_dispatch.server.api.session_schemas import LinkWanted
 
 
 async def add_link(context: ApiContext, request: web.Request, body: LinkWanted) -> tuple[IssueLink, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_dispatch.core.known_issues import IssueLink
 from pytest_dispatch.server.api import issue_handlers as handlers
 from pytest_dispatch.server.api.route import Route
-from pytest_dispatch.server.api.schemas import LinkWanted
+from pytest_dispatch.server.api.session_schemas import LinkWanted
 from pytest_dispatch.server.auth.roles import Role
 
 ISSUE_ROUTES = (

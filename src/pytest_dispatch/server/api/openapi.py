@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from pytest_dispatch.server.api.route import Route
+from pytest_dispatch.server.api.route import Route, loaded
 from pytest_dispatch.server.api.schemas import EPOCH, Problem
 
 _STREAMS = {"/sessions/{session}/events"}
@@ -18,7 +19,7 @@ def describe(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
     """Return the description as a JSON document (https://spec.openapis.org/oas/v3.1.0)."""
     from pytest_dispatch import __version__
 
-    routes = list(routes)
+    routes = [replace(route, takes=loaded(route.takes), gives=loaded(route.gives)) for route in routes]
     types = [t for route in routes for t in (route.takes, route.gives) if t is not None]
     schemas, components = msgspec.json.schema_components([*types, Problem], ref_template="#/components/schemas/{name}")
     schema_of = {id(t): schema for t, schema in zip([*types, Problem], schemas, strict=True)}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pytest_dispatch.core.media import MOST_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -36,3 +38,15 @@ def numbers(request: web.Request, name: str) -> Iterator[float]:
         if not math.isfinite(found):
             raise msgspec.ValidationError(f"query parameter {name}: expected a number, got {given!r}")
         yield found
+
+
+def whole(request: web.Request, name: str, default: int, what: str = "a whole number") -> int:
+    """Return a query parameter that is a whole number from 0 on.
+
+    Raises:
+        msgspec.ValidationError: It is none.
+    """
+    found = float(number(request, name, default))
+    if not (0 <= found < MOST_BYTES and found.is_integer()):
+        raise msgspec.ValidationError(f"query parameter {name}: expected {what}, got {found!r}")
+    return int(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -60,9 +61,31 @@ class ApiContext:
 Handler = Callable[[ApiContext, web.Request, Any], Awaitable[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What is loaded when it is first needed, so that a lab starts without it.
+
+    Attributes:
+        module: Its module, below `pytest_dispatch`.
+        name: Its name there.
+    """
+
+    module: str
+    name: str
+
+    def load(self) -> Any:
+        """Return it."""
+        return getattr(import_module(f"pytest_dispatch.{self.module}"), self.name)
+
+
+def loaded(what: Any) -> Any:
+    """Return a handler or a type of a route, which is loaded now unless it was before."""
+    return what.load() if isinstance(what, Later) else what
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One operation.
+    """One operation; its handler and its types may be loaded later.
 
     Attributes:
         needs: The role that the caller must have; None if even who has not signed in may call it.
@@ -82,7 +105,7 @@ class Route:
 
     method: str
     path: str
-    handler: Handler
+    handler: Handler | Later
     summary: str
     needs: Role | None
     whose: Whose = Whose.ANYBODYS

@@ -1,8 +1,8 @@
 """The routes of the API under /api/v1, which the pytest plugin and its xdist workers use.
 
 `ROUTES` lists the operations of every lab; `ACCOUNT_ROUTES`, `GROUP_ROUTES` and so on those that only a
-service has. The
-OpenAPI description is made from the same tables.
+service has. What no session needs to begin is named there, and loaded with the first request for it. The OpenAPI
+description is made from the same tables.
 """
 
 from __future__ import annotations
@@ -13,31 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
-from pytest_dispatch.core.explanation import Explanation
-from pytest_dispatch.core.outlook import Outlook
-from pytest_dispatch.lab.roster import RosterChange
 from pytest_dispatch.server.api import handlers
 from pytest_dispatch.server.api.guard import guarded
-from pytest_dispatch.server.api.route import PREFIX, ApiContext, Route, Whose, as_json
-from pytest_dispatch.server.api.schemas import (
-    IssueTried,
-    LabView,
-    Opened,
-    OpenSession,
-    OutlookWanted,
-    Problem,
-    Readable,
-    Review,
-    Reviewed,
-    RunChange,
-    RunLog,
-    RunReport,
-    RunRequest,
-    RunView,
-    SessionView,
-    Uploaded,
-    Verdict,
-)
+from pytest_dispatch.server.api.route import PREFIX, ApiContext, Later, Route, Whose, as_json
+from pytest_dispatch.server.api.schemas import Opened, OpenSession, Problem, RunChange, RunReport, RunRequest, RunView
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.store.records import PendingIssue
 
@@ -122,14 +101,22 @@ async def _description(context: ApiContext, _request: web.Request, _body: None) 
     return describe(served(context), PREFIX)
 
 
+def _handler(name: str) -> Later:
+    return Later("server.api.session_handlers", name)
+
+
+def _type(name: str) -> Later:
+    return Later("server.api.session_schemas", name)
+
+
 ROUTES = (
     Route(
         method="GET",
         path="/lab",
-        handler=handlers.show_lab,
+        handler=_handler("show_lab"),
         needs=Role.READER,
         summary="The lab: its version, the number of its API, and the GitHub APIs that it fetches release assets from",
-        gives=LabView,
+        gives=_type("LabView"),
     ),
     Route(
         method="POST",
@@ -145,10 +132,10 @@ ROUTES = (
     Route(
         method="GET",
         path="/sessions/{session}",
-        handler=handlers.show_session,
+        handler=_handler("show_session"),
         needs=Role.READER,
         summary="The state of a session",
-        gives=SessionView,
+        gives=_type("SessionView"),
     ),
     Route(
         method="DELETE",
@@ -180,31 +167,31 @@ ROUTES = (
     Route(
         method="PUT",
         path="/sessions/{session}/bytes/{digest}",
-        handler=handlers.upload,
+        handler=_handler("upload"),
         needs=Role.OPERATOR,
         whose=Whose.OWN,
         summary="Upload bytes that workloads of the session name by their digest, from `offset` on, of `size` in all",
-        gives=Uploaded,
+        gives=_type("Uploaded"),
         query=("size", "offset"),
         bare=True,
     ),
     Route(
         method="GET",
         path="/sessions/{session}/bytes/{digest}",
-        handler=handlers.show_upload,
+        handler=_handler("show_upload"),
         needs=Role.OPERATOR,
         whose=Whose.OWN,
         summary="The progress of an upload of the session",
-        gives=Uploaded,
+        gives=_type("Uploaded"),
     ),
     Route(
         method="GET",
         path="/sessions/{session}/readable",
-        handler=handlers.show_readable,
+        handler=_handler("show_readable"),
         needs=Role.OPERATOR,
         whose=Whose.OWN,
         summary="Whether the lab can read the release asset at `location` itself",
-        gives=Readable,
+        gives=_type("Readable"),
         words=("location",),
     ),
     Route(
@@ -239,17 +226,17 @@ ROUTES = (
     Route(
         method="POST",
         path="/sessions/{session}/outlook",
-        handler=handlers.show_outlook,
+        handler=_handler("show_outlook"),
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         summary="What a session may expect before it submits anything: machines that fit, runs ahead, the first start",
-        takes=OutlookWanted,
-        gives=Outlook,
+        takes=_type("OutlookWanted"),
+        gives=Later("core.outlook", "Outlook"),
     ),
     Route(
         method="POST",
         path="/sessions/{session}/pending-issues",
-        handler=handlers.claim_issues,
+        handler=_handler("claim_issues"),
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         audit="session.claim-issues",
@@ -260,12 +247,12 @@ ROUTES = (
     Route(
         method="POST",
         path="/sessions/{session}/pending-issues/tried",
-        handler=handlers.issue_tried,
+        handler=_handler("issue_tried"),
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         audit="session.issue-tried",
         summary="Record that the session's holder begins to file such an issue, and what came of it",
-        takes=IssueTried,
+        takes=_type("IssueTried"),
         status=204,
     ),
     Route(
@@ -285,21 +272,21 @@ ROUTES = (
     Route(
         method="GET",
         path="/runs/{run}/explanation",
-        handler=handlers.explain_run,
+        handler=_handler("explain_run"),
         needs=Role.READER,
         summary="Why a run waits: in a sentence, and as data: what has to go before it begins, its place, when it"
         " should start, and each machine as seen from it",
-        gives=Explanation,
+        gives=Later("core.explanation", "Explanation"),
         kept=True,
     ),
     Route(
         method="GET",
         path="/runs/{run}/log",
-        handler=handlers.show_log,
+        handler=_handler("show_log"),
         needs=Role.READER,
         summary="The end of what a run has written, from the system that carries it out: of one `case`, or of all; of a"
         " run that boots, its console",
-        gives=RunLog,
+        gives=_type("RunLog"),
         words=("case",),
     ),
     Route(
@@ -314,33 +301,33 @@ ROUTES = (
     Route(
         method="POST",
         path="/runs/{run}/verdict",
-        handler=handlers.decide,
+        handler=_handler("decide"),
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         audit="run.verdict",
         summary="The session's own verdict on an attempt that reported",
-        takes=Verdict,
+        takes=_type("Verdict"),
         status=204,
     ),
     Route(
         method="POST",
         path="/runs/{run}/issues",
-        handler=handlers.review,
+        handler=_handler("review"),
         needs=Role.OPERATOR,
         whose=Whose.OWN_OR_ADMIN,
         audit="run.issues",
         summary="Replace the issues that the lab proposes",
-        takes=Review,
-        gives=Reviewed,
+        takes=_type("Review"),
+        gives=_type("Reviewed"),
     ),
     Route(
         method="POST",
         path="/reload",
-        handler=handlers.reload,
+        handler=_handler("reload"),
         needs=Role.ADMIN,
         audit="lab.reload",
         summary="Read the configuration file of a service anew: machines, groups and templates, all of it or nothing",
-        gives=RosterChange,
+        gives=Later("lab.roster", "RosterChange"),
     ),
     Route(
         method="GET",

@@ -6,8 +6,8 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.server.api.handlers import whole
 from pytest_dispatch.server.api.lab_stream import lab_run
+from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.server.api.schemas import Uploaded
+from pytest_dispatch.server.api.session_schemas import Uploaded
 
 if TYPE_CHECKING:
     from pytest_dispatch.sources.uploads import Standing, Uploads
