@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from queue_bench import QueueBench
 
+from pytest_dispatch.core.annotations import Note, Override
 from pytest_dispatch.core.ended_runs import (
     LONGEST_NOTE,
     EndedRun,
     HistoryEntry,
-    Note,
-    Override,
     as_it_ended,
     history_entry,
     note_text,

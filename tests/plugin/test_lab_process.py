@@ -337,6 +337,8 @@ def test_what_only_a_service_needs_is_not_loaded(
 #: What a lab loads only when it is used for the first time, by what uses it.
 LATER = (
     "pytest_dispatch.beacon.mdns",  # announcing
+    "pytest_dispatch.core.ended_runs",  # the end of a run
+    "pytest_dispatch.store.history_rows",
     "pytest_dispatch.core.explanation",  # people who ask
     "pytest_dispatch.core.outlook",
     "pytest_dispatch.core.regression",
@@ -357,6 +359,8 @@ LATER = (
     "pytest_dispatch.server.mdns",
     "pytest_dispatch.sources.download",  # releases
     "pytest_dispatch.store.migrate",  # older journals
+    "pytest_dispatch.workloads.actions",  # other kinds of workloads
+    "pytest_dispatch.workloads.deployments",
     "anyio",
     "filelock",
     "httpcore",

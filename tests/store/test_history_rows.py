@@ -10,7 +10,8 @@ import pytest
 from journals import session, write
 from queue_bench import QueueBench
 
-from pytest_dispatch.core.ended_runs import HistoryEntry, Note, Override, as_it_ended, history_entry, noted, overridden
+from pytest_dispatch.core.annotations import Note, Override
+from pytest_dispatch.core.ended_runs import HistoryEntry, as_it_ended, history_entry, noted, overridden
 from pytest_dispatch.core.history_search import read_search
 from pytest_dispatch.core.model import Case, Outcome, Report
 from pytest_dispatch.core.run_series import Ending, Series

@@ -32,7 +32,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_nothing_is_added_workloads_boot() -> None:
-    assert [kind.rules.name for kind in known_kinds()] == ["boot", "actions", "deployment"]
+    assert [kind.rules.name for kind in known_kinds().values()] == [*known_kinds()] == ["boot", "actions", "deployment"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_where_nothing_is_added_workloads_boot() -> None:
 )
 def test_one_is_added(packages: Path, source: str, names: list[str]) -> None:
     install(packages, source)
-    assert [kind.rules.name for kind in known_kinds()] == names
+    assert [*known_kinds()] == names
 
 
 @pytest.mark.parametrize(

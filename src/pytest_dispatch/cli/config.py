@@ -72,7 +72,7 @@ def _check(file: str) -> None:
 def _installed() -> str:
     from pytest_dispatch.workloads.registry import known_kinds
 
-    names = ", ".join(kind.rules.name for kind in known_kinds())
+    names = ", ".join(known_kinds())
     return f"installed here is {names}; a lab starts without it, and refuses to queue them"
 
 

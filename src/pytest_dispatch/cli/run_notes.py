@@ -9,7 +9,8 @@ from pytest_dispatch.cli.names import ANY_RUN, find_run, short_id
 from pytest_dispatch.cli.page import said
 from pytest_dispatch.client.connection import MissingError
 from pytest_dispatch.client.history_client import HistoryClient
-from pytest_dispatch.core.ended_runs import EndedRun, Note
+from pytest_dispatch.core.annotations import Note
+from pytest_dispatch.core.ended_runs import EndedRun
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.known_issues import IssueLink
 from pytest_dispatch.core.model import Outcome

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.cli.page import Block
     from pytest_dispatch.client.operator_client import OperatorClient
-    from pytest_dispatch.core.ended_runs import Override
+    from pytest_dispatch.core.annotations import Override
     from pytest_dispatch.core.model import Attempt, Report, Run
 
 COLUMNS = (

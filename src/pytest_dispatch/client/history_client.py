@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pytest_dispatch.client.request_values import asked_for
-from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage, Note
+from pytest_dispatch.core.annotations import Note
+from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage
 from pytest_dispatch.core.known_issues import IssueLink
 from pytest_dispatch.server.api.history_schemas import (
     ConsoleView,

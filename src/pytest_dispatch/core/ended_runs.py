@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from pytest_dispatch.core.annotations import Note, Override
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import BAD, Outcome, Phase, Report, Run
 from pytest_dispatch.core.plain_text import plain
@@ -17,37 +18,6 @@ REASON = 1000  # characters of a run's reason that history keeps
 
 _FIRMWARE = "firmware="  # begins the label of a report that names the version of the machine's firmware
 _NEVER = {Phase.QUEUED, Phase.OVER}  # an attempt that goes from the queue straight to these never reached a machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """A person's outcome of a run, in place of the lab's.
-
-    Attributes:
-        who: Who overrode it.
-        at: When.
-    """
-
-    outcome: Outcome
-    reason: str
-    who: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """What a person wrote about a run.
-
-    Attributes:
-        id: Unique in the journal.
-        who: Who wrote it.
-        at: When.
-    """
-
-    id: str
-    who: str
-    at: float
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,11 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_dispatch.core.annotations import Note, Override
 from pytest_dispatch.core.ended_runs import (
     EndedRun,
     HistoryEntry,
     HistoryPage,
-    Note,
-    Override,
     as_it_ended,
     note_text,
     noted,

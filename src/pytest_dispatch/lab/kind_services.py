@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
-from pytest_dispatch.core.kinds import KindRules, reading
+from pytest_dispatch.core.kinds import KindRules, Kinds, reading
 from pytest_dispatch.core.plain_text import what_was_raised
 from pytest_dispatch.core.secrets import PUBLIC_API, Token
 
@@ -218,6 +218,59 @@ class Kind:
     on_demand: bool = False
 
 
+class KindTable(Mapping[str, Kind]):
+    """Kinds by their names, in order; one that a lab can begin without is loaded when it is first asked for.
+
+    Args:
+        kinds: Each kind, or what loads it; one that is loaded later is one that is created on demand.
+    """
+
+    def __init__(self, kinds: Mapping[str, Kind | Callable[[], Kind]]) -> None:
+        self._kinds = dict(kinds)
+
+    def __getitem__(self, name: str) -> Kind:
+        found = self._kinds[name]
+        if not isinstance(found, Kind):
+            found = self._kinds[name] = found()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+    def is_on_demand(self, name: str) -> bool:
+        """Return whether a kind does nothing before there is a workload of it."""
+        found = self._kinds[name]
+        return not isinstance(found, Kind) or found.on_demand
+
+    @property
+    def rules(self) -> Kinds:
+        """Return the rules of all kinds, each loaded when it is first asked for."""
+        return _Rules(self)
+
+
+class _Rules(Mapping[str, KindRules]):
+    def __init__(self, kinds: KindTable) -> None:
+        self._kinds = kinds
+
+    def __getitem__(self, name: str) -> KindRules:
+        return self._kinds[name].rules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+
 class Services:
     """The services of all kinds; each call goes to the service of the run's kind.
 
@@ -227,14 +280,14 @@ class Services:
         private: The lab is of one pytest, which may have no workloads of some kinds.
     """
 
-    def __init__(self, kinds: Iterable[Kind], resources: Resources, *, private: bool = False) -> None:
+    def __init__(self, kinds: KindTable, resources: Resources, *, private: bool = False) -> None:
         self._fail = resources.lab_state.fail
         self._resources = resources
-        self._kinds = {kind.rules.name: kind for kind in kinds}
+        self._kinds = kinds
         self._services: dict[str, Service] = {}  # those that were created
         self._watch: Callable[[asyncio.Task[None]], None] | None = None
-        for name, kind in self._kinds.items():
-            if not (private and kind.on_demand):
+        for name in kinds:
+            if not (private and kinds.is_on_demand(name)):
                 self._create(name)
 
     def __getitem__(self, kind: str) -> Service:

@@ -27,7 +27,7 @@ from pytest_dispatch.lab.group_service import GroupService
 from pytest_dispatch.lab.health_service import HealthService
 from pytest_dispatch.lab.issue_links import IssueLinks
 from pytest_dispatch.lab.issue_reviews import IssueReviews
-from pytest_dispatch.lab.kind_services import GitHubUse, Kind, Resources, Service, Services, TestflingerUse
+from pytest_dispatch.lab.kind_services import GitHubUse, Kind, KindTable, Resources, Service, Services, TestflingerUse
 from pytest_dispatch.lab.memory_eviction import MemoryEviction
 from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.notifier import Notifier
@@ -121,7 +121,7 @@ class Lab:
         clock: Clock,
         journal: Journal,
         cache: AssetFetcher,
-        kinds: Iterable[Kind],
+        kinds: KindTable | Iterable[Kind],
         locations: Locations | None = None,
         machines: Iterable[DrivenMachine] = (),
         filers: Callable[[str], Filer | None] = lambda _repo: None,
@@ -133,14 +133,15 @@ class Lab:
         github: GitHubUse | None = None,
         testflinger: TestflingerUse | None = None,
     ) -> None:
-        kinds = list(kinds)
+        if not isinstance(kinds, KindTable):
+            kinds = KindTable({kind.rules.name: kind for kind in kinds})
         if not private:
             cache.share()
         self.private = private
         self.uploads = cache.uploads
         self.may_read = cache.may_read
         self.locations = locations or Locations()
-        self.lab_state = LabState(clock, journal, {kind.rules.name: kind.rules for kind in kinds})
+        self.lab_state = LabState(clock, journal, kinds.rules)
         self.queue = self.lab_state.queue
         self.queue.health.rules = health
         self.queue.unknown.let_in(welcome=welcome)
@@ -162,7 +163,7 @@ class Lab:
 
     def _serve_machines(
         self,
-        kinds: list[Kind],
+        kinds: KindTable,
         machines: Iterable[DrivenMachine],
         cache: AssetFetcher,
         github: GitHubUse,
@@ -270,11 +271,12 @@ class Lab:
         holds = await reader.holds()
         suspects = {suspect_of(name): hold.since for (what, name), hold in holds.items() if what == SUSPECT}
         self.queue.group_queue.recall({of: hold for of, hold in holds.items() if of[0] != SUSPECT}, now)
-        kept = await reader.machines()
+        known = not self.private or not self.queue.unknown.welcome or self.queue.health.rules is not None
+        kept = await reader.machines(all_of_them=known)  # a lab of one pytest takes back only those that are held
         self._recall(kept)
         if self.queue.health.rules is not None:
-            known = {each.machine.id: each.health for each in kept if each.machine.id in self.queue.machines}
-            self.queue.health.recall({name: each for name, each in known.items() if each}, suspects, now)
+            healths = {each.machine.id: each.health for each in kept if each.machine.id in self.queue.machines}
+            self.queue.health.recall({name: each for name, each in healths.items() if each}, suspects, now)
         self.lab_state.tracker.recall(await reader.of_issues(lambda issues: issues.failures()))
         if not self.private and await reader.has_attached():
             self.queue.sessions.returning = self.lab_state.clock.now() + RETURNING

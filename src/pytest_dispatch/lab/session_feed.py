@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.ended_runs import HistoryEntry, history_entry
 from pytest_dispatch.core.known_issues import Act, Tracking
 from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.lifecycle import CoreEvent
@@ -15,6 +15,9 @@ from pytest_dispatch.core.model import Issue, Outcome, Run
 from pytest_dispatch.core.run_series import Ending, ending_of
 from pytest_dispatch.core.runs import Change
 from pytest_dispatch.store.journal import IssueRule, PendingIssue, SessionRecord
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.ended_runs import HistoryEntry
 
 __all__ = ["Feed", "Feeds", "IssueRule", "LiveSession"]
 
@@ -148,6 +151,8 @@ class LiveSession:
 
     def ended(self, run: Run, outcome: Outcome, place: int, digest: str) -> HistoryEntry:
         """Return the entry in history of a run that has ended with an outcome."""
+        from pytest_dispatch.core.ended_runs import history_entry
+
         record = self.record
         who = record.owner if record.lease is LeaseKind.DETACHED and record.owner else record.user
         return history_entry(run, outcome, place, source=record.source, who=who, digest=digest)

@@ -20,7 +20,6 @@ from pytest_dispatch.core.runs import Change
 from pytest_dispatch.lab.issue_tracker import IssueTracker
 from pytest_dispatch.lab.journal_batches import JournalBatches
 from pytest_dispatch.lab.pausable_clock import PausableClock
-from pytest_dispatch.store.history_rows import history_row, words_row
 from pytest_dispatch.store.journal import (
     Deletion,
     Journal,
@@ -129,6 +128,8 @@ def _hold_rows(queue: Queue) -> list[Row]:
 
 def _ended_rows(live: LiveSession, run: Run, outcome: Outcome, lab_state: LabState) -> list[Row]:
     """Return the rows of a run that got its outcome: in history, and in the statistics of its series."""
+    from pytest_dispatch.store.history_rows import history_row
+
     place = lab_state.journal.place(run.attempt.since)
     row, ending = history_row(live.ended(run, outcome, place, lab_state.digest_of(run))), live.ending(run)
     return [row] if ending is None else [row, *series_rows(ending)]
@@ -137,7 +138,11 @@ def _ended_rows(live: LiveSession, run: Run, outcome: Outcome, lab_state: LabSta
 def _late_words(run: Run, was: Run | None) -> list[Deletion]:
     """Return what has a run that had ended found by its late reports too."""
     before, now = ([len(each.reports) for each in one.attempts] for one in (was or run, run))
-    return [words_row(run)] if run.outcome is not None and before != now else []
+    if run.outcome is None or before == now:
+        return []
+    from pytest_dispatch.store.history_rows import words_row
+
+    return [words_row(run)]
 
 
 def _health_rows(queue: Queue) -> list[Row]:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from pytest_dispatch.core.ended_runs import EndedRun, HistoryEntry, Note
+from pytest_dispatch.core.annotations import Note
+from pytest_dispatch.core.ended_runs import EndedRun, HistoryEntry
 from pytest_dispatch.core.history_search import Search
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.regression import project_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_dispatch.core.ended_runs import EndedRun, HistoryEntry, Note, Override, searched_words
+from pytest_dispatch.core.annotations import Note, Override
+from pytest_dispatch.core.ended_runs import EndedRun, HistoryEntry, searched_words
 from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import as_json, restored, stored

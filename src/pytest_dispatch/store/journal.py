@@ -337,7 +337,8 @@ class Journal:
                 db.exec_driver_sql("BEGIN")  # else the driver begins later, and each table is flushed alone
                 db.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION}")
                 db.exec_driver_sql(f"PRAGMA user_version={boot_number()}")  # whether the power was cut since: `salvage`
-            schema.metadata.create_all(db)
+            if not self._has_all_tables(db):
+                schema.metadata.create_all(db)
             # written anew each time: a read-only journal fails here, and not with the first report
             db.execute(sa.delete(schema.meta))
             db.execute(sa.insert(schema.meta).values(version=schema.VERSION))
@@ -346,6 +347,13 @@ class Journal:
                 _forget_old_sessions(db, self._most_sessions)
             self._opened = db.scalar(sa.select(sa.func.max(schema.sessions.c.opened))) or 0.0
             self._placed = db.scalar(sa.select(sa.func.max(schema.history.c.id))) or 0
+
+    def _has_all_tables(self, db: sa.Connection) -> bool:
+        """Return whether a file has them, asked once: SQLAlchemy asks for each of them."""
+        if self._database.file is None:
+            return False
+        names = db.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars()
+        return set(names) >= set(schema.metadata.tables)
 
 
 def _forget_old_sessions(db: sa.Connection, most: int) -> None:

@@ -229,10 +229,12 @@ class Reader:
         with self._database.errors("read"):
             return [session_of(row) for row in self._all(query.order_by(own.opened, own.id))]
 
-    def machines(self) -> list[KeptMachine]:
-        """Return the machines that earlier labs knew, with their holds."""
+    def machines(self, *, all_of_them: bool = True) -> list[KeptMachine]:
+        """Return the machines that earlier labs knew, with their holds; none unless one is held or all are wanted."""
         own, known, out = schema.machines, schema.identities.c, schema.holds.c
         holds = self._all(sa.select(schema.holds).where(out.what == "machine", out.active.is_(True)))
+        if not holds and not all_of_them:
+            return []
         held = {row["name"]: row for row in holds}
         healths = {row["machine"]: row for row in self._all(sa.select(schema.health))}
         named: dict[str, list[Any]] = {}
@@ -368,9 +370,9 @@ class BackgroundReader:
         """Return what the journal has about issues."""
         return await self._ask(lambda: question(self._reader.issues))
 
-    async def machines(self) -> list[KeptMachine]:
-        """Return the machines that earlier labs knew, with their holds."""
-        return await self._ask(self._reader.machines)
+    async def machines(self, *, all_of_them: bool = True) -> list[KeptMachine]:
+        """Return the machines that earlier labs knew, with their holds; none unless one is held or all are wanted."""
+        return await self._ask(lambda: self._reader.machines(all_of_them=all_of_them))
 
     async def holds(self) -> dict[tuple[str, str], Hold]:
         """Return the holds of groups and runs, by what is held (`group`, `run`) and its name."""

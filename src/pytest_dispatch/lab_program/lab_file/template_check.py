@@ -13,7 +13,7 @@ from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.workloads.registry import known_kinds
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.kinds import KindRules
+    from pytest_dispatch.core.kinds import Kinds
     from pytest_dispatch.lab_program.lab_file.sections import LabFile, TemplateSection
 
 
@@ -31,13 +31,13 @@ class TemplateCheck:
         folders = {name: f"/{name}" for name in content.sources.folders}  # where they are does not matter here
         apis = dict.fromkeys((content.github.api_url, PUBLIC_API))
         self._locations = Locations(folders=folders, apis=tuple(apis))
-        self._kinds: dict[str, KindRules] | None = None
+        self._kinds: Kinds | None = None
         self.unknown: dict[str, None] = {}
 
     def refusals(self, template: TemplateSection) -> Iterator[tuple[str, str]]:
         """Yield the key of a template that its kind refuses, and why."""
         if self._kinds is None:
-            self._kinds = {kind.rules.name: kind.rules for kind in known_kinds()}
+            self._kinds = known_kinds().rules
         rules = self._kinds.get(template.kind)
         if rules is None:
             self.unknown[template.kind] = None

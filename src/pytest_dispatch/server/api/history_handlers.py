@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage, Note
+from pytest_dispatch.core.annotations import Note
+from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage
 from pytest_dispatch.core.history_search import read_search, within
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.lab.state import NotEndedError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage, Note
+from pytest_dispatch.core.annotations import Note
+from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage
 from pytest_dispatch.server.api import history_handlers as handlers
 from pytest_dispatch.server.api.history_schemas import (
     ConsoleView,

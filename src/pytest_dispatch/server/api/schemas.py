@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 
-from pytest_dispatch.core.ended_runs import Note, Override
+from pytest_dispatch.core.annotations import Note, Override
 from pytest_dispatch.core.known_issues import IssueLink, IssueMode
 from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold
