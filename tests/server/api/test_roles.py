@@ -453,10 +453,15 @@ GET  /static/{build}/{name}  200 200 200 200 200 200 200 200 200 200
 GET  /sign-in                200 200 200 200 200 200 200 200 200 200
 POST /sign-in                303 303 303 303 303 303 303 303 303 303
 POST /sign-out               401 401 401 400 400 400 400 400 400 400
+GET  /queue                  303 303 303 200 200 200 200 200 200 200
+POST /queue                  401 401 401 403 200 200 200 200 200 200
 POST /look                   401 401 401 303 303 303 303 303 303 303
 """
 PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]
-PAGE_FIELDS = {("POST", "/sign-in"): [("name", "guest"), ("password", PASSWORD)]}
+PAGE_FIELDS = {
+    ("POST", "/sign-in"): [("name", "guest"), ("password", PASSWORD)],
+    ("POST", "/queue"): [("do", "stop")],  # a question
+}
 
 
 def page_key(route: Route) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,14 @@ def _counted(lab: Lab, group: Group) -> GroupView:
     )
 
 
-def queue_view(lab: Lab, groups: Iterable[str], first: int, most: int, session: str = "") -> QueueView:
+def queue_view(
+    lab: Lab,
+    groups: Iterable[str],
+    first: int,
+    most: int,
+    session: str = "",
+    keep: Callable[[RunRecord], bool] | None = None,
+) -> QueueView:
     """Return a page of the queues of some groups, one group after the other.
 
     Args:
@@ -81,17 +88,19 @@ def queue_view(lab: Lab, groups: Iterable[str], first: int, most: int, session: 
         first: How many runs to leave out.
         most: How many to return.
         session: Id of the session whose runs alone count; empty for all.
+        keep: Whether a run counts; None for all.
 
     Raises:
         NoGroupError: There is no such group.
     """
     queue, total, rows = lab.queue.group_queue, 0, list[QueuedRun]()
+    if session:
+        keep = lambda record: record.run.session == session  # noqa: E731 - one of several
     for group in groups:
         queue.known(group)
         skip, left = max(0, first - total), most - len(rows)
-        if session:
-            places = enumerate(queue.order(group), 1)
-            mine = [(place, record) for place, record in places if record.run.session == session]
+        if keep is not None:
+            mine = [(place, record) for place, record in enumerate(queue.order(group), 1) if keep(record)]
             page, count = mine[skip : skip + left], len(mine)
         else:
             page, count = list(enumerate(queue.page(group, skip, left), skip + 1)), queue.queued(group)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from pytest_dispatch.server.api.route import ApiContext, Route
 from pytest_dispatch.server.auth.roles import Role
-from pytest_dispatch.server.web import assets, look, now_page, sign_in_page
+from pytest_dispatch.server.web import assets, look, now_page, queue_page, sign_in_page, steering
 from pytest_dispatch.server.web.page import SIGN_IN, shown
 
 if TYPE_CHECKING:
@@ -21,6 +21,15 @@ def _page(path: str, handler: Handler, summary: str, *, saved: bool = False) -> 
 
 PAGE_ROUTES = (
     _page("/", now_page.show_now, "Now: how the lab stands", saved=True),
+    _page("/queue", queue_page.show_queue, "Queue: what waits, why, and when it should start"),
+    Route(
+        method="POST",
+        path="/queue",
+        handler=steering.steer,
+        needs=Role.OPERATOR,
+        summary="Steer the queue: move, hold, release and cancel runs, pause groups",
+        bare=True,
+    ),
     Route(
         method="GET",
         path=f"{assets.PATH}/{{build}}/{{name:[a-z_./]+}}",

@@ -1,7 +1,7 @@
 // Forms: sent without loading the page again. The server answers with what it did, with what would undo that, or with a
 // question first; so what is asked, and in which words, is the same with and without this script.
 
-import { refresh } from "./live.js";
+import { showChange } from "./live.js";
 
 const LASTS = 12_000; // milliseconds that a note stays; one of a failure stays until it is closed
 
@@ -29,7 +29,7 @@ export async function send(action, fields) {
   } catch {
     note({ said: "The lab could not be reached, so nothing is known to have changed. Try again.", failed: true });
   } finally {
-    refresh();
+    showChange();
   }
 }
 

@@ -7,6 +7,7 @@ import { takeKeys } from "./keys.js";
 import { takeRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
+document.documentElement.classList.add("scripted");
 keepTimes();
 takeForms();
 takeKeys();

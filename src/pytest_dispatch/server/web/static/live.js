@@ -28,6 +28,7 @@ let asking = false;
 let again = false;
 let active = Date.now(); // when somebody last did something
 let busy = 0; // drags under way
+let own = false; // whether somebody has just changed something here, and wants to see it
 const held = new Set(); // tables whose rows are not in the lab's order
 
 export function followLab() {
@@ -77,6 +78,12 @@ function watch() {
 
 function soon() {
   if (!timer) timer = setTimeout(refresh, Math.max(0, asked + pace - Date.now()));
+}
+
+// Asks for the page again after a change of the viewer's own, who wants to see rows where they are now.
+export function showChange() {
+  own = true;
+  refresh();
 }
 
 // Asks for the page again, and alters what is different.
@@ -132,10 +139,11 @@ function show(text, tag) {
   keepWhatIsTyped(fresh);
   held.clear();
   for (const table of document.querySelectorAll("[data-steady]")) keepPlaces(table, fresh);
+  own = false;
   writeTimes(fresh);
   for (const part of ["top", "main"]) {
     const [old, now] = [document.getElementById(part), fresh.getElementById(part)];
-    if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML", ignoreActiveValue: true });
+    if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML" });
   }
   document.title = fresh.title;
   document.body.dataset.live = fresh.body.dataset.live;
@@ -169,7 +177,7 @@ function keepWhatIsTyped(fresh) {
 // While somebody uses a table, its rows stay where they are, with what they say now; others come and go afterwards.
 function keepPlaces(table, fresh) {
   const now = fresh.getElementById(table.id);
-  if (!now || !inUse(table)) return;
+  if (!now || own || !inUse(table)) return;
   const [body, there] = [table.tBodies[0], now.tBodies[0]];
   const order = [...body.rows].map((row) => row.id);
   if ([...there.rows].map((row) => row.id).join() === order.join()) return;

@@ -8,6 +8,7 @@ export function takeRows() {
   makeSortable();
   document.addEventListener("dispatch:shown", makeSortable);
   document.addEventListener("change", (event) => {
+    if (event.target.matches(".filter select")) event.target.form.requestSubmit();
     if (!event.target.matches("[data-all]")) return;
     for (const each of event.target.closest("form").querySelectorAll("tbody input[type=checkbox]")) each.checked = event.target.checked;
   });

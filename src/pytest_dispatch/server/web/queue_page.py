@@ -1,0 +1,165 @@
+"""The page Queue: what waits in all groups, why, and when it should start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from pytest_dispatch.core.explanation import why_in_short
+from pytest_dispatch.core.reasons import explain
+from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.server.api.group_views import group_views, lab_hold, queue_view
+from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.auth.scope import outside
+from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.words import PRIORITIES, counted
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pytest_dispatch.core.requirements import Requirements
+    from pytest_dispatch.core.runs import RunRecord
+    from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.api.group_schemas import QueuedRun
+    from pytest_dispatch.server.api.route import ApiContext
+
+PAGE = 50  # runs on a page
+ROUND = 30.0  # seconds to which an expected start is rounded, so that a page does not change all the time
+
+#: What a view of the queue is called.
+VIEWS = {"": "All", "mine": "Mine", "stuck": "Stuck"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A run that waits, as a row shows it.
+
+    Attributes:
+        why: Why it waits.
+        starts: When it should start, in seconds since 1970; 0 if nobody knows.
+    """
+
+    run: QueuedRun
+    why: str
+    starts: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What of the queue a page is to show, as its address says.
+
+    Attributes:
+        view: One of `VIEWS`.
+        group: Id of the group; empty for all.
+        named: What the name of a workload must contain.
+        first: How many runs to leave out.
+    """
+
+    view: str
+    group: str
+    named: str
+    first: int
+
+    def address(self, **changed: object) -> str:
+        """Return the address of the same page but for these."""
+        fields = {"view": self.view, "group": self.group, "named": self.named, "first": self.first, **changed}
+        query = urlencode({name: value for name, value in fields.items() if value})
+        return f"/queue?{query}" if query else "/queue"
+
+
+@page
+async def show_queue(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page."""
+    lab, principal = context.lab, request[PRINCIPAL]
+    wanted = _wanted(request)
+    if wanted.group and not principal.may_use(wanted.group):
+        raise outside(principal, wanted.group)
+    usable = [each for each in group_views(lab) if principal.may_use(each.id)]
+    groups = [wanted.group] if wanted.group else [each.id for each in usable if not each.leaving]
+    view = queue_view(lab, groups, wanted.first, PAGE, keep=_kept(lab, wanted, principal.name))
+    values = {
+        "wanted": wanted,
+        "views": VIEWS,
+        "rows": [_waiting(lab, run) for run in view.runs],
+        "total": view.total,
+        "last": min(view.total, wanted.first + PAGE),
+        "page": PAGE,
+        "groups": usable,
+        "hold": lab_hold(lab).hold,
+        "priorities": PRIORITIES,
+        "sentence": _sentence(view.total, wanted, sum(each.machines for each in usable)),
+        "elsewhere": any(each.queued for each in usable),
+    }
+    return Page(template="queue.html", title="Queue", live="queue group hold left run machine", values=values)
+
+
+def _wanted(request: web.Request) -> Wanted:
+    query = request.query
+    view = query.get("view", "")
+    return Wanted(
+        view=view if view in VIEWS else "",
+        group=query.get("group", ""),
+        named=query.get("named", "").strip(),
+        first=whole(request, "first", 0),
+    )
+
+
+def _waiting(lab: Lab, run: QueuedRun) -> Waiting:
+    found = explain(lab.queue, run.id, lab.lab_state.clock.now(), lab.durations.takes)
+    starts = found.starts
+    return Waiting(
+        run=run, why=why_in_short(found), starts=0.0 if starts is None else ROUND * round(starts.latest / ROUND)
+    )
+
+
+def _sentence(total: int, wanted: Wanted, machines: int) -> str:
+    if total:
+        return f"{counted(total, 'run')} {'waits' if total == 1 else 'wait'}"
+    if wanted.view or wanted.group or wanted.named:
+        return "Nothing like that waits"
+    return f"Nothing waits. {counted(machines, 'machine')} in groups" if machines else "Nothing waits"
+
+
+def _kept(lab: Lab, wanted: Wanted, name: str) -> Callable[[RunRecord], bool] | None:
+    """Return whether a run is to be shown; None if all are, so that they need not be looked at."""
+    tests: list[Callable[[RunRecord], bool]] = []
+    if wanted.view == "mine":
+        tests.append(_of(lab, name))
+    if wanted.view == "stuck":
+        tests.append(_stuck(lab))
+    if wanted.named:
+        part = wanted.named.lower()
+        tests.append(lambda record: part in record.run.workload.name.lower())
+    return (lambda record: all(test(record) for test in tests)) if tests else None
+
+
+def _of(lab: Lab, name: str) -> Callable[[RunRecord], bool]:
+    def mine(record: RunRecord) -> bool:
+        session = lab.lab_state.live_session(record.run.session).record
+        return name in (session.user, session.owner)
+
+    return mine
+
+
+def _stuck(lab: Lab) -> Callable[[RunRecord], bool]:
+    """Return whether nothing gets a run started unless somebody does something: it is held, or no machine fits."""
+    machines = [seen for seen in lab.queue.machines.values() if not seen.has_left]
+    labels = {seen.id: seen.machine.labels for seen in machines}
+    fitting: dict[Requirements, bool] = {}
+
+    def stuck(record: RunRecord) -> bool:
+        if record.on_hold or record.lost or record.run.group in lab.queue.groups.pauses:
+            return True
+        if record.lifecycle.elsewhere:
+            return False
+        if record.run.only:
+            return record.run.only not in labels
+        requires = record.requires
+        if requires not in fitting:
+            fitting[requires] = any(suits(requires, each) for each in labels.values())
+        return not fitting[requires]
+
+    return stuck

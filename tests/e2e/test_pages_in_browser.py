@@ -1,0 +1,210 @@
+"""The pages of a service in Chromium: steering by mouse and keyboard, keeping up to date, a lab that is killed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browsers import chromium, faults, needs_chromium, sign_in, visit
+from disk import needs_shim
+from killable_service import KillableService
+from service_bench import PASSWORD
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, needs_chromium, needs_shim]
+
+NAMES = ("alpha", "beta", "gamma", "delta")
+FILE = f"""\
+server: {{boot: "127.0.0.94:8765", api: "127.0.0.94:8766", announce: false, allow: [127.0.0.0/8]}}
+database: {{url: lab.db}}
+sources: {{cache: assets, folders: {{kept: kept}}}}
+auth:
+  users:
+  - {{name: ada, password: {PASSWORD}, role: admin}}
+  - {{name: eve, password: {PASSWORD}, role: reader}}
+machines:
+- {{id: rack-1, labels: [quiet], identities: {{addresses: [127.0.0.99]}}}}
+groups:
+- id: quiet
+  labels: [quiet]
+  templates:
+"""
+TEMPLATE = '  - {{id: {0}, kind: boot, payload: {{media: efi, location: "folder:kept/{0}.efi", size: 16}}}}\n'
+
+
+class Service(KillableService):
+    """One in whose queue four runs wait."""
+
+    def begin(self) -> None:
+        (self.folder / "kept").mkdir(parents=True)
+        for name in NAMES:
+            (self.folder / "kept" / f"{name}.efi").write_bytes(b"M" * 16)
+        (self.folder / "lab.yaml").write_text(FILE + "".join(TEMPLATE.format(name) for name in NAMES))
+        self.start()
+        for name in NAMES:
+            self.ask("POST", "/groups/quiet/queue", {"template": name})
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def names(self) -> list[str]:
+        return [run["name"] for run in self.ask("GET", "/groups/quiet/queue")["runs"]]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Service]:
+    with Service(tmp_path, "127.0.0.94") as service:
+        service.begin()
+        yield service
+
+
+@pytest.fixture
+def ada(browser: Browser, lab: Service) -> Iterator[Page]:
+    with visit(browser, lab.url, viewport={"width": 1300, "height": 900}) as page:
+        sign_in(page, "ada")
+        yield page
+
+
+def expect_order(page: Page, *names: str) -> None:
+    """Wait until the rows of the queue are these."""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#queue tbody th a")).to_have_text([re.compile(f"^{name}$") for name in names])
+
+
+def test_rows_are_dragged_and_that_is_undone(lab: Service, ada: Page) -> None:
+    ada.goto("/queue")
+    expect_order(ada, *NAMES)
+    grip, target = (ada.locator("#queue tbody .grip").nth(place) for place in (3, 0))
+    there = target.bounding_box()
+    assert there is not None
+    grip.hover()
+    ada.mouse.down()
+    ada.mouse.move(there["x"] + 5, there["y"] + 20, steps=10)
+    ada.mouse.move(there["x"] + 5, there["y"] + 4, steps=5)
+    ada.mouse.up()
+    expect_order(ada, "delta", "alpha", "beta", "gamma")
+    ada.get_by_text("delta: moved.").wait_for()
+    assert lab.names() == ["delta", "alpha", "beta", "gamma"]
+    ada.get_by_role("button", name="Undo").click()
+    expect_order(ada, *NAMES)
+    ada.get_by_text("moved back").wait_for()
+    assert lab.names() == list(NAMES)
+
+
+def test_everything_is_done_by_keys(lab: Service, ada: Page) -> None:
+    ada.keyboard.press("g")
+    ada.keyboard.press("q")
+    ada.wait_for_url("**/queue")
+    expect_order(ada, *NAMES)
+    for key in ("j", "j", "j", "t"):
+        ada.keyboard.press(key)
+    expect_order(ada, "gamma", "alpha", "beta", "delta")
+    ada.keyboard.press("Alt+ArrowDown")
+    expect_order(ada, "alpha", "gamma", "beta", "delta")
+    ada.get_by_text("moved one place down").wait_for()
+    ada.keyboard.press("u")
+    expect_order(ada, "gamma", "alpha", "beta", "delta")
+    ada.keyboard.press("h")
+    ada.get_by_label("Reason").fill("it is mended")
+    ada.keyboard.press("Enter")
+    ada.get_by_text("it is mended (ada)").wait_for()
+    ada.keyboard.press("c")
+    ada.get_by_text("Cancel 1 run?").wait_for()
+    ada.keyboard.press("Escape")
+    assert len(lab.names()) == len(NAMES)
+    ada.keyboard.press("?")
+    ada.get_by_role("heading", name="Keys").wait_for()
+
+
+def test_what_others_do_is_seen_but_no_row_moves_under_the_pointer(lab: Service, ada: Page) -> None:
+    ada.goto("/queue")
+    expect_order(ada, *NAMES)
+    ada.locator("#queue tbody tr").nth(1).hover()
+    runs = lab.ask("GET", "/groups/quiet/queue")["runs"]
+    lab.ask("POST", f"/runs/{runs[3]['id']}/move", {"top": True})
+    lab.ask("POST", f"/runs/{runs[2]['id']}/hold", {"reason": "for the night"})
+    ada.get_by_text("for the night").wait_for()
+    expect_order(ada, *NAMES)
+    ada.mouse.move(2, 2)
+    expect_order(ada, "delta", "alpha", "beta", "gamma")
+
+
+def test_a_lab_that_is_killed_leaves_the_page_and_signs_nobody_out(lab: Service, ada: Page) -> None:
+    ada.goto("/queue")
+    expect_order(ada, *NAMES)
+    lab.kill()
+    ada.get_by_text(re.compile("No connection to the lab. This page is as of ")).wait_for()
+    expect_order(ada, *NAMES)
+    ada.locator("#queue button[name=top]").nth(2).click()
+    ada.get_by_text("The lab could not be reached").wait_for()
+    lab.start()
+    ada.locator("#lost").wait_for(state="hidden")
+    lab.ask("POST", "/groups/quiet/order", [lab.ask("GET", "/groups/quiet/queue")["runs"][1]["id"]])
+    expect_order(ada, "beta", "alpha", "gamma", "delta")
+    ada.reload()
+    expect_order(ada, "beta", "alpha", "gamma", "delta")
+
+
+def test_what_is_open_is_what_a_fresh_page_is(lab: Service, ada: Page) -> None:
+    """After changes of others, but for times and what the viewer has selected."""
+    ada.goto("/queue")
+    runs = lab.ask("GET", "/groups/quiet/queue")["runs"]
+    for number, run in enumerate(runs):
+        lab.ask("POST", f"/runs/{run['id']}/move", {"top": True})
+        if number % 2:
+            lab.ask("POST", f"/runs/{run['id']}/hold", {"reason": f"number {number}"})
+    lab.ask("DELETE", f"/runs/{runs[0]['id']}")
+    ada.get_by_text("number 3").wait_for()
+    expect_order(ada, "delta", "gamma", "beta")
+    main = "() => document.querySelector('main').outerHTML.replace(/<time.*?<\\/time>/g, '')"
+    live = ada.evaluate(main)
+    ada.reload()
+    expect_order(ada, "delta", "gamma", "beta")
+    assert ada.evaluate(main) == live
+
+
+PATHS = ("/", "/queue")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_axe_finds_nothing_and_nothing_is_cut_off(browser: Browser, lab: Service, theme: str, width: int) -> None:
+    lab.ask("POST", "/machines/rack-1/hold", {"reason": "its fan is loud"})
+    lab.ask("POST", "/groups/quiet/hold", {"reason": "it is night"})
+    looks = {"viewport": {"width": width, "height": 800}, "color_scheme": theme}
+    with visit(browser, lab.url, **looks) as page:
+        page.goto("/sign-in")
+        assert faults(page) == []
+        sign_in(page, "ada")
+        for path in PATHS:
+            page.goto(path)
+            page.locator("main").wait_for()
+            assert faults(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") == width, path
+
+
+def test_a_page_without_scripts_steers_too(browser: Browser, lab: Service) -> None:
+    with visit(browser, lab.url, java_script_enabled=False) as page:
+        sign_in(page, "ada")
+        page.goto("/queue")
+        page.locator("#queue tbody input").nth(2).check()
+        page.get_by_role("button", name="To the top").click()
+        page.get_by_text("gamma: moved to the top.").wait_for()
+        assert lab.names() == ["gamma", "alpha", "beta", "delta"]
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_text("gamma: moved back.").wait_for()
+        assert lab.names() == list(NAMES)

@@ -1,0 +1,274 @@
+"""The page Queue: what it shows, what it does for whom, what it asks first, and what can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labs import Reply
+from service_bench import PASSWORD, ServiceBench, service
+from visitors import SeenPage, Visitor, signed_in
+
+from pytest_dispatch.core.groups import Group
+from pytest_dispatch.core.leases import LeaseKind
+from pytest_dispatch.core.model import Policy, Priority
+from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.server.api.group_schemas import HoldWanted
+from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
+from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.server.web.queue_page import PAGE
+
+pytestmark = pytest.mark.anyio
+
+MOST_BYTES, MOST_NODES = 50_000, 3_000
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
+    async with service(tmp_path, pages=True) as running:
+        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
+            await running.added(name, role, password=PASSWORD)
+        yield running
+
+
+async def queued(lab: ServiceBench, names: Sequence[str], user: str = "bob", **fields: Any) -> list[str]:
+    """Queue runs of a user, and return their ids."""
+    wanted = OpenSession(source="w", policy=Policy(), lease=LeaseWanted(kind=LeaseKind.DETACHED))
+    session = (await lab.ask("POST", "/sessions", wanted, token=lab.secrets[user])).json["id"]
+    one = lab.bench.workload("a.efi", **fields)
+    runs = [RunRequest(key=name, workload=replace(one, name=name)) for name in names]
+    reply = await lab.ask(
+        "POST", f"/sessions/{session}/runs", runs, token=lab.secrets[user], headers={"Dispatch-Epoch": "1"}
+    )
+    assert reply.status == 200, reply.text
+    return [view["run"]["id"] for view in reply.json]
+
+
+def order(page: SeenPage) -> list[str]:
+    """The runs in the table, in their order."""
+    return [each["data-run"] for each in page.all("tr") if "data-run" in each]
+
+
+async def done(visitor: Visitor, *fields: tuple[str, str]) -> Reply:
+    """Send the form of the page as its script does."""
+    csrf = (await visitor.see("/queue")).field("csrf")
+    return await visitor.post("/queue", *fields, Dispatch_Page="1", Dispatch_CSRF=csrf)
+
+
+async def undone(visitor: Visitor, reply: Reply) -> Reply:
+    undo = reply.json["undo"]
+    assert undo["action"] == "/queue"
+    return await done(visitor, *[(name, value) for name, value in undo["fields"]])
+
+
+async def test_it_shows_what_waits_why_and_for_whom(lab: ServiceBench) -> None:
+    await queued(lab, ["a.efi", "b.efi"])
+    page = await (await signed_in(lab, "eve")).see("/queue")
+    assert "2 runs wait" in page.words
+    assert "no machine has asked for work yet" in page.words or "machine" in page.words
+    assert "normal" in page.words
+    assert len(order(page)) == 2
+
+
+async def test_a_reader_is_offered_nothing_and_refused(lab: ServiceBench) -> None:
+    [run, other] = await queued(lab, ["a.efi", "b.efi"])
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see("/queue")
+    assert not [each for each in page.all("button") if each.get("name") in {"do", "top", "cancel", "pause"}]
+    reply = await done(visitor, ("do", "top"), ("run", other))
+    assert reply.status == 403
+    assert "expected the role operator" in reply.json["error"]
+    assert order(await visitor.see("/queue")) == [run, other]
+
+
+@pytest.mark.parametrize(
+    ("deed", "named", "expected"),
+    [
+        ("top", "d", "dabce"),
+        ("top", "ce", "ceabd"),
+        ("up", "c", "acbde"),
+        ("up", "cd", "acdbe"),
+        ("down", "b", "acbde"),
+        ("down", "bc", "adbce"),
+        ("up", "a", "abcde"),
+    ],
+)
+async def test_runs_are_moved_together_and_back(lab: ServiceBench, deed: str, named: str, expected: str) -> None:
+    runs = dict(zip("abcde", await queued(lab, list("abcde")), strict=True))
+    visitor = await signed_in(lab, "bob")
+    reply = await done(visitor, ("do", deed), *(("run", runs[name]) for name in named))
+    assert not reply.json["failed"], reply.text
+    assert order(await visitor.see("/queue")) == [runs[name] for name in expected]
+    assert not (await undone(visitor, reply)).json["failed"]
+    assert order(await visitor.see("/queue")) == list(runs.values())
+
+
+async def test_a_run_is_put_beside_another_one(lab: ServiceBench) -> None:
+    a, b, c = await queued(lab, list("abc"))
+    visitor = await signed_in(lab, "bob")
+    await done(visitor, ("do", "before"), ("run", c), ("anchor", a))
+    assert order(await visitor.see("/queue")) == [c, a, b]
+    await done(visitor, ("do", "after"), ("run", c), ("anchor", b))
+    assert order(await visitor.see("/queue")) == [a, b, c]
+    assert [entry["action"] for entry in await lab.audit(who="bob", action="run")][:2] == ["run.move", "run.move"]
+
+
+async def test_a_hold_needs_a_reason_and_is_undone(lab: ServiceBench) -> None:
+    [run] = await queued(lab, ["a.efi"])
+    visitor = await signed_in(lab, "bob")
+    asked = (await done(visitor, ("do", "hold"), ("run", run))).json
+    assert (asked["ask"], asked["reason"]) == ("Hold 1 run?", True)
+    reply = await done(visitor, ("do", "hold"), ("run", run), ("sure", "1"), ("reason", "it is mended"))
+    assert reply.json["said"] == "a.efi: held."
+    assert "it is mended (bob)" in (await visitor.see("/queue")).words
+    reply = await undone(visitor, reply)
+    assert reply.json["said"] == "a.efi: released."
+    assert "it is mended" not in (await visitor.see("/queue")).words
+    assert (await undone(visitor, reply)).json["said"] == "a.efi: held."
+
+
+async def test_what_cancels_says_whose_runs_they_are_before_it_does(lab: ServiceBench) -> None:
+    mine, theirs = await queued(lab, ["a.efi"]), await queued(lab, ["b.efi", "c.efi"], user="ada")
+    visitor = await signed_in(lab, "bob")
+    fields = [("do", "cancel"), *(("run", run) for run in (*mine, *theirs))]
+    asked = (await done(visitor, *fields)).json
+    assert asked["ask"] == "Cancel 3 runs?"
+    assert "2 runs of another user's session (ada)." in asked["text"]
+    assert len(order(await visitor.see("/queue"))) == 3
+    reply = await done(visitor, *fields, ("sure", "1"))
+    assert (reply.json["said"], reply.json["undo"]) == ("3 runs cancelled.", None)
+    assert "Nothing waits" in (await visitor.see("/queue")).words
+    assert len(await lab.audit(who="bob", action="run.cancel")) == 3
+
+
+async def test_a_priority_is_given_and_taken_back(lab: ServiceBench) -> None:
+    a, b = await queued(lab, ["a", "b"])
+    visitor = await signed_in(lab, "bob")
+    reply = await done(visitor, ("do", "priority"), ("priority", "urgent"), ("run", b))
+    assert order(await visitor.see("/queue")) == [b, a]
+    assert not (await undone(visitor, reply)).json["failed"]
+    assert order(await visitor.see("/queue")) == [a, b]
+
+
+async def test_a_group_and_the_lab_are_paused_and_resumed(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "bob")
+    assert "go on" in (await done(visitor, ("pause", "lab"))).json["text"]
+    reply = await done(visitor, ("do", "pause"), ("group", "lab"), ("sure", "1"), ("reason", "it is night"))
+    assert reply.json["said"] == "lab: paused."
+    assert "it is night (bob, since" in (await visitor.see("/queue")).words
+    await undone(visitor, reply)
+    assert "it is night" not in (await visitor.see("/queue")).words
+    reply = await done(visitor, ("do", "stop"), ("sure", "1"), ("reason", "power"))
+    assert reply.json["said"] == "The whole lab is held."
+    assert "The whole lab is held: power (bob" in (await visitor.see("/queue")).words
+    await undone(visitor, reply)
+    assert "power" not in (await visitor.see("/queue")).words
+
+
+async def test_what_is_refused_is_told_and_the_rest_is_done(lab: ServiceBench) -> None:
+    a, b = await queued(lab, ["a", "b"])
+    visitor = await signed_in(lab, "bob")
+    reply = (await done(visitor, ("do", "top"), ("run", a), ("run", "no-such-run"), ("run", b))).json
+    assert reply["failed"]
+    assert reply["said"].startswith("2 runs moved to the top. 1 not: no run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ([("do", "explode")], "do: expected one of top, up"),
+        ([("do", "top")], "expected at least one run, got none"),
+        ([("do", "priority"), ("priority", "now"), ("run", "{run}")], "priority: expected one of urgent"),
+        ([("do", "hold"), ("sure", "1"), ("run", "{run}")], "reason: expected some words"),
+        ([("do", "after"), ("anchor", ""), ("run", "{run}")], "expected one of before, after"),
+    ],
+    ids=["another deed", "no run", "another priority", "no reason", "no anchor"],
+)
+async def test_a_form_that_says_nothing_useful_is_answered(
+    lab: ServiceBench, fields: list[tuple[str, str]], told: str
+) -> None:
+    [run] = await queued(lab, ["a"])
+    reply = await done(await signed_in(lab, "bob"), *((name, value.format(run=run)) for name, value in fields))
+    assert told in reply.json.get("error", "") + reply.json.get("said", "")
+
+
+async def test_without_a_script_a_deed_ends_on_the_page_which_says_it_once(lab: ServiceBench) -> None:
+    a, b = await queued(lab, ["a.efi", "b.efi"])
+    visitor = await signed_in(lab, "bob")
+    csrf = (await visitor.see("/queue")).field("csrf")
+    asked = await visitor.post("/queue", ("csrf", csrf), ("next", "/queue?view=mine"), ("cancel", a))
+    question = SeenPage(asked.text)
+    assert "Cancel 1 run?" in question.words
+    fields = {each["name"]: each["value"] for each in question.all("input") if each.get("type") == "hidden"}
+    reply = await visitor.post("/queue", *fields.items())
+    assert (reply.status, reply.headers["location"]) == (303, "/queue?view=mine")
+    assert "a.efi: cancelled." in (await visitor.see("/queue?view=mine")).words
+    assert "a.efi: cancelled." not in (await visitor.see("/queue?view=mine")).words
+    await visitor.post(
+        "/queue", ("csrf", csrf), ("next", "/queue"), ("do", "hold"), ("run", b), ("sure", "1"), ("reason", "r")
+    )
+    page = await visitor.see("/queue")
+    assert {"name": "do", "type": "hidden", "value": "release"} in page.all("input")
+
+
+async def test_a_message_that_the_lab_did_not_make_is_not_shown(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "bob")
+    for value in ("no-base64!", "bm8ganNvbg==", "eyJzYWlkIjogN30="):
+        visitor.cookies["dispatch-said"] = value
+        assert not [
+            each for each in (await visitor.see("/queue")).all("div") if each.get("class", "").startswith("note")
+        ]
+
+
+# What of it
+
+
+async def test_views_and_filters_are_in_the_address(lab: ServiceBench) -> None:
+    await lab.bench.lab.group_service.configure([Group(id="lab"), Group(id="arm")], ())
+    [mine] = await queued(lab, ["mine.efi"])
+    [theirs] = await queued(lab, ["theirs.efi"], user="ada")
+    [arm] = await queued(lab, ["arm.efi"], user="ada", group="arm")
+    [nowhere] = await queued(lab, ["gpu.efi"], user="ada", requires=read_requirements(["gpu"], "requires"))
+    lab.bench.lab.queue.machines.declare("m-1")
+    await lab.ask("POST", f"/runs/{theirs}/hold", HoldWanted(reason="later"))
+    visitor = await signed_in(lab, "bob")
+    for query, expected in (
+        ("", {mine, theirs, arm, nowhere}),
+        ("?view=mine", {mine}),
+        ("?view=stuck", {theirs, nowhere}),
+        ("?group=arm", {arm}),
+        ("?named=EIR", {theirs}),
+        ("?view=mine&named=theirs", set()),
+        ("?view=unknown", {mine, theirs, arm, nowhere}),
+    ):
+        assert set(order(await visitor.see(f"/queue{query}"))) == expected, query
+    assert (await visitor.ask("GET", "/queue?group=none")).status == 404
+    assert (await visitor.ask("GET", "/queue?first=x")).status == 400
+
+
+async def test_two_thousand_runs_are_a_small_page_with_more(lab: ServiceBench) -> None:
+    runs = await queued(lab, [f"a-workload-with-a-name-{number}.efi" for number in range(2000)])
+    visitor = await signed_in(lab, "bob")
+    reply = await visitor.ask("GET", "/queue")
+    page = SeenPage(reply.text)
+    assert len(reply.body) < MOST_BYTES
+    assert len(page.elements) < MOST_NODES
+    assert order(page) == runs[:PAGE]
+    assert "2,000 runs wait" in page.words
+    [more] = [link for link in page.links if "first=" in link]
+    assert order(await visitor.see(more)) == runs[PAGE : 2 * PAGE]
+
+
+async def test_a_confined_token_sees_and_steers_its_groups_alone(lab: ServiceBench) -> None:
+    await lab.bench.lab.group_service.configure([Group(id="lab"), Group(id="arm")], ())
+    [run] = await queued(lab, ["a.efi"])
+    visitor = Visitor(lab, token=await lab.token("bob", groups=("arm",)))
+    assert order(await visitor.see("/queue")) == []
+    assert (await visitor.ask("GET", "/queue?group=lab")).status == 403
+    reply = await visitor.post("/queue", ("do", "top"), ("run", run), Dispatch_Page="1")
+    assert reply.json["failed"]
+    assert "expected a group that this token is for" in reply.json["said"]
+    assert Priority.NORMAL.name.lower() in (await (await signed_in(lab, "bob")).see("/queue")).words
