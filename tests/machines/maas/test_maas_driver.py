@@ -142,6 +142,56 @@ async def test_a_wrong_key_is_told_at_once_and_without_it(maas: FakeMaas) -> Non
     assert maas.calls["GET /MAAS/api/2.0/machines/"] == 1
 
 
+LOOK, ASK, TURN = "GET */machines/", "GET *op=query_power_state", "POST *op=power_on"
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "expected"),
+    [
+        (LOOK, 301, "could not look for it (node-7): MAAS at 127.0.0.1 answered GET /machines/ with 301 Moved"),
+        (LOOK, 403, "could not look for it (node-7): MAAS at 127.0.0.1 answered GET /machines/ with 403 Forbidden"),
+        (TURN, 404, "could not power it on (node-7): MAAS at 127.0.0.1 answered POST /machines/000001/ with 404 Not"),
+        (TURN, 409, "could not power it on (node-7): MAAS at 127.0.0.1 answered POST /machines/000001/ with 409 Conf"),
+        (TURN, 401, "could not power it on (node-7): MAAS at 127.0.0.1 answered POST /machines/000001/ with 401 Unau"),
+    ],
+)
+async def test_what_will_not_pass_is_told_at_once(maas: FakeMaas, call: str, status: int, expected: str) -> None:
+    node = deployed(maas)
+    maas.fail_next(call, status=status)
+    assert (await refused(MaasControl(place(maas)))).startswith(f"MAAS {expected}")
+    assert node.power == "off"
+
+
+@pytest.mark.parametrize("status", [429, 500, 502])
+async def test_what_does_not_pass_in_time_is_told(maas: FakeMaas, status: int) -> None:
+    deployed(maas)
+    maas.fail_next(LOOK, status=status, lasting=600)
+    told = await refused(MaasControl(replace(place(maas), retries=0.1)))
+    assert told.startswith(
+        f"MAAS could not look for it (node-7): MAAS at 127.0.0.1 answered GET /machines/ with {status}"
+    )
+
+
+async def test_a_maas_that_is_away_and_one_that_is_none_are_told(maas: FakeMaas) -> None:
+    deployed(maas)
+    maas.fail_next(LOOK, status=200, data={"machines": []}, lasting=600)
+    impatient = replace(place(maas), retries=0.0)
+    assert "answered with something that is not MAAS's" in await refused(MaasControl(impatient))
+    maas.stop()
+    assert "MAAS at 127.0.0.1 cannot be reached: " in await refused(MaasControl(impatient))
+
+
+async def test_a_power_that_cannot_be_asked_for_a_while_is_not_taken_for_off(maas: FakeMaas) -> None:
+    node = deployed(maas, power="on")
+    maas.fail_next(ASK, status=503, times=2)
+    maas.fail_next(ASK, drop=True)
+    watch = asyncio.create_task(MaasControl(place(maas)).until_off())
+    await until(lambda: maas.calls["GET /MAAS/api/2.0/machines/{id}/"] > 4)
+    assert not watch.done()
+    node.power = "off"
+    await watch
+
+
 async def test_a_bmc_that_does_not_answer_is_told_after_some_tries(maas: FakeMaas) -> None:
     deployed(maas, power_fails=True)
     told = await refused(MaasControl(replace(place(maas), retries=0.1)))
