@@ -85,6 +85,7 @@ class MaasMachine(msgspec.Struct, frozen=True):
     power_type: str = ""
     power_state: str = "unknown"
     owner: str | None = None
+    owner_data: dict[str, str] = {}
     architecture: str | None = None
     tag_names: tuple[str, ...] = ()
     zone: _Named = _Named()

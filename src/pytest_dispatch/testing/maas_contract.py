@@ -151,6 +151,8 @@ async def _life(maas: Served) -> None:
             await api.operate(name, "power_on")  # which deploys what is allocated
             await _until(maas, api, name, lambda now: now.status_name == "Deployed")
             await _refused(api.operate(name, "deploy"))
+            await api.operate(name, "set_owner_data", **{NO_TAG: "noted"})
+            assert (await api.machine(name)).owner_data[NO_TAG] == "noted"
             for state in ("off", "on"):
                 await api.operate(name, f"power_{state}")
                 await _powered(maas, api, name, state)
@@ -158,6 +160,8 @@ async def _life(maas: Served) -> None:
             await api.operate(name, "release", comment="the contract is over")
         await api.operate(name, "release")  # may be repeated
         await _until(maas, api, name, lambda now: now.status_name == "Ready" and not now.owner)
+        assert NO_TAG not in (await api.machine(name)).owner_data, "it is forgotten with the owner"
+        await _refused(api.operate(name, "set_owner_data", **{NO_TAG: "noted"}))
         await _powered(maas, api, name, "off")
         await _marked(api, name)
     finally:

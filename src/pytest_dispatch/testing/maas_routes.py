@@ -75,6 +75,7 @@ class MaasRoutes:
             "release": self._release,
             "mark_broken": self._mark_broken,
             "mark_fixed": self._mark_fixed,
+            "set_owner_data": self._note,
         }
 
     def table(self) -> list[web.RouteDef]:
@@ -219,13 +220,19 @@ class MaasRoutes:
 
     def _released(self, node: FakeNode) -> None:
         if node.status == RELEASING:
-            node.status, node.owner, node.distro_series = READY, "", ""
+            node.status, node.owner, node.distro_series, node.owner_data = READY, "", "", {}
 
     def _mark_broken(self, node: FakeNode, _form: Mapping[str, str]) -> None:
         """Mark a machine as broken, which releases it and powers it off."""
         if node.status in RELEASABLE and node.power != "off":
             self._power(node, "off")
-        node.status, node.owner, node.distro_series = BROKEN, "", ""
+        node.status, node.owner, node.distro_series, node.owner_data = BROKEN, "", "", {}
+
+    def _note(self, node: FakeNode, form: Mapping[str, str]) -> None:
+        """Note what its owner says; an empty value takes a note back."""
+        if not node.owner:
+            raise ViolationError(409, "Cannot set workload annotation: it hasn't been acquired.")
+        node.owner_data = {name: value for name, value in {**node.owner_data, **form}.items() if value}
 
     def _mark_fixed(self, node: FakeNode, _form: Mapping[str, str]) -> None:
         if node.status != BROKEN:

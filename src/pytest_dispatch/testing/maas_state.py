@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 STATUSES = {
@@ -49,6 +49,7 @@ class FakeNode:
         power_sticks: Whether its BMC takes orders and does nothing.
         deploy_fails: Whether its deployments fail.
         comment: What was said with the last operation.
+        owner_data: What its owner noted of it; gone when it is released.
     """
 
     system_id: str
@@ -70,6 +71,7 @@ class FakeNode:
     deploy_fails: bool = False
     distro_series: str = ""
     comment: str = ""
+    owner_data: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API does, as far as anybody here reads it."""
@@ -85,6 +87,7 @@ class FakeNode:
             "power_state": self.power,
             "power_type": self.power_type,
             "owner": self.owner or None,
+            "owner_data": dict(self.owner_data),
             "ip_addresses": [],
             "osystem": "ubuntu" if self.distro_series else "",
             "distro_series": self.distro_series,

@@ -98,7 +98,7 @@ async def test_one_that_is_deployed_is_never_released_or_marked(maas: FakeMaas) 
     ("state", "expected"),
     [
         ({"status": READY, "owner": ""}, "node-7 is Ready in MAAS; expected it to be Deployed: deploy it, or have"),
-        ({"status": ALLOCATED}, "node-7 is Allocated in MAAS; expected it to be Deployed: deploy it, or have the lab"),
+        ({"status": ALLOCATED}, "node-7 is Allocated in MAAS; expected it to be Deployed: deploy it, or release"),
         ({"status": BROKEN, "owner": "", "comment": "no fan"}, "node-7 is Broken in MAAS: no fan; expected it to be"),
         (
             {"status": 21, "owner": ""},
@@ -319,6 +319,39 @@ async def test_one_that_a_person_marked_as_broken_stays_so(maas: FakeMaas) -> No
         "node-7 is Broken in MAAS: no fan; expected it to be Deployed: mark it as fixed there"
     )
     assert node.status == BROKEN
+
+
+async def test_one_that_a_person_deployed_is_not_released(maas: FakeMaas) -> None:
+    node = deployed(maas)
+    control = MaasControl(place(maas), deploys="noble")
+    await control.on()
+    await control.off()
+    await control.release()
+    assert (node.status, node.owner) == (DEPLOYED, "dispatch")
+
+
+async def test_one_that_is_no_longer_wanted_while_it_is_deployed_is_released(maas: FakeMaas) -> None:
+    node = maas.add_machine("node-7")
+    control = MaasControl(place(maas), deploys="noble")
+    gate = maas.hold_next("POST *op=deploy")
+    start = asyncio.create_task(control.on())
+    await asyncio.to_thread(gate.wait)
+    gate.open()
+    await until(lambda: node.status == DEPLOYING)
+    start.cancel()
+    await asyncio.wait([start])
+    await control.off()
+    await control.release()
+    await until(lambda: (node.status, node.power) == (READY, "off"))
+
+
+async def test_one_that_a_lab_took_that_was_killed_is_released_by_the_next(maas: FakeMaas) -> None:
+    node = maas.add_machine("node-7")
+    await MaasControl(place(maas), deploys="noble").on()
+    after = MaasControl(place(maas), deploys="noble")
+    await after.off()
+    await after.release()
+    await until(lambda: (node.status, node.owner_data) == (READY, {}))
 
 
 # The SPEC

@@ -27,7 +27,7 @@ DEPLOYMENT = 3600.0  # seconds that MAAS may take to deploy a machine, and to re
 COMMENT = "pytest-dispatch"  # what MAAS's events say of our orders
 WORDS = 200  # most characters of why a machine is broken
 
-_OURS = {"Deployed", "Deploying", "Allocated", "Failed deployment"}
+MARK = {"pytest-dispatch": "taken"}  # noted of a machine that we took; MAAS forgets it when the machine is released
 
 
 class MaasControl:
@@ -43,6 +43,7 @@ class MaasControl:
         self._place = place
         self._deploys = deploys
         self._marks = marks
+        self._took = False  # we have had it deployed, and nobody has said yet that it was given back
         self._marked = False  # we said that it is broken
         self._may_be_on = False  # it was told to go on, and has not been seen off since
         self._off = asyncio.Event()
@@ -103,14 +104,16 @@ class MaasControl:
     # Who lends it
 
     async def release(self) -> None:
-        """Release it, if it is ours.
+        """Release it, if a lab took it; what somebody else has deployed is left as it is.
 
         Raises:
             MachineError: MAAS does not do it.
         """
         async with Orders(self._place) as orders:
-            if (await orders.look()).status_name in _OURS:
+            machine = await orders.look()
+            if machine.owner and (self._took or _is_taken(machine)):
                 await orders.order("release it", "release", again=True, comment=COMMENT)
+        self._took = False
 
     async def broken(self, why: str) -> None:
         """Mark it as broken, if that is wanted; MAAS then takes it back and powers it off.
@@ -124,7 +127,7 @@ class MaasControl:
             if (await orders.look()).status_name != "Broken":
                 said = f"{COMMENT}: {plain_line(why, WORDS)}"
                 await orders.order("mark it as broken", "mark_broken", again=True, comment=said)
-        self._marked, self._may_be_on = True, False
+        self._marked, self._took, self._may_be_on = True, False, False
 
     async def fixed(self) -> None:
         """Mark it as fixed, if it is broken.
@@ -144,18 +147,25 @@ class MaasControl:
     async def _take(self, orders: Orders) -> None:
         """Return when it is deployed, and off if it was deployed just now."""
         begun = False
-        while (machine := await orders.look()).status_name != "Deployed":
-            step = self._steps.get(machine.status_name)
+        while True:
+            machine = await orders.look()
+            if begun and machine.owner and not _is_taken(machine):
+                await orders.order("note that the lab has it", "set_owner_data", again=True, **MARK)
+            if machine.status_name == "Deployed":
+                break
+            step = self._steps(machine).get(machine.status_name)
             if step is None or (begun and machine.status_name == "Failed deployment"):
                 raise MachineError(self._unusable(machine))
             begun = begun or step is MaasControl._deploy
             await step(self, orders)
-            await asyncio.sleep(self._place.every)
+            if step is not MaasControl._deploy:  # then it is looked at at once, and noted as taken
+                await asyncio.sleep(self._place.every)
         if begun:
             await orders.turn("off")
             await orders.turned("off")
 
     async def _deploy(self, orders: Orders) -> None:
+        self._took = True  # before the order, whose answer may be lost, or come when nobody waits for it any more
         await orders.order("deploy it", "deploy", distro_series=self._deploys, comment=COMMENT)
 
     async def _fix(self, orders: Orders) -> None:
@@ -168,28 +178,30 @@ class MaasControl:
     async def _wait(self, orders: Orders) -> None:
         """Wait for MAAS."""
 
-    @property
-    def _steps(self) -> Mapping[str, Callable[[MaasControl, Orders], Awaitable[None]]]:
+    def _steps(self, machine: MaasMachine) -> Mapping[str, Callable[[MaasControl, Orders], Awaitable[None]]]:
         """Return what leads from each state towards `Deployed`."""
         if not self._deploys:
             return {}
         steps = {
             "Ready": MaasControl._deploy,
-            "Allocated": MaasControl._deploy,
-            "Failed deployment": MaasControl._give_up,
             "Deploying": MaasControl._wait,
             "Releasing": MaasControl._wait,
         }
-        return {**steps, **({"Broken": MaasControl._fix} if self._marked else {})}
+        ours = {"Failed deployment": MaasControl._give_up} if _is_taken(machine) else {}
+        return {**steps, **ours, **({"Broken": MaasControl._fix} if self._marked else {})}
 
     def _unusable(self, machine: MaasMachine) -> str:
         said = f": {plain_line(machine.status_message, WORDS)}" if machine.status_message else ""
         then = {
             "Broken": "mark it as fixed there",
             "Ready": "deploy it, or have the lab do that by deploy=",
-            "Allocated": "deploy it, or have the lab do that by deploy=",
+            "Allocated": "deploy it, or release it and have the lab deploy it by deploy=",
         }.get(machine.status_name, "look at its events there")
         return f"{self._place.name} is {machine.status_name} in MAAS{said}; expected it to be Deployed: {then}"
+
+
+def _is_taken(machine: MaasMachine) -> bool:
+    return MARK.items() <= machine.owner_data.items()
 
 
 def create(spec: Spec, state: Path) -> list[DrivenMachine]:
