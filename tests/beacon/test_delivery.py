@@ -19,6 +19,8 @@ from mdns_responder import lab, message, responder
 from pytest_dispatch.beacon.delivery import MOST, Message, ask, deliver
 from pytest_dispatch.server.mdns import Announcement
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 # What goes over the wire
 
 

@@ -18,6 +18,8 @@ from shared_labs import SharedLab
 
 from pytest_dispatch.cli.names import short_id
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 BIN = Path(sys.executable).parent
 
 #: Has bash complete a line as it would for somebody who presses Tab, and shows what it proposes.

@@ -19,6 +19,8 @@ from waiting import PATIENCE
 from pytest_dispatch.cli.output import watch
 from pytest_dispatch.cli.page import said
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLab]:

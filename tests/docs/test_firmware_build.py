@@ -62,6 +62,7 @@ def rebuilt(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[Pat
 
 
 @needs_sources
+@pytest.mark.draw(1, of="builds")
 def test_the_makefiles_build_what_is_committed_and_nothing_else(rebuilt: dict[Path, Path]) -> None:
     committed = {path for folder in MAKEFILES.values() for path in folder.glob("**/*.efi")}
     committed = {path for path in committed if "build" not in path.parts}

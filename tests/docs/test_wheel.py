@@ -41,6 +41,7 @@ def build(tree: Path, umask: int, **environ: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (tree / "out").iterdir()}
 
 
+@pytest.mark.draw(1, of="builds")
 def test_two_builds_are_the_same_bit_for_bit(tmp_path: Path) -> None:
     """In another folder, at another time, in another time zone and locale, by somebody with another umask."""
     one = build(tmp_path / "one", 0o022, TZ="UTC", LC_ALL="C.UTF-8", PYTHONHASHSEED="1")

@@ -27,6 +27,8 @@ from pytest_dispatch.lab_program.option_values import read_spec
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.server.api.schemas import OpenSession, RunRequest, RunView
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from receivers import receiving
 from services import Service, configured, seen
 
 from pytest_dispatch.lab_program.lab_file.lab_config import read_service
 from pytest_dispatch.lab_program.service_reload import AT_ONCE
+
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
 
 ADA = "{name: ada, password: 'correct horse battery', role: operator}"
 BOB = "{name: bob, password: 'a stapler of mine', role: reader}"

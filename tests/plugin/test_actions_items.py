@@ -14,6 +14,8 @@ from waiting import wait_until
 from pytest_dispatch.testing.actions import NEVER, Workflow
 from pytest_dispatch.testing.github import FakeGitHub
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 
 @pytest.fixture
 def ready(github: FakeGitHub) -> FakeGitHub:
@@ -159,7 +161,7 @@ def test_a_failed_workflow_becomes_an_issue(bench: Bench, ready: FakeGitHub) -> 
 def test_the_end_of_a_session_cancels_at_github_what_nobody_waits_for(bench: Bench, ready: FakeGitHub) -> None:
     prepare(ready, flash=Workflow(jobs=(FLASH[1],)), test=Workflow(jobs=(job(seconds=NEVER),)))
     actions(bench, ready, "-x", "boards::flash", "others::geth").assert_outcomes(failed=2)
-    assert {each.conclusion for each in ready.actions.runs(REPO)} <= {"failure", "cancelled"}
+    wait_until(lambda: {each.conclusion for each in ready.actions.runs(REPO)} <= {"failure", "cancelled"})
 
 
 def test_workers_of_xdist_run_the_items_of_all_groups(bench: Bench, ready: FakeGitHub) -> None:

@@ -14,6 +14,8 @@ from shared_labs import SharedLab
 
 from pytest_dispatch.testing.github import FakeGitHub
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 SERVICE = """
 server: {{boot: "{{boot}}", api: "{{api}}", announce: false}}
 database: {{url: lab.db}}
@@ -69,7 +71,7 @@ def test_templates_of_a_file_are_run_in_a_group_of_the_lab(bench: Bench, github:
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        ("board", "*the lab has no group 'board': did you mean boards?"),
+        ("board", "*the lab has no group 'board': did you mean boards or bare?"),
         ("bare", "--dispatch-group: expected a group of the lab with templates, got 'bare', which has none"),
     ],
 )

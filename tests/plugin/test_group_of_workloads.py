@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from plugin_bench import Bench
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 LISTED = '[[workload]]\nname = "a.efi"\n{}'
 
 

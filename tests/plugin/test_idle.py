@@ -11,6 +11,8 @@ from plugin_bench import WITHOUT, Bench
 
 import pytest_dispatch
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf")
 
 _LOADED = f"""

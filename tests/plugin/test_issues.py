@@ -10,6 +10,8 @@ from plugin_bench import Bench
 
 from pytest_dispatch.testing.github import FakeGitHub
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 
 @pytest.fixture
 def filing(github: FakeGitHub) -> tuple[str, ...]:

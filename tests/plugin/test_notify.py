@@ -15,6 +15,8 @@ from waiting import PATIENCE, wait_until
 
 from pytest_dispatch.plugin.settings import read_settings
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 SECRET = "TopSecretPath77"
 
 

@@ -9,6 +9,8 @@ import pytest
 from faults import fault
 from plugin_bench import Bench
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 WORKLOADS = {
     "come-back": "come-back",
     "fail": "fail",

@@ -11,6 +11,8 @@ import pytest
 from faults import fault
 from plugin_bench import Bench
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 KINDS = ("failure", "error", "skipped")
 
 EVERYTHING: Mapping[str, str | Mapping[str, str]] = {

@@ -11,6 +11,8 @@ from plugin_bench import APART, HERE, IN_THREAD, WITHOUT, Bench
 from pytest_dispatch.testing.maas import FakeMaas
 from pytest_dispatch.testing.testflinger import FakeClient, FakeTestflinger, JobPlan
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 SECRET = "a-secret-of-testflinger"
 PANIC = ("booting", "Kernel panic - not syncing")
 SOON = "--dispatch-first-look=0"

@@ -13,6 +13,8 @@ from services import FILE, Service, serving
 
 from pytest_dispatch.testing.github import FakeApp, FakeGitHub
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 EFI = "application/vnd.dispatch+efi"
 MACHINES = "{id: m1, driver: 'sim?pace=0.001'}, {id: m2, driver: 'sim?pace=0.001'}"
 GITHUB = "github: {{api_url: '{}', apps: {{acme: {{id: 5, private_key: app.pem}}}}, tokens: {{ada: {}}}}}\n"

@@ -19,6 +19,8 @@ from waiting import PATIENCE
 
 from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 REPO = "me/lab"
 FAILED, PASSED = {"outcome": "failed"}, {"outcome": "passed"}
 

@@ -11,6 +11,8 @@ from plugin_bench import Bench
 
 from pytest_dispatch.testing.github import FakeGitHub
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 LOG = """
 import json, os
 

@@ -21,6 +21,8 @@ from pytest_dispatch.plugin.item_details import (
     take_off,
 )
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 
 def junit_cases(path: Path) -> list[TestCase]:
     return [case for suite in JUnitXml.fromfile(str(path)) for case in suite]

@@ -54,6 +54,7 @@ def body(**fields: object) -> bytes:
     outcome="it is read in a process of its own; the other machines boot and report meanwhile",
     told="nothing",
 )
+@pytest.mark.draw(2, of="as much as may come")
 async def test_nobody_waits_for_a_report_that_takes_long_to_read(bench: LabBench) -> None:
     run = await bench.booted()
     report = asyncio.create_task(bench.report(junit=long_tag()))

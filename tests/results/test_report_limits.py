@@ -138,6 +138,7 @@ class Reader(threading.Thread):
     outcome="what came before counts; memory and disk stay bounded",
     told="413: at most 64 MiB in all reports of one boot",
 )
+@pytest.mark.draw(2, of="as much as may come")
 def test_what_one_boot_may_fill_is_bounded(tmp_path: Path) -> None:
     lab = LabProcess(plan(tmp_path))
     lab.start("w")

@@ -373,6 +373,7 @@ def test_the_same_nested_too_deep_is_read_flat() -> None:
     assert cases[-2].name.endswith("99")
 
 
+@pytest.mark.draw(2, of="as much as may come")
 def test_too_many_cases_end_in_a_failure() -> None:
     cases = parse_tap("ok\n" * (MOST_CASES + 5))
     assert len(cases) == MOST_CASES
@@ -380,6 +381,7 @@ def test_too_many_cases_end_in_a_failure() -> None:
     assert cases[-1] == Case(name="TAP", outcome=FAILED, message=message)
 
 
+@pytest.mark.draw(2, of="as much as may come")
 def test_too_many_lines_end_in_a_failure() -> None:
     cases = parse_tap("ok 1 - a\n" + "x\n" * MOST_LINES + "not ok 2 - b\n")
     assert told(cases) == [("a", "passed"), ("TAP", "failed")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections import defaultdict
@@ -10,8 +11,8 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import HealthCheck, settings
 
-#: Whether of tables whose cases each take long only some cases are taken (see `some_cases`), of walks half of the
-#: steps, and of what hypothesis makes up a fifth.
+#: Whether of tests that take long only some are taken (see `some_cases`), of walks half of the steps, and of what
+#: hypothesis makes up a fifth.
 QUICK = bool(os.environ.get("DISPATCH_QUICK"))
 
 #: Whether every step of every walk is taken, and what can be large is.
@@ -27,7 +28,7 @@ def seed() -> str:
 
 def header() -> str:
     """A line that says how to repeat the run."""
-    cases = " and cases of tables" * QUICK
+    cases = " and some tests that take long" * QUICK
     return "all steps of all walks" if TORTURE else f"some steps of walks{cases}: {_SEED}={seed()} draws these again"
 
 
@@ -65,14 +66,15 @@ def _sample(steps: list[int], count: int) -> list[int]:
 def some_cases(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Divide tests into those that a quick run takes, and those that it leaves to the others.
 
-    A mark `draw(N)` says how many of a test's cases it takes; `draw(N, of="WORDS")` how many of all cases whose marks
-    have these words.
+    A mark `draw(N)` says how many of a test's cases it takes; `draw(N, of="WORDS")` how many of all tests whose marks
+    have these words. Below 1 it is their share. Of a whole file's mark, tests with a mark of their own are no part.
     """
     tables = defaultdict(list)
     for item in items:
         if QUICK and (mark := item.get_closest_marker("draw")):
             tables[mark.kwargs.get("of", item.nodeid.partition("[")[0]), *mark.args].append(item)
     left: set[pytest.Item] = set()
-    for (_, count), cases in tables.items():
-        left |= {*cases} - {cases[each] for each in _sample(list(range(len(cases))), min(count, len(cases)))}
+    for (_, most), cases in tables.items():
+        count = min(most, len(cases)) if most >= 1 else math.ceil(most * len(cases))
+        left |= {*cases} - {cases[each] for each in _sample(list(range(len(cases))), count)}
     return [item for item in items if item not in left], [item for item in items if item in left]

@@ -67,16 +67,21 @@ class Rounds:
         return [*tasks, asyncio.create_task(self._send(), name="the way to GitHub Actions")]
 
     async def stop(self) -> None:
-        """Send nothing more, and have GitHub cancel what was cancelled last."""
+        """Send nothing more, and have GitHub cancel what was cancelled last, also of what is just being sent."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE):
+                await self._cancel_last()
+                await asyncio.gather(*self._sender.tasks, return_exceptions=True)
+                await self._cancel_last()  # GitHub has named what was being sent
         for task in self._sender.tasks:
             task.cancel()
         await asyncio.gather(*self._sender.tasks, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE):
-                given_up = (each for each in self._given_up.items() if not each[1].cancels)
-                wanted = [*self._cancelling(), *given_up]
-                cancels = (self._follower.cancel(state, run_id, at_once=True) for run_id, state in wanted)
-                await asyncio.gather(*(tried(each, *_FORGIVEN) for each in cancels))
+
+    async def _cancel_last(self) -> None:
+        given_up = (each for each in self._given_up.items() if not each[1].cancels)
+        wanted = [*self._cancelling(), *given_up]
+        cancels = (self._follower.cancel(state, run_id, at_once=True) for run_id, state in wanted)
+        await asyncio.gather(*(tried(each, *_FORGIVEN) for each in cancels))
 
     async def _look_at_runners(self) -> None:
         async with Looks(*_FORGIVEN) as looks:
