@@ -279,6 +279,16 @@ class TestGivenUp:
                 lab.cancel(run)
         assert [each.conclusion for each in github.actions.runs(REPO)] == ["cancelled"] * 4
 
+    async def test_a_lab_that_ends_cancels_what_it_is_just_sending(self, tmp_path: Path, github: FakeGitHub) -> None:
+        self._hung(github)
+        gate = github.hold_next(DISPATCH)
+        async with actions_lab(tmp_path, github) as lab:
+            run = await lab.one()
+            await asyncio.to_thread(gate.wait)
+            lab.cancel(run)
+            asyncio.get_running_loop().call_later(0.2, gate.open)  # the lab is ending by then
+        await until(lambda: [each.conclusion for each in github.actions.runs(REPO)] == ["cancelled"])
+
 
 class TestRestarts:
     async def resumed(self, tmp_path: Path, github: FakeGitHub, run: str, clock: Clock) -> tuple[Outcome | None, str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.workloads.actions.sending import Sender
     from pytest_dispatch.workloads.given_up import GivenUp
 
-GOODBYE = 1.0  # seconds in which runs that were cancelled last are cancelled at GitHub, when the lab stops
+GOODBYE = 3.0  # seconds in which runs that were cancelled last are cancelled at GitHub, when the lab stops
 #: What a look may fail with.
 _FORGIVEN = (GitHubError, AwayError)
 
