@@ -6,7 +6,7 @@ ARGS ?=
 # Processes that run the tests side by side, twice as many as two cores, as tests wait for others much of the time; 0 runs
 # them one after the other, in this one. Which tests stay together, tests/support/parallel.py says
 WORKERS ?= 4
-BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
+BESIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 # Whoever builds a version builds the same bytes: what is built is as old as its last commit
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
@@ -82,7 +82,9 @@ test: .venv/ready  ## All tests
 	$(kernel)
 	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
+# Without machines that are emulated, tests wait more and compute less
 .PHONY: quick
+quick: WORKERS = 5
 quick: .venv/ready  ## The tests that need neither QEMU nor PostgreSQL nor a browser, and a few cases where each takes long
 	DISPATCH_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "not qemu and not postgresql and not browser" $(ARGS)
 

@@ -16,7 +16,7 @@ from compiled import dropped
 from databases import needs_postgresql
 from filelock import FileLock
 from forks import Forks
-from parallel import Longest, OneEmulator, emulated_first
+from parallel import Longest, OneEmulator, longest_first
 from torture import header, seed, some_cases
 
 pytest_plugins = ["fixtures_databases", "fixtures_github", "fixtures_lab"]
@@ -120,10 +120,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in filter(needs_postgresql, items):
         item.add_marker("postgresql")
     yield
-    taken, left = (items, []) if config.option.collectonly else some_cases(items)  # docs/faults.py lists all
+    if config.option.collectonly:  # docs/faults.py lists all, as they stand
+        return
+    taken, left = some_cases(items)
     if left:
         config.hook.pytest_deselected(items=left)
-    items[:] = emulated_first(taken)
+    items[:] = longest_first(taken)
 
 
 def pytest_collection_finish() -> None:

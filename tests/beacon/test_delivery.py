@@ -19,7 +19,7 @@ from mdns_responder import lab, message, responder
 from pytest_dispatch.beacon.delivery import MOST, Message, ask, deliver
 from pytest_dispatch.server.mdns import Announcement
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 # What goes over the wire
 

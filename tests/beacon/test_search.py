@@ -33,7 +33,7 @@ from pytest_dispatch.beacon.mdns import LOOPBACK, announced_urls
 from pytest_dispatch.beacon.urls import is_url
 from pytest_dispatch.server.mdns import Announcement
 
-pytestmark = pytest.mark.usefixtures("alone_on_mdns")
+pytestmark = [pytest.mark.usefixtures("alone_on_mdns"), pytest.mark.draw(1 / 2, of=__name__)]
 
 ENOUGH = 60.0  # seconds in which what is looked for is found, however busy the computer is
 INSTANCE = "dispatch-1a2b"

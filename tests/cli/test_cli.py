@@ -34,7 +34,7 @@ from pytest_dispatch.server.api.schemas import OpenSession, RunRequest
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")
 NAMES = ", ".join(COMMANDS)

@@ -18,7 +18,7 @@ from shared_labs import SharedLab
 
 from pytest_dispatch.cli.names import short_id
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 BIN = Path(sys.executable).parent
 

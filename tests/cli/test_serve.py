@@ -45,7 +45,7 @@ from pytest_dispatch.store.accounts import audit_row
 from pytest_dispatch.store.journal import Journal, run_rows, session_row
 from pytest_dispatch.store.schema import sessions
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 # Two addresses
 

@@ -19,7 +19,7 @@ from waiting import PATIENCE
 from pytest_dispatch.cli.output import watch
 from pytest_dispatch.cli.page import said
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from services import Service, configured, seen
 from pytest_dispatch.testing.actions import NEVER
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 LAB = """
 github:

@@ -27,7 +27,7 @@ from waiting import PATIENCE
 from pytest_dispatch.store.journal import Journal
 from pytest_dispatch.store.schema import VERSION
 
-pytestmark = [needs_shim, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [needs_shim, pytest.mark.draw(1 / 3, of=__name__)]
 
 DEAF = Play(attempts=2, heard=False)
 JUNIT = ("--junitxml=own.xml", "--dispatch-junit=cases.xml")

@@ -28,7 +28,7 @@ from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.support.blocking import Stop
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 OPTION, GITHUB, GH, ASKED = (f"ghp_{word}{word * 2}" for word in ("fromOption", "fromGithub", "fromGh", "fromProgram"))
 PASSWORD = "hushhushhush"

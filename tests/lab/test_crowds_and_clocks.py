@@ -29,7 +29,7 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.lab.session_feed import IssueRule
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 
 # Time

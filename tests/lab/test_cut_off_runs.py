@@ -30,7 +30,7 @@ from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.store.journal import Journal, session_row
 from pytest_dispatch.workloads.boot.protocol import Taken
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Outcome, Report
 from pytest_dispatch.store.journal import run_rows
 from pytest_dispatch.workloads.boot.protocol import Taken
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 ELSEWHERE = "127.0.0.9"  # a machine that ran nothing here
 

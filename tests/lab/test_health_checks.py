@@ -27,7 +27,7 @@ from pytest_dispatch.machines.base import DrivenMachine
 from pytest_dispatch.machines.sim.driver import SimMachine
 from pytest_dispatch.machines.sim.scenarios import SCENARIOS, Scenario, Stage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 OTHER = "127.0.0.3"
 PERSONS = Lease(kind=LeaseKind.DETACHED, owner="ada")

@@ -17,7 +17,7 @@ from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.memory_eviction import KEPT
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 A, B = "127.0.0.2", "127.0.0.3"
 

@@ -36,7 +36,7 @@ from pytest_dispatch.lab.notification_queue import FIRST_PAUSE, GIVE_UP
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.store.journal import Journal
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 SECRET = "TopSecretPath77"
 EVERYTHING = Subscription(severity=Severity.INFO)

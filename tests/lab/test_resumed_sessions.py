@@ -26,7 +26,7 @@ from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 
 # Resuming

@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab_program.child_messages import Start, encode
 from pytest_dispatch.server.api.schemas import OpenSession
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 COMMAND = (sys.executable, "-m", "pytest_dispatch.cli.main")
 

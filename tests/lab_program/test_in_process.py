@@ -27,7 +27,7 @@ from pytest_dispatch.lab_program.option_values import read_spec
 from pytest_dispatch.machines.base import Spec
 from pytest_dispatch.server.api.schemas import OpenSession, RunRequest, RunView
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from services import Service, configured, seen
 from pytest_dispatch.lab_program.lab_file.lab_config import read_service
 from pytest_dispatch.lab_program.service_reload import AT_ONCE
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 ADA = "{name: ada, password: 'correct horse battery', role: operator}"
 BOB = "{name: bob, password: 'a stapler of mine', role: reader}"

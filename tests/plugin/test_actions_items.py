@@ -14,7 +14,7 @@ from waiting import wait_until
 from pytest_dispatch.testing.actions import NEVER, Workflow
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 @pytest.fixture

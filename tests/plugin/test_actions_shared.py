@@ -14,7 +14,7 @@ from shared_labs import SharedLab
 
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 SERVICE = """
 server: {{boot: "{{boot}}", api: "{{api}}", announce: false}}

@@ -12,7 +12,7 @@ from faults import fault
 from plugin_bench import ENOUGH, HERE, ONE, SIMS, WITHOUT, Bench
 from strangers import Stranger
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 #: The names are not in the order of the chain.
 STAGES = {"install": [], "boot": ["install"], "check": ["boot"]}

@@ -11,7 +11,7 @@ from plugin_bench import HERE, SIMS, WITHOUT, Bench
 
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 EFI, ISO, IMG = (f"application/vnd.dispatch+{kind}" for kind in ("efi", "iso", "img"))
 

@@ -18,7 +18,7 @@ from pytest_dispatch.testing.github import FakeGitHub
 if TYPE_CHECKING:
     from pytest_dispatch.client.lab_client import LabClient
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 NEW_ISSUE = "POST /repos/*/issues"
 

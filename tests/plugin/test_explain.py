@@ -7,7 +7,7 @@ import re
 import pytest
 from plugin_bench import Bench
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 #: `a` keeps the only machine for longer than it takes until somebody asks why `b` waits.
 WORKLOADS = {"a": "hang", "b": "pass"}

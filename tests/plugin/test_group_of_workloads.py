@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from plugin_bench import Bench
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 LISTED = '[[workload]]\nname = "a.efi"\n{}'
 

@@ -11,7 +11,7 @@ from plugin_bench import WITHOUT, Bench
 
 import pytest_dispatch
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 HEAVY = ("aiohttp", "anyio", "asyncio", "httpx", "msgspec", "rich", "sqlalchemy", "zeroconf")
 

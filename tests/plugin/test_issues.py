@@ -10,7 +10,7 @@ from plugin_bench import Bench
 
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from plugin_bench import WITHOUT, Bench, plays
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 ODD = ("br[1]-x", "[a]", "x]y", "<i>&'\"", "50%5B", "back\\slash", "wi th ünïcödé", ":colon:", "a::b:::c")
 

@@ -9,7 +9,7 @@ from plugin_bench import Bench
 
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 def test_no_line_runs_into_one_of_pytests(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from waiting import PATIENCE
 
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 GOOD = ["accepted", "oven-A", "passed: a fine crust"]
 MOVED = ["accepted", "oven-A", "oven-A+oven-B", "aside", "oven-B", "passed: baked twice"]

@@ -15,7 +15,7 @@ from waiting import PATIENCE, wait_until
 
 from pytest_dispatch.plugin.settings import read_settings
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 SECRET = "TopSecretPath77"
 

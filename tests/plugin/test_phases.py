@@ -11,7 +11,7 @@ import pytest
 from faults import fault
 from plugin_bench import Bench
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 KINDS = ("failure", "error", "skipped")
 

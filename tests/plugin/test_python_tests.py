@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from plugin_bench import ONE, WITHOUT, Bench
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 def test_a_workload_in_a_python_test(bench: Bench) -> None:

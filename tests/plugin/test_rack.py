@@ -11,7 +11,7 @@ from plugin_bench import APART, HERE, IN_THREAD, WITHOUT, Bench
 from pytest_dispatch.testing.maas import FakeMaas
 from pytest_dispatch.testing.testflinger import FakeClient, FakeTestflinger, JobPlan
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 SECRET = "a-secret-of-testflinger"
 PANIC = ("booting", "Kernel panic - not syncing")

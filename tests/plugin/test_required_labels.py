@@ -8,7 +8,7 @@ import pytest
 from faults import fault
 from plugin_bench import Bench
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 LABELLED = ("--dispatch-machine=sim?pace=0.001&labels=gpu,memory=32", "--dispatch-machine=sim?pace=0.001")
 NEAREST = "the nearest is sim-1: it has memory=32, wanted is memory>=64"

@@ -13,7 +13,7 @@ from services import FILE, Service, serving
 
 from pytest_dispatch.testing.github import FakeApp, FakeGitHub
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 EFI = "application/vnd.dispatch+efi"
 MACHINES = "{id: m1, driver: 'sim?pace=0.001'}, {id: m2, driver: 'sim?pace=0.001'}"

@@ -22,7 +22,7 @@ from plugin_bench import WITHOUT, Bench, clean
 from shared_labs import SharedLab
 from waiting import PATIENCE
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 KINDS = ("failure", "error", "skipped")
 SCENARIOS = {"a": "pass", "b": "fail", "c": "multi-report", "d": "no-boot"}

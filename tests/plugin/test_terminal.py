@@ -13,7 +13,7 @@ from ipv6 import needs_ipv6
 from plugin_bench import IN_THREAD, SIMS, WITHOUT, Bench
 from vt100 import OnTerminal, Vt100
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 @pytest.fixture

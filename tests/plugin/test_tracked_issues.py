@@ -19,7 +19,7 @@ from waiting import PATIENCE
 
 from pytest_dispatch.testing.github import FakeGitHub, FakeIssue
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 REPO = "me/lab"
 FAILED, PASSED = {"outcome": "failed"}, {"outcome": "passed"}

@@ -21,7 +21,7 @@ from pytest_dispatch.plugin.item_details import (
     take_off,
 )
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 
 def junit_cases(path: Path) -> list[TestCase]:

@@ -28,7 +28,7 @@ from zeroconf.asyncio import (
 from pytest_dispatch.beacon.mdns import NAME
 from pytest_dispatch.server.mdns import TRIES, Announcement, announceable, four_digits, reachable
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone_on_mdns"), pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("alone_on_mdns"), pytest.mark.draw(1 / 3, of=__name__)]
 
 LOOPBACK = ["127.0.0.1"]
 

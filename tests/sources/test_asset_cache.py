@@ -36,7 +36,7 @@ from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.support.file_stamp import FileStamp
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
 
 
 async def test_an_asset_is_downloaded_checked_and_kept(github: FakeGitHub, tmp_path: Path) -> None:

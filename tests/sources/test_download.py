@@ -27,7 +27,7 @@ from pytest_dispatch.sources.base import Bytes
 from pytest_dispatch.sources.download import Patience
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
 
 
 async def test_a_cut_download_goes_on_where_it_was_cut(github: FakeGitHub, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from pytest_dispatch.sources.partial_file import CHANGED, Wanted
 from pytest_dispatch.sources.release import list_release
 from pytest_dispatch.testing.github import Exchange, FakeGitHub
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
 
 GONE = "it was deleted or replaced after the release was listed"
 

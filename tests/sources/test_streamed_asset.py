@@ -25,7 +25,7 @@ from pytest_dispatch.sources.streamed_asset import HELD, Arrival
 from pytest_dispatch.testing.github import FakeGitHub, Gate
 from pytest_dispatch.workloads.boot.lifecycle import State
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 SIZE = 3 * MIB
 HALF = SIZE // 2

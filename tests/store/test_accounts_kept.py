@@ -27,7 +27,7 @@ from pytest_dispatch.store.backup import backup, restore
 from pytest_dispatch.store.inserts import Expired
 from pytest_dispatch.store.journal import Journal, session_row
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
 PAGE = 4096

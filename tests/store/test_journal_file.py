@@ -20,6 +20,8 @@ from told_errors import one_line
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.store.journal import Journal, console_row
 
+pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+
 SOON = 60.0  # seconds that anything here may take; nothing takes as long
 
 

@@ -30,7 +30,7 @@ from pytest_dispatch.store.migrations import version_1_shapes
 from pytest_dispatch.store.migrations.versions import version_2
 from pytest_dispatch.store.row_writing import report_digest
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 #: Journals as labs left them that were killed: by the last make of version 1, by the last one without kinds, and by one
 #: of version 2.

@@ -35,7 +35,7 @@ from pytest_dispatch.store.schema import WORDS_INDEX
 from pytest_dispatch.support.host_boot import boot_number
 from pytest_dispatch.workloads.boot.lifecycle import State
 
-pytestmark = pytest.mark.draw(1 / 2, of=__name__)
+pytestmark = pytest.mark.draw(1 / 3, of=__name__)
 
 PAGE = 4096
 SOON = 60.0  # seconds that anything here may take; nothing takes as long

@@ -23,9 +23,15 @@ class OneEmulator(LoadFileScheduling):  # type: ignore[misc]  # it has no types
         return EMULATED if nodeid.startswith(EMULATED) else str(super()._split_scope(nodeid))
 
 
-def emulated_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """Begin with those that take longest, so that no process is left alone with them at the end."""
-    return sorted(items, key=lambda item: not item.nodeid.startswith(EMULATED))
+def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Begin with what takes longest, so that no process is left alone with it: machines, then files with long tests."""
+    items = list(items)
+    long = {_file(item.nodeid) for item in items if item.get_closest_marker("draw")}
+    return sorted(items, key=lambda item: (not item.nodeid.startswith(EMULATED), _file(item.nodeid) not in long))
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 class Longest:
@@ -52,7 +58,7 @@ class Longest:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not isinstance(report, pytest.SubtestReport):  # its time is part of the test's
-            file = report.nodeid.partition("::")[0]
+            file = _file(report.nodeid)
             self._took[file] += report.duration  # type: ignore[assignment]  # seconds
             self._used[file] += getattr(report, "used", 0.0)  # type: ignore[assignment]
 

@@ -15,7 +15,7 @@ from pytest_dispatch.core.explanation import told_time
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.testing.testflinger import NEVER, FakeTestflinger, JobPlan
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 
 @pytest.fixture

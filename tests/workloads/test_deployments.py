@@ -19,7 +19,7 @@ from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.testing.testflinger import NEVER, FakeTestflinger, JobPlan
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 ERROR, FAILED, PASSED, SKIPPED = Outcome.ERROR, Outcome.FAILED, Outcome.PASSED, Outcome.SKIPPED
 PANIC = ("booting", "mounting", "Kernel panic - not syncing")

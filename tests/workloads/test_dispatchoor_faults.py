@@ -15,7 +15,7 @@ from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.testing.actions import NEVER, Timing
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 PASSED, SKIPPED = Outcome.PASSED, Outcome.SKIPPED
 TESTS = Path(__file__).parents[1]
 

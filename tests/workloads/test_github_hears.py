@@ -18,7 +18,7 @@ from pytest_dispatch.server.api.github_webhooks import is_signed
 from pytest_dispatch.testing.actions import NEVER, Hook
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 PASSED, ERROR, SKIPPED = Outcome.PASSED, Outcome.ERROR, Outcome.SKIPPED
 SECRET = "hush-hush"
 PATH = "/api/v1/github/webhooks"

@@ -16,7 +16,7 @@ from pytest_dispatch.github.app_token import AppKey, AppToken
 from pytest_dispatch.testing.actions import NEVER
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 PASSED = Outcome.PASSED
 RUNNERS = "GET /orgs/{org}/actions/runners"
 

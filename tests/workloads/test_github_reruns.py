@@ -13,7 +13,7 @@ from pytest_dispatch.core.model import Outcome, Run
 from pytest_dispatch.testing.actions import NEVER
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 PASSED, FAILED, ERROR = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR
 RERUNS = "POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs"
 

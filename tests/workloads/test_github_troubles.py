@@ -14,7 +14,7 @@ from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.testing.actions import NEVER, Timing
 from pytest_dispatch.testing.github import FakeGitHub
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 PASSED, FAILED, ERROR, SKIPPED = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED
 DISPATCH = "POST /repos/*/dispatches"
 

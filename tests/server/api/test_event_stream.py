@@ -28,7 +28,7 @@ from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.schemas import OpenSession
 from pytest_dispatch.workloads.boot.lifecycle import Event, Expect, State
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 SESSION = OpenSession(source="w", policy=Policy())
 

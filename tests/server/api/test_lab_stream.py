@@ -20,7 +20,7 @@ from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.server.api.lab_stream import LOOK, LabStream
 from pytest_dispatch.server.limits.bounds import ServerLimits
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 DETACHED = Lease(kind=LeaseKind.DETACHED, owner="ada")
 Event = tuple[str, str, Any]  # id, name, data

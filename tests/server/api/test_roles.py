@@ -43,7 +43,7 @@ from pytest_dispatch.server.auth.settings import GitHubSignIn
 from pytest_dispatch.server.web.assets import build
 from pytest_dispatch.server.web.page_routes import PAGE_ROUTES
 
-pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
 
 #: Who asks. `owner` and `foreign` are operators; sessions are the owner's. `confined` is a token of the owner for a
 #: group in which no run is, `inside` one for the group of the run. `lab` is the lab's own token.

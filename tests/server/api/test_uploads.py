@@ -31,7 +31,7 @@ from pytest_dispatch.sources.uploads import MOST
 from pytest_dispatch.testing.github import FakeGitHub
 from pytest_dispatch.workloads.boot.lifecycle import State
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
 
 SESSION = OpenSession(source="w", policy=Policy(retries=0))
 LIMIT = 100_000

@@ -19,7 +19,7 @@ from pytest_dispatch.core.model import Outcome, Policy
 from pytest_dispatch.server.missing_host import MOST, MissingHostHeaders
 from pytest_dispatch.workloads.boot.lifecycle import Expect, State
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
 
 GET = f"GET /dispatch HTTP/1.1\r\n{FIRMWARE}\r\n"
 

@@ -27,7 +27,7 @@ from pytest_dispatch.server.limits.concurrency import KeyedLimiter
 from pytest_dispatch.server.limits.connections import Connections
 from pytest_dispatch.server.limits.rate_limit import RateLimiter
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 2, of=__name__)]
 
 
 # How fast
