@@ -455,6 +455,8 @@ POST /sign-in                303 303 303 303 303 303 303 303 303 303
 POST /sign-out               401 401 401 400 400 400 400 400 400 400
 GET  /queue                  303 303 303 200 200 200 200 200 200 200
 POST /queue                  401 401 401 403 200 200 200 200 200 200
+GET  /history                303 303 303 200 200 200 200 200 200 200
+GET  /history.csv            303 303 303 200 200 200 200 200 200 200
 POST /look                   401 401 401 303 303 303 303 303 303 303
 """
 PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]

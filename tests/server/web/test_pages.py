@@ -20,6 +20,7 @@ from pytest_dispatch.server.web import assets
 pytestmark = pytest.mark.anyio
 
 PAGES = ["/", "/queue"]
+OF_THE_PAST = ["/history"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
 
@@ -125,7 +126,7 @@ async def test_a_viewer_chooses_how_pages_look(lab: ServiceBench) -> None:
 # How pages are sent
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/sign-in"])
+@pytest.mark.parametrize("path", [*PAGES, *OF_THE_PAST, "/sign-in"])
 async def test_nothing_in_a_page_is_inline_or_from_elsewhere(lab: ServiceBench, path: str) -> None:
     reply = await (await signed_in(lab, "ada")).ask("GET", path)
     policy = reply.headers["content-security-policy"]

@@ -30,6 +30,7 @@ from pytest_dispatch.server.auth.principals import PRINCIPAL
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_dispatch.core.history_search import Search
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.history import History, SeriesHistory
     from pytest_dispatch.server.api.route import ApiContext
@@ -44,10 +45,19 @@ LAST_PIECES = 200  # pieces of a console that are looked at for the text of a ru
 
 async def search_history(context: ApiContext, request: web.Request, _body: None) -> HistoryPage:
     """Return a page of the runs that a search finds."""
-    lab, principal = context.lab, request[PRINCIPAL]
-    search = within(read_search(request.query.get("q", ""), lab.lab_state.clock.now()), principal.groups)
+    search = search_of(context, request)
     before, most = whole(request, "before", 0, "the `before` of a page"), whole(request, "most", PAGE)
-    return await lab.history.page(search, before or None, max(1, min(most, LONGEST_PAGE)))
+    return await context.lab.history.page(search, before or None, max(1, min(most, LONGEST_PAGE)))
+
+
+def search_of(context: ApiContext, request: web.Request) -> Search:
+    """Return what a request searches for: `q`, among the runs that the caller may see.
+
+    Raises:
+        SearchError: It cannot be understood.
+    """
+    now = context.lab.lab_state.clock.now()
+    return within(read_search(request.query.get("q", ""), now), request[PRINCIPAL].groups)
 
 
 async def show_series(context: ApiContext, request: web.Request, _body: None) -> list[SeriesView]:

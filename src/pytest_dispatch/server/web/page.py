@@ -44,6 +44,7 @@ BAR = (
     ("/", "Now", "n"),
     ("/queue", "Queue", "q"),
     ("/machines", "Machines", "m"),
+    ("/history", "History", "h"),
 )
 
 

@@ -8,7 +8,16 @@ from aiohttp import web
 
 from pytest_dispatch.server.api.route import ApiContext, Route
 from pytest_dispatch.server.auth.roles import Role
-from pytest_dispatch.server.web import assets, look, now_page, queue_page, sign_in_page, steering
+from pytest_dispatch.server.web import (
+    assets,
+    history_file,
+    history_page,
+    look,
+    now_page,
+    queue_page,
+    sign_in_page,
+    steering,
+)
 from pytest_dispatch.server.web.page import SIGN_IN, shown
 
 if TYPE_CHECKING:
@@ -30,6 +39,8 @@ PAGE_ROUTES = (
         summary="Steer the queue: move, hold, release and cancel runs, pause groups",
         bare=True,
     ),
+    _page("/history", history_page.show_history, "History: what a search finds of the runs that have ended"),
+    _page("/history.csv", history_file.send_history, "What a search of history finds, as a CSV file"),
     Route(
         method="GET",
         path=f"{assets.PATH}/{{build}}/{{name:[a-z_./]+}}",
