@@ -172,6 +172,36 @@ async def test_what_does_not_pass_in_time_is_told(maas: FakeMaas, status: int) -
     )
 
 
+async def test_a_release_that_maas_does_not_know_is_told_at_once(maas: FakeMaas) -> None:
+    node = maas.add_machine("node-7")
+    maas.fail_next("POST *op=deploy", status=400, data={"distro_series": ["'noblest' is not a valid distro_series."]})
+    told = await refused(MaasControl(place(maas), deploys="noblest"))
+    assert told.startswith("MAAS could not deploy it (node-7): MAAS at 127.0.0.1 answered POST /machines/000001/ with")
+    assert "400 Bad Request: " in told
+    assert "'noblest' is not a valid distro_series." in told
+    assert node.status == READY
+
+
+async def test_a_maas_without_addresses_is_told_after_some_tries(maas: FakeMaas) -> None:
+    deployed(maas)
+    words = "000001: Unable to allocate static IP due to address exhaustion."
+    maas.fail_next(TURN, status=503, message=words, lasting=600)
+    told = await refused(MaasControl(replace(place(maas), retries=0.1)))
+    assert told.endswith(f"with 503 Service Unavailable: {words}")
+    assert maas.calls["POST /MAAS/api/2.0/machines/{id}/"] > 1
+
+
+async def test_one_that_goes_away_while_it_is_used_is_told(maas: FakeMaas) -> None:
+    deployed(maas)
+    control = MaasControl(place(maas))
+    await control.on()
+    maas.fail_next(ASK, status=404, message="No Machine matches the given query.")
+    with pytest.raises(MachineError) as error:
+        await control.until_off()
+    assert str(error.value).startswith("MAAS could not ask for its power (node-7): MAAS at 127.0.0.1 answered GET")
+    assert str(error.value).endswith("; MAAS has it no more, or its address is wrong")
+
+
 async def test_a_maas_that_is_away_and_one_that_is_none_are_told(maas: FakeMaas) -> None:
     deployed(maas)
     maas.fail_next(LOOK, status=200, data={"machines": []}, lasting=600)
