@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plugin_bench import WITHOUT, Bench
+from plugin_bench import SIMS, WITHOUT, Bench
 
 import pytest_dispatch
 
@@ -44,6 +44,31 @@ def test_who_only_looks_needs_no_server_and_no_database(bench: Bench) -> None:
     result = subprocess.run([sys.executable, "-c", _LISTED], cwd=bench.path, capture_output=True, text=True, check=True)
     assert "w::a.efi" in result.stdout
     assert result.stdout.splitlines()[-1] == "['msgspec'] 0"
+
+
+#: What pytest's side loads when it is first used: people wait for the first machine meanwhile.
+LATER = (
+    "pytest_dispatch.core.explanation",
+    "pytest_dispatch.core.notifications",
+    "pytest_dispatch.server.api.session_schemas",
+    "httpx",
+    "junitparser",
+    "sqlalchemy",
+)
+
+_BEGUN = f"""
+import sys
+def pytest_runtest_logstart():
+    print("loaded:", [name for name in {LATER!r} if name in sys.modules])
+"""
+
+
+def test_a_session_that_begins_has_loaded_no_more_than_that_takes(bench: Bench) -> None:
+    bench.workloads({"a": "pass"})
+    bench.pytester.makeconftest(_BEGUN)
+    result = bench.start("--dispatch-dir=w", SIMS, "-s")
+    [loaded] = [line.partition("loaded: ")[2] for line in result.outlines if "loaded: " in line]
+    assert loaded == "[]"
 
 
 def test_importing_the_package_loads_nothing() -> None:

@@ -357,6 +357,7 @@ LATER = (
     "pytest_dispatch.server.api.session_schemas",
     "pytest_dispatch.server.api.session_views",
     "pytest_dispatch.server.mdns",
+    "pytest_dispatch.server.beacon_archive",  # images without the program
     "pytest_dispatch.sources.download",  # releases
     "pytest_dispatch.store.migrate",  # older journals
     "pytest_dispatch.workloads.actions",  # other kinds of workloads

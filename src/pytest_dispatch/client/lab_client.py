@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_dispatch.client.connection import ConflictError, LabConnection, StaleError
 from pytest_dispatch.client.uploading import Uploader
 from pytest_dispatch.core.model import Issue, Outcome, Report, Run
 from pytest_dispatch.core.notices import Notice
-from pytest_dispatch.core.outlook import Outlook
 from pytest_dispatch.server.api.schemas import (
     HeldView,
     Opened,
@@ -21,9 +21,12 @@ from pytest_dispatch.server.api.schemas import (
     RunView,
     joined,
 )
-from pytest_dispatch.server.api.session_schemas import LabView, OutlookWanted, Review, Reviewed, SessionView, Verdict
 from pytest_dispatch.sources.locations import Locations
 from pytest_dispatch.support.codec import decode
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.outlook import Outlook
+    from pytest_dispatch.server.api.session_schemas import LabView, SessionView
 
 WAIT = 20.0  # seconds that one long poll lasts
 
@@ -73,6 +76,8 @@ class LabClient:
 
     def lab(self) -> LabView:
         """Return what the lab is, and what it speaks."""
+        from pytest_dispatch.server.api.session_schemas import LabView
+
         return self.connection.ask(LabView, "GET", "/lab")
 
     def open(self, request: OpenSession) -> Opened:
@@ -109,12 +114,17 @@ class LabClient:
 
     def outlook(self, session: str, wanted: Iterable[tuple[tuple[str, ...], str]]) -> Outlook:
         """Return what a session may expect whose workloads have these requirements, and name these groups."""
+        from pytest_dispatch.core.outlook import Outlook
+        from pytest_dispatch.server.api.session_schemas import OutlookWanted
+
         both = tuple(dict.fromkeys(wanted))
         asked = OutlookWanted(requires=tuple(each for each, _ in both), groups=tuple(group for _, group in both))
         return self.connection.ask(Outlook, "POST", f"/sessions/{session}/outlook", asked)
 
     def session(self, session: str) -> SessionView:
         """Return the state of a session."""
+        from pytest_dispatch.server.api.session_schemas import SessionView
+
         return self.connection.ask(SessionView, "GET", f"/sessions/{session}")
 
     def end(self, session: str, *, kept: bool = False) -> None:
@@ -160,10 +170,14 @@ class LabClient:
 
     def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:
         """Send the session's own verdict on the latest attempt; if `final`, there is no further attempt."""
+        from pytest_dispatch.server.api.session_schemas import Verdict
+
         self.connection.call("POST", f"/runs/{run_id}/verdict", Verdict(outcome=outcome, reason=reason, final=final))
 
     def review(self, run_id: str, issues: Mapping[str, Issue | None]) -> bool:
         """Replace proposed issues, by marker, None to file none; return whether the answer came in time."""
+        from pytest_dispatch.server.api.session_schemas import Review, Reviewed
+
         return self.connection.ask(Reviewed, "POST", f"/runs/{run_id}/issues", Review(issues=issues)).in_time
 
     def changes(self, session: str, after: int) -> Iterator[tuple[int, RunChange | Notice | HeldView | dict[str, int]]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.server.api.session_schemas import RunLog
-
 if TYPE_CHECKING:
     from pytest_dispatch.client.connection import LabConnection
 
@@ -16,4 +14,6 @@ def fetch_log(connection: LabConnection, run_id: str, case: str = "") -> str:
     Raises:
         DispatchError: The lab, or the system, cannot be asked now, or the run has no such case.
     """
+    from pytest_dispatch.server.api.session_schemas import RunLog
+
     return connection.ask(RunLog, "GET", f"/runs/{run_id}/log", query={"case": case} if case else {}).text

@@ -15,12 +15,12 @@ from pytest_dispatch.client.unreachable_lab import UnreachableError
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.server.api.schemas import RunRequest
-from pytest_dispatch.server.api.session_schemas import Readable, Uploaded
 from pytest_dispatch.sources.locations import api_of
 from pytest_dispatch.support.file_stamp import open_file
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.server.api.session_schemas import Uploaded
     from pytest_dispatch.sources.locations import Locations
 
 PIECE = 64 * 2**20  # maximum number of bytes in one request of an upload
@@ -101,6 +101,8 @@ class Uploader:
 
     def _is_readable(self, session: str, location: str) -> bool:
         """Return whether the lab can read a release asset; it is asked once for each repository."""
+        from pytest_dispatch.server.api.session_schemas import Readable
+
         repo = location.partition("/releases/")[0]
         if repo not in self._readable:
             query = {"location": location}
@@ -126,6 +128,8 @@ class Uploader:
 
     def _send(self, session: str, file: BinaryIO, digest: str, size: int, name: str) -> None:
         """Send the missing part of a file; after a lost request, continue from where the lab is."""
+        from pytest_dispatch.server.api.session_schemas import Uploaded
+
         lost, sent, there = 0, None, 0
         while True:
             try:
@@ -147,4 +151,6 @@ class Uploader:
 
     def uploaded(self, session: str, digest: str) -> Uploaded:
         """Return the progress of an upload of the session."""
+        from pytest_dispatch.server.api.session_schemas import Uploaded
+
         return self._connection.ask(Uploaded, "GET", f"/sessions/{session}/bytes/{digest}")

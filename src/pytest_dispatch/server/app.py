@@ -13,7 +13,6 @@ from aiohttp import web
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
 from pytest_dispatch.results.isolated_reading import IsolatedReaders
-from pytest_dispatch.server import beacon_archive
 from pytest_dispatch.server.api.route import ApiContext
 from pytest_dispatch.server.api.routes import BODY_LIMIT, routes
 from pytest_dispatch.server.boot import beacon, firmware
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.mdns import Announcement
     from pytest_dispatch.server.metrics import Metrics
 
+BEACON_PATH = "/beacon.pyz"
 EXPECTED = 2.0  # most seconds that the announcement waits for workloads that are about to be submitted
 
 #: Wildcard addresses, each with the loopback address by which this computer reaches itself.
@@ -112,8 +112,8 @@ class LabServer:
             app.add_routes(routes(self._context(lab)))
         else:
             app.add_routes(health_routes(lab, lambda: self.url))
-        if self._address.path != beacon_archive.PATH:
-            app.router.add_route("*", beacon_archive.PATH, self._beacon_file)
+        if self._address.path != BEACON_PATH:
+            app.router.add_route("*", BEACON_PATH, self._beacon_file)
         app.router.add_route("*", "/{path:.*}", self._boot_path.request)
         return self._listening(app)
 
@@ -267,6 +267,8 @@ class LabServer:
         return self._names | {f"{self.mdns}.local", *self._access.names}
 
     async def _beacon_file(self, request: web.Request) -> web.StreamResponse:
+        from pytest_dispatch.server import beacon_archive
+
         refused = await self._boot_path.too_fast(request.remote or "")
         return too_much() if refused else await beacon_archive.answer(request)
 

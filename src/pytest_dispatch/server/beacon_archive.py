@@ -16,7 +16,6 @@ from aiohttp import web
 from pytest_dispatch.beacon.archive import archive
 from pytest_dispatch.server.conditional_requests import has_it, span_of
 
-PATH = "/beacon.pyz"
 METHODS = ("GET", "HEAD")
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.explanation import Starts, told_start
 from pytest_dispatch.core.media import BOOT, mark_of
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.secrets import ways_to_sign_in
@@ -71,6 +70,8 @@ def _shared(client: LabClient, listing: Listing, session: str, version: str) -> 
     yield f"{found.machines} machine{' fits' if found.machines == 1 else 's fit'}{held}"
     yield f"{found.ahead} run{'s' * (found.ahead != 1)} ahead"
     if found.starts_in is not None:
+        from pytest_dispatch.core.explanation import Starts, told_start
+
         yield told_start(Starts(earliest=found.starts_in, latest=found.starts_in), now=0.0)
 
 
