@@ -36,6 +36,7 @@ NAMES = (
     "service",
     "steering",
     "actions",
+    "deploying",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 KEPT = Path(__file__).parent.parent / "build" / "bench"  # what each benchmark measured last

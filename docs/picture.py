@@ -85,7 +85,7 @@ def _rated(terminal: pyte.Screen) -> tuple[int, list[Line]]:
 def lines_of(terminal: pyte.Screen) -> list[Line]:
     """What is on the screen, without the empty rest."""
     lines = [[terminal.buffer[row][column] for column in range(terminal.columns)] for row in range(LINES)]
-    while lines and not _text(lines[-1]).strip():
+    while lines and not text_of(lines[-1]).strip():
         lines.pop()
     return lines
 
@@ -94,7 +94,7 @@ def _without_setting(lines: list[Line]) -> Iterator[Line]:
     """Without the lines of pytest's header that say more of this computer than of the run."""
     header = False
     for line in lines:
-        text = _text(line)
+        text = text_of(line)
         header = (header or text.startswith("platform ")) and not text.startswith("collect")
         if not header or text.startswith("dispatch:"):
             yield line
@@ -102,17 +102,18 @@ def _without_setting(lines: list[Line]) -> Iterator[Line]:
 
 def _rest(lines: list[Line], heading: str) -> list[Line]:
     """From a heading to the end."""
-    return lines[next(number for number, line in enumerate(lines) if heading in _text(line)) :]
+    return lines[next(number for number, line in enumerate(lines) if heading in text_of(line)) :]
 
 
 def _section(lines: list[Line], heading: str) -> list[Line]:
     """From a heading to before the next one."""
     first, *rest = _rest(lines, heading)
-    end = next(number for number, line in enumerate(rest) if _text(line).startswith(("===", "___", "---")))
+    end = next(number for number, line in enumerate(rest) if text_of(line).startswith(("===", "___", "---")))
     return [first, *rest[:end]]
 
 
-def _text(line: Line) -> str:
+def text_of(line: Line) -> str:
+    """What a line says."""
     return "".join(character.data for character in line)
 
 
@@ -136,7 +137,7 @@ def _row(line: Line, number: int) -> Iterator[str]:
         style, width = stretch[0], len(stretch) * WIDTH
         fill = COLOURS.get(style.fg, FOREGROUND)
         weight = ' font-weight="bold"' if style.bold else ""
-        text = escape(_text(stretch))
+        text = escape(text_of(stretch))
         yield f'<text x="{MARGIN + start * WIDTH:g}" y="{y}" textLength="{width:g}" fill="{fill}"{weight}>{text}</text>'
 
 

@@ -227,6 +227,23 @@ def test_the_pictures_show_the_demo_and_need_nothing_from_elsewhere(name: str) -
     assert not re.search(r"href|url\(|<image|<style|<script", picture)
 
 
+def test_the_picture_of_a_rack_shows_each_fault_and_needs_nothing_else() -> None:
+    picture = (ROOT / "docs" / "rack.svg").read_text("utf-8")
+    shown = " ".join(" ".join(ET.fromstring(picture).itertext()).split())
+    for part in (
+        "with 503 Service Unavailabl",
+        "left out: node-8",
+        "provision failed with exit status 1",
+        "does not know the job any more",
+        "recovery failed in provision",
+        "busy with job",
+        "is offline: a new disk",
+        "failed 21 times in a row",
+    ):
+        assert part in shown
+    assert not re.search(r"href|url\(|<image|<style|<script", picture)
+
+
 def test_the_picture_of_runners_shows_all_that_was_run_there_and_needs_nothing_else() -> None:
     picture = (ROOT / "docs" / "actions.svg").read_text("utf-8")
     shown = " ".join(ET.fromstring(picture).itertext())

@@ -86,6 +86,25 @@ def test_what_is_not_idle_is_skipped_and_labels_select(farm: Farm) -> None:
     result.stdout.fnmatch_lines(["*its agent is maintenance: a new disk*"])
 
 
+def test_each_machine_gets_a_job_in_the_queue_of_its_name(farm: Farm) -> None:
+    farm.machine("node-1")
+    farm.machine("node-2")
+    farm.run().assert_outcomes(passed=2)
+    for job in farm.testflinger.jobs:
+        assert job.queue == job.agent
+        asked = {"provision_data": {"distro": "noble"}, "reserve_data": {"timeout": 120}}
+        assert {key: job.data[key] for key in asked} == asked
+    assert {job.queue for job in farm.testflinger.jobs} == {"node-1", "node-2"}
+
+
+def test_a_rack_leaves_the_machines_of_others_alone(farm: Farm) -> None:
+    farm.machine("node-1")
+    farm.maas.add_machine("node-2", tags=["rack-8"])
+    farm.testflinger.add_agent("node-2", location="TOR3-rack-8").state = "offline"
+    farm.run().assert_outcomes(passed=1)
+    assert [job.queue for job in farm.testflinger.jobs] == ["node-1"]
+
+
 def test_that_the_first_look_is_later_is_told_at_the_terminal(farm: Farm) -> None:
     farm.machine("node-1")
     args = ("--dispatch-rack=rack-7", "--dispatch-first-look=6s", *HERE, *WITHOUT, APART)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from deployment_bench import JOB, SPEED, DeploymentBench, deployment, deployment_lab
 from labs import Clock
-from waiting import until
+from waiting import PATIENCE, until
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.explanation import told_time
@@ -218,6 +219,110 @@ async def test_a_job_that_is_refused_is_an_error(lab: DeploymentBench, farm: Fak
     assert why.startswith("Testflinger refused the job: Testflinger at 127.0.0.1 answered POST /job with 401")
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "words"),
+    [
+        ({"strange": 1}, 422, 'Validation error: {"json":{"strange":["Unknown field."]}}'),
+        ({"provision_data": {"strange": 1}}, 422, "Invalid provision data schema."),
+        ({"reserve_data": {"ssh_keys": ["mine"]}}, 422, "String does not match expected pattern."),
+        ({"reserve_data": {"timeout": 30_000}}, 401, "Not enough permissions to reserve for this long"),
+        ({"job_priority": 100}, 401, "Not enough permissions to push to node-1 with this priority"),
+        ({"exclude_agents": ["node-1"]}, 422, "All agents of the queue are excluded"),
+    ],
+)
+async def test_what_testflinger_refuses_is_an_error_with_its_words(
+    lab: DeploymentBench, farm: FakeTestflinger, said: dict[str, Any], status: int, words: str
+) -> None:
+    farm.add_agent("node-1")
+    [(outcome, why)] = await lab.over(await lab.one(job={**JOB, **said}))
+    assert outcome is ERROR
+    assert why.startswith(f"Testflinger refused the job: Testflinger at 127.0.0.1 answered POST /job with {status} ")
+    assert words in why
+
+
+async def test_a_client_may_be_refused_what_it_asks_for(tmp_path: Path, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", restricted_to=["others"])
+    async with deployment_lab(tmp_path, farm, secret="a-secret-of-the-lab") as lab:
+        [(outcome, why)] = await lab.over(await lab.one())
+    assert (outcome, "with 403 Forbidden: Not enough permissions" in why) == (ERROR, True), why
+
+
+async def test_a_job_that_no_agent_takes_is_an_error(lab: DeploymentBench, farm: FakeTestflinger, clock: Clock) -> None:
+    farm.add_agent("node-1", queues=["elsewhere"])
+    run = await lab.one()
+    await until(lambda: lab.deployment(run).place == 0)
+    clock.ahead += lab.now(run).limits["start"] + 61
+    assert await lab.over(run) == [(ERROR, "no agent has taken the job within 1h")]
+    await until(lambda: farm.jobs[0].state == "cancelled")
+
+
+async def test_a_job_that_expires_is_told_from_one_that_is_deleted(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
+    week = 7 * 86400.0
+    [run] = await lab.submit(deployment(limits={"reserve": 2 * week}))
+    await lab.enters(run, "reserve")
+    clock.ahead += week
+    farm.delete(farm.jobs[0])
+    why = "the job expired while reserve: Testflinger keeps jobs for 7 days"
+    assert await lab.over(run) == [(ERROR, why)]
+
+
+async def test_an_agent_that_is_forgotten_in_mid_job_is_an_error(
+    lab: DeploymentBench, farm: FakeTestflinger, clock: Clock
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"provision": NEVER})])
+    run = await lab.one()
+    await lab.enters(run, "provision")
+    farm.remove_agent("node-1")
+    await until(lambda: lab.service.agent("node-1").away_since < math.inf)
+    clock.ahead += 121
+    [(outcome, why)] = await lab.over(run)
+    assert outcome is ERROR
+    assert why.startswith("while provision, Testflinger does not know such an agent (2m")
+
+
+async def test_a_job_that_is_over_before_its_cancel_has_its_own_outcome(
+    lab: DeploymentBench, farm: FakeTestflinger
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": SPEED})])
+    run = await lab.one()
+    await lab.enters(run, "reserve")
+    gate = farm.hold_next("POST /v1/job/*/action")
+    lab.cancel(run)
+    await until(lambda: farm.jobs[0].state == "complete")
+    gate.open()
+    assert await lab.over(run) == [(PASSED, "")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (
+            {"status": 500, "message": "Server Connection Failure"},
+            "500 Internal Server Error: Server Connection Failure",
+        ),
+        ({"status": 502, "html": True}, "502 Bad Gateway"),
+        ({"status": 504}, "504 Gateway Timeout"),
+        ({"status": 429, "headers": {"Retry-After": "1"}}, "429 Too Many Requests"),
+        ({"status": 200, "html": True}, "answered with something that is not Testflinger's"),
+        ({"status": 307, "headers": {"Location": "https://elsewhere.example/"}}, "which is not followed"),
+        ({"drop": True}, "cannot be reached"),
+    ],
+    ids=["database", "proxy", "timeout", "limit", "page", "redirect", "dropped"],
+)
+async def test_an_answer_that_is_none_is_told_and_waited_out(
+    lab: DeploymentBench, farm: FakeTestflinger, fault: dict[str, Any], told: str
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": SPEED})])
+    run = await lab.one()
+    await lab.enters(run, "reserve")
+    farm.fail_next("GET /v1/result/*", **fault)
+    await until(lambda: told in lab.deployment(run).failed)
+    assert await lab.over(run) == [(PASSED, "")]
+
+
 async def test_a_server_that_is_away_is_waited_for(lab: DeploymentBench, farm: FakeTestflinger) -> None:
     farm.add_agent("node-1")
     farm.fail_next("*", status=503, times=2)
@@ -302,6 +407,23 @@ async def test_a_look_takes_one_request(lab: DeploymentBench, farm: FakeTestflin
     await until(lambda: farm.calls["GET /v1/result/{id}"] - before["GET /v1/result/{id}"] >= 3)
     more = farm.calls - before
     assert more.keys() <= {"GET /v1/result/{id}", "GET /v1/agents/data"}
+
+
+async def test_something_shown_between_two_requests_is_no_sign_of_another_server(
+    lab: DeploymentBench, farm: FakeTestflinger
+) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
+    run = await lab.one()
+    await lab.enters(run, "reserve")
+    gate = farm.hold_next("GET /v1/result/*/log/serial")
+    await asyncio.to_thread(gate.wait, PATIENCE)
+    farm.jobs[0].logs["serial", "reserve"] = ["between\n"]  # after its result came, and before its log
+    gate.open()
+    await until(lambda: lab.console(run)[-1:] == ["between"])
+    await until(lambda: lab.deployment(run).apart)
+    before = farm.calls.copy()
+    await until(lambda: farm.calls["GET /v1/result/{id}"] - before["GET /v1/result/{id}"] >= 4)
+    assert (farm.calls - before)["GET /v1/result/{id}/log/{kind}"] <= 2  # of the look that was under way
 
 
 async def test_an_answer_that_hangs_holds_no_other_job(lab: DeploymentBench, farm: FakeTestflinger) -> None:

@@ -41,6 +41,7 @@ class Deployment:
         looked: When it was looked at last.
         failed: Why the last look failed; empty if it did not.
         shown: Lines that an earlier lab has shown, each as often as it is still to be left out; None if not known yet.
+        apart: The consoles that were seen to have shown something apart from the job's result, by kind and phase.
         read: Characters that were shown of the consoles, by kind of console and phase.
         partial: The beginning of a line whose end has not come, by kind of console, of a server that tells all once.
         lines: The last lines of its consoles.
@@ -57,6 +58,7 @@ class Deployment:
     looked: float = -math.inf
     failed: str = ""
     shown: Counter[str] | None = None
+    apart: frozenset[tuple[str, str]] = frozenset()
     read: dict[tuple[str, str], int] = field(default_factory=dict)
     partial: dict[str, str] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
@@ -36,15 +37,19 @@ class Consoles:
     """Shows what the consoles of jobs have shown since the last look.
 
     Today's servers have all of it in the result of a job, which each look asks for anyway. While no job under way has
-    had anything there, its logs are asked for too, so that servers are known that have it apart.
+    had anything there, the logs of one job after another are asked for too: by that, servers are known that have what
+    is shown apart, as a later result has nothing of it.
 
     Args:
         deployments: The attempts in hand.
+        interval: Seconds between two looks at a job.
     """
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, interval: float) -> None:
         self._deployments = deployments
+        self._interval = interval
         self._place = Place.UNKNOWN
+        self._next = -math.inf  # when logs are asked for next while it is not known where the server has them
 
     async def read(self, job: str, deployment: Deployment, result: Result) -> None:
         """Show what is new.
@@ -57,12 +62,12 @@ class Consoles:
         over = result.state in COMPLETE or result.state == CANCELLED
         texts = {**_of_kind("serial", result.serial), **_of_kind("output", result.output)}
         if self._place is Place.UNKNOWN and not over:
-            if any(phase not in result.statuses for _, phase in texts):
-                self._place = Place.RESULT
-            else:
-                texts = await self._learn(job, texts)
-        elif self._place is Place.FRAGMENTS:
+            self._place = _place_of(deployment, result, texts)
+        if self._place is Place.FRAGMENTS:
             texts |= await self._fragments(job) or {}
+        elif self._place is Place.UNKNOWN and not over and self._deployments.now() >= self._next:
+            self._next = self._deployments.now() + self._interval
+            texts |= await self._ask(job, deployment)
         if self._place is Place.ONCE:
             await self._read_once(job, deployment, over=over)
         else:
@@ -73,14 +78,13 @@ class Consoles:
         await self._recall(deployment)
         self._show(deployment, text)
 
-    async def _learn(self, job: str, texts: _Texts) -> dict[tuple[str, str], str]:
-        """Return what a job that is under way has shown, and note where the server has it."""
+    async def _ask(self, job: str, deployment: Deployment) -> _Texts:
+        """Return what the logs of a job say that is under way; later results are compared with that."""
         found = await self._fragments(job)
         if found is None:
             self._place = Place.ONCE
-        elif any(text and not texts.get(key) for key, text in found.items()):
-            self._place = Place.FRAGMENTS
-        return {**texts, **(found or {})}
+        deployment.apart = frozenset(found or ())
+        return found or {}
 
     async def _fragments(self, job: str) -> dict[tuple[str, str], str] | None:
         """Return what the logs of a job say; None if the server does not count fragments."""
@@ -135,6 +139,14 @@ class Consoles:
                 break
             last = pieces[-1].id
         deployment.shown = shown
+
+
+def _place_of(deployment: Deployment, result: Result, texts: _Texts) -> Place:
+    """Return where the server has the consoles of a job under way, as far as its result tells."""
+    if any(phase not in result.statuses for _, phase in texts):
+        return Place.RESULT
+    is_apart = any(key not in texts and key[1] not in result.statuses for key in deployment.apart)
+    return Place.FRAGMENTS if is_apart else Place.UNKNOWN
 
 
 def _of_kind(kind: str, texts: Mapping[str, str]) -> dict[tuple[str, str], str]:

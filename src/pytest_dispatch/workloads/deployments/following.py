@@ -47,7 +47,7 @@ class Follower:
         self._deployments = deployments
         self._queue = deployments.queue
         self._interval = interval
-        self._consoles = Consoles(deployments)
+        self._consoles = Consoles(deployments, interval)
 
     async def look(self, run: Run, deployment: Deployment) -> None:
         """Look at a job, and let its attempt be what Testflinger says of it; that takes one request, mostly."""
@@ -97,7 +97,7 @@ class Follower:
     def _why_gone(self, run: Run) -> str:
         began = next((moment.at for moment in run.attempt.history if moment.state == State.SUBMITTED), 0.0)
         if self._deployments.now() - began >= EXPIRES:
-            return f"the job expired while {run.attempt.state}: Testflinger keeps jobs for {format_duration(EXPIRES)}"
+            return f"the job expired while {run.attempt.state}: Testflinger keeps jobs for {EXPIRES / 86400:g} days"
         return f"Testflinger does not know the job any more, while {run.attempt.state}"
 
     def _enter(self, deployment: Deployment, result: Result) -> None:
