@@ -194,6 +194,10 @@ class History:
         most_runs, latest = looked_at(len(found)), dict[Series, list[EndedRun]]()
         return [await self._ask(partial(history_of, series=each, most=most_runs, latest=latest)) for each in found]
 
+    async def latest(self, wanted: Sequence[Series], most: int) -> dict[Series, list[EndedRun]]:
+        """Return the latest runs of each of these workloads, in all releases of its source, newest first."""
+        return await self._ask(lambda reader: {each: reader.latest(each, most) for each in wanted})
+
     def gone(self, ended: float) -> tuple[str, ...]:
         """Return what was dropped of a run that ended at a time: `consoles`, `texts`."""
         age = self._lab_state.clock.now() - ended

@@ -20,7 +20,7 @@ from pytest_dispatch.server.web import assets
 pytestmark = pytest.mark.anyio
 
 PAGES = ["/", "/queue"]
-OF_THE_PAST = ["/history"]
+OF_THE_PAST = ["/builds", "/history"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
 

@@ -44,6 +44,7 @@ BAR = (
     ("/", "Now", "n"),
     ("/queue", "Queue", "q"),
     ("/machines", "Machines", "m"),
+    ("/builds", "Builds", "b"),
     ("/history", "History", "h"),
 )
 

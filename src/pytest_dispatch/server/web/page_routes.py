@@ -10,6 +10,7 @@ from pytest_dispatch.server.api.route import ApiContext, Route
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web import (
     assets,
+    builds_page,
     history_file,
     history_page,
     look,
@@ -39,6 +40,7 @@ PAGE_ROUTES = (
         summary="Steer the queue: move, hold, release and cancel runs, pause groups",
         bare=True,
     ),
+    _page("/builds", builds_page.show_builds, "Builds: how workloads ended in the releases of a project"),
     _page("/history", history_page.show_history, "History: what a search finds of the runs that have ended"),
     _page("/history.csv", history_file.send_history, "What a search of history finds, as a CSV file"),
     Route(

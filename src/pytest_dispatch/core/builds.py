@@ -1,0 +1,98 @@
+"""Workloads of one project by its releases: how each ended there last, and what has begun to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pytest_dispatch.core.ended_runs import EndedRun
+from pytest_dispatch.core.model import BAD
+from pytest_dispatch.core.regression import Regression, release_of, turning_point
+
+RELEASES = 6  # newest releases that a table has
+
+
+class Standing(IntEnum):
+    """How a workload stands, those first that somebody should look at first."""
+
+    NEW = 0  # it fails, and passed before
+    BAD = 1  # it fails, as far back as runs are looked at
+    GOOD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRow:
+    """A workload in the releases of a project.
+
+    Attributes:
+        latest: By release and group, its latest run that was not cancelled.
+        turning: Where it turned from good to bad, in the group in which it did so last.
+    """
+
+    kind: str
+    name: str
+    standing: Standing
+    latest: Mapping[tuple[str, str], EndedRun]
+    turning: Regression
+
+    def needs_review(self, release: str) -> bool:
+        """Return whether a run of a release failed of which nobody has said anything."""
+        return any(_unseen(run) for (of, _), run in self.latest.items() if of == release)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildTable:
+    """The workloads of a project.
+
+    Attributes:
+        releases: The newest releases, newest first; one empty text if the project has none.
+        groups: The groups in which it has run, in order.
+        rows: Its workloads: new failures first, then others that fail, then those that pass.
+    """
+
+    releases: tuple[str, ...]
+    groups: tuple[str, ...]
+    rows: tuple[BuildRow, ...]
+
+
+def build_table(runs: Mapping[tuple[str, str], Sequence[EndedRun]]) -> BuildTable:
+    """Return the table of a project.
+
+    Args:
+        runs: The latest runs of each workload, by kind and name, newest first.
+    """
+    kept = {key: [run for run in found if not run.cancelled] for key, found in runs.items()}
+    rows = sorted((_row(*key, found) for key, found in kept.items() if found), key=_by_urgency)
+    places: dict[str, int] = {}
+    for found in kept.values():
+        for run in found:
+            release = release_of(run.source)
+            places[release] = max(places.get(release, 0), run.place)
+    releases = sorted(places, key=lambda each: places[each], reverse=True)[:RELEASES]
+    groups = sorted({group for row in rows for release, group in row.latest if release in releases})
+    return BuildTable(releases=tuple(releases), groups=tuple(groups), rows=tuple(rows))
+
+
+def _row(kind: str, name: str, runs: Sequence[EndedRun]) -> BuildRow:
+    latest: dict[tuple[str, str], EndedRun] = {}
+    for run in runs:
+        latest.setdefault((release_of(run.source), run.group), run)
+    turns = [turning_point(each for each in runs if each.group == group) for group in {run.group for run in runs}]
+    bad = [each for each in turns if each.first_bad is not None]
+    new = [each for each in bad if each.last_good is not None]
+    turning = max(new or bad, key=_turned, default=Regression())
+    standing = Standing.NEW if new else Standing.BAD if bad else Standing.GOOD
+    return BuildRow(kind=kind, name=name, standing=standing, latest=latest, turning=turning)
+
+
+def _turned(turning: Regression) -> int:
+    return turning.first_bad.place if turning.first_bad is not None else 0
+
+
+def _by_urgency(row: BuildRow) -> tuple[int, int, str]:
+    return row.standing, -_turned(row.turning), row.name
+
+
+def _unseen(run: EndedRun) -> bool:
+    return run.outcome in BAD and run.override is None and not run.notes

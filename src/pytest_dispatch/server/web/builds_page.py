@@ -1,0 +1,78 @@
+"""The page Builds: how the workloads of a project ended in its releases, what fails anew, and what needs review."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from pytest_dispatch.core.builds import Standing
+from pytest_dispatch.lab.builds import LATEST, ROWS, builds
+from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.history_page import View, found_by, term
+from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.words import counted
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pytest_dispatch.core.builds import BuildTable
+    from pytest_dispatch.server.api.route import ApiContext
+
+ADDRESS = "/builds"
+_SAID = {Standing.NEW: "new failure", Standing.BAD: "fails", Standing.GOOD: "passes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the tables of all projects a page is."""
+
+    source: str
+    first: int = 0
+
+    @property
+    def address(self) -> str:
+        """Return its address."""
+        fields = {"source": self.source, "first": self.first}
+        query = urlencode({name: value for name, value in fields.items() if value})
+        return f"{ADDRESS}?{query}" if query else ADDRESS
+
+
+@page
+async def show_builds(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page."""
+    first = whole(request, "first", 0)
+    source = request.query.get("source", "").strip()
+    found = await builds(context.lab.history, source, request[PRINCIPAL].groups, first)
+    values = {
+        "found": found,
+        "table": found.table,
+        "sentence": _sentence(found.project, found.table),
+        "standings": _SAID,
+        "first": first,
+        "last": min(found.workloads, first + ROWS),
+        "before": Place(found.project, max(0, first - ROWS)).address,
+        "after": Place(found.project, first + ROWS).address,
+        "latest": LATEST,
+        "found_by": found_by,
+        "failed": View(search=f"{term('source', found.project)},{_all_of(found.project)} outcome:failed,error").address,
+    }
+    return Page(template="builds.html", title="Builds", live="ended", values=values)
+
+
+def _all_of(project: str) -> str:
+    """Return the value of a search for all releases of a project."""
+    escaped = project.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}@"*'
+
+
+def _sentence(project: str, table: BuildTable) -> str:
+    if not project:
+        return "Nothing has ended yet"
+    new = sum(row.standing is Standing.NEW for row in table.rows)
+    bad = sum(row.standing is Standing.BAD for row in table.rows)
+    if not new and not bad:
+        return f"{project}: all passes"
+    told = [counted(new, "new failure")] if new else []
+    return f"{project}: {', '.join([*told, *([f'{bad:,} still failing'] if bad else [])])}"

@@ -1,0 +1,88 @@
+"""The page Builds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from made_up_history import make_history
+from past_runs import runs_through
+from service_bench import PASSWORD, ServiceBench, service
+from visitors import SeenPage, Visitor, signed_in
+
+from pytest_dispatch.lab.builds import ROWS
+from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.store.database import Database
+
+pytestmark = pytest.mark.anyio
+
+RUNS = 3000
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
+    async with service(tmp_path, pages=True) as running:
+        await running.added("eve", Role.READER, password=PASSWORD)
+        yield running
+
+
+@pytest.fixture
+async def past(lab: ServiceBench, tmp_path: Path) -> ServiceBench:
+    database = Database(tmp_path / "journal.db")
+    make_history(database.engine, RUNS)
+    database.engine.dispose()
+    return lab
+
+
+def cells(page: SeenPage) -> list[str]:
+    return [each["href"] for each in page.all("a") if each.get("class") == "cell"]
+
+
+async def test_each_cell_leads_to_its_latest_run(past: ServiceBench) -> None:
+    page = await (await signed_in(past, "eve")).see("/builds")
+    assert "lab/firmware:" in page.words
+    assert "v19 v18" in page.words, "releases, newest first"
+    assert cells(page)
+    for each in cells(page)[:5]:
+        assert (await past.ask("GET", "/history?q=run:" + each.removeprefix("/runs/"))).json["runs"]
+
+
+async def test_pages_of_workloads_have_all_of_them_once(past: ServiceBench) -> None:
+    visitor = await signed_in(past, "eve")
+    pages = [await visitor.see("/builds")]
+    while following := [each["href"] for each in pages[-1].all("a") if each.get("rel") == "next"]:
+        pages.append(await visitor.see(following[0]))
+    names = [each["id"] for page in pages for each in page.all("tr") if each.get("id", "").startswith("b-")]
+    assert len(names) > 2 * ROWS
+    assert len(set(names)) == len(names)
+
+
+async def test_all_that_failed_is_a_search(past: ServiceBench) -> None:
+    visitor = await signed_in(past, "eve")
+    page = await visitor.see("/builds?source=lab/firmware")
+    [failed] = [each for each in page.links if each.startswith("/history?q=source")]
+    assert "No run is like that" not in (await visitor.see(failed)).words
+
+
+async def test_an_empty_lab_and_an_unknown_source_say_so(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "eve")
+    assert "Nothing has ended yet" in (await visitor.see("/builds")).words
+    assert "No run of it is in history." in (await visitor.see("/builds?source=none")).words
+
+
+async def test_what_others_write_is_text(lab: ServiceBench) -> None:
+    name = "<img src=x onerror=alert(1)>.efi"
+    await runs_through(lab.bench, name)
+    page = await (await signed_in(lab, "eve")).see("/builds?source=" + quote(name))
+    assert name in page.text
+    page = await (await signed_in(lab, "eve")).see("/builds")
+    assert name in page.text
+    assert not page.all("img")
+
+
+async def test_a_token_for_other_groups_sees_nothing_of_it(past: ServiceBench) -> None:
+    visitor = Visitor(past, token=await past.token_elsewhere("eve"))
+    for address in ("/builds", "/builds?source=lab/firmware"):
+        assert not cells(await visitor.see(address))
