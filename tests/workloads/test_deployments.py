@@ -286,11 +286,12 @@ async def test_an_agent_that_is_forgotten_in_mid_job_is_an_error(
 async def test_a_job_that_is_over_before_its_cancel_has_its_own_outcome(
     lab: DeploymentBench, farm: FakeTestflinger
 ) -> None:
-    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": SPEED})])
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
     run = await lab.one()
     await lab.enters(run, "reserve")
     gate = farm.hold_next("POST /v1/job/*/action")
     lab.cancel(run)
+    farm.finish(farm.jobs[0])
     await until(lambda: farm.jobs[0].state == "complete")
     gate.open()
     assert await lab.over(run) == [(PASSED, "")]
@@ -315,11 +316,12 @@ async def test_a_job_that_is_over_before_its_cancel_has_its_own_outcome(
 async def test_an_answer_that_is_none_is_told_and_waited_out(
     lab: DeploymentBench, farm: FakeTestflinger, fault: dict[str, Any], told: str
 ) -> None:
-    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": SPEED})])
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
     run = await lab.one()
     await lab.enters(run, "reserve")
     farm.fail_next("GET /v1/result/*", **fault)
     await until(lambda: told in lab.deployment(run).failed)
+    farm.finish(farm.jobs[0])
     assert await lab.over(run) == [(PASSED, "")]
 
 
@@ -440,10 +442,12 @@ async def test_an_answer_that_hangs_holds_no_other_job(lab: DeploymentBench, far
 
 
 async def test_agents_that_do_not_answer_hold_no_job(lab: DeploymentBench, farm: FakeTestflinger) -> None:
-    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": 2 * SPEED})])
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
     run = await lab.one()
     await lab.enters(run, "reserve")
     gate = farm.hold_next("GET /v1/agents/data")
+    await asyncio.to_thread(gate.wait, PATIENCE)
+    farm.finish(farm.jobs[0])
     assert await lab.over(run) == [(PASSED, "")]
     gate.open()
 

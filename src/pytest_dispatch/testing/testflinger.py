@@ -132,6 +132,11 @@ class FakeTestflinger(ServedDouble):
         with self._timeline.current():
             self._agents.cancel(job)
 
+    def finish(self, job: FakeJob) -> None:
+        """Have the phase end in which a job hangs."""
+        with self._timeline.current():
+            self._agents.finish(job)
+
     def delete(self, job: FakeJob) -> None:
         """Have the server forget a job, as it does a week after it was submitted."""
         with self._timeline.current():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.testing.testflinger_state import EXPIRES, PHASES, RECOVERY_FAILED, stamp
+from pytest_dispatch.testing.testflinger_state import EXPIRES, NEVER, PHASES, RECOVERY_FAILED, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ class AgentsAtWork:
         self._tell = tell
         self._timeline = timeline
         self._speed = speed
+        self._hanging: dict[str, Callable[[], None]] = {}  # by job: what ends a phase that never ends by itself
 
     def submitted(self, job: FakeJob) -> None:
         """Take in a job: agents see it when they look at their queues next, and it is gone after a week."""
@@ -58,6 +59,10 @@ class AgentsAtWork:
         if agent is not None and agent.job_id == job.id and phase not in ("provision", "waiting"):
             self._free(agent)
 
+    def finish(self, job: FakeJob) -> None:
+        """End the phase in which a job hangs."""
+        self._hanging.pop(job.id)()
+
     def _take(self, agent: FakeAgent, job: FakeJob) -> None:
         agent.job_id, job.agent = job.id, agent.name
         self._enters(job, "running")
@@ -81,7 +86,10 @@ class AgentsAtWork:
             return
         if agent.job_id == job.id:
             seconds = job.seconds(phase, plan) if job.runs(phase) else 0.0
-            self._after(seconds, lambda: self._end(agent, job, plan, place))
+            if seconds == NEVER:
+                self._hanging[job.id] = lambda: self._end(agent, job, plan, place)
+            else:
+                self._after(seconds, lambda: self._end(agent, job, plan, place))
 
     def _end(self, agent: FakeAgent, job: FakeJob, plan: JobPlan, place: int) -> None:
         phase, status = PHASES[place], plan.statuses.get(PHASES[place], 0)
