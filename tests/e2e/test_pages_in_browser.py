@@ -177,7 +177,7 @@ def test_what_is_open_is_what_a_fresh_page_is(lab: Service, ada: Page) -> None:
     assert ada.evaluate(main) == live
 
 
-PATHS = ("/", "/queue")
+PATHS = ("/", "/queue", "/machines", "/machines/rack-1", "/runs/{run}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -190,7 +190,8 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(browser: Browser, lab: Service
         page.goto("/sign-in")
         assert faults(page) == []
         sign_in(page, "ada")
-        for path in PATHS:
+        run = lab.ask("GET", "/groups/quiet/queue")["runs"][0]["id"]
+        for path in (each.format(run=run) for each in PATHS):
             page.goto(path)
             page.locator("main").wait_for()
             assert faults(page) == [], path

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from labs import Reply, call
 from service_bench import PASSWORD, ServiceBench
 
+APART = {"td", "th", "dt", "dd", "li", "p", "div", "option"}  # elements whose texts do not run together
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -31,6 +32,7 @@ class SeenPage(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
+        self.text += " " if tag in APART else ""
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -458,12 +458,19 @@ POST /queue                  401 401 401 403 200 200 200 200 200 200
 GET  /builds                 303 303 303 200 200 200 200 200 200 200
 GET  /history                303 303 303 200 200 200 200 200 200 200
 GET  /history.csv            303 303 303 200 200 200 200 200 200 200
+GET  /machines               303 303 303 200 200 200 200 200 200 200
+GET  /machines/{machine}     303 303 303 200 200 200 200 200 200 200
+POST /machines               401 401 401 403 200 200 200 200 200 200
+GET  /runs/{run}             303 303 303 200 200 403 200 200 200 200
+POST /runs                   401 401 401 403 200 200 200 200 200 200
 POST /look                   401 401 401 303 303 303 303 303 303 303
 """
 PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]
 PAGE_FIELDS = {
     ("POST", "/sign-in"): [("name", "guest"), ("password", PASSWORD)],
-    ("POST", "/queue"): [("do", "stop")],  # a question
+    ("POST", "/queue"): [("do", "stop")],  # a question, as the next ones
+    ("POST", "/machines"): [("do", "hold"), ("machine", "m-1")],
+    ("POST", "/runs"): [("do", "cancel"), ("run", "none")],
 }
 
 

@@ -19,7 +19,7 @@ from pytest_dispatch.server.web import assets
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ["/", "/queue"]
+PAGES = ["/", "/queue", "/machines", "/machines/127.0.0.2", "/runs/{run}"]
 OF_THE_PAST = ["/builds", "/history"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
@@ -128,7 +128,10 @@ async def test_a_viewer_chooses_how_pages_look(lab: ServiceBench) -> None:
 
 @pytest.mark.parametrize("path", [*PAGES, *OF_THE_PAST, "/sign-in"])
 async def test_nothing_in_a_page_is_inline_or_from_elsewhere(lab: ServiceBench, path: str) -> None:
-    reply = await (await signed_in(lab, "ada")).ask("GET", path)
+    run = await lab.bench.one()
+    await lab.bench.download(run)
+    reply = await (await signed_in(lab, "ada")).ask("GET", path.format(run=run.id))
+    assert reply.status == 200
     policy = reply.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "unsafe" not in policy
@@ -216,10 +219,13 @@ async def test_what_others_write_is_text_and_turns_nothing_around(lab: ServiceBe
     names = (f"{HOSTILE}.efi", f"{HOSTILE}-2.efi")
     run, waits = await bench.submit(*(replace(bench.workload("a.efi"), name=name) for name in names))
     await bench.download(run)
-    hold = HoldWanted(reason=f"{HOSTILE}\u202e\x1b[31mred")
-    await lab.ask("POST", "/machines/127.0.0.2/hold", hold)
-    await lab.ask("POST", f"/runs/{waits.id}/hold", hold)
-    page = await (await signed_in(lab, "ada")).see(path)
+    hostile = f"{HOSTILE}\u202e\x1b[31mred"
+    assert (await bench.call("POST", source="127.0.0.2")).status == 200
+    case = {"name": hostile, "outcome": "failed", "message": hostile}
+    await bench.report(title=hostile, body=hostile, labels=[hostile], cases=[case])
+    for held in ("/machines/127.0.0.2", f"/runs/{waits.id}", f"/runs/{run.id}"):
+        await lab.ask("POST", f"{held}/hold", HoldWanted(reason=hostile))
+    page = await (await signed_in(lab, "ada")).see(path.format(run=run.id))
     assert any(name in page.text for name in names)
     assert f"{HOSTILE}red" in page.text
     assert "\u202e" not in page.text

@@ -25,7 +25,7 @@ from pytest_dispatch.server.api.query import number, whole
 from pytest_dispatch.server.api.schemas import ConsoleLine, RunView, slim
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.errors import ForbiddenError
-from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.auth.principals import PRINCIPAL, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +58,22 @@ def search_of(context: ApiContext, request: web.Request) -> Search:
     """
     now = context.lab.lab_state.clock.now()
     return within(read_search(request.query.get("q", ""), now), request[PRINCIPAL].groups)
+
+
+async def latest_runs(context: ApiContext, principal: Principal, wanted: str, most: int) -> HistoryPage:
+    """Return the newest runs that a search finds among those that somebody may see.
+
+    Args:
+        context: The lab.
+        principal: Who searches.
+        wanted: The search.
+        most: How many runs to return, as far as a page may be so long.
+
+    Raises:
+        SearchError: The search cannot be understood.
+    """
+    search = within(read_search(wanted, context.lab.lab_state.clock.now()), principal.groups)
+    return await context.lab.history.page(search, None, max(1, min(most, LONGEST_PAGE)))
 
 
 async def show_series(context: ApiContext, request: web.Request, _body: None) -> list[SeriesView]:

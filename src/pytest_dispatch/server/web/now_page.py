@@ -10,7 +10,7 @@ from pytest_dispatch.core.duration import format_roughly
 from pytest_dispatch.core.machine import Hold, MachineState
 from pytest_dispatch.core.model import Phase
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views
-from pytest_dispatch.server.api.history_handlers import search_history
+from pytest_dispatch.server.api.history_handlers import latest_runs
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.first_steps import first_steps
 from pytest_dispatch.server.web.page import Page, page
@@ -77,13 +77,13 @@ async def show_now(context: ApiContext, request: web.Request, _body: None) -> Pa
         return Page(template="now.html", title="Now", values={"sentence": "This lab is broken.", "steps": ()})
     groups, machines = group_views(lab), machine_views(lab)
     active = [each for each in under_way(lab) if request[PRINCIPAL].may_use(each.run.group)]
-    ended = await search_history(context, request, None)
+    ended = await latest_runs(context, request[PRINCIPAL], "", ENDED)
     values = {
         "sentence": _sentence(lab, groups, machines, active),
         "concerns": list(islice(_concerns(lab, groups, machines), MOST_NOTES)),
         "active": active[:UNDER_WAY],
         "more": len(active) - UNDER_WAY,
-        "ended": ended.runs[:ENDED],
+        "ended": ended.runs,
         "groups": groups,
         "steps": first_steps(context, request, machines, ran=bool(ended.runs or active)),
     }

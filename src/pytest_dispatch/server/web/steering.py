@@ -1,26 +1,16 @@
-"""What the page Queue does: each deed is an operation of the API, carried out for one run or several.
-
-What cannot be undone, or needs a reason, is asked about first; what can be undone says how.
-"""
+"""What the page Queue does: with runs that wait, with groups, and with the whole lab."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Phase, Priority
-from pytest_dispatch.lab.state import UnknownError
 from pytest_dispatch.server.api.group_schemas import HoldWanted, MoveWanted, RunChanged
-from pytest_dispatch.server.api.guard import carry_out
-from pytest_dispatch.server.api.routes import all_routes
-from pytest_dispatch.server.auth.errors import ForbiddenError
-from pytest_dispatch.server.auth.principals import PRINCIPAL
-from pytest_dispatch.server.web.forms import FORM, Form
-from pytest_dispatch.server.web.questions import ask
-from pytest_dispatch.server.web.said import Question, Said, Undo, told
+from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
+from pytest_dispatch.server.web.forms import Form
+from pytest_dispatch.server.web.said import Question
 from pytest_dispatch.server.web.words import counted, listed
 
 if TYPE_CHECKING:
@@ -28,41 +18,10 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.lab import Lab
-    from pytest_dispatch.server.api.route import ApiContext, Route
+    from pytest_dispatch.server.api.route import ApiContext
 
-ACTION = "/queue"
 _MOVE, _HOLD = ("POST", "/runs/{run}/move"), ("POST", "/runs/{run}/hold")
 _PAUSE, _STOP = ("POST", "/groups/{group}/hold"), ("POST", "/hold")
-Fields = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
-    """Something that is done with what a form names.
-
-    Attributes:
-        operation: Method and path of the operation of the API.
-        body: Returns what it takes, from the form and the place of the run among those of the form.
-        done: What has happened then to what is named.
-        of: What the form must name: `run`, `group`, or nothing.
-        backwards: Whether the last run is the first to go, so that several keep their order.
-        question: Returns what is to be asked first.
-        undo: Returns the fields of the form that undoes it, as things stand before; None if nothing does.
-    """
-
-    operation: tuple[str, str]
-    body: Callable[[Form, int], object] = lambda _form, _place: None
-    done: str
-    of: str = "run"
-    backwards: bool = False
-    question: Callable[[Lab, str, Sequence[str]], Question] | None = None
-    undo: Callable[[Lab, Sequence[str]], Fields | None] = lambda _lab, _names: None
-
-
-@cache
-def _operations() -> dict[tuple[str, str], Route]:
-    return {(route.method, route.path): route for route in all_routes()}
-
 
 # What is asked
 
@@ -172,7 +131,7 @@ def _prioritised(form: Form, _place: int) -> RunChanged:
     return RunChanged(priority=names[given])
 
 
-DEEDS = {
+_DEEDS = {
     "top": Deed(operation=_MOVE, body=_move(MoveWanted(top=True)), done="moved to the top", backwards=True, undo=_back),
     "up": Deed(operation=_MOVE, body=_move(MoveWanted(up=True)), done="moved one place up", undo=_back),
     "down": Deed(
@@ -208,62 +167,9 @@ DEEDS = {
 }
 
 
-#: Deeds that buttons of rows do, each with what it is done to as its value.
-_BUTTONS = {"top", "cancel", "pause", "resume"}
+QUEUE_DEEDS = Deeds(action="/queue", known=_DEEDS, buttons=("top", "cancel", "pause", "resume"))
 
 
 async def steer(context: ApiContext, request: web.Request, _body: None) -> web.Response:
-    """Do what a form asks for, unless something is to be asked first."""
-    form, lab = request[FORM], context.lab
-    name, names = _named(form)
-    deed = DEEDS[name]
-    if deed.question is not None and not form.one("sure"):
-        return ask(context, request, deed.question(lab, request[PRINCIPAL].name, names), ACTION, _fields(name, names))
-    undo = deed.undo(lab, names)
-    refused = list[str]()
-    places = list(range(len(names) or 1))
-    for place in reversed(places) if deed.backwards else places:
-        where = {deed.of: names[place]} if deed.of else {}
-        try:
-            await carry_out(context, _operations()[deed.operation], request, where, deed.body(form, place))
-        except (UnknownError, ConfigError, ForbiddenError, ValueError) as error:
-            refused.append(str(error))
-    return told(request, _said(lab, deed, names, refused, undo))
-
-
-def _named(form: Form) -> tuple[str, list[str]]:
-    """Return what a form asks for, and the runs or the group that it names; a button of a row names both.
-
-    Raises:
-        ConfigError: It names neither.
-    """
-    pressed = next(((name, value) for name, value in form.fields if name in _BUTTONS), None)
-    if pressed is not None:
-        return pressed[0], [pressed[1]]
-    name = form.one("do")
-    if name not in DEEDS:
-        raise ConfigError(f"do: expected one of {', '.join(DEEDS)}, got {name[:40]!r}")
-    names = list(dict.fromkeys(form.all(DEEDS[name].of))) if DEEDS[name].of else []
-    if DEEDS[name].of and not names:
-        raise ConfigError(f"expected at least one {DEEDS[name].of}, got none; tick some first")
-    return name, names
-
-
-def _fields(name: str, names: Sequence[str]) -> Fields:
-    return (("do", name), *((DEEDS[name].of, each) for each in names))
-
-
-def _said(lab: Lab, deed: Deed, names: Sequence[str], refused: Sequence[str], undo: Fields | None) -> Said:
-    done = len(names) - len(refused)
-    if refused and done <= 0:
-        return Said(said=refused[0] if len(refused) == 1 else f"Nothing was {deed.done}: {refused[0]}", failed=True)
-    if not deed.of:
-        text = f"{deed.done}."
-    elif done == 1 and len(names) == 1:
-        known = lab.queue.runs.get(names[0])
-        text = f"{known.workload.name if known is not None else names[0]}: {deed.done}."
-    else:
-        text = f"{counted(done, deed.of)} {deed.done}."
-    if refused:
-        text += f" {len(refused)} not: {refused[0]}"
-    return Said(said=text, failed=bool(refused), undo=None if undo is None else Undo(action=ACTION, fields=undo))
+    """Do what a form of the page asks for."""
+    return await act(context, request, QUEUE_DEEDS)

@@ -1,6 +1,7 @@
 // What the pages do beyond links and forms. Without it they all work; with it they keep themselves up to date, say what
 // came of a change without being loaded again, and can be used by keyboard. No other file is loaded from anywhere else.
 
+import { followConsole } from "./console.js";
 import { followLab } from "./live.js";
 import { takeForms } from "./forms.js";
 import { takeKeys } from "./keys.js";
@@ -13,3 +14,4 @@ takeForms();
 takeKeys();
 takeRows();
 followLab();
+followConsole();

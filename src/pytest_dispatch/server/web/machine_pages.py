@@ -1,0 +1,192 @@
+"""The pages of machines: all of them, and one with what it runs, what ended on it, and how it is recognised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.core.requirements import read_labels
+from pytest_dispatch.server.api.group_handlers import show_machine
+from pytest_dispatch.server.api.group_schemas import ApproveWanted, HoldWanted
+from pytest_dispatch.server.api.group_views import group_views, machine_views
+from pytest_dispatch.server.api.history_handlers import latest_runs
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
+from pytest_dispatch.server.web.now_page import Active, under_way
+from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.said import Question
+from pytest_dispatch.server.web.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aiohttp import web
+
+    from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.api.group_schemas import LabMachine
+    from pytest_dispatch.server.api.route import ApiContext
+    from pytest_dispatch.server.web.forms import Form
+
+ENDED = 20  # runs that ended on a machine, on its page
+LIVE = "machine run group left"
+
+#: The order in which machines stand in their table: what works, what could, and what does not.
+_ORDER = (
+    MachineState.RUNNING,
+    MachineState.RESERVED,
+    MachineState.IDLE,
+    MachineState.OFF,
+    MachineState.UNAPPROVED,
+    MachineState.HELD,
+    MachineState.BROKEN,
+    MachineState.OFFLINE,
+    MachineState.UNKNOWN,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which machines a page is to show, as its address says.
+
+    Attributes:
+        state: Their state; empty for any.
+        group: Id of a group that they are in; empty for any.
+        named: What their id or one of their labels must contain.
+    """
+
+    state: str
+    group: str
+    named: str
+
+    def address(self, **changed: str) -> str:
+        """Return the address of the same page but for these."""
+        fields = {"state": self.state, "group": self.group, "named": self.named, **changed}
+        query = urlencode({name: value for name, value in fields.items() if value})
+        return f"/machines?{query}" if query else "/machines"
+
+    def has(self, machine: LabMachine) -> bool:
+        """Return whether a machine is to be shown."""
+        texts = (machine.id, *(f"{key}={value}" for key, value in machine.labels.items()))
+        return (
+            self.state in ("", machine.state)
+            and (not self.group or self.group in machine.groups)
+            and any(self.named.lower() in text.lower() for text in texts)
+        )
+
+
+@page
+async def show_machines(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page of all machines."""
+    query = request.query
+    wanted = Wanted(state=query.get("state", ""), group=query.get("group", ""), named=query.get("named", "").strip())
+    known = machine_views(context.lab)
+    shown = sorted(filter(wanted.has, known), key=lambda each: (_ORDER.index(each.state), each.id))
+    values = {
+        "wanted": wanted,
+        "machines": shown,
+        "active": {each.run.id: each for each in under_way(context.lab)},
+        "groups": group_views(context.lab),
+        "counts": {state: sum(each.state is state for each in known) for state in _ORDER},
+        "sentence": _sentence(known, shown),
+        "any": bool(known),
+    }
+    return Page(template="machines.html", title="Machines", live=LIVE, values=values)
+
+
+def _sentence(known: Sequence[LabMachine], shown: Sequence[LabMachine]) -> str:
+    if not known:
+        return "No machines yet"
+    if len(shown) < len(known):
+        return f"{len(shown)} of {counted(len(known), 'machine')}"
+    return counted(len(known), "machine")
+
+
+@page
+async def show_one_machine(context: ApiContext, request: web.Request, body: None) -> Page:
+    """Return the page of a machine."""
+    machine = await show_machine(context, request, body)
+    ended = await latest_runs(context, request[PRINCIPAL], f'machine:"{_quoted(machine.id)}"', ENDED)
+    values = {
+        "machine": machine,
+        "active": _on(machine, under_way(context.lab)),
+        "ended": ended.runs,
+        "passed": sum(each.outcome == "passed" for each in ended.runs),
+        "known": [each.id for each in machine_views(context.lab) if each.state is not MachineState.UNAPPROVED],
+    }
+    return Page(template="machine.html", title=machine.id, live=f"{LIVE} ended", values=values)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _on(machine: LabMachine, active: Iterable[Active]) -> list[Active]:
+    return [each for each in active if each.run.id in machine.runs]
+
+
+# What is done
+
+
+def _hold_question(lab: Lab, _name: str, machines: Sequence[str]) -> Question:
+    seen = lab.queue.machines.find(machines[0])
+    run = lab.queue.runs[seen.holds].workload.name if seen is not None and seen.holds else ""
+    text = f"It gets no more runs until somebody returns it.{f' {run}, which it runs, goes on.' if run else ''}"
+    return Question(ask=f"Hold {machines[0]}?", text=text, label="Hold it", reason=True)
+
+
+def _remove_question(_lab: Lab, _name: str, machines: Sequence[str]) -> Question:
+    text = "The lab forgets it. What ran on it stays in history; if it asks for work again, it is a new machine."
+    return Question(ask=f"Remove {machines[0]}?", text=text, label="Remove it")
+
+
+def _returned(_lab: Lab, machines: Sequence[str]) -> Fields:
+    return (("do", "return"), ("machine", machines[0]))
+
+
+def _held(form: Form, _place: int) -> HoldWanted:
+    return HoldWanted(reason=form.one("reason"))
+
+
+def _approved(form: Form, _place: int) -> ApproveWanted:
+    labels = read_labels(form.one("labels").replace(",", " ").split(), "labels")
+    return ApproveWanted(id=form.one("id").strip(), machine=form.one("joins"), labels=labels)
+
+
+_DEEDS = {
+    "hold": Deed(
+        operation=("POST", "/machines/{machine}/hold"),
+        body=_held,
+        done="held",
+        of="machine",
+        question=_hold_question,
+        undo=_returned,
+    ),
+    "return": Deed(operation=("DELETE", "/machines/{machine}/hold"), done="returned", of="machine"),
+    "check": Deed(
+        operation=("POST", "/machines/{machine}/health"),
+        done="its health is checked as soon as it can be",
+        of="machine",
+    ),
+    "approve": Deed(
+        operation=("POST", "/machines/{machine}/approve"),
+        body=_approved,
+        done="approved",
+        of="machine",
+        onward="/machines",
+    ),
+    "remove": Deed(
+        operation=("DELETE", "/machines/{machine}"),
+        done="removed",
+        of="machine",
+        question=_remove_question,
+        onward="/machines",
+    ),
+}
+MACHINE_DEEDS = Deeds(action="/machines", known=_DEEDS, buttons=("hold", "return"))
+
+
+async def steer_machine(context: ApiContext, request: web.Request, _body: None) -> web.Response:
+    """Do what a form asks for with a machine."""
+    return await act(context, request, MACHINE_DEEDS)

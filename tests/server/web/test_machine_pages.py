@@ -1,0 +1,108 @@
+"""The pages of machines: what they show, and what is done with a machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from labs import Reply
+from service_bench import PASSWORD, ServiceBench, service
+from visitors import Visitor, signed_in
+from waiting import until
+
+from pytest_dispatch.core.machine import Identity
+from pytest_dispatch.core.model import KnownBy
+from pytest_dispatch.server.auth.roles import Role
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
+    async with service(tmp_path, pages=True) as running:
+        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
+            await running.added(name, role, password=PASSWORD)
+        machines = running.bench.lab.queue.machines
+        machines.declare("m-1", Identity(KnownBy.ADDRESS, "127.0.0.2"), labels={"arch": "arm64"})
+        machines.declare("m-2", Identity(KnownBy.ADDRESS, "127.0.0.3"), labels={"arch": "x86_64"})
+        yield running
+
+
+async def done(visitor: Visitor, *fields: tuple[str, str]) -> Reply:
+    """Send a form of the page as its script does."""
+    csrf = (await visitor.see("/machines")).field("csrf")
+    return await visitor.post("/machines", *fields, Dispatch_Page="1", Dispatch_CSRF=csrf)
+
+
+async def test_a_machine_shows_what_it_runs_and_what_ended_on_it(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see("/machines/m-1")
+    assert "unknown" in page.words
+    assert "Nothing has." in page.words
+    run = await lab.bench.booted()
+    page = await visitor.see("/machines")
+    assert "m-1 running a.efi never seen before arch=arm64" in page.words
+    assert f"/runs/{run.id}" in page.links
+    await lab.bench.report(result="passed")
+    await lab.bench.call("HEAD")
+    await until(lambda: lab.bench.now(run).outcome is not None)
+    page = await visitor.see("/machines/m-1")
+    assert "Ended here: 1 of the last 1 passed" in page.words
+    assert "address 127.0.0.2" in page.words
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", {"m-1", "m-2"}),
+        ("?named=ARM", {"m-1"}),
+        ("?named=m-2", {"m-2"}),
+        ("?state=unknown", {"m-1", "m-2"}),
+        ("?state=held", set()),
+        ("?group=none", set()),
+        ("?group=lab&named=x86", {"m-2"}),
+    ],
+)
+async def test_filters_are_in_the_address(lab: ServiceBench, query: str, shown: set[str]) -> None:
+    page = await (await signed_in(lab, "eve")).see(f"/machines{query}")
+    assert {each["id"].removeprefix("m-") for each in page.all("tr") if each.get("id", "").startswith("m-")} == shown
+
+
+async def test_a_machine_is_held_with_a_reason_and_returned(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "bob")
+    run = await lab.bench.booted()
+    asked = (await done(visitor, ("hold", "m-1"))).json
+    assert asked["ask"] == "Hold m-1?"
+    assert f"{run.workload.name}, which it runs, goes on." in asked["text"]
+    fields = (("do", "hold"), ("machine", "m-1"), ("sure", "1"), ("reason", "its fan is loud"))
+    reply = (await done(visitor, *fields)).json
+    assert reply["said"] == "m-1: held."
+    assert "its fan is loud (bob" in (await visitor.see("/machines/m-1")).words
+    reply = (await done(visitor, *((name, value) for name, value in reply["undo"]["fields"]))).json
+    assert reply["said"] == "m-1: returned."
+    assert [entry["action"] for entry in await lab.audit(target="m-1")] == ["machine.release", "machine.hold"]
+
+
+async def test_a_reader_is_offered_nothing(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "eve")
+    for path in ("/machines", "/machines/m-1"):
+        names = {each.get("name") for each in (await visitor.see(path)).all("button")}
+        assert not names & {"do", "hold", "return"}
+    assert (await done(visitor, ("do", "return"), ("machine", "m-1"))).status == 403
+
+
+async def test_only_an_administrator_removes_a_machine(lab: ServiceBench) -> None:
+    fields = (("do", "remove"), ("machine", "m-2"), ("sure", "1"))
+    reply = (await done(await signed_in(lab, "bob"), *fields)).json
+    assert reply["failed"]
+    assert "expected the role admin" in reply["said"]
+    reply = (await done(await signed_in(lab, "ada"), *fields)).json
+    assert (reply["said"], reply["next"]) == ("m-2: removed.", "/machines")
+    assert (await (await signed_in(lab, "ada")).ask("GET", "/machines/m-2")).status == 404
+
+
+async def test_what_the_lab_does_not_know_has_no_page(lab: ServiceBench) -> None:
+    reply = await (await signed_in(lab, "eve")).ask("GET", "/machines/none")
+    assert reply.status == 404
+    assert "no machine" in reply.text

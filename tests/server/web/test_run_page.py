@@ -1,0 +1,123 @@
+"""The page of a run: whose fault its end is, what it said, and what is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labs import Reply
+from service_bench import PASSWORD, ServiceBench, service
+from visitors import Visitor, signed_in
+from waiting import until
+
+from pytest_dispatch.core.model import Run
+from pytest_dispatch.server.auth.roles import Role
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
+    async with service(tmp_path, pages=True) as running:
+        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
+            await running.added(name, role, password=PASSWORD)
+        yield running
+
+
+async def done(visitor: Visitor, run: Run, *fields: tuple[str, str]) -> Reply:
+    """Send a form of the page as its script does."""
+    csrf = (await visitor.see(f"/runs/{run.id}")).field("csrf")
+    return await visitor.post("/runs", ("run", run.id), *fields, Dispatch_Page="1", Dispatch_CSRF=csrf)
+
+
+async def ended(lab: ServiceBench, **report: Any) -> Run:
+    """Let a machine run something to its end, with this report."""
+    run = await lab.bench.booted()
+    assert (await lab.bench.report(**report)).status == 200
+    await lab.bench.call("HEAD")
+    await until(lambda: lab.bench.now(run).outcome is not None)
+    return run
+
+
+async def test_a_run_that_waits_says_why_and_how_each_machine_is_seen(lab: ServiceBench) -> None:
+    lab.bench.lab.queue.machines.declare("m-1", labels={"arch": "arm64"})
+    opened = await lab.session(lab.secrets["bob"])
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{opened.run}")
+    assert "It waits" in page.words
+    assert "Place 1 in lab" in page.words
+    assert "m-1 yes m-1 has never asked for work" in page.words
+
+
+async def test_a_run_under_way_has_its_console_followed(lab: ServiceBench) -> None:
+    run = await lab.bench.booted()
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")
+    assert "It is booting on 127.0.0.2." in page.words
+    [console] = [each for each in page.all("pre") if each.get("id") == "console"]
+    assert console["data-follow"] == run.id
+    assert page.all("body")[0]["data-live"] == f"run:{run.id} ended:{run.id}"
+
+
+async def test_a_failure_is_the_workloads_with_its_cases_and_text(lab: ServiceBench) -> None:
+    cases = [{"name": "fine", "outcome": "passed"}, {"name": "bad", "outcome": "failed", "message": "3 of 4"}]
+    run = await ended(lab, title="memory", body="two\nlines", cases=cases)
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")
+    assert "The workload failed: " in page.words
+    assert page.words.index("bad") < page.words.index("fine")
+    assert "two\nlines" in page.text
+    assert "3 of 4" in page.words
+
+
+async def test_a_run_that_ended_is_queued_again_noted_and_counted_otherwise(lab: ServiceBench) -> None:
+    run, visitor = await ended(lab, result="failed"), await signed_in(lab, "bob")
+    assert (await done(visitor, run, ("do", "again"), ("machine", "other"))).json["said"].endswith("queued again.")
+    assert lab.bench.lab.queue.group_queue.queued("lab") == 1
+    assert not (await done(visitor, run, ("do", "note"), ("text", "the fan again"))).json["failed"]
+    reply = (await done(visitor, run, ("do", "override"), ("outcome", "passed"), ("reason", "a loose cable"))).json
+    assert reply["said"].endswith("counts otherwise now.")
+    page = await visitor.see(f"/runs/{run.id}")
+    assert "It ended as failed. bob has it count as passed" in page.words
+    assert "a loose cable" in page.words
+    assert "the fan again bob" in page.words
+    reply = (await done(visitor, run, *((name, value) for name, value in reply["undo"]["fields"]))).json
+    assert reply["said"].endswith("counts as it ended.")
+    assert "a loose cable" not in (await visitor.see(f"/runs/{run.id}")).words
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ([("do", "again"), ("machine", "mine")], "machine: expected one of same, other"),
+        ([("do", "override"), ("outcome", "good")], "outcome: expected one of passed"),
+        ([("do", "override"), ("outcome", "passed"), ("reason", " ")], "reason: expected some words"),
+        ([("do", "note"), ("text", "")], "text: expected some words"),
+    ],
+    ids=["another machine", "another outcome", "no reason", "no text"],
+)
+async def test_what_says_nothing_useful_is_answered(
+    lab: ServiceBench, fields: list[tuple[str, str]], told: str
+) -> None:
+    run = await ended(lab, result="failed")
+    reply = (await done(await signed_in(lab, "bob"), run, *fields)).json
+    assert reply["failed"]
+    assert told in reply["said"]
+
+
+async def test_a_reader_is_offered_nothing_to_do(lab: ServiceBench) -> None:
+    run, visitor = await ended(lab, result="failed"), await signed_in(lab, "eve")
+    assert "do" not in {each.get("name") for each in (await visitor.see(f"/runs/{run.id}")).all("button")}
+    assert (await done(visitor, run, ("do", "again"))).status == 403
+
+
+async def test_a_link_that_is_no_web_page_is_text(lab: ServiceBench) -> None:
+    run, visitor = await ended(lab, result="failed"), await signed_in(lab, "ada")
+    await lab.ask("POST", f"/runs/{run.id}/links", {"url": "https://github.com/me/lab/issues/7"})
+    page = await visitor.see(f"/runs/{run.id}")
+    assert "https://github.com/me/lab/issues/7" in page.links
+    assert all(link.startswith(("/", "https://", "#")) for link in page.links)
+
+
+async def test_a_run_that_nobody_knows_has_no_page(lab: ServiceBench) -> None:
+    reply = await (await signed_in(lab, "eve")).ask("GET", "/runs/none")
+    assert reply.status == 404
