@@ -1,4 +1,4 @@
-"""Pages of a history of 1,000,000 runs, in SQLite and PostgreSQL; and what history costs when runs end.
+"""Pages and charts of a history of 1,000,000 runs, in SQLite and PostgreSQL; and what history costs when runs end.
 
 `DISPATCH_HISTORY=N` makes a history of another size. Each page is read three times; the median counts, and of all pages
 of a row the slowest one.
@@ -20,7 +20,9 @@ from pytest_dispatch.core.ended_runs import EndedRun, history_entry
 from pytest_dispatch.core.history_search import read_search
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.run_series import Series
+from pytest_dispatch.core.trends import Span
 from pytest_dispatch.lab.history import history_of, looked_at
+from pytest_dispatch.server.web.charts_page import OVER
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.history_query import Page
 from pytest_dispatch.store.history_reader import HistoryReader
@@ -137,6 +139,25 @@ def _series(name: str, reader: HistoryReader, plain: float) -> Iterator[Measure]
         )
 
 
+def _charts(name: str, reader: HistoryReader, plain: float) -> Iterator[Measure]:
+    for over, (width, slots) in OVER.items():
+        span, seconds = Span.until(NOW, width, slots), []
+        for _ in range(3):
+            began = time.perf_counter()
+            reader.charts.trends(span, NOW, None)
+            seconds.append(time.perf_counter() - began)
+        took = statistics.median(seconds)
+        yield Measure(
+            f"all charts over {over}, of {RUNS:,} runs in {name}",
+            "the newest page of all",
+            f"{took * 1000:.0f} ms",
+            f"{plain * 1000:.1f} ms",
+            took / plain,
+            f"< {BOUND * 1000:.0f} ms",
+            took < BOUND,
+        )
+
+
 def _of(name: str, where: str) -> list[Measure]:
     with closing(Journal(where)) as journal:
         journal.open()
@@ -159,7 +180,7 @@ def _of(name: str, where: str) -> list[Measure]:
                 f"the slowest: `{text}`",
             )
         )
-    measures += _series(name, reader, plain)
+    measures += [*_series(name, reader, plain), *_charts(name, reader, plain)]
     database.engine.dispose()
     return measures
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LATEST = 1000  # runs in which projects and workloads are looked for
 LATEST_BAD = 500  # runs that did not pass, likewise
-ROWS = 40  # workloads in a page
-OF_EACH = 120  # latest runs of each of them that are looked at
+ROWS = 30  # workloads in a page
+OF_EACH = 80  # latest runs of each of them that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.history_search import Search
     from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.core.run_series import Sketch
+    from pytest_dispatch.core.trends import Span, Trends
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.lab.watchers import Watchers
@@ -197,6 +198,12 @@ class History:
     async def latest(self, wanted: Sequence[Series], most: int) -> dict[Series, list[EndedRun]]:
         """Return the latest runs of each of these workloads, in all releases of its source, newest first."""
         return await self._ask(lambda reader: {each: reader.latest(each, most) for each in wanted})
+
+    async def trends(self, span: Span, groups: frozenset[str] | None) -> Trends:
+        """Return what charts show of a time, among the runs of these groups; None for all."""
+        await self._written()
+        now = self._lab_state.clock.now()
+        return await self._ask(lambda reader: reader.charts.trends(span, now, groups))
 
     def gone(self, ended: float) -> tuple[str, ...]:
         """Return what was dropped of a run that ended at a time: `consoles`, `texts`."""

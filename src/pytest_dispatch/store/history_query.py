@@ -97,6 +97,13 @@ class Page:
     most: int
 
 
+def without_index(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
+    """Return a column for which SQLite looks into no index (https://www.sqlite.org/optoverview.html, 4)."""
+    if dialect != "sqlite":
+        return column
+    return sa.literal_column(f"+{column.table.name}.{column.name}", column.type)
+
+
 def page_queries(search: Search, page: Page, dialect: str) -> list[Query]:
     """Return the queries for a page: the first one that fills it has it, else the last one.
 
@@ -212,11 +219,8 @@ class _Terms:
         return sa.not_(fits) if condition.negated else fits
 
     def column(self, field: Field) -> sa.ColumnElement[Any]:
-        """Return a column for which SQLite looks into no index (https://www.sqlite.org/optoverview.html, 4)."""
-        column = _COLUMNS[field]
-        if self.dialect != "sqlite":
-            return column
-        return sa.literal_column(f"+{schema.history.name}.{column.name}", column.type)
+        """Return a column for which SQLite looks into no index."""
+        return without_index(_COLUMNS[field], self.dialect)
 
     def _document_has(self, phrase: Phrase) -> Clause:
         """Return the condition that a run's texts have these words, or do not."""

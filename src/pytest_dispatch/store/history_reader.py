@@ -18,12 +18,13 @@ from pytest_dispatch.core.run_series import Series, Sketch, added_up
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
-from pytest_dispatch.store.history_query import Page, page_queries
+from pytest_dispatch.store.history_query import Page, page_queries, without_index
 from pytest_dispatch.store.history_rows import ended_of, entry_of, note_of
 from pytest_dispatch.store.reader import Reader
 from pytest_dispatch.store.reading_thread import ReadingThread
 from pytest_dispatch.store.records import KeptRun
 from pytest_dispatch.store.row_reading import sketch_of
+from pytest_dispatch.store.trend_reader import TrendReader
 
 T = TypeVar("T")
 
@@ -77,11 +78,15 @@ class HistoryReader:
 
     Args:
         database: Where it is.
+
+    Attributes:
+        charts: Reads what charts show.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reader = Reader(database)
+        self.charts = TrendReader(database)
 
     def page(self, search: Search, page: Page) -> list[EndedRun]:
         """Return a page of the runs that a search finds, newest first."""
@@ -213,10 +218,11 @@ class HistoryReader:
     def latest(self, series: Series, most: int) -> list[EndedRun]:
         """Return the latest runs of a workload in all releases of its source, newest first."""
         project, found = stored(project_of(series.origin)), list[EndedRun]()
+        kind = without_index(_own.kind, self._database.engine.dialect.name)  # the name's index has fewer runs
         for outcome in Outcome:  # each is the beginning of an index; mostly the first one fills the page
             query = (
                 sa.select(schema.history)
-                .where(_own.name == stored(series.name), _own.outcome == str(outcome), _own.kind == series.kind)
+                .where(_own.name == stored(series.name), _own.outcome == str(outcome), kind == series.kind)
                 .where(_is_of(_own.origin, project), _own.id > (found[-1].place if len(found) == most else 0))
                 .order_by(_own.id.desc())
                 .limit(most)

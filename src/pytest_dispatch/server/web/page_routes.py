@@ -11,6 +11,7 @@ from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web import (
     assets,
     builds_page,
+    charts_page,
     history_file,
     history_page,
     look,
@@ -44,6 +45,7 @@ PAGE_ROUTES = (
     ),
     _page("/builds", builds_page.show_builds, "Builds: how workloads ended in the releases of a project"),
     _page("/history", history_page.show_history, "History: what a search finds of the runs that have ended"),
+    _page("/history/charts", charts_page.show_charts, "Charts: outcomes, waits, machines, states and flaky workloads"),
     _page("/history.csv", history_file.send_history, "What a search of history finds, as a CSV file"),
     _page("/machines", machine_pages.show_machines, "Machines: how each stands, and what it runs"),
     _page("/machines/{machine}", machine_pages.show_one_machine, "A machine"),

@@ -1,0 +1,71 @@
+"""The page Charts: outcomes, waits, machines, states and flaky workloads over an hour, a day, a week or a month."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.trends import Span
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.bars import overlaid, stacked
+from pytest_dispatch.server.web.history_page import View, term
+from pytest_dispatch.server.web.page import Page, page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp import web
+
+    from pytest_dispatch.core.trends import Flaky, Trends
+    from pytest_dispatch.server.api.route import ApiContext
+    from pytest_dispatch.server.web.bars import Bars
+
+ADDRESS = "/history/charts"
+
+#: Times that charts show, with the seconds of a slot and the number of slots.
+OVER = {"1h": (60, 60), "24h": (1800, 48), "7d": (7200, 84), "30d": (43_200, 60)}
+USUAL = "24h"
+#: In which order outcomes stand on each other: what is wrong is on top, where it is seen.
+STACK = (Outcome.PASSED, Outcome.SKIPPED, Outcome.ERROR, Outcome.FAILED)
+MOST_MACHINES = 50  # that are shown
+
+
+@page
+async def show_charts(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page."""
+    over = request.query.get("over", "")
+    over = over if over in OVER else USUAL
+    span = Span.until(context.lab.lab_state.clock.now(), *OVER[over])
+    trends = await context.lab.history.trends(span, request[PRINCIPAL].groups)
+    values = {
+        "over": over,
+        "choices": {each: f"{ADDRESS}?over={each}" for each in OVER},
+        "trends": trends,
+        "begins": span.begins,
+        "total": sum(sum(slot.values()) for slot in trends.outcomes),
+        "stack": STACK,
+        "totals": {each: sum(slot.get(each, 0) for slot in trends.outcomes) for each in STACK},
+        "outcomes": _outcomes(trends),
+        "waits": _waits(trends),
+        "machines": trends.machines[:MOST_MACHINES],
+        "longest": max((each.seconds for each in trends.states), default=0.0),
+        "flaky": [(each, _flaky_search(each, over)) for each in trends.flaky],
+        "found": View(search=f"since:{over}").address,
+    }
+    return Page(template="charts.html", title="Charts", live="ended", values=values)
+
+
+def _outcomes(trends: Trends) -> Bars:
+    return stacked([[(str(each), float(slot.get(each, 0))) for each in STACK] for slot in trends.outcomes])
+
+
+def _waits(trends: Trends) -> Bars:
+    slots: Sequence[Sequence[tuple[str, float]]] = [
+        [("most", each.most), ("half", each.half)] if each.most is not None and each.half is not None else []
+        for each in trends.waits
+    ]
+    return overlaid(slots)
+
+
+def _flaky_search(found: Flaky, over: str) -> str:
+    return View(search=f"{term('workload', found.name)} flaky:yes since:{over}").address
