@@ -55,6 +55,20 @@ def test_a_cell_is_the_latest_run_of_a_release_in_a_group() -> None:
     assert {key: run.place for key, run in row.latest.items()} == {("v2", "arm"): 6, ("v2", "lab"): 5, ("v1", "lab"): 3}
 
 
+def test_many_groups_that_passed_are_one_cell_and_others_stand_alone() -> None:
+    groups = {"a": PASSED, "b": FAILED, "c": PASSED, "d": PASSED, "e": ERROR}
+    runs = [ended(place, outcome, group=group) for place, (group, outcome) in enumerate(groups.items(), 1)]
+    [row] = build_table({("boot", "a.efi"): runs}).rows
+    assert [(each.what, each.outcome) for each in row.cells("v2")] == [
+        ("b", FAILED),
+        ("e", ERROR),
+        ("3 groups", PASSED),
+    ]
+    assert not row.cells("v1")
+    [row] = build_table({("boot", "a.efi"): runs[:3]}).rows
+    assert [each.what for each in row.cells("v2")] == ["a", "b", "c"]
+
+
 def test_a_workload_fails_if_it_does_in_one_group() -> None:
     """Though it passes in others, and did so later."""
     runs = [ended(6, PASSED, group="arm"), ended(5, FAILED), ended(4, PASSED, "v1")]

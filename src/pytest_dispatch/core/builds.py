@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pytest_dispatch.core.ended_runs import EndedRun
-from pytest_dispatch.core.model import BAD
+from pytest_dispatch.core.model import BAD, Outcome
 from pytest_dispatch.core.regression import Regression, release_of, turning_point
 
 RELEASES = 6  # newest releases that a table has
+MANY = 2  # groups that passed, after which they are shown as one
 
 
 class Standing(IntEnum):
@@ -19,6 +20,20 @@ class Standing(IntEnum):
     NEW = 0  # it fails, and passed before
     BAD = 1  # it fails, as far back as runs are looked at
     GOOD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildCell:
+    """How a workload ended in a release.
+
+    Attributes:
+        what: The group; or how many groups.
+        run: The run; None for those of several groups.
+    """
+
+    what: str
+    outcome: Outcome
+    run: EndedRun | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +50,18 @@ class BuildRow:
     standing: Standing
     latest: Mapping[tuple[str, str], EndedRun]
     turning: Regression
+
+    def cells(self, release: str) -> list[BuildCell]:
+        """Return what is shown of a release: each group, but those that passed in one cell if they are many."""
+        own = [(group, run) for (of, group), run in sorted(self.latest.items()) if of == release]
+        good = [run for _, run in own if run.outcome is Outcome.PASSED]
+        many = len(good) > MANY
+        shown = [
+            BuildCell(what=group, outcome=run.outcome, run=run)
+            for group, run in own
+            if not many or run.outcome is not Outcome.PASSED
+        ]
+        return [*shown, BuildCell(what=f"{len(good)} groups", outcome=Outcome.PASSED)] if many else shown
 
     def needs_review(self, release: str) -> bool:
         """Return whether a run of a release failed of which nobody has said anything."""

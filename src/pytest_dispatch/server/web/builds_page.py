@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from pytest_dispatch.server.web.words import counted
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pytest_dispatch.core.builds import BuildTable
+    from pytest_dispatch.lab.builds import Builds
     from pytest_dispatch.server.api.route import ApiContext
 
 ADDRESS = "/builds"
@@ -48,7 +49,7 @@ async def show_builds(context: ApiContext, request: web.Request, _body: None) ->
     values = {
         "found": found,
         "table": found.table,
-        "sentence": _sentence(found.project, found.table),
+        "sentence": _sentence(found),
         "standings": _SAID,
         "first": first,
         "last": min(found.workloads, first + ROWS),
@@ -56,9 +57,16 @@ async def show_builds(context: ApiContext, request: web.Request, _body: None) ->
         "after": Place(found.project, first + ROWS).address,
         "latest": LATEST,
         "found_by": found_by,
+        "passes": partial(_passes, found.project),
         "failed": View(search=f"{term('source', found.project)},{_all_of(found.project)} outcome:failed,error").address,
     }
     return Page(template="builds.html", title="Builds", live="ended", values=values)
+
+
+def _passes(project: str, name: str, release: str) -> str:
+    """Return the address of a search for the passes of a workload in a release."""
+    source = term("source", f"{project}@{release}" if release else project)
+    return View(search=f"{term('workload', name)} {source} outcome:passed").address
 
 
 def _all_of(project: str) -> str:
@@ -67,12 +75,12 @@ def _all_of(project: str) -> str:
     return f'"{escaped}@"*'
 
 
-def _sentence(project: str, table: BuildTable) -> str:
-    if not project:
+def _sentence(found: Builds) -> str:
+    if not found.project:
         return "Nothing has ended yet"
-    new = sum(row.standing is Standing.NEW for row in table.rows)
-    bad = sum(row.standing is Standing.BAD for row in table.rows)
-    if not new and not bad:
-        return f"{project}: all passes"
+    stands = [row.standing for row in found.table.rows]
+    new, bad = stands.count(Standing.NEW), stands.count(Standing.BAD)
+    where = " on this page" if found.workloads > ROWS else ""
     told = [counted(new, "new failure")] if new else []
-    return f"{project}: {', '.join([*told, *([f'{bad:,} still failing'] if bad else [])])}"
+    told += [f"{bad:,} still failing"] if bad else []
+    return f"{found.project}: {', '.join(told) or 'no failures'}{where}"

@@ -27,7 +27,7 @@ OVER = {"1h": (60, 60), "24h": (1800, 48), "7d": (7200, 84), "30d": (43_200, 60)
 USUAL = "24h"
 #: In which order outcomes stand on each other: what is wrong is on top, where it is seen.
 STACK = (Outcome.PASSED, Outcome.SKIPPED, Outcome.ERROR, Outcome.FAILED)
-MOST_MACHINES = 50  # that are shown
+MOST_MACHINES = 20  # that are shown
 
 
 @page

@@ -26,7 +26,7 @@ LONGEST_WAY = 100  # pages that can be gone back one by one
 OFTEN = {
     "All": "",
     "Failed": "outcome:failed",
-    "Faults of the lab": "outcome:error",
+    "Errors": "outcome:error",
     "Flaky": "flaky:yes",
     "Overridden": "overridden:yes",
     "Cancelled": "cancelled:yes",
