@@ -61,4 +61,5 @@ def test_two_builds_are_the_same_bit_for_bit(tmp_path: Path) -> None:
 
 def sources() -> list[Path]:
     """What the package is made of."""
-    return [path for path in (ROOT / "src" / "pytest_dispatch").rglob("*.py") if "__pycache__" not in path.parts]
+    paths = [path for path in (ROOT / "src" / "pytest_dispatch").rglob("*") if "__pycache__" not in path.parts]
+    return [path for path in paths if path.suffix in {".py", ".html", ".css", ".js", ".svg", ".LICENSE"}]

@@ -146,10 +146,14 @@ def why_it_waits(obstacles: Sequence[Obstacle], candidates: Sequence[Candidate],
     return f"It waits: {said}{'' if said.endswith('…') else '.'}"
 
 
-def why_in_short(explanation: Explanation) -> str:
+def why_in_short(explanation: Explanation, *, first: bool = True) -> str:
     """Return in a few words why a run waits, for a table whose rows have its place beside them.
 
     What keeps the machines that fit is counted; the runs that go first are left out if there is anything else.
+
+    Args:
+        explanation: Why the first of some runs that are alike waits.
+        first: Whether it is that one; the others wait for it too.
     """
     told = [
         each.text
@@ -157,13 +161,13 @@ def why_in_short(explanation: Explanation) -> str:
         if each.kind is not ObstacleKind.AHEAD and each.kind not in _OF_MACHINES
     ]
     fitting = [each for each in explanation.machines if each.could]
-    first = (next((kind for kind in each.obstacles if kind in _OF_MACHINES), None) for each in fitting)
-    counts = Counter(kind for kind in first if kind is not None)
+    keeps = (next((kind for kind in each.obstacles if kind in _OF_MACHINES), None) for each in fitting)
+    counts = Counter(kind for kind in keeps if kind is not None)
     how = [f"{counts[kind]} {said}" for kind, said in _OF_MACHINES.items() if counts[kind]]
     if how:
         told.append(f"{len(fitting)} {'machine fits' if len(fitting) == 1 else 'machines fit'}: {', '.join(how)}")
     if not told:
-        ahead = any(each.kind is ObstacleKind.AHEAD for each in explanation.obstacles)
+        ahead = not first or any(each.kind is ObstacleKind.AHEAD for each in explanation.obstacles)
         told = ["others go first"] if ahead else [explanation.sentence.removesuffix(".")]
     return "; ".join(told)
 

@@ -68,7 +68,6 @@ async def test_it_shows_what_waits_why_and_for_whom(lab: ServiceBench) -> None:
     await queued(lab, ["a.efi", "b.efi"])
     page = await (await signed_in(lab, "eve")).see("/queue")
     assert "2 runs wait" in page.words
-    assert "no machine has asked for work yet" in page.words or "machine" in page.words
     assert "normal" in page.words
     assert len(order(page)) == 2
 
@@ -272,3 +271,16 @@ async def test_a_confined_token_sees_and_steers_its_groups_alone(lab: ServiceBen
     assert reply.json["failed"]
     assert "expected a group that this token is for" in reply.json["said"]
     assert Priority.NORMAL.name.lower() in (await (await signed_in(lab, "bob")).see("/queue")).words
+
+
+async def test_each_row_says_what_keeps_its_run(lab: ServiceBench) -> None:
+    lab.bench.lab.queue.machines.declare("m-1", labels={"arch": "arm64"})
+    await queued(lab, ["a.efi", "b.efi"])
+    [held] = await queued(lab, ["c.efi"])
+    await queued(lab, ["d.efi"], requires=read_requirements(["gpu"], "requires"))
+    await lab.ask("POST", f"/runs/{held}/hold", HoldWanted(reason="it is mended"))
+    page = await (await signed_in(lab, "eve")).see("/queue")
+    for row in ("a.efi lab 1 machine fits: 1 never seen", "b.efi lab 1 machine fits: 1 never seen"):
+        assert row in page.words
+    assert "c.efi lab held it is mended (lab)" in page.words
+    assert "d.efi lab no machine fits: it requires gpu" in page.words

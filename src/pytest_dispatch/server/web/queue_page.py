@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from pytest_dispatch.core.explanation import why_in_short
+from pytest_dispatch.core.explanation import Explanation, why_in_short
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, queue_view
@@ -39,7 +39,7 @@ class Waiting:
 
     Attributes:
         why: Why it waits.
-        starts: When it should start, in seconds since 1970; 0 if nobody knows.
+        starts: When it should start, in seconds since 1970; 0 if that is not known here.
     """
 
     run: QueuedRun
@@ -80,10 +80,11 @@ async def show_queue(context: ApiContext, request: web.Request, _body: None) -> 
     usable = [each for each in group_views(lab) if principal.may_use(each.id)]
     groups = [wanted.group] if wanted.group else [each.id for each in usable if not each.leaving]
     view = queue_view(lab, groups, wanted.first, PAGE, keep=_kept(lab, wanted, principal.name))
+    reasons = _Reasons(lab)
     values = {
         "wanted": wanted,
         "views": VIEWS,
-        "rows": [_waiting(lab, run) for run in view.runs],
+        "rows": [reasons.of(run) for run in view.runs],
         "total": view.total,
         "last": min(view.total, wanted.first + PAGE),
         "page": PAGE,
@@ -107,12 +108,34 @@ def _wanted(request: web.Request) -> Wanted:
     )
 
 
-def _waiting(lab: Lab, run: QueuedRun) -> Waiting:
-    found = explain(lab.queue, run.id, lab.lab_state.clock.now(), lab.durations.takes)
-    starts = found.starts
-    return Waiting(
-        run=run, why=why_in_short(found), starts=0.0 if starts is None else ROUND * round(starts.latest / ROUND)
-    )
+class _Reasons:
+    """Why runs of a page wait. Runs that are alike are kept by the same, so only the first of them is looked at whole.
+
+    When a run should start is known of these first ones alone; the page of a run says it of each.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._known: dict[tuple[object, ...], Explanation] = {}
+
+    def of(self, run: QueuedRun) -> Waiting:
+        """Return a run as a row shows it."""
+        record = self._lab.queue.transitions.runs.record(run.id)
+        alike = _alike(record)
+        if alike in self._known:
+            return Waiting(run=run, why=why_in_short(self._known[alike], first=False), starts=0.0)
+        found = explain(self._lab.queue, run.id, self._lab.lab_state.clock.now(), self._lab.durations.takes)
+        self._known[alike] = found
+        starts = ROUND * round(found.starts.latest / ROUND) if found.starts is not None else 0.0
+        return Waiting(run=run, why=why_in_short(found), starts=starts)
+
+
+def _alike(record: RunRecord) -> tuple[object, ...]:
+    """Return what runs have in common that are kept from machines by the same things, but for those that go first."""
+    run = record.run
+    if record.lifecycle.elsewhere or record.waits_its_turn or record.is_bound or record.checks or len(run.attempts) > 1:
+        return (run.id,)
+    return (run.group, record.requires, run.only, run.avoids, record.on_hold, record.needs, record.is_held_back)
 
 
 def _sentence(total: int, wanted: Wanted, machines: int) -> str:
