@@ -29,6 +29,8 @@ from pytest_dispatch.core.unknown_machines import UnknownMachines
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.explanation import Obstacle
+    from pytest_dispatch.core.model import Workload
+    from pytest_dispatch.core.requirements import Requirements
 
 
 class Queue:
@@ -71,6 +73,23 @@ class Queue:
             ConfigError: The lab does not know its kind, or the kind has changed.
         """
         return rules_of(self._kinds, run.workload.kind).lifecycle_of(run)
+
+    def required(self, workload: Workload, group: str) -> Requirements:
+        """Return what a workload requires of a machine in a group, with what its kind and the group require.
+
+        Raises:
+            ConfigError: The lab does not know its kind, or the kind cannot make use of the payload.
+        """
+        needed = rules_of(self._kinds, workload.kind).required_by(workload)
+        return tuple(sorted({*workload.requires, *needed, *self.groups.requires(group)}))
+
+    def is_elsewhere(self, workload: Workload) -> bool:
+        """Return whether an external system assigns the machines of a workload.
+
+        Raises:
+            ConfigError: The lab does not know its kind.
+        """
+        return rules_of(self._kinds, workload.kind).usual.elsewhere
 
     def machine(self, machine: str, now: float) -> Machine:
         """Return a machine with its state."""

@@ -20,7 +20,7 @@ from pytest_dispatch.server.web import assets
 pytestmark = pytest.mark.anyio
 
 PAGES = ["/", "/queue", "/machines", "/machines/127.0.0.2", "/runs/{run}"]
-OF_THE_PAST = ["/builds", "/history", "/history/charts"]
+OF_THE_PAST = ["/builds", "/history", "/history/charts", "/templates"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
 

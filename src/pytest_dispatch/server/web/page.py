@@ -46,6 +46,7 @@ BAR = (
     ("/machines", "Machines", "m"),
     ("/builds", "Builds", "b"),
     ("/history", "History", "h"),
+    ("/templates", "Templates", "t"),
 )
 
 

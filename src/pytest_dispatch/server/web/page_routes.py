@@ -21,6 +21,8 @@ from pytest_dispatch.server.web import (
     run_page,
     sign_in_page,
     steering,
+    template_queueing,
+    templates_page,
 )
 from pytest_dispatch.server.web.page import SIGN_IN, shown
 
@@ -41,6 +43,15 @@ PAGE_ROUTES = (
         handler=steering.steer,
         needs=Role.OPERATOR,
         summary="Steer the queue: move, hold, release and cancel runs, pause groups",
+        bare=True,
+    ),
+    _page("/templates", templates_page.show_templates, "Templates: what can be queued, and how it ended last"),
+    Route(
+        method="POST",
+        path="/templates",
+        handler=template_queueing.queue_templates,
+        needs=Role.OPERATOR,
+        summary="Queue templates",
         bare=True,
     ),
     _page("/builds", builds_page.show_builds, "Builds: how workloads ended in the releases of a project"),

@@ -1,0 +1,113 @@
+"""The page Templates: what can be queued, how it ended last, and whether machines fit it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.history_search import Condition, Field, Search, Value
+from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.server.api.group_views import template_view
+from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.history_page import View, term
+from pytest_dispatch.server.web.page import Page, page
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pytest_dispatch.core.ended_runs import EndedRun
+    from pytest_dispatch.core.requirements import Requirements
+    from pytest_dispatch.core.templates import Template
+    from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.api.group_schemas import TemplateView
+    from pytest_dispatch.server.api.route import ApiContext
+
+ADDRESS = "/templates"
+PAGE = 40  # templates in a page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A template as the page shows it.
+
+    Attributes:
+        requires: What it requires of a machine, with what its kind and its group require.
+        fitting: Number of the lab's machines that fit; None if another system assigns machines.
+        alive: Number of its runs that wait or are under way.
+        last: Its latest run that has ended; None if there is none.
+        found: The address of a search for its runs.
+    """
+
+    template: TemplateView
+    requires: tuple[str, ...]
+    fitting: int | None
+    alive: int
+    last: EndedRun | None
+    found: str
+
+
+@page
+async def show_templates(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page."""
+    lab, principal = context.lab, request[PRINCIPAL]
+    named, group = request.query.get("named", "").strip(), request.query.get("group", "")
+    first = whole(request, "first", 0)
+    usable = [each for each in lab.group_service.templates.values() if principal.may_use(each.group)]
+    part = named.lower()
+    found = [
+        each
+        for each in usable
+        if group in ("", each.group) and (part in each.id.lower() or part in each.workload.name.lower())
+    ]
+    alive = runs_alive(lab)
+    values = {
+        "templates": [await _shown(lab, each, alive[key_of(each)]) for each in found[first : first + PAGE]],
+        "groups": sorted({each.group for each in usable}),
+        "group": group,
+        "named": named,
+        "any": bool(usable),
+        "total": len(found),
+        "first": first,
+        "last": min(len(found), first + PAGE),
+        "page": PAGE,
+    }
+    return Page(template="templates.html", title="Templates", live="run queue machine left ended", values=values)
+
+
+def key_of(template: Template) -> tuple[str, str, str]:
+    """Return what tells the runs of a template from others."""
+    return template.group, template.workload.kind, template.workload.name
+
+
+def runs_alive(lab: Lab) -> Counter[tuple[str, str, str]]:
+    """Return the number of runs that wait or are under way, by group, kind and name."""
+    runs = (run for run in lab.queue.runs.values() if run.outcome is None)
+    return Counter((run.group, run.workload.kind, run.workload.name) for run in runs)
+
+
+def fitting(lab: Lab, requires: Requirements) -> int:
+    """Return the number of the lab's machines that fit, whatever their state."""
+    return sum(suits(requires, seen.machine.labels) for seen in lab.queue.machines.values() if not seen.has_left)
+
+
+async def _shown(lab: Lab, template: Template, alive: int) -> Shown:
+    requires = lab.queue.required(template.workload, template.group)
+    name, group = template.workload.name, template.group
+    search = Search(
+        conditions=(
+            Condition(Field.WORKLOAD, (Value(name),)),
+            Condition(Field.GROUP, (Value(group),)),
+            Condition(Field.KIND, (Value(template.workload.kind),)),
+        )
+    )
+    ended = await lab.history.page(search, None, 1)
+    return Shown(
+        template=template_view(template),
+        requires=tuple(map(str, requires)),
+        fitting=None if lab.queue.is_elsewhere(template.workload) else fitting(lab, requires),
+        alive=alive,
+        last=ended.runs[0] if ended.runs else None,
+        found=View(search=f"{term('workload', name)} {term('group', group)}").address,
+    )
