@@ -53,6 +53,31 @@ class _Kept:
     after: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitHubStanding:
+    """How things stand with one GitHub, for one token.
+
+    Attributes:
+        host: The host of its API.
+        remaining: How many requests it still answers until it counts anew; None if it has not said so.
+        limit: How many it answers in an hour; 0 if it has not said so.
+        resets: When it counts anew.
+        lasts: Seconds that the rest lasts at the rate of this hour; infinite if it lasts until then, None if unknown.
+        answered: When it last answered; 0 if it never has.
+        why: Why no request is sent; empty if requests are.
+        until: Until when that is so.
+    """
+
+    host: str
+    remaining: int | None
+    limit: int
+    resets: float
+    lasts: float | None
+    answered: float
+    why: str
+    until: float
+
+
 class PollingApi:
     """Asks one GitHub with one token. All of it runs on one event loop.
 
@@ -66,6 +91,7 @@ class PollingApi:
 
     Attributes:
         hourly: What is left of the hourly limit.
+        answered: When GitHub last answered; 0 if it never has.
 
     Raises:
         ConfigError: `api_url` is not the URL of an API.
@@ -82,6 +108,7 @@ class PollingApi:
         self._wrote = -PAUSE
         self._writing = asyncio.Lock()
         self.hourly = HourlyLimit()
+        self.answered = 0.0
 
     # What may be asked
 
@@ -99,6 +126,21 @@ class PollingApi:
     def why(self) -> str:
         """Return why that is so; empty while nothing is wrong."""
         return self._breaker.why
+
+    @property
+    def standing(self) -> GitHubStanding:
+        """Return how things stand with this GitHub."""
+        now, hourly = self._now(), self.hourly
+        return GitHubStanding(
+            host=urlsplit(self._base).netloc,
+            remaining=hourly.remaining if now < hourly.resets else None,
+            limit=hourly.limit,
+            resets=hourly.resets,
+            lasts=hourly.lasts(now),
+            answered=self.answered,
+            why="" if self.is_open else self.why,
+            until=self.closed_until,
+        )
 
     @property
     def may_write(self) -> bool:
@@ -247,6 +289,7 @@ class PollingApi:
                 refused(call, self._base, self._token, answer.status_code, answer.headers, answer.content)
             )
         self._breaker.worked()
+        self.answered = self._now()
         return answer
 
     async def _signed(self) -> dict[str, str]:
@@ -305,6 +348,11 @@ class PollingApis:
         """Return how many requests GitHub still answers, for each token of which it has said that."""
         left = (api.hourly.remaining for api in self._apis.values())
         return [each for each in left if each is not None]
+
+    @property
+    def standings(self) -> list[GitHubStanding]:
+        """Return how things stand with it, for each token."""
+        return [api.standing for api in self._apis.values()]
 
     async def aclose(self) -> None:
         """Close all connections."""

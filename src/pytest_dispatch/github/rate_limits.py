@@ -5,6 +5,7 @@ See https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECONDARY_WAIT = 60.0  # seconds; GitHub's advice for a secondary limit without a given time
+WINDOW = 3600.0  # seconds in which GitHub counts requests
 RESERVE = 0.1  # share of the hourly limit that is left to what must be asked, when nobody waits for an answer
 
 #: GitHub's texts for an exceeded rate limit; the last one is from older servers.
@@ -53,6 +55,19 @@ class HourlyLimit:
         if self.remaining is None or now >= self.resets:
             return None
         return max(0, self.remaining - int(self.limit * RESERVE))
+
+    def lasts(self, now: float) -> float | None:
+        """Return the seconds that the rest lasts at the rate of this hour so far.
+
+        It is infinite if GitHub counts anew before that; None if nobody knows.
+        """
+        if self.remaining is None or not self.limit or now >= self.resets:
+            return None
+        used, passed = self.limit - self.remaining, WINDOW - (self.resets - now)
+        if used <= 0 or passed <= 0:
+            return math.inf
+        left = self.remaining * passed / used
+        return left if left < self.resets - now else math.inf
 
     def interval(self, usual: float, now: float) -> float:
         """Return the seconds between two looks: longer than usual as the limit is used up."""

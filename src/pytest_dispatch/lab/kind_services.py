@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.core.templates import Template
+    from pytest_dispatch.github.polling_api import GitHubStanding
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
     from pytest_dispatch.sources.locations import Locations
@@ -138,6 +139,11 @@ class Service:
     @property
     def requests_left(self) -> list[int]:
         """Return how many requests GitHub still answers to it, for each of its tokens."""
+        return []
+
+    @property
+    def at_github(self) -> list[GitHubStanding]:
+        """Return how things stand with GitHub, for each of its tokens."""
         return []
 
     def start(self) -> list[asyncio.Task[None]]:
@@ -318,6 +324,11 @@ class Services:
     def requests_left(self) -> list[int]:
         """Return how many requests GitHub still answers to them, for each of their tokens."""
         return [left for service in self._services.values() for left in service.requests_left]
+
+    @property
+    def at_github(self) -> list[GitHubStanding]:
+        """Return how things stand with GitHub, for each token of theirs."""
+        return [each for service in self._services.values() for each in service.at_github]
 
     def start(self, watch: Callable[[asyncio.Task[None]], None]) -> None:
         """Start all services, and those that are created later with their creation.

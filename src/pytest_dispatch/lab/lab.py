@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.notifications import NotificationPlan
     from pytest_dispatch.core.templates import Template
+    from pytest_dispatch.github.polling_api import GitHubStanding
     from pytest_dispatch.lab.history import History
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.lab.reload import Reloads
@@ -392,6 +393,11 @@ class Lab:
     def requests_left(self) -> list[int]:
         """Return how many requests GitHub still answers to its kinds, for each of their tokens."""
         return self._services.requests_left
+
+    @property
+    def at_github(self) -> list[GitHubStanding]:
+        """Return how its kinds stand with GitHub, for each of their tokens."""
+        return self._services.at_github
 
     @property
     def progress(self) -> dict[str, int]:

@@ -147,6 +147,11 @@ class Journal:
         self.damage = ""
         self.missing: Callable[[AwayError], None] = lambda _error: None
 
+    @property
+    def name(self) -> str:
+        """Return what the database is called: its file or its address, without a password."""
+        return self._database.name
+
     def late(self, why: str) -> AwayError:
         """Return an error that says that its server is away."""
         return self._database.away(why)

@@ -466,6 +466,14 @@ GET  /machines/{machine}     303 303 303 200 200 200 200 200 200 200
 POST /machines               401 401 401 403 200 200 200 200 200 200
 GET  /runs/{run}             303 303 303 200 200 403 200 200 200 200
 POST /runs                   401 401 401 403 200 200 200 200 200 200
+GET  /sessions               303 303 303 200 200 200 200 200 200 200
+POST /sessions               401 401 401 403 403 200 200 200 200 200
+GET  /lab                    303 303 303 200 200 200 200 200 200 200
+GET  /account                303 303 303 200 200 200 200 200 200 200
+POST /account                401 401 401 200 200 403 403 200 200 400
+GET  /users                  303 303 303 403 403 403 403 403 200 200
+POST /users                  401 401 401 403 403 403 403 403 200 200
+GET  /audit                  303 303 303 403 403 403 403 403 200 200
 POST /look                   401 401 401 303 303 303 303 303 303 303
 """
 PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]
@@ -474,6 +482,9 @@ PAGE_FIELDS = {
     ("POST", "/queue"): [("do", "stop")],  # a question, as the next ones
     ("POST", "/machines"): [("do", "hold"), ("machine", "m-1")],
     ("POST", "/runs"): [("do", "cancel"), ("run", "none")],
+    ("POST", "/sessions"): [("session", "{session}")],
+    ("POST", "/account"): [("do", "token"), ("label", "new"), ("role", "reader")],
+    ("POST", "/users"): [("do", "link"), ("user", "guest")],
 }
 
 
@@ -509,7 +520,7 @@ async def test_everybody_gets_the_pages_that_the_table_says(
         values = await page_stage.values() | {"build": build(), "name": "lab.css"}
         visitor = Visitor(bench, token=page_stage.tokens[caller])
         target = path.format_map(values)
-        fields = PAGE_FIELDS.get((method, path), [])
+        fields = [(field, value.format_map(values)) for field, value in PAGE_FIELDS.get((method, path), [])]
         reply = await (visitor.post(target, *fields) if method == "POST" else visitor.ask(method, target))
         got[caller] = reply.status
         bench.bench.clock.ahead += 60.0  # no limit on how often one may sign in is reached

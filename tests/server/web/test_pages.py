@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 PAGES = ["/", "/queue", "/machines", "/machines/127.0.0.2", "/runs/{run}"]
 OF_THE_PAST = ["/builds", "/history", "/history/charts", "/templates"]
+OF_THE_LAB = ["/sessions", "/lab", "/account", "/users", "/audit"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
 
@@ -126,7 +127,7 @@ async def test_a_viewer_chooses_how_pages_look(lab: ServiceBench) -> None:
 # How pages are sent
 
 
-@pytest.mark.parametrize("path", [*PAGES, *OF_THE_PAST, "/sign-in"])
+@pytest.mark.parametrize("path", [*PAGES, *OF_THE_PAST, *OF_THE_LAB, "/sign-in"])
 async def test_nothing_in_a_page_is_inline_or_from_elsewhere(lab: ServiceBench, path: str) -> None:
     run = await lab.bench.one()
     await lab.bench.download(run)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.lab.state import UnknownError
 from pytest_dispatch.server.api.guard import carry_out
-from pytest_dispatch.server.api.routes import all_routes
 from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.forms import FORM, Form
+from pytest_dispatch.server.web.operations import operation
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, Undo, told
 from pytest_dispatch.server.web.words import counted
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pytest_dispatch.lab.lab import Lab
-    from pytest_dispatch.server.api.route import ApiContext, Route
+    from pytest_dispatch.server.api.route import ApiContext
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -53,11 +52,6 @@ class Deed:
     question: Callable[[Lab, str, Sequence[str]], Question] | None = None
     undo: Callable[[Lab, Sequence[str]], Fields | None] = lambda _lab, _names: None
     onward: str = ""
-
-
-@cache
-def _operations() -> dict[tuple[str, str], Route]:
-    return {(route.method, route.path): route for route in all_routes()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +83,7 @@ async def act(context: ApiContext, request: web.Request, deeds: Deeds) -> web.Re
     for place in reversed(places) if deed.backwards else places:
         where = {deed.of: names[place]} if deed.of else {}
         try:
-            await carry_out(context, _operations()[deed.operation], request, where, deed.body(form, place))
+            await carry_out(context, operation(*deed.operation), request, where, deed.body(form, place))
         except (UnknownError, ConfigError, ForbiddenError, ValueError) as error:
             refused.append(str(error))
     return told(

@@ -47,6 +47,15 @@ BAR = (
     ("/builds", "Builds", "b"),
     ("/history", "History", "h"),
     ("/templates", "Templates", "t"),
+    ("/sessions", "Sessions", "s"),
+    ("/lab", "Health", "l"),
+)
+
+#: Further pages, in the menu: address, name, key, and the role that sees them.
+MENU = (
+    ("/account", "Your account", "y", Role.READER),
+    ("/users", "Users and tokens", "u", Role.ADMIN),
+    ("/audit", "Audit", "a", Role.ADMIN),
 )
 
 
@@ -139,16 +148,18 @@ def html(context: ApiContext, request: web.Request, made: Page) -> web.Response:
 
 def _html(context: ApiContext, request: web.Request, made: Page) -> str:
     look: Look = look_of(request)
+    principal = request.get(PRINCIPAL)
     return render(
         made.template,
         **made.values,
         title=made.title,
         live=made.live,
-        reader=reader_of(request.get(PRINCIPAL)),
+        reader=reader_of(principal),
         look=look,
         here=request.path,
         address=request.rel_url.raw_path_qs,
         bar=BAR,
+        menu=[each[:3] for each in MENU if principal is not None and principal.covers(each[3])],
         broken=str(context.lab.broken or ""),
         said=said_before(request),
         version=pytest_dispatch.__version__,

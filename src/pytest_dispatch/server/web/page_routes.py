@@ -9,9 +9,13 @@ from aiohttp import web
 from pytest_dispatch.server.api.route import ApiContext, Route
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web import (
+    account_deeds,
+    account_pages,
     assets,
+    audit_page,
     builds_page,
     charts_page,
+    health_page,
     history_file,
     history_page,
     look,
@@ -19,6 +23,7 @@ from pytest_dispatch.server.web import (
     now_page,
     queue_page,
     run_page,
+    session_pages,
     sign_in_page,
     steering,
     template_queueing,
@@ -30,8 +35,12 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.route import Handler
 
 
-def _page(path: str, handler: Handler, summary: str, *, saved: bool = False) -> Route:
-    return Route(method="GET", path=path, handler=handler, needs=Role.READER, summary=summary, saved=saved)
+def _page(path: str, handler: Handler, summary: str, *, saved: bool = False, needs: Role = Role.READER) -> Route:
+    return Route(method="GET", path=path, handler=handler, needs=needs, summary=summary, saved=saved)
+
+
+def _form(path: str, handler: Handler, needs: Role, summary: str) -> Route:
+    return Route(method="POST", path=path, handler=handler, needs=needs, summary=summary, bare=True)
 
 
 PAGE_ROUTES = (
@@ -84,6 +93,14 @@ PAGE_ROUTES = (
         summary="Steer a run, have it run again, count it otherwise, write a note on it",
         bare=True,
     ),
+    _page("/sessions", session_pages.show_sessions, "Sessions: who asks for runs, and what is left to do"),
+    _form("/sessions", session_pages.end_session, Role.OPERATOR, "End a session"),
+    _page("/lab", health_page.show_health, "Health: how the lab itself stands", saved=True),
+    _page("/account", account_pages.show_account, "The account of who looks, with its tokens"),
+    _form("/account", account_deeds.change_own_account, Role.READER, "Change one's password, make or revoke a token"),
+    _page("/users", account_pages.show_users, "Users and tokens", needs=Role.ADMIN),
+    _form("/users", account_deeds.change_accounts, Role.ADMIN, "Add, change and remove users, make and revoke tokens"),
+    _page("/audit", audit_page.show_audit, "Audit: who changed what, from where", needs=Role.ADMIN),
     Route(
         method="GET",
         path=f"{assets.PATH}/{{build}}/{{name:[a-z_./]+}}",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.core.secrets import Token
-    from pytest_dispatch.github.polling_api import PollingApi
+    from pytest_dispatch.github.polling_api import GitHubStanding, PollingApi
     from pytest_dispatch.lab.kind_services import Resources
 
 LONGEST = 35 * 86_400.0  # seconds after which GitHub itself has ended each run
@@ -63,6 +63,11 @@ class ActionsService(Service):
     def requests_left(self) -> list[int]:
         """Return how many requests GitHub still answers, for each token."""
         return self._apis.requests_left
+
+    @property
+    def at_github(self) -> list[GitHubStanding]:
+        """Return how things stand with GitHub, for each token."""
+        return self._apis.standings
 
     def _interval(self) -> float:
         return self._watch().interval

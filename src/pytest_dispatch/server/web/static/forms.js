@@ -3,7 +3,7 @@
 
 import { showChange } from "./live.js";
 
-const LASTS = 12_000; // milliseconds that a note stays; one of a failure stays until it is closed
+const LASTS = 12_000; // milliseconds that a note stays; one of a failure or with a secret stays until it is closed
 
 export function takeForms() {
   document.addEventListener("submit", (event) => {
@@ -12,11 +12,11 @@ export function takeForms() {
     event.preventDefault();
     const fields = [...new FormData(form, event.submitter)].map(([name, value]) => [name, String(value)]);
     form.closest("dialog")?.close();
-    send(form.getAttribute("action"), fields);
+    send(form.getAttribute("action"), fields).then((done) => done && "once" in form.dataset && form.reset());
   });
 }
 
-// Sends fields to the server, and shows what came of them.
+// Sends fields to the server, and shows what came of them; returns whether it has been done.
 export async function send(action, fields) {
   const headers = { "Dispatch-Page": "1", "Dispatch-CSRF": document.querySelector("meta[name=csrf]")?.content ?? "" };
   try {
@@ -26,6 +26,7 @@ export async function send(action, fields) {
     if (told.error) return note({ said: told.error, failed: true });
     if (told.next) return location.assign(told.next);
     note(told);
+    return !told.failed;
   } catch {
     note({ said: "The lab could not be reached, so nothing is known to have changed. Try again.", failed: true });
   } finally {
@@ -44,6 +45,7 @@ export function element(name, attributes = {}, ...children) {
 export function note(told) {
   const close = element("button", { type: "button", class: "bare", "aria-label": "Close" }, "×");
   const made = element("div", { class: told.failed ? "note bad" : "note", role: told.failed ? "alert" : "status" }, element("p", {}, told.said));
+  if (told.secret) made.querySelector("p").append(element("code", { class: "secret", tabindex: "0", "aria-label": "The secret" }, told.secret));
   if (told.undo) {
     const undo = element("button", { type: "button", "data-undo": "" }, "Undo");
     undo.onclick = () => {
@@ -55,7 +57,7 @@ export function note(told) {
   made.append(close);
   close.onclick = () => made.remove();
   document.getElementById("notes").append(made);
-  if (told.failed) return;
+  if (told.failed || told.secret) return;
   const leave = () => (made.matches(":hover, :focus-within") ? setTimeout(leave, 2000) : made.remove());
   setTimeout(leave, LASTS);
 }

@@ -1,0 +1,147 @@
+"""The page Health: how the lab itself stands, and what it depends on: its database, GitHub, issues, notifications."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest_dispatch
+from pytest_dispatch.core.duration import format_roughly
+from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.server.api.group_views import lab_hold
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.now_page import held_text
+from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+
+    from pytest_dispatch.github.polling_api import GitHubStanding
+    from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.api.route import ApiContext
+
+PING = 2.0  # longest wait for the database, in seconds
+LATE = 1.0  # seconds after which a change should be on disk
+MOST = 10  # lines of each kind that are shown
+
+FINE, TROUBLE, UNKNOWN = "fine", "trouble", "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vital:
+    """Something of the lab that is fine or not.
+
+    Attributes:
+        state: `fine`, `trouble`, `held` or `unknown`.
+        at: When something of it last happened, in seconds since 1970; 0 if that does not matter.
+    """
+
+    what: str
+    state: str
+    text: str
+    at: float = 0.0
+
+
+@page
+async def show_health(context: ApiContext, request: web.Request, _body: None) -> Page:
+    """Return the page; also of a lab that is broken."""
+    vitals = [_lab(context.lab), await _database(context.lab), *_github(context.lab)]
+    if context.lab.broken is None:
+        vitals += [*_issues(context.lab, everything=request[PRINCIPAL].may_all), *_people(context)]
+        vitals += _notifications(context.lab) if request[PRINCIPAL].may_all else ()
+    wrong = sum(each.state == TROUBLE for each in vitals)
+    sentence = f"{counted(wrong, 'thing')} not as it should be" if wrong else "All is well"
+    values = {"sentence": sentence, "vitals": vitals}
+    return Page(template="health.html", title="Health", live="hold", values=values)
+
+
+def _lab(lab: Lab) -> Vital:
+    if lab.broken is not None:
+        return Vital(what="Lab", state=TROUBLE, text=str(lab.broken))
+    hold = lab_hold(lab).hold
+    if hold is not None:
+        return Vital(what="Lab", state="held", text=f"No run begins: {held_text(hold)}", at=hold.since)
+    kinds = ", ".join(sorted(lab.kinds))
+    return Vital(what="Lab", state=FINE, text=f"pytest-dispatch {pytest_dispatch.__version__}, runs {kinds}")
+
+
+async def _database(lab: Lab) -> Vital:
+    name = lab.lab_state.journal.name
+    try:
+        async with asyncio.timeout(PING):
+            await lab.lab_state.journal.background.ping()
+    except (TimeoutError, JournalError) as error:
+        text = str(error) or f"{name}: no answer within {PING:g} seconds"
+        return Vital(what="Database", state=TROUBLE, text=text)
+    behind = lab.lab_state.batches.behind()
+    if behind > LATE:
+        text = f"{name}: changes of the last {format_roughly(behind)} are not on disk yet"
+        return Vital(what="Database", state=TROUBLE, text=text)
+    return Vital(what="Database", state=FINE, text=f"{name}: answers, and all changes are on disk")
+
+
+def _github(lab: Lab) -> Iterator[Vital]:
+    """Yield how each GitHub stands, for each token: what is left of its hourly limit, and whether it is asked."""
+    for each in lab.at_github:
+        what = f"GitHub, {each.host}"
+        if each.why:
+            yield Vital(what=what, state=TROUBLE, text=f"Nothing is asked for now: {each.why}", at=each.answered)
+        elif not each.answered:
+            yield Vital(what=what, state=UNKNOWN, text="It has not answered yet")
+        else:
+            yield Vital(what=what, state=_budget_state(each), text=budget(each), at=each.answered)
+
+
+def _budget_state(standing: GitHubStanding) -> str:
+    return FINE if standing.lasts is None or math.isinf(standing.lasts) else TROUBLE
+
+
+def budget(standing: GitHubStanding) -> str:
+    """Return what is left of an hourly limit, and how long that lasts at this rate."""
+    if standing.remaining is None or standing.lasts is None:
+        return "It answers, and names no limit"
+    left = f"{standing.remaining:,} of {standing.limit:,} requests of this hour are left"
+    if math.isinf(standing.lasts):
+        return f"{left}, enough at this rate until it counts anew"
+    return f"{left}, for about {format_roughly(standing.lasts)} at this rate; the lab asks less often"
+
+
+def _issues(lab: Lab, *, everything: bool) -> Iterator[Vital]:
+    status = lab.issues.status()
+    if status.pending or not status.unfiled:
+        text = f"{counted(status.pending, 'issue')} to be filed, {status.filed:,} filed"
+        yield Vital(what="Issues", state=FINE, text=text)
+    if status.unfiled and not everything:
+        yield Vital(what="Issues", state=TROUBLE, text="Some cannot be filed; an administrator sees why")
+    for line in status.unfiled[:MOST] if everything else ():
+        yield Vital(what="Issues", state=TROUBLE, text=line)
+
+
+def _notifications(lab: Lab) -> Iterator[Vital]:
+    for each in lab.notifier.status():
+        text = f"{each.sent:,} sent, {each.waiting:,} waiting, {each.held:,} of them held back"
+        lines = [f"the last try failed: {each.failed}"] if each.failed else []
+        lines += [f"given up: {line}" for line in each.given_up[:MOST]]
+        yield Vital(
+            what=f"Notifications to {each.name}",
+            state=TROUBLE if each.failed else FINE,
+            text="; ".join([text, *lines]),
+        )
+
+
+def _people(context: ApiContext) -> Iterator[Vital]:
+    viewers = context.stream.viewers if context.stream is not None else 0
+    yield Vital(what="Viewers", state=FINE, text=f"{counted(viewers, 'page')} follow what happens here")
+    suspects = len(context.lab.queue.health.suspects)
+    if suspects:
+        text = f"{counted(suspects, 'workload')} whose faults count against no machine, as several had them"
+        yield Vital(what="Workloads", state=UNKNOWN, text=text)
+    mdns = context.mdns()
+    if mdns:
+        state = TROUBLE if mdns.startswith("not announced") else FINE
+        yield Vital(what="Name on the network", state=state, text=mdns)
