@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from browsers import chromium, faults, needs_chromium, sign_in, visit
 from disk import needs_shim
 from killable_service import KillableService
 from service_bench import PASSWORD
+from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -177,7 +179,18 @@ def test_what_is_open_is_what_a_fresh_page_is(lab: Service, ada: Page) -> None:
     assert ada.evaluate(main) == live
 
 
-PATHS = ("/", "/queue", "/machines", "/machines/rack-1", "/runs/{run}")
+PATHS = (
+    "/",
+    "/queue",
+    "/machines",
+    "/machines/rack-1",
+    "/runs/{run}",
+    "/sessions",
+    "/lab",
+    "/account",
+    "/users",
+    "/audit",
+)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -196,6 +209,35 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(browser: Browser, lab: Service
             page.locator("main").wait_for()
             assert faults(page) == [], path
             assert page.evaluate("document.documentElement.scrollWidth") == width, path
+
+
+def test_a_token_is_shown_until_it_is_closed_and_its_form_is_empty_again(lab: Service, ada: Page) -> None:
+    ada.goto("/account")
+    ada.get_by_label("What for").fill("nightly")
+    ada.get_by_role("button", name="Make a token").click()
+    shown = ada.locator("#notes .secret")
+    shown.wait_for()
+    bearer = {"Authorization": f"Bearer {shown.inner_text()}"}
+    assert httpx.get(f"{lab.url}/api/v1/me", headers=bearer, timeout=PATIENCE).json()["name"] == "ada"
+    ada.get_by_role("rowheader", name="nightly").wait_for()
+    assert ada.get_by_label("What for").input_value() == ""
+    ada.get_by_role("button", name="Close").click()
+    assert shown.count() == 0
+    ada.get_by_role("button", name="Revoke nightly").click()
+    ada.get_by_role("button", name="Revoke it").click()
+    ada.get_by_text("revoked", exact=True).wait_for()
+
+
+def test_the_menu_leads_to_the_pages_of_a_role(browser: Browser, lab: Service, ada: Page) -> None:
+    for key, path in (("s", "/sessions"), ("l", "/lab"), ("y", "/account"), ("u", "/users"), ("a", "/audit")):
+        ada.keyboard.press("g")
+        ada.keyboard.press(key)
+        ada.wait_for_url(f"**{path}")
+    with visit(browser, lab.url) as page:
+        sign_in(page, "eve")
+        page.locator("#menu summary").click()
+        menu = page.get_by_role("navigation", name="Further pages")
+        assert menu.get_by_role("link").all_inner_texts() == ["Your account"]
 
 
 def test_a_page_without_scripts_steers_too(browser: Browser, lab: Service) -> None:

@@ -34,7 +34,7 @@ async def test_filters_are_in_the_address_and_find_what_the_api_finds(lab: Servi
     await lab.ask("PUT", "/users/zoe", UserChange(role=Role.OPERATOR))
     visitor = await signed_in(lab, "ada")
     for words in ({"who": "ada"}, {"action": "user"}, {"action": "user.change"}, {"target": "zoe"}):
-        page = await visitor.see(View(**words).address())
+        page = await visitor.see(View().address(**words))
         assert shown(page) == [each["id"] for each in await lab.audit(**words)], words
         [(name, value)] = words.items()
         assert page.field(name) == value
@@ -76,5 +76,6 @@ def test_what_has_changed_is_told_value_by_value() -> None:
     ]
     many = changes(entry({}, {f"v{number}": number for number in range(20)}))
     assert (len(many), many[-1]) == (9, "and 12 more")
+    assert changes(entry({}, {"expires": 1796157892.37})) == ["expires: 2026-12-01 20:44 UTC"]
     [long] = changes(entry({}, {"text": "x" * 10_000}))
     assert len(long) < 200

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ADDRESS = "/audit"
 PAGE = 50  # entries of a page
 LONGEST = 120  # characters of a value that are shown
+LATEST = 1e11  # seconds since 1970 up to which a number is written as a time
+#: Values that are times.
+_TIMES = {"expires", "until", "since", "at"}
 MOST_VALUES = 8  # values of an entry that are shown
 
 
@@ -121,10 +124,12 @@ def changes(entry: AuditEntry) -> list[str]:
 
 
 def _line(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    was, now = (_written(each[name]) if name in each else "" for each in (before, after))
+    was, now = (_written(name, each[name]) if name in each else "" for each in (before, after))
     return f"{name}: {' → '.join(filter(None, (was, now)))}"
 
 
-def _written(value: Any) -> str:
+def _written(name: str, value: Any) -> str:
+    if name in _TIMES and isinstance(value, int | float) and 0 < value < LATEST:
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
