@@ -123,7 +123,7 @@ class TestBudget:
             api = lab.service.api_of("me")
             await until(lambda: api.hourly.remaining)
             assert api.interval(1.0) == 1.0
-            assert lab.bench.lab.requests_left == [api.hourly.remaining]
+            assert [each.remaining for each in lab.bench.lab.at_github] == [api.hourly.remaining]
             spend(github, 700)
             clock.ahead += 1.5
             await until(lambda: (api.hourly.remaining or 1000) < 300)

@@ -62,7 +62,8 @@ class GitHubStanding:
         remaining: How many requests it still answers until it counts anew; None if it has not said so.
         limit: How many it answers in an hour; 0 if it has not said so.
         resets: When it counts anew.
-        lasts: Seconds that the rest lasts at the rate of this hour; infinite if it lasts until then, None if unknown.
+        lasts: Seconds that the rest lasts at the rate of this hour; infinite if it lasts until then, None if it
+            has not said so or counts anew by now.
         answered: When it last answered; 0 if it never has.
         why: Why no request is sent; empty if requests are.
         until: Until when that is so.
@@ -133,7 +134,7 @@ class PollingApi:
         now, hourly = self._now(), self.hourly
         return GitHubStanding(
             host=urlsplit(self._base).netloc,
-            remaining=hourly.remaining if now < hourly.resets else None,
+            remaining=hourly.remaining,
             limit=hourly.limit,
             resets=hourly.resets,
             lasts=hourly.lasts(now),
@@ -342,12 +343,6 @@ class PollingApis:
         if token not in self._apis:
             self._apis[token] = PollingApi(self._api_url, token, self._now)
         return self._apis[token]
-
-    @property
-    def requests_left(self) -> list[int]:
-        """Return how many requests GitHub still answers, for each token of which it has said that."""
-        left = (api.hourly.remaining for api in self._apis.values())
-        return [each for each in left if each is not None]
 
     @property
     def standings(self) -> list[GitHubStanding]:

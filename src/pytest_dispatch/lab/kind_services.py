@@ -137,11 +137,6 @@ class Service:
         self.lab_state = resources.lab_state
 
     @property
-    def requests_left(self) -> list[int]:
-        """Return how many requests GitHub still answers to it, for each of its tokens."""
-        return []
-
-    @property
     def at_github(self) -> list[GitHubStanding]:
         """Return how things stand with GitHub, for each of its tokens."""
         return []
@@ -319,11 +314,6 @@ class Services:
     def progress(self) -> dict[str, int]:
         """Return the bytes done by run, for runs whose progress is known."""
         return {run: done for service in self._services.values() for run, done in service.progress.items()}
-
-    @property
-    def requests_left(self) -> list[int]:
-        """Return how many requests GitHub still answers to them, for each of their tokens."""
-        return [left for service in self._services.values() for left in service.requests_left]
 
     @property
     def at_github(self) -> list[GitHubStanding]:

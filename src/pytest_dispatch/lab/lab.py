@@ -390,11 +390,6 @@ class Lab:
         return set(self._services)
 
     @property
-    def requests_left(self) -> list[int]:
-        """Return how many requests GitHub still answers to its kinds, for each of their tokens."""
-        return self._services.requests_left
-
-    @property
     def at_github(self) -> list[GitHubStanding]:
         """Return how its kinds stand with GitHub, for each of their tokens."""
         return self._services.at_github

@@ -60,14 +60,14 @@ class GitHubAccess:
             self._filers[repo] = GitHubFiler(repo, token, self._api_url)
         return self._filers[repo]
 
-    def requests_left(self, of_kinds: Iterable[int]) -> dict[str, int]:
+    def requests_left(self, of_kinds: Iterable[int | None]) -> dict[str, int]:
         """Return how many requests each GitHub still answers, by host; the fewest, of several tokens.
 
         Args:
-            of_kinds: How many it answers to the lab's kinds, for each of their tokens.
+            of_kinds: How many it answers to the lab's kinds, for each of their tokens; None where it has not said so.
         """
-        left = [filer.requests_left for filer in self._filers.values() if filer.requests_left is not None]
-        left += of_kinds
+        told = (*(filer.requests_left for filer in self._filers.values()), *of_kinds)
+        left = [each for each in told if each is not None]
         return {urlsplit(self._api_url).netloc: min(left)} if left else {}
 
     def close(self) -> None:

@@ -321,7 +321,7 @@ class InProcessLab:
         from pytest_dispatch.server.metrics import Metrics
 
         metrics = Metrics()
-        metrics.watch(lab, lambda: github.requests_left(lab.requests_left))
+        metrics.watch(lab, lambda: github.requests_left(each.remaining for each in lab.at_github))
         return metrics
 
     async def _begin_access(self, parts: ExitStack, lab: Lab) -> None:

@@ -80,7 +80,7 @@ def test_nobody_knows_how_long_a_limit_lasts_that_was_never_told_or_counts_anew(
     [
         (math.inf, "1,000 of 5,000 requests of this hour are left, enough at this rate until it counts anew"),
         (450.0, "1,000 of 5,000 requests of this hour are left, for about 8m at this rate; the lab asks less often"),
-        (None, "It answers, and names no limit"),
+        (None, "It answers, and counts anew by now"),
     ],
 )
 def test_a_budget_is_told_as_time(lasts: float | None, text: str) -> None:

@@ -103,8 +103,10 @@ def _budget_state(standing: GitHubStanding) -> str:
 
 def budget(standing: GitHubStanding) -> str:
     """Return what is left of an hourly limit, and how long that lasts at this rate."""
-    if standing.remaining is None or standing.lasts is None:
+    if standing.remaining is None:
         return "It answers, and names no limit"
+    if standing.lasts is None:
+        return "It answers, and counts anew by now"
     left = f"{standing.remaining:,} of {standing.limit:,} requests of this hour are left"
     if math.isinf(standing.lasts):
         return f"{left}, enough at this rate until it counts anew"

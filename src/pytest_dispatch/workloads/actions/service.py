@@ -60,11 +60,6 @@ class ActionsService(Service):
         return self._watch().webhook_secret
 
     @property
-    def requests_left(self) -> list[int]:
-        """Return how many requests GitHub still answers, for each token."""
-        return self._apis.requests_left
-
-    @property
     def at_github(self) -> list[GitHubStanding]:
         """Return how things stand with GitHub, for each token."""
         return self._apis.standings
