@@ -76,6 +76,7 @@ def test_a_workload_fails_if_it_does_in_one_group() -> None:
     assert row.standing is Standing.NEW
     assert row.turning.first_bad == runs[1]
     assert {each.what for each in row.turning.changed} == {"digest", "release"}
+    assert {each.what for each in row.changed} == {"release"}
 
 
 def test_the_newest_releases_are_those_that_ran_last() -> None:

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from pytest_dispatch.core.ended_runs import EndedRun
 from pytest_dispatch.core.model import BAD, Outcome
-from pytest_dispatch.core.regression import Regression, release_of, turning_point
+from pytest_dispatch.core.regression import GoodBad, Regression, release_of, turning_point
 
 RELEASES = 6  # newest releases that a table has
 MANY = 2  # groups that passed, after which they are shown as one
@@ -50,6 +50,13 @@ class BuildRow:
     standing: Standing
     latest: Mapping[tuple[str, str], EndedRun]
     turning: Regression
+
+    @property
+    def changed(self) -> tuple[GoodBad, ...]:
+        """Return what is different where it turned; of another release, bytes always are."""
+        found = self.turning.changed
+        is_other = any(each.what == "release" for each in found)
+        return tuple(each for each in found if each.what != "digest" or not is_other)
 
     def cells(self, release: str) -> list[BuildCell]:
         """Return what is shown of a release: each group, but those that passed in one cell if they are many."""

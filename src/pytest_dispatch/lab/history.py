@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -204,6 +204,11 @@ class History:
         await self._written()
         now = self._lab_state.clock.now()
         return await self._ask(lambda reader: reader.charts.trends(span, now, groups))
+
+    async def outcomes(self, span: Span, groups: frozenset[str] | None) -> list[Mapping[Outcome, int]]:
+        """Return the number of runs of each slot by outcome, among the runs of these groups; None for all."""
+        await self._written()
+        return await self._ask(lambda reader: reader.charts.outcomes(span, groups))
 
     def gone(self, ended: float) -> tuple[str, ...]:
         """Return what was dropped of a run that ended at a time: `consoles`, `texts`."""

@@ -12,7 +12,7 @@ from visitors import signed_in
 
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web.bars import HEIGHT, overlaid, stacked
-from pytest_dispatch.server.web.charts_page import OVER
+from pytest_dispatch.server.web.outcome_chart import OVER
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,15 @@ async def test_what_ended_is_drawn_and_told_in_a_table(lab: ServiceBench) -> Non
         assert "Whatever passed did so at the first attempt." in page.words
         assert not page.all("img")
     assert {each["aria-label"] for each in page.all("svg") if "aria-label" in each} >= {"Outcomes of 2 runs over 30d"}
+
+
+async def test_the_latest_runs_have_a_small_chart_above_and_searches_have_none(lab: ServiceBench) -> None:
+    await runs_through(lab.bench, "a.efi")
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see("/history")
+    assert "Outcomes of the last 24h passed 1 skipped 0 error 0 failed 0" in page.words
+    assert "Outcomes over 24h" in [each.get("aria-label") for each in page.all("svg")]
+    assert not (await visitor.see("/history?q=outcome:passed")).all("rect")
 
 
 async def test_another_time_is_the_usual_one_and_nothing_is_said(lab: ServiceBench) -> None:

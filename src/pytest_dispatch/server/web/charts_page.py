@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.trends import Span
 from pytest_dispatch.server.auth.principals import PRINCIPAL
-from pytest_dispatch.server.web.bars import overlaid, stacked
+from pytest_dispatch.server.web.bars import overlaid
 from pytest_dispatch.server.web.history_page import View, term
+from pytest_dispatch.server.web.outcome_chart import OVER, STACK, outcome_chart, totals
 from pytest_dispatch.server.web.page import Page, page
 
 if TYPE_CHECKING:
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "/history/charts"
 
-#: Times that charts show, with the seconds of a slot and the number of slots.
-OVER = {"1h": (60, 60), "24h": (1800, 48), "7d": (7200, 84), "30d": (43_200, 60)}
 USUAL = "24h"
-#: In which order outcomes stand on each other: what is wrong is on top, where it is seen.
-STACK = (Outcome.PASSED, Outcome.SKIPPED, Outcome.ERROR, Outcome.FAILED)
 MOST_MACHINES = 20  # that are shown
 
 
@@ -44,8 +40,8 @@ async def show_charts(context: ApiContext, request: web.Request, _body: None) ->
         "begins": span.begins,
         "total": sum(sum(slot.values()) for slot in trends.outcomes),
         "stack": STACK,
-        "totals": {each: sum(slot.get(each, 0) for slot in trends.outcomes) for each in STACK},
-        "outcomes": _outcomes(trends),
+        "totals": totals(trends.outcomes),
+        "outcomes": outcome_chart(trends.outcomes),
         "waits": _waits(trends),
         "machines": trends.machines[:MOST_MACHINES],
         "longest": max((each.seconds for each in trends.states), default=0.0),
@@ -53,10 +49,6 @@ async def show_charts(context: ApiContext, request: web.Request, _body: None) ->
         "found": View(search=f"since:{over}").address,
     }
     return Page(template="charts.html", title="Charts", live="ended", values=values)
-
-
-def _outcomes(trends: Trends) -> Bars:
-    return stacked([[(str(each), float(slot.get(each, 0))) for each in STACK] for slot in trends.outcomes])
 
 
 def _waits(trends: Trends) -> Bars:

@@ -9,9 +9,12 @@ from urllib.parse import urlencode
 
 from pytest_dispatch.core.ended_runs import HistoryPage
 from pytest_dispatch.core.history_search import SearchError
-from pytest_dispatch.server.api.history_handlers import PAGE, search_history
+from pytest_dispatch.core.trends import Span
+from pytest_dispatch.server.api.history_handlers import search_history
 from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.history_file import MOST
+from pytest_dispatch.server.web.outcome_chart import OVER, outcome_chart, totals
 from pytest_dispatch.server.web.page import Page, page
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.route import ApiContext
 
 ADDRESS = "/history"
+DRAWN = "24h"  # over which outcomes are drawn above the latest runs
 LONGEST_WAY = 100  # pages that can be gone back one by one
 
 #: Searches that are often wanted, by what they are called.
@@ -99,6 +103,9 @@ def found_by(field: str, value: str) -> str:
 async def show_history(context: ApiContext, request: web.Request, _body: None) -> Page:
     """Return the page."""
     view, problem = _view(request), ""
+    span = Span.until(context.lab.lab_state.clock.now(), *OVER[DRAWN])
+    groups = request[PRINCIPAL].groups
+    slots = () if view.address != ADDRESS else await context.lab.history.outcomes(span, groups)
     try:
         found = await search_history(context, request, None)
     except SearchError as error:
@@ -113,7 +120,11 @@ async def show_history(context: ApiContext, request: web.Request, _body: None) -
         "found_by": found_by,
         "file": f"{ADDRESS}.csv?{urlencode({'q': view.search})}",
         "most": MOST,
-        "page": PAGE,
+        "drawn_over": DRAWN,
+        "chart": outcome_chart(slots) if any(slots) else None,
+        "totals": totals(slots),
+        "begins": span.begins,
+        "width": span.width,
     }
     return Page(
         template="history.html",
