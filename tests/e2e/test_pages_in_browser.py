@@ -190,6 +190,10 @@ PATHS = (
     "/account",
     "/users",
     "/audit",
+    "/builds",
+    "/history",
+    "/history/charts",
+    "/templates",
 )
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.ended_runs import EndedRun
     from pytest_dispatch.lab.history import History
 
-LATEST = 1000  # runs in which projects and workloads are looked for
-LATEST_BAD = 500  # runs that did not pass, likewise
-ROWS = 30  # workloads in a page
-OF_EACH = 80  # latest runs of each of them that are looked at
+LATEST = 600  # runs in which projects and workloads are looked for
+LATEST_BAD = 300  # runs that did not pass, likewise
+SOURCES = 8  # newest releases in which they are looked for
+ROWS = 20  # workloads in a page
+OF_EACH = 60  # latest runs of each of them that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,13 @@ async def builds(history: History, project: str, groups: frozenset[str] | None, 
     chosen = project or next(iter(projects), "")
     if not chosen:
         return Builds(project="", projects=(), workloads=0, table=build_table({}))
-    of = Condition(Field.SOURCE, (Value(chosen), Value(f"{chosen}@", prefix=True)))
+    own = [run for run in latest.runs if project_of(run.source) == chosen]
+    sources = list(dict.fromkeys(run.source for run in own)) or (await history.origins(chosen))[::-1]
+    if not sources:
+        return Builds(project=chosen, projects=projects, workloads=0, table=build_table({}))
+    of = Condition(Field.SOURCE, tuple(map(Value, sources[:SOURCES])))
     outcomes = Condition(Field.OUTCOME, tuple(Value(str(each)) for each in sorted(BAD)))
     bad = await history.page(Search(conditions=(of, outcomes), groups=groups), None, LATEST_BAD)
-    own = [run for run in latest.runs if project_of(run.source) == chosen]
     if not own:
         own = [*(await history.page(Search(conditions=(of,), groups=groups), None, LATEST)).runs]
     names = [*_series(chosen, bad.runs), *sorted(_series(chosen, own), key=lambda each: each.name)]

@@ -199,6 +199,10 @@ class History:
         """Return the latest runs of each of these workloads, in all releases of its source, newest first."""
         return await self._ask(lambda reader: {each: reader.latest(each, most) for each in wanted})
 
+    async def origins(self, project: str) -> list[str]:
+        """Return the sources of a project that have series, in order."""
+        return await self._ask(lambda reader: reader.origins(project))
+
     async def trends(self, span: Span, groups: frozenset[str] | None) -> Trends:
         """Return what charts show of a time, among the runs of these groups; None for all."""
         await self._written()

@@ -166,6 +166,10 @@ class HistoryReader:
                 break
         return found
 
+    def origins(self, project: str) -> list[str]:
+        """Return the sources of a project that have series, in order: it, and its releases."""
+        return sorted({origin for _, origin in self._sources() if project_of(origin) == project})
+
     def _sources(self) -> Iterator[tuple[str, str]]:
         """Yield the kinds and sources of all series: each is sought in the index after the one before.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 from made_up_history import make_history
 from past_runs import runs_through
 from service_bench import PASSWORD, ServiceBench, service
@@ -14,6 +15,7 @@ from visitors import SeenPage, Visitor, signed_in
 
 from pytest_dispatch.lab.builds import ROWS
 from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +70,18 @@ async def test_all_that_failed_is_a_search(past: ServiceBench) -> None:
     page = await visitor.see("/builds?source=lab/firmware")
     [failed] = [each for each in page.links if each.startswith("/history?q=source")]
     assert "No run is like that" not in (await visitor.see(failed)).words
+
+
+async def test_a_project_that_has_not_run_for_long_is_found(past: ServiceBench, tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    with database.engine.begin() as db:
+        old = db.execute(sa.select(schema.history).order_by(schema.history.c.id).limit(1)).mappings().one()
+        db.execute(sa.insert(schema.history), {**old, "id": old["id"] - 1, "run": "r-1", "origin": "me/old@v1"})
+        counted = {"origin": "me/old@v1", "machine": "", "outcome": "passed", "flaky": False, "bucket": 1, "count": 1}
+        db.execute(sa.insert(schema.series), {"kind": old["kind"], "name": old["name"], **counted})
+    database.engine.dispose()
+    page = await (await signed_in(past, "eve")).see("/builds?source=me/old")
+    assert cells(page) == ["/runs/r-1"]
 
 
 async def test_an_empty_lab_and_an_unknown_source_say_so(lab: ServiceBench) -> None:
