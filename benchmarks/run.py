@@ -1,4 +1,4 @@
-"""Runs benchmarks, and writes docs/performance.md as soon as each was run within a day."""
+"""Runs benchmarks, and puts what they measure on docs/performance.md, beside what others measured before."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import os
 import platform
 import signal
 import sys
-import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench_lab import Measure
@@ -39,25 +38,38 @@ NAMES = (
     "deploying",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-KEPT = Path(__file__).parent.parent / "build" / "bench"  # what each benchmark measured last
-DAY = 86_400.0
+KEPT = PAGE.with_suffix(".json")  # what each benchmark measured last, when, and on what
 _HEAD = """# Performance
 
 Written by `make bench`; do not edit. Each figure is a ratio against a reference that ran beside it, so that it can be
 compared between computers; what each does is in [benchmarks/](../benchmarks/README.md).
 
-{date}, {system}, {cores} cores, Python {python}.
+{computers}
 
-| what | ours | reference | ratio | to reach | |
-| --- | --- | --- | --- | --- | --- |
+| what | ours | reference | ratio | to reach | | measured |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a benchmark measured.
+
+    Attributes:
+        date: The day, as ISO 8601 has it.
+        computer: What it ran on.
+        measures: What came out.
+    """
+
+    date: str
+    computer: str
+    measures: list[Measure]
+
+
 def main(names: list[str]) -> int:
-    """Run those named, or all; 1 if a bound was not reached."""
+    """Run those named, or all, and put them on the page; 1 if a bound was not reached."""
     # A shell that starts this in the background has it ignored, and whoever is started from here would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    KEPT.mkdir(parents=True, exist_ok=True)
     good = True
     for name in names or NAMES:
         measures = importlib.import_module(name).measure()
@@ -65,27 +77,41 @@ def main(names: list[str]) -> int:
             measure.show()
             sys.stdout.flush()
             good = good and measure.good
-        (KEPT / f"{name}.json").write_text(json.dumps([asdict(measure) for measure in measures]))
-    kept = [KEPT / f"{name}.json" for name in NAMES]
-    if all(file.is_file() and time.time() - file.stat().st_mtime < DAY for file in kept):
-        PAGE.write_text(_page([Measure(**each) for file in kept for each in json.loads(file.read_text())]))
+        date = dt.datetime.now(dt.UTC).date().isoformat()
+        _keep({**_kept(), name: Taken(date, _computer(), measures)})
     return int(not good)
 
 
-def _page(measures: list[Measure]) -> str:
-    head = _HEAD.format(
-        date=dt.datetime.now(dt.UTC).date(),
-        system=f"{platform.system()} {platform.machine()}",
-        cores=os.cpu_count(),
-        python=platform.python_version(),
-    )
+def _computer() -> str:
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def _kept() -> dict[str, Taken]:
+    kept = json.loads(KEPT.read_text())
+    return {
+        name: Taken(taken["date"], taken["computer"], [Measure(**each) for each in taken["measures"]])
+        for name, taken in kept.items()
+    }
+
+
+def _keep(kept: dict[str, Taken]) -> None:
+    """Write the page, and what it is made of, in the order of the benchmarks."""
+    ordered = {name: kept[name] for name in NAMES if name in kept}
+    KEPT.write_text(json.dumps({name: asdict(taken) for name, taken in ordered.items()}, indent=1) + "\n")
+    PAGE.write_text(_page(list(ordered.values())))
+
+
+def _page(kept: list[Taken]) -> str:
     rows = [
         f"| {m.what} | {m.ours} | {m.reference}: {m.theirs} | {m.ratio:.2f} | {m.to_reach} "
-        f"| {'reached' if m.good else 'not reached'} |"
-        for m in measures
+        f"| {'reached' if m.good else 'not reached'} | {taken.date} |"
+        for taken in kept
+        for m in taken.measures
     ]
-    notes = dict.fromkeys(f"- {m.what}: {m.note}" for m in measures if m.note)
-    return head + "\n".join(rows) + "\n\n" + "\n".join(notes) + "\n"
+    computers = "; ".join(dict.fromkeys(taken.computer for taken in kept))
+    notes = dict.fromkeys(f"- {m.what}: {m.note}" for taken in kept for m in taken.measures if m.note)
+    return _HEAD.format(computers=f"{computers}.") + "\n".join(rows) + "\n\n" + "\n".join(notes) + "\n"
 
 
 if __name__ == "__main__":
