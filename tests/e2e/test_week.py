@@ -32,7 +32,7 @@ SLICE, SLOWER = 60.0, 20.0  # seconds by which the clock is moved on at once, an
 PAUSE = 300.0  # the same while nobody works
 RELEASE = 900.0  # seconds of the clock after which somebody looks at the machines that are held
 UNHEARD, UNSEEN = 300.0, 30.0  # seconds of the clock within which each session is heard, and if it does not follow
-UNANSWERED = 400.0  # seconds of the clock within which a machine gets its answer
+UNANSWERED = 120.0  # seconds of the clock within which a machine gets its answer, so that none counts as silent
 SLOW = 0.1  # seconds that who is told takes for it
 GROWS = 8.0  # MiB by which memory may differ from day to day
 #: Tables that do not grow with time.
@@ -86,7 +86,8 @@ class Week:
     def _goes_too_far(self, now: float) -> bool:
         """Return whether somebody waits who would not have waited for so long if the computer were faster."""
         unheard = any(now - each.heard > _patience(each) for each in list(self.people.sessions))
-        return unheard or any(now - each.asked > UNANSWERED for each in self.machines)
+        unanswered = any(now - each.asked > UNANSWERED for each in self.machines)
+        return unheard or unanswered or self.week.sends_since_before(now - UNANSWERED)
 
     async def look(self) -> None:
         """Fail when nothing has ended for long, and say why by what the lab says itself."""
@@ -154,7 +155,7 @@ class Week:
             await asyncio.to_thread(self.people.renew_token)
         if hour == 12:
             newest = f"number {self.week.issued}"
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(5 * PATIENCE):  # a thread looks for it, beside all others that a day needs
                 while await self.people.shown() != newest:
                     self.watch.begin()  # the lab looks for it every few real seconds, however far its clock is
                     await asyncio.sleep(0.2)

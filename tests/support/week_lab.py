@@ -166,6 +166,10 @@ class WeekLab:
         with closing(sqlite3.connect(self.folder / "lab.db")) as db:
             return [int(db.execute(each).fetchone()[0]) for each in queries]
 
+    def sends_since_before(self, then: float) -> bool:
+        """Whether a machine has been receiving something since before then; the lab's own machines tell nobody else."""
+        return self.count(f"SELECT count(*) FROM dispatch_attempts WHERE state = 'downloading' AND heard < {then}") > 0
+
     def rows(self) -> dict[str, int]:
         """How many rows each table has that has any."""
         found = self.counts(f"SELECT count(*) FROM {name}" for name in metadata.tables)
