@@ -76,6 +76,11 @@ demo: .venv/ready  ## Boot real firmware under QEMU from our server and see how 
 	$(call need,$(FIRMWARE_PACKAGES),real firmware; the demo falls back to simulated machines)
 	@$(BIN)/python examples/demo.py $(ARGS)
 
+.PHONY: demo-lab
+demo-lab: .venv/ready  ## A lab to look at in a browser: ten machines, a fake GitHub, a day of history, live traffic
+	$(call need,$(FIRMWARE_PACKAGES),real firmware; all machines are simulated then)
+	@$(BIN)/python examples/demo_lab.py $(ARGS)
+
 .PHONY: test
 test: .venv/ready  ## All tests
 	$(call need,$(TEST_PACKAGES),tests that boot firmware, build programs or drive a browser)
