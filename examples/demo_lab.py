@@ -200,7 +200,7 @@ def configure(folder: Path, github: FakeGitHub, wanted: argparse.Namespace) -> N
     for name, scenario in PLAYED.items():
         (folder / "boards" / f"{name}.efi").write_bytes(f"sim: {scenario}\n".encode().ljust(SIZE, b"\0"))
     demo = Path(__file__).parent / "demo"
-    machines = [f'{{id: board-{n}, labels: [board], driver: "sim?pace=0.1"}}' for n in range(1, wanted.machines + 1)]
+    machines = [f'{{id: board-{n}, labels: [board], driver: "sim?pace=0.05"}}' for n in range(1, wanted.machines + 1)]
     machines += [f"{{id: virtual-{n}, labels: [virtual], driver: qemu}}" for n in range(1, _real(wanted.qemu) + 1)]
     boards = [BOOT.format(name=name, place=f"boards/{name}.efi", size=SIZE) for name in PLAYED]
     real = [

@@ -32,7 +32,7 @@ async def test_a_lab_that_is_well_says_so(lab: ServiceBench) -> None:
     page = await (await signed_in(lab, "eve")).see("/lab")
     assert "All is well" in page.words
     assert "journal.db: answers, and all changes are on disk" in page.words
-    assert "0 pages follow what happens here" in page.words
+    assert "Open pages fine 0 are told of changes" in page.words
 
 
 async def test_a_lab_that_is_held_says_by_whom_and_why(lab: ServiceBench) -> None:

@@ -138,7 +138,7 @@ def _notifications(lab: Lab) -> Iterator[Vital]:
 
 def _people(context: ApiContext) -> Iterator[Vital]:
     viewers = context.stream.viewers if context.stream is not None else 0
-    yield Vital(what="Viewers", state=FINE, text=f"{counted(viewers, 'page')} follow what happens here")
+    yield Vital(what="Open pages", state=FINE, text=f"{viewers:,} are told of changes")
     suspects = len(context.lab.queue.health.suspects)
     if suspects:
         text = f"{counted(suspects, 'workload')} whose faults count against no machine, as several had them"
