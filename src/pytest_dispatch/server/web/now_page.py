@@ -14,7 +14,7 @@ from pytest_dispatch.server.api.history_handlers import latest_runs
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.first_steps import first_steps
 from pytest_dispatch.server.web.page import Page, page
-from pytest_dispatch.server.web.words import counted
+from pytest_dispatch.server.web.words import are_free, counted, is_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +32,6 @@ MOST_NOTES = 20  # things that need somebody
 
 #: States of machines that somebody should look at.
 _TROUBLE = (MachineState.BROKEN, MachineState.OFFLINE, MachineState.UNAPPROVED, MachineState.HELD)
-#: States of machines that could begin a run now, as soon as there is one.
-_FREE = {MachineState.IDLE, MachineState.OFF}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +101,15 @@ def _active(lab: Lab, run: Run) -> Active:
 
 
 def _sentence(lab: Lab, groups: Iterable[GroupView], machines: Sequence[LabMachine], active: Sequence[Active]) -> str:
-    known = [each for each in machines if each.state is not MachineState.UNAPPROVED]
-    free = sum(each.state in _FREE for each in known)
     waiting = sum(each.queued for each in groups)
-    are = "is" if free == 1 else "are"
     told = [
-        f"{free} of {counted(len(known), 'machine')} {are} free" if known else "No machines yet",
+        are_free(machines) or "No machines yet",
         f"{counted(waiting, 'run')} {'waits' if waiting == 1 else 'wait'}" if waiting else "nothing waits",
         f"{counted(len(active), 'run')} under way" if active else "nothing runs",
     ]
-    if waiting and not free and (soonest := _next_free(active, lab.lab_state.clock.now())) is not None:
-        told.append(f"the next machine gets free in about {format_roughly(soonest)}")
+    if waiting and not any(map(is_free, machines)):
+        soonest = _next_free(active, lab.lab_state.clock.now())
+        told += [f"the next machine gets free in about {format_roughly(soonest)}"] if soonest is not None else []
     return f"{', '.join(told)}."
 
 

@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 from pytest_dispatch.core.explanation import Explanation, why_in_short
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
-from pytest_dispatch.server.api.group_views import group_views, lab_hold, queue_view
+from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views, queue_view
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 from pytest_dispatch.server.web.page import Page, page
-from pytest_dispatch.server.web.words import PRIORITIES, counted
+from pytest_dispatch.server.web.words import PRIORITIES, are_free, counted
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -91,7 +91,7 @@ async def show_queue(context: ApiContext, request: web.Request, _body: None) -> 
         "groups": usable,
         "hold": lab_hold(lab).hold,
         "priorities": PRIORITIES,
-        "sentence": _sentence(view.total, wanted, sum(each.machines for each in usable)),
+        "sentence": _sentence(lab, view.total, wanted),
         "elsewhere": any(each.queued for each in usable),
     }
     return Page(template="queue.html", title="Queue", live="queue group hold left run machine", values=values)
@@ -138,12 +138,13 @@ def _alike(record: RunRecord) -> tuple[object, ...]:
     return (run.group, record.requires, run.only, run.avoids, record.on_hold, record.needs, record.is_held_back)
 
 
-def _sentence(total: int, wanted: Wanted, machines: int) -> str:
+def _sentence(lab: Lab, total: int, wanted: Wanted) -> str:
     if total:
         return f"{counted(total, 'run')} {'waits' if total == 1 else 'wait'}"
     if wanted.view or wanted.group or wanted.named:
         return "Nothing like that waits"
-    return f"Nothing waits. {counted(machines, 'machine')} in groups" if machines else "Nothing waits"
+    free = are_free(machine_views(lab))
+    return f"Nothing waits. {free}." if free else "Nothing waits"
 
 
 def _kept(lab: Lab, wanted: Wanted, name: str) -> Callable[[RunRecord], bool] | None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Priority
+
+if TYPE_CHECKING:
+    from pytest_dispatch.server.api.group_schemas import LabMachine
 
 #: Priorities as people call them.
 PRIORITIES = {each: each.name.lower() for each in Priority}
+#: States of machines that could begin a run now, as soon as there is one.
+_FREE = {MachineState.IDLE, MachineState.OFF}
 
 
 def counted(count: int, thing: str) -> str:
     """Return a number of things."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def is_free(machine: LabMachine) -> bool:
+    """Return whether a machine could begin a run now; one that the lab starts need not have been seen yet."""
+    return machine.state in _FREE or (machine.driven and machine.state is MachineState.UNKNOWN)
+
+
+def are_free(machines: Iterable[LabMachine]) -> str:
+    """Return how many of the machines that may have work could begin some now; empty if there are no machines."""
+    known = [each for each in machines if each.state is not MachineState.UNAPPROVED]
+    free = sum(map(is_free, known))
+    return f"{free} of {counted(len(known), 'machine')} {'is' if free == 1 else 'are'} free" if known else ""
 
 
 def listed(names: list[str], most: int = 3) -> str:
