@@ -146,7 +146,8 @@ def test_the_journal_is_in_the_cache_directory(bench: Bench) -> None:
 
 
 def test_a_database_of_its_own(bench: Bench) -> None:
-    assert read(bench, "--dispatch-dir=w", "--dispatch-db=sqlite:///j.db").plan.db == "sqlite:///j.db"
+    url = "postgresql+psycopg://lab/journal"
+    assert read(bench, "--dispatch-dir=w", f"--dispatch-db={url}").plan.db == url
 
 
 def test_labels_count_in_any_case(bench: Bench) -> None:

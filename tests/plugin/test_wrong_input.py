@@ -88,6 +88,7 @@ OPTIONS = {
     "db-below-a-file": (["--dispatch-db=w/a.efi/j.db"], "use another file with --dispatch-db"),
     "db-kind": (["--dispatch-db=vax://u:hush@h/x"], "--dispatch-db: expected a file, or a database's URL such as"),
     "db-url": (["--dispatch-db=postgresql://u:hush@h:port/x"], "got one that cannot be read"),
+    "db-sqlite": (["--dispatch-db=sqlite:///kept.db"], "got a URL of SQLite: of a file, write the name alone"),
     "junit-folder": (["--dispatch-junit=w"], "/w (Is a directory); give another file"),
     "junit-below-a-file": (["--dispatch-junit=w/a.efi/j.xml"], "--dispatch-junit: cannot write "),
     "tag": (["--dispatch-tag", "v1"], "--dispatch-tag: expected it with --dispatch-repo, got it with the folder 'w'"),

@@ -163,23 +163,25 @@ def read_place(option: str, text: str, base: Path) -> Path:
 
 
 def read_database(url: str) -> str:
-    """Return a `--dispatch-db` URL after checking that a driver for it exists.
+    """Return a `--dispatch-db` URL after checking that it is PostgreSQL's, and that a driver for it exists.
 
     Raises:
-        ConfigError: There is no driver for the URL, or it is invalid; the error does not show the URL, which may
+        ConfigError: There is no driver for the URL, or it is invalid or another database's; the error does not show the URL, which may
             contain a password.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
     try:
-        create_engine(url)
+        kind = create_engine(url).dialect.name
     except (NoSuchModuleError, ImportError) as error:
         why = f"one whose driver is not installed ({error}); for PostgreSQL, pip install 'psycopg[binary]'"
     except (ArgumentError, ValueError):
         why = "one that cannot be read"
     else:
-        return url
+        if kind == "postgresql":
+            return url
+        why = "a URL of SQLite: of a file, write the name alone" if kind == "sqlite" else f"a URL of {kind}"
     raise ConfigError(
         f"--dispatch-db: expected a file, or a database's URL such as postgresql+psycopg://HOST/NAME, got {why}"
     )
