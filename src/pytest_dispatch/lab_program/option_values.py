@@ -166,8 +166,8 @@ def read_database(url: str) -> str:
     """Return a `--dispatch-db` URL after checking that it is PostgreSQL's, and that a driver for it exists.
 
     Raises:
-        ConfigError: There is no driver for the URL, or it is invalid or another database's; the error does not show the URL, which may
-            contain a password.
+        ConfigError: There is no driver for the URL, or it is invalid or another database's; the error does not show the
+            URL, which may contain a password.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
