@@ -11,7 +11,7 @@ from service_bench import PASSWORD, ServiceBench, service
 from visitors import Visitor, signed_in
 from waiting import until
 
-from pytest_dispatch.core.machine import Identity
+from pytest_dispatch.core.machine import Hold, Identity
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.server.auth.roles import Role
 
@@ -82,6 +82,37 @@ async def test_a_machine_is_held_with_a_reason_and_returned(lab: ServiceBench) -
     reply = (await done(visitor, *((name, value) for name, value in reply["undo"]["fields"]))).json
     assert reply["said"] == "m-1: returned."
     assert [entry["action"] for entry in await lab.audit(target="m-1")] == ["machine.release", "machine.hold"]
+
+
+async def held(visitor: Visitor, reason: str, *machines: str) -> Reply:
+    """Hold machines for a reason."""
+    named = [("machine", each) for each in machines]
+    return await done(visitor, ("do", "hold"), *named, ("sure", "1"), ("reason", reason))
+
+
+async def test_undoing_the_hold_of_a_held_machine_brings_the_first_hold_back(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "bob")
+    await held(visitor, "its fan is loud", "m-1")
+    reply = (await held(visitor, "it moves", "m-1")).json
+    assert not (await done(visitor, *map(tuple, reply["undo"]["fields"]))).json["failed"]
+    words = (await visitor.see("/machines/m-1")).words
+    assert "its fan is loud (bob" in words
+    assert "it moves" not in words
+    assert (await held(visitor, "both", "m-1", "m-2")).json["undo"] is None, "one was held, and one was free"
+
+
+async def test_the_hold_of_several_machines_is_undone_for_all(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "bob")
+    reply = (await held(visitor, "they move", "m-1", "m-2")).json
+    await done(visitor, *map(tuple, reply["undo"]["fields"]))
+    assert "they move" not in (await visitor.see("/machines")).words
+    assert {seen.hold for seen in lab.bench.lab.queue.machines.values()} == {None}
+
+
+@pytest.mark.parametrize("hold", [Hold(reason="broken", owner="lab"), Hold(reason="for an hour", until=2e9)])
+async def test_what_no_form_brings_back_is_not_offered_to_be_undone(lab: ServiceBench, hold: Hold) -> None:
+    await lab.bench.lab.group_service.hold_machine("m-1", hold)
+    assert (await held(await signed_in(lab, "bob"), "mine", "m-1")).json["undo"] is None
 
 
 async def test_a_reader_is_offered_nothing(lab: ServiceBench) -> None:

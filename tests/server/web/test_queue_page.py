@@ -167,6 +167,19 @@ async def test_a_group_and_the_lab_are_paused_and_resumed(lab: ServiceBench) -> 
     assert "power" not in (await visitor.see("/queue")).words
 
 
+@pytest.mark.parametrize(("deed", "named"), [("hold", "run"), ("pause", "group"), ("stop", "")])
+async def test_undoing_a_second_hold_brings_the_first_one_back(lab: ServiceBench, deed: str, named: str) -> None:
+    visitor, ids = await signed_in(lab, "bob"), {"run": (await queued(lab, ["a.efi"]))[0], "group": "lab"}
+    fields = [("do", deed), ("sure", "1"), *([(named, ids[named])] if named else [])]
+    await done(visitor, *fields, ("reason", "first"))
+    second = await done(visitor, *fields, ("reason", "second"))
+    assert "second (bob" in (await visitor.see("/queue")).words
+    assert not (await undone(visitor, second)).json["failed"]
+    words = (await visitor.see("/queue")).words
+    assert "first (bob" in words
+    assert "second (bob" not in words
+
+
 async def test_what_is_refused_is_told_and_the_rest_is_done(lab: ServiceBench) -> None:
     a, b = await queued(lab, ["a", "b"])
     visitor = await signed_in(lab, "bob")

@@ -85,6 +85,17 @@ async def test_a_run_that_ended_is_queued_again_noted_and_counted_otherwise(lab:
     assert "a loose cable" not in (await visitor.see(f"/runs/{run.id}")).words
 
 
+async def test_undoing_an_override_brings_the_one_before_back(lab: ServiceBench) -> None:
+    run, visitor = await ended(lab, result="passed"), await signed_in(lab, "bob")
+    for outcome, reason in (("failed", "it ran too hot"), ("skipped", "the wrong board")):
+        reply = (await done(visitor, run, ("do", "override"), ("outcome", outcome), ("reason", reason))).json
+    reply = (await done(visitor, run, *((name, value) for name, value in reply["undo"]["fields"]))).json
+    assert not reply["failed"], reply
+    words = (await visitor.see(f"/runs/{run.id}")).words
+    assert "bob has it count as failed" in words
+    assert "it ran too hot" in words
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

@@ -5,8 +5,9 @@ What cannot be undone, or needs a reason, is asked about first; what can be undo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
@@ -50,7 +51,7 @@ class Deed:
     of: str = "run"
     backwards: bool = False
     question: Callable[[Lab, str, Sequence[str]], Question] | None = None
-    undo: Callable[[Lab, Sequence[str]], Fields | None] = lambda _lab, _names: None
+    undo: Callable[[Lab, Sequence[str]], Fields | Awaitable[Fields | None] | None] = lambda _lab, _names: None
     onward: str = ""
 
 
@@ -77,7 +78,7 @@ async def act(context: ApiContext, request: web.Request, deeds: Deeds) -> web.Re
     if deed.question is not None and not form.one("sure"):
         question = deed.question(lab, request[PRINCIPAL].name, names)
         return ask(context, request, question, deeds.action, _fields(deed, name, names))
-    undo = deed.undo(lab, names)
+    undo = await _undo(deed, lab, names)
     refused = list[str]()
     places = list(range(len(names) or 1))
     for place in reversed(places) if deed.backwards else places:
@@ -89,6 +90,11 @@ async def act(context: ApiContext, request: web.Request, deeds: Deeds) -> web.Re
     return told(
         request, _said(lab, deed, names, refused, None if undo is None else Undo(action=deeds.action, fields=undo))
     )
+
+
+async def _undo(deed: Deed, lab: Lab, names: Sequence[str]) -> Fields | None:
+    undo = deed.undo(lab, names)
+    return await undo if isawaitable(undo) else undo
 
 
 def _named(deeds: Deeds, form: Form) -> tuple[str, list[str]]:

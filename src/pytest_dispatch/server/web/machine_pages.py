@@ -14,6 +14,7 @@ from pytest_dispatch.server.api.group_views import group_views, machine_views
 from pytest_dispatch.server.api.history_handlers import latest_runs
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
+from pytest_dispatch.server.web.holds import HoldDeeds
 from pytest_dispatch.server.web.now_page import Active, under_way
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.said import Question
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 ENDED = 20  # runs that ended on a machine, on its page
 LIVE = "machine run group left"
+_HOLDS = HoldDeeds(begin="hold", end="return", of="machine")
 
 #: The order in which machines stand in their table: what works, what could, and what does not.
 _ORDER = (
@@ -141,8 +143,9 @@ def _remove_question(_lab: Lab, _name: str, machines: Sequence[str]) -> Question
     return Question(ask=f"Remove {machines[0]}?", text=text, label="Remove it")
 
 
-def _returned(_lab: Lab, machines: Sequence[str]) -> Fields:
-    return (("do", "return"), ("machine", machines[0]))
+def _held_before(lab: Lab, machines: Sequence[str]) -> Fields | None:
+    known = [lab.queue.machines.find(machine) for machine in machines]
+    return _HOLDS.undo(machines, [seen.hold if seen is not None else None for seen in known])
 
 
 def _held(form: Form, _place: int) -> HoldWanted:
@@ -161,7 +164,7 @@ _DEEDS = {
         done="held",
         of="machine",
         question=_hold_question,
-        undo=_returned,
+        undo=_held_before,
     ),
     "return": Deed(operation=("DELETE", "/machines/{machine}/hold"), done="returned", of="machine"),
     "check": Deed(

@@ -12,7 +12,7 @@ from pytest_dispatch.server.api.group_schemas import AgainWanted
 from pytest_dispatch.server.api.handlers import show_run
 from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWanted
 from pytest_dispatch.server.api.session_handlers import explain_run
-from pytest_dispatch.server.web.deeds import Deed, Deeds, act
+from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.steering import QUEUE_DEEDS
 from pytest_dispatch.server.web.words import PRIORITIES
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pytest_dispatch.core.model import Attempt, Case, Moment, Run
+    from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
     from pytest_dispatch.server.web.forms import Form
 
@@ -132,8 +133,16 @@ def _noted(form: Form, _place: int) -> NoteWanted:
     return NoteWanted(text=form.one("text"))
 
 
-def _withdrawn(_lab: object, runs: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    return (("do", "withdraw"), ("run", runs[0]))
+async def _counted_before(lab: Lab, runs: Sequence[str]) -> Fields | None:
+    """Return what has runs count as they do now, which an earlier override may say; None if each counts otherwise."""
+    ended = [(await lab.history.added(run)).ended for run in runs]
+    before = {(each.override.outcome, each.override.reason) if each and each.override else None for each in ended}
+    last, named = before.pop(), tuple(("run", run) for run in runs)
+    if before:
+        return None
+    if last is None:
+        return (("do", "withdraw"), *named)
+    return (("do", "override"), ("outcome", last[0]), ("reason", last[1]), *named)
 
 
 RUN_DEEDS = Deeds(
@@ -142,7 +151,10 @@ RUN_DEEDS = Deeds(
         **{name: QUEUE_DEEDS.known[name] for name in ("top", "hold", "release", "cancel", "back")},
         "again": Deed(operation=("POST", "/runs/{run}/again"), body=_again, done="queued again"),
         "override": Deed(
-            operation=("POST", "/runs/{run}/override"), body=_overridden, done="counts otherwise now", undo=_withdrawn
+            operation=("POST", "/runs/{run}/override"),
+            body=_overridden,
+            done="counts otherwise now",
+            undo=_counted_before,
         ),
         "withdraw": Deed(operation=("DELETE", "/runs/{run}/override"), done="counts as it ended"),
         "note": Deed(operation=("POST", "/runs/{run}/notes"), body=_noted, done="noted"),

@@ -10,6 +10,7 @@ from pytest_dispatch.core.model import Phase, Priority
 from pytest_dispatch.server.api.group_schemas import HoldWanted, MoveWanted, RunChanged
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
 from pytest_dispatch.server.web.forms import Form
+from pytest_dispatch.server.web.holds import HoldDeeds
 from pytest_dispatch.server.web.said import Question
 from pytest_dispatch.server.web.words import counted, listed
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _MOVE, _HOLD = ("POST", "/runs/{run}/move"), ("POST", "/runs/{run}/hold")
 _PAUSE, _STOP = ("POST", "/groups/{group}/hold"), ("POST", "/hold")
+
+_OF_RUNS = HoldDeeds(begin="hold", end="release", of="run")
+_OF_GROUPS = HoldDeeds(begin="pause", end="resume", of="group")
+_OF_ALL = HoldDeeds(begin="stop", end="go", of="")
 
 # What is asked
 
@@ -79,16 +84,20 @@ def _back(lab: Lab, runs: Sequence[str]) -> Fields | None:
     return tuple(fields)
 
 
-def _release(_lab: Lab, runs: Sequence[str]) -> Fields | None:
-    return (("do", "release"), *(("run", run) for run in runs))
+def _held_before(lab: Lab, runs: Sequence[str]) -> Fields | None:
+    return _OF_RUNS.undo(runs, [lab.queue.transitions.held.get(run) for run in runs])
 
 
 def _hold_again(lab: Lab, runs: Sequence[str]) -> Fields | None:
-    holds = {lab.queue.transitions.held.get(run) for run in runs}
-    hold = holds.pop() if len(holds) == 1 else None
-    if hold is None or hold.until is not None:
-        return None
-    return (("do", "hold"), ("sure", "1"), ("reason", hold.reason), *(("run", run) for run in runs))
+    return _OF_RUNS.again(runs, [lab.queue.transitions.held.get(run) for run in runs])
+
+
+def _paused_before(lab: Lab, groups: Sequence[str]) -> Fields | None:
+    return _OF_GROUPS.undo(groups, [lab.queue.groups.pauses.get(group) for group in groups])
+
+
+def _stopped_before(lab: Lab, _names: Sequence[str]) -> Fields | None:
+    return _OF_ALL.undo((), [lab.queue.groups.lab_hold])
 
 
 def _priority_before(lab: Lab, runs: Sequence[str]) -> Fields | None:
@@ -143,7 +152,7 @@ _DEEDS = {
     "priority": Deed(
         operation=("PATCH", "/runs/{run}"), body=_prioritised, done="given another priority", undo=_priority_before
     ),
-    "hold": Deed(operation=_HOLD, body=_held, done="held", question=_hold_question, undo=_release),
+    "hold": Deed(operation=_HOLD, body=_held, done="held", question=_hold_question, undo=_held_before),
     "release": Deed(operation=("DELETE", "/runs/{run}/hold"), done="released", undo=_hold_again),
     "cancel": Deed(operation=("DELETE", "/runs/{run}"), done="cancelled", question=_cancel_question),
     "pause": Deed(
@@ -152,7 +161,7 @@ _DEEDS = {
         done="paused",
         of="group",
         question=_pause_question,
-        undo=lambda _lab, groups: (("do", "resume"), ("group", groups[0])),
+        undo=_paused_before,
     ),
     "resume": Deed(operation=("DELETE", "/groups/{group}/hold"), done="resumed", of="group"),
     "stop": Deed(
@@ -161,7 +170,7 @@ _DEEDS = {
         done="The whole lab is held",
         of="",
         question=_stop_question,
-        undo=lambda _lab, _names: (("do", "go"),),
+        undo=_stopped_before,
     ),
     "go": Deed(operation=("DELETE", "/hold"), done="The hold of the whole lab has ended", of=""),
 }
