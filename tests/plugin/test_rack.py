@@ -157,8 +157,32 @@ def test_a_rack_that_both_know_nothing_of_says_how_many_each_has(farm: Farm) -> 
     farm.testflinger.add_agent("node-2")
     assert refused(farm) == (
         "rack-7: expected machines that MAAS and Testflinger both know, got none: MAAS has 1 under that tag, and"
-        " Testflinger has 1 agents, none of the same name; is the tag the right one?"
+        " Testflinger has 1 agent, none of the same name; is the tag the right one?"
     )
+
+
+def test_a_location_that_no_agent_has_is_told_with_those_that_they_have(farm: Farm) -> None:
+    farm.machine("node-1", location="TOR3")
+    assert refused(farm, "--dispatch-rack-location=tor3") == (
+        "rack-7: expected machines that MAAS and Testflinger both know at 'tor3', got none: MAAS has 1 under that tag,"
+        " and Testflinger has agents of the same name at TOR3 alone; is the location the right one?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "advice"),
+    [
+        ("maas", 401, "; is MAAS_API_KEY the key that MAAS shows?"),
+        ("maas", 404, "; does the address of MAAS end in /MAAS?"),
+        ("testflinger", 401, "; is the client's secret right?"),
+        ("testflinger", 404, "; is it Testflinger's address, without /v1?"),
+    ],
+)
+def test_what_may_be_wrong_is_asked_with_the_answer(farm: Farm, call: str, status: int, advice: str) -> None:
+    farm.machine("node-1")
+    fake, asked = (farm.maas, "GET *") if call == "maas" else (farm.testflinger, "GET /v1/agents/data")
+    fake.fail_next(asked, status=status, times=2)
+    assert refused(farm).endswith(advice)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_dispatch.core.errors import SourceError
 from pytest_dispatch.core.model import Workload
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.testflinger.api import Account
     from pytest_dispatch.testflinger.shapes import Agent
 
+T = TypeVar("T")
+
 #: The job of each machine, if nobody says another one; `{machine}` stands for its name.
 JOB: Mapping[str, Any] = {
     "job_queue": "{machine}",
@@ -33,6 +35,9 @@ ANYWHERE = "*"
 _NO_AGENT = "MAAS has it, and Testflinger has no agent of that name"
 _SEVERAL = "MAAS has {} machines of that name under the tag, in several domains, and agents are found by their names"
 _NO_MACHINE = "Testflinger has an agent of that name there, and MAAS has no such machine under the tag"
+#: What to ask oneself when a server answers with a status.
+_MAAS_ADVICE = {401: "is MAAS_API_KEY the key that MAAS shows?", 404: "does the address of MAAS end in /MAAS?"}
+_TESTFLINGER_ADVICE = {401: "is the client's secret right?", 404: "is it Testflinger's address, without /v1?"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +72,7 @@ def list_rack(rack: Rack) -> Listing:
         SourceError: MAAS or Testflinger does not answer, or refuses; says which, and what came.
         EmptySourceError: No machine is known to both.
     """
-    try:
-        machines, agents = asyncio.run(_asked(rack))
-    except ServiceError as error:
-        raise SourceError(f"the rack {rack.name} cannot be listed: {error}") from None
+    machines, agents = asyncio.run(_asked(rack))
     by_name = {agent.name: agent for agent in agents}
     counted = Counter(machine.hostname for machine in machines)
     several = {name: count for name, count in counted.items() if count > 1}
@@ -84,7 +86,7 @@ def list_rack(rack: Rack) -> Listing:
         left_out += [(agent.name, _NO_MACHINE) for agent in there if agent.name not in counted]
     workloads = [_workload(rack, known[name]) for name in _both(rack, known, by_name)]
     if not workloads:
-        raise EmptySourceError(_empty(rack, len(machines), len(agents)))
+        raise EmptySourceError(_empty(rack, machines, agents))
     return Listing(name=rack.name, workloads=tuple(workloads), left_out=tuple(sorted(left_out)))
 
 
@@ -92,9 +94,18 @@ async def _asked(rack: Rack) -> tuple[list[MaasMachine], list[Agent]]:
     maas = MaasApi(rack.maas_url, rack.maas_key)
     testflinger = TestflingerApi(rack.testflinger_url, rack.account)
     try:
-        return await maas.machines(rack.name), await testflinger.agents()
+        machines = await _advised(rack, maas.machines(rack.name), _MAAS_ADVICE)
+        return machines, await _advised(rack, testflinger.agents(), _TESTFLINGER_ADVICE)
     finally:
         await asyncio.gather(maas.aclose(), testflinger.aclose())
+
+
+async def _advised(rack: Rack, asked: Awaitable[T], advice: Mapping[int, str]) -> T:
+    try:
+        return await asked
+    except ServiceError as error:
+        ask = f"; {advice[error.status]}" if error.status in advice else ""
+        raise SourceError(f"the rack {rack.name} cannot be listed: {error}{ask}") from None
 
 
 def _both(rack: Rack, known: Mapping[str, MaasMachine], agents: Mapping[str, Agent]) -> list[str]:
@@ -111,11 +122,18 @@ def _why_not(agent: Agent | None, location: str) -> str:
     return f"its agent is at {plain_line(agent.location or 'no location', 80)!r}, expected {location!r}"
 
 
-def _empty(rack: Rack, machines: int, agents: int) -> str:
+def _empty(rack: Rack, machines: Collection[MaasMachine], agents: Collection[Agent]) -> str:
     place = "" if rack.location == ANYWHERE else f" at {rack.location!r}"
+    names = {machine.hostname for machine in machines}
+    places = sorted({agent.location or "no location" for agent in agents if agent.name in names})
+    if places:
+        found = f"agents of the same name at {plain_line(', '.join(places), 99)} alone; is the location the right one?"
+    else:
+        agent = "agent" if len(agents) == 1 else "agents"
+        found = f"{len(agents)} {agent}, none of the same name; is the tag the right one?"
     return (
-        f"{rack.name}: expected machines that MAAS and Testflinger both know{place}, got none: MAAS has {machines}"
-        f" under that tag, and Testflinger has {agents} agents, none of the same name; is the tag the right one?"
+        f"{rack.name}: expected machines that MAAS and Testflinger both know{place}, got none: MAAS has {len(machines)}"
+        f" under that tag, and Testflinger has {found}"
     )
 
 
