@@ -170,12 +170,15 @@ class TestHowLong:
         assert [bench.lab.session_service.run(run).attempt.machine for run in runs[1:]] == ["", ""]
         assert bench.lab.queue.machine(A, bench.clock.now()).state == "idle"
 
-    @pytest.mark.parametrize("lasts", ["-5", "0"])
-    async def test_one_that_is_over_before_it_begins_is_refused(self, bench: LabBench, lasts: str) -> None:
+    @pytest.mark.parametrize("lasts", ["-5", "0", "1e+13", "1e+300"])
+    async def test_one_that_is_over_before_it_begins_or_never_ends_is_refused(
+        self, bench: LabBench, lasts: str
+    ) -> None:
         body = f'{{"source": "w", "policy": {{}}, "lease": {{"kind": "durable", "lasts": {lasts}}}}}'
         headers = {"Authorization": f"Bearer {TOKEN}"}
         reply = await bench.call("POST", "/api/v1/sessions", source="127.0.0.1", headers=headers, body=body.encode())
-        expected = f"lasts: expected a number of seconds above 0, got {lasts} - at `$.lease`"
+        bounds = "above 0 and at most 3153600000 (100 years)"
+        expected = f"lasts: expected a number of seconds {bounds}, got {lasts} - at `$.lease`"
         assert (reply.status, reply.json) == (400, {"error": expected})
 
     async def test_that_of_a_private_lab_lasts_as_long_as_the_lab(self, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
 
 from pytest_dispatch.core.duration import format_duration, parse_duration
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.moments import dated
 
 DAY = 86_400.0  # seconds
 MINUTES = 120  # seconds from which on they are told in minutes
@@ -36,7 +36,7 @@ def ago(at: float, now: float | None = None) -> str:
 
 def moment(at: float) -> str:
     """Return the local date and time of a moment."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return dated(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def until(at: float, now: float | None = None) -> str:

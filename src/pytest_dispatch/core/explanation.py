@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from pytest_dispatch.core.duration import format_roughly
 from pytest_dispatch.core.model import Phase
+from pytest_dispatch.core.moments import dated
 from pytest_dispatch.core.plain_text import plain_line
 
 NAMED = 3  # runs that a text names
@@ -181,7 +181,7 @@ def told_names(names: Sequence[str]) -> str:
 
 def told_time(at: float, now: float) -> str:
     """Return a time for people; with the date if it is another day."""
-    when, today = datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(now, UTC)
+    when, today = dated(at), dated(now)
     return when.strftime("%H:%M UTC" if when.date() == today.date() else "%Y-%m-%d %H:%M UTC")
 
 

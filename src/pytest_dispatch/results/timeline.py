@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.known_issues import BY_LAB, IssueLink
 from pytest_dispatch.core.media import NOBODY_CAME
 from pytest_dispatch.core.model import BAD, Attempt, Case, Outcome, Phase, Report, Run
+from pytest_dispatch.core.moments import dated
 from pytest_dispatch.core.plain_text import plain, plain_line
 from pytest_dispatch.core.verdict import told_refusal
 
@@ -38,7 +38,7 @@ _SIGNS = {
 
 def clock(at: float) -> str:
     """Return the local time of day for epoch seconds."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+    return dated(at).astimezone().strftime("%H:%M:%S")
 
 
 def sign_of(phase: Phase, outcome: Outcome | None = None) -> str:
@@ -126,7 +126,7 @@ def is_known(link: IssueLink) -> bool:
 def known_issues(links: Sequence[IssueLink]) -> list[str]:
     """Return a line for each known issue: its address, since when it is known, and who linked it if a person did."""
     return [
-        f"{link.url}, since {datetime.fromtimestamp(link.since, UTC):%Y-%m-%d %H:%M UTC}"
+        f"{link.url}, since {dated(link.since):%Y-%m-%d %H:%M UTC}"
         f"{f', linked by {plain_line(link.by)}' if link.by != BY_LAB else ''}"
         for link in links
         if is_known(link)

@@ -78,7 +78,10 @@ async def test_no_token_makes_another_that_outlives_it(running: ServiceBench) ->
         ({"label": "x" * 201}, "label: expected 1 to 200 printable characters"),
         ({"label": "x", "groups": ["lba"]}, "groups: expected groups of this lab, got 'lba': did you mean lab?"),
         ({"label": "x", "groups": ["lab", "y"]}, "groups: expected groups of this lab, got 'y': expected one of lab"),
-        ({"label": "x", "lasts": 0}, "lasts: expected a number of seconds above 0, got 0"),
+        (
+            {"label": "x", "lasts": 0},
+            "lasts: expected a number of seconds above 0 and at most 3153600000 (100 years), got 0",
+        ),
         ({"label": "x", "role": "king"}, "Invalid enum value 'king'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,7 +70,14 @@ async def test_a_refused_change_says_why(lab: ServiceBench) -> None:
         ((("do", "add"), ("user", "new"), ("role", "king")), 400, "role: expected one of reader, operator, admin"),
         ((("do", "role"), ("user", "nobody"), ("role", "reader")), 404, "no user 'nobody'"),
         ((("do", "remove"), ("user", "ada"), ("sure", "1")), 409, "nobody removes the user by whom they are"),
-        ((("do", "token"), ("label", "x"), ("days", "nan")), 400, "days: expected a number of days, got 'nan'"),
+        (
+            (("do", "token"), ("label", "x"), ("days", "nan")),
+            400,
+            "days: expected a number of days, at most 36500, got",
+        ),
+        ((("do", "token"), ("label", "x"), ("days", "3000000")), 400, "at most 36500, got '3000000'"),
+        ((("do", "token"), ("label", "x"), ("days", "1e300")), 400, "at most 36500, got '1e300'"),
+        ((("do", "token"), ("label", "x"), ("days", "-1")), 400, "at most 36500, got '-1'"),
         ((("do", "token"), ("label", "x"), ("groups", "lab, nowhere")), 400, "expected groups of this lab"),
         ((("do", "explode"),), 400, "do: expected one of add, role, remove, link, token, revoke, got 'explode'"),
     ):
@@ -151,3 +159,12 @@ async def test_an_administrator_sees_the_tokens_of_all_or_of_one(lab: ServiceBen
     )
     assert (len(shown), len(of_one)) == (4, 2)
     assert "the nightly build" in of_bob.words
+
+
+async def test_pages_outlast_a_token_that_lasts_longer_than_there_are_dates(lab: ServiceBench) -> None:
+    """A lab that took such a token before it knew better shows it all the same."""
+    [token] = lab.access.accounts.tokens("eve")
+    for expires in (2.6e11, 1e300):
+        await lab.access.accounts.keep_token(replace(token, label="for ever and a day", expires=expires))
+        assert "for ever and a day" in (await (await signed_in(lab, "ada")).see("/users")).words
+        assert "for ever and a day" in (await (await signed_in(lab, "eve")).see("/account")).words

@@ -48,6 +48,8 @@ async def test_days_bound_what_is_found(lab: ServiceBench) -> None:
     assert everything
     assert shown(await visitor.see(f"/audit?since={today}&until={today}")) == everything
     assert shown(await visitor.see("/audit?until=2001-01-01")) == []
+    assert shown(await visitor.see("/audit?since=0001-01-01&until=9999-12-31")) == everything
+    assert shown(await visitor.see("/audit?since=9999-12-31")) == []
     reply = await visitor.ask("GET", "/audit?since=yesterday")
     assert reply.status == 400
     assert "since: expected a day such as 2026-11-30, got 'yesterday'" in SeenPage(reply.text).words

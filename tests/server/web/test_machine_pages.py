@@ -115,6 +115,19 @@ async def test_what_no_form_brings_back_is_not_offered_to_be_undone(lab: Service
     assert (await held(await signed_in(lab, "bob"), "mine", "m-1")).json["undo"] is None
 
 
+async def test_several_machines_are_asked_about_held_and_returned_together(lab: ServiceBench) -> None:
+    visitor, both = await signed_in(lab, "ada"), (("machine", "m-1"), ("machine", "m-2"))
+    run = await lab.bench.booted()
+    asked = (await done(visitor, ("do", "hold"), *both)).json
+    assert asked["ask"] == "Hold m-1 and m-2?"
+    assert f"{run.workload.name}" in asked["text"]
+    assert (await done(visitor, ("do", "remove"), *both)).json["ask"] == "Remove m-1 and m-2?"
+    reply = (await done(visitor, ("do", "hold"), *both, ("sure", "1"), ("reason", "r"))).json
+    assert reply["said"] == "2 machines held."
+    reply = (await done(visitor, *((name, value) for name, value in reply["undo"]["fields"]))).json
+    assert reply["said"] == "2 machines returned."
+
+
 async def test_a_reader_is_offered_nothing(lab: ServiceBench) -> None:
     visitor = await signed_in(lab, "eve")
     for path in ("/machines", "/machines/m-1"):

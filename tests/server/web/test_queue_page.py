@@ -14,6 +14,7 @@ from visitors import SeenPage, Visitor, signed_in
 
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.leases import LeaseKind
+from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Policy, Priority
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.server.api.group_schemas import HoldWanted
@@ -178,6 +179,36 @@ async def test_undoing_a_second_hold_brings_the_first_one_back(lab: ServiceBench
     words = (await visitor.see("/queue")).words
     assert "first (bob" in words
     assert "second (bob" not in words
+
+
+@pytest.mark.parametrize("path", ["/hold", "/groups/lab/hold", "/machines/m-1/hold"])
+async def test_a_hold_until_no_date_is_refused_and_one_of_before_is_shown(lab: ServiceBench, path: str) -> None:
+    queue = lab.bench.lab.queue
+    queue.machines.declare("m-1")
+    for until in (253_402_300_800, 1e12, 1e300):
+        reply = await lab.ask("POST", path, {"reason": "r", "until": until}, token=lab.secrets["bob"])
+        assert reply.status == 400
+        assert "until: expected seconds since 1970, before the year 9999" in reply.json["error"]
+        hold = Hold(reason="for ever", until=until)
+        for group in ("", "lab"):
+            queue.groups.pause(group, hold, 0.0)
+        queue.machines.withhold("m-1", hold)
+        visitor = await signed_in(lab, "bob")
+        for page in ("/queue", "/", "/machines/m-1"):
+            assert "for ever" in (await visitor.see(page)).words
+
+
+async def test_several_groups_are_asked_about_paused_and_resumed_together(lab: ServiceBench) -> None:
+    await lab.bench.lab.group_service.configure([Group(id="lab"), Group(id="arm")], ())
+    await queued(lab, ["a.efi"])
+    await queued(lab, ["b.efi"], group="arm")
+    visitor, fields = await signed_in(lab, "bob"), [("do", "pause"), ("group", "lab"), ("group", "arm")]
+    asked = (await done(visitor, *fields)).json
+    assert asked["ask"] == "Pause lab and arm?"
+    assert "0 under way go on, and 2 that wait" in asked["text"]
+    reply = await done(visitor, *fields, ("sure", "1"), ("reason", "it is night"))
+    assert reply.json["said"] == "2 groups paused."
+    assert (await undone(visitor, reply)).json["said"] == "2 groups resumed."
 
 
 async def test_what_is_refused_is_told_and_the_rest_is_done(lab: ServiceBench) -> None:

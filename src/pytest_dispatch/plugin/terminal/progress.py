@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from pytest_dispatch.core.attempts import waits
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.moments import dated
 from pytest_dispatch.core.notices import Notice
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.verdict import told_refusal
@@ -279,7 +279,7 @@ def _waits_for(held: Held) -> str:
     """Return who holds what, and why: so a person knows what the session waits for."""
     hold = held.hold
     owner = f" by {plain_line(hold.owner, 60)}" if hold.owner else ""
-    until = "" if hold.until is None else f" until {datetime.fromtimestamp(hold.until).astimezone():%Y-%m-%d %H:%M}"
+    until = "" if hold.until is None else f" until {dated(hold.until).astimezone():%Y-%m-%d %H:%M}"
     return f"held: {_held_thing(held.what, held.name)}{owner}{until}: {plain_line(hold.reason, 300)}"
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from pytest_dispatch.core.audit_entry import AuditEntry
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.moments import check_lasts
 from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.server.api.account_schemas import (
     Link,
@@ -313,10 +314,17 @@ def _check_wanted(principal: Principal, user: User, body: NewToken) -> None:
         raise ForbiddenError(
             f"expected groups among {', '.join(sorted(principal.groups))}, since this token is for them"
         )
-    if body.lasts is not None and not body.lasts > 0:
-        raise ConfigError(f"lasts: expected a number of seconds above 0, got {body.lasts:g}")
+    if body.lasts is not None:
+        _check_lasts(body.lasts)
     if not 0 < len(body.label) <= LABELS or not body.label.isprintable():
         raise ConfigError(f"label: expected 1 to {LABELS} printable characters that say what the token is for")
+
+
+def _check_lasts(seconds: float) -> None:
+    try:
+        check_lasts("lasts", seconds)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _check_groups(known: Collection[str], groups: Iterable[str]) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Outcome, Phase
+from pytest_dispatch.core.moments import dated
 from pytest_dispatch.server.auth.roles import Role
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class HealthShape:
 
 def time_of(at: float) -> str:
     """Return a time in seconds since 1970 as RFC 3339 has it; `NEVER` for 0."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else NEVER
+    return dated(at).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else NEVER
 
 
 def user_shape(user: User, role: Role) -> UserShape:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import Outcome, Priority, Workload
+from pytest_dispatch.core.moments import check_until
 from pytest_dispatch.core.run_options import MachineChoice, Requeue
 
 LONGEST_TEXT = 1000  # characters of a hold's reason, and of an owner's name
@@ -67,12 +68,14 @@ class HoldWanted:
         """Check the values.
 
         Raises:
-            ValueError: There is no reason, or a text is too long.
+            ValueError: There is no reason, a text is too long, or the time too late.
         """
         if not self.reason.strip():
             raise ValueError("reason: expected some words for other people, got none")
         _check_length("reason", self.reason)
         _check_length("owner", self.owner)
+        if self.until is not None:
+            check_until("until", self.until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from pytest_dispatch.core.known_issues import IssueLink, IssueMode
 from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
+from pytest_dispatch.core.moments import check_lasts
 
 API = 1  # raised when a client of an earlier number could no longer use the API
 EPOCH = "Dispatch-Epoch"  # the header that identifies a session's holder among its earlier and later ones
@@ -40,10 +41,9 @@ class LeaseWanted:
         """Check the values.
 
         Raises:
-            ValueError: `lasts` is not above 0.
+            ValueError: `lasts` is not above 0, or too long.
         """
-        if not self.lasts > 0:
-            raise ValueError(f"lasts: expected a number of seconds above 0, got {self.lasts:g}")
+        check_lasts("lasts", self.lasts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.moments import DAY, LONGEST
 from pytest_dispatch.server.api.account_handlers import service_access
 from pytest_dispatch.server.api.account_schemas import NewToken, NewUser, PasswordChange, UserChange
 from pytest_dispatch.server.api.guard import carry_out
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.route import ApiContext
 
 USERS, ACCOUNT = "/users", "/account"
-DAY = 86_400.0
 
 #: How long a token may last, in days, as the pages offer it; empty for ever.
 LASTS = {"1": "a day", "30": "30 days", "90": "90 days", "365": "a year", "": "no end"}
@@ -95,8 +95,8 @@ def _seconds(days: str) -> float | None:
         seconds = float(days) * DAY
     except ValueError:
         seconds = math.nan
-    if not math.isfinite(seconds):
-        raise ConfigError(f"days: expected a number of days, got {days[:40]!r}")
+    if not 0 < seconds <= LONGEST:
+        raise ConfigError(f"days: expected a number of days, at most {LONGEST / DAY:.0f}, got {days[:40]!r}")
     return seconds
 
 

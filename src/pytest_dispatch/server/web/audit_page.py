@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.moments import DAY, LATEST, dated
 from pytest_dispatch.server.api.account_handlers import service_access
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.api.routes import all_routes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 ADDRESS = "/audit"
 PAGE = 50  # entries of a page
 LONGEST = 120  # characters of a value that are shown
-LATEST = 1e11  # seconds since 1970 up to which a number is written as a time
 #: Values that are times.
 _TIMES = {"expires", "until", "since", "at"}
 MOST_VALUES = 8  # values of an entry that are shown
@@ -67,7 +67,7 @@ class View:
             action=self.action,
             target=self.target,
             since=0.0 if (since := _day("since", self.since)) is None else since.timestamp(),
-            until=0.0 if until is None else (until + timedelta(days=1)).timestamp(),
+            until=0.0 if until is None else until.timestamp() + DAY,  # as a date, the last day of all has none after it
             before=self.before,
             most=PAGE + 1,
         )
@@ -130,6 +130,6 @@ def _line(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str
 
 def _written(name: str, value: Any) -> str:
     if name in _TIMES and isinstance(value, int | float) and 0 < value < LATEST:
-        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{dated(value):%Y-%m-%d %H:%M} UTC"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from pytest_dispatch.core.errors import DispatchError
+from pytest_dispatch.core.moments import dated
 from pytest_dispatch.server.api.history_handlers import search_of
 from pytest_dispatch.server.web.answers import SAFETY
 from pytest_dispatch.server.web.csv_rows import csv_rows
@@ -23,7 +23,7 @@ AT_ONCE = 1000  # runs that are read at a time
 
 
 def _utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return dated(at).isoformat(timespec="seconds")
 
 
 _COLUMNS: Mapping[str, Callable[[EndedRun], object]] = {

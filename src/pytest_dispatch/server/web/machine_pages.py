@@ -18,7 +18,7 @@ from pytest_dispatch.server.web.holds import HoldDeeds
 from pytest_dispatch.server.web.now_page import Active, under_way
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.said import Question
-from pytest_dispatch.server.web.words import counted
+from pytest_dispatch.server.web.words import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,15 +132,21 @@ def _on(machine: LabMachine, active: Iterable[Active]) -> list[Active]:
 
 
 def _hold_question(lab: Lab, _name: str, machines: Sequence[str]) -> Question:
-    seen = lab.queue.machines.find(machines[0])
-    run = lab.queue.runs[seen.holds].workload.name if seen is not None and seen.holds else ""
-    text = f"It gets no more runs until somebody returns it.{f' {run}, which it runs, goes on.' if run else ''}"
-    return Question(ask=f"Hold {machines[0]}?", text=text, label="Hold it", reason=True)
+    found = [seen for each in machines if (seen := lab.queue.machines.find(each)) is not None]
+    runs = listed([lab.queue.runs[seen.holds].workload.name for seen in found if seen.holds])
+    if len(machines) == 1:
+        text = f"It gets no more runs until somebody returns it.{f' {runs}, which it runs, goes on.' if runs else ''}"
+        return Question(ask=f"Hold {machines[0]}?", text=text, label="Hold it", reason=True)
+    text = f"They get no more runs until somebody returns them.{f' What they run goes on: {runs}.' if runs else ''}"
+    return Question(ask=f"Hold {listed(machines)}?", text=text, label="Hold them", reason=True)
 
 
 def _remove_question(_lab: Lab, _name: str, machines: Sequence[str]) -> Question:
     text = "The lab forgets it. What ran on it stays in history; if it asks for work again, it is a new machine."
-    return Question(ask=f"Remove {machines[0]}?", text=text, label="Remove it")
+    if len(machines) > 1:
+        text = "The lab forgets them. What ran on them stays in history; one that asks for work again is a new machine."
+    label = "Remove it" if len(machines) == 1 else "Remove them"
+    return Question(ask=f"Remove {listed(machines)}?", text=text, label=label)
 
 
 def _held_before(lab: Lab, machines: Sequence[str]) -> Fields | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pytest_dispatch.core.duration import format_roughly
+from pytest_dispatch.core.moments import dated
 from pytest_dispatch.core.plain_text import plain
 from pytest_dispatch.server.web.assets import build, url_of
 
@@ -23,12 +23,12 @@ def _harmless(value: Any) -> Any:
 
 
 def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dated(at).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _written(at: float) -> str:
     """Return a time for who has no script, which turns it into the viewer's own time zone."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return dated(at).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _safe_link(url: str) -> str:

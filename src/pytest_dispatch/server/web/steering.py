@@ -58,10 +58,11 @@ def _hold_question(lab: Lab, _name: str, runs: Sequence[str]) -> Question:
 
 
 def _pause_question(lab: Lab, _name: str, groups: Sequence[str]) -> Question:
-    [group] = groups
-    running, queued = lab.queue.groups.running(group), lab.queue.group_queue.queued(group)
-    text = f"Of its runs, {running} under way go on, and {queued} that wait do not begin until somebody resumes it."
-    return Question(ask=f"Pause {group}?", text=text, label="Pause it", reason=True)
+    running = sum(map(lab.queue.groups.running, groups))
+    queued = sum(map(lab.queue.group_queue.queued, groups))
+    its, it = ("its", "it") if len(groups) == 1 else ("their", "them")
+    text = f"Of {its} runs, {running} under way go on, and {queued} that wait do not begin until somebody resumes {it}."
+    return Question(ask=f"Pause {listed(groups)}?", text=text, label=f"Pause {it}", reason=True)
 
 
 def _stop_question(_lab: Lab, _name: str, _names: Sequence[str]) -> Question:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.machine import MachineState
@@ -34,7 +34,7 @@ def are_free(machines: Iterable[LabMachine]) -> str:
     return f"{free} of {counted(len(known), 'machine')} {'is' if free == 1 else 'are'} free" if known else ""
 
 
-def listed(names: list[str], most: int = 3) -> str:
+def listed(names: Sequence[str], most: int = 3) -> str:
     """Return some names, and how many more there are."""
-    shown = names[:most] + ([f"{len(names) - most} more"] if len(names) > most else [])
+    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else ""
