@@ -255,3 +255,152 @@ def test_a_page_without_scripts_steers_too(browser: Browser, lab: Service) -> No
         page.get_by_role("button", name="Undo").click()
         page.get_by_text("gamma: moved back.").wait_for()
         assert lab.names() == list(NAMES)
+
+
+def ended(lab: Service) -> str:
+    """Cancel the first run that waits, and return its id."""
+    run: str = lab.ask("GET", "/groups/quiet/queue")["runs"][0]["id"]
+    lab.ask("DELETE", f"/runs/{run}")
+    return run
+
+
+def test_what_is_typed_outlasts_changes_of_others(lab: Service, ada: Page) -> None:
+    run = ended(lab)
+    ada.goto(f"/runs/{run}")
+    ada.get_by_role("textbox", name="Note").fill("it was the fan")
+    ada.get_by_label("because").fill("the fan")
+    ada.get_by_label("Again on").select_option("other")
+    for number in range(3):
+        lab.ask("POST", f"/runs/{run}/notes", {"text": f"note {number}"})
+        ada.get_by_text(f"note {number}").wait_for()
+    assert ada.get_by_role("textbox", name="Note").input_value() == "it was the fan"
+    assert ada.get_by_label("because").input_value() == "the fan"
+    assert ada.get_by_label("Again on").input_value() == "other"
+    ada.goto("/queue")
+    ada.get_by_label("Workload").fill("gam")
+    ada.locator("#queue tbody input").nth(0).check()
+    for name in ("gamma", "delta"):
+        held = next(each["id"] for each in lab.ask("GET", "/groups/quiet/queue")["runs"] if each["name"] == name)
+        lab.ask("POST", f"/runs/{held}/hold", {"reason": f"not {name}"})
+        ada.get_by_text(f"not {name}").wait_for()
+    assert ada.get_by_label("Workload").input_value() == "gam"
+    assert ada.locator("#queue tbody tr", has_text="beta").get_by_role("checkbox").is_checked()
+
+
+def test_a_password_and_a_role_outlast_changes_of_others(lab: Service, ada: Page) -> None:
+    from playwright.sync_api import expect
+
+    ada.goto("/users")
+    ada.get_by_label("Password, if any").fill("a long and secret one")
+    ada.get_by_role("combobox", name="Role of eve").select_option("operator")
+    for name in ("abe", "zoe"):
+        lab.ask("POST", "/users", {"name": name, "role": "reader"})
+        ada.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+        ada.locator(f"#user-{name}").wait_for()
+    assert ada.get_by_label("Password, if any").input_value() == "a long and secret one"
+    assert ada.get_by_role("combobox", name="Role of eve").input_value() == "operator"
+    ada.get_by_role("button", name="Set the role of eve").click()
+    ada.get_by_text("eve: now operator.").wait_for()
+    lab.ask("PUT", "/users/eve", {"role": "reader"})
+    ada.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    expect(ada.get_by_role("combobox", name="Role of eve")).to_have_value("reader")
+
+
+def test_a_choice_sends_nothing_and_a_double_click_sends_once(lab: Service, ada: Page) -> None:
+    from playwright.sync_api import expect
+
+    run = ended(lab)
+    ada.goto(f"/runs/{run}")
+    sent: list[str] = []
+    ada.on("request", lambda request: sent.append(request.post_data or "") if request.method == "POST" else None)
+    ada.get_by_label("Again on").select_option("same")
+    ada.get_by_label("Again on").select_option("")
+    ada.get_by_role("button", name="Queue it").dblclick()
+    ada.locator("#notes .note").first.wait_for()
+    ada.get_by_role("textbox", name="Note").fill("it was the fan")
+    ada.get_by_role("button", name="Add it").dblclick()
+    ada.locator("article", has_text="it was the fan").wait_for()
+    expect(ada.get_by_role("textbox", name="Note")).to_have_value("")
+    assert len(sent) == 2, sent
+    assert len(lab.names()) == len(NAMES)
+    assert len(lab.ask("GET", f"/runs/{run}")["notes"]) == 1
+
+
+def test_enter_on_a_tick_opens_the_row_and_moves_nothing(browser: Browser, lab: Service, ada: Page) -> None:
+    ada.goto("/queue")
+    beta = ada.locator("#queue tbody tr").nth(1)
+    beta.get_by_role("checkbox").focus()
+    ada.keyboard.press("Enter")
+    ada.wait_for_url("**/runs/*")
+    ada.get_by_role("heading", name="beta").wait_for()
+    with visit(browser, lab.url, java_script_enabled=False) as page:
+        sign_in(page, "ada")
+        for path in ("/queue", "/templates"):
+            page.goto(path)
+            page.locator("form tbody input").nth(1).press("Enter")
+            page.get_by_role("link", name="Machines").click()
+            page.wait_for_url("**/machines")
+    assert lab.names() == list(NAMES)
+
+
+def test_what_was_asked_is_what_is_done(lab: Service, ada: Page) -> None:
+    """A session that another program takes over while the question is open stays."""
+    wanted = {"source": "w", "policy": {}, "lease": {"kind": "durable", "owner": "o", "lasts": 900}}
+    session = lab.ask("POST", "/sessions", wanted)["id"]
+    ada.goto("/sessions")
+    ada.locator(f"#s-{session}").get_by_role("button").click()
+    ada.get_by_role("heading", name="End this session?").wait_for()
+    lab.ask("POST", f"/sessions/{session}/lease", wanted)
+    ada.get_by_role("button", name="End the session", exact=True).click()
+    ada.locator("#ask").get_by_text("this session was taken over").wait_for()
+    ada.get_by_role("button", name="Back").click()
+    ada.reload()
+    ada.locator(f"#s-{session}").wait_for()
+
+
+def test_a_reason_outlasts_a_lab_that_is_away(lab: Service, ada: Page) -> None:
+    ada.goto("/queue")
+    ada.locator("#queue tbody tr").nth(1).focus()
+    ada.keyboard.press("h")
+    ada.get_by_label("Reason").fill("its fan is loud")
+    lab.kill()
+    ada.keyboard.press("Enter")
+    ada.locator("#ask").get_by_text("The lab could not be reached").wait_for()
+    assert ada.get_by_label("Reason").input_value() == "its fan is loud"
+    lab.start()
+    ada.get_by_label("Reason").press("Enter")
+    ada.get_by_text("its fan is loud (ada)").wait_for()
+    ada.locator("#ask").wait_for(state="hidden")
+
+
+def test_a_page_that_fails_is_no_lost_connection(ada: Page) -> None:
+    ada.goto("/queue")
+    ada.route("**/queue", lambda route: route.fulfill(status=500, content_type="text/plain", body="500: no"))
+    ada.locator("#queue tbody tr").nth(1).get_by_role("button", name="Top").click()
+    ada.get_by_text("The lab failed at that (status 500).").wait_for()
+    ada.get_by_text("The lab failed to make this page (status 500).").wait_for()
+    ada.unroute("**/queue")
+    ada.locator("#lost").wait_for(state="hidden")
+
+
+def test_keys_that_steer_are_for_who_may_steer(browser: Browser, lab: Service, ada: Page) -> None:
+    with visit(browser, lab.url) as page:
+        sent: list[str] = []
+        sign_in(page, "eve")
+        page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+        page.goto("/queue")
+        for key in ("j", "c", "h", "t", "Alt+ArrowDown", "?"):
+            page.keyboard.press(key)
+        page.get_by_role("heading", name="Keys").wait_for()
+        assert "cancel" not in page.locator("#ask dl").inner_text()
+        assert page.locator("#notes .note").count() == 0
+        assert sent == []
+    for path in ("/machines", "/templates"):
+        ada.goto(path)
+        ada.keyboard.press("j")
+        with ada.expect_request("**" + path, timeout=PATIENCE * 1000) as asked:
+            ada.keyboard.press("c")
+            ada.reload()
+        assert asked.value.method == "GET"
+    ada.keyboard.press("?")
+    assert "cancel" in ada.locator("#ask dl").inner_text()

@@ -81,6 +81,32 @@ async def test_a_session_that_was_taken_over_meanwhile_stays(lab: ServiceBench) 
     assert shown(await visitor.see("/sessions")) == {opened.session}
 
 
+async def test_a_script_repeats_what_the_question_adds(lab: ServiceBench) -> None:
+    opened = await lab.session(lab.secrets["bob"])
+    visitor = await signed_in(lab, "bob")
+    csrf = (await visitor.see("/sessions")).field("csrf")
+    script = {"Dispatch_Page": "1", "Dispatch_CSRF": csrf}
+    question = (await visitor.post("/sessions", ("session", opened.session), **script)).json
+    assert question["action"] == "/sessions"
+    assert question["fields"] == [["session", opened.session], ["epoch", "1"]]
+    fields = [(name, value) for name, value in question["fields"]]
+    wanted = OpenSession(source="w", policy=Policy())
+    await lab.ask("POST", f"/sessions/{opened.session}/lease", wanted, token=lab.secrets["bob"])
+    reply = await visitor.post("/sessions", *fields, ("sure", "1"), **script)
+    assert reply.status == 409
+    assert "this session was taken over" in reply.json["error"]
+
+
+async def test_a_session_is_not_ended_without_whose_it_was(lab: ServiceBench) -> None:
+    opened = await lab.session(lab.secrets["bob"])
+    visitor = await signed_in(lab, "bob")
+    csrf = (await visitor.see("/sessions")).field("csrf")
+    reply = await visitor.post("/sessions", ("csrf", csrf), ("session", opened.session), ("sure", "1"))
+    assert reply.status == 400
+    assert "epoch: expected the whole number of the question, got ''" in SeenPage(reply.text).words
+    assert shown(await visitor.see("/sessions")) == {opened.session}
+
+
 async def test_nobody_ends_the_session_of_another_user(lab: ServiceBench) -> None:
     opened = await lab.session(lab.secrets["ada"])
     visitor = await signed_in(lab, "bob")

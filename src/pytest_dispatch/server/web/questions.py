@@ -30,7 +30,7 @@ def ask(
         fields: What it repeats.
     """
     if BY_SCRIPT in request.headers:
-        return asked(question)
+        return asked(question, action, fields)
     values = {
         "question": question,
         "action": action,

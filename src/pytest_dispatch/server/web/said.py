@@ -15,7 +15,7 @@ from pytest_dispatch.server.web.answers import BY_SCRIPT, SAFETY, local, see_oth
 from pytest_dispatch.server.web.forms import FORM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 COOKIE = "dispatch-said"
 LASTS = 20  # seconds until a page no longer says what came of a change
@@ -87,9 +87,30 @@ def said_before(request: web.Request) -> Said | None:
         return None  # a cookie that the lab did not make
 
 
-def asked(question: Question) -> web.Response:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question as a script gets it, with what its answer repeats and where that is sent."""
+
+    ask: str
+    text: str
+    label: str
+    reason: bool
+    action: str
+    fields: tuple[tuple[str, str], ...]
+
+
+def asked(question: Question, action: str, fields: Iterable[tuple[str, str]]) -> web.Response:
     """Return a question to a script."""
-    return _json(question)
+    return _json(
+        Asked(
+            ask=question.ask,
+            text=question.text,
+            label=question.label,
+            reason=question.reason,
+            action=action,
+            fields=tuple(fields),
+        )
+    )
 
 
 def _json(value: object) -> web.Response:

@@ -142,7 +142,7 @@ async def end_session(context: ApiContext, request: web.Request, _body: None) ->
     if not form.one("sure"):
         fields = (*unsaid(form.fields), ("epoch", str(lease.epoch)))
         return ask(context, request, _question(lab, record, request[PRINCIPAL].name), ADDRESS, fields)
-    lease.check(_epoch(form.one("epoch"), lease.epoch))
+    lease.check(_epoch(form.one("epoch")))
     await carry_out(context, operation("DELETE", "/sessions/{session}"), request, {"session": session})
     left = sum(run.outcome is None for run in lab.session_service.runs(session))
     if left:
@@ -163,11 +163,10 @@ def _check_may_end(principal: Principal, record: SessionRecord) -> None:
         raise ForbiddenError(f"expected a session of {principal.name}, or the role admin, got one of {record.user}")
 
 
-def _epoch(given: str, now: int) -> int:
-    if not given:
-        return now
+def _epoch(given: str) -> int:
+    """Return which holder of the session was asked about: without it nobody knows whose work would end."""
     if not re.fullmatch("[0-9]{1,18}", given):
-        raise ConfigError(f"epoch: expected a whole number, got {given[:40]!r}")
+        raise ConfigError(f"epoch: expected the whole number of the question, got {given[:40]!r}")
     return int(given)
 
 

@@ -10,14 +10,17 @@ const HELP = [
   ["g, then n, q, m …", "go to Now, Queue, Machines …"],
   ["/", "search"],
   ["j, k", "next row, row before"],
-  ["x", "select the row"],
   ["Enter", "open the row"],
+  ["?", "this list"],
+];
+
+const STEERING = [
+  ["x", "select the row"],
   ["t", "to the top"],
   ["Alt ↑, Alt ↓", "one place up or down"],
   ["h", "hold, or end the hold"],
   ["c", "cancel"],
   ["u", "undo"],
-  ["?", "this list"],
 ];
 
 const KEYS = {
@@ -53,7 +56,8 @@ function press(event) {
 
 function help() {
   const list = element("dl", { class: "keys" });
-  for (const [keys, what] of HELP) list.append(element("dt", {}, element("kbd", {}, keys)), element("dd", {}, what));
+  const offered = "operates" in document.body.dataset ? [...HELP, ...STEERING] : HELP;
+  for (const [keys, what] of offered) list.append(element("dt", {}, element("kbd", {}, keys)), element("dd", {}, what));
   const off = element("input", { type: "checkbox" });
   off.checked = !localStorage.getItem(OFF);
   off.onchange = () => (off.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1"));

@@ -108,13 +108,16 @@ export async function refresh() {
   }
 }
 
-// Returns the answer of the lab and its text; nothing if there is no lab that can answer.
+// Returns the answer of the lab and its text; nothing if there is no lab that can answer. A 500 is the lab's own; 502 to 504
+// come from a proxy before one that is away, unless they say why in the lab's own way.
 async function ask() {
   const headers = { "Dispatch-Page": "1", ...(etag && !held.size ? { "If-None-Match": etag } : {}) };
   try {
     const signal = AbortSignal.timeout(PATIENCE);
     const answer = await fetch(location.pathname + location.search, { headers, cache: "no-store", signal });
-    return answer.status < 500 ? { status: answer.status, headers: answer.headers, text: await answer.text() } : null;
+    const own = answer.headers.get("Content-Type")?.startsWith("application/json");
+    if (answer.status > 500 && !own) return null;
+    return { status: answer.status, headers: answer.headers, text: await answer.text() };
   } catch {
     return null;
   }
@@ -125,6 +128,7 @@ function take({ status, headers, text }, began) {
     location.reload(); // leads to where to sign in
     return;
   }
+  if (status >= 500) return lose(`The lab failed to make this page (status ${status}).`, "is asked for again");
   pace = 1000 * (Number(headers.get("Dispatch-Pace")) || 0.5);
   good = began;
   find();
@@ -136,39 +140,40 @@ function take({ status, headers, text }, began) {
 function show(text, tag) {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   if (fresh.documentElement.dataset.build !== document.documentElement.dataset.build) return location.reload();
-  keepWhatIsTyped(fresh);
+  keepWhatIsOpen(fresh);
   held.clear();
   for (const table of document.querySelectorAll("[data-steady]")) keepPlaces(table, fresh);
   own = false;
   writeTimes(fresh);
   for (const part of ["top", "main"]) {
     const [old, now] = [document.getElementById(part), fresh.getElementById(part)];
-    if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML" });
+    if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML", callbacks: { beforeNodeMorphed: (each, next) => !isTyped(each, next) } });
   }
   document.title = fresh.title;
   document.body.dataset.live = fresh.body.dataset.live;
+  document.body.toggleAttribute("data-operates", "operates" in fresh.body.dataset);
   etag = tag ?? "";
   document.dispatchEvent(new CustomEvent("dispatch:shown"));
 }
 
-// What somebody has opened, ticked or typed is theirs, and goes into the new page.
-function keepWhatIsTyped(fresh) {
+// Returns whether a field has what somebody has typed, picked or ticked: that is theirs, and the field is left alone. What the
+// server wrote into it stays as its default, so that this can be told again at the next change.
+function isTyped(field, fresh) {
+  if (!(field instanceof HTMLElement) || field.localName !== fresh.localName) return false;
+  if (field.type === "checkbox") return field.checked !== field.defaultChecked;
+  if (field.localName === "select") return isPicked(field) && [...fresh.options].some((each) => each.value === field.value);
+  return ["input", "textarea"].includes(field.localName) && field.value !== field.defaultValue && field.value !== fresh.value;
+}
+
+function isPicked(select) {
+  const first = Math.max(0, [...select.options].findLastIndex((each) => each.defaultSelected));
+  return select.selectedIndex !== first;
+}
+
+// What somebody has opened stays open in the new page.
+function keepWhatIsOpen(fresh) {
   for (const each of document.querySelectorAll("details[id]")) {
     fresh.getElementById(each.id)?.toggleAttribute("open", each.open);
-  }
-  for (const each of document.querySelectorAll("#main input[type=checkbox]")) {
-    const same = fresh.querySelector(`input[type=checkbox][name="${CSS.escape(each.name)}"][value="${CSS.escape(each.value)}"]`);
-    same?.toggleAttribute("checked", each.checked);
-  }
-  for (const each of document.querySelectorAll("#main :is(input, textarea, select)[id]")) {
-    const same = fresh.getElementById(each.id);
-    if (!same || each.type === "checkbox") continue;
-    if (each.localName === "select") {
-      for (const option of same.options) option.toggleAttribute("selected", option.value === each.value);
-    } else if (each.value !== each.defaultValue) {
-      if (each.localName === "textarea") same.textContent = each.value;
-      else same.setAttribute("value", each.value);
-    }
   }
   const hidden = [...document.querySelectorAll("[data-script][hidden], [data-script]:not([hidden])")];
   for (const each of hidden) if (each.id) fresh.getElementById(each.id)?.toggleAttribute("hidden", each.hidden);
@@ -208,11 +213,11 @@ export function pause() {
   };
 }
 
-function lose() {
+function lose(why = "No connection to the lab.", onward = "comes back by itself") {
   document.body.classList.add("lost");
   const told = document.getElementById("lost");
   told.hidden = false;
-  told.textContent = `No connection to the lab. This page is as of ${clockText(good)}, and comes back by itself.`;
+  told.textContent = `${why} This page is as of ${clockText(good)}, and ${onward}.`;
 }
 
 function find() {

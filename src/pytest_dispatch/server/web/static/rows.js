@@ -8,7 +8,7 @@ export function takeRows() {
   makeSortable();
   document.addEventListener("dispatch:shown", makeSortable);
   document.addEventListener("change", (event) => {
-    if (event.target.matches(".filter select")) event.target.form.requestSubmit();
+    if (event.target.matches("form.filter[method=get] select")) event.target.form.requestSubmit();
     if (!event.target.matches("[data-all]")) return;
     for (const each of event.target.closest("form").querySelectorAll("tbody input[type=checkbox]")) each.checked = event.target.checked;
   });
@@ -62,9 +62,11 @@ export function rowKey(event) {
     return true;
   }
   if (!row) return false;
+  const steered = table.matches("[data-sortable]"); // what this viewer may steer
+  const ticked = document.activeElement.matches("input[type=checkbox]");
   if (event.key === "x") row.querySelector("input[type=checkbox]")?.click();
-  else if (event.key === "Enter" && document.activeElement === row) row.querySelector("a")?.click();
-  else if (DEEDS[event.key] && table.closest("form")) steer(row, event.key === "h" && row.dataset.held ? "release" : DEEDS[event.key]);
+  else if (event.key === "Enter" && (document.activeElement === row || ticked)) row.querySelector("a")?.click();
+  else if (DEEDS[event.key] && steered && !event.repeat) steer(row, event.key === "h" && row.dataset.held ? "release" : DEEDS[event.key]);
   else return false;
   return true;
 }
