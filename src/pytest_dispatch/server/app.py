@@ -122,7 +122,7 @@ class LabServer:
         app = web.Application(client_max_size=BODY_LIMIT, middlewares=[logged])
         context = self._context(lab)
         app.add_routes(routes(context))
-        app.add_routes(_pages(context))
+        _add_pages(app, context)
         app.add_routes(health_routes(lab, lambda: self.url))
         if self._metrics is not None:
             from pytest_dispatch.server.metrics_route import metrics_route
@@ -273,11 +273,14 @@ class LabServer:
         return too_much() if refused else await beacon_archive.answer(request)
 
 
-def _pages(context: ApiContext) -> list[web.RouteDef]:
-    """Return the pages for people, which only a service has."""
+def _add_pages(app: web.Application, context: ApiContext) -> None:
+    """Serve the pages for people, which only a service has."""
     from pytest_dispatch.server.web.page_routes import page_routes
+    from pytest_dispatch.server.web.unknown_addresses import keep_private, unknown_addresses
 
-    return page_routes(context)
+    app.add_routes(page_routes(context))
+    app.middlewares.append(unknown_addresses(context))
+    app.on_response_prepare.append(keep_private)
 
 
 def _counted(connections: Connections) -> Middleware:

@@ -65,6 +65,13 @@ async def test_pages_of_workloads_have_all_of_them_once(past: ServiceBench) -> N
     assert len(set(names)) == len(names)
 
 
+async def test_behind_the_end_is_the_last_page(past: ServiceBench) -> None:
+    page = await (await signed_in(past, "eve")).see("/builds?source=lab/firmware&first=5000")
+    assert cells(page)
+    assert [each["href"] for each in page.all("a") if each.get("rel") == "prev"]
+    assert not [each for each in page.all("a") if each.get("rel") == "next"]
+
+
 async def test_all_that_failed_is_a_search(past: ServiceBench) -> None:
     visitor = await signed_in(past, "eve")
     page = await visitor.see("/builds?source=lab/firmware")

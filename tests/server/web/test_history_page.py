@@ -183,6 +183,32 @@ def test_no_cell_is_a_formula(text: str) -> None:
     assert after == "b"
 
 
+INSIDE = [
+    "a;=1+1",
+    "a; =1",
+    'a;"=1',
+    'a;" =1;',
+    "a;;@b",
+    "a\n=1",
+    "a\t+1",
+    "a|-1",
+    "a;\x1b[31m=1",
+    "a;\uff1d1",
+    "=1;=1",
+]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("text", INSIDE)
+def test_no_part_is_a_formula_whatever_separates_cells(text: str, separator: str) -> None:
+    for row in csv.reader(io.StringIO(csv_rows([["r", text, "b"]])), delimiter=separator):
+        assert [cell for cell in row if cell.lstrip(' "').startswith(("=", "+", "-", "@", "\uff1d"))] == []
+
+
+def test_all_cells_are_quoted() -> None:
+    assert csv_rows([["a", 1.5, None]]) == '"a","1.5",""\r\n'
+
+
 @pytest.mark.parametrize("value", ["a=b", -1.5, '"a,b"', "a\nb", "ä"])
 def test_other_cells_are_as_they_are(value: object) -> None:
     assert [*csv.reader(io.StringIO(csv_rows([[value, None]]), newline=""))] == [[str(value), ""]]

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from service_bench import PASSWORD, ServiceBench, cookies_of, service
 from visitors import FORM, SeenPage, Visitor, signed_in
+from waiting import PATIENCE
 
+from pytest_dispatch.server.api.account_schemas import NewToken
 from pytest_dispatch.server.api.group_schemas import HoldWanted
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.auth.settings import GitHubSignIn
@@ -114,6 +117,18 @@ async def test_a_body_that_is_no_form_is_refused(
     assert "expected a form" in SeenPage(reply.text).words
 
 
+async def test_a_form_must_say_how_long_it_is(lab: ServiceBench) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"look=dark"
+
+    visitor = await signed_in(lab, "bob")
+    cookie = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{lab.bench.api_port}", timeout=PATIENCE) as client:
+        reply = await client.post("/look", content=pieces(), headers={"Content-Type": FORM, "Cookie": cookie})
+    assert reply.status_code == 411
+    assert "with its length in Content-Length" in SeenPage(reply.text).words
+
+
 async def test_a_viewer_chooses_how_pages_look(lab: ServiceBench) -> None:
     visitor = await signed_in(lab, "eve")
     assert (await visitor.see("/")).all("html")[0]["data-look"] == "system"
@@ -160,6 +175,46 @@ async def test_a_script_is_told_of_refusals_as_the_api_tells_them(lab: ServiceBe
     reply = await Visitor(lab).ask("GET", "/", headers={"Dispatch-Page": "1"})
     assert reply.status == 401
     assert "to be signed in" in reply.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        ("GET", "/nope", 404, ""),
+        ("GET", "/queue/", 404, ""),
+        ("GET", "//queue", 404, ""),
+        ("POST", "/lab", 405, "GET, HEAD"),
+        ("PUT", "/queue", 405, "GET, HEAD, POST"),
+    ],
+)
+@pytest.mark.parametrize("name", ["", "bob"])
+async def test_what_no_page_has_is_told_on_one(
+    lab: ServiceBench, method: str, path: str, status: int, allowed: str, name: str
+) -> None:
+    visitor = await signed_in(lab, name) if name else Visitor(lab)
+    reply = await visitor.ask(method, path)
+    page = SeenPage(reply.text)
+    assert reply.status == status
+    assert "/" in page.links
+    assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+    assert reply.headers.get("allow", "") == allowed
+
+
+async def test_a_script_is_told_in_json_of_what_no_page_has(lab: ServiceBench) -> None:
+    reply = await Visitor(lab).ask("POST", "/lab", headers={"Dispatch-Page": "1"})
+    assert (reply.status, reply.json) == (405, {"error": "expected GET, HEAD here, got POST"})
+
+
+@pytest.mark.parametrize("path", ["/api/v1/me", "/api/v1/nothing", "/nope", "/healthz", "/", "/history.csv"])
+async def test_nobody_on_the_way_keeps_an_answer(lab: ServiceBench, path: str) -> None:
+    reply = await (await signed_in(lab, "ada")).ask("GET", path)
+    assert (reply.headers["cache-control"], reply.headers["x-content-type-options"]) == ("no-store", "nosniff")
+
+
+async def test_a_new_token_is_kept_by_nobody_on_the_way(lab: ServiceBench) -> None:
+    reply = await lab.ask("POST", "/tokens", NewToken(label="nightly", user="bob"))
+    assert reply.json["secret"]
+    assert (reply.headers["cache-control"], reply.headers["x-content-type-options"]) == ("no-store", "nosniff")
 
 
 async def test_files_are_kept_for_ever_and_loaded_packed(lab: ServiceBench) -> None:

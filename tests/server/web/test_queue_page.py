@@ -305,6 +305,16 @@ async def test_two_thousand_runs_are_a_small_page_with_more(lab: ServiceBench) -
     assert order(await visitor.see(more)) == runs[PAGE : 2 * PAGE]
 
 
+async def test_behind_its_end_the_queue_shows_its_last_page(lab: ServiceBench) -> None:
+    runs = await queued(lab, [f"{number}.efi" for number in range(PAGE + 2)])
+    visitor = await signed_in(lab, "bob")
+    for first in (PAGE + 2, 5000):
+        page = await visitor.see(f"/queue?first={first}")
+        assert order(page) == runs[PAGE:]
+        assert "/queue" in [each["href"] for each in page.all("a") if each.get("class") == "button"]
+    assert order(await visitor.see("/queue?named=1.efi&first=5000"))
+
+
 async def test_a_confined_token_sees_and_steers_its_groups_alone(lab: ServiceBench) -> None:
     await lab.bench.lab.group_service.configure([Group(id="lab"), Group(id="arm")], ())
     [run] = await queued(lab, ["a.efi"])

@@ -13,6 +13,7 @@ from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.history_page import View, found_by, term
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.paging import on_a_page
 from pytest_dispatch.server.web.words import counted
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ async def show_builds(context: ApiContext, request: web.Request, _body: None) ->
     first = whole(request, "first", 0)
     source = request.query.get("source", "").strip()
     found = await builds(context.lab.history, source, request[PRINCIPAL].groups, first)
+    if found.workloads and first >= found.workloads:
+        first = on_a_page(first, found.workloads, ROWS)
+        found = await builds(context.lab.history, source, request[PRINCIPAL].groups, first)
     values = {
         "found": found,
         "table": found.table,

@@ -63,8 +63,10 @@ async def read_form(request: web.Request) -> Form:
     """
     if request.content_type != KIND or packing(request.headers):
         raise FormError(415, f"expected a form ({KIND}), got {request.content_type[:80]!r}")
-    if request.content_length is None or request.content_length > LONGEST:
-        raise FormError(413, f"expected a form of at most {LONGEST} bytes, with its length in Content-Length")
+    if request.content_length is None:
+        raise FormError(411, "expected a form with its length in Content-Length, got one without")
+    if request.content_length > LONGEST:
+        raise FormError(413, f"expected a form of at most {LONGEST} bytes, got {request.content_length}")
     raw = await request.read()
     try:
         fields = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)

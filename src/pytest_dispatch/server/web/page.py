@@ -175,20 +175,20 @@ def shown(context: ApiContext, route: Route) -> Callable[[web.Request], Awaitabl
             try:
                 request[FORM] = await read_form(request)
             except FormError as error:
-                return _refusal(context, request, error.status, str(error))
+                return refusal(context, request, error.status, str(error))
         try:
             answer = await checked(request)
         except DispatchError as error:  # a page shows what an operation of the API would have refused
-            return _refusal(context, request, 503, str(error))
+            return refusal(context, request, 503, str(error))
         if answer.status < 400 or not isinstance(answer, web.Response) or answer.content_type != "application/json":
             return answer
         body = answer.body if isinstance(answer.body, bytes) else b""
-        return _refusal(context, request, answer.status, msgspec.json.decode(body, type=Problem).error)
+        return refusal(context, request, answer.status, msgspec.json.decode(body, type=Problem).error)
 
     return handle
 
 
-def _refusal(context: ApiContext, request: web.Request, status: int, text: str) -> web.Response:
+def refusal(context: ApiContext, request: web.Request, status: int, text: str) -> web.Response:
     """Return what a person sees of a refusal: where to sign in, or why not."""
     if BY_SCRIPT in request.headers:
         problem = msgspec.json.encode(Problem(error=text))
@@ -203,6 +203,7 @@ _TITLES = {
     401: "Sign in first",
     403: "You may not do this",
     404: "Not here",
+    405: "Not like this",
     409: "It has changed meanwhile",
     429: "Too many requests",
     503: "The lab cannot answer",

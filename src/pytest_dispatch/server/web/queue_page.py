@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -15,6 +15,7 @@ from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.paging import on_a_page
 from pytest_dispatch.server.web.words import PRIORITIES, are_free, counted
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ async def show_queue(context: ApiContext, request: web.Request, _body: None) -> 
         raise outside(principal, wanted.group)
     usable = [each for each in group_views(lab) if principal.may_use(each.id)]
     groups = [wanted.group] if wanted.group else [each.id for each in usable if not each.leaving]
-    view = queue_view(lab, groups, wanted.first, PAGE, keep=_kept(lab, wanted, principal.name))
+    keep = _kept(lab, wanted, principal.name)
+    view = queue_view(lab, groups, wanted.first, PAGE, keep=keep)
+    if view.total and wanted.first >= view.total:
+        wanted = replace(wanted, first=on_a_page(wanted.first, view.total, PAGE))
+        view = queue_view(lab, groups, wanted.first, PAGE, keep=keep)
     reasons = _Reasons(lab)
     values = {
         "wanted": wanted,

@@ -13,6 +13,7 @@ from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.history_page import View, term
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.paging import on_a_page
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -53,7 +54,6 @@ async def show_templates(context: ApiContext, request: web.Request, _body: None)
     """Return the page."""
     lab, principal = context.lab, request[PRINCIPAL]
     named, group = request.query.get("named", "").strip(), request.query.get("group", "")
-    first = whole(request, "first", 0)
     usable = [each for each in lab.group_service.templates.values() if principal.may_use(each.group)]
     part = named.lower()
     found = [
@@ -61,6 +61,7 @@ async def show_templates(context: ApiContext, request: web.Request, _body: None)
         for each in usable
         if group in ("", each.group) and (part in each.id.lower() or part in each.workload.name.lower())
     ]
+    first = on_a_page(whole(request, "first", 0), len(found), PAGE)
     alive = runs_alive(lab)
     values = {
         "templates": [await _shown(lab, each, alive[key_of(each)]) for each in found[first : first + PAGE]],
