@@ -215,6 +215,32 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(browser: Browser, lab: Service
             assert page.evaluate("document.documentElement.scrollWidth") == width, path
 
 
+LONG = "a-name-without-blanks-" * 10
+
+
+def test_no_name_makes_a_page_wider_than_its_window(browser: Browser, lab: Service) -> None:
+    """Nor is any page of the bar out of sight."""
+    lease = {"kind": "durable", "owner": "root@vm:/tmp/a-folder", "lasts": 3600}
+    opened = lab.ask("POST", "/sessions", {"source": LONG, "policy": {}, "lease": lease})
+    efi = {"media": "efi", "location": "folder:kept/alpha.efi", "size": 16}
+    workload = {"name": LONG, "kind": "boot", "payload": efi, "labels": [LONG]}
+    headers = {"Authorization": f"Bearer {lab.token}", "Dispatch-Epoch": "1"}
+    path = f"{lab.url}/api/v1/sessions/{opened['id']}/runs"
+    reply = httpx.post(path, json=[{"key": "k", "workload": workload}], headers=headers, timeout=PATIENCE)
+    assert reply.is_success, reply.text
+    run = reply.json()[0]["run"]["id"]
+    with visit(browser, lab.url) as page:
+        sign_in(page, "ada")
+        for width in (390, 600, 820, 900, 1030, 1300):
+            page.set_viewport_size({"width": width, "height": 800})
+            for path in ("/queue", f"/runs/{run}", "/sessions"):
+                page.goto(path)
+                page.locator("main").wait_for()
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+                bar = "(nav => nav.scrollWidth - nav.clientWidth)(document.querySelector('#top nav'))"
+                assert page.evaluate(bar) <= 0, (path, width)
+
+
 def test_a_token_is_shown_until_it_is_closed_and_its_form_is_empty_again(lab: Service, ada: Page) -> None:
     ada.goto("/account")
     ada.get_by_label("What for").fill("nightly")
