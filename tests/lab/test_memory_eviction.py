@@ -92,6 +92,7 @@ async def test_one_whose_holder_is_gone_is_forgotten_and_taken_up_from_the_journ
     assert record is not None
     assert (record.id, record.epoch) == (session, 2)
     assert remembered(bench) == {"a.efi", "b.efi", "c.efi"}
+    assert bench.lab.lab_state.batches.as_written(waits.id) is None
     [again] = await bench.lab.session_service.submit(session, wanted)
     assert again.id != waits.id
     later(bench, CONNECTIONS_GONE - 1)

@@ -197,7 +197,8 @@ class SessionResumption:
             issues=issues,
         )
         self._queue.sessions.restore(record.id, policy, kept.runs, self._now(), lease, kept.ran, source=record.source)
-        self._lab_state.batches.know(kept.runs)
+        # those that the queue has; what it has not taken back is never forgotten with the session
+        self._lab_state.batches.know(run for run in kept.runs if run.id in self._queue.runs)
         self._lab_state.live_sessions[record.id] = live_session = LiveSession(record)
         self._lab_state.write([session_row(record)])
         self._recall(record.id, kept)
