@@ -34,7 +34,7 @@ def chained(bench: Bench, stages: Stages = STAGES, *others: str, **scenarios: st
 
 def taken(result: pytest.RunResult) -> list[tuple[str, str]]:
     """What machines took, and where; pytest-xdist may go on in the same line."""
-    return re.findall(r"📥 (\w+)\.efi assigned on (\S+?)(?:,|w::|$)", result.stdout.str(), re.MULTILINE)
+    return re.findall(r"📥 (\w+)\.efi assigned on (\S+?)(?:,|w::|[^\x00-\x7f]|$)", result.stdout.str(), re.MULTILINE)
 
 
 def names(result: pytest.RunResult) -> list[str]:

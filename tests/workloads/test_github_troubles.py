@@ -289,6 +289,19 @@ class TestGivenUp:
             asyncio.get_running_loop().call_later(0.2, gate.open)  # the lab is ending by then
         await until(lambda: [each.conclusion for each in github.actions.runs(REPO)] == ["cancelled"])
 
+    async def test_a_lab_that_ends_asks_again_where_a_cancel_was_under_way(
+        self, tmp_path: Path, github: FakeGitHub
+    ) -> None:
+        self._hung(github)
+        async with actions_lab(tmp_path, github) as lab:
+            run = await lab.one()
+            await until(lambda: lab.now(run).attempt.outside)
+            gate = github.hold_next("POST *cancel")
+            lab.cancel(run)
+            await asyncio.to_thread(gate.wait)
+        await until(lambda: [each.conclusion for each in github.actions.runs(REPO)] == ["cancelled"])
+        gate.open()
+
 
 class TestRestarts:
     async def resumed(self, tmp_path: Path, github: FakeGitHub, run: str, clock: Clock) -> tuple[Outcome | None, str]:

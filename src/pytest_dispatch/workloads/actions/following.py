@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -205,10 +206,12 @@ class Follower:
         verb = "cancel" if state.cancels <= GENTLE else "force-cancel"
         try:
             await self._attempts.api(state.payload).post(f"{self._path(state, run_id)}/{verb}", {}, at_once=at_once)
+        except asyncio.CancelledError:
+            state.take_back_cancel()  # this look ends with the lab, which then asks without waiting for its turn
+            raise
         except GitHubError as error:
             if error.status != 409:  # it is over, which the next look sees
-                state.cancels -= 1
-                state.asked = -math.inf
+                state.take_back_cancel()
                 if error.trouble not in _GONE:
                     raise
 

@@ -67,6 +67,11 @@ class RunState:
         """Return by what its run is found again, if the workflow shows it."""
         return f"{self.run}.{self.number}"
 
+    def take_back_cancel(self) -> None:
+        """Count the latest cancel as not asked for."""
+        self.cancels -= 1
+        self.asked = -math.inf
+
     @property
     def after(self) -> int:
         """Return the number of the attempt at GitHub that this one repeats; 0 if it is a new run."""
