@@ -19,7 +19,7 @@ def ids(result: pytest.RunResult, outcome: str = "PASSED") -> list[str]:
 
 
 def boots(result: pytest.RunResult) -> list[str]:
-    return sorted(re.findall(r"📥 (.*) assigned on", result.stdout.str()))
+    return sorted(re.findall(r"📥 (\S+) assigned on", result.stdout.str()))
 
 
 # Fixtures
