@@ -454,7 +454,7 @@ GET  /sign-in                200 200 200 200 200 200 200 200 200 200
 POST /sign-in                303 303 303 303 303 303 303 303 303 303
 POST /sign-out               401 401 401 400 400 400 400 400 400 400
 GET  /queue                  303 303 303 200 200 200 200 200 200 200
-POST /queue                  401 401 401 403 200 200 200 200 200 200
+POST /queue                  401 401 401 403 200 303 303 200 200 200
 GET  /templates              303 303 303 200 200 200 200 200 200 200
 POST /templates              401 401 401 403 400 400 400 400 400 400
 GET  /builds                 303 303 303 200 200 200 200 200 200 200
@@ -463,9 +463,9 @@ GET  /history/charts         303 303 303 200 200 200 200 200 200 200
 GET  /history.csv            303 303 303 200 200 200 200 200 200 200
 GET  /machines               303 303 303 200 200 200 200 200 200 200
 GET  /machines/{machine}     303 303 303 200 200 200 200 200 200 200
-POST /machines               401 401 401 403 200 200 200 200 200 200
+POST /machines               401 401 401 403 200 303 200 200 200 200
 GET  /runs/{run}             303 303 303 200 200 403 200 200 200 200
-POST /runs                   401 401 401 403 200 200 200 200 200 200
+POST /runs                   401 401 401 403 200 303 200 200 200 200
 GET  /sessions               303 303 303 200 200 200 200 200 200 200
 POST /sessions               401 401 401 403 403 200 200 200 200 200
 GET  /lab                    303 303 303 200 200 200 200 200 200 200
@@ -479,9 +479,9 @@ POST /look                   401 401 401 303 303 303 303 303 303 303
 PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]
 PAGE_FIELDS = {
     ("POST", "/sign-in"): [("name", "guest"), ("password", PASSWORD)],
-    ("POST", "/queue"): [("do", "stop")],  # a question, as the next ones
+    ("POST", "/queue"): [("do", "stop")],  # a question, as the next ones, or why it is refused
     ("POST", "/machines"): [("do", "hold"), ("machine", "m-1")],
-    ("POST", "/runs"): [("do", "cancel"), ("run", "none")],
+    ("POST", "/runs"): [("do", "cancel"), ("run", "{run}")],
     ("POST", "/sessions"): [("session", "{session}")],
     ("POST", "/account"): [("do", "token"), ("label", "new"), ("role", "reader")],
     ("POST", "/users"): [("do", "link"), ("user", "guest")],

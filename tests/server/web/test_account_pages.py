@@ -12,7 +12,7 @@ import pytest
 from service_bench import PASSWORD, ServiceBench, service
 from visitors import SeenPage, Visitor, signed_in
 
-from pytest_dispatch.server.api.account_schemas import NewToken
+from pytest_dispatch.server.api.account_schemas import NewToken, UserChange
 from pytest_dispatch.server.auth.roles import Role
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +84,38 @@ async def test_a_refused_change_says_why(lab: ServiceBench) -> None:
         csrf = (await visitor.see("/users")).field("csrf")
         reply = await visitor.post("/users", ("csrf", csrf), ("next", "/users"), *fields)
         assert (reply.status, text in SeenPage(reply.text).words) == (status, True), (fields, reply.text)
+
+
+async def test_nobody_changes_their_own_role(lab: ServiceBench) -> None:
+    """The only administrator would be none any more, and nobody could undo it."""
+    visitor = await signed_in(lab, "ada")
+    csrf = (await visitor.see("/users")).field("csrf")
+    reply = await visitor.post("/users", ("csrf", csrf), ("do", "role"), ("user", "ada"), ("role", "reader"))
+    assert reply.status == 409
+    assert "nobody changes their own role, admin, so that an administrator is left" in SeenPage(reply.text).words
+    reply = await lab.ask("PUT", "/users/ada", UserChange(role=Role.READER), token=lab.secrets["ada"])
+    assert reply.status == 409
+    assert lab.access.accounts.user("ada").role == "admin"
+    labels = [each.get("aria-label") for each in (await visitor.see("/users")).all("select")]
+    assert "Role of bob" in labels
+    assert "Role of ada" not in labels
+    same = UserChange(role=Role.ADMIN, password=f"{PASSWORD} staple")
+    assert (await lab.ask("PUT", "/users/ada", same, token=lab.secrets["ada"])).status == 200
+
+
+async def test_who_may_not_do_it_is_not_asked_about_it(lab: ServiceBench) -> None:
+    await lab.ask("POST", "/tokens", NewToken(label="a-secret-name", user="ada"))
+    [token] = [each.id for each in lab.access.accounts.tokens("ada") if each.label == "a-secret-name"]
+    visitor = await signed_in(lab, "eve")
+    csrf = (await visitor.see("/account")).field("csrf")
+    reply = await visitor.post("/account", ("csrf", csrf), ("do", "revoke"), ("token", token))
+    assert reply.status == 403
+    assert "a-secret-name" not in reply.text
+    visitor = await signed_in(lab, "ada")
+    csrf = (await visitor.see("/users")).field("csrf")
+    for name, status in (("nope", 404), ("ada", 409)):
+        reply = await visitor.post("/users", ("csrf", csrf), ("do", "remove"), ("user", name))
+        assert reply.status == status
 
 
 async def test_a_token_is_shown_once_and_works_until_it_is_revoked(lab: ServiceBench) -> None:

@@ -11,6 +11,7 @@ from service_bench import PASSWORD, ServiceBench, service
 from visitors import Visitor, signed_in
 from waiting import until
 
+from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.machine import Hold, Identity
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.server.auth.roles import Role
@@ -134,6 +135,26 @@ async def test_a_reader_is_offered_nothing(lab: ServiceBench) -> None:
         names = {each.get("name") for each in (await visitor.see(path)).all("button")}
         assert not names & {"do", "hold", "return"}
     assert (await done(visitor, ("do", "return"), ("machine", "m-1"))).status == 403
+
+
+async def test_a_machine_that_cannot_be_held_or_removed_is_told_at_once(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "ada")
+    for deed in ("hold", "remove", "return"):
+        reply = (await done(visitor, ("do", deed), ("machine", "nope"))).json
+        assert "ask" not in reply
+        assert (reply["failed"], "no machine 'nope'" in reply["said"]) == (True, True)
+    reply = (await done(visitor, ("do", "return"), ("machine", "m-1"))).json
+    assert (reply["said"], reply["failed"]) == ("m-1 is not held.", False)
+
+
+async def test_a_token_of_other_groups_is_not_asked_about_a_machine(lab: ServiceBench) -> None:
+    groups = [Group(id="arm", labels={"arch": "arm64"}), Group(id="x86", labels={"arch": "x86_64"})]
+    await lab.bench.lab.group_service.configure(groups, ())
+    visitor = Visitor(lab, token=await lab.token("bob", groups=("x86",)))
+    reply = (await visitor.post("/machines", ("do", "hold"), ("machine", "m-1"), Dispatch_Page="1")).json
+    assert (reply["failed"], "expected a group that this token is for" in reply["said"]) == (True, True)
+    asked = (await visitor.post("/machines", ("do", "hold"), ("machine", "m-2"), Dispatch_Page="1")).json
+    assert asked["ask"] == "Hold m-2?"
 
 
 async def test_only_an_administrator_removes_a_machine(lab: ServiceBench) -> None:

@@ -93,7 +93,6 @@ async def test_a_reader_is_offered_nothing_and_refused(lab: ServiceBench) -> Non
         ("up", "cd", "acdbe"),
         ("down", "b", "acbde"),
         ("down", "bc", "adbce"),
-        ("up", "a", "abcde"),
     ],
 )
 async def test_runs_are_moved_together_and_back(lab: ServiceBench, deed: str, named: str, expected: str) -> None:
@@ -104,6 +103,61 @@ async def test_runs_are_moved_together_and_back(lab: ServiceBench, deed: str, na
     assert order(await visitor.see("/queue")) == [runs[name] for name in expected]
     assert not (await undone(visitor, reply)).json["failed"]
     assert order(await visitor.see("/queue")) == list(runs.values())
+
+
+@pytest.mark.parametrize(
+    ("deed", "named", "anchor"), [("up", "a", ""), ("down", "c", ""), ("top", "a", ""), ("before", "b", "b")]
+)
+async def test_a_run_that_stays_where_it_is_is_not_said_to_be_moved(
+    lab: ServiceBench, deed: str, named: str, anchor: str
+) -> None:
+    runs = dict(zip("abc", await queued(lab, list("abc")), strict=True))
+    visitor = await signed_in(lab, "bob")
+    anchors = [("anchor", runs[anchor])] if anchor else []
+    reply = (await done(visitor, ("do", deed), ("run", runs[named]), *anchors)).json
+    assert (reply["said"], reply["failed"], reply["undo"]) == (f"{named} stays where it is.", False, None)
+    assert order(await visitor.see("/queue")) == list(runs.values())
+
+
+async def test_what_is_not_held_is_not_said_to_be_released(lab: ServiceBench) -> None:
+    a, b = await queued(lab, ["a", "b"])
+    visitor = await signed_in(lab, "bob")
+    for fields, said in (
+        ((("do", "release"), ("run", a)), "a is not held."),
+        ((("do", "resume"), ("group", "lab")), "lab is not paused."),
+        ((("do", "go"),), "The whole lab is not held."),
+    ):
+        reply = (await done(visitor, *fields)).json
+        assert (reply["said"], reply["failed"], reply["undo"]) == (said, False, None)
+    await lab.ask("POST", f"/runs/{b}/hold", HoldWanted(reason="r"))
+    reply = (await done(visitor, ("do", "release"), ("run", a), ("run", b))).json
+    assert (reply["said"], reply["failed"]) == ("1 run released. 1 not: a is not held.", False)
+
+
+async def test_a_run_that_is_over_is_neither_asked_about_nor_cancelled_again(lab: ServiceBench) -> None:
+    a, b = await queued(lab, ["a", "b"])
+    visitor = await signed_in(lab, "bob")
+    await done(visitor, ("do", "cancel"), ("sure", "1"), ("run", a))
+    for deed in ("cancel", "hold"):
+        reply = (await done(visitor, ("do", deed), ("run", a))).json
+        assert (reply["said"], reply["failed"]) == ("a is over already: cancelled.", False)
+    both = (("do", "cancel"), ("run", a), ("run", b))
+    asked = (await done(visitor, *both)).json
+    assert asked["ask"] == "Cancel 1 run?"
+    assert "under way" not in asked["text"]
+    assert "1 not: a is over already: cancelled." in asked["text"]
+    assert (await done(visitor, *both, ("sure", "1"))).json["said"] == (
+        "1 run cancelled. 1 not: a is over already: cancelled."
+    )
+
+
+async def test_what_the_lab_does_not_know_is_told_at_once(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "bob")
+    for deed, of in (("cancel", "run"), ("hold", "run"), ("pause", "group")):
+        reply = (await done(visitor, ("do", deed), (of, "nope"))).json
+        assert "ask" not in reply
+        assert reply["failed"]
+        assert f"no {of} 'nope'" in reply["said"]
 
 
 async def test_a_run_is_put_beside_another_one(lab: ServiceBench) -> None:
@@ -205,7 +259,7 @@ async def test_several_groups_are_asked_about_paused_and_resumed_together(lab: S
     visitor, fields = await signed_in(lab, "bob"), [("do", "pause"), ("group", "lab"), ("group", "arm")]
     asked = (await done(visitor, *fields)).json
     assert asked["ask"] == "Pause lab and arm?"
-    assert "0 under way go on, and 2 that wait" in asked["text"]
+    assert "do not begin until somebody resumes them" in asked["text"]
     reply = await done(visitor, *fields, ("sure", "1"), ("reason", "it is night"))
     assert reply.json["said"] == "2 groups paused."
     assert (await undone(visitor, reply)).json["said"] == "2 groups resumed."
@@ -325,6 +379,31 @@ async def test_a_confined_token_sees_and_steers_its_groups_alone(lab: ServiceBen
     assert reply.json["failed"]
     assert "expected a group that this token is for" in reply.json["said"]
     assert Priority.NORMAL.name.lower() in (await (await signed_in(lab, "bob")).see("/queue")).words
+
+
+async def test_a_question_tells_a_confined_token_nothing_of_other_groups(lab: ServiceBench) -> None:
+    await lab.bench.lab.group_service.configure([Group(id="lab"), Group(id="arm")], ())
+    [run] = await queued(lab, ["secret.efi"], user="ada")
+    [own] = await queued(lab, ["own.efi"], group="arm")
+    lab.bench.lab.queue.machines.declare("m-1")
+    visitor = Visitor(lab, token=await lab.token("bob", groups=("arm",)))
+    for path, fields in (
+        ("/queue", (("do", "cancel"), ("run", run))),
+        ("/queue", (("do", "hold"), ("run", run))),
+        ("/queue", (("do", "pause"), ("group", "lab"))),
+        ("/queue", (("do", "stop"),)),
+        ("/runs", (("do", "cancel"), ("run", run))),
+        ("/machines", (("do", "hold"), ("machine", "m-1"))),
+    ):
+        reply = (await visitor.post(path, *fields, Dispatch_Page="1")).json
+        if path != "/machines":
+            assert reply["failed"], fields
+            assert "expected a" in reply["said"]
+        assert "secret.efi" not in str(reply)
+        assert "ada" not in str(reply)
+    asked = (await visitor.post("/queue", ("do", "cancel"), ("run", run), ("run", own), Dispatch_Page="1")).json
+    assert asked["ask"] == "Cancel 1 run?"
+    assert "secret.efi" not in str(asked)
 
 
 async def test_each_row_says_what_keeps_its_run(lab: ServiceBench) -> None:

@@ -208,6 +208,11 @@ async def change_user(context: ApiContext, request: web.Request, body: UserChang
     """Change the role or the password of a user; a new password signs out all browsers of the user."""
     access, name = service_access(context), request.match_info["user"]
     user = access.accounts.user(name)
+    if name == request[PRINCIPAL].name and body.role not in (None, user.role):
+        raise TakenError(
+            f"expected another user: nobody changes their own role, {user.role}, so that an administrator is left;"
+            " another one can"
+        )
     password = None
     if body.password is not None:
         _check_has_password(user)
@@ -224,12 +229,23 @@ async def change_user(context: ApiContext, request: web.Request, body: UserChang
     return _user_view(user)
 
 
+def removable(context: ApiContext, request: web.Request) -> User:
+    """Return the user that a request is to remove.
+
+    Raises:
+        NoSuchError: There is none.
+        TakenError: It is the caller.
+    """
+    user = service_access(context).accounts.user(request.match_info["user"])
+    if user.name == request[PRINCIPAL].name:
+        raise TakenError("expected another user: nobody removes the user by whom they are signed in")
+    return user
+
+
 async def remove_user(context: ApiContext, request: web.Request, _body: None) -> None:
     """Remove a user, whose tokens and browsers end."""
     accounts, name = service_access(context).accounts, request.match_info["user"]
-    user = accounts.user(name)
-    if name == request[PRINCIPAL].name:
-        raise TakenError("expected another user: nobody removes the user by whom they are signed in")
+    user = removable(context, request)
     await accounts.remove_user(name)
     request[CHANGED] = Changed(name, shown(user), {"removed": True})
 
@@ -338,12 +354,22 @@ def _check_groups(known: Collection[str], groups: Iterable[str]) -> None:
             raise ConfigError(f"groups: expected groups of this lab, got {group!r}: {meant(group, sorted(known))}")
 
 
-async def revoke_token(context: ApiContext, request: web.Request, _body: None) -> None:
-    """Revoke a token: the caller's own, or anybody's for an administrator."""
-    principal, accounts = request[PRINCIPAL], service_access(context).accounts
-    token = accounts.token(request.match_info["token"])
+def revocable(context: ApiContext, request: web.Request) -> ApiToken:
+    """Return the token that a request is to revoke.
+
+    Raises:
+        NoSuchError: There is none.
+        ForbiddenError: It is another user's.
+    """
+    principal, token = request[PRINCIPAL], service_access(context).accounts.token(request.match_info["token"])
     if token.user != principal.name and not principal.may_all:
         raise ForbiddenError(f"expected a token of {principal.name}, or the role admin, got one of another user")
+    return token
+
+
+async def revoke_token(context: ApiContext, request: web.Request, _body: None) -> None:
+    """Revoke a token: the caller's own, or anybody's for an administrator."""
+    token, accounts = revocable(context, request), service_access(context).accounts
     revoked = replace(token, revoked=token.revoked or context.lab.lab_state.clock.now())
     await accounts.keep_token(revoked)
     request[CHANGED] = Changed(token.id, shown(token), shown(revoked))

@@ -65,7 +65,7 @@ async def show_hold(context: ApiContext, _request: web.Request, _body: None) -> 
 
 async def hold_lab(context: ApiContext, request: web.Request, body: HoldWanted) -> LabHold:
     """Hold the whole lab."""
-    _check_whole(request)
+    check_whole(request)
     await context.lab.group_service.hold_lab(_hold(request, body))
     request[CHANGED] = Changed("the lab", after={"reason": body.reason, "until": body.until})
     return lab_hold(context.lab)
@@ -73,13 +73,13 @@ async def hold_lab(context: ApiContext, request: web.Request, body: HoldWanted) 
 
 async def release_lab(context: ApiContext, request: web.Request, _body: None) -> LabHold:
     """End the hold of the whole lab."""
-    _check_whole(request)
+    check_whole(request)
     await context.lab.group_service.release_lab()
     request[CHANGED] = Changed("the lab")
     return lab_hold(context.lab)
 
 
-def _check_whole(request: web.Request) -> None:
+def check_whole(request: web.Request) -> None:
     """Refuse a token that is confined to groups what concerns them all.
 
     Raises:
@@ -257,28 +257,28 @@ async def list_machines(context: ApiContext, _request: web.Request, _body: None)
 
 async def show_machine(context: ApiContext, request: web.Request, _body: None) -> LabMachine:
     """Return a machine."""
-    return _machine(context, request)
+    return known_machine(context, request)
 
 
 async def hold_machine(context: ApiContext, request: web.Request, body: HoldWanted) -> LabMachine:
     """Hold a machine."""
-    _check_machine(context, request)
+    check_machine_groups(context, request)
     await context.lab.group_service.hold_machine(request.match_info["machine"], _hold(request, body))
-    return _machine(context, request)
+    return known_machine(context, request)
 
 
 async def release_machine(context: ApiContext, request: web.Request, _body: None) -> LabMachine:
     """Release a machine."""
-    _check_machine(context, request)
+    check_machine_groups(context, request)
     await context.lab.group_service.release_machine(request.match_info["machine"])
-    return _machine(context, request)
+    return known_machine(context, request)
 
 
 async def check_machine(context: ApiContext, request: web.Request, _body: None) -> LabMachine:
     """Check the health of a machine now."""
-    _check_machine(context, request)
+    check_machine_groups(context, request)
     await context.lab.health_service.check_now(request.match_info["machine"])
-    return _machine(context, request)
+    return known_machine(context, request)
 
 
 async def approve_machine(context: ApiContext, request: web.Request, body: ApproveWanted) -> LabMachine:
@@ -294,18 +294,23 @@ async def remove_machine(context: ApiContext, request: web.Request, _body: None)
     await context.lab.admission.remove(request.match_info["machine"])
 
 
-def _check_machine(context: ApiContext, request: web.Request) -> None:
+def check_machine_groups(context: ApiContext, request: web.Request) -> None:
     """Refuse a machine that is in no group which the caller may use.
 
     Raises:
         ForbiddenError: It is in others.
     """
-    groups = _machine(context, request).groups
+    groups = known_machine(context, request).groups
     if not any(request[PRINCIPAL].may_use(group) for group in groups):
         raise outside(request[PRINCIPAL], ", ".join(groups))
 
 
-def _machine(context: ApiContext, request: web.Request) -> LabMachine:
+def known_machine(context: ApiContext, request: web.Request) -> LabMachine:
+    """Return the machine that a request names.
+
+    Raises:
+        UnknownError: The lab does not know it.
+    """
     name = request.match_info["machine"]
     seen = context.lab.queue.machines.find(name)
     if seen is None and name in context.lab.queue.unknown:
@@ -317,7 +322,7 @@ def _machine(context: ApiContext, request: web.Request) -> LabMachine:
 
 async def watch_lab(context: ApiContext, request: web.Request, _body: None) -> web.StreamResponse:
     """Send what changes in the lab as it happens; it is made once for all, so nobody gets a part of it."""
-    _check_whole(request)
+    check_whole(request)
     if context.stream is None:
         raise ConfigError("expected a service, got a lab that belongs to a pytest session")
     return await context.stream.send(request, lambda: context.access.knows(request, request[CALLER]))

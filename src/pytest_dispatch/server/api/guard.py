@@ -169,6 +169,18 @@ async def _answer(context: ApiContext, route: Route, request: web.Request) -> we
     return web.Response(status=204) if route.gives is None else as_json(result, route.status)
 
 
+async def check_may(context: ApiContext, route: Route, request: web.Request, where: Mapping[str, str]) -> None:
+    """Refuse an operation for a page as `carry_out` would, before anything is said of what it is about.
+
+    Raises:
+        UnknownError: There is no such session or run.
+        ForbiddenError: The caller may not do this.
+    """
+    _check_role(route.needs or Role.ADMIN, request[PRINCIPAL])
+    request.match_info.update(where)
+    await _owns(context, route, request)
+
+
 async def carry_out(
     context: ApiContext, route: Route, request: web.Request, where: Mapping[str, str], body: object = None
 ) -> Any:
@@ -184,9 +196,7 @@ async def carry_out(
     Raises:
         DispatchError: It is refused; nothing is changed.
     """
-    _check_role(route.needs or Role.ADMIN, request[PRINCIPAL])
-    request.match_info.update(where)
-    await _owns(context, route, request)
+    await check_may(context, route, request, where)
     result = await loaded(route.handler)(context, request, body)
     if isinstance(context.access, ServiceAccess) and route.audit:
         await _note_change(context, context.access, route, request)

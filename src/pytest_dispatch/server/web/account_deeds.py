@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.moments import DAY, LONGEST
-from pytest_dispatch.server.api.account_handlers import service_access
+from pytest_dispatch.server.api.account_handlers import removable, revocable, service_access
 from pytest_dispatch.server.api.account_schemas import NewToken, NewUser, PasswordChange, UserChange
-from pytest_dispatch.server.api.guard import carry_out
+from pytest_dispatch.server.api.guard import carry_out, check_may
 from pytest_dispatch.server.auth.callers import CALLER
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.roles import Role
@@ -47,6 +47,7 @@ class Deed:
         names: The fields of the form that the operation's path names.
         body: Returns what it takes.
         said: Returns what has happened then, from the request, the form, and what the operation gives.
+        check: Refuses what the operation would refuse, before anything is asked; the request names what it is about.
         question: Returns what is to be asked first.
         undo: Returns the fields of the form that undoes it, as things stand before; None if nothing does.
     """
@@ -55,6 +56,7 @@ class Deed:
     names: tuple[str, ...] = ()
     body: Callable[[Form], object] = lambda _form: None
     said: Callable[[web.Request, Form, Any], str | Secret]
+    check: Callable[[ApiContext, web.Request], object] = lambda _context, _request: None
     question: Callable[[ApiContext, Form], Question] | None = None
     undo: Callable[[ApiContext, Form], tuple[tuple[str, str], ...] | None] = lambda _context, _form: None
 
@@ -137,6 +139,7 @@ _REVOKE = Deed(
     operation=("DELETE", "/tokens/{token}"),
     names=("token",),
     said=lambda _request, form, _given: f"{form.one('token')}: revoked.",
+    check=revocable,
     question=_revoke_question,
 )
 
@@ -158,6 +161,7 @@ OF_ALL = {
         operation=("DELETE", "/users/{user}"),
         names=("user",),
         said=lambda _request, form, _given: f"{form.one('user')}: removed.",
+        check=removable,
         question=_remove_question,
     ),
     "link": Deed(operation=("POST", "/users/{user}/link"), names=("user",), said=_made_link),
@@ -193,10 +197,13 @@ async def _act(context: ApiContext, request: web.Request, action: str, deeds: Ma
     if name not in deeds:
         raise ConfigError(f"do: expected one of {', '.join(deeds)}, got {name[:40]!r}")
     deed = deeds[name]
+    route, where = operation(*deed.operation), {each: form.one(each) for each in deed.names}
+    await check_may(context, route, request, where)
+    deed.check(context, request)
     if deed.question is not None and not form.one("sure"):
         return ask(context, request, deed.question(context, form), action, unsaid(form.fields))
-    undo, where = deed.undo(context, form), {each: form.one(each) for each in deed.names}
-    given = await carry_out(context, operation(*deed.operation), request, where, deed.body(form))
+    undo = deed.undo(context, form)
+    given = await carry_out(context, route, request, where, deed.body(form))
     said = deed.said(request, form, given)
     if isinstance(said, Secret):
         return shown_once(context, request, said)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.requirements import read_labels
-from pytest_dispatch.server.api.group_handlers import show_machine
+from pytest_dispatch.server.api.group_handlers import check_machine_groups, known_machine, show_machine
 from pytest_dispatch.server.api.group_schemas import ApproveWanted, HoldWanted
 from pytest_dispatch.server.api.group_views import group_views, machine_views
 from pytest_dispatch.server.api.history_handlers import latest_runs
@@ -154,6 +154,12 @@ def _held_before(lab: Lab, machines: Sequence[str]) -> Fields | None:
     return _HOLDS.undo(machines, [seen.hold if seen is not None else None for seen in known])
 
 
+def _standing(lab: Lab, machine: str) -> object:
+    """Return what its return changes of a machine: its hold, and what speaks against its health."""
+    seen = next((each for each in machine_views(lab) if each.id == machine), None)
+    return None if seen is None else (seen.hold, seen.state, seen.reason, seen.health.faults, seen.health.held)
+
+
 def _held(form: Form, _place: int) -> HoldWanted:
     return HoldWanted(reason=form.one("reason"))
 
@@ -169,10 +175,18 @@ _DEEDS = {
         body=_held,
         done="held",
         of="machine",
+        check=check_machine_groups,
         question=_hold_question,
         undo=_held_before,
     ),
-    "return": Deed(operation=("DELETE", "/machines/{machine}/hold"), done="returned", of="machine"),
+    "return": Deed(
+        operation=("DELETE", "/machines/{machine}/hold"),
+        done="returned",
+        of="machine",
+        check=check_machine_groups,
+        seen=_standing,
+        idle="is not held",
+    ),
     "check": Deed(
         operation=("POST", "/machines/{machine}/health"),
         done="its health is checked as soon as it can be",
@@ -189,6 +203,7 @@ _DEEDS = {
         operation=("DELETE", "/machines/{machine}"),
         done="removed",
         of="machine",
+        check=known_machine,
         question=_remove_question,
         onward="/machines",
     ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Phase, Priority
+from pytest_dispatch.server.api.group_handlers import check_whole
 from pytest_dispatch.server.api.group_schemas import HoldWanted, MoveWanted, RunChanged
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
 from pytest_dispatch.server.web.forms import Form
@@ -34,7 +36,7 @@ _OF_ALL = HoldDeeds(begin="stop", end="go", of="")
 def _cancel_question(lab: Lab, name: str, runs: Sequence[str]) -> Question:
     known = [lab.queue.runs[run] for run in runs if run in lab.queue.runs]
     text = [f"{listed([run.workload.name for run in known])}."]
-    under_way = [run for run in known if run.attempt.phase is not Phase.QUEUED]
+    under_way = [run for run in known if run.attempt.phase is not Phase.QUEUED and run.outcome is None]
     if under_way:
         text.append(f"{counted(len(under_way), 'run')} under way will be stopped.")
     others = {run.id: owner for run in known if (owner := _owner(lab, run)) != name}
@@ -68,6 +70,43 @@ def _pause_question(lab: Lab, _name: str, groups: Sequence[str]) -> Question:
 def _stop_question(_lab: Lab, _name: str, _names: Sequence[str]) -> Question:
     text = "Runs that are under way go on, and no more begin in any group, until somebody ends the hold."
     return Question(ask="Hold the whole lab?", text=text, label="Hold the lab", reason=True)
+
+
+# What is refused at once, or changes nothing
+
+
+def _known_group(context: ApiContext, request: web.Request) -> None:
+    context.lab.queue.group_queue.known(request.match_info["group"])
+
+
+def _whole(_context: ApiContext, request: web.Request) -> None:
+    check_whole(request)
+
+
+def _over(lab: Lab, run: str) -> str:
+    """Return that a run is over, and how it ended; empty if it is not."""
+    known = lab.queue.runs.get(run)
+    if known is None or known.outcome is None:
+        return ""
+    return f"{known.workload.name} is over already: {'cancelled' if known.cancelled else known.outcome}"
+
+
+def _place(lab: Lab, run: str) -> int | None:
+    """Return the place of a run; None if it does not wait."""
+    known = lab.queue.runs.get(run)
+    return (lab.queue.group_queue.place(known) or None) if known is not None else None
+
+
+def _is_held(lab: Lab, run: str) -> bool:
+    return lab.queue.transitions.held.get(run) is not None
+
+
+def _is_paused(lab: Lab, group: str) -> bool:
+    return lab.queue.groups.pauses.get(group) is not None
+
+
+def _is_stopped(lab: Lab, _name: str) -> bool:
+    return lab.queue.groups.lab_hold is not None
 
 
 # What undoes it
@@ -141,39 +180,56 @@ def _prioritised(form: Form, _place: int) -> RunChanged:
     return RunChanged(priority=names[given])
 
 
+_MOVED = Deed(operation=_MOVE, done="moved", seen=_place, idle="stays where it is", undo=_back)
 _DEEDS = {
-    "top": Deed(operation=_MOVE, body=_move(MoveWanted(top=True)), done="moved to the top", backwards=True, undo=_back),
-    "up": Deed(operation=_MOVE, body=_move(MoveWanted(up=True)), done="moved one place up", undo=_back),
-    "down": Deed(
-        operation=_MOVE, body=_move(MoveWanted(down=True)), done="moved one place down", backwards=True, undo=_back
-    ),
-    "before": Deed(operation=_MOVE, body=_before, done="moved", undo=_back),
-    "after": Deed(operation=_MOVE, body=_after, done="moved", backwards=True, undo=_back),
+    "top": replace(_MOVED, body=_move(MoveWanted(top=True)), done="moved to the top", backwards=True),
+    "up": replace(_MOVED, body=_move(MoveWanted(up=True)), done="moved one place up"),
+    "down": replace(_MOVED, body=_move(MoveWanted(down=True)), done="moved one place down", backwards=True),
+    "before": replace(_MOVED, body=_before),
+    "after": replace(_MOVED, body=_after, backwards=True),
     "back": Deed(operation=_MOVE, body=_put_back, done="moved back"),
     "priority": Deed(
         operation=("PATCH", "/runs/{run}"), body=_prioritised, done="given another priority", undo=_priority_before
     ),
-    "hold": Deed(operation=_HOLD, body=_held, done="held", question=_hold_question, undo=_held_before),
-    "release": Deed(operation=("DELETE", "/runs/{run}/hold"), done="released", undo=_hold_again),
-    "cancel": Deed(operation=("DELETE", "/runs/{run}"), done="cancelled", question=_cancel_question),
+    "hold": Deed(operation=_HOLD, body=_held, done="held", past=_over, question=_hold_question, undo=_held_before),
+    "release": Deed(
+        operation=("DELETE", "/runs/{run}/hold"), done="released", seen=_is_held, idle="is not held", undo=_hold_again
+    ),
+    "cancel": Deed(operation=("DELETE", "/runs/{run}"), done="cancelled", past=_over, question=_cancel_question),
     "pause": Deed(
         operation=_PAUSE,
         body=_held,
         done="paused",
         of="group",
+        check=_known_group,
         question=_pause_question,
         undo=_paused_before,
     ),
-    "resume": Deed(operation=("DELETE", "/groups/{group}/hold"), done="resumed", of="group"),
+    "resume": Deed(
+        operation=("DELETE", "/groups/{group}/hold"),
+        done="resumed",
+        of="group",
+        check=_known_group,
+        seen=_is_paused,
+        idle="is not paused",
+    ),
     "stop": Deed(
         operation=_STOP,
         body=_held,
         done="The whole lab is held",
         of="",
+        check=_whole,
         question=_stop_question,
         undo=_stopped_before,
     ),
-    "go": Deed(operation=("DELETE", "/hold"), done="The hold of the whole lab has ended", of=""),
+    "go": Deed(
+        operation=("DELETE", "/hold"),
+        done="The hold of the whole lab has ended",
+        of="",
+        check=_whole,
+        seen=_is_stopped,
+        idle="is not held",
+    ),
 }
 
 
