@@ -95,8 +95,8 @@ def test_rows_are_dragged_and_that_is_undone(lab: Service, ada: Page) -> None:
     assert there is not None
     grip.hover()
     ada.mouse.down()
-    ada.mouse.move(there["x"] + 5, there["y"] + 20, steps=10)
-    ada.mouse.move(there["x"] + 5, there["y"] + 4, steps=5)
+    ada.mouse.move(there["x"] + 5, there["y"] + 20, steps=40)
+    ada.mouse.move(there["x"] + 5, there["y"] + 4, steps=20)
     ada.mouse.up()
     expect_order(ada, "delta", "alpha", "beta", "gamma")
     ada.get_by_text("delta: moved.").wait_for()
