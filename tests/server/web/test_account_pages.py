@@ -38,7 +38,7 @@ async def steer(visitor: Visitor, path: str, *fields: tuple[str, str], **headers
 
 async def made(visitor: Visitor, path: str, *fields: tuple[str, str]) -> tuple[SeenPage, str]:
     page = await steer(visitor, path, ("do", "token"), ("label", "nightly"), *fields)
-    found = re.search(r"dsp_\w+", page.words)
+    found = re.search(r"dsp_[\w-]+", page.words)
     assert found is not None, page.words
     return page, found[0]
 
