@@ -177,3 +177,9 @@ def test_the_wheel_says_where_it_comes_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["readme"] == "README.md"
     assert project["license"] == "MIT AND 0BSD"  # ours, and of what its pages load that others have written
+
+
+def test_no_two_files_of_tests_have_one_name(files: list[Path]) -> None:
+    """Pytest imports them by their names alone, so it would leave the second one out."""
+    names = [path.name for path in files if path.name.startswith("test_")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -33,6 +33,7 @@ PAUSE = 300.0  # the same while nobody works
 RELEASE = 900.0  # seconds of the clock after which somebody looks at the machines that are held
 UNHEARD, UNSEEN = 300.0, 30.0  # seconds of the clock within which each session is heard, and if it does not follow
 UNANSWERED = 120.0  # seconds of the clock within which a machine gets its answer, so that none counts as silent
+SENDING = 3.0  # seconds for which the clock waits for what is being sent
 SLOW = 0.1  # seconds that who is told takes for it
 GROWS = 8.0  # MiB by which memory may differ from day to day
 #: Tables that do not grow with time.
@@ -76,18 +77,20 @@ class Week:
         clock = self.week.clock
         if not all(each.follows for each in list(self.people.sessions)):
             seconds = min(seconds, SLOWER)
-        while self._goes_too_far(clock.now() + seconds):
+        began = time.monotonic()
+        while self._goes_too_far(clock.now() + seconds, time.monotonic() - began):
             await self.look()
             await asyncio.sleep(0.005)
         clock.ahead += seconds
         broken = self.week.lab.broken
         assert broken is None, broken
 
-    def _goes_too_far(self, now: float) -> bool:
+    def _goes_too_far(self, now: float, waited: float) -> bool:
         """Return whether somebody waits who would not have waited for so long if the computer were faster."""
         unheard = any(now - each.heard > _patience(each) for each in list(self.people.sessions))
         unanswered = any(now - each.asked > UNANSWERED for each in self.machines)
-        return unheard or unanswered or self.week.sends_since_before(now - UNANSWERED)
+        # A machine may also have left in the middle of what it was sent, which the lab notices by the clock alone
+        return unheard or unanswered or (waited < SENDING and self.week.sends_since_before(now - UNANSWERED))
 
     async def look(self) -> None:
         """Fail when nothing has ended for long, and say why by what the lab says itself."""
