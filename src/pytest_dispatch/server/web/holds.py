@@ -1,4 +1,4 @@
-"""Undoes holds: what was free before is freed, and what had another hold gets that one again."""
+"""Holds that forms give, and what undoes them: what was free is freed, and what had another hold gets that again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from pytest_dispatch.core.health import LAB
 from pytest_dispatch.core.machine import Hold
+from pytest_dispatch.server.api.group_schemas import HoldWanted
 from pytest_dispatch.server.web.deeds import Fields
+from pytest_dispatch.server.web.forms import Form
+
+
+def held(form: Form, _place: int) -> HoldWanted:
+    """Return the hold that a form gives."""
+    return HoldWanted(reason=form.one("reason"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

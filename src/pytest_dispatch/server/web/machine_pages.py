@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.server.api.group_handlers import check_machine_groups, known_machine, show_machine
-from pytest_dispatch.server.api.group_schemas import ApproveWanted, HoldWanted
-from pytest_dispatch.server.api.group_views import group_views, machine_views
+from pytest_dispatch.server.api.group_schemas import ApproveWanted
+from pytest_dispatch.server.api.group_views import group_views, machine_view, machine_views
 from pytest_dispatch.server.api.history_handlers import latest_runs
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
-from pytest_dispatch.server.web.holds import HoldDeeds
+from pytest_dispatch.server.web.holds import HoldDeeds, held
 from pytest_dispatch.server.web.now_page import Active, under_way
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.said import Question
@@ -156,12 +156,11 @@ def _held_before(lab: Lab, machines: Sequence[str]) -> Fields | None:
 
 def _standing(lab: Lab, machine: str) -> object:
     """Return what its return changes of a machine: its hold, and what speaks against its health."""
-    seen = next((each for each in machine_views(lab) if each.id == machine), None)
-    return None if seen is None else (seen.hold, seen.state, seen.reason, seen.health.faults, seen.health.held)
-
-
-def _held(form: Form, _place: int) -> HoldWanted:
-    return HoldWanted(reason=form.one("reason"))
+    record = lab.queue.machines.find(machine)
+    if record is None or record.has_left:
+        return None
+    seen = machine_view(lab, record)
+    return seen.hold, seen.state, seen.reason, seen.health.faults, seen.health.held
 
 
 def _approved(form: Form, _place: int) -> ApproveWanted:
@@ -172,7 +171,7 @@ def _approved(form: Form, _place: int) -> ApproveWanted:
 _DEEDS = {
     "hold": Deed(
         operation=("POST", "/machines/{machine}/hold"),
-        body=_held,
+        body=held,
         done="held",
         of="machine",
         check=check_machine_groups,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Phase, Priority
 from pytest_dispatch.server.api.group_handlers import check_whole
-from pytest_dispatch.server.api.group_schemas import HoldWanted, MoveWanted, RunChanged
+from pytest_dispatch.server.api.group_schemas import MoveWanted, RunChanged
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
 from pytest_dispatch.server.web.forms import Form
-from pytest_dispatch.server.web.holds import HoldDeeds
+from pytest_dispatch.server.web.holds import HoldDeeds, held
 from pytest_dispatch.server.web.said import Question
 from pytest_dispatch.server.web.words import counted, listed
 
@@ -168,10 +168,6 @@ def _put_back(form: Form, place: int) -> MoveWanted:
     return MoveWanted(after=anchor[0]) if anchor and anchor[0] else MoveWanted(top=True)
 
 
-def _held(form: Form, _place: int) -> HoldWanted:
-    return HoldWanted(reason=form.one("reason"))
-
-
 def _prioritised(form: Form, _place: int) -> RunChanged:
     names = {each.name.lower(): each for each in Priority}
     given = form.one("priority")
@@ -191,14 +187,14 @@ _DEEDS = {
     "priority": Deed(
         operation=("PATCH", "/runs/{run}"), body=_prioritised, done="given another priority", undo=_priority_before
     ),
-    "hold": Deed(operation=_HOLD, body=_held, done="held", past=_over, question=_hold_question, undo=_held_before),
+    "hold": Deed(operation=_HOLD, body=held, done="held", past=_over, question=_hold_question, undo=_held_before),
     "release": Deed(
         operation=("DELETE", "/runs/{run}/hold"), done="released", seen=_is_held, idle="is not held", undo=_hold_again
     ),
     "cancel": Deed(operation=("DELETE", "/runs/{run}"), done="cancelled", past=_over, question=_cancel_question),
     "pause": Deed(
         operation=_PAUSE,
-        body=_held,
+        body=held,
         done="paused",
         of="group",
         check=_known_group,
@@ -215,7 +211,7 @@ _DEEDS = {
     ),
     "stop": Deed(
         operation=_STOP,
-        body=_held,
+        body=held,
         done="The whole lab is held",
         of="",
         check=_whole,
