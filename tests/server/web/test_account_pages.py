@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from service_bench import PASSWORD, ServiceBench, service
+from service_bench import PASSWORD, ServiceBench
 from visitors import SeenPage, Visitor, signed_in
 
 from pytest_dispatch.server.api.account_schemas import NewToken, UserChange
@@ -18,14 +16,6 @@ from pytest_dispatch.server.auth.roles import Role
 pytestmark = pytest.mark.anyio
 
 SCRIPT = {"Dispatch_Page": "1"}
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
-    async with service(tmp_path, pages=True) as running:
-        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
-            await running.added(name, role, password=PASSWORD)
-        yield running
 
 
 async def steer(visitor: Visitor, path: str, *fields: tuple[str, str], **headers: str) -> SeenPage:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from labs import Reply
-from service_bench import PASSWORD, ServiceBench, service
+from service_bench import ServiceBench
 from visitors import Visitor, signed_in
 from waiting import until
 
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.machine import Hold, Identity
 from pytest_dispatch.core.model import KnownBy
-from pytest_dispatch.server.auth.roles import Role
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
-    async with service(tmp_path, pages=True) as running:
-        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
-            await running.added(name, role, password=PASSWORD)
-        machines = running.bench.lab.queue.machines
-        machines.declare("m-1", Identity(KnownBy.ADDRESS, "127.0.0.2"), labels={"arch": "arm64"})
-        machines.declare("m-2", Identity(KnownBy.ADDRESS, "127.0.0.3"), labels={"arch": "x86_64"})
-        yield running
+async def lab(lab: ServiceBench) -> ServiceBench:
+    """With two machines."""
+    machines = lab.bench.lab.queue.machines
+    machines.declare("m-1", Identity(KnownBy.ADDRESS, "127.0.0.2"), labels={"arch": "arm64"})
+    machines.declare("m-2", Identity(KnownBy.ADDRESS, "127.0.0.3"), labels={"arch": "x86_64"})
+    return lab
 
 
 async def done(visitor: Visitor, *fields: tuple[str, str]) -> Reply:

@@ -28,14 +28,6 @@ OF_THE_LAB = ["/sessions", "/lab", "/account", "/users", "/audit"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
-    async with service(tmp_path, pages=True) as running:
-        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
-            await running.added(name, role, password=PASSWORD)
-        yield running
-
-
 # Signing in
 
 

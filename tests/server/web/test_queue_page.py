@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from labs import Reply
-from service_bench import PASSWORD, ServiceBench, service
+from service_bench import ServiceBench
 from visitors import SeenPage, Visitor, signed_in
 
 from pytest_dispatch.core.groups import Group
@@ -19,7 +18,6 @@ from pytest_dispatch.core.model import Policy, Priority
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.server.api.group_schemas import HoldWanted
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
-from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web.queue_page import PAGE
 
 pytestmark = pytest.mark.anyio
@@ -27,19 +25,11 @@ pytestmark = pytest.mark.anyio
 MOST_BYTES, MOST_NODES = 50_000, 3_000
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
-    async with service(tmp_path, pages=True) as running:
-        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
-            await running.added(name, role, password=PASSWORD)
-        yield running
-
-
 async def queued(lab: ServiceBench, names: Sequence[str], user: str = "bob", **fields: Any) -> list[str]:
     """Queue runs of a user, and return their ids."""
     wanted = OpenSession(source="w", policy=Policy(), lease=LeaseWanted(kind=LeaseKind.DETACHED))
     session = (await lab.ask("POST", "/sessions", wanted, token=lab.secrets[user])).json["id"]
-    one = lab.bench.workload("a.efi", **fields)
+    one = lab.bench.workload(f"{session}.efi", **fields)  # whose file no later call writes anew
     runs = [RunRequest(key=name, workload=replace(one, name=name)) for name in names]
     reply = await lab.ask(
         "POST", f"/sessions/{session}/runs", runs, token=lab.secrets[user], headers={"Dispatch-Epoch": "1"}
@@ -259,7 +249,7 @@ async def test_several_groups_are_asked_about_paused_and_resumed_together(lab: S
     visitor, fields = await signed_in(lab, "bob"), [("do", "pause"), ("group", "lab"), ("group", "arm")]
     asked = (await done(visitor, *fields)).json
     assert asked["ask"] == "Pause lab and arm?"
-    assert "do not begin until somebody resumes them" in asked["text"]
+    assert "0 under way go on, and 2 that wait do not begin until somebody resumes them" in asked["text"]
     reply = await done(visitor, *fields, ("sure", "1"), ("reason", "it is night"))
     assert reply.json["said"] == "2 groups paused."
     assert (await undone(visitor, reply)).json["said"] == "2 groups resumed."

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from labs import Reply
-from service_bench import PASSWORD, ServiceBench, service
+from service_bench import ServiceBench
 from visitors import Visitor, signed_in
 from waiting import until
 
 from pytest_dispatch.core.model import Run
-from pytest_dispatch.server.auth.roles import Role
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
-    async with service(tmp_path, pages=True) as running:
-        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
-            await running.added(name, role, password=PASSWORD)
-        yield running
 
 
 async def done(visitor: Visitor, run: Run, *fields: tuple[str, str]) -> Reply:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-from service_bench import PASSWORD, ServiceBench, service
+from service_bench import ServiceBench
 from visitors import SeenPage, Visitor, signed_in
 
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.server.api.schemas import OpenSession
-from pytest_dispatch.server.auth.roles import Role
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
-    async with service(tmp_path, pages=True) as running:
-        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
-            await running.added(name, role, password=PASSWORD)
-        yield running
 
 
 def shown(page: SeenPage) -> set[str]:
