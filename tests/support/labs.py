@@ -251,6 +251,17 @@ class LabBench:
     async def report(self, source: str = "127.0.0.2", **fields: object) -> Reply:
         return await self.call("PUT", source=source, body=msgspec.json.encode({"title": "a report", **fields}))
 
+    async def until_released(self, run: str) -> None:
+        """Return when the journal has that an external system has ended what was given up here."""
+
+        async def noted() -> bool:
+            kept = await self.lab.lab_state.journal.background.kept_run(run)
+            return kept is not None and kept.run.attempt.counts.get("released") == 1
+
+        async with asyncio.timeout(PATIENCE):
+            while not await noted():
+                await self.lab.lab_state.moved(0.05)
+
     def workload(self, name: str = "a.efi", size: int = 3000, **fields: Any) -> Workload:
         return workload(self.folder / name, size, **{"location": f"folder:w/{name}", **fields})
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from deployment_bench import JOB, SPEED, DeploymentBench, deployment, deployment_lab
 from labs import Clock
-from waiting import PATIENCE, until
+from waiting import until
 
 from pytest_dispatch.core.explanation import told_time
 from pytest_dispatch.core.model import Outcome
@@ -138,15 +137,7 @@ async def test_the_next_lab_cancels_what_the_last_one_could_not(tmp_path: Path, 
         farm.add_agent("node-2")
         await lab.over(await lab.one("node-2"))  # a private lab looks once it has such work
         await until(lambda: farm.jobs[0].state == "cancelled")
-        reader = lab.bench.lab.lab_state.journal.background
-
-        async def noted() -> bool:
-            kept = await reader.kept_run(run.id)
-            return kept is not None and kept.run.attempt.counts.get("released") == 1
-
-        async with asyncio.timeout(PATIENCE):
-            while not await noted():
-                await lab.bench.lab.lab_state.moved(0.05)
+        await lab.bench.until_released(run.id)
     looks = farm.calls["POST /v1/job/{id}/action"]
     async with deployment_lab(tmp_path, farm, clock=clock) as lab:
         await lab.over(await lab.one("node-2"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from actions_bench import REPO, ActionsBench, actions_lab, dispatch, job, workflow
 from labs import Clock
-from waiting import PATIENCE, until
+from waiting import until
 
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.testing.actions import NEVER, Timing
@@ -253,15 +253,7 @@ class TestGivenUp:
         async with actions_lab(tmp_path, github, clock=clock) as lab:
             await lab.submit(dispatch("other", requires=["absent"]))  # a private lab looks once it has such work
             await until(lambda: github.actions.runs(REPO)[0].conclusion == "cancelled")
-            reader = lab.bench.lab.lab_state.journal.background
-
-            async def noted() -> bool:
-                kept = await reader.kept_run(run.id)
-                return kept is not None and kept.run.attempt.counts.get("released") == 1
-
-            async with asyncio.timeout(PATIENCE):
-                while not await noted():
-                    await lab.bench.lab.lab_state.moved(0.05)
+            await lab.bench.until_released(run.id)
         seen = github.calls["GET /repos/{owner}/{repo}/actions/runs/{run_id}"]
         async with actions_lab(tmp_path, github, clock=clock) as lab:
             other = (await lab.submit(dispatch("another", requires=["absent"])))[0]
