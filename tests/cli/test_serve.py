@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -22,6 +24,7 @@ import httpx
 import pytest
 import trustme
 from databases import PostgresServer
+from docs_examples import ROOT
 from forks import dispatch
 from journals import A, changes_of
 from journals import session as record
@@ -66,6 +69,26 @@ def test_a_service_says_how_it_is(tmp_path: Path) -> None:
             said = httpx.get(f"{at}/healthz").json()
             assert (said["program"], said["status"], said["api"]) == ("pytest-dispatch", "ok", service.api)
             assert httpx.get(f"{at}/readyz").json() == {"status": "ready"}
+
+
+def test_a_service_without_a_file_needs_none_of_the_extras(tmp_path: Path) -> None:
+    """Where a package is missing, an import of it fails."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    wanted = {re.split(r"[\[>=<]", each)[0].lower() for extra in extras.values() for each in extra}
+    by_module = importlib.metadata.packages_distributions().items()
+    missing = [module for module, packages in by_module if wanted & {each.lower() for each in packages}]
+    assert "pydantic" in missing
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({[each for each in missing if each != 'pytest_dispatch']}))\n"
+        "from pytest_dispatch.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ["serve", "--bind=127.0.0.1:0", "--no-mdns", "--db=lab.db", "--token-file=token"]
+    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as lab:
+        first = next(lab.stdout or iter(()), "")
+        assert first.startswith("dispatch: serving http://127.0.0.1:")
+        assert httpx.get(f"{first.split()[-1]}/sign-in").status_code == 200
+        lab.terminate()
+    assert lab.returncode == 0
 
 
 def test_the_api_has_a_certificate(tmp_path: Path) -> None:
