@@ -277,11 +277,11 @@ class LabBench:
         ready: bool = True,
         lease: Lease = PRIVATE,
     ) -> list[Run]:
-        """A session that wants these workloads; returns when their bytes are there."""
+        """A session that wants these workloads; returns when their bytes are there, or were and their run is over."""
         session = await self.lab.session_service.open("w", policy or Policy(), rule or IssueRule(), self.port, lease)
         runs = await self.lab.session_service.submit(session, [(w.name, w) for w in workloads])
         if ready:
-            await until(lambda: all(run.id in self.boot.assets for run in runs))
+            await until(lambda: all(run.id in self.boot.assets or self.attempt(run).ended for run in runs))
         return runs
 
     async def one(self, *, size: int = 3000, policy: Policy | None = None, **fields: Any) -> Run:
