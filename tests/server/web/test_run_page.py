@@ -74,6 +74,13 @@ async def test_a_run_that_ended_is_queued_again_noted_and_counted_otherwise(lab:
     assert "a loose cable" not in (await visitor.see(f"/runs/{run.id}")).words
 
 
+async def test_what_counts_as_it_ended_is_not_said_to_be_withdrawn(lab: ServiceBench) -> None:
+    run, visitor = await ended(lab, result="failed"), await signed_in(lab, "bob")
+    reply = (await done(visitor, run, ("do", "withdraw"))).json
+    assert reply["said"].endswith("counts as it ended already.")
+    assert not reply["failed"]
+
+
 async def test_undoing_an_override_brings_the_one_before_back(lab: ServiceBench) -> None:
     run, visitor = await ended(lab, result="passed"), await signed_in(lab, "bob")
     for outcome, reason in (("failed", "it ran too hot"), ("skipped", "the wrong board")):

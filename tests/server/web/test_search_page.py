@@ -63,6 +63,30 @@ async def test_a_search_is_in_the_address_and_finds_what_the_api_finds(past: Ser
     assert page.field("q") == asked
 
 
+async def test_what_is_often_wanted_is_added_to_the_search_and_taken_out(lab: ServiceBench) -> None:
+    visitor, asked = await signed_in(lab, "eve"), ""
+    for name, expected in (
+        ("Failed", "outcome:failed"),
+        ("Last day", "outcome:failed since:1d"),
+        ("Errors", "since:1d outcome:error"),
+        ("Errors", "since:1d"),
+    ):
+        often = {each["data-often"]: each["href"] for each in await _often(visitor, asked)}
+        asked = (await visitor.see(often[name])).field("q")
+        assert asked == expected
+    chosen = [each["data-often"] for each in await _often(visitor, 'machine:"a b" since:1d') if "aria-current" in each]
+    assert chosen == ["Last day"]
+    week = '"out of memory" since:7d'
+    page = await visitor.see(f"/history?q={quote(week)}")
+    day = next(each["href"] for each in page.all("a") if each.get("data-often") == "Last day")
+    assert (await visitor.see(day)).field("q") == '"out of memory" since:1d'
+
+
+async def _often(visitor: Visitor, asked: str) -> list[dict[str, str]]:
+    page = await visitor.see(f"/history?q={quote(asked)}")
+    return [each for each in page.all("a") if "data-often" in each]
+
+
 async def test_pages_lead_back_and_forth(past: ServiceBench) -> None:
     visitor = await signed_in(past, "eve")
     pages = [await visitor.see("/history?q=group:group-1")]

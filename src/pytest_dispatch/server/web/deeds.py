@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.lab.state import UnknownError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
 
+T = TypeVar("T")
+
 Fields = tuple[tuple[str, str], ...]
 _REFUSALS = (UnknownError, ConfigError, ForbiddenError, ValueError)
 
@@ -43,7 +45,7 @@ class Deed:
         backwards: Whether the last run is the first to go, so that several keep their order.
         check: Refuses what the operation would refuse, before anything is asked; the request names what it is about.
         past: Returns why it can no longer be done to something, such as a run that is over; empty if it can.
-        seen: Returns what it would change of something, as it stands; None for what always changes.
+        seen: Returns what it would change of something, as it stands; None for what always changes. May read.
         idle: What is so if it has changed nothing.
         question: Returns what is to be asked first.
         undo: Returns the fields of the form that undoes it, as things stand before; None if nothing does.
@@ -111,7 +113,7 @@ async def act(context: ApiContext, request: web.Request, deeds: Deeds) -> web.Re
         question = deed.question(lab, request[PRINCIPAL].name, names)
         question = replace(question, text=question.text + left.sentence)
         return ask(context, request, question, deeds.action, _fields(deed, name, names))
-    undo = await _undo(deed, lab, names)
+    undo = await _now(deed.undo(lab, names))
     for place in reversed(places) if deed.backwards else places:
         await _do(context, request, deed, named, place, left)
     return told(
@@ -141,13 +143,13 @@ async def _do(
     """Do it to what a form names at a place; note if it is refused, or has changed nothing."""
     lab, where = context.lab, _where(deed, named, place)
     thing = named[place] if deed.of else ""
-    before = deed.seen(lab, thing)
+    before = await _now(deed.seen(lab, thing))
     try:
         await carry_out(context, operation(*deed.operation), request, where, deed.body(request[FORM], place))
     except _REFUSALS as error:
         left.refused.append(str(error))
     else:
-        if before is not None and deed.seen(lab, thing) == before:
+        if before is not None and await _now(deed.seen(lab, thing)) == before:
             left.idle.append(f"{called(lab, thing)} {deed.idle}")
 
 
@@ -161,9 +163,9 @@ def called(lab: Lab, name: str) -> str:
     return known.workload.name if known is not None else name or "The whole lab"
 
 
-async def _undo(deed: Deed, lab: Lab, names: Sequence[str]) -> Fields | None:
-    undo = deed.undo(lab, names)
-    return await undo if isawaitable(undo) else undo
+async def _now(found: T | Awaitable[T]) -> T:
+    """Return what was found, or what comes when it has been read."""
+    return await found if isawaitable(found) else found
 
 
 def _named(deeds: Deeds, form: Form) -> tuple[str, list[str]]:

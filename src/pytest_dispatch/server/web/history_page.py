@@ -26,9 +26,9 @@ ADDRESS = "/history"
 DRAWN = "24h"  # over which outcomes are drawn above the latest runs
 LONGEST_WAY = 100  # pages that can be gone back one by one
 
-#: Searches that are often wanted, by what they are called.
+#: Terms that are often wanted, by what they are called; each is added to the search, and takes the place of one of its
+#: field.
 OFTEN = {
-    "All": "",
     "Failed": "outcome:failed",
     "Errors": "outcome:error",
     "Flaky": "flaky:yes",
@@ -36,6 +36,8 @@ OFTEN = {
     "Cancelled": "cancelled:yes",
     "Last day": "since:1d",
 }
+
+_TERM = re.compile(r'(?:"(?:[^"\\]|\\.)*"?|[^\s"])+')
 
 #: What a search may have, for who does not know it by heart.
 HINTS = (
@@ -94,6 +96,34 @@ class View:
         return replace(self, before=self.way[-1] if self.way else 0, way=self.way[:-1])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Often:
+    """A term that is often wanted.
+
+    Attributes:
+        chosen: Whether the search has it.
+        address: Where the search has it, or has it no more.
+    """
+
+    name: str
+    chosen: bool
+    address: str
+
+
+def often(search: str) -> list[Often]:
+    """Return what is often wanted, each added to a search, or taken out of it again."""
+    return [Often(name="All", chosen=not search, address=ADDRESS), *(_toggled(search, *each) for each in OFTEN.items())]
+
+
+def _toggled(search: str, name: str, wanted: str) -> Often:
+    terms, field = _TERM.findall(search), f"{wanted.partition(':')[0]}:"
+    others = [each for each in terms if not each.startswith(field)]
+    chosen = wanted in terms
+    return Often(
+        name=name, chosen=chosen, address=View(search=" ".join(others if chosen else [*others, wanted])).address
+    )
+
+
 def found_by(field: str, value: str) -> str:
     """Return the address of a search for a value."""
     return View(search=term(field, value)).address
@@ -115,7 +145,7 @@ async def show_history(context: ApiContext, request: web.Request, _body: None) -
         "runs": found.runs,
         "older": view.older(found.before) if found.before is not None else None,
         "problem": problem,
-        "often": {name: View(search=search) for name, search in OFTEN.items()},
+        "often": often(view.search),
         "hints": HINTS,
         "found_by": found_by,
         "file": f"{ADDRESS}.csv?{urlencode({'q': view.search})}",

@@ -145,6 +145,12 @@ async def _counted_before(lab: Lab, runs: Sequence[str]) -> Fields | None:
     return (("do", "override"), ("outcome", last[0]), ("reason", last[1]), *named)
 
 
+async def _override(lab: Lab, run: str) -> str:
+    """Return as what a run counts that ended otherwise; empty if it counts as it ended."""
+    ended = (await lab.history.added(run)).ended
+    return str(ended.override.outcome) if ended is not None and ended.override is not None else ""
+
+
 RUN_DEEDS = Deeds(
     action="/runs",
     known={
@@ -156,7 +162,12 @@ RUN_DEEDS = Deeds(
             done="counts otherwise now",
             undo=_counted_before,
         ),
-        "withdraw": Deed(operation=("DELETE", "/runs/{run}/override"), done="counts as it ended"),
+        "withdraw": Deed(
+            operation=("DELETE", "/runs/{run}/override"),
+            done="counts as it ended",
+            seen=_override,
+            idle="counts as it ended already",
+        ),
         "note": Deed(operation=("POST", "/runs/{run}/notes"), body=_noted, done="noted"),
     },
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import Phase, Priority
+from pytest_dispatch.lab.queue_service import QUEUED
 from pytest_dispatch.server.api.group_handlers import check_whole
 from pytest_dispatch.server.api.group_schemas import MoveWanted, RunChanged
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
@@ -39,7 +40,7 @@ def _cancel_question(lab: Lab, name: str, runs: Sequence[str]) -> Question:
     under_way = [run for run in known if run.attempt.phase is not Phase.QUEUED and run.outcome is None]
     if under_way:
         text.append(f"{counted(len(under_way), 'run')} under way will be stopped.")
-    others = {run.id: owner for run in known if (owner := _owner(lab, run)) != name}
+    others = {run.id: owner for run in known if (owner := owner_of(lab, run)) != name}
     if others:
         whose = listed(sorted(set(others.values())))
         text.append(f"{counted(len(others), 'run')} of another user's session ({whose}).")
@@ -48,8 +49,10 @@ def _cancel_question(lab: Lab, name: str, runs: Sequence[str]) -> Question:
     return Question(ask=f"{what}?", text=" ".join(text), label=what)
 
 
-def _owner(lab: Lab, run: Run) -> str:
-    return lab.lab_state.live_session(run.session).record.user
+def owner_of(lab: Lab, run: Run) -> str:
+    """Return whose run it is: of a person's queued runs the person, as the lab itself opens their session."""
+    record = lab.lab_state.live_session(run.session).record
+    return record.owner if record.source == QUEUED else record.user
 
 
 def _hold_question(lab: Lab, _name: str, runs: Sequence[str]) -> Question:
@@ -95,6 +98,12 @@ def _place(lab: Lab, run: str) -> int | None:
     """Return the place of a run; None if it does not wait."""
     known = lab.queue.runs.get(run)
     return (lab.queue.group_queue.place(known) or None) if known is not None else None
+
+
+def _priority(lab: Lab, run: str) -> tuple[Priority, int | None] | None:
+    """Return the priority and the place of a run; None if there is no such run."""
+    known = lab.queue.runs.get(run)
+    return None if known is None else (known.priority, _place(lab, run))
 
 
 def _is_held(lab: Lab, run: str) -> bool:
@@ -183,9 +192,14 @@ _DEEDS = {
     "down": replace(_MOVED, body=_move(MoveWanted(down=True)), done="moved one place down", backwards=True),
     "before": replace(_MOVED, body=_before),
     "after": replace(_MOVED, body=_after, backwards=True),
-    "back": Deed(operation=_MOVE, body=_put_back, done="moved back"),
+    "back": Deed(operation=_MOVE, body=_put_back, done="moved back", seen=_place, idle="is where it was"),
     "priority": Deed(
-        operation=("PATCH", "/runs/{run}"), body=_prioritised, done="given another priority", undo=_priority_before
+        operation=("PATCH", "/runs/{run}"),
+        body=_prioritised,
+        done="given another priority",
+        seen=_priority,
+        idle="has that priority, and its place, already",
+        undo=_priority_before,
     ),
     "hold": Deed(operation=_HOLD, body=held, done="held", past=_over, question=_hold_question, undo=_held_before),
     "release": Deed(
