@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from operators import Operator, as_operator, staffed_lab
+from operators import SIZE, Operator, as_operator, staffed_lab
 from shared_labs import SharedLab
 from waiting import PATIENCE
 
@@ -116,6 +116,39 @@ def test_how_often_a_run_is_queued_again_is_changed(operator: Operator) -> None:
     assert operator.types("queue list").lines[1][-2:] == ["again", "once"]
     assert operator.types(f"queue requeue {run} 0").out.endswith("is not queued again\n")
     assert "again" not in operator.types("queue list").out
+
+
+def test_a_run_that_waits_is_changed_and_set_back(operator: Operator) -> None:
+    run = operator.queues("smoke")
+    said = operator.types(f"queue edit {run} --name b.efi --requires bench=left --limit boot=90s --priority low").out
+    assert said == (
+        f"dispatch: b.efi ({short_id(run)}) differs from its template smoke, which has: "
+        'name "smoke.efi", requires [], priority 2, limits.boot none\n'
+    )
+    made = operator.types(f"queue edit {run} --reset all --json").json
+    assert (made["name"], made["differs"], made["template"]) == ("smoke.efi", {}, "smoke")
+    assert operator.types(f"queue edit {run} --name smoke.efi").out.endswith("is as its template smoke has it\n")
+    for words, told in (
+        ("--requires gpu", "no machine can run it so; the nearest is"),
+        ("--set size=3", "payload: expected none, as the payload of the kind boot stays as it is"),
+        ("--limit boot", "--limit: expected NAME=DURATION, got 'boot'"),
+        ("--limit boot=-1s", "expected a duration such as 30s"),
+        ("", "expected something to change"),
+    ):
+        code = 1 if "--set" in words or "gpu" in words else 2
+        assert told in operator.types(f"queue edit {run} {words}", code=code).err
+
+
+def test_a_run_is_queued_without_a_template(operator: Operator) -> None:
+    where = f"--set media=efi --set location=folder:w/smoke.efi --set size={SIZE}"
+    said = operator.types(f"queue add boot by-hand --group left {where} --label nightly --limit boot=5m").out
+    assert re.fullmatch(r"dispatch: by-hand \(\w+\.\d+\) is 1 in the queue of left\n", said)
+    run = operator.types("queue list --json").json["runs"][0]
+    assert (run["name"], run["template"]) == ("by-hand", "")
+    shown = operator.types(f"runs show {run['id']} --json").json["run"]
+    assert (shown["workload"]["labels"], shown["limits"]["boot"]) == (["nightly"], 300.0)
+    refused = operator.types("queue add boot x --group left --set media=efi", code=1).err
+    assert "expected media, location and size" in refused
 
 
 def test_a_run_of_a_kind_without_parts_is_not_run_again_in_part(operator: Operator) -> None:

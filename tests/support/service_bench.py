@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from labs import TOKEN, LabBench, Reply, call, running_lab
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.model import Policy
+from pytest_dispatch.lab.kind_services import Kind
 from pytest_dispatch.server.api.account_schemas import NewToken, NewUser, SignInRequest
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
@@ -144,11 +145,16 @@ class Browser:
 
 @asynccontextmanager
 async def service(
-    folder: Path, *, bounds: ServerLimits | None = None, pages: bool = False, **settings: Any
+    folder: Path,
+    *,
+    bounds: ServerLimits | None = None,
+    pages: bool = False,
+    kinds: Iterable[Kind] = (),
+    **settings: Any,
 ) -> AsyncIterator[ServiceBench]:
-    """A service with users; with `pages`, these and the API have an address of their own."""
+    """A service with users; with `pages`, these and the API have an address of their own; `kinds` beside boot."""
     api = ApiAddress(host="127.0.0.1", port=0) if pages else None
-    async with running_lab(folder, doors=AccessSettings(**settings), bounds=bounds, api=api) as bench:
+    async with running_lab(folder, doors=AccessSettings(**settings), bounds=bounds, api=api, kinds=kinds) as bench:
         yield ServiceBench(bench)
 
 

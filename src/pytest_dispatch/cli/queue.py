@@ -11,6 +11,7 @@ from pytest_dispatch.cli.names import RUN, find_run, short_id
 from pytest_dispatch.cli.numbers import number
 from pytest_dispatch.cli.output import tick
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells, said
+from pytest_dispatch.cli.queue_edits import ADD, EDIT
 from pytest_dispatch.cli.state_colors import hold_text
 from pytest_dispatch.cli.times import since
 from pytest_dispatch.client.request_values import asked_for
@@ -207,6 +208,8 @@ QUEUE = Noun(
             _move,
             arguments=(RUN, *_WHERE),
         ),
+        ADD,
+        EDIT,
         Verb("top", "put a run before all others of its group", QueuedRun, _top, arguments=(RUN,)),
         Verb("hold", "keep a run from machines", QueuedRun, _hold, arguments=(RUN, *HOLD)),
         Verb("release", "end the hold of a run", QueuedRun, _release, arguments=(RUN,)),

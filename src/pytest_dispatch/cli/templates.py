@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_dispatch.cli.command_table import PRIORITIES, Noun, Verb, argument
 from pytest_dispatch.cli.names import find_template, short_id
 from pytest_dispatch.cli.numbers import number
 from pytest_dispatch.cli.page import Answer, Column, Table, cells, said
+from pytest_dispatch.cli.payload_values import SET, given_payload
 from pytest_dispatch.client.request_values import asked_for
-from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.explanation import ObstacleKind
 from pytest_dispatch.core.model import Outcome, Priority
 from pytest_dispatch.core.run_options import MOST_REQUEUES
@@ -45,8 +45,17 @@ def _queue(client: OperatorClient, given: Namespace) -> Answer:
     template = find_template(client, given.template)
     priority = Priority[given.priority.upper()] if given.priority else None
     requeue = None if given.requeue is None else asked_for(RequeueWanted, most=given.requeue)
-    wanted = QueueWanted(template=template.id, payload=dict(map(_pair, given.set)), priority=priority, requeue=requeue)
+    wanted = QueueWanted(template=template.id, payload=given_payload(given.set), priority=priority, requeue=requeue)
     run = client.enqueue(template.group, wanted)
+    return said_queued(client, run)
+
+
+def said_queued(client: OperatorClient, run: QueuedRun) -> Answer:
+    """Return where a run is that was just queued.
+
+    Raises:
+        LabError: It is over already, such as for a wrong size.
+    """
     if run.needs:
         _refuse_ended(_soon(client, run.id))
     place = f"{run.place} in the queue of {run.group}" if run.place else f"under way in {run.group}"
@@ -76,26 +85,11 @@ def _refuse_ended(view: RunView) -> None:
         raise LabError(f"{run.workload.name} ({short_id(run.id)}) is over, with an error: {run.reason}")
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    """Read `KEY=VALUE`; a value that is no JSON is a text.
-
-    Raises:
-        ConfigError: It has no key.
-    """
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
-
-
 _QUEUE = (
     argument("template", metavar="TEMPLATE", completes="template", help="its id"),
     argument("--priority", choices=PRIORITIES, default="", help="in place of that of the template"),
     argument("--requeue", metavar="N", type=number(0, MOST_REQUEUES), help="queue it again N times, once it is over"),
-    argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a value of its payload; may be repeated"),
+    SET,
 )
 
 TEMPLATES = Noun(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.lifecycle import Lifecycle
@@ -25,6 +26,35 @@ def _nothing(_workload: Workload) -> Requirements:
     return ()
 
 
+class Shape(StrEnum):
+    """How people write a value of a payload."""
+
+    TEXT = "text"
+    NUMBER = "number"  # a whole one
+    TEXTS = "texts"  # by name: a line `NAME=VALUE` for each
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadField:
+    """A value of a payload that people give by hand.
+
+    Attributes:
+        name: What the payload calls it.
+        hint: An example, or what it is.
+        needed: Whether there is none by default.
+        choices: Returns its values, if they are few.
+        fixed: Whether it stays as it is once a run is queued.
+    """
+
+    name: str
+    shape: Shape = Shape.TEXT
+    hint: str = ""
+    needed: bool = False
+    choices: Callable[[], Collection[str]] = tuple
+    fixed: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindRules:
     """The rules of one kind.
@@ -37,6 +67,8 @@ class KindRules:
         check_payload: Refuses a payload with a ConfigError; is given the workload, and what refuses a location that the
             lab may not read.
         requires: What the payload of a workload requires of a machine, whatever its group; in no way a user writes it.
+        by_hand: The values of a payload that people give in a form; empty for those of which only the kind knows more
+            than that they are JSON. A run that waits can be given others of them.
     """
 
     name: str
@@ -45,6 +77,7 @@ class KindRules:
     derived: Callable[[Workload, Mapping[str, float]], Mapping[str, float]] = _none
     check_payload: Callable[[Workload, Callable[[str], None]], None] = _any
     requires: Callable[[Workload], Requirements] = _nothing
+    by_hand: tuple[PayloadField, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the name can be part of a mark's name, and that there is a lifecycle.

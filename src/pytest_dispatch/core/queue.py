@@ -9,6 +9,7 @@ those that have passed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.attempt_end import Verdicts
@@ -28,7 +29,9 @@ from pytest_dispatch.core.transitions import Transitions
 from pytest_dispatch.core.unknown_machines import UnknownMachines
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.editing import Editing
     from pytest_dispatch.core.explanation import Obstacle
+    from pytest_dispatch.core.kinds import PayloadField
     from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.requirements import Requirements
 
@@ -66,6 +69,13 @@ class Queue:
         self.outside: dict[str, Callable[[Run, float], Sequence[Obstacle]]] = {}
         self.there: dict[str, Callable[[Run, float], Sequence[Obstacle]]] = {}
 
+    @cached_property
+    def editing(self) -> Editing:
+        """Return what gives waiting runs other workloads, which a lab of one pytest seldom loads."""
+        from pytest_dispatch.core.editing import Editing
+
+        return Editing(self._kinds, self.table, self.transitions, self.group_queue)
+
     def lifecycle_of(self, run: Run) -> Lifecycle:
         """Return the lifecycle of a run's attempts.
 
@@ -82,6 +92,35 @@ class Queue:
         """
         needed = rules_of(self._kinds, workload.kind).required_by(workload)
         return tuple(sorted({*workload.requires, *needed, *self.groups.requires(group)}))
+
+    def check_new(self, workload: Workload, readable: Callable[[str], None]) -> None:
+        """Refuse a workload that nobody could run, before it is queued.
+
+        Args:
+            workload: The workload.
+            readable: Refuses a location that the lab may not read, with a ConfigError.
+
+        Raises:
+            ConfigError: Names what was expected and what came.
+        """
+        rules_of(self._kinds, workload.kind).check_template(workload, readable)
+        self.groups.check(workload)
+
+    def limits(self, kind: str) -> Mapping[str, float]:
+        """Return the usual limits of a kind in seconds, by name.
+
+        Raises:
+            ConfigError: The lab does not know the kind.
+        """
+        return rules_of(self._kinds, kind).usual.limits
+
+    def by_hand(self, kind: str) -> tuple[PayloadField, ...]:
+        """Return the values of a kind's payload that people give in a form.
+
+        Raises:
+            ConfigError: The lab does not know the kind.
+        """
+        return rules_of(self._kinds, kind).by_hand
 
     def is_elsewhere(self, workload: Workload) -> bool:
         """Return whether an external system assigns the machines of a workload.

@@ -15,6 +15,7 @@ from pytest_dispatch.core.model import Outcome, Run, Workload
 from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.run_options import Requeue, RunOptions
 from pytest_dispatch.core.sessions import Sessions
+from pytest_dispatch.core.templates import key_of, template_of
 
 BACKOFF = 60.0  # seconds for which the next run is held after a fault of the lab; twice as long after each further one
 LONGEST = 3600.0
@@ -56,7 +57,7 @@ class Requeues:
             again=run.id,
             requeue=Requeue(most=requeue.most, done=requeue.done + 1, faults=faults),
         )
-        key = f"again {run.id}"
+        key = key_of(f"again {run.id}", template_of(run.key))
         (follower,) = self._sessions.submit_all(session or run.session, [(key, _workload(run))], now, {key: options})
         if faults:
             self._group_queue.hold(follower.id, _hold(run, faults, now), now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ class Template:
         workload: What is run; its group is that of the template.
         description: What it is for.
         requeue: How often each run of it is queued again once it is over, at most; 0 for not at all.
+        source: The file or the URL in which it stands; empty for the lab's configuration itself.
     """
 
     id: str
@@ -32,6 +34,27 @@ class Template:
     workload: Workload
     description: str = ""
     requeue: int = 0
+    source: str = ""
+
+
+#: How the key of a run ends that was queued of a template: after what makes it unique, `@` and the template's id.
+_OF_TEMPLATE = re.compile(r"(?:#[0-9a-f]{8}|^again \S+)@([A-Za-z0-9._-]+)", re.ASCII)
+
+
+def key_of(unique: str, template: str) -> str:
+    """Return the key of a run that a person queues.
+
+    Args:
+        unique: `#` and eight hex digits after any text, or `again` and the id of the run that it repeats.
+        template: Id of the template that says what it runs; empty for none.
+    """
+    return f"{unique}@{template}" if template else unique
+
+
+def template_of(key: str) -> str:
+    """Return the id of the template of which a person queued a run, by the key of the run; empty for none."""
+    match = _OF_TEMPLATE.fullmatch(key, max(0, key.rfind("#")))
+    return match[1] if match is not None else ""
 
 
 class TemplateTable(Table[Template]):

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.lab.reload import Reloads
     from pytest_dispatch.lab.roster import Configuration, Roster, RosterMachine
+    from pytest_dispatch.lab.run_editing import RunEditing
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
     from pytest_dispatch.store.journal import Journal, KeptMachine, PendingIssue
@@ -69,6 +70,14 @@ def _history(lab: Lab) -> History:
     from pytest_dispatch.lab.history import History
 
     return History(lab.lab_state, lab.console, lab.watchers)
+
+
+def _run_editing(lab: Lab) -> RunEditing:
+    """Return what edits runs that people have queued, which a lab of one pytest seldom loads."""
+    from pytest_dispatch.lab.run_editing import RunEditing
+
+    want = lab._preparation.want  # noqa: SLF001 - its own part, made here
+    return RunEditing(lab.lab_state, lab.session_service, lab.queue_service, lab.group_service, lab.check, want)
 
 
 class Lab:
@@ -101,6 +110,7 @@ class Lab:
         group_service: The operations of people on groups, machines and the whole lab.
         reloads: Applies new configurations; None in a private lab.
         queue_service: The operations of people on runs that wait.
+        run_editing: What people change of what such runs are to run.
         health_service: The checks of machines.
         admission: Approves and removes machines.
         issue_links: What people do with links of runs to issues.
@@ -115,6 +125,7 @@ class Lab:
     """
 
     history = cached_property(_history)
+    run_editing = cached_property(_run_editing)
 
     def __init__(  # noqa: PLR0913 - the parts of a whole lab, by name
         self,

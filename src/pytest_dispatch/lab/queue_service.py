@@ -12,6 +12,7 @@ from pytest_dispatch.core.group_queue import NotQueuedError
 from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.model import Policy, Priority, Run, Workload
 from pytest_dispatch.core.run_options import MachineChoice, Requeue, RunOptions
+from pytest_dispatch.core.templates import key_of, template_of
 from pytest_dispatch.lab.group_service import begun, done
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab.state import LabState, UnknownError
@@ -185,7 +186,13 @@ class QueueService:
 
     # Further runs
 
-    async def enqueue(self, group: str, wanted: Sequence[tuple[Workload, Requeue | None]], owner: str) -> list[Run]:
+    async def enqueue(
+        self,
+        group: str,
+        wanted: Sequence[tuple[Workload, Requeue | None]],
+        owner: str,
+        templates: Sequence[str] = (),
+    ) -> list[Run]:
         """Queue runs of workloads in a group, for a person, all of them or none.
 
         They belong to a detached session of that person, which is closed when all of its runs are over.
@@ -194,6 +201,8 @@ class QueueService:
             group: Id of the group.
             wanted: The workloads, each with how often it is queued again.
             owner: The person.
+            templates: For each of them the id of the template that says what it runs, empty for none; none for all if
+                there are none.
 
         Raises:
             NoGroupError: There is no such group.
@@ -203,7 +212,8 @@ class QueueService:
         session = await self._session_of(owner)
         workloads = [replace(workload, group=group) for workload, _ in wanted]
         self._check(session, workloads)
-        keyed = [(_key(workload), workload) for workload in workloads]
+        of = templates or [""] * len(workloads)
+        keyed = [(key_of(_unique(each), template), each) for each, template in zip(workloads, of, strict=True)]
         options: dict[str, RunOptions] = {}
         for (key, workload), (_, requeue) in zip(keyed, wanted, strict=True):
             if requeue is not None and requeue.most:
@@ -234,7 +244,7 @@ class QueueService:
         options = replace(self._machine(run, where), again=run.id)
         await self._inherit(session, workload)
         self._check(session, [workload])
-        key = _key(workload)
+        key = key_of(_unique(workload), template_of(run.key))
         (queued,) = await self._session_service.submit(session, [(key, workload)], {key: options})
         return queued
 
@@ -303,7 +313,7 @@ class QueueService:
         return self._lab_state.clock.now()
 
 
-def _key(workload: Workload) -> str:
+def _unique(workload: Workload) -> str:
     return f"{workload.name}#{secrets.token_hex(4)}"
 
 

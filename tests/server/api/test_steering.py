@@ -216,7 +216,7 @@ async def test_one_place_up_or_down_and_another_priority(tmp_path: Path) -> None
         urgent = await ask(bench, "PATCH", f"/runs/{b}", {"priority": 0})
         assert (urgent["place"], urgent["priority"]) == (1, 0)
         told = await ask(bench, "PATCH", f"/runs/{b}", {}, status=400)
-        assert "expected a priority or requeue, got neither" in told["error"]
+        assert "expected something to change, such as a priority or a name, got nothing" in told["error"]
         await ask(bench, "DELETE", f"/runs/{b}", status=204)
         over = await ask(bench, "PATCH", f"/runs/{b}", {"priority": 0}, status=409)
         assert over["error"] == f"expected a run that is not over, got {b}, which has error"
@@ -331,7 +331,7 @@ async def test_what_is_to_go_on_does_so_after_a_restart(tmp_path: Path) -> None:
         bench.lab.queue.transitions.lacks(run, "the disk is full", bench.clock.now())
         bench.lab.lab_state.commit()
         held = (await ask(bench, "GET", "/queue"))["runs"]
-    async with a_lab(tmp_path, RACK) as bench:
+    async with a_lab(tmp_path, RACK, requeue=1) as bench:
         seen = (await ask(bench, "GET", "/queue"))["runs"]
         assert seen == held
         assert seen[0]["requeue"] == {"most": 2, "done": 1, "faults": 1}

@@ -328,4 +328,10 @@ def _health(section: HealthWorkload) -> HealthPlan:
 
 def _template(sourced: SourcedTemplate) -> Template:
     section = sourced.template
-    return Template(id=section.id, group=sourced.group, workload=workload_of(section), requeue=section.requeue)
+    return Template(
+        id=section.id,
+        group=sourced.group,
+        workload=workload_of(section),
+        requeue=section.requeue,
+        source=sourced.source,
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Workload
+from pytest_dispatch.core.run_edit import changed_parts
 from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.lab.admission import Approval
 from pytest_dispatch.lab.queue_service import MoveTo
@@ -157,7 +158,8 @@ def _page(request: web.Request) -> tuple[int, int]:
 async def enqueue(context: ApiContext, request: web.Request, body: QueueWanted) -> QueuedRun:
     """Queue a run for a person."""
     lab, group = context.lab, request.match_info["group"]
-    (run,) = await lab.queue_service.enqueue(group, [_wanted(context, group, body)], _owner(request, body.owner))
+    wanted = [_wanted(context, group, body)]
+    (run,) = await lab.queue_service.enqueue(group, wanted, _owner(request, body.owner), [body.template])
     return queued_now(lab, run.id)
 
 
@@ -169,7 +171,8 @@ async def enqueue_all(context: ApiContext, request: web.Request, body: list[Queu
     owners = list(dict.fromkeys(_owner(request, each.owner) for each in body))
     if len(owners) > 1:
         raise ConfigError(f"owner: expected one for all runs, got {owners[0]} and {owners[1]}; ask once for each")
-    runs = await lab.queue_service.enqueue(group, [_wanted(context, group, each) for each in body], owners[0])
+    wanted = [_wanted(context, group, each) for each in body]
+    runs = await lab.queue_service.enqueue(group, wanted, owners[0], [each.template for each in body])
     request[CHANGED] = Changed(group, after={"runs": len(runs), "first": runs[0].id, "last": runs[-1].id})
     return all_queued_now(lab, group, runs)
 
@@ -219,11 +222,17 @@ async def release_run(context: ApiContext, request: web.Request, _body: None) ->
 
 
 async def change_run(context: ApiContext, request: web.Request, body: RunChanged) -> QueuedRun:
-    """Change the priority of a run, or how often it is queued again."""
-    run, requeue = request.match_info["run"], body.requeue.as_requeue() if body.requeue is not None else None
-    await context.lab.queue_service.change(run, body.priority, requeue)
-    told = {"priority": body.priority, "requeue": None if requeue is None else requeue.most}
-    request[CHANGED] = Changed(run, after={name: value for name, value in told.items() if value is not None})
+    """Change a run: what it is to run, in which group, its priority, how often it is queued again."""
+    editing, run = context.lab.run_editing, request.match_info["run"]
+    back = editing.as_in_template(run, body.reset) if body.reset else {}
+    group = back.get("group") if body.group is None else body.group
+    if group is not None and not request[PRINCIPAL].may_use(group):
+        raise outside(request[PRINCIPAL], group)
+    was = context.lab.session_service.run(run)
+    requeue = body.requeue.as_requeue() if body.requeue is not None else None
+    await editing.change(run, body.edit, back, body.priority, requeue)
+    before, after = changed_parts(was, context.lab.session_service.run(run))
+    request[CHANGED] = Changed(run, before=before, after=after)
     return queued_now(context.lab, run)
 
 

@@ -10,8 +10,11 @@ from typing import Any
 from pytest_dispatch.core.machine import Hold, Identity, MachineState
 from pytest_dispatch.core.model import Outcome, Priority, Workload
 from pytest_dispatch.core.moments import check_until
+from pytest_dispatch.core.requirements import read_requirements
+from pytest_dispatch.core.run_edit import RunEdit
 from pytest_dispatch.core.run_options import MachineChoice, Requeue
 
+LONGEST_LIMIT = 10.0 * 365 * 24 * 3600  # seconds
 LONGEST_TEXT = 1000  # characters of a hold's reason, and of an owner's name
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -98,6 +101,9 @@ class QueuedRun:
         avoids: Id of the machine that has it only if there is no other.
         again: Id of the run that it repeats; empty if it repeats none.
         requeue: How often it is queued again once it is over; null for not at all.
+        template: Id of the template of which a person queued it; empty for none.
+        differs: What that template has, by what of the run is different: `name`, `group`, `requires`, `labels`,
+            `priority`, `requeue`, `limits.NAME`, `payload.NAME`; null for what the template does not have.
     """
 
     id: str
@@ -119,6 +125,8 @@ class QueuedRun:
     avoids: str = ""
     again: str = ""
     requeue: Requeue | None = None
+    template: str = ""
+    differs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,24 +231,67 @@ class MoveWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunChanged:
-    """A request to change a run that is not over.
+    """A request to change a run that is not over; all but `requeue` only while it waits.
+
+    What it runs can be changed of a run that a person has queued, until a machine has it.
 
     Attributes:
-        priority: The priority of a run that waits; it goes into its session's line, as it was submitted.
+        priority: Its priority; it goes into its session's line, as it was submitted.
         requeue: How often it is queued again; `most` 0 switches that off.
+        name: Name of its workload.
+        group: Id of the group in which it is to wait.
+        requires: What a machine must have, such as `arch=x86_64`, beside what its group and its payload require.
+        labels: Labels of its workload, for finding it.
+        limits: Limits in seconds by name, which replace those of these names; null for the usual one.
+        payload: Values of its payload by name, which replace those of these names; null for none. The kind says which
+            may be changed.
+        reset: What is set back to what its template has, before the others are set: `all`, or names as in `differs`,
+            also their beginnings, such as `payload`.
     """
 
     priority: Priority | None = None
     requeue: RequeueWanted | None = None
+    name: str | None = None
+    group: str | None = None
+    requires: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    reset: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that something is to be changed.
+        """Check that something is to be changed, and the numbers and lengths.
 
         Raises:
-            ValueError: Nothing is.
+            ValueError: Nothing is, or one of them cannot be.
         """
-        if self.priority is None and self.requeue is None:
-            raise ValueError("expected a priority or requeue, got neither")
+        if all(getattr(self, name) in (None, {}, ()) for name in _CHANGES) and self.requires is self.labels is None:
+            raise ValueError("expected something to change, such as a priority or a name, got nothing")
+        for name, seconds in self.limits.items():
+            if seconds is not None and not 0 < seconds < LONGEST_LIMIT:
+                raise ValueError(f"limits: {name[:80]}: expected seconds above 0, got {seconds:g}")
+        for label in self.labels or ():
+            _check_length("labels", label)
+
+    @property
+    def edit(self) -> RunEdit:
+        """Return what is to be different of what it runs.
+
+        Raises:
+            ConfigError: A requirement cannot be read.
+        """
+        requires = None if self.requires is None else read_requirements(self.requires, "requires")
+        return RunEdit(
+            name=self.name,
+            group=self.group,
+            requires=requires,
+            labels=self.labels,
+            limits=self.limits,
+            payload=self.payload,
+        )
+
+
+_CHANGES = ("priority", "requeue", "name", "group", "requires", "labels", "limits", "payload", "reset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,13 +321,19 @@ class AgainWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateView:
-    """A stored workload, which people can queue; `requeue` is how often each run of it is queued again."""
+    """A stored workload, which people can queue.
+
+    Attributes:
+        requeue: How often each run of it is queued again.
+        source: The file or the URL in which it stands; empty for the lab's configuration itself.
+    """
 
     id: str
     group: str
     workload: Workload
     description: str = ""
     requeue: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,6 +138,8 @@ def queued_run(lab: Lab, record: RunRecord, place: int = 0) -> QueuedRun:
         avoids=run.avoids,
         again=run.again,
         requeue=run.requeue,
+        template=lab.run_editing.template_of(run),
+        differs=lab.run_editing.differences(run),
     )
 
 
@@ -162,6 +164,7 @@ def template_view(template: Template) -> TemplateView:
         workload=template.workload,
         description=template.description,
         requeue=template.requeue,
+        source=template.source,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_dispatch.core.kinds import KindRules
+from pytest_dispatch.core.kinds import KindRules, PayloadField, Shape
 from pytest_dispatch.workloads.actions.lifecycle import LIFECYCLE
 from pytest_dispatch.workloads.actions.payload import ACTIONS, check_payload, requires
 
@@ -11,4 +11,11 @@ RULES = KindRules(
     lifecycles={"conclusion": LIFECYCLE},
     check_payload=check_payload,
     requires=requires,
+    by_hand=(
+        PayloadField(name="owner", needed=True, hint="my-org"),
+        PayloadField(name="repo", needed=True, hint="firmware"),
+        PayloadField(name="workflow", needed=True, hint="test.yml"),
+        PayloadField(name="ref", hint="a branch or tag; main if there is none"),
+        PayloadField(name="inputs", shape=Shape.TEXTS, hint="board=rpi-4"),
+    ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.kinds import KindRules
-from pytest_dispatch.core.media import BOOT, BootPayload
+from pytest_dispatch.core.kinds import KindRules, PayloadField, Shape
+from pytest_dispatch.core.media import BOOT, BootPayload, known
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, REPORTING, SLOWEST
 
@@ -33,4 +33,14 @@ RULES = KindRules(
     needs="its bytes were still being fetched",
     derived=_derived,
     check_payload=_check_payload,
+    by_hand=(
+        PayloadField(name="media", needed=True, choices=known, fixed=True),
+        PayloadField(
+            name="location",
+            needed=True,
+            hint="folder:NAME/FILE in a folder of the lab, or the API's URL of a release asset",
+            fixed=True,
+        ),
+        PayloadField(name="size", shape=Shape.NUMBER, needed=True, hint="in bytes", fixed=True),
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.kinds import KindRules
+from pytest_dispatch.core.kinds import KindRules, PayloadField, Shape
 from pytest_dispatch.workloads.deployments.lifecycle import LIFECYCLE
 from pytest_dispatch.workloads.deployments.payload import DEPLOYMENT, DeploymentPayload, check_payload, requires
 
@@ -24,4 +24,9 @@ RULES = KindRules(
     derived=_derived,
     check_payload=check_payload,
     requires=requires,
+    by_hand=(
+        PayloadField(name="agent", needed=True, hint="the name of a Testflinger agent"),
+        PayloadField(name="job", shape=Shape.JSON, needed=True, hint='{"provision_data": {"distro": "noble"}}'),
+        PayloadField(name="busy", choices=lambda: ("skip", "wait"), hint="what becomes of it if the agent is busy"),
+    ),
 )
