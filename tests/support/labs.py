@@ -276,9 +276,10 @@ class LabBench:
         rule: IssueRule | None = None,
         ready: bool = True,
         lease: Lease = PRIVATE,
+        source: str = "w",
     ) -> list[Run]:
         """A session that wants these workloads; returns when their bytes are there, or were and their run is over."""
-        session = await self.lab.session_service.open("w", policy or Policy(), rule or IssueRule(), self.port, lease)
+        session = await self.lab.session_service.open(source, policy or Policy(), rule or IssueRule(), self.port, lease)
         runs = await self.lab.session_service.submit(session, [(w.name, w) for w in workloads])
         if ready:
             await until(lambda: all(run.id in self.boot.assets or self.attempt(run).ended for run in runs))

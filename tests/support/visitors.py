@@ -28,14 +28,32 @@ class SeenPage(HTMLParser):
         super().__init__()
         self.elements: list[Element] = []
         self.text = ""
+        self.areas: dict[str, str] = {}  # texts of fields with several lines, by name
+        self.options: dict[int, list[str]] = {}  # texts of what can be picked, by the place of the field in `elements`
+        self._in = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in = tag
+        if tag == "select":
+            self.options[len(self.elements)] = []
+        elif tag == "option":
+            self.options[max(self.options)].append("")
+        elif tag == "textarea":
+            self.areas[dict(attrs).get("name") or ""] = ""
         self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
         self.text += " " if tag in APART else ""
 
+    def handle_endtag(self, tag: str) -> None:
+        self._in = "" if tag == self._in else self._in
+
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self._in == "option":
+            self.options[max(self.options)][-1] += data
+        elif self._in == "textarea":
+            name = next(reversed(self.areas))
+            self.areas[name] += data if self.areas[name] else data.removeprefix("\n")  # as browsers leave it out
 
     def all(self, name: str) -> list[dict[str, str]]:
         return [each.attributes for each in self.elements if each.name == name]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from pytest_dispatch.core.ended_runs import EndedRun
 from pytest_dispatch.core.model import BAD, Outcome
@@ -130,3 +130,59 @@ def _by_urgency(row: BuildRow) -> tuple[int, int, str]:
 
 def _unseen(run: EndedRun) -> bool:
     return run.outcome in BAD and run.override is None and not run.notes
+
+
+# Two releases beside each other
+
+WorkloadKey = tuple[str, str, str]  # kind, name, group
+
+
+class Turn(StrEnum):
+    """What became of a workload from one release to another, those first that somebody should look at first."""
+
+    BROKEN = "newly failing"
+    FIXED = "fixed"
+    STILL_BAD = "failing in both"
+    ONLY_NEW = "only in the new one"
+    ONLY_OLD = "only in the old one"
+    GOOD = "good in both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """How a workload ended last in two releases, in one group; None if it did not run in one of them."""
+
+    kind: str
+    name: str
+    group: str
+    old: EndedRun | None
+    new: EndedRun | None
+
+    @property
+    def turn(self) -> Turn:
+        """Return what became of it."""
+        if self.old is None or self.new is None:
+            return Turn.ONLY_NEW if self.old is None else Turn.ONLY_OLD
+        was, now = self.old.outcome in BAD, self.new.outcome in BAD
+        if was and now:
+            return Turn.STILL_BAD
+        return Turn.BROKEN if now else Turn.FIXED if was else Turn.GOOD
+
+
+def latest_of_each(newest_first: Iterable[EndedRun]) -> dict[WorkloadKey, EndedRun]:
+    """Return the latest run of each workload in each group; those that were cancelled say nothing of it."""
+    found: dict[WorkloadKey, EndedRun] = {}
+    for run in newest_first:
+        if not run.cancelled:
+            found.setdefault((run.kind, run.name, run.group), run)
+    return found
+
+
+def compared(old: Mapping[WorkloadKey, EndedRun], new: Mapping[WorkloadKey, EndedRun]) -> dict[Turn, list[Pair]]:
+    """Return the workloads of two releases by what became of them; those that there are, in order."""
+    found: dict[Turn, list[Pair]] = {turn: [] for turn in Turn}
+    for key in sorted({*old, *new}, key=lambda each: (each[1], each[2], each[0])):
+        kind, name, group = key
+        pair = Pair(kind=kind, name=name, group=group, old=old.get(key), new=new.get(key))
+        found[pair.turn].append(pair)
+    return {turn: pairs for turn, pairs in found.items() if pairs}

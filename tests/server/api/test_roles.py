@@ -455,9 +455,15 @@ POST /sign-in                303 303 303 303 303 303 303 303 303 303
 POST /sign-out               401 401 401 400 400 400 400 400 400 400
 GET  /queue                  303 303 303 200 200 200 200 200 200 200
 POST /queue                  401 401 401 403 200 303 303 200 200 200
+GET  /queue/add              303 303 303 403 200 200 200 200 200 200
+POST /queue/add              401 401 401 403 400 403 400 400 400 400
+GET  /queue/edit/{run}       303 303 303 403 200 403 200 200 200 200
+POST /queue/edit             401 401 401 403 303 403 303 303 303 303
 GET  /templates              303 303 303 200 200 200 200 200 200 200
 POST /templates              401 401 401 403 400 400 400 400 400 400
 GET  /builds                 303 303 303 200 200 200 200 200 200 200
+POST /builds                 401 401 401 403 303 303 303 303 303 303
+GET  /builds/compare         303 303 303 200 200 200 200 200 200 200
 GET  /history                303 303 303 200 200 200 200 200 200 200
 GET  /history/charts         303 303 303 200 200 200 200 200 200 200
 GET  /history.csv            303 303 303 200 200 200 200 200 200 200
@@ -480,6 +486,9 @@ PAGE_ROWS = [line.split() for line in PAGES.strip().splitlines()]
 PAGE_FIELDS = {
     ("POST", "/sign-in"): [("name", "guest"), ("password", PASSWORD)],
     ("POST", "/queue"): [("do", "stop")],  # a question, as the next ones, or why it is refused
+    ("POST", "/queue/add"): [("kind", "boot"), ("group", "lab")],
+    ("POST", "/queue/edit"): [("run", "{run}")],
+    ("POST", "/builds"): [("source", "w")],
     ("POST", "/machines"): [("do", "hold"), ("machine", "m-1")],
     ("POST", "/runs"): [("do", "cancel"), ("run", "{run}")],
     ("POST", "/sessions"): [("session", "{session}")],

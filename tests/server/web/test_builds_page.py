@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
+from labs import Reply
 from made_up_history import make_history
 from past_runs import runs_through
 from service_bench import PASSWORD, ServiceBench, service
 from visitors import SeenPage, Visitor, signed_in
+from waiting import until
 
+from pytest_dispatch.core.model import Run
 from pytest_dispatch.lab.builds import ROWS
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.store import schema
@@ -26,7 +30,8 @@ RUNS = 30_000
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
     async with service(tmp_path, pages=True) as running:
-        await running.added("eve", Role.READER, password=PASSWORD)
+        for name, role in (("bob", Role.OPERATOR), ("eve", Role.READER)):
+            await running.added(name, role, password=PASSWORD)
         yield running
 
 
@@ -111,3 +116,95 @@ async def test_a_token_for_other_groups_sees_nothing_of_it(past: ServiceBench) -
     visitor = Visitor(past, token=await past.token_elsewhere("eve"))
     for address in ("/builds", "/builds?source=lab/firmware"):
         assert not cells(await visitor.see(address))
+
+
+# What failed, again; and two releases
+
+
+SOURCE = "me/board"
+
+
+async def ended(lab: ServiceBench, release: str, outcomes: dict[str, str]) -> dict[str, str]:
+    """Have runs of a release end, in order; returns their ids by name."""
+    found = {}
+    for name, outcome in outcomes.items():
+        workload = lab.bench.workload(f"{name.rstrip('!')}.efi")
+        [run] = await lab.bench.submit(workload, source=f"{SOURCE}@{release}")
+        await lab.bench.call("HEAD")
+        await lab.bench.download(run)
+        await lab.bench.call("POST")
+        assert (await lab.bench.report(title=name, result=outcome)).status == 200
+        await lab.bench.call("HEAD")
+        await until(partial(_is_over, lab, run))
+        found[name] = run.id
+    return found
+
+
+def _is_over(lab: ServiceBench, run: Run) -> bool:
+    return lab.bench.now(run).outcome is not None
+
+
+async def test_two_releases_are_compared(lab: ServiceBench) -> None:
+    await ended(lab, "v1", {"same": "passed", "breaks": "passed", "heals": "failed", "bad": "failed", "old": "passed"})
+    new = await ended(
+        lab, "v2", {"same": "passed", "breaks": "failed", "heals": "passed", "bad": "failed", "n": "passed"}
+    )
+    visitor = await signed_in(lab, "eve")
+    builds = await visitor.see(f"/builds?source={SOURCE}")
+    assert [each["action"] for each in builds.all("form") if each.get("action", "").startswith("/builds/")] == [
+        "/builds/compare"
+    ]
+    page = await visitor.see(f"/builds/compare?source={SOURCE}&old=v1&new=v2")
+    assert (
+        "1 newly failing, 1 fixed, 1 failing in both, 1 only in the new one, 1 only in the old one, 1 good in both"
+    ) in page.words
+    for turn, name in (
+        ("newly failing 1", "breaks.efi"),
+        ("fixed 1", "heals.efi"),
+        ("failing in both 1", "bad.efi"),
+        ("only in the new one 1", "n.efi"),
+        ("only in the old one 1", "old.efi"),
+        ("good in both 1", "same.efi"),
+    ):
+        assert f"{turn} Workload Group v1 v2 Why {name} boot lab" in page.words
+    assert f"/runs/{new['breaks']}" in page.links
+    assert "No run of these is in history" in (await visitor.see("/builds/compare?source=x&old=1&new=2")).words
+
+
+async def test_what_failed_last_in_a_release_is_run_again(lab: ServiceBench) -> None:
+    await ended(lab, "v1", {"a": "failed", "b": "failed", "b!": "passed", "c": "passed"})
+    failed = (await ended(lab, "v2", {"a": "failed", "d": "failed"}))["a"]
+    visitor = await signed_in(lab, "bob")
+    csrf = (await visitor.see("/builds")).field("csrf")
+
+    async def send(*fields: tuple[str, str]) -> Reply:
+        return await visitor.post("/builds", ("csrf", csrf), *fields, Dispatch_Page="1")
+
+    asked = (await send(("source", SOURCE), ("release", "v1"))).json
+    assert asked["ask"] == "Queue 1 run again?"
+    assert asked["text"].startswith("Failed last in me/board v1: a.efi (lab). a.efi: 1 machine fits")
+    asked = (await send(("source", SOURCE), ("release", "v2"))).json
+    assert asked["ask"] == "Queue 2 runs again?"
+    assert not lab.bench.lab.queue.group_queue.queued("lab")
+    reply = (await send(*((name, value) for name, value in asked["fields"]), ("sure", "1"))).json
+    assert (reply["said"], reply["failed"]) == ("2 runs queued again.", False)
+    assert lab.bench.lab.queue.group_queue.queued("lab") == 2
+    assert failed in {run.again for run in lab.bench.lab.queue.runs.values()}
+    asked = (await send(("source", SOURCE), ("release", "v2"))).json
+    assert "Waiting or under way already: a.efi (lab) and d.efi (lab)." in asked["text"]
+    undo = reply["undo"]
+    await visitor.post(undo["action"], ("csrf", csrf), *map(tuple, undo["fields"]), Dispatch_Page="1")
+    assert not lab.bench.lab.queue.group_queue.queued("lab")
+    reply = (await send(("source", SOURCE), ("release", "v9"))).json
+    assert reply["said"] == "Nothing failed last in me/board v9, so nothing was queued."
+    reply = (await send(("run", "none"), ("sure", "1"))).json
+    assert (reply["failed"], reply["said"][:32]) == (True, "Nothing was queued. 1 not: no ru")
+
+
+async def test_a_reader_is_not_offered_to_run_it_again(lab: ServiceBench) -> None:
+    await ended(lab, "v1", {"a": "failed"})
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see("/builds")
+    assert not [each for each in page.all("form") if each.get("action") == "/builds" and each["method"] == "post"]
+    reply = await visitor.post("/builds", ("csrf", page.field("csrf")), ("source", SOURCE), Dispatch_Page="1")
+    assert reply.status == 403

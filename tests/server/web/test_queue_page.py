@@ -16,7 +16,7 @@ from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Policy, Priority
 from pytest_dispatch.core.requirements import read_requirements
-from pytest_dispatch.server.api.group_schemas import HoldWanted
+from pytest_dispatch.server.api.group_schemas import HoldWanted, QueueWanted
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
 from pytest_dispatch.server.web.queue_page import PAGE
 
@@ -188,6 +188,31 @@ async def test_what_cancels_says_whose_runs_they_are_before_it_does(lab: Service
     assert len(await lab.audit(who="bob", action="run.cancel")) == 3
 
 
+async def test_own_runs_that_a_token_queued_are_not_called_those_of_others(lab: ServiceBench) -> None:
+    runs = []
+    for user in ("bob", "ada"):
+        wanted = QueueWanted(workload=replace(lab.bench.workload(f"{user}.efi"), name=user))
+        reply = await lab.ask("POST", "/groups/lab/queue", wanted, token=lab.secrets[user])
+        assert reply.status == 201, reply.text
+        runs.append(("run", reply.json["id"]))
+    visitor = await signed_in(lab, "bob")
+    assert "another user" not in (await done(visitor, ("do", "cancel"), runs[0])).json["text"]
+    assert "1 run of another user's session (ada)." in (await done(visitor, ("do", "cancel"), *runs)).json["text"]
+
+
+async def test_a_priority_and_a_place_that_a_run_has_are_not_said_to_be_given(lab: ServiceBench) -> None:
+    a, b = await queued(lab, ["a", "b"])
+    visitor = await signed_in(lab, "bob")
+    reply = (await done(visitor, ("do", "priority"), ("priority", "normal"), ("run", a))).json
+    assert (reply["said"], reply["failed"], reply["undo"]) == (
+        "a has that priority, and its place, already.",
+        False,
+        None,
+    )
+    reply = (await done(visitor, ("do", "back"), ("run", b), ("anchor", a))).json
+    assert (reply["said"], reply["failed"]) == ("b is where it was.", False)
+
+
 async def test_a_priority_is_given_and_taken_back(lab: ServiceBench) -> None:
     a, b = await queued(lab, ["a", "b"])
     visitor = await signed_in(lab, "bob")
@@ -334,6 +359,26 @@ async def test_views_and_filters_are_in_the_address(lab: ServiceBench) -> None:
         assert set(order(await visitor.see(f"/queue{query}"))) == expected, query
     assert (await visitor.ask("GET", "/queue?group=none")).status == 404
     assert (await visitor.ask("GET", "/queue?first=x")).status == 400
+
+
+async def test_runs_whose_machines_are_held_or_broken_are_stuck_and_counted(lab: ServiceBench) -> None:
+    machines = lab.bench.lab.queue.machines
+    for name in ("m-1", "m-2", "m-3"):
+        machines.declare(name, labels={"rack": name[-1]})
+    runs = []
+    for name in ("1", "2", "3"):
+        runs += await queued(lab, [f"{name}.efi"], requires=read_requirements([f"rack={name}"], "requires"))
+    machines.withhold("m-1", Hold(reason="mended"))
+    machines.withhold("m-2", Hold(reason="for a while", until=lab.bench.clock.now() + 1e6))
+    machines["m-3"].broken = "no power"
+    visitor = await signed_in(lab, "bob")
+    page = await visitor.see("/queue?view=stuck")
+    assert order(page) == [runs[0], runs[2]]
+    assert "2 runs are stuck" in page.words
+    await lab.ask("POST", "/hold", HoldWanted(reason="power"))
+    page = await visitor.see("/queue?view=stuck")
+    assert len(order(page)) == 3
+    assert "3 runs are stuck" in page.words
 
 
 async def test_two_thousand_runs_are_a_small_page_with_more(lab: ServiceBench) -> None:

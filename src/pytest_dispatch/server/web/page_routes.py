@@ -11,10 +11,14 @@ from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web import (
     account_deeds,
     account_pages,
+    add_page,
     assets,
     audit_page,
+    build_deeds,
     builds_page,
     charts_page,
+    compare_page,
+    edit_page,
     health_page,
     history_file,
     history_page,
@@ -54,6 +58,17 @@ PAGE_ROUTES = (
         summary="Steer the queue: move, hold, release and cancel runs, pause groups",
         bare=True,
     ),
+    _page(
+        add_page.ADDRESS, add_page.show_add, "Add a run: what each kind of workload takes by hand", needs=Role.OPERATOR
+    ),
+    _form(add_page.ADDRESS, add_page.add_run, Role.OPERATOR, "Queue a run by hand"),
+    _page(
+        f"{edit_page.ADDRESS}/{{run}}",
+        edit_page.show_edit,
+        "Edit a run that waits, and see what is not as its template has it",
+        needs=Role.OPERATOR,
+    ),
+    _form(edit_page.ADDRESS, edit_page.edit_run, Role.OPERATOR, "Change what a run that waits is to run"),
     _page("/templates", templates_page.show_templates, "Templates: what can be queued, and how it ended last"),
     Route(
         method="POST",
@@ -64,6 +79,8 @@ PAGE_ROUTES = (
         bare=True,
     ),
     _page("/builds", builds_page.show_builds, "Builds: how workloads ended in the releases of a project"),
+    _form("/builds", build_deeds.run_failed_again, Role.OPERATOR, "Run again what failed last in a release"),
+    _page(compare_page.ADDRESS, compare_page.show_comparison, "Two releases of a project beside each other"),
     _page("/history", history_page.show_history, "History: what a search finds of the runs that have ended"),
     _page("/history/charts", charts_page.show_charts, "Charts: outcomes, waits, machines, states and flaky workloads"),
     _page("/history.csv", history_file.send_history, "What a search of history finds, as a CSV file"),

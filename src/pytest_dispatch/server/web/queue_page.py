@@ -10,10 +10,12 @@ from urllib.parse import urlencode
 from pytest_dispatch.core.explanation import Explanation, why_in_short
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.lab.queue_service import QUEUED
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views, queue_view
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
+from pytest_dispatch.server.web.edit_page import Differs, differing
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.paging import on_a_page
 from pytest_dispatch.server.web.words import PRIORITIES, are_free, counted
@@ -21,6 +23,7 @@ from pytest_dispatch.server.web.words import PRIORITIES, are_free, counted
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from pytest_dispatch.core.machine_record import MachineRecord
     from pytest_dispatch.core.requirements import Requirements
     from pytest_dispatch.core.runs import RunRecord
     from pytest_dispatch.lab.lab import Lab
@@ -41,11 +44,15 @@ class Waiting:
     Attributes:
         why: Why it waits.
         starts: When it should start, in seconds since 1970; 0 if that is not known here.
+        differs: What its template has, where it has something else.
+        is_edited_here: Whether what it runs can be changed by hand.
     """
 
     run: QueuedRun
     why: str
     starts: float
+    differs: tuple[Differs, ...]
+    is_edited_here: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +135,15 @@ class _Reasons:
         record = self._lab.queue.transitions.runs.record(run.id)
         alike = _alike(record)
         if alike in self._known:
-            return Waiting(run=run, why=why_in_short(self._known[alike], first=False), starts=0.0)
+            return self._row(run, why_in_short(self._known[alike], first=False), 0.0)
         found = explain(self._lab.queue, run.id, self._lab.lab_state.clock.now(), self._lab.durations.takes)
         self._known[alike] = found
         starts = ROUND * round(found.starts.latest / ROUND) if found.starts is not None else 0.0
-        return Waiting(run=run, why=why_in_short(found), starts=starts)
+        return self._row(run, why_in_short(found), starts)
+
+    def _row(self, run: QueuedRun, why: str, starts: float) -> Waiting:
+        differs = differing(self._lab, run.kind, run.differs) if run.differs else ()
+        return Waiting(run=run, why=why, starts=starts, differs=differs, is_edited_here=run.source == QUEUED)
 
 
 def _alike(record: RunRecord) -> tuple[object, ...]:
@@ -145,7 +156,8 @@ def _alike(record: RunRecord) -> tuple[object, ...]:
 
 def _sentence(lab: Lab, total: int, wanted: Wanted) -> str:
     if total:
-        return f"{counted(total, 'run')} {'waits' if total == 1 else 'wait'}"
+        does = ("is stuck", "are stuck") if wanted.view == "stuck" else ("waits", "wait")
+        return f"{counted(total, 'run')} {does[total != 1]}"
     if wanted.view or wanted.group or wanted.named:
         return "Nothing like that waits"
     free = are_free(machine_views(lab))
@@ -174,13 +186,16 @@ def _of(lab: Lab, name: str) -> Callable[[RunRecord], bool]:
 
 
 def _stuck(lab: Lab) -> Callable[[RunRecord], bool]:
-    """Return whether nothing gets a run started unless somebody does something: it is held, or no machine fits."""
-    machines = [seen for seen in lab.queue.machines.values() if not seen.has_left]
-    labels = {seen.id: seen.machine.labels for seen in machines}
+    """Return whether nothing gets a run started unless somebody does something.
+
+    It is held, or its group or the whole lab is, or all machines that fit are held or broken, or there is none.
+    """
+    labels = {seen.id: seen.machine.labels for seen in lab.queue.machines.values() if _comes_back(seen)}
+    all_held = lab.queue.groups.lab_hold is not None
     fitting: dict[Requirements, bool] = {}
 
     def stuck(record: RunRecord) -> bool:
-        if record.on_hold or record.lost or record.run.group in lab.queue.groups.pauses:
+        if all_held or record.on_hold or record.lost or record.run.group in lab.queue.groups.pauses:
             return True
         if record.lifecycle.elsewhere:
             return False
@@ -192,3 +207,9 @@ def _stuck(lab: Lab) -> Callable[[RunRecord], bool]:
         return not fitting[requires]
 
     return stuck
+
+
+def _comes_back(seen: MachineRecord) -> bool:
+    """Return whether a machine takes work, now or later, without anybody doing something about it."""
+    held = seen.hold is not None and seen.hold.until is None
+    return not (seen.leaving or seen.broken or held)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.duration import format_roughly
 from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.lab.outlook import outlook
 from pytest_dispatch.server.api.group_routes import GROUP_ROUTES
 from pytest_dispatch.server.api.group_schemas import QueueWanted
 from pytest_dispatch.server.api.guard import carry_out
@@ -14,9 +12,10 @@ from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 from pytest_dispatch.server.web.forms import FORM
+from pytest_dispatch.server.web.outlooks import expected, is_impossible, why_impossible
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, Undo, told
-from pytest_dispatch.server.web.templates_page import ADDRESS, fitting, key_of, runs_alive
+from pytest_dispatch.server.web.templates_page import ADDRESS, key_of, runs_alive
 from pytest_dispatch.server.web.words import counted, listed
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pytest_dispatch.core.outlook import Outlook
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
@@ -40,12 +38,13 @@ async def queue_templates(context: ApiContext, request: web.Request, _body: None
     form, lab = request[FORM], context.lab
     names = [form.one("one")] if form.one("one") else list(dict.fromkeys(form.all("template")))
     templates = _known(context, request, names)
-    never = [each for each in templates if _is_impossible(lab, each)]
+    never = [each for each in templates if is_impossible(lab, each.workload, each.group)]
     if never:
         return told(request, Said(said=_refusal(lab, never), failed=True))
     if not form.one("sure"):
         what = f"Queue {counted(len(templates), 'run')}"
-        text = " ".join([*_twice(lab, templates), *[await _outlook(lab, each) for each in templates[:TOLD]]])
+        outlooks = [await expected(lab, each.id, each.workload, each.group) for each in templates[:TOLD]]
+        text = " ".join([*_twice(lab, templates), *outlooks])
         more = f" And {len(templates) - TOLD} more." if len(templates) > TOLD else ""
         question = Question(ask=f"{what}?", text=text + more, label=what)
         return ask(context, request, question, ADDRESS, [("template", each.id) for each in templates])
@@ -75,19 +74,10 @@ def _known(context: ApiContext, request: web.Request, names: Sequence[str]) -> l
 # What is said before
 
 
-def _is_impossible(lab: Lab, template: Template) -> bool:
-    """Return whether no machine of the lab can ever run a template, whatever its state."""
-    if lab.queue.is_elsewhere(template.workload):
-        return False
-    return not fitting(lab, lab.queue.required(template.workload, template.group))
-
-
 def _refusal(lab: Lab, templates: Sequence[Template]) -> str:
     first = templates[0]
-    requires = ", ".join(map(str, lab.queue.required(first.workload, first.group)))
     more = f" {len(templates) - 1} more cannot run either." if len(templates) > 1 else ""
-    needs = f"with {requires}" if requires else "of any kind"
-    return f"Nothing was queued: {first.id} needs a machine {needs}, and this lab has none.{more}"
+    return f"Nothing was queued: {why_impossible(lab, first.id, first.workload, first.group)}{more}"
 
 
 def _twice(lab: Lab, templates: Sequence[Template]) -> Iterator[str]:
@@ -96,28 +86,6 @@ def _twice(lab: Lab, templates: Sequence[Template]) -> Iterator[str]:
     had = [f"{each.id} ({alive[key_of(each)]})" for each in templates if alive[key_of(each)]]
     if had:
         yield f"Waiting or under way already: {listed(had)}."
-
-
-async def _outlook(lab: Lab, template: Template) -> str:
-    """Return which machines fit a template, and when a run of it would start."""
-    if lab.queue.is_elsewhere(template.workload):
-        return f"{template.id}: another system assigns its machine."
-    requires = lab.queue.required(template.workload, template.group)
-    found = await outlook(lab.lab_state, lab.durations, "", [(requires, template.group)])
-    return f"{template.id}: {_fits(found)}, {_starts(found)}."
-
-
-def _fits(found: Outlook) -> str:
-    held = f" ({found.held} held)" if found.held else ""
-    return f"{counted(found.machines, 'machine')} {'fits' if found.machines == 1 else 'fit'}{held}"
-
-
-def _starts(found: Outlook) -> str:
-    if found.machines == found.held:
-        return "none of which can be used now"
-    if found.starts_in is None:
-        return "nobody knows when it starts"
-    return f"starts in about {format_roughly(found.starts_in)}" if found.starts_in >= 1 else "starts at once"
 
 
 # What is done

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.history_search import Condition, Field, Search, Value
-from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.server.api.group_views import template_view
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.history_page import View, term
+from pytest_dispatch.server.web.outlooks import fitting
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.paging import on_a_page
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pytest_dispatch.core.ended_runs import EndedRun
-    from pytest_dispatch.core.requirements import Requirements
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.group_schemas import TemplateView
@@ -86,11 +85,6 @@ def runs_alive(lab: Lab) -> Counter[tuple[str, str, str]]:
     """Return the number of runs that wait or are under way, by group, kind and name."""
     runs = (run for run in lab.queue.runs.values() if run.outcome is None)
     return Counter((run.group, run.workload.kind, run.workload.name) for run in runs)
-
-
-def fitting(lab: Lab, requires: Requirements) -> int:
-    """Return the number of the lab's machines that fit, whatever their state."""
-    return sum(suits(requires, seen.machine.labels) for seen in lab.queue.machines.values() if not seen.has_left)
 
 
 async def _shown(lab: Lab, template: Template, alive: int) -> Shown:
