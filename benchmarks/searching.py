@@ -20,9 +20,8 @@ from pytest_dispatch.core.ended_runs import EndedRun, history_entry
 from pytest_dispatch.core.history_search import read_search
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.run_series import Series
-from pytest_dispatch.core.trends import Span
+from pytest_dispatch.core.trends import OVER, Span
 from pytest_dispatch.lab.history import history_of, looked_at
-from pytest_dispatch.server.web.outcome_chart import OVER
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.history_query import Page
 from pytest_dispatch.store.history_reader import HistoryReader

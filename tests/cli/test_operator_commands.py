@@ -510,6 +510,16 @@ def test_a_console_is_shown_and_followed_and_a_run_is_a_junit_file(operator: Ope
     assert re.search(r"all +\d+ +0 +\d+ +0", series)
 
 
+def test_the_numbers_of_the_charts_are_shown(operator: Operator) -> None:
+    ended(operator, "memory")
+    shown = operator.types("runs trends --over 1h").out
+    assert re.search(r"FROM +PASSED +FAILED +ERROR +SKIPPED +HALF WAIT +9 OF 10 WAIT", shown)
+    assert re.search(r"\d\d:\d\d:00 +0 +[1-9]\d* +0 +0 +\S+ +\S+", shown)
+    assert re.search(r"MACHINE +BUSY +RUNS", shown)
+    assert "whatever passed did so at the first attempt" in shown
+    assert "choose from" in operator.types("runs trends --over 2h", code=2).err
+
+
 def test_a_run_again_and_the_whole_lab_held(operator: Operator) -> None:
     run = ended(operator, "smoke")
     machine = operator.types(f"runs show {run} --json").json["run"]["attempts"][0]["placements"][0]["machine"]
@@ -554,6 +564,7 @@ runs show ENDED
 runs console ENDED
 runs junit ENDED
 runs series
+runs trends --over 1h
 runs override ENDED passed x
 runs note ENDED x
 runs link ENDED https://github.com/me/lab/issues/7

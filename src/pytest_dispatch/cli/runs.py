@@ -14,6 +14,7 @@ from pytest_dispatch.cli.run_notes import LINK, NOTE, OVERRIDE
 from pytest_dispatch.cli.series import SERIES
 from pytest_dispatch.cli.state_colors import OF_OUTCOMES, state_cell
 from pytest_dispatch.cli.times import ago, moment, since
+from pytest_dispatch.cli.trends import TRENDS
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.explanation import told_place
 from pytest_dispatch.core.model import Phase
@@ -169,6 +170,7 @@ RUNS = Noun(
         CONSOLE,
         JUNIT,
         SERIES,
+        TRENDS,
         OVERRIDE,
         NOTE,
         LINK,

@@ -14,6 +14,7 @@ from pytest_dispatch.server.api.history_schemas import (
     NoteWanted,
     OverrideWanted,
     SeriesView,
+    TrendsView,
 )
 from pytest_dispatch.server.api.session_schemas import LinkWanted
 
@@ -41,6 +42,10 @@ class HistoryClient:
         """Return statistics of workloads by machine; of all of them if the name is empty."""
         query = {"most": str(most)} | ({"name": name} if name else {})
         return self._lab.ask(list[SeriesView], "GET", "/history/series", query=query)
+
+    def trends(self, over: str) -> TrendsView:
+        """Return the numbers of the charts over a time: `1h`, `24h`, `7d` or `30d`."""
+        return self._lab.ask(TrendsView, "GET", "/history/trends", query={"over": over})
 
     def console(self, run: str, attempt: int, after: int = 0, wait: float = 0.0) -> ConsoleView:
         """Return a part of the console of an attempt, 0 for the last one; with `wait`, once there is one."""

@@ -9,6 +9,10 @@ from itertools import pairwise
 
 from pytest_dispatch.core.model import Outcome, Phase
 
+#: Times that charts show, with the seconds of a slot and the number of slots.
+OVER = {"1h": (60, 60), "24h": (1800, 48), "7d": (7200, 84), "30d": (43_200, 60)}
+USUAL = "24h"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:

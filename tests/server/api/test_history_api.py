@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -235,6 +236,27 @@ async def test_statistics_of_a_series(lab: Past) -> None:
         assert [(each["what"], each["good"]) for each in point["changed"]] == [("digest", point["last_good"]["digest"])]
     assert [each["name"] for each in await lab.ask("GET", "/history/series")] == ["a.efi", "b.efi"]
     assert len(await lab.ask("GET", "/history/series?most=1")) == 1
+
+
+async def test_the_numbers_of_the_charts_are_those_of_the_runs_of_ones_groups(lab: Past) -> None:
+    found = await lab.ask("GET", "/history/trends?over=7d", by="eve")
+    assert (found["over"], found["width"], len(found["slots"]), found["looked_at"]) == ("7d", 7200, 84, 2)
+    assert [slot["begins"] for slot in found["slots"]] == [found["slots"][0]["begins"] + 7200 * n for n in range(84)]
+    counts = Counter[str]()
+    for slot in found["slots"]:
+        counts.update(slot["outcomes"])
+        assert (slot["wait"]["half"] is not None) == bool(slot["outcomes"])
+    assert counts == {"passed": 1, "failed": 1}
+    assert [(each["machine"], each["runs"]) for each in found["machines"]] == [(MACHINE, 2)]
+    assert {"queued", "starting", "running"} <= {each["phase"] for each in found["states"]}
+    assert found["flaky"] == []
+    elsewhere = await lab.ask("GET", "/history/trends", by="elsewhere")
+    assert (elsewhere["over"], elsewhere["looked_at"], elsewhere["machines"]) == ("24h", 0, [])
+
+
+async def test_another_time_of_the_charts_is_told(lab: Past) -> None:
+    refused = await lab.ask("GET", "/history/trends?over=2h", status=400)
+    assert refused["error"] == "query parameter over: expected one of 1h, 24h, 7d, 30d, got '2h'"
 
 
 async def test_a_console_in_parts(lab: Past) -> None:

@@ -100,6 +100,7 @@ POST   /machines/{machine}/hold             401 401 401 403 200 403 200 200 200 
 DELETE /machines/{machine}/hold             401 401 401 403 200 403 200 200 200 200
 GET    /history                             401 401 401 200 200 200 200 200 200 200
 GET    /history/series                      401 401 401 200 200 403 403 200 200 200
+GET    /history/trends                      401 401 401 200 200 200 200 200 200 200
 POST   /runs/{run}/override                 401 401 401 403 409 403 409 409 409 409
 DELETE /runs/{run}/override                 401 401 401 403 409 403 409 409 409 409
 POST   /runs/{run}/notes                    401 401 401 403 409 403 409 409 409 409

@@ -10,9 +10,9 @@ from past_runs import runs_through
 from service_bench import PASSWORD, ServiceBench, service
 from visitors import signed_in
 
+from pytest_dispatch.core.trends import OVER
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web.bars import HEIGHT, overlaid, stacked
-from pytest_dispatch.server.web.outcome_chart import OVER
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 
 from pytest_dispatch.core.annotations import Note
 from pytest_dispatch.core.ended_runs import EndedRun, HistoryPage
 from pytest_dispatch.core.history_search import read_search, within
 from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.trends import OVER, USUAL, Span
 from pytest_dispatch.lab.state import NotEndedError
 from pytest_dispatch.server.api.handlers import LONGEST_WAIT
 from pytest_dispatch.server.api.history_schemas import (
@@ -20,6 +22,8 @@ from pytest_dispatch.server.api.history_schemas import (
     OverriddenView,
     OverrideWanted,
     SeriesView,
+    SlotView,
+    TrendsView,
 )
 from pytest_dispatch.server.api.query import number, whole
 from pytest_dispatch.server.api.schemas import ConsoleLine, RunView, slim
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.history_search import Search
     from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.trends import Trends
     from pytest_dispatch.lab.history import History, SeriesHistory
     from pytest_dispatch.server.api.route import ApiContext
     from pytest_dispatch.store.history_reader import ConsolePiece
@@ -114,6 +119,35 @@ def _machine_view(found: SeriesHistory, machine: str) -> MachineSeriesView:
         p90=sketch.quantile(0.9),
         turning_point=found.turning[machine],
     )
+
+
+async def show_trends(context: ApiContext, request: web.Request, _body: None) -> TrendsView:
+    """Return how the lab has done over a time.
+
+    Raises:
+        msgspec.ValidationError: It is none of those that there are.
+    """
+    over = request.query.get("over", USUAL)
+    if over not in OVER:
+        raise msgspec.ValidationError(f"query parameter over: expected one of {', '.join(OVER)}, got {over[:40]!r}")
+    found = await trends_over(context, request, over)
+    slots = zip(found.span.begins, found.outcomes, found.waits, strict=True)
+    return TrendsView(
+        over=over,
+        width=found.span.width,
+        slots=tuple(SlotView(begins=begins, outcomes=outcomes, wait=wait) for begins, outcomes, wait in slots),
+        looked_at=found.looked_at,
+        machines=tuple(found.machines),
+        used_since=found.used_since,
+        states=tuple(found.states),
+        flaky=tuple(found.flaky),
+    )
+
+
+async def trends_over(context: ApiContext, request: web.Request, over: str) -> Trends:
+    """Return what charts show of one of the times `OVER`, among the runs that the caller may see."""
+    span = Span.until(context.lab.lab_state.clock.now(), *OVER[over])
+    return await context.lab.history.trends(span, request[PRINCIPAL].groups)
 
 
 # What people add

@@ -10,6 +10,7 @@ from pytest_dispatch.server.api.history_schemas import (
     NoteWanted,
     OverrideWanted,
     SeriesView,
+    TrendsView,
 )
 from pytest_dispatch.server.api.route import Route
 from pytest_dispatch.server.auth.roles import Role
@@ -36,6 +37,16 @@ HISTORY_ROUTES = (
         gives=list[SeriesView],
         query=("most",),
         words=("kind", "origin", "name"),
+    ),
+    Route(
+        method="GET",
+        path="/history/trends",
+        handler=handlers.show_trends,
+        needs=Role.READER,
+        summary="The numbers of the charts `over` 1h, 24h (unless it says otherwise), 7d or 30d: outcomes and waits,"
+        " the use of machines, the time in each state, and flaky workloads",
+        gives=TrendsView,
+        words=("over",),
     ),
     Route(
         method="POST",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.regression import Regression
+from pytest_dispatch.core.trends import Flaky, MachineUse, StateTime, Wait
 from pytest_dispatch.server.api.schemas import ConsoleLine
 
 
@@ -58,6 +59,46 @@ class SeriesView:
     source: str
     name: str
     machines: tuple[MachineSeriesView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotView:
+    """What ended in a part of a time.
+
+    Attributes:
+        begins: When it begins, in seconds since 1970.
+        outcomes: Number of runs by the outcome that counts.
+        wait: How long the latest of them waited for a machine.
+    """
+
+    begins: int
+    outcomes: Mapping[Outcome, int]
+    wait: Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendsView:
+    """How a lab has done over a time: the numbers of the charts.
+
+    Attributes:
+        over: The time, which ends now.
+        width: Length of a slot, in seconds.
+        slots: The parts of the time, in order.
+        looked_at: Number of runs of which waits and states are known: the latest ones of each slot.
+        machines: How busy they were with last attempts of runs, the busiest first.
+        used_since: From when on that is counted, in seconds since 1970.
+        states: How long runs are in each state, by phase.
+        flaky: Workloads that passed, but not at the first attempt; the most frequent first.
+    """
+
+    over: str
+    width: int
+    slots: tuple[SlotView, ...]
+    looked_at: int
+    machines: tuple[MachineUse, ...]
+    used_since: float
+    states: tuple[StateTime, ...]
+    flaky: tuple[Flaky, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.trends import Span
-from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.core.trends import OVER, USUAL
+from pytest_dispatch.server.api.history_handlers import trends_over
 from pytest_dispatch.server.web.bars import overlaid
 from pytest_dispatch.server.web.history_page import View, term
-from pytest_dispatch.server.web.outcome_chart import OVER, STACK, outcome_chart, totals
+from pytest_dispatch.server.web.outcome_chart import STACK, outcome_chart, totals
 from pytest_dispatch.server.web.page import Page, page
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 ADDRESS = "/history/charts"
 
-USUAL = "24h"
 MOST_MACHINES = 20  # that are shown
 
 
@@ -31,13 +30,12 @@ async def show_charts(context: ApiContext, request: web.Request, _body: None) ->
     """Return the page."""
     over = request.query.get("over", "")
     over = over if over in OVER else USUAL
-    span = Span.until(context.lab.lab_state.clock.now(), *OVER[over])
-    trends = await context.lab.history.trends(span, request[PRINCIPAL].groups)
+    trends = await trends_over(context, request, over)
     values = {
         "over": over,
         "choices": {each: f"{ADDRESS}?over={each}" for each in OVER},
         "trends": trends,
-        "begins": span.begins,
+        "begins": trends.span.begins,
         "total": sum(sum(slot.values()) for slot in trends.outcomes),
         "stack": STACK,
         "totals": totals(trends.outcomes),

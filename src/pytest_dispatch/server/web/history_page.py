@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 
 from pytest_dispatch.core.ended_runs import HistoryPage
 from pytest_dispatch.core.history_search import SearchError
-from pytest_dispatch.core.trends import Span
+from pytest_dispatch.core.trends import OVER, Span
 from pytest_dispatch.server.api.history_handlers import search_history
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.history_file import MOST
-from pytest_dispatch.server.web.outcome_chart import OVER, outcome_chart, totals
+from pytest_dispatch.server.web.outcome_chart import outcome_chart, totals
 from pytest_dispatch.server.web.page import Page, page
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.server.web.bars import Bars, stacked
 
-#: Times that charts show, with the seconds of a slot and the number of slots.
-OVER = {"1h": (60, 60), "24h": (1800, 48), "7d": (7200, 84), "30d": (43_200, 60)}
 #: In which order outcomes stand on each other: what is wrong is on top, where it is seen.
 STACK = (Outcome.PASSED, Outcome.SKIPPED, Outcome.ERROR, Outcome.FAILED)
 
