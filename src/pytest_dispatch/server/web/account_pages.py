@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from pytest_dispatch.server.api.account_handlers import service_access
+from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL, Way
 from pytest_dispatch.server.auth.roles import Role, lower
 from pytest_dispatch.server.web.account_deeds import ACCOUNT, LASTS, USERS, may_change_own
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.paging import part_of
+from pytest_dispatch.server.web.words import in_order
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 #: No event of the lab's tells of accounts: the page looks now and then.
 LIVE = "hold"
+PAGE = 25  # users, and tokens, on a page
 #: Where users are from, as people call it.
 _SOURCES = {"": "added here", "configuration": "lab.yaml"}
 
@@ -51,14 +57,55 @@ class KnownToken:
     standing: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the page of all accounts is to show, as its address says.
+
+    Attributes:
+        named: What the names of its users must contain.
+        first: How many users to leave out.
+        user: Name of the user whose tokens it shows; empty for all.
+        tokens: How many tokens to leave out.
+    """
+
+    named: str = ""
+    first: int = 0
+    user: str = ""
+    tokens: int = 0
+
+    def address(self, **changed: object) -> str:
+        """Return the address of the same page but for these."""
+        wanted = replace(self, **changed)  # type: ignore[arg-type]
+        query = urlencode({name: value for name in self.__slots__ if (value := getattr(wanted, name))})
+        return f"{USERS}?{query}" if query else USERS
+
+
 @page
 async def show_users(context: ApiContext, request: web.Request, _body: None) -> Page:
     """Return the page of all accounts."""
-    accounts = service_access(context).accounts
-    tokens = _tokens(context, request.query.get("user", ""))
-    in_force = [each.token.user for each in _tokens(context, "") if each.standing == "in force"]
-    users = [KnownUser(user=user, source=_source(user), tokens=in_force.count(user.name)) for user in accounts.users()]
-    values = {"users": users, "of": request.query.get("user", ""), **_offered(context, request, USERS, tokens)}
+    query, accounts = request.query, service_access(context).accounts
+    wanted = Wanted(
+        named=query.get("named", "").strip(),
+        first=whole(request, "first", 0),
+        user=query.get("user", ""),
+        tokens=whole(request, "tokens", 0),
+    )
+    tokens = part_of(
+        _tokens(context, wanted.user), wanted.tokens, PAGE, lambda first: f"{wanted.address(tokens=first)}#tokens-title"
+    )
+    in_force = Counter(each.token.user for each in _tokens(context, "") if each.standing == "in force")
+    known = sorted(accounts.users(), key=lambda user: in_order(user.name))
+    users = [
+        KnownUser(user=user, source=_source(user), tokens=in_force[user.name])
+        for user in known
+        if wanted.named.lower() in user.name.lower()
+    ]
+    values = {
+        "users": part_of(users, wanted.first, PAGE, lambda first: wanted.address(first=first)),
+        "names": [user.name for user in known],
+        "wanted": wanted,
+        **_offered(context, request, USERS, tokens),
+    }
     return Page(template="users.html", title="Users and tokens", live=LIVE, values=values)
 
 
@@ -68,7 +115,8 @@ async def show_account(context: ApiContext, request: web.Request, _body: None) -
     principal = request[PRINCIPAL]
     user = service_access(context).accounts.find(principal.name)
     groups = None if principal.groups is None else sorted(principal.groups)
-    own = () if user is None else _tokens(context, user.name)
+    own = [] if user is None else _tokens(context, user.name)
+    tokens = part_of(own, whole(request, "tokens", 0), PAGE, lambda first: f"{ACCOUNT}?tokens={first}#tokens-title")
     values = {
         "user": user,
         "source": "" if user is None else _source(user),
@@ -77,7 +125,7 @@ async def show_account(context: ApiContext, request: web.Request, _body: None) -
         "expires": principal.expires,
         "password": principal.way is Way.BROWSER and user is not None and not user.subject,
         "may": may_change_own(request),
-        **_offered(context, request, ACCOUNT, own),
+        **_offered(context, request, ACCOUNT, tokens),
     }
     return Page(template="account.html", title="Your account", live=LIVE, values=values)
 

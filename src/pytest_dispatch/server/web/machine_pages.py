@@ -12,13 +12,15 @@ from pytest_dispatch.server.api.group_handlers import check_machine_groups, know
 from pytest_dispatch.server.api.group_schemas import ApproveWanted
 from pytest_dispatch.server.api.group_views import group_views, machine_view, machine_views
 from pytest_dispatch.server.api.history_handlers import latest_runs
+from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
 from pytest_dispatch.server.web.holds import HoldDeeds, held
 from pytest_dispatch.server.web.now_page import Active, under_way
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.paging import part_of
 from pytest_dispatch.server.web.said import Question
-from pytest_dispatch.server.web.words import counted, listed
+from pytest_dispatch.server.web.words import counted, in_order, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from pytest_dispatch.server.api.route import ApiContext
     from pytest_dispatch.server.web.forms import Form
 
+PAGE = 50  # machines on a page
 ENDED = 20  # runs that ended on a machine, on its page
 LIVE = "machine run group left"
 _HOLDS = HoldDeeds(begin="hold", end="return", of="machine")
 
-#: The order in which machines stand in their table: what works, what could, and what does not.
+#: The order in which the states stand by which machines are chosen: what works, what could, and what does not.
 _ORDER = (
     MachineState.RUNNING,
     MachineState.RESERVED,
@@ -62,9 +65,9 @@ class Wanted:
     group: str
     named: str
 
-    def address(self, **changed: str) -> str:
-        """Return the address of the same page but for these."""
-        fields = {"state": self.state, "group": self.group, "named": self.named, **changed}
+    def address(self, first: int = 0, **changed: str) -> str:
+        """Return the address of the same machines but for these, without the `first` ones."""
+        fields = {"state": self.state, "group": self.group, "named": self.named, "first": first, **changed}
         query = urlencode({name: value for name, value in fields.items() if value})
         return f"/machines?{query}" if query else "/machines"
 
@@ -80,14 +83,14 @@ class Wanted:
 
 @page
 async def show_machines(context: ApiContext, request: web.Request, _body: None) -> Page:
-    """Return the page of all machines."""
+    """Return a page of all machines, by their ids: their states change, and they stay where they are."""
     query = request.query
     wanted = Wanted(state=query.get("state", ""), group=query.get("group", ""), named=query.get("named", "").strip())
     known = machine_views(context.lab)
-    shown = sorted(filter(wanted.has, known), key=lambda each: (_ORDER.index(each.state), each.id))
+    shown = sorted(filter(wanted.has, known), key=lambda each: in_order(each.id))
     values = {
         "wanted": wanted,
-        "machines": shown,
+        "machines": part_of(shown, whole(request, "first", 0), PAGE, wanted.address),
         "active": {each.run.id: each for each in under_way(context.lab)},
         "groups": group_views(context.lab),
         "counts": {state: sum(each.state is state for each in known) for state in _ORDER},

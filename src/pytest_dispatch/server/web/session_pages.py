@@ -6,7 +6,9 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.health import CHECKS
@@ -14,12 +16,14 @@ from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.model import Phase
 from pytest_dispatch.lab.queue_service import QUEUED
 from pytest_dispatch.server.api.guard import carry_out
+from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL, Principal
 from pytest_dispatch.server.auth.roles import Role
 from pytest_dispatch.server.web.forms import FORM
 from pytest_dispatch.server.web.operations import operation
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.paging import part_of
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, told, unsaid
 from pytest_dispatch.server.web.words import counted
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.store.records import SessionRecord
 
 ADDRESS = "/sessions"
-MOST = 200  # sessions that are shown
+PAGE = 50  # sessions on a page
 VIEWS = {"": "All", "mine": "Mine"}
 
 #: What sessions of the lab's own are for.
@@ -75,16 +79,22 @@ class SessionRow:
 @page
 async def show_sessions(context: ApiContext, request: web.Request, _body: None) -> Page:
     """Return the page."""
-    view = request.query.get("view", "")
+    given = request.query.get("view", "")
+    view = given if given in VIEWS else ""
     rows = list(_rows(context.lab, request[PRINCIPAL], mine=view == "mine"))
     values = {
-        "rows": rows[:MOST],
-        "more": len(rows) - MOST,
+        "rows": part_of(rows, whole(request, "first", 0), PAGE, partial(_address, view)),
         "sentence": _sentence(rows),
-        "view": view if view in VIEWS else "",
+        "view": view,
         "views": VIEWS,
+        "address_of": _address,
     }
     return Page(template="sessions.html", title="Sessions", live="run hold", values=values)
+
+
+def _address(view: str, first: int = 0) -> str:
+    query = urlencode({name: value for name, value in {"view": view, "first": first}.items() if value})
+    return f"{ADDRESS}?{query}" if query else ADDRESS
 
 
 def _sentence(rows: list[SessionRow]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 PRIORITIES = {each: each.name.lower() for each in Priority}
 #: States of machines that could begin a run now, as soon as there is one.
 _FREE = {MachineState.IDLE, MachineState.OFF}
+
+
+def in_order(name: str) -> list[tuple[int, str]]:
+    """Return what names are sorted by, so that m-2 comes before m-10."""
+    parts = re.split("0*([0-9]+)", name.lower())  # every other one is a number
+    return [(len(part) * (place % 2), part) for place, part in enumerate(parts)]
 
 
 def counted(count: int, thing: str) -> str:
