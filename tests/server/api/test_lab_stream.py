@@ -17,7 +17,7 @@ from waiting import PATIENCE, until
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.server.api.lab_stream import LOOK, LabStream
+from pytest_dispatch.server.api.lab_stream import GLANCE, LOOK, LabStream
 from pytest_dispatch.server.limits.bounds import ServerLimits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.draw(1 / 3, of=__name__)]
@@ -165,6 +165,20 @@ async def test_runs_that_wait_are_counted_and_not_told_one_by_one(bench: LabBenc
     while not events or events[-1][2].get("queued") != 20:
         events.append(await viewer.next())
     assert {name for _, name, _ in events} == {"group"}
+
+
+async def test_runs_are_told_before_all_else_is_looked_at(bench: LabBench) -> None:
+    stream = LabStream(bench.lab, 30.0)
+    bench.lab.watchers.add(stream)
+    stream._tend(100.0)
+    known = len(stream._kept)
+    await bench.booted()
+    stream._tend(100.0 + GLANCE)
+    (told,) = [*stream._kept][known:]
+    assert b"event: run\n" in told
+    assert b'"phase":"running"' in told
+    stream._tend(101.0)
+    assert b"event: machine\n" in b"".join([*stream._kept][known + 1 :])
 
 
 async def test_one_that_reads_nothing_delays_nobody_and_is_dropped(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ slowly: it reads the kept events at its own pace, nothing is stored for it, and 
 no event of its own: its group has the number of those that wait, and pages of its queue are another operation.
 
 Machines come first: looking, and handing what is new to all viewers, takes little of what the lab works. The more
-viewers there are and the more happens, the more time lies between two looks, and the more of it is one event.
+viewers there are and the more happens, the more time lies between two looks, and the more of it is one event. Runs that
+have changed are known without a look at all machines and groups, so they are told sooner than these.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.lab import Lab
 
-LOOK = 0.25  # seconds between two looks at what has changed, at least
-SHARE = 0.03  # of the work of the lab's thread that looks may take, with what is handed to viewers
-LITTLE = 1 / 60  # of all time that they may take, whether or not it works
-LONGEST = 0.75  # seconds between two looks at most, whatever they take
+GLANCE = 0.05  # seconds between two looks at the runs that have changed, at least
+LOOK = 0.25  # seconds between two looks at all that may have changed, at least
+SHARE = 0.03  # of the work of the lab's thread that each kind of looks may take, with what is handed to viewers
+LITTLE = 1 / 60  # of all time that looks at all may take, whether or not it works
+LONGEST = 0.75  # seconds between two looks at all at most, whatever they take
 KEPT = 10_000  # events that are kept for viewers that come back, or are slow
 WHOLE = 1.0  # seconds between two looks while nobody is told of news: a machine may come on, or fall silent
 QUIET = 10.0  # seconds without an event after which a comment shows that the stream is alive
@@ -83,23 +85,35 @@ def _queues(lab: Lab) -> Iterator[QueueMoved]:
         yield QueueMoved(id=group, version=held + index.order(group).version)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Pace:
     """When to look next.
 
     Attributes:
-        worked: When the lab's thread has worked for so many seconds in all.
-        latest: Then at the latest, by the loop's time.
-        whole: At this time also if nobody was told of any news.
-        news: The lab's news at the last look.
-        spoke: When the viewers were sent something.
+        least: Seconds between two looks at least.
+        share: Of all time that looks may take, whether or not the lab's thread works.
     """
 
-    worked: float = 0.0
-    latest: float = 0.0
-    whole: float = 0.0
-    news: asyncio.Event | None = None
-    spoke: float = 0.0
+    least: float
+    share: float
+    _soonest: float = 0.0  # by the loop's time
+    _latest: float = 0.0
+    _worked: float = 0.0  # by the thread's time
+
+    def is_due(self, now: float, worked: float) -> bool:
+        """Return whether to look.
+
+        Args:
+            now: The loop's time.
+            worked: For how many seconds the lab's thread has worked in all.
+        """
+        return now >= self._soonest and (now >= self._latest or worked >= self._worked)
+
+    def looked(self, now: float, began: float, ended: float) -> None:
+        """Note a look that began and ended when the thread had worked for so many seconds."""
+        took = ended - began
+        self._soonest, self._latest = now + self.least, now + min(took / self.share, LONGEST)
+        self._worked = ended + took / SHARE
 
 
 class LabStream:
@@ -124,7 +138,11 @@ class LabStream:
         self._snapshot = (0, b"")
         self._latest = (0, 0, b"")  # the events from one number to another, which most viewers need alike
         self._looking: asyncio.Task[None] | None = None
-        self._pace = _Pace()
+        self._all = _Pace(least=LOOK, share=LITTLE)
+        self._runs = _Pace(least=GLANCE, share=SHARE)
+        self._news: asyncio.Event | None = None  # the lab's, at the last look at all
+        self._whole_at = 0.0  # when to look at all though nobody was told of news
+        self._spoke = 0.0  # when the viewers were sent something
 
     @property
     def viewers(self) -> int:
@@ -210,7 +228,7 @@ class LabStream:
     async def _keep_looking(self) -> None:
         try:
             while not self._lab.lab_state.stopping:
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(GLANCE)
                 self._tend(asyncio.get_running_loop().time())
         finally:
             for viewer in self._viewers:
@@ -218,21 +236,23 @@ class LabStream:
 
     def _tend(self, now: float) -> None:
         """Look, if that is due, and hand out what is new, or a comment if nothing is for long."""
-        pace, news = self._pace, self._lab.lab_state.news
         began, before = time.thread_time(), self._count
-        if (now < pace.latest and began < pace.worked) or (news is pace.news and now < pace.whole):
+        news = self._lab.lab_state.news
+        if self._all.is_due(now, began) and (news is not self._news or now >= self._whole_at):
+            self._news, self._whole_at, pace = news, now + WHOLE, self._all
+            self._look()
+        elif (self._moved or self._added) and self._runs.is_due(now, began):
+            pace = self._runs
+            self._tell_runs()
+        else:
             return
-        pace.news, pace.whole = news, now + WHOLE
-        self._look()
         if self._count > before:
             self._hand_out(before, self._after(before))
-            pace.spoke = now
-        elif now >= pace.spoke + QUIET:
+            self._spoke = now
+        elif now >= self._spoke + QUIET:
             self._hand_out(before, ALIVE)
-            pace.spoke = now
-        ended = time.thread_time()
-        took = ended - began
-        pace.worked, pace.latest = ended + took / SHARE, now + min(took / LITTLE, LONGEST)
+            self._spoke = now
+        pace.looked(now, began, time.thread_time())
 
     def _hand_out(self, before: int, text: bytes) -> None:
         """Hand a text, after the events up to this number, to all viewers that can take it now, and wake the others."""
@@ -242,14 +262,8 @@ class LabStream:
                 viewer.wake()
 
     def _look(self) -> None:
-        """Add events for what has changed since the last look."""
-        moved, self._moved = self._moved, {}
-        for run in moved.values():
-            if run.outcome is not None or run.attempt.phase is not Phase.QUEUED or len(run.attempts) > 1:
-                self._add("run", lab_run(run))
-        added, self._added = self._added, {}
-        for ended in added.values():
-            self._add("ended", ended)
+        """Add events for all that has changed since the last look."""
+        self._tell_runs()
         seen = dict(self._things())
         for key, view in seen.items():
             if self._seen.get(key) != view:
@@ -258,6 +272,16 @@ class LabStream:
             if what != "queue":  # it has left with its group
                 self._add("left", Left(what=what, id=name))
         self._seen = seen
+
+    def _tell_runs(self) -> None:
+        """Add events for the runs that have changed since they were last told."""
+        moved, self._moved = self._moved, {}
+        for run in moved.values():
+            if run.outcome is not None or run.attempt.phase is not Phase.QUEUED or len(run.attempts) > 1:
+                self._add("run", lab_run(run))
+        added, self._added = self._added, {}
+        for ended in added.values():
+            self._add("ended", ended)
 
     def _things(self) -> Iterator[tuple[_Key, _View]]:
         yield ("hold", ""), lab_hold(self._lab)
