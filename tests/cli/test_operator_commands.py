@@ -514,7 +514,7 @@ def test_the_numbers_of_the_charts_are_shown(operator: Operator) -> None:
     ended(operator, "memory")
     shown = operator.types("runs trends --over 1h").out
     assert re.search(r"FROM +PASSED +FAILED +ERROR +SKIPPED +HALF WAIT +9 OF 10 WAIT", shown)
-    assert re.search(r"\d\d:\d\d:00 +0 +[1-9]\d* +0 +0 +\S+ +\S+", shown)
+    assert re.search(r"\d\d:\d\d:00 +\d+ +[1-9]\d* +\d+ +\d+ +\S+ +\S+", shown)
     assert re.search(r"MACHINE +BUSY +RUNS", shown)
     assert "whatever passed did so at the first attempt" in shown
     assert "choose from" in operator.types("runs trends --over 2h", code=2).err

@@ -81,14 +81,30 @@ SELECT kind, origin, name, on_machine, outcome, flaky, bucket, count(*) FROM (
 GROUP BY kind, origin, name, on_machine, outcome, flaky, bucket
 """
 
+#: What runs went through since a time, so that charts have waits and states.
+_STEPS = """
+INSERT INTO dispatch_moments (run, attempt, number, state, phase, at)
+SELECT run, 1, number, state, phase, ended - before FROM dispatch_history CROSS JOIN (
+    SELECT 1 AS number, 'queued' AS state, 'queued' AS phase, 140 AS before
+    UNION ALL SELECT 2, 'assigned', 'starting', 40 UNION ALL SELECT 3, 'downloaded', 'starting', 35
+    UNION ALL SELECT 4, 'booted', 'running', 30 UNION ALL SELECT 5, 'over', 'over', 0
+) AS steps WHERE id >= {since}
+"""
 
-def make_history(engine: sa.Engine, runs: int) -> None:
-    """Fill the tables of ended runs and series of an opened journal, and tell the database of it as it would know."""
+
+def make_history(engine: sa.Engine, runs: int, began: float = BEGAN) -> None:
+    """Fill the tables of ended runs and series of an opened journal, and tell the database of it as it would know.
+
+    Args:
+        engine: Of the journal.
+        runs: Number of runs.
+        began: When the first run ended; the last one did a year later.
+    """
     dialect = engine.dialect.name
     yes, no = _FLAG[dialect]
     draws = ", ".join(f"{_DRAW.format(seed=seed)} AS {name}" for name, seed in _SEEDS.items())
     sql = _SQL.format(
-        began=int(BEGAN),
+        began=int(began),
         step=int(YEAR * 1e6) // runs,
         runs=runs,
         session=_ID[dialect].format(number=_NUMBER),
@@ -113,3 +129,9 @@ def make_history(engine: sa.Engine, runs: int) -> None:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
             for table in (schema.history, schema.series):
                 db.exec_driver_sql(f"VACUUM ANALYZE {table.name}")
+
+
+def make_steps(engine: sa.Engine, since: float) -> None:
+    """Have the runs of a history that ended since a time go through the states of the kind `boot`."""
+    with engine.begin() as db:
+        db.exec_driver_sql(_STEPS.format(since=int(since * 1e6)))

@@ -32,7 +32,7 @@ async def test_what_ended_is_drawn_and_told_in_a_table(lab: ServiceBench) -> Non
     for over in OVER:
         page = await visitor.see(f"/history/charts?over={over}")
         assert f"Outcomes of 2 runs over {over}" in [each.get("aria-label") for each in page.all("svg")]
-        assert {"passed"} <= {each["class"] for each in page.all("rect")}
+        assert {"passed"} <= {each["class"] for each in page.all("path") if "class" in each}
         assert "passed 2 skipped 0 error 0 failed 0" in page.words
         assert "Use of machines" in page.words
         assert "127.0.0.2" in page.words
@@ -47,7 +47,7 @@ async def test_the_latest_runs_have_a_small_chart_above_and_searches_have_none(l
     page = await visitor.see("/history")
     assert "Outcomes of the last 24h passed 1 skipped 0 error 0 failed 0" in page.words
     assert "Outcomes over 24h" in [each.get("aria-label") for each in page.all("svg")]
-    assert not (await visitor.see("/history?q=outcome:passed")).all("rect")
+    assert not [each for each in (await visitor.see("/history?q=outcome:passed")).all("path") if "class" in each]
 
 
 async def test_another_time_is_the_usual_one_and_nothing_is_said(lab: ServiceBench) -> None:
@@ -66,6 +66,11 @@ def test_parts_stand_on_each_other_and_fit() -> None:
         ("b", 0, 0, 25),
         ("b", 20, 50, 50),
     ]
+
+
+def test_all_bars_of_a_kind_are_one_path() -> None:
+    chart = stacked([[("a", 3), ("b", 1)], [("a", 0), ("b", 2)]])
+    assert chart.paths == {"a": "M0 25h8.5v75h-8.5z", "b": "M0 0h8.5v25h-8.5zM10 50h8.5v50h-8.5z"}
 
 
 def test_one_of_very_many_can_be_seen_and_nothing_leaves_the_chart() -> None:

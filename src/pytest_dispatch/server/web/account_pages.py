@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 #: No event of the lab's tells of accounts: the page looks now and then.
 LIVE = "hold"
-PAGE = 25  # users, and tokens, on a page
+PAGE = 15  # users, and tokens, on a page
+LISTED = 50  # users of whom one is picked from a list
 #: Where users are from, as people call it.
 _SOURCES = {"": "added here", "configuration": "lab.yaml"}
 
@@ -102,7 +103,8 @@ async def show_users(context: ApiContext, request: web.Request, _body: None) -> 
     ]
     values = {
         "users": part_of(users, wanted.first, PAGE, lambda first: wanted.address(first=first)),
-        "names": [user.name for user in known],
+        "many": len(known) > PAGE,
+        "names": [user.name for user in known] if len(known) <= LISTED else [],
         "wanted": wanted,
         **_offered(context, request, USERS, tokens),
     }

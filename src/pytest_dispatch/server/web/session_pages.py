@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.store.records import SessionRecord
 
 ADDRESS = "/sessions"
-PAGE = 50  # sessions on a page
+PAGE = 40  # sessions on a page
 VIEWS = {"": "All", "mine": "Mine"}
 
 #: What sessions of the lab's own are for.
