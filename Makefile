@@ -155,7 +155,7 @@ docs: .venv/ready  ## Write the generated parts of the documentation anew
 
 .PHONY: bench
 bench: .venv/ready  ## All benchmarks, into docs/performance.md
-	$(call need,$(FIRMWARE_PACKAGES) nginx-light curl,the benchmarks that need them)
+	$(call need,$(FIRMWARE_PACKAGES) nginx-light curl chromium,the benchmarks that need them)
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 # Where `make beacon` puts it

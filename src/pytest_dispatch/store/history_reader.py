@@ -236,6 +236,22 @@ class HistoryReader:
             found = sorted(found, key=lambda each: each.place, reverse=True)[:most]
         return found
 
+    def newest(self, kind: str, group: str, name: str) -> EndedRun | None:
+        """Return the latest run of a workload of any source in a group; None if there is none."""
+        dialect, found = self._database.engine.dialect.name, list[EndedRun]()
+        mine = (without_index(_own.kind, dialect) == kind, without_index(_own.in_group, dialect) == stored(group))
+        for outcome in Outcome:  # each is the beginning of an index
+            query = (
+                sa.select(schema.history)
+                .where(_own.name == stored(name), _own.outcome == str(outcome), *mine)
+                .where(_own.id > (found[-1].place if found else 0))
+                .order_by(_own.id.desc())
+                .limit(1)
+            )
+            with self._database.errors("read"):
+                found += [ended_of(row) for row in self._all(query)]
+        return found[-1] if found else None
+
     # What is dropped
 
     def oldest_console(self, before: float, most: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from pytest_dispatch.server.api.group_schemas import (
 if TYPE_CHECKING:
     from pytest_dispatch.core.machine_record import MachineRecord
     from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.requirements import Labels
     from pytest_dispatch.core.runs import RunRecord
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.core.unknown_machines import UnknownMachine
@@ -42,9 +43,9 @@ def lab_hold(lab: Lab) -> LabHold:
 
 def group_views(lab: Lab) -> list[GroupView]:
     """Return all groups in the order of the configuration, then those that are leaving."""
-    groups = lab.queue.groups
-    leaving = [replace(_counted(lab, Group(id=name)), leaving=True, machines=0) for name in groups.leaving]
-    return [*(_counted(lab, group) for group in groups.values()), *leaving]
+    groups, machines = lab.queue.groups, _labels(lab)
+    leaving = [replace(_counted(lab, Group(id=name), ()), leaving=True) for name in groups.leaving]
+    return [*(_counted(lab, group, machines) for group in groups.values()), *leaving]
 
 
 def group_view(lab: Lab, group: str) -> GroupView:
@@ -53,19 +54,22 @@ def group_view(lab: Lab, group: str) -> GroupView:
     Raises:
         NoGroupError: There is no such group.
     """
-    return _counted(lab, lab.queue.group_queue.known(group))
+    return _counted(lab, lab.queue.group_queue.known(group), _labels(lab))
 
 
-def _counted(lab: Lab, group: Group) -> GroupView:
-    queue = lab.queue
-    required = group.requires
+def _labels(lab: Lab) -> list[Labels]:
+    return [seen.machine.labels for seen in lab.queue.machines.values()]
+
+
+def _counted(lab: Lab, group: Group, machines: Iterable[Labels]) -> GroupView:
+    queue, required = lab.queue, group.requires
     return GroupView(
         id=group.id,
         name=group.name or group.id,
         description=group.description,
         labels=group.labels,
         max_running=group.max_running,
-        machines=sum(suits(required, seen.machine.labels) for seen in queue.machines.values()),
+        machines=sum([suits(required, labels) for labels in machines]),
         queued=queue.group_queue.queued(group.id),
         running=queue.groups.running(group.id),
         paused=queue.groups.pauses.get(group.id),

@@ -52,6 +52,12 @@ def url_of(name: str) -> str:
     return f"{PATH}/{build()}/{name}"
 
 
+@cache
+def modules() -> tuple[str, ...]:
+    """Return the URLs of all scripts, so that a page loads them at once, and not one after the other."""
+    return tuple(url_of(name) for name in _files() if name.endswith(".js"))
+
+
 async def send_asset(_context: ApiContext, request: web.Request, _body: None) -> web.Response:
     """Answer with a file; a page of an earlier version gets 404, and loads itself again."""
     name = request.match_info["name"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from pytest_dispatch.core.explanation import Explanation, why_in_short
+from pytest_dispatch.core.explanation import why_in_short
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.lab.queue_service import QUEUED
@@ -128,16 +128,16 @@ class _Reasons:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._known: dict[tuple[object, ...], Explanation] = {}
+        self._known: dict[tuple[object, ...], str] = {}  # why those wait that come after the first one
 
     def of(self, run: QueuedRun) -> Waiting:
         """Return a run as a row shows it."""
         record = self._lab.queue.transitions.runs.record(run.id)
         alike = _alike(record)
         if alike in self._known:
-            return self._row(run, why_in_short(self._known[alike], first=False), 0.0)
+            return self._row(run, self._known[alike], 0.0)
         found = explain(self._lab.queue, run.id, self._lab.lab_state.clock.now(), self._lab.durations.takes)
-        self._known[alike] = found
+        self._known[alike] = why_in_short(found, first=False)
         starts = ROUND * round(found.starts.latest / ROUND) if found.starts is not None else 0.0
         return self._row(run, why_in_short(found), starts)
 

@@ -8,27 +8,33 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from pytest_dispatch.core.duration import format_roughly
 from pytest_dispatch.core.moments import dated
 from pytest_dispatch.core.plain_text import plain
-from pytest_dispatch.server.web.assets import build, url_of
+from pytest_dispatch.server.web.assets import build, modules, url_of
 
 TEMPLATES = Path(__file__).parent / "templates"
+_TIME = '<time datetime="{}T{}Z" data-as="{}">{} UTC</time>'
 
 
 def _harmless(value: Any) -> Any:
     """Return a text without what could change how others are shown; markup of our own stays as it is."""
-    return plain(value) if type(value) is str else value
+    return plain(value) if type(value) is str and not value.isprintable() else value
 
 
 def _iso(at: float) -> str:
     return dated(at).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _written(at: float) -> str:
-    """Return a time for who has no script, which turns it into the viewer's own time zone."""
-    return dated(at).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _time(at: float, shown_as: str) -> Markup:
+    """Return a time as an element, which a script writes as `ago`, `soon` or `clock`; nothing for 0."""
+    if not at:
+        return Markup()
+    text = dated(at).strftime("%Y-%m-%d %H:%M:%S")
+    day, _, clock = text.partition(" ")
+    return Markup(_TIME.format(day, clock, shown_as, text))  # noqa: S704 - digits alone
 
 
 def _safe_link(url: str) -> str:
@@ -58,12 +64,12 @@ def _environment() -> Environment:
     )
     found.filters |= {
         "iso": _iso,
-        "written": _written,
+        "time": _time,
         "safe_link": _safe_link,
         "in_path": _in_path,
         "roughly": format_roughly,
     }
-    found.globals |= {"asset": url_of, "build": build()}
+    found.globals |= {"asset": url_of, "build": build(), "modules": modules()}
     return found
 
 

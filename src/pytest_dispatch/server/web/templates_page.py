@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.history_search import Condition, Field, Search, Value
 from pytest_dispatch.server.api.group_views import template_view
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
@@ -61,9 +60,10 @@ async def show_templates(context: ApiContext, request: web.Request, _body: None)
         if group in ("", each.group) and (part in each.id.lower() or part in each.workload.name.lower())
     ]
     first = on_a_page(whole(request, "first", 0), len(found), PAGE)
-    alive = runs_alive(lab)
+    alive, shown = runs_alive(lab), found[first : first + PAGE]
+    newest = await lab.history.newest([(each.workload.kind, each.group, each.workload.name) for each in shown])
     values = {
-        "templates": [await _shown(lab, each, alive[key_of(each)]) for each in found[first : first + PAGE]],
+        "templates": [_shown(lab, each, alive[key_of(each)], last) for each, last in zip(shown, newest, strict=True)],
         "groups": sorted({each.group for each in usable}),
         "group": group,
         "named": named,
@@ -87,22 +87,14 @@ def runs_alive(lab: Lab) -> Counter[tuple[str, str, str]]:
     return Counter((run.group, run.workload.kind, run.workload.name) for run in runs)
 
 
-async def _shown(lab: Lab, template: Template, alive: int) -> Shown:
+def _shown(lab: Lab, template: Template, alive: int, last: EndedRun | None) -> Shown:
     requires = lab.queue.required(template.workload, template.group)
     name, group = template.workload.name, template.group
-    search = Search(
-        conditions=(
-            Condition(Field.WORKLOAD, (Value(name),)),
-            Condition(Field.GROUP, (Value(group),)),
-            Condition(Field.KIND, (Value(template.workload.kind),)),
-        )
-    )
-    ended = await lab.history.page(search, None, 1)
     return Shown(
         template=template_view(template),
         requires=tuple(map(str, requires)),
         fitting=None if lab.queue.is_elsewhere(template.workload) else fitting(lab, requires),
         alive=alive,
-        last=ended.runs[0] if ended.runs else None,
+        last=last,
         found=View(search=f"{term('workload', name)} {term('group', group)}").address,
     )
