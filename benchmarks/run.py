@@ -34,6 +34,7 @@ NAMES = (
     "searching",
     "service",
     "steering",
+    "pages",
     "actions",
     "deploying",
 )
