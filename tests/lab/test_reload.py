@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from by_hand import ByHand
 from labs import LabBench, running_lab
+from rounds import PlayedRounds
 from waiting import until
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
@@ -97,7 +98,7 @@ class File:
 
 async def begun(bench: LabBench, **roster: tuple[object, ...]) -> File:
     file = File(bench, Roster(**roster))  # type: ignore[arg-type]
-    await bench.lab.configure(file.roster, file.read, file.make)
+    await bench.lab.configure(file.roster, file.read, file.make, PlayedRounds())
     return file
 
 
@@ -325,7 +326,7 @@ async def test_groups_and_templates_are_reloaded(tmp_path: Path) -> None:
 
 async def test_without_a_file_there_is_nothing_to_reload(tmp_path: Path) -> None:
     async with running_lab(tmp_path, private=False) as bench:
-        await bench.lab.configure(Roster(), None, lambda _machine: DrivenMachine())
+        await bench.lab.configure(Roster(), None, lambda _machine: DrivenMachine(), PlayedRounds())
         assert bench.lab.reloads is not None
         with pytest.raises(ConfigError, match="expected a lab with a configuration file, got one without"):
             await bench.lab.reloads.reload("ada")

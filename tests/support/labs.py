@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from boots import boots
 from by_hand import ByHand
+from rounds import PlayedRounds
 from waiting import PATIENCE, until
 
 from pytest_dispatch.client.lab_client import LabClient
@@ -417,7 +418,7 @@ async def running_lab(
         where = Address(host=host, port=port, path=path, allow=allow, tools=tools, announce=False)
         await lab.group_service.configure(groups, templates)
         if roster is not None:
-            await lab.configure(roster, None, lambda _machine: DrivenMachine())
+            await lab.configure(roster, None, lambda _machine: DrivenMachine(), PlayedRounds())
         await lab.recall()
         server = LabServer(lab, where, access, bounds, api)
         await server.start()

@@ -57,6 +57,7 @@ COMMANDS = {
     "history": Command("search the runs that have ended", "history:HISTORY"),
     "explain": Command("say why a run waits, and when it starts", "explain:EXPLAIN"),
     "templates": Command("show the stored workloads, and queue them", "templates:TEMPLATES"),
+    "cycle": Command("show what runs again and again, start it, pause it, run it now", "cycles:CYCLES"),
     "users": Command("show, add, change and remove the users of a lab", "users:USERS"),
     "tokens": Command("show, create and revoke the tokens of a lab", "tokens:TOKENS"),
     "audit": Command("show who changed what", "audit:AUDIT"),

@@ -123,6 +123,12 @@ def _machines(client: OperatorClient) -> Iterable[str]:
     return (machine.id for machine in MachineClient(client.connection).all())
 
 
+def _cycles(client: OperatorClient) -> Iterable[str]:
+    from pytest_dispatch.client.cycle_client import CycleClient
+
+    return (cycle.name for cycle in CycleClient(client.connection).all())
+
+
 def _groups(client: OperatorClient) -> Iterable[str]:
     return (group.id for group in client.groups())
 
@@ -137,6 +143,7 @@ NAMES: dict[str, Callable[[OperatorClient], Iterable[str]]] = {
     "any run": _any_runs,
     "machine": _machines,
     "group": _groups,
+    "cycle": _cycles,
     "template": _templates,
     "user": _users,
     "token": _tokens,

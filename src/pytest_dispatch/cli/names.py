@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.cli.command_table import argument
 from pytest_dispatch.client.connection import MissingError
+from pytest_dispatch.client.cycle_client import CycleClient
 from pytest_dispatch.client.machine_client import MachineClient
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.history_search import is_short_run
@@ -118,6 +119,19 @@ def on_machine(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
     except MissingError:
         near = _near(name, [machine.id for machine in MachineClient(client.connection).all()])
         raise LabError(f"no machine {name!r}{near}; `dispatch machines list` shows all") from None
+
+
+def on_cycle(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
+    """Do something with a cycle.
+
+    Raises:
+        LabError: There is none of that name.
+    """
+    try:
+        return act(name)
+    except MissingError:
+        near = _near(name, [cycle.name for cycle in CycleClient(client.connection).all()])
+        raise LabError(f"no cycle {name!r}{near}; `dispatch cycle list` shows all") from None
 
 
 def on_group(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:

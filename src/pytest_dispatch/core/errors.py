@@ -2,6 +2,8 @@
 
     DispatchError
     ├── ConfigError             an option, a folder, a dispatch.toml or a lab file has a value that cannot be used
+    │   └── CycleError          a person asks for something that a cycle cannot do, or not now
+    │       └── NoCycleError    the lab has no cycle of that name
     ├── SourceError             the release or folder cannot be read
     ├── FetchError              a workload's bytes cannot be fetched, or differ from what the source announced
     ├── MachineError            a machine cannot be started (the message names what is missing, and its package)
@@ -28,6 +30,14 @@ class ConfigError(DispatchError):
     """
 
     problems: tuple[str, ...] = ()
+
+
+class CycleError(ConfigError):
+    """A person asked for something that a cycle cannot do, or not now."""
+
+
+class NoCycleError(CycleError):
+    """The lab has no cycle of that name."""
 
 
 class SourceError(DispatchError):

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.notifications import NotificationPlan
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.github.polling_api import GitHubStanding
+    from pytest_dispatch.lab.cycle_service import CycleService, Launcher
     from pytest_dispatch.lab.history import History
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.lab.reload import Reloads
@@ -109,6 +110,7 @@ class Lab:
         resumption: Gives sessions to other holders, and back.
         group_service: The operations of people on groups, machines and the whole lab.
         reloads: Applies new configurations; None in a private lab.
+        cycle_service: Cycles and their rounds; None in a private lab.
         queue_service: The operations of people on runs that wait.
         run_editing: What people change of what such runs are to run.
         health_service: The checks of machines.
@@ -209,6 +211,7 @@ class Lab:
         """Create the services that carry out the requests of people."""
         lab_state = self.lab_state
         self.reloads: Reloads | None = None
+        self.cycle_service: CycleService | None = None
         self.watchers = Watchers()
         self.durations = Durations(lab_state, self._background.watch)
         self.group_service = GroupService(lab_state)
@@ -249,23 +252,30 @@ class Lab:
         roster: Roster,
         read: Callable[[], Configuration] | None,
         make: Callable[[RosterMachine], DrivenMachine],
+        launcher: Launcher,
     ) -> None:
-        """Declare the machines, groups and templates of a service, which can be reloaded; called before `recall`.
+        """Declare the machines, groups, templates and cycles of a service, which can be reloaded; before `recall`.
 
         Args:
             roster: All of them; machines with a driver are among the lab's own already.
             read: Reads them anew, blocking; None if there is no file.
             make: Makes a machine that has a driver, blocking.
+            launcher: Starts the pytest of cycles' rounds.
 
         Raises:
             ConfigError: They cannot be used.
+            JournalError: What is known of cycles cannot be read.
         """
+        from pytest_dispatch.lab.cycle_service import CycleService
         from pytest_dispatch.lab.reload import Reloads
 
+        self.cycle_service = CycleService(self.lab_state, self.session_service, launcher)
+        await self.cycle_service.recall()
         self.reloads = Reloads(
             lab_state=self.lab_state,
             machines=self.machines,
             groups=self.group_service,
+            cycles=self.cycle_service,
             background=self._background,
             roster=roster,
             read=read,
@@ -312,6 +322,8 @@ class Lab:
         if not self.private:
             await self._restore_detached()
             self.health_service.recalled()
+        if self.cycle_service is not None:
+            self._background.watch(asyncio.create_task(self.cycle_service.work(), name="the work on cycles"))
         if self.queue.health.rules is not None:
             self._background.watch(asyncio.create_task(self.health_service.work(), name="the checks of machines"))
 

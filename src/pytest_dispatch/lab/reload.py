@@ -19,6 +19,7 @@ from pytest_dispatch.support.blocking import StoppedError, in_thread
 
 if TYPE_CHECKING:
     from pytest_dispatch.lab.background_tasks import BackgroundTasks
+    from pytest_dispatch.lab.cycle_service import CycleService
     from pytest_dispatch.lab.driven_machines import DrivenMachines
     from pytest_dispatch.lab.group_service import GroupService
     from pytest_dispatch.lab.state import LabState
@@ -35,6 +36,7 @@ class Reloads:
         lab_state: The lab's.
         machines: The machines that the lab starts itself.
         groups: Its groups and templates.
+        cycles: Its cycles.
         background: Watches what is done about machines that are gone.
         roster: The configuration that the lab starts with; its machines with drivers are in `machines` already.
         read: Reads the configuration anew, blocking; None if there is no file. May raise ConfigError.
@@ -50,6 +52,7 @@ class Reloads:
         lab_state: LabState,
         machines: DrivenMachines,
         groups: GroupService,
+        cycles: CycleService,
         background: BackgroundTasks,
         roster: Roster,
         read: Callable[[], Configuration] | None,
@@ -60,6 +63,7 @@ class Reloads:
         self._table = lab_state.queue.machines
         self._machines = machines
         self._groups = groups
+        self._cycles = cycles
         self._background = background
         self._read = read
         self._make = make
@@ -74,6 +78,7 @@ class Reloads:
             ConfigError: Groups or templates cannot be used.
         """
         await self._groups.configure(self.roster.groups, self.roster.templates)
+        await self._cycles.configure(self.roster.cycles)
         for machine in self.roster.machines:
             if machine.driver is not None:
                 self._own[machine.id] = self._table[machine.id].machine
@@ -100,6 +105,7 @@ class Reloads:
             apply = await configuration.prepare()
             made = await in_thread(lambda stop: _made(make, self._driven_anew(roster), stop))
             await self._groups.configure(roster.groups, roster.templates)
+            await self._cycles.configure(roster.cycles)
             self._apply(roster, made)
             await apply()
             self._lab_state.commit()

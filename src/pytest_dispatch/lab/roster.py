@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.cycles import CyclePlan
     from pytest_dispatch.core.groups import Group
     from pytest_dispatch.core.machine import Identity
     from pytest_dispatch.core.templates import Template
@@ -35,11 +36,12 @@ class RosterMachine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """All machines, groups and templates that a lab is configured to have, in order."""
+    """All machines, groups, templates and cycles that a lab is configured to have, in order."""
 
     machines: tuple[RosterMachine, ...] = ()
     groups: tuple[Group, ...] = ()
     templates: tuple[Template, ...] = ()
+    cycles: tuple[CyclePlan, ...] = ()
 
 
 async def _nothing() -> None:
@@ -95,14 +97,16 @@ class RosterChange:
     machines: Difference = Difference()
     groups: Difference = Difference()
     templates: Difference = Difference()
+    cycles: Difference = Difference()
     keys: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.machines or self.groups or self.templates or self.keys or self.restart)
+        return bool(self.machines or self.groups or self.templates or self.cycles or self.keys or self.restart)
 
     def __str__(self) -> str:
         said = [f"machines: {self.machines}; groups: {self.groups}; templates: {self.templates}"]
+        said += [f"cycles: {self.cycles}"] * bool(self.cycles)
         said += [f"changed: {', '.join(self.keys)}"] * bool(self.keys)
         said += [f"after a restart: {', '.join(self.restart)}"] * bool(self.restart)
         return "; ".join(said)
@@ -120,6 +124,7 @@ def change_between(before: Roster, after: Roster) -> RosterChange:
         templates=_difference(
             {each.id: each for each in before.templates}, {each.id: each for each in after.templates}
         ),
+        cycles=_difference({each.name: each for each in before.cycles}, {each.name: each for each in after.cycles}),
     )
 
 
@@ -170,11 +175,12 @@ def reloaded(before: Roster, after: Configuration) -> Reloaded:
 
 
 def _told(roster: Roster, change: RosterChange, wanted: Callable[[Difference], set[str]]) -> dict[str, Any]:
-    machines, groups, templates = map(wanted, (change.machines, change.groups, change.templates))
+    machines, groups, templates, cycles = map(wanted, (change.machines, change.groups, change.templates, change.cycles))
     told = {
         "machines": {each.id: _machine(each) for each in roster.machines if each.id in machines},
         "groups": {each.id: _group(each, place) for place, each in enumerate(roster.groups, 1) if each.id in groups},
         "templates": {each.id: _template(each) for each in roster.templates if each.id in templates},
+        "cycles": {each.name: _cycle(each) for each in roster.cycles if each.name in cycles},
     }
     return {section: things for section, things in told.items() if things}
 
@@ -190,6 +196,21 @@ def _group(group: Group, place: int) -> dict[str, Any]:
     health = None if group.health is None else {"template": group.health.template, "every": group.health.every}
     limits = {"max_running": group.max_running, "health": health}
     return {"place": place, **of_people, "labels": dict(group.labels), **limits}
+
+
+def _cycle(plan: CyclePlan) -> dict[str, Any]:
+    """Return a cycle without the values of its variables, which may be secrets."""
+    return {
+        "folder": plan.folder,
+        "arguments": list(plan.arguments),
+        "schedule": asdict(plan.schedule),
+        "group": plan.group,
+        "limit": plan.limit,
+        "parameters": {each.name: list(each.choices) or each.pattern for each in plan.parameters},
+        "environment": sorted(plan.environment),
+        "python": plan.python,
+        "user": plan.user,
+    }
 
 
 def _template(template: Template) -> dict[str, Any]:

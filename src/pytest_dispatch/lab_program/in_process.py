@@ -38,12 +38,14 @@ from pytest_dispatch.workloads.registry import known_kinds
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
+    from pytest_dispatch.lab.cycle_service import Launcher
     from pytest_dispatch.lab.history_sweep import HistorySweep
     from pytest_dispatch.lab.roster import Configuration, RosterChange
     from pytest_dispatch.lab_program.service_config import ServiceConfig
     from pytest_dispatch.lab_program.service_reload import ServiceReload
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.server.auth.authentication import Access
+    from pytest_dispatch.server.auth.round_tokens import RoundTokens
     from pytest_dispatch.server.metrics import Metrics
 
 START = 30.0  # longest start, in seconds
@@ -85,6 +87,7 @@ class InProcessLab:
         self._access: Access
         self._metrics: Metrics | None = None
         self._reload: ServiceReload | None = None
+        self._rounds: RoundTokens | None = None
         self.token = token or secrets.token_urlsafe(24)
         self.sign_in_path = ""
         self.url = ""
@@ -200,7 +203,7 @@ class InProcessLab:
         self._lab = lab = self._made(journal, machines, bytes_cache, github)
         if service is not None:
             read = self._read_anew if service.read is not None else None
-            await lab.configure(service.roster, read, lambda each: make_machine(each, state))
+            await lab.configure(service.roster, read, lambda each: make_machine(each, state), self._launcher())
         lab.queue.sessions.expecting = config.private
         interrupted = await journal.background.last_unfinished(source) if config.resume else None
         pending_issues = await journal.background.pending_issues()  # before there can be new ones
@@ -240,6 +243,19 @@ class InProcessLab:
             github=GitHubUse(api_url=config.api_url, token_for=github.token_for, watch=lambda: github.watch),
             testflinger=_testflinger(config),
         )
+
+    def _launcher(self) -> Launcher:
+        """Return what starts the pytest of cycles' rounds."""
+        from pytest_dispatch.lab_program.round_process import RoundLauncher  # loaded by services alone
+        from pytest_dispatch.server.auth.round_tokens import RoundTokens
+
+        self._rounds = RoundTokens()
+        return RoundLauncher(Path(self._config.cache) / "rounds", self._reached_at, self._rounds)
+
+    def _reached_at(self) -> str:
+        """Return the address by which programs on this computer reach the API."""
+        service = self._service
+        return (service.access.public_url if service is not None else "") or self.url
 
     async def _stop(self, lab: Lab, server: LabServer, bytes_cache: AssetFetcher) -> None:
         outbox = lab.issues.status()
@@ -331,7 +347,8 @@ class InProcessLab:
             return
         from pytest_dispatch.server.auth.settings import AccessSettings
 
-        access = ServiceAccess(lab.lab_state, self.token, self._service.access if self._service else AccessSettings())
+        settings = self._service.access if self._service else AccessSettings()
+        access = ServiceAccess(lab.lab_state, self.token, settings, rounds=self._rounds)
         parts.callback(access.close)
         await access.open()
         link = await access.administrator_link()

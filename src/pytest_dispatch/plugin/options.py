@@ -198,6 +198,17 @@ OPTIONS = (
         "Token for the lab at the URL (default: DISPATCH_TOKEN, dispatch login); better in the environment",
     ),
     Option(
+        "--dispatch-owner",
+        "NAME",
+        "Name by which the lab at the URL knows who resumes this session (default: user, computer and folder)",
+    ),
+    Option(
+        "--dispatch-lease",
+        "DURATION",
+        "Keep the session in the lab at the URL so long without pytest, also after its end, so that its owner can"
+        " resume it (default: it ends with pytest)",
+    ),
+    Option(
         "--dispatch-notify",
         "URL",
         "Tell this apprise URL (slack://…, mailtos://…) when the session ends; may be given again (default:"

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_dispatch.client.run_cache import RunCache
 from pytest_dispatch.core.errors import ConfigError, DispatchError, LabError
+from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.media import BUILT_IN, added, files_of, known
 from pytest_dispatch.core.model import Priority, Run
 from pytest_dispatch.core.plain_text import node_name, plain_line
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.plugin.explainer import Explainer
     from pytest_dispatch.plugin.issue_filing import IssueFiling
     from pytest_dispatch.plugin.lab_process import LabProcess
+    from pytest_dispatch.plugin.shared_lab_settings import SharedLabSettings
 
     Lab = LabProcess | InProcessLab | SharedLab
 
@@ -290,7 +292,14 @@ class DispatchSession:
     def _wind_up(self, session: pytest.Session) -> None:
         lab_session, watcher = self._lab_session, self._watcher
         if lab_session is not None and lab_session.client is not None and watcher is not None:
-            ending = Ending(lab_session.client, lab_session.session, self._display, watcher, self._issue_filing)
+            ending = Ending(
+                lab_session.client,
+                lab_session.session,
+                self._display,
+                watcher,
+                self._issue_filing,
+                stays=self._settings.shared is not None and self._settings.shared.lasts is not None,
+            )
             self._facts, self._troubles = ending.facts, ending.troubles
             try:
                 ending.wind_up(self._settings.drain)
@@ -389,9 +398,19 @@ def _request(config: pytest.Config, settings: Settings, source: str) -> OpenSess
         issues_api=plan.api_url if shared and settings.issues else "",
         issues_filed=bool(shared and plan.token and settings.issues),
         resume=plan.resume,
-        lease=LeaseWanted(owner=owner_of(config.rootpath) if shared else ""),
+        lease=_lease(config, settings.shared),
         notify=tuple(url.reveal() for url in settings.notify),
     )
+
+
+def _lease(config: pytest.Config, shared: SharedLabSettings | None) -> LeaseWanted:
+    """Return the lease to ask for: in a lab that others use too, with who may resume the session, and how long."""
+    if shared is None:
+        return LeaseWanted()
+    owner = shared.owner or owner_of(config.rootpath)
+    if shared.lasts is None:
+        return LeaseWanted(owner=owner)
+    return LeaseWanted(kind=LeaseKind.DURABLE, owner=owner, lasts=shared.lasts)
 
 
 def _started(lab: Lab, source: str, locations: Locations) -> LabClient:

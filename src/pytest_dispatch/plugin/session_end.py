@@ -31,6 +31,9 @@ FLUSH = 90.0  # seconds to file the last issues: GitHub makes clients that excee
 class Ending:
     """Ends one session in the lab.
 
+    Args:
+        stays: Whether the session stays for its owner, who closes it.
+
     Attributes:
         facts: Lines for the summary.
         troubles: Lines about problems, shown also with `-q`.
@@ -44,12 +47,15 @@ class Ending:
         display: TerminalDisplay,
         watcher: EventListener,
         issue_filing: IssueFiling | None = None,
+        *,
+        stays: bool = False,
     ) -> None:
         self._client = client
         self._session = session
         self._display = display
         self._watcher = watcher
         self._issue_filing = issue_filing
+        self._stays = stays
         self.facts: list[str] = []
         self.troubles: list[str] = []
         self.runs: list[Run] = []
@@ -80,6 +86,8 @@ class Ending:
         unfiled = [*session.unfiled, *(self._issue_filing.status.unfiled if self._issue_filing else ())]
         told = (line if line.startswith("unfiled: ") else f"not filed, {line}" for line in unfiled)
         self.troubles += [plain_line(line, 400) for line in told]
+        if self._stays:
+            return
         client.end(self._session)  # late: a session killed before this can be resumed without running anything again
         if session.notifications:
             self._wait("to be sent", "notification", NOTIFY, lambda view: range(_unsent(view.notifications)))

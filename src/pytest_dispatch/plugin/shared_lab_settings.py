@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.plugin.setting_values import Values
 
 _LABS = ("process", "thread")
+_ONLY_SHARED = ("dispatch_lab_token", "dispatch_owner", "dispatch_lease")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +27,15 @@ class SharedLabSettings:
         url: Its address.
         token: For its API.
         unused: Ini keys that only a lab of pytest's own needs.
+        owner: Name of who resumes the session; empty for this user, on this computer, in this folder.
+        lasts: Seconds that the session stays without pytest, also after its end; None if it ends with pytest.
     """
 
     url: str
     token: Token
     unused: tuple[str, ...] = ()
+    owner: str = ""
+    lasts: float | None = None
 
 
 def read_shared_lab(values: Values) -> SharedLabSettings | None:
@@ -44,9 +49,9 @@ def read_shared_lab(values: Values) -> SharedLabSettings | None:
         if given and given not in _LABS:
             expected = f"{', '.join(_LABS)} or a lab's address such as https://lab.example:8080"
             raise ConfigError(f"--dispatch-lab: expected {expected}, got {given!r}")
-        if values.typed("dispatch_lab_token"):
+        for name in filter(values.typed, _ONLY_SHARED):
             raise ConfigError(
-                "--dispatch-lab-token: expected it with --dispatch-lab URL, got it with a lab of pytest's own; leave it"
+                f"{option_name(name)}: expected it with --dispatch-lab URL, got it with a lab of pytest's own; leave it"
                 " out, or name the lab"
             )
         return None
@@ -62,4 +67,10 @@ def read_shared_lab(values: Values) -> SharedLabSettings | None:
         )
     token = find_lab_token(url, values.text("dispatch_lab_token"), os.environ)
     unused = [name for name in names if values.config.getoption(name) or values.config.getini(name)]
-    return SharedLabSettings(url=url, token=token, unused=tuple(unused))
+    return SharedLabSettings(
+        url=url,
+        token=token,
+        unused=tuple(unused),
+        owner=values.text("dispatch_owner"),
+        lasts=values.duration("dispatch_lease", "") if values.text("dispatch_lease") else None,
+    )

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.audit_entry import AuditEntry
     from pytest_dispatch.core.notifications import Delivery
     from pytest_dispatch.store.accounts import AuditFilter, KeptAccounts
+    from pytest_dispatch.store.cycle_rows import CycleReader
     from pytest_dispatch.store.expiry import OldRuns
 
 T = TypeVar("T")
@@ -58,11 +59,12 @@ class Reader:
     """Queries of a journal. Each method may raise a JournalError.
 
     Attributes:
+        database: Where the journal is.
         issues: Queries about issues.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = self._database = database
         self.issues = IssueReader(database)
 
     def ping(self) -> None:
@@ -369,6 +371,12 @@ class BackgroundReader:
     async def of_issues(self, question: Callable[[IssueReader], T]) -> T:
         """Return what the journal has about issues."""
         return await self._ask(lambda: question(self._reader.issues))
+
+    async def of_cycles(self, question: Callable[[CycleReader], T]) -> T:
+        """Return what the journal has about cycles."""
+        from pytest_dispatch.store.cycle_rows import CycleReader  # loaded by services alone
+
+        return await self._ask(lambda: question(CycleReader(self._reader.database)))
 
     async def machines(self, *, all_of_them: bool = True) -> list[KeptMachine]:
         """Return the machines that earlier labs knew, with their holds; none unless one is held or all are wanted."""

@@ -358,6 +358,50 @@ notifications = Table(
     _text("url"),
 )
 
+#: What is known of each cycle beside its configuration; `started`, `hold` and `now` are JSON, or null.
+cycles = Table(
+    "dispatch_cycles",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("started", Text),
+    Column("hold", Text),
+    Column("due", Float),
+    Column("now", Text),
+    _number("rounds"),
+)
+
+#: The rounds of cycles. `missed` is how many times of the schedule a row stands for that passed without a round.
+rounds = Table(
+    "dispatch_rounds",
+    metadata,
+    Column("cycle", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("who"),
+    _text("chosen"),
+    _time("began"),
+    _number("tries"),
+    _number("missed"),
+    Column("ended", Float),
+    Column("outcome", Text),
+    _text("reason"),
+    _text("session"),
+    _text("counts"),
+    _text("change"),
+)
+Index("dispatch_rounds_ended", rounds.c.ended)
+
+#: The files of rounds: `name` is `junit` or `output`.
+round_files = Table(
+    "dispatch_round_files",
+    metadata,
+    Column("cycle", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(16), primary_key=True),
+    _time("at"),
+    _text("content"),
+)
+Index("dispatch_round_files_at", round_files.c.at)
+
 #: Statistics of runs by series, kept as long as the journal: number of runs by outcome and duration. An empty
 #: `machine` counts runs on all machines; `bucket` is -1 if there is no duration.
 series = Table(

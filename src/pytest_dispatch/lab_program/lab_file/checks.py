@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
+from pathlib import Path as FilePath
 from typing import Any
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.groups import LAB
+from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.lab_program.lab_file.document import Document, Path, Problem
 from pytest_dispatch.lab_program.machine_making import mistake_in
 from pytest_dispatch.lab_program.option_values import read_bind, read_spec
@@ -18,6 +20,7 @@ _UNIQUE = (
     ("machines", "", "id"),
     ("groups", "", "id"),
     ("groups", "", "name"),
+    ("cycles", "", "name"),
     ("notifications", "targets", "name"),
 )
 
@@ -34,6 +37,7 @@ def cross_checks(document: Document) -> Iterator[Problem]:
     yield from _open_api(document)
     yield from _owners(document)
     yield from _targets(document)
+    yield from _cycles(document)
 
 
 def repeated_templates(seen: Mapping[str, Sequence[tuple[Document, Path]]]) -> Iterator[Problem]:
@@ -105,6 +109,19 @@ def _mistake(driver: str) -> str:
     if spec.count != 1:
         return f"expected the SPEC of one machine, got one of {spec.count}; write an entry of `machines` for each"
     return mistake_in(spec)
+
+
+def _cycles(document: Document) -> Iterator[Problem]:
+    """Refuse cycles in groups that are none, and values of parameters that are not allowed."""
+    groups = [item["id"] for _, item in _items(document, ("groups",)) if isinstance(item.get("id"), str)]
+    for place, item in _items(document, ("cycles",)):
+        group, folder = item.get("group"), item.get("folder")
+        if isinstance(group, str) and group not in (*groups, LAB):
+            yield document.problem(
+                (*place, "group"), f"expected a group of the lab, got {group!r}; {meant(group, groups)}"
+            )
+        if isinstance(folder, str) and not (FilePath(document.name).parent / folder).is_dir():
+            yield document.problem((*place, "folder"), f"expected a folder, got {document.got((*place, 'folder'))}")
 
 
 def _open_api(document: Document) -> Iterator[Problem]:

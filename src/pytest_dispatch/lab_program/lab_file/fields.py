@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from pytest_dispatch.core.requirements import read_labels, read_requirements
 from pytest_dispatch.core.run_options import MOST_REQUEUES
 from pytest_dispatch.github.api import checked_api_url
 from pytest_dispatch.lab_program import option_values as values
+from pytest_dispatch.support.cron import check_cron
 from pytest_dispatch.support.service_client import read_base
 
 DAY = 86_400.0  # seconds
@@ -101,6 +103,33 @@ def _address(text: str) -> str:
         raise wrong("an address such as 192.168.1.31 or fd00::31") from None
 
 
+def _cron(text: str) -> str:
+    try:
+        check_cron(text)
+    except ValueError as error:
+        raise wrong(str(error).partition("expected ")[2].partition(", got ")[0]) from None
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise wrong(f"a regular expression: {error}") from None
+    return text
+
+
+def _moment(value: Any) -> float:
+    """Return a time in seconds since 1970; 0 for `true`."""
+    if value is True:
+        return 0.0
+    try:
+        read = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise wrong("a time such as 2026-12-24T02:00:00Z, or true") from None
+    return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
+
+
 #: The id of a group, a machine or a template: it stands in URLs and on command lines.
 Id = Annotated[
     str,
@@ -136,3 +165,14 @@ Duration = Annotated[
 Polled = Annotated[Duration, Field(ge=1, le=600)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Requeues = Annotated[int, Field(ge=0, le=MOST_REQUEUES)]
+Cron = Annotated[str, AfterValidator(_cron)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+ParameterName = Annotated[
+    str, matching(r"[a-z][a-z0-9_]{0,39}", "a name of small letters, digits and _, such as distro")
+]
+VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a variable's name such as MAAS_URL")]
+Moment = Annotated[
+    float,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": ["string", "boolean"], "description": "a time such as 2026-12-24T02:00:00Z, or true"}),
+]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 from pydantic import BaseModel
 
+from pytest_dispatch.core.cycles import CyclePlan, Parameter, Schedule
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.health import HealthRules
@@ -37,7 +38,13 @@ from pytest_dispatch.server.limits.bounds import ServerLimits
 from pytest_dispatch.sources.locations import Locations
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab_program.lab_file.sections import GroupSection, HealthWorkload, MachineSection
+    from pytest_dispatch.lab_program.lab_file.sections import (
+        CycleSection,
+        GroupSection,
+        HealthWorkload,
+        MachineSection,
+        ParameterSection,
+    )
 
 FETCH = 30.0  # longest wait for templates at a URL, in seconds
 MOST_FETCHED = 4 * 2**20  # bytes of templates at a URL
@@ -77,12 +84,48 @@ def fetched(url: str) -> str:
 
 
 def roster_of(found: ReadLabFile) -> Roster:
-    """Return the machines, groups and templates of a lab file."""
+    """Return the machines, groups, templates and cycles of a lab file.
+
+    Raises:
+        ConfigError: A cycle's arguments name what it does not declare, or a default is not allowed.
+    """
+    beside = found.path.parent.absolute()
     return Roster(
         machines=tuple(map(_machine, found.content.machines)),
         groups=tuple(map(_group, found.content.groups)),
         templates=tuple(map(_template, found.templates)),
+        cycles=tuple(_cycle(each, beside) for each in found.content.cycles),
     )
+
+
+def _cycle(section: CycleSection, beside: Path) -> CyclePlan:
+    try:
+        return CyclePlan(
+            name=section.name,
+            description=section.description,
+            folder=str(_beside(beside, section.folder)),
+            arguments=tuple(section.arguments),
+            schedule=Schedule(
+                every=section.every or 0.0,
+                cron=section.cron or "",
+                zone=section.zone,
+                once=section.once,
+                jitter=section.jitter,
+            ),
+            group=section.group or "",
+            limit=section.limits.round,
+            parameters=tuple(_parameter(name, each) for name, each in section.parameters.items()),
+            environment={name: value.get_secret_value() for name, value in section.environment.items()},
+            python=section.python or "",
+            user=section.user or "",
+        )
+    except ConfigError as error:
+        raise ConfigError(f"cycle {section.name}: {error}") from None
+
+
+def _parameter(name: str, section: ParameterSection) -> Parameter:
+    default = section.default if section.default is not None else (section.choices or [""])[0]
+    return Parameter(name=name, choices=tuple(section.choices), pattern=section.pattern or "", default=default)
 
 
 def _lab(found: ReadLabFile) -> LabConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,14 +16,18 @@ from pytest_dispatch.lab_program.lab_file.fields import (
     BootPath,
     BootTool,
     Count,
+    Cron,
     Duration,
     HostPort,
     Id,
     Label,
     Line,
     Mac,
+    Moment,
     Network,
     Origin,
+    ParameterName,
+    Pattern,
     Polled,
     Repository,
     Requeues,
@@ -32,6 +36,7 @@ from pytest_dispatch.lab_program.lab_file.fields import (
     ServiceUrl,
     Spec,
     Text,
+    VariableName,
     WebUrl,
 )
 from pytest_dispatch.lab_program.lab_file.notifications import Notifications, TimeOfDay, Zone
@@ -310,6 +315,77 @@ class GroupSection(Section):
     """URLs of such files; fetched when the lab starts and when it reloads."""
 
 
+# cycles
+
+
+class ParameterSection(Section):
+    """A value that whoever starts a cycle chooses: one of `choices`, or what matches `pattern`."""
+
+    choices: list[Line] = []
+    """What it may be."""
+    pattern: Pattern | None = None
+    """Regular expression that a value matches as a whole; a value never begins with a dash."""
+    default: Annotated[str, Field(max_length=200)] | None = None
+    """What it is if nobody says anything; by default the first of `choices`, or nothing."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        """Refuse both or neither."""
+        if bool(self.choices) == (self.pattern is not None):
+            raise ValueError("expected choices or a pattern, got " + ("both" if self.choices else "neither"))
+        return self
+
+
+class CycleLimits(Section):
+    """Limits of a round."""
+
+    round: Duration = DAY
+    """How long a round takes at most; then it ends as a fault of the lab."""
+
+
+class CycleSection(Section):
+    """A pytest selection that runs again and again; one of `every`, `cron` and `once` says when."""
+
+    name: Id
+    """Its name."""
+    description: Text = ""
+    """What it is for."""
+    folder: Line
+    """Where its pytest runs, relative to this file: with its `conftest.py`."""
+    arguments: list[Line] = []
+    """Arguments of pytest; `{NAME}` stands for a parameter, `{{` for a brace."""
+    every: Duration | None = None
+    """Time from the end of a round to the beginning of the next."""
+    cron: Cron | None = None
+    """Times of day at which rounds begin, in the five fields of cron."""
+    zone: Zone = "UTC"
+    """Time zone of `cron`."""
+    once: Moment | None = None
+    """When the only round begins, as in 2026-12-24T02:00:00Z; `true` for as soon as somebody starts the cycle."""
+    jitter: Duration = 0.0
+    """Most time by which each beginning is put off, at random."""
+    group: Id | None = None
+    """Group of its runs; its token is for that group alone. By default each run is in the first group that suits it."""
+    limits: CycleLimits = CycleLimits()
+    """Limits of a round."""
+    parameters: dict[ParameterName, ParameterSection] = {}
+    """What may be chosen when it is started."""
+    environment: dict[VariableName, Secret] = {}
+    """Variables of its pytest, which has no others of the lab's but PATH, HOME and those for language and time."""
+    python: Line | None = None
+    """Interpreter that runs pytest, with this package installed; by default the lab's own."""
+    user: Line | None = None
+    """User of the system as whom it runs, which a lab that runs as root can choose; by default the lab's own."""
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        """Refuse several schedules, and none."""
+        given = [name for name in ("every", "cron", "once") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of every, cron and once, got {' and '.join(given) or 'none'}")
+        return self
+
+
 # the rest
 
 
@@ -380,6 +456,8 @@ class LabFile(Section):
     """Machines that the lab knows beforehand."""
     groups: list[GroupSection] = []
     """Groups of machines; a run is in the one that it names, else in the first whose labels suit it."""
+    cycles: list[CycleSection] = []
+    """What runs again and again, once somebody has started it."""
     sources: Sources = Sources()
     """What workloads the lab reads itself."""
     retention: RetentionSection = RetentionSection()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from pytest_dispatch.core.errors import ConfigError, DispatchError, StaleLeaseError
+from pytest_dispatch.core.errors import ConfigError, CycleError, DispatchError, NoCycleError, StaleLeaseError
 from pytest_dispatch.core.group_queue import NotQueuedError
 from pytest_dispatch.core.groups import NoGroupError
 from pytest_dispatch.core.templates import NoTemplateError
@@ -61,6 +61,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NoRoomError, 507),
     (NoGroupError, 404),
     (NoTemplateError, 404),
+    (NoCycleError, 404),
+    (CycleError, 409),
     (NotQueuedError, 409),
     (NotEndedError, 409),
     (ConfigError, 400),

@@ -42,14 +42,15 @@ def _answered(context: ApiContext) -> tuple[Route, ...]:
 def all_routes() -> tuple[Route, ...]:
     """Return also the operations that only a service has, and that a private lab does not load."""
     from pytest_dispatch.server.api.account_routes import ACCOUNT_ROUTES
+    from pytest_dispatch.server.api.cycle_routes import CYCLE_ROUTES
     from pytest_dispatch.server.api.github_webhooks import WEBHOOK_ROUTES
     from pytest_dispatch.server.api.group_routes import GROUP_ROUTES
     from pytest_dispatch.server.api.history_routes import HISTORY_ROUTES
     from pytest_dispatch.server.api.issue_routes import ISSUE_ROUTES
     from pytest_dispatch.server.api.testflinger_webhooks import TESTFLINGER_ROUTES
 
-    more = (*ACCOUNT_ROUTES, *GROUP_ROUTES, *HISTORY_ROUTES, *ISSUE_ROUTES, *WEBHOOK_ROUTES, *TESTFLINGER_ROUTES)
-    return (*ROUTES, *more)
+    of_runs = (*GROUP_ROUTES, *CYCLE_ROUTES, *HISTORY_ROUTES, *ISSUE_ROUTES)
+    return (*ROUTES, *ACCOUNT_ROUTES, *of_runs, *WEBHOOK_ROUTES, *TESTFLINGER_ROUTES)
 
 
 def routes(context: ApiContext) -> list[web.RouteDef]:

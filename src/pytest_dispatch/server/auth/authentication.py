@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.server.auth.passwords import Cost
+    from pytest_dispatch.server.auth.round_tokens import RoundTokens
     from pytest_dispatch.server.auth.settings import AccessSettings, ConfiguredUser
 
 CSRF = "Dispatch-CSRF"  # the header that a browser must send with every change
@@ -117,6 +118,7 @@ class ServiceAccess:
         token: The lab's own token, for whoever can read its file.
         settings: Who may use the lab, and by which way.
         cost: What checking a password costs.
+        rounds: Tokens of cycles' rounds.
 
     Attributes:
         accounts: The users.
@@ -132,7 +134,14 @@ class ServiceAccess:
 
     private = False
 
-    def __init__(self, lab_state: LabState, token: str, settings: AccessSettings, cost: Cost | None = None) -> None:
+    def __init__(
+        self,
+        lab_state: LabState,
+        token: str,
+        settings: AccessSettings,
+        cost: Cost | None = None,
+        rounds: RoundTokens | None = None,
+    ) -> None:
         from pytest_dispatch.server.auth.accounts import Accounts
         from pytest_dispatch.server.auth.audit import AuditLog
         from pytest_dispatch.server.auth.github_sign_in import GitHubSigningIn
@@ -142,6 +151,7 @@ class ServiceAccess:
         self._lab_state = lab_state
         self._token = token.encode()
         self._settings = settings
+        self._rounds = rounds
         self._proxies = tuple(map(read_proxies, settings.trusted_proxies))
         host = urlsplit(settings.public_url).hostname
         self.names = frozenset((host,) if host else ())
@@ -255,7 +265,8 @@ class ServiceAccess:
     def _of_token(self, secret: str) -> Principal:
         if hmac.compare_digest(secret.encode(errors="surrogateescape"), self._token):
             return LAB
-        found = self.accounts.of_token(secret)
+        round_of = self._rounds.find(secret) if self._rounds is not None else None
+        found = round_of or self.accounts.of_token(secret)
         if isinstance(found, Principal):
             return found
         raise UnauthorizedError(found or "expected a token of this lab in the header Authorization, got another")

@@ -1,0 +1,469 @@
+"""Cycles: a selection that runs again and again on a schedule, one round after the other.
+
+What a cycle runs stands in the lab's configuration alone. Whoever starts one chooses values of the parameters that it
+declares, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.errors import ConfigError, CycleError, NoCycleError
+from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.core.nearest import meant
+from pytest_dispatch.core.round_results import RoundChange
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.machine import Hold
+
+LATE = 300.0  # seconds after which a time of a cron schedule has been missed
+LONGEST_VALUE = 200  # characters of a parameter
+_NAMED = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When rounds begin: one of the three.
+
+    Attributes:
+        every: Seconds from the end of a round to the next; 0 if the schedule is another.
+        cron: Times of day in the five fields of cron; empty if the schedule is another.
+        zone: The time zone of these.
+        once: When the only round begins, in seconds since 1970, 0 for at once; None if the schedule is another.
+        jitter: Most seconds by which each beginning is put off, at random, so that cycles do not begin together.
+    """
+
+    every: float = 0.0
+    cron: str = ""
+    zone: str = "UTC"
+    once: float | None = None
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A value that whoever starts a cycle chooses.
+
+    Attributes:
+        choices: What it may be; empty if `pattern` says so.
+        pattern: Regular expression that a value matches as a whole.
+        default: What it is if nobody says anything.
+    """
+
+    name: str
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    default: str = ""
+
+    def check(self, value: str) -> None:
+        """Refuse a value that is not allowed.
+
+        A value that could be taken for an option of pytest is none, unless it is among the choices.
+
+        Raises:
+            CycleError: It is not.
+        """
+        if self.choices:
+            if value not in self.choices:
+                raise CycleError(f"{self.name}: expected {' or '.join(self.choices)}, got {value[:80]!r}")
+            return
+        if value.startswith("-") or not value.isprintable() or len(value) > LONGEST_VALUE:
+            raise CycleError(
+                f"{self.name}: expected at most {LONGEST_VALUE} printable characters that begin with no dash, got"
+                f" {value[:80]!r}"
+            )
+        if re.fullmatch(self.pattern, value) is None:
+            raise CycleError(f"{self.name}: expected something like {self.pattern}, got {value[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CyclePlan:
+    """A cycle as the lab's configuration has it.
+
+    Attributes:
+        folder: Where its pytest runs.
+        arguments: Those of pytest; `{NAME}` stands for a parameter, `{{` for a brace.
+        group: The group in which its runs are; empty if each run chooses by its labels.
+        limit: Most seconds that a round takes.
+        parameters: What may be chosen.
+        environment: Variables that its pytest has. They may be secrets.
+        python: The interpreter that runs pytest; empty for the lab's own.
+        user: The user of the system as whom it runs; empty for the lab's own.
+    """
+
+    name: str
+    description: str = ""
+    folder: str
+    arguments: tuple[str, ...] = ()
+    schedule: Schedule
+    group: str = ""
+    limit: float = 86_400.0
+    parameters: tuple[Parameter, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    python: str = ""
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that what the arguments name is declared, and that defaults are allowed.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+        known = {parameter.name: parameter.default for parameter in self.parameters}
+        for argument in self.arguments:
+            _filled(argument, known)
+        for parameter in self.parameters:
+            parameter.check(parameter.default)
+
+    def chosen(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the values of all parameters.
+
+        Raises:
+            CycleError: One that is given is not declared, or has a value that is not allowed.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in given.items():
+            if name not in known:
+                raise CycleError(f"cycle {self.name}: no parameter {name[:80]!r}; {meant(name, known)}")
+            known[name].check(value)
+        return {name: given.get(name, parameter.default) for name, parameter in known.items()}
+
+    def command(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the arguments of pytest with the values of the parameters."""
+        return tuple(_filled(argument, values) for argument in self.arguments)
+
+
+def _filled(argument: str, values: Mapping[str, str]) -> str:
+    """Return an argument with the values in the places of their names.
+
+    Raises:
+        ConfigError: It has a brace that is none of a name, or a name that is not declared.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        if found[0] in ("{{", "}}"):
+            return found[0][0]
+        name = found[1]
+        if name not in values:
+            raise ConfigError(
+                f"arguments: expected {{NAME}} of a declared parameter, or {{{{ for a brace, got {argument[:80]!r};"
+                f" declared: {', '.join(values) or 'none'}"
+            )
+        return values[name]
+
+    return _NAMED.sub(value, argument)
+
+
+class CyclePhase(StrEnum):
+    """How a cycle stands."""
+
+    STOPPED = "stopped"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """That somebody wants rounds, or one round now.
+
+    Attributes:
+        who: Who.
+        at: Since when.
+        values: The values of the parameters.
+    """
+
+    who: str
+    at: float
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleState:
+    """What is known of a cycle beside its plan.
+
+    Attributes:
+        started: Who started it; None if it is stopped.
+        hold: Why no round begins; None if it is not paused.
+        due: When the next round begins, by its schedule; None if none is planned.
+        now: Who asked for a round now; None if nobody did.
+        rounds: Number of the last round; 0 if there was none.
+    """
+
+    cycle: str
+    started: Wish | None = None
+    hold: Hold | None = None
+    due: float | None = None
+    now: Wish | None = None
+    rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round of a cycle.
+
+    Attributes:
+        number: From 1.
+        who: Who asked for it; empty for the schedule.
+        values: The values of the parameters.
+        began: When, in seconds since 1970.
+        tries: How often its pytest was started; more than once if something killed it.
+        missed: How many times of the schedule it stands for that were missed; 0 for a round that ran.
+        ended: When; None while it runs.
+        outcome: Its outcome; None while it runs.
+        reason: Why, if it did not pass.
+        session: The session of its runs; empty if it has asked for none yet.
+        counts: How many cases had which outcome.
+        change: What is different from the last round with results.
+    """
+
+    cycle: str
+    number: int
+    who: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    began: float
+    tries: int = 0
+    missed: int = 0
+    ended: float | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    session: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    change: RoundChange = field(default_factory=RoundChange)
+
+    @property
+    def holder(self) -> str:
+        """Return the name by which the lab knows who holds the session of this round, whoever runs its pytest."""
+        return f"cycle {self.cycle}, round {self.number}"
+
+
+#: Returns the first time of a schedule of times of day after a time; both in seconds since 1970.
+NextSlot = Callable[[Schedule, float], float]
+
+
+class Cycles:
+    """The cycles of a lab: what people ask of them, when rounds begin, and what becomes of them.
+
+    Args:
+        next_slot: Reads cron's fields.
+        spread: Returns a number from 0 to 1, for jitter.
+
+    Attributes:
+        plans: Those of the configuration, by name.
+        under_way: The rounds that run, by cycle.
+        changed: States and rounds that changed since whoever journals them emptied this.
+    """
+
+    def __init__(self, next_slot: NextSlot, spread: Callable[[], float]) -> None:
+        self.plans: dict[str, CyclePlan] = {}
+        self.under_way: dict[str, Round] = {}
+        self.changed: list[CycleState | Round] = []
+        self._states: dict[str, CycleState] = {}
+        self._last_missed: dict[str, Round] = {}
+        self._next_slot = next_slot
+        self._spread = spread
+
+    def set(self, plans: Sequence[CyclePlan], now: float) -> None:
+        """Replace the plans; a round that runs goes on, and a schedule that changed is planned anew."""
+        before, self.plans = self.plans, {plan.name: plan for plan in plans}
+        for name, plan in self.plans.items():
+            state = self.state(name)
+            anew = name in before and before[name].schedule != plan.schedule
+            if anew and state.started is not None and name not in self.under_way:
+                self._keep(replace(state, due=self._due(plan, now)))
+
+    def recall(self, states: Sequence[CycleState], rounds: Sequence[Round]) -> None:
+        """Restore what an earlier lab knew, and the rounds that ran when it ended."""
+        self._states = {state.cycle: state for state in states}
+        self.under_way = {each.cycle: each for each in rounds}
+
+    def plan(self, name: str) -> CyclePlan:
+        """Return the plan of a cycle.
+
+        Raises:
+            NoCycleError: There is none of that name.
+        """
+        if name not in self.plans:
+            raise NoCycleError(f"no cycle {name[:80]!r}; {meant(name, self.plans)}")
+        return self.plans[name]
+
+    def state(self, name: str) -> CycleState:
+        """Return what is known of a cycle."""
+        return self._states.get(name, CycleState(cycle=name))
+
+    def phase(self, name: str) -> CyclePhase:
+        """Return how a cycle stands."""
+        state = self.state(name)
+        if name in self.under_way:
+            return CyclePhase.RUNNING
+        if state.hold is not None:
+            return CyclePhase.PAUSED
+        return CyclePhase.STOPPED if state.started is None and state.now is None else CyclePhase.WAITING
+
+    # What people ask
+
+    def start(self, name: str, wish: Wish) -> None:
+        """Begin the schedule of a cycle.
+
+        Raises:
+            CycleError: There is no such cycle, it is started already, or a value is not allowed.
+        """
+        plan, state = self.plan(name), self.state(name)
+        if state.started is not None:
+            raise CycleError(
+                f"cycle {name}: expected one that is stopped, got one that {state.started.who} has started; stop it"
+                " first, or ask for a round `now`"
+            )
+        wish = replace(wish, values=plan.chosen(wish.values))
+        due = self._first(plan, wish.at)
+        self._keep(replace(state, started=wish, due=due))
+
+    def stop(self, name: str) -> None:
+        """End the schedule of a cycle; what becomes of a round that runs is for the caller to decide.
+
+        Raises:
+            CycleError: There is no such cycle, or nothing of it to stop.
+        """
+        self.plan(name)
+        state = self.state(name)
+        if state.started is None and state.now is None and name not in self.under_way:
+            raise CycleError(f"cycle {name}: expected one that is started, got one that is stopped")
+        self._keep(replace(state, started=None, due=None, now=None))
+
+    def pause(self, name: str, hold: Hold) -> None:
+        """Begin no more rounds of a cycle; one that runs goes on."""
+        self.plan(name)
+        self._keep(replace(self.state(name), hold=hold))
+
+    def resume(self, name: str, now: float) -> None:
+        """Begin rounds of a cycle again.
+
+        Raises:
+            CycleError: There is no such cycle, or it is not paused.
+        """
+        plan, state = self.plan(name), self.state(name)
+        if state.hold is None:
+            raise CycleError(f"cycle {name}: expected one that is paused, got one that is {self.phase(name)}")
+        owner, state = state.hold.owner or "somebody", replace(state, hold=None)
+        self._keep(state)
+        self._pass_over(plan, state, now, f"{owner} had paused the cycle")
+
+    def ask_now(self, name: str, wish: Wish) -> None:
+        """Ask for a round as soon as it can be, whether the cycle is started or not.
+
+        Raises:
+            CycleError: There is no such cycle, a round of it runs or is asked for, or a value is not allowed.
+        """
+        plan, state = self.plan(name), self.state(name)
+        if name in self.under_way:
+            raise CycleError(
+                f"cycle {name}: expected one without a round under way, got round {self.under_way[name].number}; wait"
+                " for its end, or stop it"
+            )
+        if state.now is not None:
+            raise CycleError(f"cycle {name}: {state.now.who} has asked for a round already, which is about to begin")
+        if state.hold is not None:
+            raise CycleError(f"cycle {name}: expected one that is not paused ({state.hold.reason}); resume it first")
+        given = {**(state.started.values if state.started is not None else {}), **wish.values}
+        self._keep(replace(state, now=replace(wish, values=plan.chosen(given))))
+
+    # Rounds
+
+    def begin_due(self, now: float) -> list[Round]:
+        """Begin the rounds that are due, and return them; a time that passed unused is noted as missed."""
+        begun = []
+        for name, plan in self.plans.items():
+            state = self.state(name)
+            if name in self.under_way:
+                self._pass_over(plan, state, now, f"round {self.under_way[name].number} was still running")
+            elif state.hold is None:
+                state = self._pass_over(plan, state, now, "the lab was not running")
+                wish = state.now or (state.started if state.due is not None and state.due <= now else None)
+                if wish is not None:
+                    begun.append(self._begin(state, wish, now))
+        return begun
+
+    def _begin(self, state: CycleState, wish: Wish, now: float) -> Round:
+        """Begin a round."""
+        asked = state.now is not None
+        kept = replace(state, now=None, due=state.due if asked else None, rounds=state.rounds + 1)
+        began = Round(
+            cycle=state.cycle,
+            number=kept.rounds,
+            who=wish.who if asked else "",
+            values=wish.values,
+            began=now,
+        )
+        self._keep(kept)
+        self.advance(began)
+        self._last_missed.pop(state.cycle, None)
+        return began
+
+    def advance(self, changed: Round) -> None:
+        """Keep what is new of a round that runs."""
+        self.under_way[changed.cycle] = changed
+        self.changed.append(changed)
+
+    def end(self, ended: Round, now: float) -> None:
+        """End a round, and plan the next one."""
+        self.under_way.pop(ended.cycle, None)
+        self.changed.append(replace(ended, ended=now))
+        state, plan = self.state(ended.cycle), self.plans.get(ended.cycle)
+        if plan is None or state.started is None:
+            return
+        if plan.schedule.once is not None and not ended.who:
+            self._keep(replace(state, started=None, due=None))
+        elif plan.schedule.every or state.due is None:
+            self._keep(replace(state, due=self._due(plan, now)))
+
+    def _pass_over(self, plan: CyclePlan, state: CycleState, now: float, why: str) -> CycleState:
+        """Note times of day that have passed without a round, and plan the next one; return the state then."""
+        if not plan.schedule.cron or state.started is None:
+            return state
+        if state.due is None:
+            state = replace(state, due=self._due(plan, now))
+            self._keep(state)
+        missed = []
+        while state.due is not None and state.due + LATE + plan.schedule.jitter < now:
+            missed.append(state.due)
+            state = replace(state, due=self._due(plan, state.due))
+        if missed:
+            self._keep(self._missed(state, missed, why))
+        return self.state(plan.name)
+
+    def _missed(self, state: CycleState, slots: Sequence[float], why: str) -> CycleState:
+        """Note missed times as one round that was skipped, together with those before for the same reason."""
+        last = self._last_missed.get(state.cycle)
+        if last is None or last.reason != f"missed: {why}":
+            state = replace(state, rounds=state.rounds + 1)
+            last = Round(
+                cycle=state.cycle,
+                number=state.rounds,
+                began=slots[0],
+                outcome=Outcome.SKIPPED,
+                reason=f"missed: {why}",
+            )
+        last = replace(last, missed=last.missed + len(slots), ended=slots[-1])
+        self._last_missed[state.cycle] = last
+        self.changed.append(last)
+        return state
+
+    def _first(self, plan: CyclePlan, now: float) -> float:
+        """Return when the first round begins after a start."""
+        if plan.schedule.cron:
+            return self._due(plan, now)
+        return max(now, plan.schedule.once or 0.0)
+
+    def _due(self, plan: CyclePlan, after: float) -> float:
+        """Return when the next round begins."""
+        schedule = plan.schedule
+        due = self._next_slot(schedule, after) if schedule.cron else after + schedule.every
+        return due + schedule.jitter * self._spread()
+
+    def _keep(self, state: CycleState) -> None:
+        self._states[state.cycle] = state
+        self.changed.append(state)

@@ -1,0 +1,234 @@
+"""Starts the pytest of a cycle's round: a process of its own, without the lab's secrets, with a token of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest_dispatch.lab_program.round_supervisor as supervisor
+from pytest_dispatch.core.errors import ConfigError, LabError
+from pytest_dispatch.core.plain_text import plain
+from pytest_dispatch.lab.cycle_service import RoundEnd
+from pytest_dispatch.support.blocking import in_thread
+
+if TYPE_CHECKING:
+    from pytest_dispatch.core.cycles import CyclePlan, Round
+    from pytest_dispatch.server.auth.round_tokens import RoundTokens
+
+MOST_OUTPUT = 64 * 2**20  # bytes that pytest may show
+KEPT_OUTPUT = 2**20  # bytes of it that are kept, the last ones
+MOST_JUNIT = 32 * 2**20  # bytes of a JUnit file
+END = 10.0  # seconds in which a process that was killed must be gone
+
+#: Variables of the lab's environment that its rounds have too: where programs and files are, and how text is written.
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE")
+
+
+class RoundLauncher:
+    """Starts the pytest of rounds.
+
+    Args:
+        folder: For what they write.
+        url: Returns the address of the lab's API.
+        tokens: Gives them tokens.
+        environ: The lab's environment.
+    """
+
+    def __init__(
+        self, folder: Path, url: Callable[[], str], tokens: RoundTokens, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._folder = folder
+        self._url = url
+        self._tokens = tokens
+        self._environ = environ
+
+    async def begin(self, plan: CyclePlan, each: Round) -> RunningRound:
+        """Start the pytest of a round.
+
+        Raises:
+            LabError: Not even the process that watches it can be started.
+        """
+        place = self._place(each)
+        token = self._tokens.give(plan.name, plan.group)
+        try:
+            owner = _user(plan.user)
+            _make(place, owner)
+            wanted = {
+                "command": self._command(plan, each, place),
+                "folder": plan.folder,
+                "environment": self._environment(plan, owner, token),
+                "output": str(place / "output.txt"),
+                "most": MOST_OUTPUT,
+            }
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                str(supervisor.__file__),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={"PATH": self._environ.get("PATH", os.defpath)},
+                start_new_session=True,
+                **_as(owner),
+            )
+        except OSError as error:
+            self._tokens.take(token)
+            raise LabError(f"{each.holder}: expected a process to watch its pytest, got {error}") from None
+        except BaseException:
+            self._tokens.take(token)
+            raise
+        hears, said = _pipes(process)
+        hears.write(f"{json.dumps(wanted)}\n".encode())
+        return RunningRound(process, hears, said, place, lambda: self._tokens.take(token))
+
+    async def output(self, each: Round) -> str:
+        """Return what the pytest of a round that runs has shown so far."""
+        place = self._place(each)
+        return await in_thread(lambda _stop: _tail(place / "output.txt"))
+
+    def forget(self, each: Round) -> None:
+        """Remove what a round has written, which the journal has."""
+        shutil.rmtree(self._place(each), ignore_errors=True)
+
+    def _place(self, each: Round) -> Path:
+        return self._folder / each.cycle / str(each.number)
+
+    def _command(self, plan: CyclePlan, each: Round, place: Path) -> list[str]:
+        """Return the command line, the lab's own options last, so that they count."""
+        own = {
+            "--dispatch-lab": self._url(),
+            "--dispatch-owner": each.holder,
+            "--dispatch-lease": f"{plan.limit:.0f}s",
+            "--junitxml": str(place / "junit.xml"),
+        }
+        options = [f"{name}={value}" for name, value in own.items()]
+        return [
+            plan.python or sys.executable,
+            "-m",
+            "pytest",
+            *plan.command(each.values),
+            *options,
+            "--dispatch-resume",
+        ]
+
+    def _environment(self, plan: CyclePlan, owner: pwd.struct_passwd | None, token: str) -> dict[str, str]:
+        inherited = {name: self._environ[name] for name in INHERITED if name in self._environ}
+        if owner is not None:
+            inherited |= {"HOME": owner.pw_dir, "USER": owner.pw_name, "LOGNAME": owner.pw_name}
+        return {**inherited, "PYTHONUNBUFFERED": "1", **plan.environment, "DISPATCH_TOKEN": token}
+
+
+@dataclass(slots=True)
+class RunningRound:
+    """The pytest of a round that was started.
+
+    Attributes:
+        process: The process that watches it.
+        hears: Its standard input.
+        said: Its standard output.
+        place: The folder of what it writes.
+        let_go: Called once it has ended.
+    """
+
+    process: asyncio.subprocess.Process
+    hears: asyncio.StreamWriter
+    said: asyncio.StreamReader
+    place: Path
+    let_go: Callable[[], None]
+
+    async def ended(self) -> RoundEnd:
+        """Return how it ended, once it has; cancelled, kill it.
+
+        A watcher that dies without a word was killed, and its pytest with it.
+        """
+        try:
+            said = await self.said.read()
+            await self.process.wait()
+        finally:
+            self.kill()
+            self.let_go()
+        how: dict[str, Any] = json.loads(said) if said else {"code": -9, "why": ""}
+        return await in_thread(lambda _stop: self._end(how))
+
+    def _end(self, how: Mapping[str, Any]) -> RoundEnd:
+        """Return how it ended with its files, and remove these."""
+        junit, why = self.place / "junit.xml", str(how["why"])
+        text = ""
+        with suppress(FileNotFoundError):
+            if junit.stat().st_size > MOST_JUNIT:
+                why = why or f"its JUnit file has more than {MOST_JUNIT // 2**20} MiB"
+            else:
+                text = junit.read_text("utf-8", "replace")
+        output = _tail(self.place / "output.txt")
+        return RoundEnd(code=None if why else how["code"], why=why, junit=text, output=output)
+
+    def interrupt(self) -> None:
+        """Have it end in order, as Ctrl-C does."""
+        if not self.hears.is_closing():
+            self.hears.write(supervisor.INTERRUPT)
+
+    def kill(self) -> None:
+        """End it at once, with all that it has started."""
+        self.hears.close()
+
+
+def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    """Return a process's standard input and output.
+
+    Raises:
+        LabError: It was made without.
+    """
+    if process.stdin is None or process.stdout is None:
+        raise LabError("expected pipes to a round's process, got none")
+    return process.stdin, process.stdout
+
+
+def _make(place: Path, owner: pwd.struct_passwd | None) -> None:
+    """Make the folder of a round, without a JUnit file of an earlier try."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "junit.xml").unlink(missing_ok=True)
+    if owner is not None:
+        os.chown(place, owner.pw_uid, owner.pw_gid)
+
+
+def _user(name: str) -> pwd.struct_passwd | None:
+    """Return the user as whom pytest runs; None for the lab's own.
+
+    Raises:
+        ConfigError: There is no such user.
+    """
+    if not name:
+        return None
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"user: expected a user of this computer, got {name!r}") from None
+
+
+def _as(owner: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Return what makes a process that of a user."""
+    if owner is None:
+        return {}
+    return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": os.getgrouplist(owner.pw_name, owner.pw_gid)}
+
+
+def _tail(file: Path) -> str:
+    """Return the end of what pytest has shown, without control characters."""
+    try:
+        with file.open("rb") as content:
+            size = content.seek(0, os.SEEK_END)
+            content.seek(max(0, size - KEPT_OUTPUT))
+            kept = content.read(KEPT_OUTPUT).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    left_out = f"[the first {size - KEPT_OUTPUT} bytes are left out]\n" if size > KEPT_OUTPUT else ""
+    return left_out + plain(kept)

@@ -1,0 +1,44 @@
+"""Reads the JUnit file that pytest wrote for a round of a cycle."""
+
+from __future__ import annotations
+
+from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped, TestCase
+
+from pytest_dispatch.core.model import Outcome
+
+MOST = 32 * 2**20  # characters of a file
+
+#: What makes a case what, the worst first; a case without any of them has passed.
+_RESULTS = ((Failure, Outcome.FAILED), (Error, Outcome.ERROR), (Skipped, Outcome.SKIPPED))
+_ORDER = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
+
+
+def read_results(text: str) -> dict[str, Outcome]:
+    """Return the outcome of each case, by its class name and name; of one that is there twice, the worse one.
+
+    Raises:
+        ValueError: It is no JUnit file, or is too large; the message says in one line what came.
+    """
+    if len(text) > MOST:
+        raise ValueError(f"expected at most {MOST} characters, got {len(text)}")
+    try:
+        found = JUnitXml.fromstring(text.encode())
+    except JUnitXmlError as error:
+        raise ValueError(f"expected JUnit XML, got {str(error)[:200]}") from None
+    except SyntaxError as error:  # of ElementTree and lxml
+        raise ValueError(f"expected JUnit XML, got {str(error)[:200] or 'something else'}") from None
+    results: dict[str, Outcome] = {}
+    for suite in found:
+        for case in suite:
+            name = f"{case.classname}::{case.name}" if case.classname else str(case.name)
+            results[name] = _worse(results.get(name), _outcome(case))
+    return results
+
+
+def _outcome(case: TestCase) -> Outcome:
+    kinds = {type(each) for each in case.result}
+    return next((outcome for kind, outcome in _RESULTS if kind in kinds), Outcome.PASSED)
+
+
+def _worse(one: Outcome | None, other: Outcome) -> Outcome:
+    return other if one is None else min(one, other, key=_ORDER.index)

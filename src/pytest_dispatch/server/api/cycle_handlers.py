@@ -1,0 +1,181 @@
+"""Answers requests about cycles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_dispatch.core.duration import format_duration
+from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.machine import Hold
+from pytest_dispatch.lab.state import UnknownError
+from pytest_dispatch.server.api.cycle_schemas import CycleView, ParameterView, RoundFile, RoundWanted
+from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
+from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.auth.scope import outside
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pytest_dispatch.core.cycles import CyclePlan, Round, Schedule
+    from pytest_dispatch.lab.cycle_service import CycleService
+    from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.server.api.group_schemas import HoldWanted
+    from pytest_dispatch.server.api.route import ApiContext
+
+ROUNDS, MOST_ROUNDS = 20, 1000  # rounds of an answer, and most of them
+MOST_DIGITS = 9  # of a round's number
+
+
+async def list_cycles(context: ApiContext, _request: web.Request, _body: None) -> list[CycleView]:
+    """List the cycles."""
+    service = cycles_of(context.lab)
+    return [await cycle_view(service, name) for name in service.cycles.plans]
+
+
+async def show_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
+    """Return a cycle."""
+    return await cycle_view(cycles_of(context.lab), request.match_info["cycle"])
+
+
+async def list_rounds(context: ApiContext, request: web.Request, _body: None) -> list[Round]:
+    """Return the latest rounds of a cycle."""
+    before, most = whole(request, "before", 0), min(whole(request, "most", ROUNDS), MOST_ROUNDS)
+    return await cycles_of(context.lab).rounds(request.match_info["cycle"], before or None, most)
+
+
+async def show_round(context: ApiContext, request: web.Request, _body: None) -> Round:
+    """Return a round."""
+    return await cycles_of(context.lab).round(request.match_info["cycle"], _number(request))
+
+
+async def show_output(context: ApiContext, request: web.Request, _body: None) -> RoundFile:
+    """Return what the pytest of a round showed."""
+    return RoundFile(content=await cycles_of(context.lab).output(request.match_info["cycle"], _number(request)))
+
+
+async def show_junit(context: ApiContext, request: web.Request, _body: None) -> RoundFile:
+    """Return the JUnit file of a round."""
+    return RoundFile(content=await cycles_of(context.lab).junit(request.match_info["cycle"], _number(request)))
+
+
+def _number(request: web.Request) -> int:
+    """Return the number of the round that a request is about.
+
+    Raises:
+        UnknownError: It is none.
+    """
+    given = request.match_info["number"]
+    if not (given.isdecimal() and given.isascii() and len(given) <= MOST_DIGITS):
+        raise UnknownError(f"expected the number of a round, got {given[:80]!r}")
+    return int(given)
+
+
+async def start_cycle(context: ApiContext, request: web.Request, body: RoundWanted) -> CycleView:
+    """Begin the schedule of a cycle."""
+    service, name = _steered(context, request)
+    await service.start(name, request[PRINCIPAL].name, body.values)
+    request[CHANGED] = Changed(name, after={"values": dict(body.values)})
+    return await cycle_view(service, name)
+
+
+async def run_now(context: ApiContext, request: web.Request, body: RoundWanted) -> CycleView:
+    """Begin a round as soon as it can be."""
+    service, name = _steered(context, request)
+    await service.run_now(name, request[PRINCIPAL].name, body.values)
+    request[CHANGED] = Changed(name, after={"values": dict(body.values)})
+    return await cycle_view(service, name)
+
+
+async def stop_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
+    """End the schedule of a cycle, and its round."""
+    service, name = _steered(context, request)
+    await service.stop(name, request[PRINCIPAL].name)
+    request[CHANGED] = Changed(name)
+    return await cycle_view(service, name)
+
+
+async def pause_cycle(context: ApiContext, request: web.Request, body: HoldWanted) -> CycleView:
+    """Begin no more rounds of a cycle."""
+    service, name = _steered(context, request)
+    caller = request[PRINCIPAL]
+    owner = body.owner if body.owner and caller.may_all else caller.name
+    await service.pause(name, Hold(reason=body.reason.strip(), owner=owner, until=body.until))
+    request[CHANGED] = Changed(name, after={"reason": body.reason, "until": body.until})
+    return await cycle_view(service, name)
+
+
+async def resume_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
+    """Begin rounds of a cycle again."""
+    service, name = _steered(context, request)
+    await service.resume(name)
+    request[CHANGED] = Changed(name)
+    return await cycle_view(service, name)
+
+
+def cycles_of(lab: Lab) -> CycleService:
+    """Return the service of a lab's cycles.
+
+    Raises:
+        ConfigError: It has none, since it belongs to a pytest session.
+    """
+    if lab.cycle_service is None:
+        raise ConfigError("expected a lab of `dispatch serve`, got one that belongs to a pytest session")
+    return lab.cycle_service
+
+
+def _steered(context: ApiContext, request: web.Request) -> tuple[CycleService, str]:
+    """Return the service and the name of a cycle that the caller may steer.
+
+    Raises:
+        NoCycleError: There is no such cycle.
+        ForbiddenError: The caller's token is for other groups.
+    """
+    service, name, caller = cycles_of(context.lab), request.match_info["cycle"], request[PRINCIPAL]
+    group = service.cycles.plan(name).group
+    if caller.groups is not None and group not in caller.groups:
+        raise outside(caller, group or "the whole lab")
+    return service, name
+
+
+async def cycle_view(service: CycleService, name: str) -> CycleView:
+    """Return a cycle as people see it.
+
+    Raises:
+        NoCycleError: There is no such cycle.
+    """
+    plan, state = service.cycles.plan(name), service.cycles.state(name)
+    latest = [each for each in await service.rounds(name, None, 2) if each.ended is not None]
+    return CycleView(
+        name=name,
+        description=plan.description,
+        schedule=in_words(plan.schedule),
+        group=plan.group,
+        limit=plan.limit,
+        parameters=_parameters(plan),
+        phase=service.cycles.phase(name),
+        started=state.started.who if state.started is not None else "",
+        values=state.started.values if state.started is not None else {},
+        hold=state.hold,
+        due=state.due,
+        running=service.cycles.under_way.get(name),
+        last=latest[0] if latest else None,
+    )
+
+
+def _parameters(plan: CyclePlan) -> tuple[ParameterView, ...]:
+    return tuple(
+        ParameterView(name=each.name, choices=each.choices, pattern=each.pattern, default=each.default)
+        for each in plan.parameters
+    )
+
+
+def in_words(schedule: Schedule) -> str:
+    """Return when rounds begin, in words."""
+    if schedule.cron:
+        when = f"{schedule.cron} ({schedule.zone})"
+    elif schedule.once is not None:
+        when = "once"
+    else:
+        when = f"{format_duration(schedule.every)} after the last"
+    return when + (f", up to {format_duration(schedule.jitter)} later" if schedule.jitter else "")
