@@ -36,6 +36,7 @@ from pytest_dispatch.lab.kind_services import GitHubUse, Kind, TestflingerUse
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.lab.roster import Roster
+from pytest_dispatch.lab.round_runner import Launcher
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.lab_program.in_process import InProcessLab
@@ -371,6 +372,7 @@ async def running_lab(
     groups: Sequence[Group] = (),
     templates: Iterable[Template] = (),
     roster: Roster | None = None,
+    launcher: Launcher | None = None,
     doors: AccessSettings | None = None,
     notifications: NotificationPlan | None = None,
     health: HealthRules | None = None,
@@ -418,7 +420,7 @@ async def running_lab(
         where = Address(host=host, port=port, path=path, allow=allow, tools=tools, announce=False)
         await lab.group_service.configure(groups, templates)
         if roster is not None:
-            await lab.configure(roster, None, lambda _machine: DrivenMachine(), PlayedRounds())
+            await lab.configure(roster, None, lambda _machine: DrivenMachine(), launcher or PlayedRounds())
         await lab.recall()
         server = LabServer(lab, where, access, bounds, api)
         await server.start()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_dispatch.core.cycles import CyclePlan, Round
 from pytest_dispatch.core.errors import DispatchError
-from pytest_dispatch.lab.cycle_service import RoundEnd
+from pytest_dispatch.lab.round_runner import RoundEnd
 
 
 def junit(**outcomes: str) -> str:

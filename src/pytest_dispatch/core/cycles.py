@@ -378,19 +378,25 @@ class Cycles:
         begun = []
         for name, plan in self.plans.items():
             state = self.state(name)
+            if state.hold is not None and state.hold.until is not None and state.hold.until <= now:
+                self.resume(name, now)
+                state = self.state(name)
             if name in self.under_way:
                 self._pass_over(plan, state, now, f"round {self.under_way[name].number} was still running")
             elif state.hold is None:
                 state = self._pass_over(plan, state, now, "the lab was not running")
                 wish = state.now or (state.started if state.due is not None and state.due <= now else None)
                 if wish is not None:
-                    begun.append(self._begin(state, wish, now))
+                    begun.append(self._begin(plan, state, wish, now))
         return begun
 
-    def _begin(self, state: CycleState, wish: Wish, now: float) -> Round:
-        """Begin a round."""
+    def _begin(self, plan: CyclePlan, state: CycleState, wish: Wish, now: float) -> Round:
+        """Begin a round; of times of day the next one is planned at once, so that it is missed if this one goes on."""
         asked = state.now is not None
-        kept = replace(state, now=None, due=state.due if asked else None, rounds=state.rounds + 1)
+        due = state.due
+        if not asked:
+            due = self._due(plan, now) if plan.schedule.cron else None
+        kept = replace(state, now=None, due=due, rounds=state.rounds + 1)
         began = Round(
             cycle=state.cycle,
             number=kept.rounds,

@@ -1,29 +1,16 @@
-"""Runs the rounds of cycles: begins what is due, has its pytest run to its end, and keeps what it found.
-
-What a round has begun is in the journal before its pytest starts, and its runs are in a session with a durable lease.
-So a lab that takes over from one that was killed starts the pytest of that round again, which goes on with the same
-session and submits nothing twice.
-"""
+"""What people ask of cycles, and what is known of them and their rounds."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.cycles import Cycles, Schedule, Wish
-from pytest_dispatch.core.errors import AwayError
-from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.round_results import RoundChange, broken_end, change_between, judge
 from pytest_dispatch.lab.group_service import begun, done
-from pytest_dispatch.lab.pause import pause
+from pytest_dispatch.lab.round_runner import Launcher, RoundRunner
 from pytest_dispatch.lab.state import UnknownError, refuse_new_work
-from pytest_dispatch.results.round_file import read_results
-from pytest_dispatch.store.cycle_rows import JUNIT, OUTPUT, cycle_row, file_row
-from pytest_dispatch.support.blocking import in_thread
+from pytest_dispatch.store.cycle_rows import JUNIT, OUTPUT
 from pytest_dispatch.support.cron import next_time
 
 if TYPE_CHECKING:
@@ -34,62 +21,9 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.session_service import SessionService
     from pytest_dispatch.lab.state import LabState
 
-LOOK = 1.0  # seconds between looks at what is due
-GRACE = 60.0  # seconds that pytest has to end after it was interrupted
-TRIES = 3  # of one lab, for a pytest that breaks
-MOST_TRIES = 50  # of all labs, for a round that may be what kills them
-AGAIN = 5.0  # seconds until the next try
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundEnd:
-    """How the pytest of a round ended.
-
-    Attributes:
-        code: Its exit code; negative for the signal that killed it; None if it could not run.
-        why: Why it could not, or was ended.
-        junit: Its JUnit file; empty if it wrote none.
-        output: What it showed.
-    """
-
-    code: int | None
-    why: str = ""
-    junit: str = ""
-    output: str = ""
-
-
-class RoundProcess(Protocol):
-    """The pytest of a round."""
-
-    async def ended(self) -> RoundEnd:
-        """Return how it ended, once it has; cancelled, kill it."""
-
-    def interrupt(self) -> None:
-        """Have it end in order, as Ctrl-C does."""
-
-    def kill(self) -> None:
-        """End it at once, with all that it has started."""
-
-
-class Launcher(Protocol):
-    """Starts the pytest of rounds."""
-
-    async def begin(self, plan: CyclePlan, each: Round) -> RoundProcess:
-        """Start the pytest of a round.
-
-        Raises:
-            DispatchError: It cannot be started.
-        """
-
-    async def output(self, each: Round) -> str:
-        """Return what the pytest of a round that runs has shown so far."""
-
-    def forget(self, each: Round) -> None:
-        """Remove what a round has written, which the journal has."""
-
 
 class CycleService:
-    """The operations of people on cycles, and the work on their rounds.
+    """The operations of people on cycles.
 
     Args:
         lab_state: The lab's.
@@ -99,6 +33,7 @@ class CycleService:
 
     Attributes:
         cycles: What is known of them.
+        runner: Runs their rounds.
     """
 
     def __init__(
@@ -109,12 +44,9 @@ class CycleService:
         spread: Callable[[], float] = random.random,
     ) -> None:
         self.cycles = Cycles(_next_slot, spread)
+        self.runner = RoundRunner(lab_state, session_service, launcher, self.cycles)
         self._lab_state = lab_state
-        self._session_service = session_service
         self._launcher = launcher
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._stops: dict[str, asyncio.Future[str]] = {}
-        self._asked = asyncio.Event()
 
     # What people ask; each returns when it is on disk
 
@@ -140,8 +72,7 @@ class CycleService:
             CycleError: There is no such cycle, or nothing of it to stop.
         """
         self.cycles.stop(name)
-        if name in self._stops and not self._stops[name].done():
-            self._stops[name].set_result(who)
+        self.runner.stop(name, who)
         await self._done()
 
     async def pause(self, name: str, hold: Hold) -> None:
@@ -226,8 +157,6 @@ class CycleService:
             raise UnknownError(f"round {number} of cycle {name} has no {which}")
         return found
 
-    # Work
-
     async def recall(self) -> None:
         """Restore what an earlier lab knew.
 
@@ -237,136 +166,9 @@ class CycleService:
         kept = await self._lab_state.journal.background.of_cycles(lambda reader: reader.kept())
         self.cycles.recall(kept.states, kept.under_way)
 
-    async def work(self) -> None:
-        """Begin the rounds that are due, again and again, until cancelled; then leave those that run to the next lab.
-
-        Raises:
-            JournalError: It cannot be written.
-        """
-        try:
-            while True:
-                self._asked.clear()
-                if not (self._lab_state.stopping or self._lab_state.away or self._lab_state.broken):
-                    self._begin()
-                await pause(self._lab_state.clock, LOOK, self._asked)
-        finally:
-            for task in self._tasks.values():
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    def _begin(self) -> None:
-        """Begin the rounds that are due, and go on with those of an earlier lab."""
-        self.cycles.begin_due(self._now())
-        self._write()
-        for name, task in list(self._tasks.items()):
-            if task.done():
-                task.result()  # whoever watches `work` is to know why it broke
-                del self._tasks[name]
-        for name in self.cycles.under_way:
-            if name not in self._tasks:
-                self._stops[name] = asyncio.get_running_loop().create_future()
-                self._tasks[name] = asyncio.create_task(self._run(name), name=f"the round of cycle {name}")
-
-    async def _run(self, name: str) -> None:
-        """Run a round to its end, by as many tries as it takes."""
-        for tries in range(1, TRIES + 1):
-            each = replace(self.cycles.under_way[name], tries=self.cycles.under_way[name].tries + 1)
-            self.cycles.advance(each)
-            self._write()
-            await self._on_disk()  # what has begun must be known to the lab that takes over
-            plan = self.cycles.plans.get(name)
-            if plan is None:
-                await self._over(each, RoundEnd(code=None, why="the lab's configuration has this cycle no longer"))
-                return
-            end = await self._tried(plan, each)
-            again = end.code is not None and not end.why and broken_end(end.code)[1]
-            if not again or tries == TRIES or each.tries >= MOST_TRIES or self._stops[name].done():
-                break
-            await pause(self._lab_state.clock, AGAIN)
-        await self._over(self._known(each), end)
-
-    async def _tried(self, plan: CyclePlan, each: Round) -> RoundEnd:
-        """Run the pytest of a round, until it ends, somebody stops it, or it is too late."""
-        process = await self._launcher.begin(plan, each)
-        ended = asyncio.ensure_future(process.ended())
-        late = asyncio.ensure_future(pause(self._lab_state.clock, each.began + plan.limit - self._now()))
-        stopped = self._stops[each.cycle]
-        news: set[asyncio.Future[Any]] = {ended, late, stopped}
-        try:
-            await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return ended.result()
-            why = f"{stopped.result()} stopped it" if stopped.done() else f"it took longer than {plan.limit:.0f} s"
-            process.interrupt()
-            await asyncio.wait({ended}, timeout=GRACE)
-            process.kill()
-            return replace(await ended, code=None, why=why)
-        finally:
-            late.cancel()
-            ended.cancel()
-            await asyncio.gather(late, ended, return_exceptions=True)
-
-    async def _over(self, each: Round, end: RoundEnd) -> None:
-        """Keep what a round found, and close its session."""
-        results, unreadable = await _results(end.junit)
-        outcome, reason = (Outcome.ERROR, end.why) if end.code is None else judge(end.code, results, unreadable)
-        before = await self._results_before(each) if results else {}
-        each = replace(
-            each,
-            outcome=outcome,
-            reason=reason,
-            session=self._session_of(each),
-            counts=dict(Counter(map(str, (results or {}).values()))),
-            change=change_between(before, results) if results else RoundChange(),
-        )
-        now = self._now()
-        self._lab_state.write([file_row(each, OUTPUT, end.output, now)])
-        if results:
-            self._lab_state.write([file_row(each, JUNIT, end.junit, now)])
-        self.cycles.end(each, now)
-        self._write()
-        await self._on_disk()
-        self._launcher.forget(each)
-        if each.session:
-            await self._close(each.session)
-
-    async def _close(self, session: str) -> None:
-        """Close the session of a round that is over, with what is left of its runs."""
-        await self._session_service.close(session)
-        if all(run.outcome is not None for run in self._session_service.runs(session)):
-            self._session_service.finish(session)
-
-    async def _results_before(self, each: Round) -> Mapping[str, Outcome]:
-        """Return the results of the last round that had some."""
-        text = await self._lab_state.journal.background.of_cycles(
-            lambda reader: reader.last_results(each.cycle, each.number)
-        )
-        return (await _results(text or ""))[0] or {}
-
-    def _known(self, each: Round) -> Round:
-        return self.cycles.under_way.get(each.cycle, each)
-
-    def _session_of(self, each: Round) -> str:
-        """Return the session of a round's runs; empty if it has none."""
-        live = self._lab_state.live_sessions
-        return next((name for name, session in live.items() if session.record.owner == each.holder), "")
-
-    async def _on_disk(self) -> None:
-        """Return when everything is on disk, also if the database is away for a while."""
-        while True:
-            try:
-                return await self._lab_state.on_disk()
-            except AwayError:
-                await pause(self._lab_state.clock, LOOK)
-
-    def _write(self) -> None:
-        """Have what changed written to the journal."""
-        self._lab_state.write(list(map(cycle_row, self.cycles.changed)))
-        self.cycles.changed.clear()
-
     async def _done(self) -> None:
-        self._write()
-        self._asked.set()
+        self.runner.write()
+        self.runner.wake()
         await done(self._lab_state)
 
     def _now(self) -> float:
@@ -375,13 +177,3 @@ class CycleService:
 
 def _next_slot(schedule: Schedule, after: float) -> float:
     return next_time(schedule.cron, schedule.zone, after)
-
-
-async def _results(junit: str) -> tuple[dict[str, Outcome] | None, str]:
-    """Return the results in a JUnit file; None if it cannot be read, and why."""
-    if not junit:
-        return None, "pytest wrote none"
-    try:
-        return await in_thread(lambda _stop: read_results(junit)), ""
-    except ValueError as error:
-        return None, str(error)

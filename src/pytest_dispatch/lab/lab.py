@@ -50,11 +50,12 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.notifications import NotificationPlan
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.github.polling_api import GitHubStanding
-    from pytest_dispatch.lab.cycle_service import CycleService, Launcher
+    from pytest_dispatch.lab.cycle_service import CycleService
     from pytest_dispatch.lab.history import History
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.lab.reload import Reloads
     from pytest_dispatch.lab.roster import Configuration, Roster, RosterMachine
+    from pytest_dispatch.lab.round_runner import Launcher
     from pytest_dispatch.lab.run_editing import RunEditing
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
@@ -323,7 +324,7 @@ class Lab:
             await self._restore_detached()
             self.health_service.recalled()
         if self.cycle_service is not None:
-            self._background.watch(asyncio.create_task(self.cycle_service.work(), name="the work on cycles"))
+            self._background.watch(asyncio.create_task(self.cycle_service.runner.work(), name="the work on cycles"))
         if self.queue.health.rules is not None:
             self._background.watch(asyncio.create_task(self.health_service.work(), name="the checks of machines"))
 

@@ -38,9 +38,9 @@ from pytest_dispatch.workloads.registry import known_kinds
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
-    from pytest_dispatch.lab.cycle_service import Launcher
     from pytest_dispatch.lab.history_sweep import HistorySweep
     from pytest_dispatch.lab.roster import Configuration, RosterChange
+    from pytest_dispatch.lab.round_runner import Launcher
     from pytest_dispatch.lab_program.service_config import ServiceConfig
     from pytest_dispatch.lab_program.service_reload import ServiceReload
     from pytest_dispatch.machines.base import DrivenMachine

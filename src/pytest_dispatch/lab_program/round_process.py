@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest_dispatch.lab_program.round_supervisor as supervisor
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.core.plain_text import plain
-from pytest_dispatch.lab.cycle_service import RoundEnd
+from pytest_dispatch.lab.round_runner import RoundEnd
 from pytest_dispatch.support.blocking import in_thread
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class RoundLauncher:
             "--dispatch-owner": each.holder,
             "--dispatch-lease": f"{plan.limit:.0f}s",
             "--junitxml": str(place / "junit.xml"),
+            **({"--dispatch-group": plan.group} if plan.group else {}),
         }
         options = [f"{name}={value}" for name, value in own.items()]
         return [

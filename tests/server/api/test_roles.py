@@ -15,8 +15,10 @@ from project import ROOT
 from service_bench import PASSWORD, Opened, ServiceBench, digest_of, service
 from visitors import Visitor
 
+from pytest_dispatch.core.cycles import CyclePlan, Schedule
 from pytest_dispatch.core.model import Outcome, Policy, Priority
 from pytest_dispatch.core.templates import Template
+from pytest_dispatch.lab.roster import Roster
 from pytest_dispatch.server.api import dispatchoor_routes as dispatchoor
 from pytest_dispatch.server.api.account_schemas import (
     NewToken,
@@ -25,6 +27,7 @@ from pytest_dispatch.server.api.account_schemas import (
     SignInRequest,
     UserChange,
 )
+from pytest_dispatch.server.api.cycle_schemas import RoundWanted
 from pytest_dispatch.server.api.group_schemas import (
     AgainWanted,
     ApproveWanted,
@@ -98,6 +101,17 @@ GET    /machines                            401 401 401 200 200 200 200 200 200 
 GET    /machines/{machine}                  401 401 401 200 200 200 200 200 200 200
 POST   /machines/{machine}/hold             401 401 401 403 200 403 200 200 200 200
 DELETE /machines/{machine}/hold             401 401 401 403 200 403 200 200 200 200
+GET    /cycles                              401 401 401 200 200 200 200 200 200 200
+GET    /cycles/{cycle}                      401 401 401 200 200 403 200 200 200 200
+POST   /cycles/{cycle}/schedule             401 401 401 403 200 403 200 200 200 200
+DELETE /cycles/{cycle}/schedule             401 401 401 403 409 403 409 409 409 409
+POST   /cycles/{cycle}/hold                 401 401 401 403 200 403 200 200 200 200
+DELETE /cycles/{cycle}/hold                 401 401 401 403 409 403 409 409 409 409
+GET    /cycles/{cycle}/rounds               401 401 401 200 200 403 200 200 200 200
+POST   /cycles/{cycle}/rounds               401 401 401 403 202 403 202 202 202 202
+GET    /cycles/{cycle}/rounds/{number}      401 401 401 404 404 403 404 404 404 404
+GET    /cycles/{cycle}/rounds/{number}/output 401 401 401 404 404 403 404 404 404 404
+GET    /cycles/{cycle}/rounds/{number}/junit 401 401 401 404 404 403 404 404 404 404
 GET    /history                             401 401 401 200 200 200 200 200 200 200
 GET    /history/series                      401 401 401 200 200 403 403 200 200 200
 GET    /history/trends                      401 401 401 200 200 200 200 200 200 200
@@ -206,10 +220,21 @@ class Stage:
     tokens: dict[str, str]
     opened: Opened | None = None
 
+    async def cycle(self) -> str:
+        """The name of a new cycle."""
+        cycles = self.service.bench.lab.cycle_service
+        assert cycles is not None
+        name = f"cycle-{len(cycles.cycles.plans)}"
+        plan = CyclePlan(name=name, folder="/", schedule=Schedule(every=3600.0), group="lab")
+        await cycles.configure([*cycles.cycles.plans.values(), plan])
+        return name
+
     async def values(self, path: str = "{session} {user} {token}") -> dict[str, str]:
         """Something new of everything that a path names, or of all that one may name."""
         self.service.bench.lab.queue.machines.declare("m-1")
         values = {"digest": digest_of(CONTENT), "group": "lab", "machine": "m-1", "note": "n-1", "key": "made-up"}
+        if "{cycle}" in path:
+            values |= {"cycle": await self.cycle(), "number": "1"}
         if re.search(r"\{(session|run|queued|group)\}", path):
             self.opened = await self.service.session(self.tokens["owner"], "a.efi")
             values |= {"session": self.opened.session, "run": self.opened.run, "queued": self.opened.run}
@@ -235,7 +260,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 @asynccontextmanager
 async def stage_of(folder: Path, *, pages: bool = False) -> AsyncIterator[Stage]:
     github = GitHubSignIn(client_id="id", client_secret="secret", url="http://127.0.0.1:9", logins={"x": Role.READER})
-    async with service(folder, github=github, pages=pages) as running:
+    async with service(folder, github=github, pages=pages, roster=Roster()) as running:
         roles = {"reader": Role.READER, "foreign": Role.OPERATOR, "owner": Role.OPERATOR, "admin": Role.ADMIN}
         tokens = {name: await running.added(name, role) for name, role in roles.items()}
         tokens |= {"nobody": "", "lab": TOKEN}
@@ -269,6 +294,9 @@ BODIES: dict[tuple[str, str], Callable[[Stage], object]] = {
     ("POST", "/groups/{group}/hold"): lambda _: HoldWanted(reason="it is moved"),
     ("POST", "/runs/{run}/hold"): lambda _: HoldWanted(reason="it is mended"),
     ("POST", "/machines/{machine}/hold"): lambda _: HoldWanted(reason="it is cleaned"),
+    ("POST", "/cycles/{cycle}/schedule"): lambda _: RoundWanted(),
+    ("POST", "/cycles/{cycle}/rounds"): lambda _: RoundWanted(),
+    ("POST", "/cycles/{cycle}/hold"): lambda _: HoldWanted(reason="the rack is moved"),
     ("POST", "/runs/{run}/override"): lambda _: OverrideWanted(outcome=Outcome.PASSED, reason="it is known"),
     ("POST", "/runs/{run}/notes"): lambda _: NoteWanted(text="it is loud"),
     ("POST", "/machines/{machine}/approve"): lambda _: ApproveWanted(),

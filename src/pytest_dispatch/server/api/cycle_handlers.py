@@ -22,41 +22,47 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.group_schemas import HoldWanted
     from pytest_dispatch.server.api.route import ApiContext
+    from pytest_dispatch.server.auth.principals import Principal
 
 ROUNDS, MOST_ROUNDS = 20, 1000  # rounds of an answer, and most of them
 MOST_DIGITS = 9  # of a round's number
 
 
-async def list_cycles(context: ApiContext, _request: web.Request, _body: None) -> list[CycleView]:
-    """List the cycles."""
-    service = cycles_of(context.lab)
-    return [await cycle_view(service, name) for name in service.cycles.plans]
+async def list_cycles(context: ApiContext, request: web.Request, _body: None) -> list[CycleView]:
+    """List the cycles that the caller may see."""
+    service, caller = cycles_of(context.lab), request[PRINCIPAL]
+    seen = [plan.name for plan in service.cycles.plans.values() if may_see(caller, plan)]
+    return [await cycle_view(service, name) for name in seen]
 
 
 async def show_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
     """Return a cycle."""
-    return await cycle_view(cycles_of(context.lab), request.match_info["cycle"])
+    return await cycle_view(*_named(context, request))
 
 
 async def list_rounds(context: ApiContext, request: web.Request, _body: None) -> list[Round]:
     """Return the latest rounds of a cycle."""
+    service, name = _named(context, request)
     before, most = whole(request, "before", 0), min(whole(request, "most", ROUNDS), MOST_ROUNDS)
-    return await cycles_of(context.lab).rounds(request.match_info["cycle"], before or None, most)
+    return await service.rounds(name, before or None, most)
 
 
 async def show_round(context: ApiContext, request: web.Request, _body: None) -> Round:
     """Return a round."""
-    return await cycles_of(context.lab).round(request.match_info["cycle"], _number(request))
+    service, name = _named(context, request)
+    return await service.round(name, _number(request))
 
 
 async def show_output(context: ApiContext, request: web.Request, _body: None) -> RoundFile:
     """Return what the pytest of a round showed."""
-    return RoundFile(content=await cycles_of(context.lab).output(request.match_info["cycle"], _number(request)))
+    service, name = _named(context, request)
+    return RoundFile(content=await service.output(name, _number(request)))
 
 
 async def show_junit(context: ApiContext, request: web.Request, _body: None) -> RoundFile:
     """Return the JUnit file of a round."""
-    return RoundFile(content=await cycles_of(context.lab).junit(request.match_info["cycle"], _number(request)))
+    service, name = _named(context, request)
+    return RoundFile(content=await service.junit(name, _number(request)))
 
 
 def _number(request: web.Request) -> int:
@@ -73,7 +79,7 @@ def _number(request: web.Request) -> int:
 
 async def start_cycle(context: ApiContext, request: web.Request, body: RoundWanted) -> CycleView:
     """Begin the schedule of a cycle."""
-    service, name = _steered(context, request)
+    service, name = _named(context, request)
     await service.start(name, request[PRINCIPAL].name, body.values)
     request[CHANGED] = Changed(name, after={"values": dict(body.values)})
     return await cycle_view(service, name)
@@ -81,7 +87,7 @@ async def start_cycle(context: ApiContext, request: web.Request, body: RoundWant
 
 async def run_now(context: ApiContext, request: web.Request, body: RoundWanted) -> CycleView:
     """Begin a round as soon as it can be."""
-    service, name = _steered(context, request)
+    service, name = _named(context, request)
     await service.run_now(name, request[PRINCIPAL].name, body.values)
     request[CHANGED] = Changed(name, after={"values": dict(body.values)})
     return await cycle_view(service, name)
@@ -89,7 +95,7 @@ async def run_now(context: ApiContext, request: web.Request, body: RoundWanted) 
 
 async def stop_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
     """End the schedule of a cycle, and its round."""
-    service, name = _steered(context, request)
+    service, name = _named(context, request)
     await service.stop(name, request[PRINCIPAL].name)
     request[CHANGED] = Changed(name)
     return await cycle_view(service, name)
@@ -97,7 +103,7 @@ async def stop_cycle(context: ApiContext, request: web.Request, _body: None) -> 
 
 async def pause_cycle(context: ApiContext, request: web.Request, body: HoldWanted) -> CycleView:
     """Begin no more rounds of a cycle."""
-    service, name = _steered(context, request)
+    service, name = _named(context, request)
     caller = request[PRINCIPAL]
     owner = body.owner if body.owner and caller.may_all else caller.name
     await service.pause(name, Hold(reason=body.reason.strip(), owner=owner, until=body.until))
@@ -107,7 +113,7 @@ async def pause_cycle(context: ApiContext, request: web.Request, body: HoldWante
 
 async def resume_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
     """Begin rounds of a cycle again."""
-    service, name = _steered(context, request)
+    service, name = _named(context, request)
     await service.resume(name)
     request[CHANGED] = Changed(name)
     return await cycle_view(service, name)
@@ -124,18 +130,23 @@ def cycles_of(lab: Lab) -> CycleService:
     return lab.cycle_service
 
 
-def _steered(context: ApiContext, request: web.Request) -> tuple[CycleService, str]:
-    """Return the service and the name of a cycle that the caller may steer.
+def _named(context: ApiContext, request: web.Request) -> tuple[CycleService, str]:
+    """Return the service, and the name of the cycle that a request is about.
 
     Raises:
         NoCycleError: There is no such cycle.
         ForbiddenError: The caller's token is for other groups.
     """
     service, name, caller = cycles_of(context.lab), request.match_info["cycle"], request[PRINCIPAL]
-    group = service.cycles.plan(name).group
-    if caller.groups is not None and group not in caller.groups:
-        raise outside(caller, group or "the whole lab")
+    plan = service.cycles.plan(name)
+    if not may_see(caller, plan):
+        raise outside(caller, plan.group or "the whole lab")
     return service, name
+
+
+def may_see(caller: Principal, plan: CyclePlan) -> bool:
+    """Return whether a caller may know of a cycle, and steer it as far as its role goes."""
+    return caller.groups is None or plan.group in caller.groups
 
 
 async def cycle_view(service: CycleService, name: str) -> CycleView:
