@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from service_bench import PASSWORD
 from waiting import PATIENCE
 
 if TYPE_CHECKING:
+    from playwright.async_api import Browser as AsyncBrowser
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
@@ -32,16 +33,26 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@asynccontextmanager
+async def async_chromium() -> AsyncIterator[AsyncBrowser]:
+    """A browser beside a lab in the same event loop."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
 @contextmanager
 def visit(browser: Browser, url: str, **looks: Any) -> Iterator[Page]:
     """A window of a browser of its own, whose pages may neither log errors nor break."""
     context = browser.new_context(base_url=url, **looks)
     context.set_default_timeout(PATIENCE * 1000)
-    page = context.new_page()
     broken: list[str] = []
-    page.on("pageerror", lambda error: broken.append(str(error)))
-    page.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
-    yield page
+    context.on("weberror", lambda told: broken.append(str(told.error)))
+    context.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+    yield context.new_page()
     context.close()
     assert broken == []
 

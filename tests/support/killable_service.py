@@ -67,6 +67,12 @@ class KillableService:
         assert self._process is not None
         return self._process.poll()
 
+    def kill(self) -> None:
+        """Have it end as if the computer had lost its power."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"}
         reply = httpx.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=PATIENCE)

@@ -89,7 +89,7 @@ async def show_sessions(context: ApiContext, request: web.Request, _body: None) 
         "views": VIEWS,
         "address_of": _address,
     }
-    return Page(template="sessions.html", title="Sessions", live="run hold", values=values)
+    return Page(template="sessions.html", title="Sessions", live="run queue hold", values=values)
 
 
 def _address(view: str, first: int = 0) -> str:

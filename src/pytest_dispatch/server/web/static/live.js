@@ -38,10 +38,16 @@ export function followLab() {
   }
   document.addEventListener("pointerover", settle);
   document.addEventListener("focusout", () => setTimeout(settle));
-  document.addEventListener("visibilitychange", () => (document.hidden ? setTimeout(rest, HIDDEN) : open()));
+  document.addEventListener("visibilitychange", () => (document.hidden ? setTimeout(rest, HIDDEN) : wake()));
   addEventListener("pageshow", (event) => event.persisted && refresh());
   setInterval(watch, 5_000);
   open();
+}
+
+// A stream that was kept has told of changes for which a hidden tab did not ask.
+function wake() {
+  open();
+  soon();
 }
 
 function open() {
@@ -65,10 +71,13 @@ function rest() {
   stream = null;
 }
 
+// A run that ends is told as `run`, with its outcome; `ended` tells what people have added to one since.
 function hear(name, data) {
-  const found = () => JSON.parse(data);
-  const concerned = name === "snapshot" || wanted().some((each) => each === name || (each.startsWith(`${name}:`) && each === `${name}:${found().id ?? found().run}`));
-  if (concerned) soon();
+  if (name === "snapshot") return soon();
+  const told = JSON.parse(data);
+  const names = name === "run" && told.outcome ? ["run", "ended"] : [name];
+  const concerning = names.flatMap((each) => [each, `${each}:${told.id ?? told.run}`]);
+  if (wanted().some((each) => concerning.includes(each))) soon();
 }
 
 function watch() {
@@ -98,10 +107,15 @@ export async function refresh() {
   asking = true;
   asked = Date.now();
   const began = new Date();
+  const wish = own; // an answer that is under way already does not have the change yet
+  own = false;
   const answer = await ask();
   asking = false;
-  if (answer) take(answer, began);
-  else lose();
+  if (answer) take(answer, began, wish);
+  else {
+    own ||= wish;
+    lose();
+  }
   if (again) {
     again = false;
     soon();
@@ -123,51 +137,81 @@ async function ask() {
   }
 }
 
-function take({ status, headers, text }, began) {
+function take({ status, headers, text }, began, wish) {
   if (status === 401) {
     location.reload(); // leads to where to sign in
     return;
   }
   if (status >= 500) return lose(`The lab failed to make this page (status ${status}).`, "is asked for again");
+  if (status >= 400) return lose(refused(text, status), "stays so until the lab shows it again");
   pace = 1000 * (Number(headers.get("Dispatch-Pace")) || 0.5);
   good = began;
   find();
-  if (status === 200 && busy) again = true;
-  else if (status === 200) show(text, headers.get("ETag"));
-  else if (status !== 304) etag = ""; // what the page is about has left; it stays as it was
+  if (status === 200 && busy) [again, own] = [true, own || wish];
+  else if (status === 200) show(text, headers.get("ETag"), wish);
 }
 
-function show(text, tag) {
+// Returns why the lab does not show this page any more: what it is about has left, or the viewer may not see it now.
+function refused(text, status) {
+  try {
+    return `${JSON.parse(text).error.replace(/\.$/, "")}.`;
+  } catch {
+    return `The lab does not show this page (status ${status}).`;
+  }
+}
+
+function show(text, tag, wish) {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   if (fresh.documentElement.dataset.build !== document.documentElement.dataset.build) return location.reload();
   keepWhatIsOpen(fresh);
   held.clear();
-  for (const table of document.querySelectorAll("[data-steady]")) keepPlaces(table, fresh);
-  own = false;
+  for (const table of wish ? [] : document.querySelectorAll("[data-steady]")) keepPlaces(table, fresh);
   writeTimes(fresh);
-  for (const part of ["top", "main"]) {
-    const [old, now] = [document.getElementById(part), fresh.getElementById(part)];
-    if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML", callbacks: { beforeNodeMorphed: (each, next) => !isTyped(each, next) } });
-  }
-  document.title = fresh.title;
+  for (const part of ["top", "main"]) alter(document.getElementById(part), fresh.getElementById(part));
+  takeHead(fresh);
   document.body.dataset.live = fresh.body.dataset.live;
   document.body.toggleAttribute("data-operates", "operates" in fresh.body.dataset);
   etag = tag ?? "";
   document.dispatchEvent(new CustomEvent("dispatch:shown"));
 }
 
-// Returns whether a field has what somebody has typed, picked or ticked: that is theirs, and the field is left alone. What the
-// server wrote into it stays as its default, so that this can be told again at the next change.
+// Alters what is different in a part of the page; what somebody has typed, picked or ticked is theirs, and stays.
+function alter(old, now) {
+  const picks = new Map();
+  const beforeNodeMorphed = (each, next) => {
+    if (isPicked(each, next)) picks.set(each, [each.value, [...next.options].map((option) => option.defaultSelected)]);
+    return !isTyped(each, next);
+  };
+  if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML", callbacks: { beforeNodeMorphed } });
+  for (const [select, [value, defaults]] of picks) {
+    [...select.options].forEach((option, place) => (option.defaultSelected = defaults[place]));
+    select.value = value;
+  }
+}
+
+// Takes what a page says of itself: its title, its look, and what its forms must send, which another tab may have changed.
+function takeHead(fresh) {
+  document.title = fresh.title;
+  document.documentElement.dataset.look = fresh.documentElement.dataset.look;
+  for (const now of fresh.querySelectorAll("meta[name]")) {
+    const old = document.querySelector(`meta[name="${now.name}"]`);
+    if (old && old.content !== now.content) old.content = now.content;
+  }
+}
+
+// Returns whether a field has what somebody has typed or ticked: it is left alone. What the server wrote into it stays as its
+// default, so that this can be told again at the next change.
 function isTyped(field, fresh) {
   if (!(field instanceof HTMLElement) || field.localName !== fresh.localName) return false;
   if (field.type === "checkbox") return field.checked !== field.defaultChecked;
-  if (field.localName === "select") return isPicked(field) && [...fresh.options].some((each) => each.value === field.value);
   return ["input", "textarea"].includes(field.localName) && field.value !== field.defaultValue && field.value !== fresh.value;
 }
 
-function isPicked(select) {
-  const first = Math.max(0, [...select.options].findLastIndex((each) => each.defaultSelected));
-  return select.selectedIndex !== first;
+// Returns whether somebody has picked what is still offered.
+function isPicked(field, fresh) {
+  if (field.localName !== "select" || fresh.localName !== "select") return false;
+  const first = Math.max(0, [...field.options].findLastIndex((each) => each.defaultSelected));
+  return field.selectedIndex !== first && [...fresh.options].some((each) => each.value === field.value);
 }
 
 // What somebody has opened stays open in the new page.
@@ -182,7 +226,7 @@ function keepWhatIsOpen(fresh) {
 // While somebody uses a table, its rows stay where they are, with what they say now; others come and go afterwards.
 function keepPlaces(table, fresh) {
   const now = fresh.getElementById(table.id);
-  if (!now || own || !inUse(table)) return;
+  if (!now || !inUse(table)) return;
   const [body, there] = [table.tBodies[0], now.tBodies[0]];
   const order = [...body.rows].map((row) => row.id);
   if ([...there.rows].map((row) => row.id).join() === order.join()) return;
@@ -204,11 +248,13 @@ function settle() {
   if (held.size && ![...held].some((id) => document.getElementById(id) && inUse(document.getElementById(id)))) refresh();
 }
 
-// Keeps the page as it is while something is dragged; returns what ends that.
+// Keeps the page as it is while something is dragged; returns what ends that. What was dragged is not where the lab had it,
+// which may be where it stays.
 export function pause() {
   busy++;
   return () => {
     busy--;
+    etag = "";
     refresh();
   };
 }
@@ -216,11 +262,14 @@ export function pause() {
 function lose(why = "No connection to the lab.", onward = "comes back by itself") {
   document.body.classList.add("lost");
   const told = document.getElementById("lost");
+  const text = `${why} This page is as of ${clockText(good)}, and ${onward}.`;
   told.hidden = false;
-  told.textContent = `${why} This page is as of ${clockText(good)}, and ${onward}.`;
+  if (told.textContent !== text) told.textContent = text; // it is read out once
 }
 
 function find() {
   document.body.classList.remove("lost");
-  document.getElementById("lost").hidden = true;
+  const told = document.getElementById("lost");
+  told.hidden = true;
+  told.textContent = "";
 }
