@@ -6,34 +6,20 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import html5lib  # type: ignore[import-untyped]
 import httpx
 import pytest
-from hostile_texts import HOSTILE, named
+from hostile_lab import WORD, Scene, hostile_lab, text_of
+from hostile_texts import HOSTILE
 from labs import Reply
-from service_bench import PASSWORD, ServiceBench, service
 from visitors import Visitor, signed_in
-from waiting import until
-
-from pytest_dispatch.core.leases import LeaseKind
-from pytest_dispatch.core.model import Outcome, Policy, Run
-from pytest_dispatch.core.templates import Template
-from pytest_dispatch.server.api.account_schemas import NewToken
-from pytest_dispatch.server.api.group_schemas import HoldWanted
-from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWanted
-from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession
-from pytest_dispatch.server.auth.roles import Role
-from pytest_dispatch.server.web.page_routes import PAGE_ROUTES
 
 pytestmark = pytest.mark.anyio
 
-MACHINE = "127.0.0.2"
-WORD = "harm"  # is in every text, so that it is found where it is shown
 
 #: What a page of ours may be made of; whatever else is in one, somebody has put there.
 OUR_ELEMENTS = """
@@ -53,102 +39,10 @@ LINKS = ("href", "src", "action", "formaction", "data", "poster", "cite", "backg
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def text_of(what: str) -> str:
-    return f"{HOSTILE[what]} {WORD} {what}"
-
-
-@dataclass
-class Scene:
-    """A lab to which somebody has sent all of it, wherever it takes a text.
-
-    Attributes:
-        ended: A run of each text that a machine has run.
-    """
-
-    lab: ServiceBench
-    ended: dict[str, Run]
-
-    def pages(self) -> Iterator[str]:
-        """Every page that there is, and every way in which an address itself holds a text."""
-        for route in PAGE_ROUTES:
-            if route.method == "GET" and not route.path.startswith("/static"):
-                yield from self._addresses(route.path)
-
-    def _addresses(self, path: str) -> Iterator[str]:
-        texts = [quote(text_of(what), safe="") for what in HOSTILE]
-        if path == "/runs/{run}":
-            yield from (f"/runs/{run.id}" for run in self.ended.values())
-        elif path == "/machines/{machine}":
-            yield f"/machines/{MACHINE}"
-        elif "{" not in path:
-            yield path
-        for place, text in enumerate(texts[:: max(1, len(texts) // 6)]):
-            name = ("q", "named", "who", "next", "user", "since", "group", "view", "source")[place % 9]
-            yield re.sub(r"\{\w+\}", text, path) + (f"?{name}={text}" if "{" not in path else "")
-        if "{" not in path:
-            yield f"{path}?" + "&".join(f"{name}={texts[4]}" for name in ("q", "named", "who", "next", "user", "group"))
-
-
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with service(tmp_path, pages=True) as lab:
-        await lab.added("ada", Role.ADMIN, password=PASSWORD)
-        found = Scene(lab, {what: await ran(lab, what) for what in HOSTILE})
-        await wait(lab)
-        await told(lab)
-        lab.bench.clock.ahead += 120.0  # no limit on how often one may sign in is reached
+    async with hostile_lab(tmp_path) as found:
         yield found
-
-
-async def ran(lab: ServiceBench, what: str) -> Run:
-    """Let a machine run a workload of this name, and say it in every way it can."""
-    bench, text = lab.bench, text_of(what)
-    workload = replace(bench.workload(f"{what}.efi"), name=named(f"{text}.efi"))
-    [run] = await bench.submit(workload)
-    await bench.call("HEAD")
-    await bench.download(run)
-    assert (await bench.call("POST")).status == 200
-    bench.lab.console.shown(MACHINE, f"{text}\n")
-    case = {"name": text, "outcome": "failed", "message": text}
-    said = await bench.report(title=text[:200], body=text, cases=[case], labels=[text[:60]])
-    assert said.status == 200, said.text
-    await bench.call("HEAD")
-    await until(lambda: bench.now(run).outcome is not None)
-    for path, body in (
-        ("notes", NoteWanted(text=text)),
-        ("override", OverrideWanted(outcome=Outcome.PASSED, reason=text[:500])),
-    ):
-        reply = await lab.ask("POST", f"/runs/{run.id}/{path}", body)
-        assert reply.status in (200, 201), reply.text
-    return run
-
-
-async def wait(lab: ServiceBench) -> None:
-    """Have runs of these names wait, and held for these reasons; have groups offer them."""
-    bench = lab.bench
-    await lab.ask("POST", f"/machines/{MACHINE}/hold", HoldWanted(reason=text_of("spoofed-page")))
-    workloads = [replace(bench.workload(f"w-{what}.efi"), name=named(text_of(what))) for what in HOSTILE]
-    for run in await bench.submit(*workloads):
-        await lab.ask("POST", f"/runs/{run.id}/hold", HoldWanted(reason=run.workload.name))
-    templates = [
-        Template(
-            id=f"t-{what}", group="lab", workload=replace(bench.workload(f"t-{what}.efi"), name=named(text_of(what)))
-        )
-        for what in HOSTILE
-    ]
-    await bench.lab.group_service.configure((), templates)
-
-
-async def told(lab: ServiceBench) -> None:
-    """Write it into names of holders, of tokens, and of who tries to sign in; into the reason why nothing begins."""
-    for what in HOSTILE:
-        text = text_of(what)
-        lease = LeaseWanted(kind=LeaseKind.DETACHED, owner=text[:200])
-        await lab.ask("POST", "/sessions", OpenSession(source=text[:200], policy=Policy(), lease=lease))
-        await lab.ask("POST", "/tokens", NewToken(label=named(text), user="ada"))
-        lab.bench.clock.ahead += 10.0
-        assert (await lab.sign_in(text[:100])).status == 401
-    await lab.ask("POST", "/hold", HoldWanted(reason=text_of("redirect")))
 
 
 def check_headers(reply: Reply, where: str) -> None:
