@@ -122,6 +122,11 @@ torture: .venv/ready fuzz  ## All that takes long: a crash at every commit, long
 soak: .venv/ready  ## A week of a service in fast motion, memory by day, what is left over; make soak DAYS=3 RUNS=3000
 	DISPATCH_TORTURE=1 DISPATCH_DAYS=$(DAYS) DISPATCH_RUNS=$(RUNS) $(BIN)/python -u -m pytest -s tests/e2e/test_week.py $(ARGS)
 
+.PHONY: walk
+walk: .venv/ready  ## Five minutes of three people at random on the pages of a lab that is killed twice
+	$(call need,chromium clang,the walk)
+	DISPATCH_TORTURE=1 $(BIN)/python -u -m pytest -s tests/e2e/test_page_walk.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: .venv/ready  ## Fuzz for so many minutes each: make fuzz FUZZ=10
 	DISPATCH_FUZZ_MINUTES=$(FUZZ) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py $(ARGS)

@@ -25,6 +25,7 @@ class Stranger:
         port: Where the lab listens.
         address: The machine's.
         says: The reports of each workload, by name.
+        pause: Seconds before it asks again.
 
     Attributes:
         acknowledged: Workload and title of each report that was answered with 200.
@@ -36,6 +37,7 @@ class Stranger:
     port: int
     address: str
     says: Mapping[str, Sequence[Report]]
+    pause: float = PAUSE
     acknowledged: list[tuple[str, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     off: bool = False
@@ -58,7 +60,7 @@ class Stranger:
             headers, _ = self._call("GET")
             if name := headers.get("Dispatch-Workload", ""):
                 return name
-            time.sleep(PAUSE)
+            time.sleep(self.pause)
 
     def says_that_it_booted(self) -> int:
         """Say so by hand; returns the status of the answer."""
@@ -76,7 +78,7 @@ class Stranger:
         if headers.get("Dispatch-Idle") == "poweroff":
             self.off = True
         elif answer != 200 or not name:
-            self._stopped.wait(PAUSE)
+            self._stopped.wait(self.pause)
         elif self._says("POST", f"{name} booted"):
             for report in self.says[name]:
                 if self._says("PUT", f"{name} said {report['title']}", report):
@@ -98,7 +100,7 @@ class Stranger:
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException):
-                self._stopped.wait(PAUSE)
+                self._stopped.wait(self.pause)
             else:
                 return dict(answer.headers), answer.status
             finally:
