@@ -326,6 +326,20 @@ def test_a_name_that_may_mean_several_runs(operator: Operator) -> None:
         ),
         ("--lab", "expected a command after --lab, got none; see `dispatch --help`"),
         ("--watch groups list", "unrecognized arguments: --watch; see `dispatch groups --help`"),
+        (
+            "machines hold --machine rpi-01 x",
+            "unrecognized arguments: --machine: MACHINE has no option before it: `dispatch machines hold MACHINE"
+            " REASON`; see `dispatch machines --help`",
+        ),
+        (
+            "queue pause x --fro 2h",
+            "unrecognized arguments: --fro 2h: did you mean --for? See `dispatch queue --help`",
+        ),
+        (
+            "queue hold a --reasn x",
+            "unrecognized arguments: --reasn: did you mean --reason? See `dispatch queue --help`",
+        ),
+        ("queue hold a --reason", "the following arguments are required: REASON; see `dispatch queue hold --help`"),
         ("macines list", "no command 'macines': did you mean machines? See `dispatch --help`"),
         ("status -x:y", "unrecognized arguments: -x:y; see `dispatch status --help`"),
         ("history -n 0", "argument -n/--most: expected a number from 1 to 200, got '0'; see `dispatch history --help`"),
@@ -348,6 +362,29 @@ def test_a_name_that_may_mean_several_runs(operator: Operator) -> None:
 )
 def test_wrong_usage(operator: Operator, line: str, why: str) -> None:
     assert operator.types(line, code=2).err == f"dispatch: {why}\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "rpi-02 --reason a new cable",
+        "rpi-02 --reason=a new cable",
+        "rpi-02 --for 2h --reason a new cable",
+        "rpi-02 a --reason new cable",
+    ],
+)
+def test_a_reason_may_have_its_option_before_it(operator: Operator, given: str) -> None:
+    assert operator.types(f"machines hold {given}").out.startswith("dispatch: rpi-02 is held: a new cable")
+    operator.types("machines return rpi-02")
+
+
+def test_a_reason_in_one_word_may_stand_before_what_is_held(operator: Operator) -> None:
+    assert operator.types("groups pause --reason cables right").out == "dispatch: right is paused: cables\n"
+    assert operator.types("queue pause --reason=cables").out == "dispatch: no run begins anywhere: cables\n"
+    operator.types("queue resume")
+    operator.types("groups resume right")
+    run = operator.queues("smoke")
+    assert operator.types(f"queue cancel --run {run}").out == f"dispatch: {short_id(run)} is cancelled\n"
 
 
 def test_what_a_request_cannot_ask_for_is_wrong_usage(operator: Operator) -> None:

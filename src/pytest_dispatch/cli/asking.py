@@ -10,6 +10,7 @@ from pytest_dispatch.cli.command_table import build_parser
 from pytest_dispatch.cli.exit_codes import Code, NoLabError
 from pytest_dispatch.cli.lab_choice import LAB_VARIABLE, SERVED, choose_lab, choose_token, is_served
 from pytest_dispatch.cli.leading_options import leading_options
+from pytest_dispatch.cli.meant_options import last_word_in_place, with_meant_option
 from pytest_dispatch.cli.output import follow, show, watch
 from pytest_dispatch.client.connection import (
     TIMEOUT,
@@ -39,8 +40,7 @@ def ask(noun: Noun, words: Sequence[str]) -> Code:
     Raises:
         DispatchError: It is wrong, the lab refuses, or there is none.
     """
-    parser = build_parser(noun)
-    given = parser.parse_args(_in_order(words)) if noun.verbs[0].name else parser.parse_in_any_order(words)
+    given = _parsed(noun, words)
     url = choose_lab(given.lab, os.environ)
     token = choose_token(url, given.token_file, os.environ)
     timeout = TIMEOUT if given.watch or given.follow else DEADLINE
@@ -55,6 +55,24 @@ def ask(noun: Noun, words: Sequence[str]) -> Code:
     except LabError as error:
         raise _told(error, url, token, given.verb) from error
     return Code.DONE
+
+
+def _parsed(noun: Noun, words: Sequence[str]) -> Namespace:
+    """Return what is given to a command of a noun.
+
+    Raises:
+        ConfigError: It is wrong; names what was probably meant.
+    """
+    parser = build_parser(noun)
+    in_order = _in_order(words) if noun.verbs[0].name else list(words)
+    verb = next((each for each in noun.verbs if each.name in ("", *in_order[:1])), None)
+    if verb is None:
+        return parser.parse_args(in_order)
+    in_order = last_word_in_place(verb, in_order)
+    try:
+        return parser.parse_args(in_order) if verb.name else parser.parse_in_any_order(in_order)
+    except ConfigError as error:
+        raise ConfigError(with_meant_option(str(error), noun, verb)) from None
 
 
 def _in_order(words: Sequence[str]) -> list[str]:
