@@ -18,7 +18,7 @@ from vt100 import OnTerminal, Vt100
 from pytest_dispatch.cli.page import Cell, Column, Facts, Sentence, Table, Tone, cells
 from pytest_dispatch.cli.plain_page import plain_text
 from pytest_dispatch.cli.rich_page import rendered
-from pytest_dispatch.cli.times import age, read_span, until
+from pytest_dispatch.cli.times import age, ahead, read_span, until
 from pytest_dispatch.core.errors import ConfigError
 
 EVIL = "a\x1b[2J\x1b]0;title\x07\u202eb\r\nc"
@@ -96,6 +96,10 @@ def test_ages_have_one_or_two_units(seconds: float, text: str) -> None:
 def test_the_end_of_a_hold_is_rounded() -> None:
     assert until(7199.0, now=0.0) == "for 2h"
     assert until(3.0, now=5.0) == "for 0s"
+    assert until(90 * 86400.0 - 0.4, now=0.0) == "for 90d"
+    assert until(2 * 86400.0 - 1, now=0.0) == "for 2d"
+    assert ahead(2.4 * 86400.0, now=0.0) == "in 2d"
+    assert ahead(36 * 3600.0 - 1, now=0.0) == "in 36h"
     assert read_span("2d", "--for") == 2 * 86400.0
     with pytest.raises(ConfigError, match="--for: expected a duration such as"):
         read_span("soon", "--for")

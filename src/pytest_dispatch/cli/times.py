@@ -50,7 +50,10 @@ def ahead(at: float, now: float | None = None) -> str:
 
 
 def _left(at: float, now: float | None) -> str:
+    """Return how long it is until a moment, to the nearest unit: what was set for 90 days is not shown as 89."""
     left = at - (time.time() if now is None else now)
+    if left >= 2 * DAY - 30:
+        return f"{round(left / DAY)}d"
     return age(left + 30 if left > MINUTES else left)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.cli.command_table import Noun, Verb, argument
 from pytest_dispatch.cli.page import Answer, Cell, Column, Sentence, Table, Tone, cells, said
-from pytest_dispatch.cli.times import age, ago, read_span
+from pytest_dispatch.cli.times import ago, ahead, read_span
 from pytest_dispatch.cli.users import ROLES
 from pytest_dispatch.client.account_client import AccountClient
 from pytest_dispatch.server.api.account_schemas import MadeToken, NewToken, TokenView
@@ -50,8 +50,7 @@ def _end(token: TokenView) -> Cell:
         return Cell("revoked", Tone.BAD)
     if token.expires is None:
         return Cell("never")
-    left = token.expires - time.time()
-    return Cell(f"in {age(left)}") if left > 0 else Cell("expired", Tone.BAD)
+    return Cell(ahead(token.expires)) if token.expires > time.time() else Cell("expired", Tone.BAD)
 
 
 def _revoke(client: OperatorClient, given: Namespace) -> Answer:

@@ -17,13 +17,19 @@ function roughly(seconds) {
   return `${Math.floor(seconds / size)} ${unit}`;
 }
 
+// Returns what is left of a length of time, to the nearest unit: 90 days that have just begun are not 89.
+function left(seconds) {
+  const half = seconds >= 2 * 86400 - 30 ? 43200 : seconds > 120 ? 30 : 0;
+  return roughly(seconds + half);
+}
+
 export function clockText(at) {
   return at.toDateString() === new Date().toDateString() ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`;
 }
 
 const WRITTEN = {
   ago: (at, now) => (now - at < 1000 ? "now" : roughly((now - at) / 1000)),
-  soon: (at, now) => (at - now < 1000 ? "now" : `in ${roughly((at - now) / 1000)}`),
+  soon: (at, now) => (at - now < 1000 ? "now" : `in ${left((at - now) / 1000)}`),
   clock: (at) => clockText(at),
 };
 
