@@ -393,6 +393,9 @@ def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, own_postgres: Pos
         assert process.stdout.read() == ""
 
 
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"  # of a line of the log
+
+
 @pytest.mark.parametrize("log", ["text", "json"])
 def test_each_request_has_an_id_in_the_log(tmp_path: Path, log: str) -> None:
     with configured(tmp_path, log=log) as service:
@@ -407,12 +410,25 @@ def test_each_request_has_an_id_in_the_log(tmp_path: Path, log: str) -> None:
         lines = service.log.read_text().splitlines()
         assert len(lines) == 4
         if log == "text":
-            assert re.search(r"request_log: GET /api/v1/openapi\.json: 200 in \d+ ms \[mine-1\]$", lines[0])
+            line = r"dispatch: \S+\.request_log: GET /api/v1/openapi\.json: 200 in \d+ ms \[mine-1\]"
+            assert re.fullmatch(f"{TIME} {line}", lines[0])
             return
         said = json.loads(lines[0])
         assert said.items() >= {"level": "info", "request": "mine-1", "method": "GET", "status": 200}.items()
         assert said["path"] == "/api/v1/openapi.json"
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", said["time"])
+        assert re.fullmatch(TIME, said["time"])
+
+
+def test_the_journal_of_systemd_gets_lines_without_a_time(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    there = (tmp_path / "log").stat()
+    for stream, timed in ((f"{there.st_dev}:{there.st_ino}", False), (f"{there.st_dev}:{there.st_ino + 1}", True)):
+        with configured(tmp_path, JOURNAL_STREAM=stream) as service:
+            httpx.get(f"{service.api}/api/v1/openapi.json", headers=service.bearer())
+            assert service.end() == 0
+            [line] = service.log.read_text().splitlines()
+            assert bool(re.match(f"{TIME} dispatch: ", line)) is timed, line
+            assert timed or line.startswith("dispatch: ")
 
 
 # Notifications

@@ -73,7 +73,7 @@ def serve(words: Sequence[str]) -> int:
     _keep_what_is_imported()
     try:
         config, service = _from_file(given) if given.config else (_config(given), _service(given))
-        set_up_log(as_json=service.log_json, detailed=bool(given.config))
+        set_up_log(os.environ, as_json=service.log_json, detailed=bool(given.config))
         service_process.serve(config, service, _token_file(given, config.db))
     except DispatchError as error:
         code = tell(error)
