@@ -58,6 +58,23 @@ def order(operator: Operator) -> list[str]:
     return [run["id"] for run in operator.types("queue list --json").json["runs"]]
 
 
+def test_the_queue_says_why_each_run_waits(operator: Operator) -> None:
+    operator.types("machines hold rpi-01 a cable")
+    operator.types("machines hold rpi-02 a cable")
+    runs = [operator.queues("smoke"), operator.queues("memory")]
+    _, *rows = operator.types("queue list").out.splitlines()
+    assert all(row.endswith("group left is paused by lab: a test; 2 machines fit: 2 held") for row in rows), rows
+    operator.types(f"queue hold {runs[1]} later")
+    operator.types("groups resume left")
+    _, first, second = operator.types("queue list").out.splitlines()
+    assert first.endswith("  2 machines fit: 2 held")
+    assert second.endswith("  held: later, by lab")
+    for run in runs:
+        operator.types(f"queue cancel {run}")
+    for machine in ("rpi-01", "rpi-02"):
+        operator.types(f"machines return {machine}")
+
+
 def test_the_queue_is_shown_and_put_in_another_order(operator: Operator) -> None:
     first, second, third = operator.queues("smoke"), operator.queues("memory"), operator.queues("hang")
     heads, *rows = operator.types("queue list").lines

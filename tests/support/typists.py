@@ -92,6 +92,7 @@ def comparable(text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{4}(?:[0-9a-f]{8})?(?=\.\d+\b)", "3f9a", text)
     text = re.sub(r"\b\d+(?:\.\d+)?[smhd](?:\d+[ms])?\b", "1s", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-01-01 12:00:00", text)
+    text = re.sub(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d UTC", "12:00 UTC", text)
     return " ".join(re.sub(r"\S*/\.local/", "~/.local/", text).split())
 
 

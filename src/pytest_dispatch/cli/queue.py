@@ -65,7 +65,7 @@ def _row(run: QueuedRun) -> tuple[Cell, ...]:
 
 
 def _why(run: QueuedRun) -> Cell:
-    """Return what keeps a run from all machines; empty if it waits for a free one."""
+    """Return what keeps a run from machines, with what was asked of the lab for it."""
     if run.hold is not None:
         return Cell(f"held: {hold_text(run.hold)}", Tone.HELD)
     if run.needs:
@@ -74,7 +74,8 @@ def _why(run: QueuedRun) -> Cell:
         return Cell("others of its chain come first")
     only = f"only {run.only}" if run.only else f"rather not {run.avoids}" if run.avoids else ""
     times = run.requeue is not None and run.requeue.most - run.requeue.done
-    return Cell("; ".join(filter(None, (only, f"again {'once' if times == 1 else f'{times} times'}" if times else ""))))
+    again = f"again {'once' if times == 1 else f'{times} times'}" if times else ""
+    return Cell("; ".join(filter(None, (run.why, only, again))))
 
 
 def _watch(client: OperatorClient, given: Namespace) -> Iterator[Answer]:

@@ -40,6 +40,7 @@ from pytest_dispatch.server.api.group_views import (
     unknown_view,
 )
 from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.api.queue_reasons import QueueReasons
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.callers import CALLER
 from pytest_dispatch.server.auth.errors import ForbiddenError
@@ -141,12 +142,19 @@ async def show_all_queues(context: ApiContext, request: web.Request, _body: None
     if wanted and not principal.may_use(wanted):
         raise outside(principal, wanted)
     groups = [wanted] if wanted else [group for group in context.lab.queue.groups if principal.may_use(group)]
-    return queue_view(context.lab, groups, *_page(request), session=request.query.get("session", ""))
+    view = queue_view(context.lab, groups, *_page(request), session=request.query.get("session", ""))
+    return _with_reasons(context, view)
 
 
 async def show_queue(context: ApiContext, request: web.Request, _body: None) -> QueueView:
     """Return a page of a group's queue."""
-    return queue_view(context.lab, [request.match_info["group"]], *_page(request))
+    return _with_reasons(context, queue_view(context.lab, [request.match_info["group"]], *_page(request)))
+
+
+def _with_reasons(context: ApiContext, view: QueueView) -> QueueView:
+    """Return a page of a queue with why its runs wait."""
+    reasons = QueueReasons(context.lab)
+    return replace(view, runs=tuple(replace(run, why=reasons.of(run.id).why) for run in view.runs))
 
 
 def _page(request: web.Request) -> tuple[int, int]:

@@ -104,6 +104,7 @@ class QueuedRun:
         template: Id of the template of which a person queued it; empty for none.
         differs: What that template has, by what of the run is different: `name`, `group`, `requires`, `labels`,
             `priority`, `requeue`, `limits.NAME`, `payload.NAME`; null for what the template does not have.
+        why: Why it waits, in a few words; in a page of a queue alone, and there of the first 100 that differ.
     """
 
     id: str
@@ -127,6 +128,7 @@ class QueuedRun:
     requeue: Requeue | None = None
     template: str = ""
     differs: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from pytest_dispatch.core.explanation import why_in_short
-from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.lab.queue_service import QUEUED
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views, queue_view
 from pytest_dispatch.server.api.query import whole
+from pytest_dispatch.server.api.queue_reasons import QueueReasons
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 from pytest_dispatch.server.web.edit_page import Differs, differing
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.runs import RunRecord
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.group_schemas import QueuedRun
+    from pytest_dispatch.server.api.queue_reasons import Reason
     from pytest_dispatch.server.api.route import ApiContext
 
 PAGE = 50  # runs on a page
@@ -92,11 +92,11 @@ async def show_queue(context: ApiContext, request: web.Request, _body: None) -> 
     if view.total and wanted.first >= view.total:
         wanted = replace(wanted, first=on_a_page(wanted.first, view.total, PAGE))
         view = queue_view(lab, groups, wanted.first, PAGE, keep=keep)
-    reasons = _Reasons(lab)
+    reasons = QueueReasons(lab)
     values = {
         "wanted": wanted,
         "views": VIEWS,
-        "rows": [reasons.of(run) for run in view.runs],
+        "rows": [_waiting(lab, run, reasons.of(run.id)) for run in view.runs],
         "total": view.total,
         "last": min(view.total, wanted.first + PAGE),
         "page": PAGE,
@@ -120,38 +120,14 @@ def _wanted(request: web.Request) -> Wanted:
     )
 
 
-class _Reasons:
-    """Why runs of a page wait. Runs that are alike are kept by the same, so only the first of them is looked at whole.
-
-    When a run should start is known of these first ones alone; the page of a run says it of each.
-    """
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._known: dict[tuple[object, ...], str] = {}  # why those wait that come after the first one
-
-    def of(self, run: QueuedRun) -> Waiting:
-        """Return a run as a row shows it."""
-        record = self._lab.queue.transitions.runs.record(run.id)
-        alike = _alike(record)
-        if alike in self._known:
-            return self._row(run, self._known[alike], 0.0)
-        found = explain(self._lab.queue, run.id, self._lab.lab_state.clock.now(), self._lab.durations.takes)
-        self._known[alike] = why_in_short(found, first=False)
-        starts = ROUND * round(found.starts.latest / ROUND) if found.starts is not None else 0.0
-        return self._row(run, why_in_short(found), starts)
-
-    def _row(self, run: QueuedRun, why: str, starts: float) -> Waiting:
-        differs = differing(self._lab, run.kind, run.differs) if run.differs else ()
-        return Waiting(run=run, why=why, starts=starts, differs=differs, is_edited_here=run.source == QUEUED)
-
-
-def _alike(record: RunRecord) -> tuple[object, ...]:
-    """Return what runs have in common that are kept from machines by the same things, but for those that go first."""
-    run = record.run
-    if record.lifecycle.elsewhere or record.waits_its_turn or record.is_bound or record.checks or len(run.attempts) > 1:
-        return (run.id,)
-    return (run.group, record.requires, run.only, run.avoids, record.on_hold, record.needs, record.is_held_back)
+def _waiting(lab: Lab, run: QueuedRun, reason: Reason) -> Waiting:
+    return Waiting(
+        run=run,
+        why=reason.why,
+        starts=ROUND * round(reason.starts.latest / ROUND) if reason.starts is not None else 0.0,
+        differs=differing(lab, run.kind, run.differs) if run.differs else (),
+        is_edited_here=run.source == QUEUED,
+    )
 
 
 def _sentence(lab: Lab, total: int, wanted: Wanted) -> str:
