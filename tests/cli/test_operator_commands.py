@@ -345,8 +345,10 @@ def test_a_name_that_may_mean_several_runs(operator: Operator) -> None:
         ("--watch groups list", "unrecognized arguments: --watch; see `dispatch groups --help`"),
         (
             "machines hold --machine rpi-01 x",
-            "unrecognized arguments: --machine: MACHINE has no option before it: `dispatch machines hold MACHINE"
-            " REASON`; see `dispatch machines --help`",
+            (
+                "unrecognized arguments: --machine: MACHINE has no option before it: `dispatch machines hold MACHINE"
+                " REASON`; see `dispatch machines --help`"
+            ),
         ),
         (
             "queue pause x --fro 2h",

@@ -108,7 +108,31 @@ def test_the_api_has_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "lab.key").write_text("nothing")
     ran = dispatch(tmp_path, "serve", "--config=lab.yaml")
     assert ran.returncode == 2
-    assert ran.stderr.startswith("dispatch: server.tls: expected a certificate and its key in PEM, got ")
+    assert re.match(r"lab\.yaml:\d+:\d+: server\.tls: expected a certificate and its key in PEM, got ", ran.stderr)
+
+
+@pytest.mark.parametrize(("key", "place"), [("boot", "2:9"), ("api", "3:8")])
+def test_a_port_that_is_taken_is_told_by_its_key(tmp_path: Path, key: str, place: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        at = {"boot": "127.0.0.1:0", "api": "127.0.0.1:0", key: taken}
+        text = f"server:\n  boot: {at['boot']}\n  api: {at['api']}\n  announce: false\ndatabase: {{url: lab.db}}\n"
+        (tmp_path / "lab.yaml").write_text(text)
+        ran = dispatch(tmp_path, "serve", "--config=lab.yaml")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        f"dispatch: lab.yaml:{place}: server.{key}: cannot listen on {taken}: another program listens there; use"
+        f" another port with server.{key} 127.0.0.1:PORT (port 0 picks a free one)\n"
+    )
+
+
+def test_a_journal_that_another_lab_has_is_told_by_its_key(tmp_path: Path) -> None:
+    with configured(tmp_path):
+        ran = dispatch(tmp_path, "serve", "--config=lab.yaml")
+    assert ran.returncode == 1
+    assert re.match(
+        r"dispatch: lab\.yaml:\d+:\d+: database\.url: .*another lab is using it; .* with database\.url", ran.stderr
+    )
 
 
 def test_pages_that_are_named_may_call_the_api(tmp_path: Path) -> None:

@@ -74,7 +74,11 @@ def serve(words: Sequence[str]) -> int:
     try:
         config, service = _from_file(given) if given.config else (_config(given), _service(given))
         set_up_log(os.environ, as_json=service.log_json, detailed=bool(given.config))
-        service_process.serve(config, service, _token_file(given, config.db))
+        token_file = _token_file(given, config.db)
+        try:
+            service_process.serve(config, service, token_file)
+        except DispatchError as error:
+            raise service.by_key(error) from error
     except DispatchError as error:
         code = tell(error)
         os._exit(code)  # end even if a driver's thread hangs

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_dispatch.core.errors import DispatchError
 from pytest_dispatch.core.health import HealthRules
 from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.secrets import Token
@@ -16,6 +17,11 @@ from pytest_dispatch.server.auth.settings import AccessSettings
 from pytest_dispatch.server.limits.bounds import ServerLimits
 
 ANY_OWNER = "*"  # among the owners of tokens: all that are not named
+
+
+def _as_it_is(error: DispatchError) -> DispatchError:
+    """Return the error of a service without a file, which names options."""
+    return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,7 @@ class ServiceConfig:
         roster: Machines, groups and templates.
         keys: All other keys of the file with what they say, to be compared.
         read: Reads all of it anew, blocking; None if there is no file to read it from. May raise ConfigError.
+        by_key: Returns an error as one that names the key of the file that it is about, and where that stands.
         keep: For how long runs, their consoles and texts are kept.
         bounds: Limits for callers.
         log_json: Whether log records are written as JSON.
@@ -50,6 +57,7 @@ class ServiceConfig:
     roster: Roster = field(default_factory=Roster)
     keys: Mapping[str, object] = field(default_factory=dict, repr=False)
     read: Callable[[], ServiceConfig] | None = None
+    by_key: Callable[[DispatchError], DispatchError] = field(default=_as_it_is, repr=False)
     keep: Keep = field(default_factory=Keep)
     bounds: ServerLimits = field(default_factory=ServerLimits)
     log_json: bool = False

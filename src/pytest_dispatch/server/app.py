@@ -335,6 +335,8 @@ def _cannot_listen(at: str, option: str, error: OSError, service: str) -> str:
         errno.EADDRINUSE: f"another program listens there; use another port with {option}"
         f" {host}:PORT (port 0 picks a free one)",
         errno.EACCES: f"ports below 1024 need root; use a higher one with {option}",
-        errno.EADDRNOTAVAIL: "this computer does not have that address; see `ip address`",
+        errno.EADDRNOTAVAIL: "this computer does not have that address; see `ip address`, and name one that it has"
+        f" with {option}",
     }
-    return f"cannot listen on {at}: {reasons.get(error.errno or 0, error.strerror or str(error))}"
+    other = f"{error.strerror or error}; name another address with {option}"
+    return f"cannot listen on {at}: {reasons.get(error.errno or 0, other)}"

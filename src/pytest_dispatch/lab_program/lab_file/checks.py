@@ -36,6 +36,7 @@ def cross_checks(document: Document) -> Iterator[Problem]:
     yield from _drivers(document)
     yield from _open_api(document)
     yield from _owners(document)
+    yield from _testflinger(document)
     yield from _targets(document)
     yield from _cycles(document)
 
@@ -151,6 +152,19 @@ def _owners(document: Document) -> Iterator[Problem]:
         for owner in both:
             what = f"expected a token or an App for {owner}, got both"
             yield document.problem(("github", "apps", owner), what, at_key=True)
+
+
+def _testflinger(document: Document) -> Iterator[Problem]:
+    """Refuse a client without a secret, or the other way round, and webhooks without an address that they come to."""
+    given, server = document.at(("testflinger",)), document.at(("server",))
+    if not isinstance(given, dict) or given.get("url") is None:
+        return
+    if (given.get("client_id") is None) != (given.get("client_secret") is None):
+        what = "expected client_id and client_secret or neither, got one; add the other one"
+        yield document.problem(("testflinger",), what)
+    if given.get("webhook_secret") is not None and not (isinstance(server, dict) and server.get("public_url")):
+        what = "expected server.public_url with it, by which Testflinger reaches the lab, got none; add it"
+        yield document.problem(("testflinger", "webhook_secret"), what)
 
 
 def _targets(document: Document) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from pytest_dispatch.lab.kind_services import GitHubWatch
 from pytest_dispatch.lab.roster import Roster, RosterMachine
 from pytest_dispatch.lab_program import option_values as values
 from pytest_dispatch.lab_program.config import LabConfig, TestflingerServer
+from pytest_dispatch.lab_program.lab_file.key_names import KeyNames
 from pytest_dispatch.lab_program.lab_file.notifications import plan_of
 from pytest_dispatch.lab_program.lab_file.reading import ReadLabFile, SourcedTemplate, read_lab_file
 from pytest_dispatch.lab_program.lab_file.sections import LabFile, LogFormat, UnknownMachine
@@ -57,7 +58,10 @@ def read_service(path: Path, environ: Mapping[str, str]) -> tuple[LabConfig, Ser
         ConfigError: Something in the file, or in what it names, cannot be used.
     """
     found = read_lab_file(path, environ, fetched)
-    return _lab(found), _service(found, environ)
+    try:
+        return _lab(found), _service(found, environ)
+    except ConfigError as error:
+        raise KeyNames(found.document).by_key(error) from None
 
 
 def fetched(url: str) -> str:
@@ -154,21 +158,10 @@ def _lab(found: ReadLabFile) -> LabConfig:
 
 
 def _testflinger(content: LabFile) -> TestflingerServer | None:
-    """Return the server that deployments are submitted to; None if there is none.
-
-    Raises:
-        ConfigError: There is a client without a secret, or the other way round, or no address for webhooks.
-    """
+    """Return the server that deployments are submitted to; None if there is none."""
     given, reached_at = content.testflinger, (content.server.public_url or "").rstrip("/")
     if given.url is None:
         return None
-    if given.webhook_secret is not None and not reached_at:
-        raise ConfigError(
-            "testflinger.webhook_secret: expected server.public_url with it, by which Testflinger reaches the lab, got"
-            " none; add it"
-        )
-    if (given.client_id is None) != (given.client_secret is None):
-        raise ConfigError("testflinger: expected client_id and client_secret or neither, got one; add the other one")
     name, secret = "testflinger.client_secret", given.client_secret
     token = Token(secret.get_secret_value(), name, given.url) if secret is not None else None
     hooks = given.webhook_secret
@@ -194,7 +187,8 @@ def _service(found: ReadLabFile, environ: Mapping[str, str]) -> ServiceConfig:
         issue_repositories=tuple(content.github.issue_repositories),
         roster=roster_of(found),
         keys=_keys(content),
-        read=lambda: _service(read_lab_file(found.path, environ, fetched), environ),
+        read=lambda: read_service(found.path, environ)[1],
+        by_key=KeyNames(found.document).by_key,
         keep=Keep(runs=content.retention.runs, consoles=content.retention.consoles, texts=content.retention.texts),
         bounds=_bounds(content),
         log_json=content.server.log is LogFormat.JSON,
@@ -311,10 +305,7 @@ def _journal(content: LabFile, beside: Path) -> str:
     given = content.database.url.get_secret_value()
     if "://" not in given:
         return str(_beside(beside, given))
-    try:
-        return values.read_database(given)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("--dispatch-db", "database.url")) from None
+    return values.read_database(given)
 
 
 def _cache() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,11 +57,13 @@ class ReadLabFile:
         templates: All templates of all groups, in order.
         left_out: URLs of templates that were not fetched.
         unknown_kinds: Kinds of templates that are not installed here, whose templates were not checked.
+        document: Where everything in it stands.
     """
 
     path: Path
     content: LabFile
     templates: tuple[SourcedTemplate, ...]
+    document: yaml.Document = field(repr=False)  # it has secrets
     left_out: tuple[str, ...] = ()
     unknown_kinds: tuple[str, ...] = ()
 
@@ -101,14 +103,14 @@ class _Reader:
         self._problems += cross_checks(document) if document is not None else ()
         self._problems += repeated_templates(self._seen)
         self._refuse_problems()
-        if content is None:
+        if content is None or document is None:
             raise LabFileError([f"{self._path}: expected the configuration of a lab"])
         inline = [SourcedTemplate(group.id, template) for group in content.groups for template in group.templates]
         every = (*inline, *templates)
         unknown = self._check_kinds(content, every)
         self._check_health(document, content, every)
         self._refuse_problems()
-        return ReadLabFile(self._path, content, every, tuple(self._left_out), unknown)
+        return ReadLabFile(self._path, content, every, document, tuple(self._left_out), unknown)
 
     def _refuse_problems(self) -> None:
         if self._problems:

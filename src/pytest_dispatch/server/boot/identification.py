@@ -182,7 +182,7 @@ class BootPath:
         if request.method not in (LOOKS if looks else METHODS):
             allowed = ", ".join(LOOKS if looks else METHODS)
             return web.Response(status=405, text=f"expected one of {allowed}\n", headers={"Allow": allowed})
-        return _no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
+        return self._no_machine(tool, ours + LOOK) if tool and tool not in self._address.tools else None
 
     def _identify(self, request: web.Request) -> BootIdentity | None:
         """Identify the machine by the token in its boot URL, else by its address; return None if it may not boot here.
@@ -206,6 +206,12 @@ class BootPath:
     def _allowing(self) -> str:
         """Return by what a user names the networks whose machines may boot."""
         return "--dispatch-allow" if self._lab.private else "server.allow of lab.yaml"
+
+    def _no_machine(self, tool: str, where: str) -> web.Response:
+        """Return a 403 for a tool that would not boot the workload; some show only the reason in the status line."""
+        see = "--dispatch-boot-tool" if self._lab.private else "server.boot_tools of lab.yaml"
+        text = f"{tool} is taken for a person's tool and gets no workload: look at {where}, or see {see}"
+        return web.Response(status=403, reason=text, text=f"{text}\n")
 
     def _stranger(self, request: web.Request) -> web.Response:
         """Return a 403 for a machine that `_identify` does not know."""
@@ -236,12 +242,6 @@ def _path(request: web.Request) -> str:
     """Return the request's path; firmware may send double slashes."""
     path = request.path
     return re.sub("/+", "/", path) if "//" in path else path
-
-
-def _no_machine(tool: str, where: str) -> web.Response:
-    """Return a 403 for a tool that would not boot the workload; some tools show only the reason in the status line."""
-    text = f"{tool} is taken for a person's tool and gets no workload: look at {where}, or see --dispatch-boot-tool"
-    return web.Response(status=403, reason=text, text=f"{text}\n")
 
 
 def too_much() -> web.Response:
