@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,26 @@ def test_another_github_needs_a_restart_with_all_that_is_of_it(tmp_path: Path) -
         rewrite(tmp_path, tokens)
         answer = reloaded(service)
         assert (answer["keys"], answer["restart"]) == ([], ["github.api_url", "github.tokens"])
+
+
+def test_how_the_lab_hears_of_testflinger_changes_with_a_reload(tmp_path: Path) -> None:
+    there = "auth: {}\ntestflinger: {url: 'http://127.0.0.1:9', interval: %s, webhook_secret: %s}\n"
+
+    def hooked(secret: str) -> int:
+        proof = hmac.new(secret.encode(), b"a.1", hashlib.sha256).hexdigest()[:32]
+        return httpx.put(f"{service.api}/api/v1/testflinger/webhooks/a.1-{proof}", content=b"{}").status_code
+
+    reached = "text, public_url: 'https://lab.example'"
+    with configured(tmp_path, log=reached, more=there % ("1s", "one-secret")) as service:
+        assert (hooked("one-secret"), hooked("another-secret")) == (204, 404)
+        rewrite(tmp_path, there % ("2s", "another-secret"))
+        assert reloaded(service)["keys"] == ["testflinger.interval", "testflinger.webhook_secret"]
+        assert (hooked("one-secret"), hooked("another-secret")) == (404, 204)
+        rewrite(tmp_path, (there % ("3s", "another-secret")).replace(":9'", ":10', client_id: a, client_secret: b"))
+        answer = reloaded(service)
+        restart = [f"testflinger.{key}" for key in ("client_id", "client_secret", "interval", "url")]
+        assert (answer["keys"], answer["restart"]) == ([], restart)
+        assert "another-secret" not in service.log.read_text()
 
 
 def asked(service: Service, method: str, path: str, body: object = None) -> Any:

@@ -19,7 +19,7 @@ from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.run_options import Requeue
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.lab.kind_services import GitHubUse, GitHubWatch
+from pytest_dispatch.lab.external_systems import GitHubUse, GitHubWatch
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.testing.actions import FakeRun, Input, Job, Workflow
 from pytest_dispatch.testing.github import FakeGitHub

@@ -17,7 +17,7 @@ from pytest_dispatch.core.model import Attempt, Outcome, Policy, Run, Workload
 from pytest_dispatch.core.outlook import nobody_knows
 from pytest_dispatch.core.reasons import explain
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.lab.kind_services import TestflingerUse, WebhookDoor
+from pytest_dispatch.lab.external_systems import TestflingerUse, TestflingerWatch, WebhookDoor
 from pytest_dispatch.lab.session_feed import IssueRule
 from pytest_dispatch.testflinger.api import Account
 from pytest_dispatch.testing.testflinger import FakeClient, FakeTestflinger
@@ -113,7 +113,8 @@ async def deployment_lab(
         farm.add_client(FakeClient(id="lab", secret=secret))
         farm.access.sign_in = True
         account = Account("lab", Token(secret, "a test"))
-    use = TestflingerUse(url=farm.url, account=account, interval=interval, door=door)
+    watch = TestflingerWatch(interval=interval, door=door)
+    use = TestflingerUse(url=farm.url, account=account, watch=lambda: watch)
     async with running_lab(folder, kinds=[DEPLOYMENT_KIND], testflinger=use, clock=clock, private=private) as bench:
         session = await bench.lab.session_service.open("w", policy or Policy(retries=0), IssueRule(), bench.port)
         yield DeploymentBench(bench, farm, session)

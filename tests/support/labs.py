@@ -32,7 +32,8 @@ from pytest_dispatch.core.media import BOOT
 from pytest_dispatch.core.model import Attempt, Policy, Run, Workload
 from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.templates import Template
-from pytest_dispatch.lab.kind_services import GitHubUse, Kind, TestflingerUse
+from pytest_dispatch.lab.external_systems import GitHubUse, TestflingerUse
+from pytest_dispatch.lab.kind_services import Kind
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab.outbox import Filer
 from pytest_dispatch.lab.roster import Roster

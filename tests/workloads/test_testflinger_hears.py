@@ -13,7 +13,7 @@ from waiting import until
 
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.secrets import Token
-from pytest_dispatch.lab.kind_services import WebhookDoor
+from pytest_dispatch.lab.external_systems import WebhookDoor
 from pytest_dispatch.testing.actions import Hook
 from pytest_dispatch.testing.testflinger import NEVER, FakeTestflinger, JobPlan
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.background_tasks import BackgroundTasks
     from pytest_dispatch.lab.console_log import ConsoleLog
-    from pytest_dispatch.lab.kind_services import Services
     from pytest_dispatch.lab.notice_board import NoticeBoard
+    from pytest_dispatch.lab.services_by_kind import Services
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.machines.base import DrivenMachine
 

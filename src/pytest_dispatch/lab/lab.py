@@ -23,16 +23,19 @@ from pytest_dispatch.lab.background_tasks import BackgroundTasks
 from pytest_dispatch.lab.console_log import ConsoleLog
 from pytest_dispatch.lab.driven_machines import DrivenMachines
 from pytest_dispatch.lab.durations import Durations
+from pytest_dispatch.lab.external_systems import GitHubUse, TestflingerUse
 from pytest_dispatch.lab.group_service import GroupService
 from pytest_dispatch.lab.health_service import HealthService
 from pytest_dispatch.lab.issue_links import IssueLinks
 from pytest_dispatch.lab.issue_reviews import IssueReviews
-from pytest_dispatch.lab.kind_services import GitHubUse, Kind, KindTable, Resources, Service, Services, TestflingerUse
+from pytest_dispatch.lab.kind_services import Kind, Resources, Service
+from pytest_dispatch.lab.kind_table import KindTable
 from pytest_dispatch.lab.memory_eviction import MemoryEviction
 from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.notifier import Notifier
 from pytest_dispatch.lab.preparation import Preparation
 from pytest_dispatch.lab.queue_service import QUEUED, QueueService
+from pytest_dispatch.lab.services_by_kind import Services
 from pytest_dispatch.lab.session_feed import Feeds
 from pytest_dispatch.lab.session_resumption import SessionResumption
 from pytest_dispatch.lab.session_service import SessionService

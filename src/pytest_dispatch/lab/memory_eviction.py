@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.issue_reviews import IssueReviews
-    from pytest_dispatch.lab.kind_services import Services
+    from pytest_dispatch.lab.services_by_kind import Services
     from pytest_dispatch.lab.session_service import SessionService
     from pytest_dispatch.lab.state import LabState
 

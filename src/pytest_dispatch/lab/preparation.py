@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.driven_machines import DrivenMachines
-    from pytest_dispatch.lab.kind_services import Services
+    from pytest_dispatch.lab.services_by_kind import Services
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.store.journal import KeptSession
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_dispatch.lab.kind_services import GitHubWatch
+from pytest_dispatch.lab.external_systems import GitHubWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

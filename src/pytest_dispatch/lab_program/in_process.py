@@ -18,12 +18,13 @@ from pytest_dispatch.core.clock import SteadyClock
 from pytest_dispatch.core.errors import DispatchError, LabError
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.core.plain_text import plain_line
-from pytest_dispatch.lab.kind_services import GitHubUse, TestflingerUse, WebhookDoor
+from pytest_dispatch.lab.external_systems import GitHubUse
 from pytest_dispatch.lab.lab import Lab
 from pytest_dispatch.lab_program.child_messages import Stopped
 from pytest_dispatch.lab_program.config import LabConfig
 from pytest_dispatch.lab_program.github_access import GitHubAccess
 from pytest_dispatch.lab_program.machine_making import make_machine, make_machines, told_apart
+from pytest_dispatch.lab_program.testflinger_access import TestflingerAccess
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.app import DRAIN, ApiAddress, LabServer
 from pytest_dispatch.server.auth.authentication import PrivateAccess, ServiceAccess
@@ -88,6 +89,7 @@ class InProcessLab:
         self._metrics: Metrics | None = None
         self._reload: ServiceReload | None = None
         self._rounds: RoundTokens | None = None
+        self._testflinger = TestflingerAccess(config.testflinger)
         self.token = token or secrets.token_urlsafe(24)
         self.sign_in_path = ""
         self.url = ""
@@ -241,7 +243,7 @@ class InProcessLab:
             health=self._service.health if self._service is not None else None,
             welcome=self._service is None or self._service.welcome,
             github=GitHubUse(api_url=config.api_url, token_for=github.token_for, watch=lambda: github.watch),
-            testflinger=_testflinger(config),
+            testflinger=self._testflinger.use,
         )
 
     def _launcher(self) -> Launcher:
@@ -275,7 +277,9 @@ class InProcessLab:
 
         lab.history.keep = self._service.keep
         sweep = HistorySweep(lab.lab_state, lab.history, self._service.keep)
-        self._reload = ServiceReload(self._service, self._access, lab.notifier, github, sweep, lab.queue)
+        self._reload = ServiceReload(
+            self._service, self._access, lab.notifier, github, self._testflinger, sweep, lab.queue
+        )
         return sweep
 
     def _read_anew(self) -> Configuration:
@@ -392,16 +396,3 @@ async def _refuse_to_move(journal: Journal, interrupted: SessionRecord, host: st
             f"cannot listen on port {interrupted.port} of {host}, where the interrupted session has still to hear from"
             f" {names}: another program listens there; end that, or start without --dispatch-resume"
         )
-
-
-def _testflinger(config: LabConfig) -> TestflingerUse:
-    """Return how deployments are submitted."""
-    server = config.testflinger
-    if server is None:
-        return TestflingerUse()
-    from pytest_dispatch.testflinger.api import Account  # with its HTTP client
-
-    account = Account(server.client_id, server.secret) if server.secret is not None else None
-    secret = server.webhook_secret
-    door = WebhookDoor(url=server.reached_at, secret=secret) if secret is not None else None
-    return TestflingerUse(url=server.url, account=account, interval=server.interval, door=door)

@@ -10,9 +10,10 @@ from pytest_dispatch.core.errors import DispatchError
 from pytest_dispatch.core.health import HealthRules
 from pytest_dispatch.core.notifications import NotificationPlan
 from pytest_dispatch.core.secrets import Token
+from pytest_dispatch.lab.external_systems import GitHubWatch
 from pytest_dispatch.lab.history import Keep
-from pytest_dispatch.lab.kind_services import GitHubWatch
 from pytest_dispatch.lab.roster import Roster
+from pytest_dispatch.lab_program.config import TestflingerServer
 from pytest_dispatch.server.auth.settings import AccessSettings
 from pytest_dispatch.server.limits.bounds import ServerLimits
 
@@ -46,6 +47,7 @@ class ServiceConfig:
         health: When machines are held because of their health.
         welcome: Whether machines that nobody has named may boot without approval.
         watch: How it learns what changes at GitHub.
+        testflinger: The server that deployments are submitted to; None if there is none.
     """
 
     api_host: str = "127.0.0.1"
@@ -65,6 +67,7 @@ class ServiceConfig:
     health: HealthRules = field(default_factory=HealthRules)
     welcome: bool = False
     watch: GitHubWatch = field(default_factory=GitHubWatch)
+    testflinger: TestflingerServer | None = None
 
     def token_for(self, owner: str) -> Token | None:
         """Return the token for what belongs to an owner at GitHub; None if there is none."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.notifier import Notifier
     from pytest_dispatch.lab_program.github_access import GitHubAccess
     from pytest_dispatch.lab_program.service_config import ServiceConfig
+    from pytest_dispatch.lab_program.testflinger_access import TestflingerAccess
     from pytest_dispatch.server.auth.authentication import ServiceAccess
 
 #: Keys that can count at once, by what they are about. All others need a restart.
@@ -23,13 +24,14 @@ ACCESS = frozenset(("auth.users", "auth.github", "auth.session_ttl", "retention.
 TOLD = frozenset(("notifications.targets", "notifications.queue_wait", "notifications.session_schemes"))
 GITHUB = frozenset(("github.tokens", "github.apps", "github.issue_repositories"))
 WATCH = frozenset(("github.polling", "github.webhook_secret"))
+FARM = frozenset(("testflinger.interval", "testflinger.webhook_secret"))
 SWEPT = frozenset(("retention.runs", "retention.consoles", "retention.texts"))
 HEALTH = frozenset(("health.faults", "health.again", "health.run_hold"))
 UNKNOWN = frozenset(("server.unknown_machines",))
-AT_ONCE = ACCESS | TOLD | GITHUB | WATCH | SWEPT | HEALTH | UNKNOWN
+AT_ONCE = ACCESS | TOLD | GITHUB | WATCH | FARM | SWEPT | HEALTH | UNKNOWN
 
-#: What is of one GitHub; with another one, it counts after the restart that brings that.
-_AT_GITHUB = GITHUB | WATCH | {"auth.github"}
+#: What is of one GitHub or one Testflinger; with another one, it counts after the restart that brings that.
+_OF_ONE = {"github.api_url": GITHUB | WATCH | {"auth.github"}, "testflinger.url": FARM}
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class ServiceReload:
     access: ServiceAccess
     notifier: Notifier
     github: GitHubAccess
+    testflinger: TestflingerAccess
     sweep: HistorySweep
     queue: Queue
 
@@ -58,8 +61,9 @@ class ServiceReload:
         new, old = self.service.read(), self.service.keys
         different = {key for key, value in new.keys.items() if old[key] != value}
         at_once = different & AT_ONCE
-        if "github.api_url" in different:
-            at_once -= _AT_GITHUB
+        for address, of_it in _OF_ONE.items():
+            if address in different:
+                at_once -= of_it
 
         async def prepare() -> Callable[[], Awaitable[None]]:
             return await self._prepared(new, at_once)
@@ -106,6 +110,7 @@ def _watch(lab: ServiceReload, new: ServiceConfig) -> None:
 _PARTS: Sequence[tuple[frozenset[str], Callable[[ServiceReload, ServiceConfig], None]]] = (
     (GITHUB, lambda lab, new: lab.github.renew(new)),
     (WATCH, _watch),
+    (FARM, lambda lab, new: lab.testflinger.renew(new.testflinger)),
     (TOLD, lambda lab, new: lab.notifier.replan(new.notifications)),
     (SWEPT, lambda lab, new: lab.sweep.keep(new.keep)),
     (HEALTH, _heed),

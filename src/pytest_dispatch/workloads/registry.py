@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.media import KINDS, Media, known, loaded
-from pytest_dispatch.lab.kind_services import Kind, KindTable
+from pytest_dispatch.lab.kind_services import Kind
+from pytest_dispatch.lab.kind_table import KindTable
 from pytest_dispatch.workloads.boot.service import BOOT_KIND
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from pytest_dispatch.core.requirements import read_labels
 from pytest_dispatch.core.secrets import Token
 from pytest_dispatch.core.templates import Template
 from pytest_dispatch.github.api import checked_api_url
+from pytest_dispatch.lab.external_systems import GitHubWatch
 from pytest_dispatch.lab.history import Keep
-from pytest_dispatch.lab.kind_services import GitHubWatch
 from pytest_dispatch.lab.roster import Roster, RosterMachine
 from pytest_dispatch.lab_program import option_values as values
 from pytest_dispatch.lab_program.config import LabConfig, TestflingerServer
@@ -200,6 +200,7 @@ def _service(found: ReadLabFile, environ: Mapping[str, str]) -> ServiceConfig:
             interval=content.github.polling.interval,
             webhook_secret=_webhook_secret(content),
         ),
+        testflinger=_testflinger(content),
     )
 
 

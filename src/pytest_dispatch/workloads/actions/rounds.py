@@ -18,7 +18,7 @@ from pytest_dispatch.workloads.looks import TICK, Looks, tried
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.templates import Template
-    from pytest_dispatch.lab.kind_services import GitHubWatch
+    from pytest_dispatch.lab.external_systems import GitHubWatch
     from pytest_dispatch.workloads.actions.attempts import Attempts
     from pytest_dispatch.workloads.actions.following import Follower
     from pytest_dispatch.workloads.actions.run_state import RunState

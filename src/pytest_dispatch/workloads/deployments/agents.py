@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,14 +102,14 @@ class AgentTable:
     Args:
         lab_state: The lab's.
         api: The server's client.
-        interval: Seconds between two looks.
+        interval: Returns the seconds between two looks.
 
     Attributes:
         looked: When agents were last seen.
         failed: Why the last look failed; empty if it did not.
     """
 
-    def __init__(self, lab_state: LabState, api: TestflingerApi, interval: float) -> None:
+    def __init__(self, lab_state: LabState, api: TestflingerApi, interval: Callable[[], float]) -> None:
         self._lab_state = lab_state
         self._machines = lab_state.queue.machines
         self._api = api
@@ -142,7 +142,7 @@ class AgentTable:
             AwayError: The journal cannot be read.
         """
         began = self._now()
-        self._due = began + self._interval
+        self._due = began + self._interval()
         names = set(self._seen)
         try:
             agents = {agent.name: agent for agent in await self._api.agents()}
@@ -217,7 +217,7 @@ class AgentTable:
     @property
     def is_fresh(self) -> bool:
         """Return whether what was seen is recent enough to act on it."""
-        return self.looked >= self._since and self._now() - self.looked <= FRESH * self._interval + ANSWERS
+        return self.looked >= self._since and self._now() - self.looked <= FRESH * self._interval() + ANSWERS
 
     def _is_free(self, name: str, now: float) -> bool:
         record = self._machines.find(self.machine_of(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -42,10 +42,10 @@ class Consoles:
 
     Args:
         deployments: The attempts in hand.
-        interval: Seconds between two looks at a job.
+        interval: Returns the seconds between two looks at a job.
     """
 
-    def __init__(self, deployments: Deployments, interval: float) -> None:
+    def __init__(self, deployments: Deployments, interval: Callable[[], float]) -> None:
         self._deployments = deployments
         self._interval = interval
         self._place = Place.UNKNOWN
@@ -66,7 +66,7 @@ class Consoles:
         if self._place is Place.FRAGMENTS:
             texts |= await self._fragments(job) or {}
         elif self._place is Place.UNKNOWN and not over and self._deployments.now() >= self._next:
-            self._next = self._deployments.now() + self._interval
+            self._next = self._deployments.now() + self._interval()
             texts |= await self._ask(job, deployment)
         if self._place is Place.ONCE:
             await self._read_once(job, deployment, over=over)

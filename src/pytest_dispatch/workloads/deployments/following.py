@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
@@ -40,10 +40,10 @@ class Follower:
 
     Args:
         deployments: The attempts in hand.
-        interval: Seconds between two looks at a job.
+        interval: Returns the seconds between two looks at a job.
     """
 
-    def __init__(self, deployments: Deployments, interval: float) -> None:
+    def __init__(self, deployments: Deployments, interval: Callable[[], float]) -> None:
         self._deployments = deployments
         self._queue = deployments.queue
         self._interval = interval
@@ -52,7 +52,7 @@ class Follower:
     async def look(self, run: Run, deployment: Deployment) -> None:
         """Look at a job, and let its attempt be what Testflinger says of it; that takes one request, mostly."""
         deployment.looked = self._deployments.now()
-        deployment.due = deployment.looked + self._interval
+        deployment.due = deployment.looked + self._interval()
         try:
             if not await self._waits(run, deployment):
                 await self._look_at_result(run, deployment)
@@ -177,7 +177,7 @@ class Follower:
 
     async def sweep(self, job: str, deployment: Deployment) -> bool:
         """Cancel a job whose attempt is over here; return whether Testflinger has ended it."""
-        deployment.due = self._deployments.now() + self._interval
+        deployment.due = self._deployments.now() + self._interval()
         await self.cancel(deployment, job)
         result = await self._deployments.api.result(job)
         return result is None or result.state in COMPLETE or result.state == CANCELLED

@@ -36,17 +36,21 @@ class DeploymentService(Service):
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
         use = resources.testflinger
+        self._watch = use.watch
         self._queue = self.lab_state.queue
         self._named = bool(use.url)
         api = TestflingerApi(use.url, use.account, self.lab_state.clock.now)
-        self._agents = AgentTable(self.lab_state, api, use.interval)
+        self._agents = AgentTable(self.lab_state, api, self._interval)
         self._deployments = Deployments(self.lab_state, api, self._agents, resources.show)
-        self._webhooks = Webhooks(self._deployments, use.door)
+        self._webhooks = Webhooks(self._deployments, lambda: use.watch().door)
         self._submitter = Submitter(self._deployments, self._webhooks.address)
-        self._follower = Follower(self._deployments, use.interval)
+        self._follower = Follower(self._deployments, self._interval)
         self._given_up = GivenUp(self.lab_state, _at_testflinger(self._deployments, self._follower))
         self._rounds = Rounds(self._deployments, self._submitter, self._follower, self._given_up)
         self._queue.outside[DEPLOYMENT], self._queue.there[DEPLOYMENT] = self._obstacles, self._waits_there
+
+    def _interval(self) -> float:
+        return self._watch().interval
 
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to look at agents and jobs, and to submit."""

@@ -11,7 +11,9 @@ import hmac
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_dispatch.lab.kind_services import WebhookDoor
+    from collections.abc import Callable
+
+    from pytest_dispatch.lab.external_systems import WebhookDoor
     from pytest_dispatch.workloads.deployments.attempts import Deployments
 
 PATH = "/api/v1/testflinger/webhooks"
@@ -23,19 +25,20 @@ class Webhooks:
 
     Args:
         deployments: The attempts in hand.
-        door: Where Testflinger reaches the lab; None if it does not.
+        door: Returns where Testflinger reaches the lab; None if it does not.
     """
 
-    def __init__(self, deployments: Deployments, door: WebhookDoor | None) -> None:
+    def __init__(self, deployments: Deployments, door: Callable[[], WebhookDoor | None]) -> None:
         self._deployments = deployments
         self._door = door
 
     def address(self, run: str, number: int) -> str:
         """Return where Testflinger tells of an attempt's job; empty if it cannot reach the lab."""
-        if self._door is None:
+        door = self._door()
+        if door is None:
             return ""
         name = f"{run}.{number}"
-        return f"{self._door.url}{PATH}/{name}-{_proof(self._door, name)}"
+        return f"{door.url}{PATH}/{name}-{_proof(door, name)}"
 
     def hear(self, key: str) -> bool:
         """Take in a webhook; return whether it came to the address of a job of ours.
@@ -43,8 +46,8 @@ class Webhooks:
         Args:
             key: The last part of the address.
         """
-        name, _, proof = key.rpartition("-")
-        if self._door is None or not hmac.compare_digest(_proof(self._door, name).encode(), proof.encode()):
+        door, (name, _, proof) = self._door(), key.rpartition("-")
+        if door is None or not hmac.compare_digest(_proof(door, name).encode(), proof.encode()):
             return False
         run, _, number = name.rpartition(".")
         known = self._deployments.find(run)
