@@ -132,6 +132,14 @@ def test_agents_of_one_place_and_a_job_of_ones_own(farm: Farm) -> None:
     assert submitted.tags[0] == "node-1"
 
 
+def test_a_job_with_a_mistake_is_told_by_line_before_anything_is_submitted(farm: Farm) -> None:
+    farm.machine("node-1")
+    (farm.bench.path / "job.yaml").write_text("provision_data: {distro: noble}\ntags: [{machine}]\n")
+    said = refused(farm, "--dispatch-rack-job=job.yaml")
+    assert said.endswith("job.yaml:2:8: tags.0: expected '{machine}' in quotes: without, YAML takes it for a mapping")
+    assert not farm.testflinger.jobs
+
+
 def refused(farm: Farm, *args: str, rack: str = "rack-7") -> str:
     result = farm.run(*args, rack=rack)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -215,7 +223,7 @@ def test_what_is_missing_in_the_environment_is_named(
             "--dispatch-dir and --dispatch-rack: expected one source of workloads, got 'w' and 'rack-7'",
         ),
         ("--dispatch-streak-limit=x", "--dispatch-streak-limit: expected a number from 0 to 1000, got 'x'"),
-        ("--dispatch-rack-job=none.yaml", "--dispatch-rack-job: expected a Testflinger job in YAML in "),
+        ("--dispatch-rack-job=none.yaml", "--dispatch-rack-job: expected a Testflinger job in YAML, got "),
     ],
 )
 def test_options_of_a_rack_that_cannot_be_used_are_refused(farm: Farm, option: str, expected: str) -> None:

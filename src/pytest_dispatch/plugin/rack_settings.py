@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.plain_text import is_name
@@ -12,8 +12,6 @@ from pytest_dispatch.lab_program.config import TestflingerServer
 from pytest_dispatch.plugin.setting_values import option_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_dispatch.plugin.setting_values import Values
     from pytest_dispatch.sources.rack import Rack
 
@@ -44,6 +42,7 @@ def read_rack(values: Values, name: str, environ: Mapping[str, str]) -> RackSett
         ConfigError: Something is missing or cannot be used; says what to set.
     """
     from pytest_dispatch.maas.api import MaasKey  # what follows is for racks alone
+    from pytest_dispatch.plugin.rack_job import read_job
     from pytest_dispatch.sources.rack import ANYWHERE, JOB, Rack
     from pytest_dispatch.support.service_client import read_base
     from pytest_dispatch.testflinger.api import Account
@@ -60,7 +59,7 @@ def read_rack(values: Values, name: str, environ: Mapping[str, str]) -> RackSett
         testflinger_url=server.url,
         account=Account(server.client_id, server.secret) if server.secret is not None else None,
         location=values.text("dispatch_rack_location", ANYWHERE),
-        job={"job_queue": "{machine}", **_job(given)} if given is not None else JOB,
+        job=read_job(given) if given is not None else JOB,
         more={
             "streak_limit": values.number("dispatch_streak_limit", 20),
             "first_look": values.duration("dispatch_first_look", "5m"),
@@ -113,30 +112,3 @@ def _said(values: Values, name: str, variable: str, environ: Mapping[str, str]) 
     if not given and not environ.get(variable):
         raise ConfigError(f"{option}: expected an address for --dispatch-rack, got none; give it, or set {variable}")
     return (option, given) if given else (variable, environ[variable])
-
-
-def _job(path: Path) -> Mapping[str, Any]:
-    """Read a job template.
-
-    Raises:
-        ConfigError: It cannot be read, or is no job.
-    """
-    try:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
-    except ImportError:
-        raise ConfigError(
-            "--dispatch-rack-job: a job in YAML needs ruamel.yaml, which this Python does not have; install with pip"
-            " install 'pytest-dispatch[serve]'"
-        ) from None
-    try:
-        job = YAML(typ="safe").load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise ConfigError(f"--dispatch-rack-job: expected a Testflinger job in YAML in {path}, got: {why}") from None
-    if not isinstance(job, dict) or not job.get("provision_data"):
-        raise ConfigError(
-            "--dispatch-rack-job: expected a Testflinger job with provision_data, such as distro: noble, got"
-            f" {str(job)[:80]!r} in {path}"
-        )
-    return job

@@ -137,7 +137,7 @@ class _Reading:
             self._document.problems.append((path, f"expected at most {DEEPEST} levels, got more"))
             return None
         if isinstance(value, CommentedMap):
-            return {str(key): self._plain(each, (*path, str(key))) for key, each in self._placed_map(value, path)}
+            return {_named(key): self._plain(each, (*path, _named(key))) for key, each in self._placed_map(value, path)}
         if isinstance(value, CommentedSeq):
             return [self._plain(each, (*path, index)) for index, each in self._placed_list(value, path)]
         self._document.written[path] = value
@@ -160,9 +160,10 @@ class _Reading:
 
     def _placed_map(self, value: CommentedMap, path: Path) -> Iterator[tuple[Any, Any]]:
         for key, each in value.items():
-            inside = (*path, str(key))
+            inside = (*path, _named(key))
             if not isinstance(key, str):
-                self._document.problems.append((inside, f"expected a text as key, got {key!r}: write it in quotes"))
+                what = f"expected a text as key, got {_named(key)}: write it in quotes"
+                self._document.problems.append((inside, what))
             if key in value.lc.data:  # a key that was merged in (`<<`) has no place of its own
                 self._document.keys[inside] = _from_one(value.lc.key(key))
                 self._document.values[inside] = _from_one(value.lc.value(key))
@@ -174,6 +175,11 @@ class _Reading:
             if index in value.lc.data:
                 self._document.keys[inside] = self._document.values[inside] = _from_one(value.lc.item(index))
             yield index, each
+
+
+def _named(key: Any) -> str:
+    """Return a key as a text; of one that is no scalar, what it is."""
+    return "a mapping" if isinstance(key, Mapping) else "a list" if isinstance(key, tuple) else str(key)
 
 
 def _from_one(place: tuple[int, int]) -> tuple[int, int]:
