@@ -75,6 +75,13 @@ def test_the_machines_of_a_rack_are_deployed_and_judged_by_their_phases(farm: Fa
     assert farm.maas.key not in result.stdout.str() + result.stderr.str()
 
 
+def test_a_slash_at_the_end_of_an_address_does_no_harm(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    farm.machine("node-1")
+    monkeypatch.setenv("MAAS_URL", f"{farm.maas.url}/")
+    monkeypatch.setenv("TESTFLINGER_SERVER", f"{farm.testflinger.url}/")
+    farm.run().assert_outcomes(passed=1)
+
+
 def test_what_is_not_idle_is_skipped_and_labels_select(farm: Farm) -> None:
     farm.machine("node-1", zone="fra")
     farm.machine("node-2", zone="ams")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.kinds import KindRules
 from pytest_dispatch.lab.kind_services import Kind
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.kinds import KindRules, Kinds
+    from pytest_dispatch.core.kinds import Kinds
 
 
 class KindTable(Mapping[str, Kind]):

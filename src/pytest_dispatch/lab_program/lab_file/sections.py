@@ -214,7 +214,7 @@ class TestflingerSection(Section):
     url: ServiceUrl | None = None
     """Its address; without, deployments are refused."""
     client_id: Line | None = None
-    """Who asks it; by default anybody."""
+    """Id of the client by which the lab signs in there; by default it does not."""
     client_secret: Secret | None = None
     """The client's secret."""
     webhook_secret: Secret | None = None
