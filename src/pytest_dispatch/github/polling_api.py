@@ -332,7 +332,7 @@ class PollingApis:
     """
 
     def __init__(self, api_url: str, token_for: Callable[[str], Token | None], now: Callable[[], float]) -> None:
-        self._api_url = api_url
+        self.api_url = api_url
         self._token_for = token_for
         self._now = now
         self._apis: dict[Token | None, PollingApi] = {}
@@ -341,7 +341,7 @@ class PollingApis:
         """Return the client for what belongs to an owner."""
         token = self._token_for(owner)
         if token not in self._apis:
-            self._apis[token] = PollingApi(self._api_url, token, self._now)
+            self._apis[token] = PollingApi(self.api_url, token, self._now)
         return self._apis[token]
 
     @property

@@ -5,6 +5,7 @@ What the journal has of such attempts outlasts the lab: the next one goes on wit
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -13,9 +14,16 @@ from pytest_dispatch.core.attempts import with_attempt
 from pytest_dispatch.core.errors import AwayError
 from pytest_dispatch.store.row_writing import run_rows
 
+_log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Attempt, Run
     from pytest_dispatch.lab.state import LabState
+
+_LEFT_ALONE = (
+    "%s (%s) is given up and not cancelled: it is of another system than the one that this lab asks now; end it there,"
+    " or set the address back"
+)
 
 RELEASED = "released"  # counted for an attempt when the system has ended what was given up here; moves nothing
 
@@ -49,7 +57,8 @@ class Elsewhere(Generic[Name, Known]):
         longest: Seconds after which the system itself has ended or forgotten each.
         named: Returns its name there; None if it is not known.
         known: Returns what is known of one that nobody has looked at yet.
-        sweep: Looks at one, has it cancelled if it still goes on, and returns whether the system has ended it.
+        sweep: Looks at one, has it cancelled if it still goes on, and returns whether the system has ended it; None if
+            it is not of that system, so that it is left alone.
     """
 
     kind: str
@@ -58,7 +67,7 @@ class Elsewhere(Generic[Name, Known]):
     longest: float
     named: Callable[[Attempt], Name | None]
     known: Callable[[Run, Attempt], Known]
-    sweep: Callable[[Name, Known], Awaitable[bool]]
+    sweep: Callable[[Name, Known], Awaitable[bool | None]]
 
 
 class GivenUp(Generic[Name, Known]):
@@ -115,7 +124,12 @@ class GivenUp(Generic[Name, Known]):
         """Look at one, cancel it if it still goes on, and note in the journal when the system has ended it."""
         if self._is_followed(known):
             del self._known[name]  # its session has come back
-        elif await self._elsewhere.sweep(name, known):
+            return
+        ended = await self._elsewhere.sweep(name, known)
+        if ended is None:
+            _log.warning(_LEFT_ALONE, name, f"run {known.run}, attempt {known.number}")
+            del self._known[name]  # a lab that asks where it is looks at it again
+        elif ended:
             await self._note(known)
             del self._known[name]
 

@@ -11,9 +11,10 @@ from pytest_dispatch.core.runs import Cause
 from pytest_dispatch.workloads.actions.lifecycle import Event
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
 from pytest_dispatch.workloads.actions.run_state import RunState, is_under_way
+from pytest_dispatch.workloads.actions.sent_before import sent_before
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.model import Run
+    from pytest_dispatch.core.model import Attempt, Run
     from pytest_dispatch.github.polling_api import PollingApi, PollingApis
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.workloads.actions.runners import RunnerTable
@@ -32,6 +33,7 @@ class Attempts:
         runners: The runners.
 
     Attributes:
+        api_url: Base URL of the API that is asked.
         states: What is known of the attempts in hand, by run.
         woken: Set when somebody should look at once.
     """
@@ -41,6 +43,7 @@ class Attempts:
         self.queue = lab_state.queue
         self.runners = runners
         self._apis = apis
+        self.api_url = apis.api_url
         self.states: dict[str, RunState] = {}
         self.woken = asyncio.Event()
 
@@ -63,9 +66,17 @@ class Attempts:
         """Return what is known of a run's latest attempt."""
         known = self.states.get(run.id)
         if known is None or known.number != run.attempt.number:
-            known = RunState(run.id, run.attempt.number, ActionsPayload.of(run.workload))
-            self.states[run.id] = known
+            known = self.states[run.id] = self.recalled(run, run.attempt)
         return known
+
+    def recalled(self, run: Run, attempt: Attempt) -> RunState:
+        """Return what is known of an attempt by the journal alone."""
+        before = sent_before(attempt, self.api_url)
+        return RunState(run.id, attempt.number, ActionsPayload.of(run.workload), sent_before=before)
+
+    def elsewhere(self, name: str) -> str:
+        """Return that a run is of another GitHub, in words."""
+        return f"its run is {name}, and this lab asks {self.api_url}, which has none or another one of that number"
 
     def run_of(self, state: RunState) -> Run | None:
         """Return the run, if this attempt of it is still under way."""
@@ -73,12 +84,19 @@ class Attempts:
         mine = run is not None and is_under_way(run) and run.attempt.number == state.number
         return run if mine else None
 
-    def move(self, state: RunState, event: str, detail: str = "") -> None:
-        """Move an attempt, if it is still under way."""
+    def move(self, state: RunState, event: str, detail: str = "", *, final: bool = False) -> None:
+        """Move an attempt, if it is still under way.
+
+        Args:
+            state: The attempt.
+            event: What moves it.
+            detail: What the text of its end says.
+            final: Whether there is to be no other attempt, whatever the event.
+        """
         if self.run_of(state) is None:
             return
         record = self.queue.transitions.runs.record(state.run)
-        if event in _FINAL:
+        if final or event in _FINAL:
             record.lost = True
         if event in _CANCELS and record.run.requeue is not None:
             self.queue.transitions.alter(record, replace(record.run, requeue=None))  # who cancels wants no more of it

@@ -188,6 +188,25 @@ class Follower:
         requires = self._queue.transitions.runs.record(run.id).requires
         return suits(requires, self._attempts.runners.labels_of(machine))
 
+    # Which GitHub has it
+
+    async def is_here(self, state: RunState, run_id: int) -> bool | None:
+        """Return whether the GitHub that is asked has a run of an earlier lab; None if it may show it yet."""
+        before = state.sent_before
+        if before is None:
+            return True
+        state.due = self._attempts.now() + self._interval()
+        try:
+            told = await self._attempts.api(state.payload).get(self._path(state, run_id), WorkflowRun)
+        except GitHubError as error:
+            if error.trouble not in _GONE:
+                raise
+            state.missing = min(state.missing, self._attempts.now())
+            return False if self._attempts.now() - state.missing >= MISSING else None
+        if before.is_told_by(told):
+            state.sent_before = None
+        return state.sent_before is None
+
     # Cancelling
 
     async def cancel(self, state: RunState, run_id: int, *, at_once: bool = False) -> None:
@@ -215,9 +234,12 @@ class Follower:
                 if error.trouble not in _GONE:
                     raise
 
-    async def sweep(self, run_id: int, state: RunState) -> bool:
-        """Cancel a run whose attempt is over here; return whether GitHub has ended it."""
+    async def sweep(self, run_id: int, state: RunState) -> bool | None:
+        """Cancel a run whose attempt is over here; return whether GitHub has ended it, None if it does not have it."""
         state.due = self._attempts.now() + self._interval()
+        here = await self.is_here(state, run_id)
+        if not here:
+            return None if here is False else False
         try:
             told = await self._attempts.api(state.payload).get(self._path(state, run_id), WorkflowRun)
         except GitHubError as error:

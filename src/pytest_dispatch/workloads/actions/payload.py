@@ -36,10 +36,12 @@ class Rerun:
     Attributes:
         run: Its id.
         attempt: The number of its attempt that is repeated.
+        link: Its address for people; empty if GitHub gave none.
     """
 
     run: int
     attempt: int
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +152,12 @@ def _text(given: object, key: str, form: re.Pattern[str], expected: str) -> str:
 def _rerun(given: object) -> Rerun | None:
     if given is None:
         return None
-    run, attempt = (given.get("run"), given.get("attempt")) if isinstance(given, Mapping) else (None, None)
+    run, attempt, link = (
+        map(given.get, ("run", "attempt", "link")) if isinstance(given, Mapping) else (None, None, None)
+    )
     if not isinstance(run, int) or not isinstance(attempt, int) or min(run, attempt) < 1:
         raise ConfigError(f"rerun: expected run and attempt, the numbers of a run at GitHub, got {str(given)[:80]!r}")
-    return Rerun(run=run, attempt=attempt)
+    return Rerun(run=run, attempt=attempt, link=link if isinstance(link, str) else "")
 
 
 def _correlation(given: object) -> str:

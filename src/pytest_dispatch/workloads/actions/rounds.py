@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import AwayError, ConfigError
 from pytest_dispatch.github.api import GitHubError
-from pytest_dispatch.workloads.actions.lifecycle import State
+from pytest_dispatch.workloads.actions.lifecycle import Event, State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, ActionsPayload
 from pytest_dispatch.workloads.actions.run_state import named
 from pytest_dispatch.workloads.looks import TICK, Looks, tried
@@ -78,7 +78,8 @@ class Rounds:
         await asyncio.gather(*self._sender.tasks, return_exceptions=True)
 
     async def _cancel_last(self) -> None:
-        given_up = (each for each in self._given_up.items() if not each[1].cancels)
+        known = self._given_up.items()
+        given_up = (each for each in known if not each[1].cancels and each[1].sent_before is None)
         wanted = [*self._cancelling(), *given_up]
         cancels = (self._follower.cancel(state, run_id, at_once=True) for run_id, state in wanted)
         await asyncio.gather(*(tried(each, *_FORGIVEN) for each in cancels))
@@ -130,11 +131,20 @@ class Rounds:
         if not run.attempt.outside:
             await self._sender.search(run, state)
             return
+        here = await self._follower.is_here(state, named(run.attempt))
+        if here is None:
+            return
+        if not here:
+            why = f"{self._attempts.elsewhere(run.attempt.outside)}; set github.api_url back to follow it"
+            self._attempts.move(state, Event.FAULT, why, final=True)
+            self._attempts.commit()
+            return
         if run.attempt.state == State.CANCELLING:
             await self._follower.cancel(state, named(run.attempt))
         await self._follower.look(run, state)
 
     def _cancelling(self) -> Iterator[tuple[int, RunState]]:
         for run, state in self._attempts.under_way():
-            if run.attempt.state == State.CANCELLING and named(run.attempt) and not state.cancels:
+            is_here = named(run.attempt) and state.sent_before is None
+            if run.attempt.state == State.CANCELLING and is_here and not state.cancels:
                 yield named(run.attempt), state

@@ -13,6 +13,7 @@ from pytest_dispatch.workloads.actions.payload import ActionsPayload
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.model import Attempt, Run
+    from pytest_dispatch.workloads.actions.sent_before import SentBefore
     from pytest_dispatch.workloads.actions.shapes import WorkflowJob, WorkflowRun
 
 _RUN = re.compile(r"/runs/(\d{1,20})$")
@@ -45,6 +46,7 @@ class RunState:
         canceller: Who is known to have cancelled it.
         asked: When GitHub was last asked to cancel it.
         cancels: How often it was.
+        sent_before: How an earlier lab has noted the run; None once it is known that the GitHub which is asked has it.
     """
 
     run: str
@@ -61,6 +63,7 @@ class RunState:
     canceller: str = ""
     asked: float = -math.inf
     cancels: int = 0
+    sent_before: SentBefore | None = None
 
     @property
     def token(self) -> str:

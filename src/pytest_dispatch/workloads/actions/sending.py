@@ -20,6 +20,7 @@ from pytest_dispatch.workloads.actions.capacity import left_over
 from pytest_dispatch.workloads.actions.lifecycle import Event, State
 from pytest_dispatch.workloads.actions.payload import ACTIONS, serves
 from pytest_dispatch.workloads.actions.run_state import Doubt, name_of, named, shows
+from pytest_dispatch.workloads.actions.sent_before import same_place
 from pytest_dispatch.workloads.actions.shapes import ENDED, Dispatched, WorkflowRun, WorkflowRuns
 
 if TYPE_CHECKING:
@@ -149,6 +150,9 @@ class Sender:
             if told.status != ENDED or told.run_attempt != state.after:
                 why = f"expected attempt {state.after} of run {rerun.run} to be over and the last one"
                 self._attempts.move(state, Event.REFUSED, f"{why}, got attempt {told.run_attempt}, {told.status}")
+                return
+            if not same_place(rerun.link, told.html_url):
+                self._attempts.move(state, Event.REFUSED, self._attempts.elsewhere(rerun.link))
                 return
             await api.post(f"{path}/rerun-failed-jobs", {})
         except GitHubError as error:

@@ -46,7 +46,7 @@ class ActionsService(Service):
         self._runners = RunnerTable(self.lab_state, self._apis, self._interval)
         self._attempts = Attempts(self.lab_state, self._apis, self._runners)
         self._follower = Follower(self._attempts, self._interval)
-        self._given_up = GivenUp(self.lab_state, _at_github(self._follower))
+        self._given_up = GivenUp(self.lab_state, _at_github(self._attempts, self._follower))
         self._sender = Sender(self._attempts, self._given_up)
         self._webhooks = Webhooks(self._attempts, self._follower)
         self._rounds = Rounds(
@@ -89,7 +89,7 @@ class ActionsService(Service):
                 f"failed: expected a run that GitHub has ended and that did not pass, got {run.id}: {how}"
             )
         earlier = RunState(run.id, attempt.number, payload).after
-        rerun = {"run": named(attempt), "attempt": earlier + 1}
+        rerun = {"run": named(attempt), "attempt": earlier + 1, "link": attempt.outside}
         return replace(run.workload, payload={**run.workload.payload, "rerun": rerun})
 
     def wanted(self, runs: list[Run]) -> None:
@@ -138,6 +138,8 @@ class ActionsService(Service):
         payload, sent = ActionsPayload.of(run.workload), named(run.attempt)
         if not sent:
             raise ConfigError(f"{run.workload.name}: expected a run that GitHub has, got one that was not sent")
+        if await self._follower.is_here(self._attempts.recalled(run, run.attempt), sent) is False:
+            raise ConfigError(f"{run.workload.name}: {self._attempts.elsewhere(run.attempt.outside)}; look there")
         return await logs_of(self._attempts.api(payload), payload, sent, case)
 
     def in_hand(self, run: str) -> RunState:
@@ -153,7 +155,7 @@ class ActionsService(Service):
         return list(self._runners.idle())
 
 
-def _at_github(follower: Follower) -> Elsewhere[int, RunState]:
+def _at_github(attempts: Attempts, follower: Follower) -> Elsewhere[int, RunState]:
     """Return how runs that nobody waits for any more are known at GitHub, and ended there."""
     return Elsewhere(
         kind=ACTIONS,
@@ -161,6 +163,6 @@ def _at_github(follower: Follower) -> Elsewhere[int, RunState]:
         cancelling=State.CANCELLING,
         longest=LONGEST,
         named=lambda attempt: named(attempt) or None,
-        known=lambda run, attempt: RunState(run.id, attempt.number, ActionsPayload.of(run.workload)),
+        known=attempts.recalled,
         sweep=follower.sweep,
     )

@@ -114,6 +114,7 @@ class Webhooks:
     def _state_of(self, repository: str, run_id: int) -> RunState | None:
         """Return the attempt that a run is of; None if it is none of ours."""
         for run, state in self._attempts.under_way():
-            if named(run.attempt) == run_id and state.payload.repository == repository.lower():
+            is_it = named(run.attempt) == run_id and state.payload.repository == repository.lower()
+            if is_it and state.sent_before is None:
                 return state
         return None
