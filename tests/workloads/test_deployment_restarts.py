@@ -144,6 +144,57 @@ async def test_the_next_lab_cancels_what_the_last_one_could_not(tmp_path: Path, 
     assert farm.calls["POST /v1/job/{id}/action"] == looks  # it is not asked for again
 
 
+async def perhaps_submitted(lab: DeploymentBench, clock: Clock) -> str:
+    """Have a deployment end while nobody can say whether Testflinger has its job."""
+    lab.farm.fail_next("GET /v1/job/search", status=503, lasting=3600)
+    run = await lab.one()
+    await until(lambda: lab.farm.calls["POST /v1/job"])
+    await until(lambda: not lab.deployment(run).posting)
+    clock.ahead += lab.now(run).limits["send"] + 1
+    why = "perhaps submitted: Testflinger did not tell within 10m whether it has the job"
+    assert await lab.over(run) == [(Outcome.ERROR, why)]
+    lab.farm.forget_faults()
+    clock.ahead += 70  # the breaker's longest pause
+    return run.id
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["this lab", "the next lab"])
+async def test_a_job_that_was_submitted_all_the_same_is_found_later_and_cancelled(
+    tmp_path: Path, farm: FakeTestflinger, caplog: pytest.LogCaptureFixture, *, restarts: bool
+) -> None:
+    farm.agents[0].plans = HANGS
+    farm.fail_next("POST /v1/job", drop_after_commit=True)
+    clock = Clock()
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        run = await perhaps_submitted(lab, clock)
+        if not restarts:
+            await lab.bench.until_released(run)
+            assert lab.bench.lab.queue.runs[run].attempt.outside == f"{farm.url}/jobs/{farm.jobs[0].id}"
+    if restarts:
+        async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+            farm.add_agent("node-2")
+            await lab.over(await lab.one("node-2"))  # a private lab looks once it has such work
+            await lab.bench.until_released(run)
+    assert farm.jobs[0].state == "cancelled"
+    assert f"run {run}, attempt 1, was sent all the same: {farm.url}/jobs/{farm.jobs[0].id}" in caplog.text
+
+
+async def test_a_job_that_never_arrived_is_searched_for_until_that_is_sure(
+    tmp_path: Path, farm: FakeTestflinger
+) -> None:
+    farm.fail_next("POST /v1/job", drop=True)
+    clock = Clock()
+    async with deployment_lab(tmp_path, farm, clock=clock) as lab:
+        run = await perhaps_submitted(lab, clock)
+        searches = farm.calls["GET /v1/job/search"]
+        await until(lambda: farm.calls["GET /v1/job/search"] > searches)
+        await until(lambda: lab.deployment(lab.bench.lab.queue.runs[run]).searched < float("inf"))
+        clock.ahead += 60
+        await lab.bench.until_released(run)
+    assert not farm.jobs
+    assert not farm.calls["POST /v1/job/{id}/action"]
+
+
 async def test_a_job_of_another_server_is_not_taken_for_one_of_this(tmp_path: Path, farm: FakeTestflinger) -> None:
     farm.agents[0].plans = HANGS
     clock = Clock()

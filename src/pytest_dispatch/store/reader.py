@@ -162,16 +162,22 @@ class Reader:
             return KeptRun(run=found, session=record, digest=served[0]["digest"] if served else "")
         return None
 
-    def sent_out(self, kind: str, states: Collection[str], since: float) -> list[Run]:
+    def sent_out(self, kind: str, states: Collection[str], since: float, sending: str = "") -> list[Run]:
         """Return the runs of a kind with an attempt in one of these states that has a name outside the lab.
 
         Args:
             kind: Their kind.
             states: States of its lifecycle.
             since: No attempt that was heard of last before this time.
+            sending: State in which an attempt without a name may have been sent too; empty for none.
         """
-        tried = schema.attempts.c
-        there = tried.state.in_(list(states)) & (tried.outside != "") & (tried.heard >= since)
+        tried, moments = schema.attempts.c, schema.moments.c
+        sent = tried.outside != ""
+        if sending:
+            sent |= sa.exists().where(
+                moments.run == tried.run, moments.attempt == tried.number, moments.state == sending
+            )
+        there = tried.state.in_(list(states)) & sent & (tried.heard >= since)
         return self._runs((_own.kind == kind) & _own.id.in_(sa.select(tried.run).where(there)))
 
     def knows(self, run: str, attempt: int, report: Report) -> bool:
@@ -348,9 +354,9 @@ class BackgroundReader:
         """Return a run with its session and digest; None if there is none with that id."""
         return await self._ask(lambda: self._reader.kept_run(run))
 
-    async def sent_out(self, kind: str, states: Collection[str], since: float) -> list[Run]:
-        """Return the runs of a kind with an attempt in one of these states that has a name outside the lab."""
-        return await self._ask(lambda: self._reader.sent_out(kind, states, since))
+    async def sent_out(self, kind: str, states: Collection[str], since: float, sending: str = "") -> list[Run]:
+        """Return the runs of a kind with an attempt in one of these states that was sent, or perhaps was."""
+        return await self._ask(lambda: self._reader.sent_out(kind, states, since, sending))
 
     async def knows(self, run: str, attempt: int, report: Report) -> bool:
         """Return whether an attempt has this report already."""

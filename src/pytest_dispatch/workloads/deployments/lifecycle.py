@@ -28,7 +28,7 @@ class State(StrEnum):
     ALLOCATE = "allocate"
     RESERVE = "reserve"
     CANCELLING = "cancelling"  # Testflinger was told to cancel it, and has not confirmed that
-    CONCLUDED = "concluded"  # the job is over
+    CONCLUDED = "concluded"  # the job is over, or there is none
     ENDED = "ended"  # ended otherwise; Testflinger may still have the job
 
 
@@ -132,7 +132,8 @@ _STATES: Mapping[str, StateRule] = {
             _E.PUT_BACK: _S.QUEUED,
             _E.ACCEPT: _S.SUBMITTED,
             _E.CANCEL: _S.CANCELLING,
-            **dict.fromkeys((_E.REFUSED, _E.TIMEOUT, _E.FAULT), _S.ENDED),
+            _E.REFUSED: _S.CONCLUDED,  # there is no job
+            **dict.fromkeys((_E.TIMEOUT, _E.FAULT), _S.ENDED),
         },
         wait=Wait(limits=("send",)),
         endings={

@@ -110,6 +110,8 @@ class Rounds:
                         self._follower.look_for_trouble(run, deployment)
                     for job, given_up in self._given_up.due(now):
                         looks.begin(job, partial(self._given_up.sweep, job, given_up))
+                    for unnamed in self._given_up.to_search(now):
+                        looks.begin(unnamed.tag, partial(self._given_up.search, unnamed))
                 await looks.rest()
 
     async def _step(self, deployment: Deployment) -> None:

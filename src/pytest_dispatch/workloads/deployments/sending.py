@@ -130,9 +130,11 @@ class Submitter:
     def _accept(self, deployment: Deployment, job: str) -> None:
         now = self._deployments.now()
         deployment.due, deployment.searched, deployment.failed = now + deployment.payload.first_look, math.inf, ""
-        outside = f"{self._deployments.api.url}/jobs/{job}"
-        self._queue.transitions.sent_as(deployment.run, deployment.number, outside, now)
+        self._queue.transitions.sent_as(deployment.run, deployment.number, self._outside(job), now)
         self._deployments.move(deployment, Event.ACCEPT)
+
+    def _outside(self, job: str) -> str:
+        return f"{self._deployments.api.url}/jobs/{job}"
 
     async def search(self, run: Run, deployment: Deployment) -> None:
         """Search for the job of an attempt that was perhaps submitted."""
@@ -149,3 +151,17 @@ class Submitter:
             deployment.searched = math.inf
             self._deployments.move(deployment, Event.REFUSED if cancelled else Event.PUT_BACK, "it was not taken")
         self._deployments.commit()
+
+    async def search_given_up(self, deployment: Deployment) -> str | None:
+        """Search for the job of an attempt that is over here and was perhaps submitted.
+
+        Returns:
+            The job's name outside the lab; empty if there surely is none, None if it may appear yet.
+        """
+        now = self._deployments.now()
+        deployment.due = now + SEARCH
+        found = await self._deployments.api.find(deployment.tag)
+        if found:
+            return self._outside(found[0].job_id)
+        deployment.searched = min(deployment.searched, now)
+        return "" if now - deployment.searched >= APPEARS else None

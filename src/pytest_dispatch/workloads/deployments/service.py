@@ -45,7 +45,7 @@ class DeploymentService(Service):
         self._webhooks = Webhooks(self._deployments, lambda: use.watch().door)
         self._submitter = Submitter(self._deployments, self._webhooks.address)
         self._follower = Follower(self._deployments, self._interval)
-        self._given_up = GivenUp(self.lab_state, _at_testflinger(self._deployments, self._follower))
+        self._given_up = GivenUp(self.lab_state, _at_testflinger(self._deployments, self._follower, self._submitter))
         self._rounds = Rounds(self._deployments, self._submitter, self._follower, self._given_up)
         self._queue.outside[DEPLOYMENT], self._queue.there[DEPLOYMENT] = self._obstacles, self._waits_there
 
@@ -148,7 +148,7 @@ def _outside(text: str, run: Run, until: float | None = None) -> Obstacle:
     return Obstacle(kind=ObstacleKind.OUTSIDE, text=plain_line(text, 500), name=run.id, until=until)
 
 
-def _at_testflinger(deployments: Deployments, follower: Follower) -> Elsewhere[str, Deployment]:
+def _at_testflinger(deployments: Deployments, follower: Follower, submitter: Submitter) -> Elsewhere[str, Deployment]:
     """Return how jobs that nobody waits for any more are known at Testflinger, and ended there."""
     return Elsewhere(
         kind=DEPLOYMENT,
@@ -158,4 +158,6 @@ def _at_testflinger(deployments: Deployments, follower: Follower) -> Elsewhere[s
         named=deployments.job_of,
         known=lambda run, attempt: Deployment(run.id, attempt.number, DeploymentPayload.of(run.workload)),
         sweep=follower.sweep,
+        sending=State.SENDING,
+        search=submitter.search_given_up,
     )
