@@ -16,7 +16,7 @@ from waiting import until
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.machine import Hold, Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy, Phase
-from pytest_dispatch.lab.lab import RETURNING
+from pytest_dispatch.lab.restoration import RETURNING
 from pytest_dispatch.lab_program.machine_making import make_machines
 from pytest_dispatch.store.journal import hold_row
 

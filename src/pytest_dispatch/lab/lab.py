@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.errors import ConfigError
-from pytest_dispatch.core.health import CHECKS
-from pytest_dispatch.core.machine_table import recall
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.lab.admission import Admission
 from pytest_dispatch.lab.background_tasks import BackgroundTasks
@@ -34,7 +30,8 @@ from pytest_dispatch.lab.memory_eviction import MemoryEviction
 from pytest_dispatch.lab.notice_board import NoticeBoard
 from pytest_dispatch.lab.notifier import Notifier
 from pytest_dispatch.lab.preparation import Preparation
-from pytest_dispatch.lab.queue_service import QUEUED, QueueService
+from pytest_dispatch.lab.queue_service import QueueService
+from pytest_dispatch.lab.restoration import Restoration
 from pytest_dispatch.lab.services_by_kind import Services
 from pytest_dispatch.lab.session_feed import Feeds
 from pytest_dispatch.lab.session_resumption import SessionResumption
@@ -42,8 +39,6 @@ from pytest_dispatch.lab.session_service import SessionService
 from pytest_dispatch.lab.state import LabState
 from pytest_dispatch.lab.watchers import Watchers
 from pytest_dispatch.sources.locations import Locations
-from pytest_dispatch.store.row_reading import suspect_of
-from pytest_dispatch.store.row_writing import SUSPECT
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
@@ -62,12 +57,9 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.run_editing import RunEditing
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
-    from pytest_dispatch.store.journal import Journal, KeptMachine, PendingIssue
+    from pytest_dispatch.store.journal import Journal, PendingIssue
 
 TICK = 0.1  # seconds between checks of the deadlines
-
-
-RETURNING = 60.0  # seconds in which sessions come back to a lab that was started again
 
 
 def _history(lab: Lab) -> History:
@@ -232,6 +224,15 @@ class Lab:
             check=self.check,
             want=self._preparation.want,
         )
+        self._restoration = Restoration(
+            lab_state,
+            private=self.private,
+            is_configured=self._is_configured,
+            resumption=self.resumption,
+            queue_service=self.queue_service,
+            health_service=self.health_service,
+            notices=self.notices,
+        )
 
     def _templates(self) -> Iterable[Template]:
         return self.group_service.templates.values()
@@ -293,19 +294,7 @@ class Lab:
         Raises:
             JournalError: It cannot be read.
         """
-        reader, now = self.lab_state.journal.background, self.lab_state.clock.now()
-        holds = await reader.holds()
-        suspects = {suspect_of(name): hold.since for (what, name), hold in holds.items() if what == SUSPECT}
-        self.queue.group_queue.recall({of: hold for of, hold in holds.items() if of[0] != SUSPECT}, now)
-        known = not self.private or not self.queue.unknown.welcome or self.queue.health.rules is not None
-        kept = await reader.machines(all_of_them=known)  # a lab of one pytest takes back only those that are held
-        self._recall(kept)
-        if self.queue.health.rules is not None:
-            healths = {each.machine.id: each.health for each in kept if each.machine.id in self.queue.machines}
-            self.queue.health.recall({name: each for name, each in healths.items() if each}, suspects, now)
-        self.lab_state.tracker.recall(await reader.of_issues(lambda issues: issues.failures()))
-        if not self.private and await reader.has_attached():
-            self.queue.sessions.returning = self.lab_state.clock.now() + RETURNING
+        await self._restoration.recall()
 
     async def start(self, machine_url: Callable[[str], str], pending_issues: list[PendingIssue]) -> None:
         """Start the lab's work.
@@ -324,45 +313,12 @@ class Lab:
             self._background.watch(task)
         await self.notifier.recall()
         if not self.private:
-            await self._restore_detached()
+            await self._restoration.restore_sessions()
             self.health_service.recalled()
         if self.cycle_service is not None:
             self._background.watch(asyncio.create_task(self.cycle_service.runner.work(), name="the work on cycles"))
         if self.queue.health.rules is not None:
             self._background.watch(asyncio.create_task(self.health_service.work(), name="the checks of machines"))
-
-    async def _restore_detached(self) -> None:
-        """Restore the sessions of people, who do not submit their runs again."""
-        for record in await self.lab_state.journal.background.detached():
-            try:
-                await self.resumption.restore_detached(record)
-            except ConfigError as error:
-                self.notices.note(record.owner, "session not restored", record.id, str(error))
-                continue
-            if record.source == QUEUED:
-                self.queue_service.recall(record.id, record.owner)
-            elif record.source == CHECKS:
-                self.health_service.recall(record.id)
-
-    def _recall(self, machines: Iterable[KeptMachine]) -> None:
-        """Restore the machines that were held; in a shared lab, restore all known machines.
-
-        A lab's own machines come from its configuration. Those that an earlier lab had and this one lacks are left out;
-        a hold on one stays in the journal until a lab has the machine again.
-        """
-        table = self.queue.machines
-        for each in machines:
-            gone = each.machine.driven and each.machine.id not in table
-            machine = each.machine
-            if not each.approved:
-                if not self.queue.unknown.welcome and all(table.called(i) not in table for i in machine.identities):
-                    self.queue.unknown.recall(machine)
-                continue
-            if self._is_configured(machine.id):
-                machine = replace(machine, identities=frozenset())  # the configuration names the others
-            if not gone and (each.hold is not None or not self.private):
-                recall(table, machine, each.hold, self.lab_state.clock.now(), each.joined)
-        self.lab_state.commit()
 
     def _is_configured(self, machine: str) -> bool:
         return self.reloads is not None and self.reloads.is_configured(machine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -11,27 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from platformdirs import user_cache_path
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.known_issues import IssueMode
 from pytest_dispatch.core.media import expects
 from pytest_dispatch.core.model import Idle, Outcome, Policy, Priority
-from pytest_dispatch.core.secrets import PUBLIC_API, SecretUrl, ways_to_sign_in
+from pytest_dispatch.core.secrets import PUBLIC_API, SecretUrl
 from pytest_dispatch.github.api import is_repo
-from pytest_dispatch.lab_program.config import LabConfig
-from pytest_dispatch.lab_program.option_values import (
-    read_api_url,
-    read_bind,
-    read_boot_tool,
-    read_database,
-    read_gigabytes,
-    read_network,
-    read_path,
-    read_spec,
-)
-from pytest_dispatch.plugin.command_line import only_looks
+from pytest_dispatch.lab_program.option_values import read_api_url
 from pytest_dispatch.plugin.options import ONLY_PRIVATE, SOURCES
+from pytest_dispatch.plugin.own_lab_settings import of_templates, own_lab, without_booting
 from pytest_dispatch.plugin.rack_settings import RackSettings, read_rack, refuse_without_rack
 from pytest_dispatch.plugin.setting_values import Values, option_name
 from pytest_dispatch.plugin.shared_lab_settings import SharedLabSettings, read_shared_lab
@@ -41,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_dispatch.core.secrets import Token
+    from pytest_dispatch.lab_program.config import LabConfig
     from pytest_dispatch.lab_program.lab_file.templates import TemplateFile
 
 CLOSE_AFTER = 3  # passes in a row
@@ -146,7 +135,7 @@ def read_settings(config: pytest.Config) -> Settings:
     source, shared, group = _source(values), read_shared_lab(values), values.text("dispatch_group")
     workloads = _workloads(values, source, group)
     issues = _issues(values, workloads)
-    plan = _plan(values, Values(config, without=ONLY_PRIVATE) if shared else values, shared=shared is not None)
+    plan = own_lab(values, Values(config, without=ONLY_PRIVATE) if shared else values, shared=shared is not None)
     return Settings(
         repo=workloads.repo,
         tag=values.text("dispatch_tag"),
@@ -217,46 +206,8 @@ def _for_workloads(
         testflinger=rack.server if rack is not None else None,
     )
     if rack is not None and not shared:
-        return _bootless(plan, values)
-    return _of_templates(plan, templates, values) if templates and not shared else plan
-
-
-def _of_templates(plan: LabConfig, templates: TemplateFile, values: Values) -> LabConfig:
-    """Return what a lab is built from that has the groups of templates, and that no machine boots from.
-
-    Raises:
-        ConfigError: There is no token, without which it can send nothing.
-    """
-    if plan.token is None and not only_looks(values.config):
-        ways = ways_to_sign_in(plan.api_url)
-        raise ConfigError(f"--dispatch-actions: expected a GitHub token, got none; set one by {ways}")
-    interval = templates.interval or plan.poll_interval
-    return replace(_bootless(plan, values), groups=templates.groups, poll_interval=interval)
-
-
-def _bootless(plan: LabConfig, values: Values) -> LabConfig:
-    """Return what a lab is built from that no machine boots from."""
-    host, port = read_bind(values.text("dispatch_bind", "127.0.0.1:0"))
-    return replace(plan, host=host, port=port, announce=False)
-
-
-def _plan(values: Values, private: Values, *, shared: bool) -> LabConfig:
-    """Return what a lab of pytest's own is built from, apart from GitHub, and what counts with another one too."""
-    host, port = read_bind(private.text("dispatch_bind", "0.0.0.0:8080"))
-    return LabConfig(
-        api_url=PUBLIC_API,
-        host=host,
-        port=port,
-        path=read_path(private.text("dispatch_path", "/dispatch")),
-        allow=tuple(read_network(text) for text in private.lines("dispatch_allow")),
-        boot_tools=frozenset(read_boot_tool(text) for text in private.lines("dispatch_boot_tool")),
-        announce=not (shared or values.flag("dispatch_no_mdns")),
-        machines=tuple(read_spec(text) for text in private.lines("dispatch_machine")),
-        resume=values.flag("dispatch_resume"),
-        db="" if shared else _db(values),
-        cache=private.path("dispatch_cache") or user_cache_path("pytest-dispatch") / "assets",
-        cache_limit=read_gigabytes(str(values.config.getini("dispatch_cache_limit") or "20")),
-    )
+        return without_booting(plan, values)
+    return of_templates(plan, templates, values) if templates and not shared else plan
 
 
 def _source(values: Values) -> dict[str, str]:
@@ -367,23 +318,3 @@ def _notify(values: Values) -> Iterator[SecretUrl]:
 
     for text in values.lines("dispatch_notify") or os.environ.get("DISPATCH_NOTIFY", "").split():
         yield SecretUrl(re.sub(r"\$\{(\w+)\}", value, text), "--dispatch-notify")
-
-
-def _db(values: Values) -> str:
-    """Return where the journal is: the path of a file, or the URL of a database."""
-    given, config = values.text("dispatch_db"), values.config
-    if "://" in given:
-        return read_database(given)
-    if path := values.path("dispatch_db"):
-        return str(path)
-    cache = getattr(config, "cache", None)  # absent with -p no:cacheprovider
-    if cache is None:
-        own = hashlib.sha256(os.fsencode(config.rootpath)).hexdigest()[:16]
-        return str(user_cache_path("pytest-dispatch") / "journals" / f"{own}.db")
-    try:
-        return str(cache.mkdir("dispatch") / "journal.db")
-    except OSError as error:
-        raise ConfigError(
-            f"--dispatch-db: pytest's cache directory cannot be written ({error.strerror}: {error.filename});"
-            " name a file for the journal"
-        ) from None
