@@ -69,6 +69,9 @@ def test_the_queue_says_why_each_run_waits(operator: Operator) -> None:
     _, first, second = operator.types("queue list").out.splitlines()
     assert first.endswith("  2 machines fit: 2 held")
     assert second.endswith("  held: later, by lab")
+    operator.types(f"queue hold {runs[0]} first this")
+    whys = [run["why"].partition(", ")[0] for run in operator.types("queue list --json").json["runs"]]
+    assert whys == [f"it is held by lab: {why}; 2 machines fit: 2 held" for why in ("first this", "later")]
     for run in runs:
         operator.types(f"queue cancel {run}")
     for machine in ("rpi-01", "rpi-02"):

@@ -44,7 +44,8 @@ class QueueReasons:
 
     def of(self, run_id: str) -> Reason:
         """Return why a run waits."""
-        alike = _alike(self._lab.queue.transitions.runs.record(run_id))
+        transitions = self._lab.queue.transitions
+        alike = (*_alike(transitions.runs.record(run_id)), transitions.held.get(run_id))
         if alike in self._known:
             return Reason(self._known[alike])
         if len(self._known) >= MOST_LOOKED_AT:
@@ -59,4 +60,4 @@ def _alike(record: RunRecord) -> tuple[object, ...]:
     run = record.run
     if record.lifecycle.elsewhere or record.waits_its_turn or record.is_bound or record.checks or len(run.attempts) > 1:
         return (run.id,)
-    return (run.group, record.requires, run.only, run.avoids, record.on_hold, record.needs, record.is_held_back)
+    return (run.group, record.requires, run.only, run.avoids, record.needs, record.is_held_back)
