@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.cli.page import Answer
     from pytest_dispatch.client.operator_client import OperatorClient
 
+MOST_SHOWN = 6  # arguments of a command that are listed in its usage too
 PRIORITIES = [priority.name.lower() for priority in Priority]
 
 
@@ -94,6 +95,9 @@ def fill_parser(parser: Parser, noun: Noun, completes: Callable[[Action, str], N
 
 def _fill(parser: Parser, verb: Verb, completes: Callable[[Action, str], None]) -> None:
     parser.set_defaults(verb=verb, watch=False, follow=False)
+    if len(verb.arguments) > MOST_SHOWN:  # each of them has its line below
+        words = (str(each.settings.get("metavar")) for each in verb.arguments if each.names[0][0] != "-")
+        parser.usage = " ".join((parser.prog, "[OPTION …]", *words))
     for each in (*verb.arguments, *_common(verb)):
         action = parser.add_argument(*each.names, **each.settings)
         if each.completes:
@@ -106,7 +110,7 @@ def _common(verb: Verb) -> Iterator[Argument]:
     if verb.follow is not None:
         yield argument("--follow", action="store_true", help="go on with what comes, until the end or Ctrl-C")
     yield argument("--json", action="store_true", help="for programs: the lab's answer as JSON")
-    yield argument("--lab", metavar="URL", default="", help="the lab (default: DISPATCH_LAB, the last `login`, here)")
+    yield argument("--lab", metavar="URL", default="", help="the lab (default: DISPATCH_LAB, last `login`, here)")
     yield argument(
         "--token-file", metavar="FILE", default="", help="file with a token (default: DISPATCH_TOKEN, `login`)"
     )

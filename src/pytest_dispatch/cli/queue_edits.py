@@ -82,7 +82,7 @@ def _stands(run: QueuedRun) -> str:
     return f"differs from its template {run.template}, which has: {has}"
 
 
-_PRIORITY = argument("--priority", choices=PRIORITIES, default="", help="its priority")
+_PRIORITY = argument("--priority", metavar="PRIORITY", choices=PRIORITIES, default="", help=", ".join(PRIORITIES))
 _REQUEUE = argument(
     "--requeue", metavar="N", type=number(0, MOST_REQUEUES), help="queue it again N times, once it is over"
 )
@@ -116,10 +116,8 @@ EDIT = Verb(
         argument("--name", metavar="NAME", default=None, help="name of its workload"),
         argument("--group", metavar="GROUP", default=None, completes="group", help="the group in which it waits"),
         SET,
-        argument(
-            "--requires", metavar="LABEL", action="append", default=None, help=f"{_REQUIRES}; an empty one for nothing"
-        ),
-        argument("--label", metavar="LABEL", action="append", default=None, help=f"{_LABEL}; an empty one for none"),
+        argument("--requires", metavar="LABEL", action="append", default=None, help=f"{_REQUIRES}; '' for none"),
+        argument("--label", metavar="LABEL", action="append", default=None, help=f"{_LABEL}; '' for none"),
         _LIMIT,
         _PRIORITY,
         _REQUEUE,
@@ -128,7 +126,7 @@ EDIT = Verb(
             metavar="WHAT",
             action="append",
             default=[],
-            help="set it back to what the template has: all, name, payload.ref, …; may be repeated",
+            help="as the template has it: all, name, payload.ref, …",
         ),
     ),
 )
