@@ -605,6 +605,8 @@ queue top RUN
 queue hold RUN x
 queue release RUN
 queue priority RUN high
+queue edit RUN --priority low
+queue add boot by-hand --group left --set media=efi --set location=folder:w/smoke.efi --set size=10
 queue again ENDED --machine same
 queue pause x
 queue resume
