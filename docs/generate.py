@@ -33,6 +33,7 @@ _WORDS = {
     "sent": "N",
     "detail": "WHAT",
     "state": "STATE",
+    "by": " by NAME",
 }
 
 

@@ -98,6 +98,21 @@ class TestCancelling:
         assert bench.ends("a") == [ERROR]
         assert bench.head(A) == "b"
 
+    def test_it_says_who_did_it_and_ends_in_a_state_of_its_own(self) -> None:
+        bench = QueueBench("a")
+        bench.boot(A)
+        bench.cancel("a", by="ada\x1b[31m\n@github")
+        assert bench.run("a").reason == "cancelled by ada @github while booting"
+        assert bench.run("a").attempt.state == "cancelled"
+
+    def test_it_says_who_did_it_where_a_retry_was_to_come(self) -> None:
+        bench = QueueBench("a", policy=policy(judged=True, retry_failures=1))
+        bench.boot(A)
+        bench.put(A, result=FAILED)
+        bench.fault(A)
+        bench.cancel("a", by="ada")
+        assert bench.run("a").reason == "it reported failed: done; then cancelled by ada"
+
     def test_after_a_report_it_is_through(self) -> None:
         bench = QueueBench("a", policy=policy(judged=True))
         bench.boot(A)

@@ -93,8 +93,8 @@ class ActionsBench:
         await until(lambda: all(self.now(run).outcome for run in runs))
         return [(self.now(run).outcome, self.now(run).reason) for run in runs]
 
-    def cancel(self, run: Run) -> None:
-        self.bench.lab.session_service.cancel(run.id)
+    def cancel(self, run: Run, by: str = "") -> None:
+        self.bench.lab.session_service.cancel(run.id, by)
 
     def why(self, run: Run) -> str:
         return explain(self.bench.lab.queue, run.id, self.bench.clock.now(), nobody_knows).sentence

@@ -74,8 +74,8 @@ class DeploymentBench:
         await until(lambda: all(self.now(run).outcome for run in runs))
         return [(self.now(run).outcome, self.now(run).reason) for run in runs]
 
-    def cancel(self, run: Run) -> None:
-        self.bench.lab.session_service.cancel(run.id)
+    def cancel(self, run: Run, by: str = "") -> None:
+        self.bench.lab.session_service.cancel(run.id, by)
 
     def machine(self, name: str) -> Machine:
         record = self.bench.lab.queue.machines[name]

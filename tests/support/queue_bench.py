@@ -183,8 +183,8 @@ class QueueBench:
         """What was noted since the last call: event, attempt, and the attempt's state."""
         return [told(change) for change in self.queue.take_changes()]
 
-    def cancel(self, name: str) -> None:
-        self.queue.cancel(self.ids[name], self.now)
+    def cancel(self, name: str, by: str = "") -> None:
+        self.queue.cancel(self.ids[name], self.now, by)
 
     def decide(self, name: str, outcome: Outcome | None = None, reason: str = "") -> bool:
         return self.queue.decide(self.ids[name], outcome, reason, self.now)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pytest_dispatch.core.model import Idle, Outcome, Policy
 from pytest_dispatch.workloads.boot.lifecycle import Expect
 
-ENDED = ("finished", "failed")
+ENDED = ("finished", "failed", "cancelled")
 SIZE = 10 * 2**20  # bytes of each workload: 160 s at the least speed
 WORST = (Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SKIPPED)
 
@@ -221,7 +221,7 @@ class Reference:
         else:
             work.cancelled = True
             self._release(work, now)
-            work.last.state = "failed"
+            work.last.state = "cancelled"
             self._settle(work, Outcome.ERROR, now, again=False)
 
     def decide(self, work: Work, outcome: Outcome | None, now: float) -> bool:

@@ -13,19 +13,20 @@ from pytest_dispatch.workloads.boot.lifecycle import LIFECYCLES, Event, Expect, 
 USUAL = LIFECYCLES[Expect.REPORT]
 
 # A column for each event in the order of the first line, a row for each state; a dot where the event means nothing.
-# U unassigned, A assigned, D downloading, L downloaded, B booting, R reported, F finished, X failed
+# U unassigned, A assigned, D downloading, L downloaded, B booting, R reported, F finished, X failed, C cancelled
 GRID = """
    assign ask send break sent boot report refuse return complete timeout silence fault cancel
-U  A      .   .    .     .    .    .      .      .      .        X       .       X     X
-A  .      A   D    .     .    .    .      .      .      .        X       X       X     X
-D  .      D   D    D     L    B    .      .      .      .        X       X       X     X
-L  .      L   L    L     L    B    .      .      X      F        X       .       X     X
-B  .      .   .    .     .    B    R      B      X      F        X       .       X     X
+U  A      .   .    .     .    .    .      .      .      .        X       .       X     C
+A  .      A   D    .     .    .    .      .      .      .        X       X       X     C
+D  .      D   D    D     L    B    .      .      .      .        X       X       X     C
+L  .      L   L    L     L    B    .      .      X      F        X       .       X     C
+B  .      .   .    .     .    B    R      B      X      F        X       .       X     C
 R  .      .   .    .     .    R    R      R      F      .        F       .       F     F
 F  .      .   .    .     .    .    F      F      .      .        .       .       .     .
 X  .      .   .    .     .    .    X      X      .      .        .       .       .     .
+C  .      .   .    .     .    .    C      C      .      .        .       .       .     .
 """
-LETTERS = dict(zip("UADLBRFX", State, strict=True))
+LETTERS = dict(zip("UADLBRFXC", State, strict=True))
 
 
 def grid() -> dict[tuple[State, Event], State | None]:
@@ -49,7 +50,7 @@ def test_pair(pair: tuple[State, Event], expected: State | None) -> None:
 
 
 def test_how_far_an_attempt_is() -> None:
-    phases = [Phase.QUEUED, *[Phase.STARTING] * 3, Phase.RUNNING, Phase.SETTLING, Phase.OVER, Phase.OVER]
+    phases = [Phase.QUEUED, *[Phase.STARTING] * 3, Phase.RUNNING, Phase.SETTLING, *[Phase.OVER] * 3]
     assert {state: USUAL.phase(state) for state in State} == dict(zip(State, phases, strict=True))
 
 
@@ -96,6 +97,7 @@ WORDS = {
     "report": "1h",
     "sent": 3,
     "detail": "the fan stopped",
+    "by": "",
 }
 
 
@@ -126,7 +128,7 @@ def test_what_an_ending_says(pair: tuple[State, Event], expect: Expect) -> None:
 def test_there_is_a_text_for_every_way_to_fail_and_reports_decide_the_others(expect: Expect) -> None:
     rows = [(State(state), rule.on) for state, rule in LIFECYCLES[expect].states.items()]
     ways = {(state, Event(event)): to for state, on in rows for event, to in on.items() if to != state}
-    failing = {pair for pair, to in ways.items() if to == State.FAILED}
+    failing = {pair for pair, to in ways.items() if to in (State.FAILED, State.CANCELLED)}
     finishing = {pair for pair, to in ways.items() if to == State.FINISHED}
     assert failing == set(parsed(TEXTS))
     assert {pair for pair, ending in endings(expect).items() if ending is JUDGED} == finishing
@@ -142,4 +144,4 @@ def test_the_diagram_has_every_change_of_state() -> None:
         drawn |= {(states[0], event, states[1]) for event in events.split(", ") if event}
     moves = {(s, str(e), t) for s, rule in USUAL.states.items() for e, t in rule.on.items() if s != t}
     assert drawn == moves
-    assert lines[-2:] == ["    finished --> [*]", "    failed --> [*]"]
+    assert lines[-2:] == ["    failed --> [*]", "    cancelled --> [*]"]

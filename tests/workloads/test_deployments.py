@@ -372,6 +372,14 @@ async def test_a_cancel_cancels_the_job(lab: DeploymentBench, farm: FakeTestflin
     assert farm.jobs[0].state == "cancelled"
 
 
+async def test_who_cancelled_a_job_in_the_lab_is_told(lab: DeploymentBench, farm: FakeTestflinger) -> None:
+    farm.add_agent("node-1", plans=[JobPlan(seconds={"reserve": NEVER})])
+    run = await lab.one()
+    await lab.enters(run, "reserve")
+    lab.cancel(run, by="ada")
+    assert await lab.over(run) == [(SKIPPED, "cancelled by ada")]
+
+
 async def test_the_place_in_the_queue_is_told(lab: DeploymentBench, farm: FakeTestflinger) -> None:
     agent = farm.add_agent("node-1", queues=["elsewhere"])
     run = await lab.one()

@@ -190,6 +190,22 @@ class TestCancels:
             assert lab.runs()[0].conclusion == "cancelled"
             assert lab.now(run).cancelled is False  # what it did until then was reported
 
+    async def test_who_cancelled_it_in_the_lab_is_told(self, tmp_path: Path, github: FakeGitHub) -> None:
+        github.actions.add_workflow(REPO, workflow(job(seconds=NEVER)))
+        github.actions.add_runner("me", "rpi-01", ("rpi",))
+        async with actions_lab(tmp_path, github) as lab:
+            run = await lab.one()
+            await lab.enters(run, "running")
+            lab.cancel(run, by="ada")
+            assert await lab.over(run) == [(SKIPPED, "cancelled by ada")]
+
+    async def test_who_cancelled_what_waited_is_told(self, tmp_path: Path, github: FakeGitHub) -> None:
+        github.actions.add_workflow(REPO, workflow())
+        async with actions_lab(tmp_path, github) as lab:
+            run = await lab.one()
+            lab.cancel(run, by="ada")
+            assert await lab.over(run) == [(SKIPPED, "cancelled by ada before it was sent")]
+
     async def test_what_heeds_no_cancel_is_forced(self, tmp_path: Path, github: FakeGitHub) -> None:
         github.actions.add_workflow(REPO, workflow(job(seconds=NEVER, heeds_cancel=False)))
         github.actions.add_runner("me", "rpi-01", ("rpi",))

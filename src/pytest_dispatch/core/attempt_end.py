@@ -103,19 +103,26 @@ class Verdicts:
         reason = "; ".join(filter(None, (silent, record.run.attempt.reason)))
         self._settle(record, Outcome.ERROR, reason, CoreEvent.COMPLETE, now, again=False, excused=True)
 
-    def cancel(self, run_id: str, now: float) -> None:
-        """Cancel a run and free its machine; leave runs that are held back for the next session."""
+    def cancel(self, run_id: str, now: float, by: str = "") -> None:
+        """Cancel a run and free its machine; leave runs that are held back for the next session.
+
+        Args:
+            run_id: The run.
+            now: The time.
+            by: Who wants it; empty if no person does.
+        """
         record = self._transitions.runs.record(run_id)
         if record.run.outcome is not None or record.is_held_back:
             return
         if record.run.requeue is not None:
             self._transitions.alter(record, replace(record.run, requeue=None))  # who cancels a run wants no more of it
-        if self._transitions.move(run_id, CoreEvent.CANCEL, now):
+        if self._transitions.move(run_id, CoreEvent.CANCEL, now, cause := Cause(by=by)):
             return
         attempt = record.run.attempt  # the attempt has ended and waits for its session's verdict
         outcome = attempt.proposed or Outcome.ERROR
         again = self._may_retry(record, outcome, CoreEvent.COMPLETE)
-        self._settle(record, outcome, attempt.reason, CoreEvent.CANCEL if again else CoreEvent.COMPLETE, now)
+        reason = f"{attempt.reason}; then cancelled{cause.named}" if again and by else attempt.reason
+        self._settle(record, outcome, reason, CoreEvent.CANCEL if again else CoreEvent.COMPLETE, now)
 
     def _settle(
         self,

@@ -193,6 +193,7 @@ def verdict_on(
             **{name: format_duration(seconds) for name, seconds in run.limits.items()},
             "machine": run.attempt.where,
             "state": was,
+            "by": cause.named,
             "detail": plain_line(cause.detail, DETAIL),
         }
     )

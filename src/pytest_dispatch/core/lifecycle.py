@@ -69,8 +69,9 @@ class Ending:
 
     Attributes:
         outcome: The outcome, which says whose fault it is; None if the reports decide.
-        text: The reason. Fields in braces: `machine`, `detail` (what broke), `state`, the name of a limit (its
-            duration), or the name of a counted event (its count).
+        text: The reason. Fields in braces: `machine`, `detail` (what broke), `state`, `by` (who cancelled it, as
+            in ` by ada`; empty if nobody is known), the name of a limit (its duration), or the name of a counted event
+            (its count).
         unreported: Whether the only fault is that no report was accepted.
     """
 
@@ -205,7 +206,7 @@ def _faults_under_way(lifecycle: Lifecycle, name: str, rule: StateRule) -> Itera
         yield f"{where}: expected an ending for each event that ends the attempt, and no other: {names}"
     if rule.then and rule.then not in rule.on:
         yield f"{where}: then: expected one of its events, got {rule.then!r}"
-    known = {"machine", "detail", "state"} | lifecycle.limits.keys() | lifecycle.counted
+    known = {"machine", "detail", "state", "by"} | lifecycle.limits.keys() | lifecycle.counted
     for event, ending in {**rule.endings, **({"endless": rule.endless} if rule.endless else {})}.items():
         if strange := {part for _, part, _, _ in string.Formatter().parse(ending.text) if part} - known:
             yield f"{where}: {event}: unknown fields in its text: {', '.join(sorted(strange))}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_dispatch.core.lifecycle import Lifecycle
 from pytest_dispatch.core.model import KnownBy, Outcome, Phase, Report, Run
+from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.requirements import Requirements
 from pytest_dispatch.core.run_chain import Chain
 
@@ -21,6 +22,7 @@ class Change:
         attempt: The number of the attempt.
         at: When the event happened.
         ends: Whether the run got its outcome by this.
+        by: The person who wanted it; empty if none is known.
     """
 
     run: Run
@@ -28,6 +30,7 @@ class Change:
     attempt: int
     at: float
     ends: bool = False
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Cause:
         report: The report that came.
         remark: Text to add to the reason if the attempt ends without a report.
         excused: Whether the attempt's machine has nothing to do with it.
+        by: The person who wanted it; empty if none is known.
     """
 
     detail: str = ""
@@ -51,6 +55,12 @@ class Cause:
     report: Report | None = None
     remark: str = ""
     excused: bool = False
+    by: str = ""
+
+    @property
+    def named(self) -> str:
+        """Return the person as the end of what they did: ` by ada`; empty if none is known."""
+        return f" by {plain_line(self.by)}" if self.by else ""
 
 
 @dataclass(slots=True, eq=False)

@@ -115,11 +115,11 @@ class Sessions:
             self._renew(record, workload, now)
         return record.run
 
-    def close(self, session: str, now: float) -> None:
-        """Cancel all runs of the session that have no outcome."""
+    def close(self, session: str, now: float, by: str = "") -> None:
+        """Cancel all runs of the session that have no outcome, perhaps for a person."""
         self.expecting = False
         for record in self._waiting_first(session):
-            self._verdicts.cancel(record.run.id, now)
+            self._verdicts.cancel(record.run.id, now, by)
 
     def lapse(self, session: str, now: float) -> None:
         """End a session whose lease has ended: cancel what has not started; running attempts go on to their outcome."""

@@ -78,13 +78,13 @@ class Transitions:
         changes, self._changes = self._changes, []
         return changes
 
-    def note(self, record: RunRecord, run: Run, event: str, attempt: int, now: float) -> None:
-        """Store a run as changed by an event of one of its attempts, and note the change."""
+    def note(self, record: RunRecord, run: Run, event: str, attempt: int, now: float, by: str = "") -> None:
+        """Store a run as changed by an event of an attempt, which a person may have wanted; note the change."""
         ends = run.outcome is not None and record.run.outcome is None
         if ends:
             self.held.end(run.id)
         record.run = run
-        self._changes.append(Change(run, event, attempt, now, ends))
+        self._changes.append(Change(run, event, attempt, now, ends, by))
 
     # Groups and holds
 
@@ -256,7 +256,7 @@ class Transitions:
                 self.on_end(record, moved, event, now, cause)
             return True
         if entered or event in record.lifecycle.told:
-            self.note(record, moved, event, moved.attempt.number, now)
+            self.note(record, moved, event, moved.attempt.number, now, cause.by)
         record.run = moved
         if entered:
             self._entered(record, run, now)

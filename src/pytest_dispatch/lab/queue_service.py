@@ -171,8 +171,8 @@ class QueueService:
             )
         _check_no_chain(run.workload)
 
-    async def cancel(self, group: str, run: str) -> None:
-        """Cancel a run of a group, for a person.
+    async def cancel(self, group: str, run: str, by: str) -> None:
+        """Cancel a run of a group, for the person `by`.
 
         Raises:
             UnknownError: There is no such run in the group.
@@ -181,7 +181,7 @@ class QueueService:
         found = self._session_service.run(run)
         if found.group != group:
             raise UnknownError(f"no run {run!r} in group {group}")
-        self._session_service.cancel(run)
+        self._session_service.cancel(run, by)
         await done(self._lab_state)
 
     # Further runs

@@ -125,14 +125,19 @@ class SessionService:
         self._lab_state.wake()
         return runs
 
-    async def close(self, session: str, *, kept: bool = False) -> None:
+    async def close(self, session: str, *, kept: bool = False, by: str = "") -> None:
         """Cancel all unfinished runs of the session; close it for good if there were none, unless `kept`.
+
+        Args:
+            session: Its id.
+            kept: Whether it can still be resumed.
+            by: Who ends it, if that is not its holder.
 
         Raises:
             UnknownError: There is no such session.
         """
         live, unfinished = self._lab_state.live_session(session), any(run.outcome is None for run in self.runs(session))
-        self._queue.sessions.close(session, self._now())
+        self._queue.sessions.close(session, self._now(), f"{by}, who ended its session," if by else "")
         self._lab_state.commit()
         live.cut_off |= kept and unfinished
         if not (kept or unfinished or live.cut_off):
@@ -221,8 +226,12 @@ class SessionService:
             raise self._lab_state.broken or UnknownError(f"no run {run_id!r} in the journal")
         return self._saved[session][run_id]
 
-    def cancel(self, run_id: str) -> None:
+    def cancel(self, run_id: str, by: str = "") -> None:
         """Cancel a run because nobody waits for it any more; one that was cancelled already stays so.
+
+        Args:
+            run_id: The run.
+            by: Who wants it; empty if no person does.
 
         Raises:
             UnknownError: There is no run with that id.
@@ -231,7 +240,7 @@ class SessionService:
         run = self.run(run_id)
         if run.outcome is not None and not run.cancelled:
             raise NotQueuedError(f"expected a run that is not over, got {run_id}, which has {run.outcome}")
-        self._queue.verdicts.cancel(run_id, self._now())
+        self._queue.verdicts.cancel(run_id, self._now(), by)
         self._lab_state.commit()
 
     def decide(self, run_id: str, outcome: Outcome | None, reason: str, *, final: bool = False) -> None:

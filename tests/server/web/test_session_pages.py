@@ -53,6 +53,8 @@ async def test_a_session_is_ended_after_asking(lab: ServiceBench) -> None:
     assert "No session is open" in (await visitor.see("/sessions")).words
     [entry] = await lab.audit(action="session.close")
     assert (entry["who"], entry["target"]) == ("ada", opened.session)
+    run = (await lab.ask("GET", f"/runs/{opened.run}")).json["run"]
+    assert run["reason"] == "cancelled by ada, who ended its session, while unassigned"
 
 
 async def test_a_session_that_was_taken_over_meanwhile_stays(lab: ServiceBench) -> None:

@@ -276,7 +276,7 @@ async def remove_job(context: ApiContext, request: web.Request, _body: None) -> 
     if status != PENDING:
         ways = "what ended stays in the history" if run.outcome else f"POST /api/v1/jobs/{run.id}/cancel ends it"
         raise ConfigError(f"expected a job that is pending, got {run.id}, which is {status}: {ways}")
-    await context.lab.queue_service.cancel(run.group, run.id)
+    await context.lab.queue_service.cancel(run.group, run.id, request[PRINCIPAL].person)
 
 
 async def cancel_job(context: ApiContext, request: web.Request, _body: None) -> JobShape:
@@ -285,5 +285,5 @@ async def cancel_job(context: ApiContext, request: web.Request, _body: None) -> 
     status = status_of(context.lab, run)
     if run.outcome or status == PENDING:
         raise ConfigError(f"expected a job that is triggered or running, got {run.id}, which is {status}")
-    await context.lab.queue_service.cancel(run.group, run.id)
+    await context.lab.queue_service.cancel(run.group, run.id, request[PRINCIPAL].person)
     return _job_now(context.lab, run.id)

@@ -207,7 +207,9 @@ async def order_queue(context: ApiContext, request: web.Request, body: list[str]
 
 async def take_from_queue(context: ApiContext, request: web.Request, _body: None) -> None:
     """Cancel a run of a group."""
-    await context.lab.queue_service.cancel(request.match_info["group"], request.match_info["queued"])
+    run = request.match_info["queued"]
+    await context.lab.queue_service.cancel(request.match_info["group"], run, request[PRINCIPAL].person)
+    request[CHANGED] = Changed(run)
 
 
 async def move_run(context: ApiContext, request: web.Request, body: MoveWanted) -> QueuedRun:
@@ -220,6 +222,7 @@ async def move_run(context: ApiContext, request: web.Request, body: MoveWanted) 
 async def hold_run(context: ApiContext, request: web.Request, body: HoldWanted) -> QueuedRun:
     """Hold a run."""
     await context.lab.queue_service.hold(request.match_info["run"], _hold(request, body))
+    request[CHANGED] = Changed(request.match_info["run"], after={"reason": body.reason, "until": body.until})
     return queued_now(context.lab, request.match_info["run"])
 
 

@@ -73,7 +73,9 @@ async def close_session(context: ApiContext, request: web.Request, _body: None) 
         await context.lab.lab_state.on_disk()
         await context.lab.machines.dismiss()
         return
-    await context.lab.session_service.close(session, kept=number(request, "kept", 0) > 0)
+    person = request[PRINCIPAL].person
+    by = person if person and person != await context.lab.session_service.user_of(session) else ""
+    await context.lab.session_service.close(session, kept=number(request, "kept", 0) > 0, by=by)
     context.lab.uploads.forget(session)
     await context.lab.machines.dismiss()
 
@@ -164,7 +166,7 @@ async def _with_added(context: ApiContext, view: RunView) -> RunView:
 
 async def cancel(context: ApiContext, request: web.Request, _body: None) -> None:
     """Cancel a run that is not over."""
-    context.lab.session_service.cancel(request.match_info["run"])
+    context.lab.session_service.cancel(request.match_info["run"], request[PRINCIPAL].person)
 
 
 async def follow(context: ApiContext, request: web.Request, _body: None) -> web.StreamResponse:

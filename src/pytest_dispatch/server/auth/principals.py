@@ -46,6 +46,11 @@ class Principal:
         return self.role is Role.ADMIN and self.groups is None
 
     @property
+    def person(self) -> str:
+        """Return the name of the user; empty if it is the lab's own, which is nobody in particular."""
+        return "" if self.way is Way.LAB else self.name
+
+    @property
     def signed_in(self) -> str:
         """Return how the user signed in, as the audit log says it."""
         return f"{self.way} {self.key}" if self.way is Way.TOKEN else str(self.way)

@@ -100,7 +100,7 @@ class Attempts:
             record.lost = True
         if event in _CANCELS and record.run.requeue is not None:
             self.queue.transitions.alter(record, replace(record.run, requeue=None))  # who cancels wants no more of it
-        self.queue.transitions.move(state.run, event, self.now(), Cause(detail=detail))
+        self.queue.transitions.move(state.run, event, self.now(), Cause(detail=detail, by=state.canceller))
 
     def wake(self) -> None:
         """Have everybody look at once."""

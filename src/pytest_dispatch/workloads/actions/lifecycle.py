@@ -135,7 +135,7 @@ _STATES: Mapping[str, StateRule] = {
         endings={
             _E.TIMEOUT: _lab("no runner was there for it within {queue}"),
             _E.FAULT: _lab("{detail}"),
-            _E.CANCEL: Ending(Outcome.SKIPPED, "cancelled before it was sent"),
+            _E.CANCEL: Ending(Outcome.SKIPPED, "cancelled{by} before it was sent"),
         },
     ),
     _S.SENDING: StateRule(
@@ -184,8 +184,8 @@ _STATES: Mapping[str, StateRule] = {
         wait=Wait(limits=("cancel",)),
         endings={
             **_CONCLUDED,
-            _E.REFUSED: Ending(Outcome.SKIPPED, "cancelled before it was sent"),
-            _E.PERHAPS_SENT: _lab("cancelled, but perhaps sent: {detail}"),
+            _E.REFUSED: Ending(Outcome.SKIPPED, "cancelled{by} before it was sent"),
+            _E.PERHAPS_SENT: _lab("cancelled{by}, but perhaps sent: {detail}"),
             _E.TIMEOUT: _lab("GitHub has not confirmed within {cancel} that it is cancelled"),
         },
     ),

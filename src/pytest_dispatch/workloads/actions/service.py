@@ -109,6 +109,7 @@ class ActionsService(Service):
         attempt = change.run.attempts[change.attempt - 1]
         if change.event == CoreEvent.CANCEL and state is not None:
             state.due = 0.0
+            state.canceller = change.by or state.canceller
             self._attempts.wake()
         if attempt.ended:
             known = state is not None and state.number == change.attempt

@@ -30,6 +30,7 @@ class State(StrEnum):
     REPORTED = "reported"  # at least one report came; more may follow
     FINISHED = "finished"  # ended as intended: see the outcome
     FAILED = "failed"  # ended otherwise: see outcome and reason
+    CANCELLED = "cancelled"  # nobody waited for it any more
 
 
 class Event(StrEnum):
@@ -52,7 +53,7 @@ class Event(StrEnum):
 
 
 _S, _E = State, Event
-_BREAKS: dict[str, str] = {_E.TIMEOUT: _S.FAILED, _E.FAULT: _S.FAILED, _E.CANCEL: _S.FAILED}
+_BREAKS: dict[str, str] = {_E.TIMEOUT: _S.FAILED, _E.FAULT: _S.FAILED, _E.CANCEL: _S.CANCELLED}
 _NO_BEACON = "; a workload without a beacon needs --dispatch-expect return"
 
 
@@ -68,7 +69,7 @@ def _unreported(text: str) -> Ending:
     return Ending(Outcome.FAILED, text, unreported=True)
 
 
-_CANCELLED = _lab("cancelled while {state}")
+_CANCELLED = _lab("cancelled{by} while {state}")
 
 _STATES: Mapping[str, StateRule] = {
     _S.UNASSIGNED: StateRule(
@@ -181,6 +182,7 @@ _STATES: Mapping[str, StateRule] = {
     ),
     _S.FINISHED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FINISHED, _E.REFUSE: _S.FINISHED}),
     _S.FAILED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.FAILED, _E.REFUSE: _S.FAILED}),
+    _S.CANCELLED: StateRule(phase=Phase.OVER, on={_E.REPORT: _S.CANCELLED, _E.REFUSE: _S.CANCELLED}),
 }
 
 

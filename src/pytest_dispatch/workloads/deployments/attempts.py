@@ -46,6 +46,7 @@ class Deployment:
         partial: The beginning of a line whose end has not come, by kind of console, of a server that tells all once.
         lines: The last lines of its consoles.
         asked: When Testflinger was last asked to cancel it.
+        canceller: Who wanted that; empty if nobody did.
     """
 
     run: str
@@ -63,6 +64,7 @@ class Deployment:
     partial: dict[str, str] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT))
     asked: float = -math.inf
+    canceller: str = ""
 
     @property
     def tag(self) -> str:
@@ -159,7 +161,7 @@ class Deployments:
             return
         if final or event in _FINAL:
             self.queue.transitions.runs.record(deployment.run).lost = True
-        self.queue.transitions.move(deployment.run, event, self.now(), Cause(detail=detail))
+        self.queue.transitions.move(deployment.run, event, self.now(), Cause(detail=detail, by=deployment.canceller))
 
     def commit(self) -> None:
         """Journal what changed."""

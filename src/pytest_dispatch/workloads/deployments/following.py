@@ -88,6 +88,7 @@ class Follower:
         if result is None:
             self._deployments.move(deployment, Event.VANISHED, self._why_gone(run))
         elif result.state == CANCELLED:
+            deployment.canceller = deployment.canceller or "us"
             self._deployments.move(deployment, Event.CANCELLED)
         elif result.state in COMPLETE:
             self._conclude(deployment, result)

@@ -123,7 +123,7 @@ _STATES: Mapping[str, StateRule] = {
             _E.SKIP: Ending(Outcome.SKIPPED, "{detail}"),
             _E.TIMEOUT: _lab("its agent was not idle within {assign}"),
             _E.FAULT: _lab("{detail}"),
-            _E.CANCEL: Ending(Outcome.SKIPPED, "cancelled before it was submitted"),
+            _E.CANCEL: Ending(Outcome.SKIPPED, "cancelled{by} before it was submitted"),
         },
     ),
     _S.SENDING: StateRule(
@@ -157,8 +157,8 @@ _STATES: Mapping[str, StateRule] = {
         wait=Wait(limits=("cancel",)),
         endings={
             **_CONCLUDED,
-            _E.CANCELLED: Ending(Outcome.SKIPPED, "cancelled by us"),
-            _E.REFUSED: Ending(Outcome.SKIPPED, "cancelled before it was submitted"),
+            _E.CANCELLED: Ending(Outcome.SKIPPED, "cancelled{by}"),
+            _E.REFUSED: Ending(Outcome.SKIPPED, "cancelled{by} before it was submitted"),
             _E.FAULT: _lab("{detail}"),
             _E.TIMEOUT: _lab("Testflinger has not confirmed within {cancel} that the job is cancelled"),
         },

@@ -91,6 +91,7 @@ class DeploymentService(Service):
             known = None
         if change.event == CoreEvent.CANCEL and known is not None:
             known.due = 0.0
+            known.canceller = change.by
             self._deployments.woken.set()
         self._given_up.offer(change.run, attempt, known)
 
