@@ -14,6 +14,9 @@ _UNSAFE = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ud800-\udfff]"
 )
 
+# Colours and type (SGR; ECMA-48, 8.3.117): the one control sequence that moves nothing and hides nothing of others.
+COLOUR = re.compile(r"(\x1b\[[0-9;:]*+m)")
+
 # Text that continuous integration runners take for a command: `::name …::` at the start of a line, after blanks
 # (GitHub Actions); `##[…]` (GitHub Actions and Azure), `##vso[…]` and `##teamcity[…]` anywhere. GitLab's commands need
 # control characters.
@@ -41,6 +44,11 @@ def node_name(name: str) -> str:
 def plain(text: str) -> str:
     """Return the text without control sequences, direction changes and characters that cannot be written."""
     return _UNSAFE.sub("", text.replace("\r\n", "\n"))
+
+
+def painted(text: str) -> str:
+    """Return the plain text with its colours, for who turns them into something harmless: all else is left out."""
+    return _UNSAFE.sub(lambda found: found[0] if COLOUR.fullmatch(found[0]) else "", text.replace("\r\n", "\n"))
 
 
 def shown(text: str) -> str:

@@ -59,7 +59,8 @@ class Sign:
     """A console line, or another observation of a machine.
 
     Attributes:
-        text: A console line without its line end, or a sentence about what happened; cut after 1,000 characters.
+        text: A console line without its line end, or a sentence about what happened; cut after 1,000 characters. It
+            may have colours (SGR sequences), which the pages of a service show, and all others leave out.
         fault: Names a fault that the driver recognised in it ("kernel panic", "firmware fell through its
             boot order"), else empty.
         lab: Whether the lab is at fault in any case (the emulator was killed), not the workload.

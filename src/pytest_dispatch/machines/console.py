@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from pytest_dispatch.core.plain_text import plain
+from pytest_dispatch.core.plain_text import painted, plain
 from pytest_dispatch.machines.base import Sign
 
 WIDTH = 1000  # bytes after which a line is broken
@@ -39,6 +39,7 @@ FAULTS = tuple(
 
 def fault_of(line: str) -> str:
     """Return the fault that a console line indicates, or an empty string."""
+    line = plain(line)
     for pattern, fault in FAULTS:
         if found := pattern.search(line):
             return fault.format(found[1].rstrip(". "))
@@ -46,7 +47,7 @@ def fault_of(line: str) -> str:
 
 
 class Lines:
-    """Splits serial output into lines without control characters; empty lines are dropped."""
+    """Splits serial output into lines without control characters but for colours; empty lines are dropped."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -66,9 +67,9 @@ class Lines:
 
     def _clean(self, whole: list[bytes]) -> list[str]:
         pieces = (line[at : at + WIDTH] for line in whole for at in range(0, len(line), WIDTH))
-        texts = (plain(piece.decode(errors="replace")).replace("\t", " ") for piece in pieces)
-        lines = ("".join(filter(str.isprintable, text)).rstrip() for text in texts)
-        return [line for line in lines if line.strip()]
+        texts = (painted(piece.decode(errors="replace")).replace("\t", " ") for piece in pieces)
+        lines = ("".join(each for each in text if each == "\x1b" or each.isprintable()).rstrip() for text in texts)
+        return [line for line in lines if plain(line).strip()]
 
 
 class Console:

@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import cast
 
+from pytest_dispatch.core.plain_text import painted, plain
 from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Lender, Power, Sign
 from pytest_dispatch.testing.boot_server import POWEROFF, RESET, Asked, BootServer, Offer
 
@@ -282,7 +283,8 @@ class ConsoleContract(Contract):
             assert signs
             assert not [sign for sign in signs if sign.fault]
             text = "".join(sign.text for sign in signs)
-            assert text.isprintable()
+            assert plain(text).isprintable()
+            assert painted(text) == text, "but for colours"
             assert len(bench.told) >= 2
             assert TOKEN not in text, "what all of them begin with"
 

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.core.plain_text import plain
 from pytest_dispatch.machines.base import Sign
 from pytest_dispatch.machines.console import Console, Lines, fault_of
 from pytest_dispatch.machines.qemu.board import Build
@@ -212,6 +213,8 @@ class Boot:
             self._tell(line, fault)
 
     def _tell(self, text: str, fault: str = "") -> None:
+        if any(secret in plain(text) for secret in self._secrets):
+            text = plain(text)  # no colour inside a secret hides it from who masks it
         for secret in self._secrets:
             text, fault = text.replace(secret, "***"), fault.replace(secret, "***")
         self._console.show(Sign(text=text, fault=fault))

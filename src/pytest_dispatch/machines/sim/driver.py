@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from pytest_dispatch.core.errors import ConfigError, MachineError
 from pytest_dispatch.core.model import Idle
-from pytest_dispatch.core.plain_text import what_was_raised
+from pytest_dispatch.core.plain_text import COLOUR, what_was_raised
 from pytest_dispatch.machines.base import DrivenMachine, Sign, Spec
 from pytest_dispatch.machines.sim.scenarios import LOOK, SCENARIOS, Download, Scenario, Stage, named_in
 from pytest_dispatch.machines.sim.uefi_client import (
@@ -115,7 +115,8 @@ class SimMachine(VirtualMachine):
 
     def show(self, text: str, fault: str = "") -> None:
         """Put a line on the console; with `fault`, one that names a fault of the lab."""
-        clean = "".join(char if char.isprintable() else "?" for char in text)
+        parts = enumerate(COLOUR.split(text))  # every second one is a colour
+        clean = "".join(part if place % 2 else _printable(part) for place, part in parts)
         self.console.show(Sign(text=clean, fault=fault, lab=bool(fault)))
 
     async def pause(self, seconds: float) -> None:
@@ -266,6 +267,10 @@ def _is_stopped() -> bool:
     """Return whether this task was cancelled, but a custom scenario ignored the cancellation."""
     life = asyncio.current_task()
     return life is not None and life.cancelling() > 0
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _workload_of(answer: Answer) -> str:

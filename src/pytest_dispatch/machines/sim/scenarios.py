@@ -34,7 +34,7 @@ class Stage(Protocol):
         ...
 
     def say(self, line: str) -> None:
-        """Show a line on the console."""
+        """Show a line on the console, which may have colours (SGR sequences)."""
         ...
 
     async def pause(self, seconds: float) -> None:
@@ -88,7 +88,7 @@ async def _pass(stage: Stage) -> None:
     await stage.boot()
     for case in _PASSED:
         await stage.pause(4)
-        stage.say(f"{stage.workload}: {case['name']}: ok")
+        stage.say(f"{stage.workload}: {case['name']}: \x1b[32mok\x1b[0m")
     await stage.report(result="passed", body="Two checks ran.", cases=_PASSED)
 
 
@@ -96,7 +96,7 @@ async def _fail(stage: Stage) -> None:
     await stage.boot()
     await stage.pause(8)
     message = "expected 4 memory channels, found 3"
-    stage.say(f"{stage.workload}: memory: FAILED: {message}")
+    stage.say(f"{stage.workload}: memory: \x1b[1;31mFAILED\x1b[0m: {message}")
     await stage.report(result="failed", body="A check failed.", cases=(_case("memory", "failed", message),))
 
 

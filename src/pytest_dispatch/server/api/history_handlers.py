@@ -26,7 +26,7 @@ from pytest_dispatch.server.api.history_schemas import (
     TrendsView,
 )
 from pytest_dispatch.server.api.query import number, whole
-from pytest_dispatch.server.api.schemas import ConsoleLine, RunView, slim
+from pytest_dispatch.server.api.schemas import ConsoleLine, RunView, console_lines, slim
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL, Principal
@@ -207,8 +207,8 @@ async def show_console(context: ApiContext, request: web.Request, _body: None) -
     )
 
 
-def _lines(pieces: Sequence[ConsolePiece]) -> list[ConsoleLine]:
-    return [ConsoleLine(at=piece.at, text=text) for piece in pieces for text in piece.text.split("\n")]
+def _lines(pieces: Sequence[ConsolePiece]) -> Sequence[ConsoleLine]:
+    return console_lines((piece.at, text) for piece in pieces for text in piece.text.split("\n"))
 
 
 async def _is_gone(history: History, run: str) -> bool:

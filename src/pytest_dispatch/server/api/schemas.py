@@ -12,6 +12,7 @@ from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Issue, Outcome, Policy, Report, Run, Workload
 from pytest_dispatch.core.moments import check_lasts
+from pytest_dispatch.core.plain_text import plain
 
 API = 1  # raised when a client of an earlier number could no longer use the API
 EPOCH = "Dispatch-Epoch"  # the header that identifies a session's holder among its earlier and later ones
@@ -249,5 +250,5 @@ def joined(run: Run, before: Run) -> Run:
 
 
 def console_lines(lines: Iterable[tuple[float, str]]) -> tuple[ConsoleLine, ...]:
-    """Return console lines as the API sends them."""
-    return tuple(ConsoleLine(at=at, text=text) for at, text in lines)
+    """Return console lines as the API sends them: without colours."""
+    return tuple(ConsoleLine(at=at, text=plain(text) if "\x1b" in text else text) for at, text in lines)
