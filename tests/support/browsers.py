@@ -14,6 +14,7 @@ from waiting import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser as AsyncBrowser
+    from playwright.async_api import Page as AsyncPage
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
@@ -74,3 +75,17 @@ def faults(page: Page) -> list[str]:
         " 'best-practice']})).violations"
     )
     return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+@asynccontextmanager
+async def visiting(url: str, **looks: Any) -> AsyncIterator[AsyncPage]:
+    """A window of a browser of its own beside a lab in the same event loop, likewise."""
+    async with async_chromium() as browser:
+        context = await browser.new_context(base_url=url, **looks)
+        context.set_default_timeout(PATIENCE * 1000)
+        broken: list[str] = []
+        context.on("weberror", lambda told: broken.append(str(told.error)))
+        context.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+        yield await context.new_page()
+        await context.close()
+        assert broken == []

@@ -38,6 +38,11 @@ HOSTILE = {
     "stacked": "Z" + "\u0301\u0489" * 100,
     "long": "x" * 4000,
     "path": "../../etc/passwd%2f..%00",
+    "markdown-script": "[x](javascript:alert(1)) <javascript:alert(1)> [z](vbscript:x)\n\n[y]: data:text/html,z\n\n[y]",
+    "markdown-page": "[x](//evil.example) [y](/sign-out) [z](#main) [w](https:evil) <a@evil.example> http://evil.example",
+    "markdown-image": "![x](http://evil.example/x.png 'y') [![y](http://evil.example/y)](http://evil.example) ![z](x)",
+    "markdown-turns": "&#x202e;&#8238;&rlm;&#x1b;[31m `&#x202e;` [a&#x202e;b](http://evil.example/&#x202e; '&#x202e;')",
+    "markdown-markup": '# h\n\n### s\n\n<script>\n</script>\n\n```x" onclick=y\n</pre>\n```\n\n|a|b|\n|:-|-:|\n|<b>|`|',
 }
 
 

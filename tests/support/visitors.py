@@ -31,6 +31,7 @@ class SeenPage(HTMLParser):
         self.areas: dict[str, str] = {}  # texts of fields with several lines, by name
         self.options: dict[int, list[str]] = {}  # texts of what can be picked, by the place of the field in `elements`
         self._in = ""
+        self.source = text
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -89,7 +89,13 @@ class ConsoleLines:
 
     def end(self, run: str, attempt: int) -> list[Line]:
         """End an attempt, and return its last lines as far as the journal does not have them."""
-        share = self._shares.pop((run, attempt), None)
+        lines = self.unwritten(run, attempt)
+        self._shares.pop((run, attempt), None)
+        return lines
+
+    def unwritten(self, run: str, attempt: int) -> list[Line]:
+        """Return the last lines of an attempt that the journal gets when it ends."""
+        share = self._shares.get((run, attempt))
         if share is None or not share.left_out:
             return []
         return [(run, attempt, at, text) for at, text in self.of(run, attempt)[-share.left_out :]]

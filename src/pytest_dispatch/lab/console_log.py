@@ -69,6 +69,10 @@ class ConsoleLog:
             if run in self._lab_state.queue.runs:
                 self._lines.recall(run, attempt, at, text)
 
+    def unwritten(self, run: str, attempt: int) -> list[str]:
+        """Return the last lines of an attempt that the journal gets when it ends."""
+        return [text for _, _, _, text in self._lines.unwritten(run, attempt)]
+
     def of(self, run: Run) -> list[tuple[float, str]]:
         """Return the last lines of the run's latest attempt that had a machine, with their times."""
         held = [attempt for attempt in run.attempts if attempt.machine]

@@ -26,6 +26,7 @@ from pytest_dispatch.core.ended_runs import (
     overridden,
 )
 from pytest_dispatch.core.errors import LabError
+from pytest_dispatch.core.model import BAD
 from pytest_dispatch.core.regression import Regression, project_of, turning_point
 from pytest_dispatch.core.run_series import Series
 from pytest_dispatch.lab.state import NotEndedError, UnknownError
@@ -47,6 +48,7 @@ PATIENCE = 30.0  # seconds that a read of history may take
 LOOKED_AT = 1000  # latest runs of a workload in which its turning points are looked for; of several, their share
 LEAST = 100  # of them
 PIECES = 2000  # pieces of a console in one answer
+MOST_PIECES = 100_000  # pieces of a whole console; more than one of the size that is kept can have
 PIECE_BYTES = 2**19  # characters of them, about
 LOOK = 0.5  # seconds between two looks at a console that is followed
 
@@ -195,6 +197,13 @@ class History:
         most_runs, latest = looked_at(len(found)), dict[Series, list[EndedRun]]()
         return [await self._ask(partial(history_of, series=each, most=most_runs, latest=latest)) for each in found]
 
+    async def turning(self, run: str) -> Regression | None:
+        """Return where the workload of a run turned bad before it, in its group; None if it did not fail itself.
+
+        The first bad run is of the same row of bad ones as this one, which may be the only one.
+        """
+        return await self._ask(lambda reader: _turning(reader, run))
+
     async def latest(self, wanted: Sequence[Series], most: int) -> dict[Series, list[EndedRun]]:
         """Return the latest runs of each of these workloads, in all releases of its source, newest first."""
         return await self._ask(lambda reader: {each: reader.latest(each, most) for each in wanted})
@@ -342,6 +351,13 @@ class History:
         """Return the last pieces of an attempt's console; at most `most`."""
         return await self._ask(lambda reader: reader.last_console(run, attempt, most))
 
+    async def whole_console(self, run: str, attempt: int) -> list[str]:
+        """Return all lines of an attempt's console that are kept, with their colours."""
+        await self._written()
+        pieces = await self._ask(methodcaller("console", run, attempt, 0, MOST_PIECES))
+        written = [line for piece in pieces for line in piece.text.split("\n")]
+        return [*written, *self._console.unwritten(run, attempt)]
+
     async def _attempt(self, run: str, attempt: int) -> tuple[int, bool]:
         """Return the number of an attempt, and whether it is over."""
         alive = self._lab_state.queue.runs.get(run)
@@ -354,6 +370,16 @@ class History:
         if not 0 < number <= count:
             raise UnknownError(f"no attempt {attempt} of the run {run}, which has {count}")
         return number, over[number - 1]
+
+
+def _turning(reader: HistoryReader, run: str) -> Regression | None:
+    entry = reader.of(run)
+    if entry is None or entry.run.cancelled or entry.run.outcome not in BAD:
+        return None
+    ended = entry.run
+    series = Series(ended.kind, ended.source, ended.name)
+    before = reader.latest(series, LEAST, until=ended.place)
+    return turning_point(each for each in before if each.group == ended.group)
 
 
 def looked_at(series: int) -> int:

@@ -219,8 +219,14 @@ class HistoryReader:
                 for row in self._all(query)
             ]
 
-    def latest(self, series: Series, most: int) -> list[EndedRun]:
-        """Return the latest runs of a workload in all releases of its source, newest first."""
+    def latest(self, series: Series, most: int, until: int | None = None) -> list[EndedRun]:
+        """Return the latest runs of a workload in all releases of its source, newest first.
+
+        Args:
+            series: The workload.
+            most: How many runs at most.
+            until: Place of the last run that counts; None for the latest of all.
+        """
         project, found = stored(project_of(series.origin)), list[EndedRun]()
         kind = without_index(_own.kind, self._database.engine.dialect.name)  # the name's index has fewer runs
         for outcome in Outcome:  # each is the beginning of an index; mostly the first one fills the page
@@ -228,6 +234,7 @@ class HistoryReader:
                 sa.select(schema.history)
                 .where(_own.name == stored(series.name), _own.outcome == str(outcome), kind == series.kind)
                 .where(_is_of(_own.origin, project), _own.id > (found[-1].place if len(found) == most else 0))
+                .where(*([] if until is None else [_own.id <= until]))
                 .order_by(_own.id.desc())
                 .limit(most)
             )

@@ -10,7 +10,7 @@ from service_bench import ServiceBench
 from visitors import Visitor, signed_in
 from waiting import until
 
-from pytest_dispatch.core.model import Run
+from pytest_dispatch.core.model import Policy, Run
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +48,106 @@ async def test_a_run_under_way_has_its_console_followed(lab: ServiceBench) -> No
     assert page.all("body")[0]["data-live"] == f"run:{run.id} ended:{run.id}"
 
 
+async def tried(lab: ServiceBench, *reports: dict[str, Any], name: str = "a.efi") -> Run:
+    """Let a machine try something until it may not be tried again, with one of these reports each time."""
+    bench = lab.bench
+    [run] = await bench.submit(bench.workload(name), policy=Policy(retry_failures=len(reports) - 1))
+    for number, report in enumerate(reports, 1):
+        await bench.call("HEAD")
+        await bench.download(run)
+        assert (await bench.call("POST")).status == 200
+        bench.lab.console.shown("127.0.0.2", f"this is try {number}")
+        assert (await bench.report(**report)).status == 200
+        await bench.call("HEAD")
+        await until(lambda: bench.now(run).attempts[number - 1].outcome is not None)  # noqa: B023 - at once
+    return bench.now(run)
+
+
+async def test_attempts_stand_side_by_side_each_with_its_console(lab: ServiceBench) -> None:
+    run = await tried(
+        lab, {"result": "failed", "title": "one"}, {"result": "failed", "title": "two"}, {"result": "passed"}
+    )
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see(f"/runs/{run.id}")
+    assert "It passed, at attempt 3." in page.words
+    [columns] = [each for each in page.all("ol") if each.get("class") == "attempts"]
+    assert columns
+    assert (
+        page.words.index("Attempt 1 failed")
+        < page.words.index("Attempt 2 failed")
+        < page.words.index("Attempt 3 passed")
+    )
+    assert "it reported failed: one" in page.words
+    assert "this is try 3" in page.words
+    first = await visitor.see(f"/runs/{run.id}?attempt=1")
+    assert "Console of attempt 1" in first.words
+    assert "this is try 1" in first.words
+    assert "this is try 3" not in first.words
+
+
+async def test_a_failure_says_since_when_and_what_is_different(lab: ServiceBench) -> None:
+    good = await tried(lab, {"result": "passed"})
+    bad = [await tried(lab, {"result": "failed"}) for _ in range(2)]  # its bytes are others each time
+    await tried(lab, {"result": "passed"})
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see(f"/runs/{bad[1].id}")
+    assert f"First bad run {bad[0].id}" in page.words
+    assert f"Last good run before {good.id}" in page.words
+    assert "Another digest sha256:" in page.words
+    assert "First bad run this one" in (await visitor.see(f"/runs/{bad[0].id}")).words
+    assert "Since when" not in (await visitor.see(f"/runs/{good.id}")).words
+
+
+async def test_who_cancelled_a_run_stands_in_its_reason_and_no_fault_with_it(lab: ServiceBench) -> None:
+    run, visitor = await lab.bench.booted(), await signed_in(lab, "bob")
+    await done(visitor, run, ("do", "cancel"), ("sure", "1"))
+    await until(lambda: lab.bench.now(run).outcome is not None)
+    assert lab.bench.now(run).reason == "cancelled by bob while booting"
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")
+    assert "It was cancelled by bob while booting." in page.words
+    shown = [each["data-state"] for each in page.all("span") if each.get("class") == "state"]
+    assert "cancelled" in shown
+    assert not {"error", "failed"} & set(shown)
+    assert "bob cancelled it" in page.words
+
+
+async def test_who_held_moved_and_queued_a_run_again_is_told_to_every_reader(lab: ServiceBench) -> None:
+    opened = await lab.session(lab.secrets["bob"])
+    run, ada = lab.bench.lab.session_service.run(opened.run), await signed_in(lab, "ada")
+    await done(ada, run, ("do", "hold"), ("reason", "for the night"), ("sure", "1"))
+    await done(ada, run, ("do", "release"))
+    await lab.ask("POST", f"/runs/{run.id}/move", {"top": True}, token=lab.secrets["bob"])
+    await lab.ask("PATCH", f"/runs/{run.id}", {"priority": 1}, token=lab.secrets["bob"])
+    words = (await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")).words
+    told = words[words.index("What people did") :]
+    deeds = (
+        "ada held it: for the night",
+        "ada ended its hold",
+        "bob moved it in the queue",
+        "bob changed how it waits: priority high",
+    )
+    assert [told.index(each) for each in deeds] == sorted(told.index(each) for each in deeds)
+    assert "127.0.0.1" not in told, "addresses are for administrators"
+
+
+async def test_a_report_is_markdown_as_far_as_it_is_harmless(lab: ServiceBench) -> None:
+    run = await ended(lab, result="failed", body="# Memory\n\n- **3** of 4\n\n<b>x</b> [log](https://a.example/x)")
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")
+    assert "<h4>Memory</h4>" in page.source
+    assert "<strong>3</strong> of 4" in page.source
+    assert "&lt;b&gt;x&lt;/b&gt;" in page.source
+    assert [each["rel"] for each in page.all("a") if each["href"] == "https://a.example/x"] == [
+        "noreferrer noopener nofollow"
+    ]
+
+
+async def test_a_long_report_is_shown_as_it_was_written_and_cut(lab: ServiceBench) -> None:
+    run = await ended(lab, result="failed", body="**x** " * 5000)
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")
+    assert "**x** **x**" in page.text
+    assert "Its first 20,000 characters" in page.words
+
+
 async def test_a_failure_is_the_workloads_with_its_cases_and_text(lab: ServiceBench) -> None:
     cases = [{"name": "fine", "outcome": "passed"}, {"name": "bad", "outcome": "failed", "message": "3 of 4"}]
     run = await ended(lab, title="memory", body="two\nlines", cases=cases)
@@ -71,7 +171,9 @@ async def test_a_run_that_ended_is_queued_again_noted_and_counted_otherwise(lab:
     assert "the fan again bob" in page.words
     reply = (await done(visitor, run, *((name, value) for name, value in reply["undo"]["fields"]))).json
     assert reply["said"].endswith("counts as it ended.")
-    assert "a loose cable" not in (await visitor.see(f"/runs/{run.id}")).words
+    words = (await visitor.see(f"/runs/{run.id}")).words
+    assert "has it count" not in words
+    assert "bob had it count as it ended: failed" in words
 
 
 async def test_what_counts_as_it_ended_is_not_said_to_be_withdrawn(lab: ServiceBench) -> None:

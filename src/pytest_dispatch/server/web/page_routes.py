@@ -26,6 +26,7 @@ from pytest_dispatch.server.web import (
     machine_pages,
     now_page,
     queue_page,
+    run_console,
     run_page,
     session_pages,
     sign_in_page,
@@ -100,6 +101,14 @@ PAGE_ROUTES = (
         handler=run_page.show_run_page,
         needs=Role.READER,
         summary="A run: how it stands and why, its attempts, reports and console",
+        kept=True,
+    ),
+    Route(
+        method="GET",
+        path="/runs/{run}/console.txt",
+        handler=run_console.send_console,
+        needs=Role.READER,
+        summary="The console of an attempt of a run, as a text file without colours",
         kept=True,
     ),
     Route(

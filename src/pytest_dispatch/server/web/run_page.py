@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
@@ -13,7 +14,11 @@ from pytest_dispatch.server.api.handlers import show_run
 from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWanted
 from pytest_dispatch.server.api.session_handlers import explain_run
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
+from pytest_dispatch.server.web.history_page import found_by
+from pytest_dispatch.server.web.markdown_text import markdown
 from pytest_dispatch.server.web.page import Page, page
+from pytest_dispatch.server.web.run_console import asked_of, console_part
+from pytest_dispatch.server.web.run_people import deeds_of
 from pytest_dispatch.server.web.steering import QUEUE_DEEDS
 from pytest_dispatch.server.web.words import PRIORITIES
 
@@ -21,13 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiohttp import web
+    from markupsafe import Markup
 
-    from pytest_dispatch.core.model import Attempt, Case, Moment, Run
+    from pytest_dispatch.core.model import Attempt, Case, Moment, Report, Run
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
+    from pytest_dispatch.server.api.schemas import RunView
     from pytest_dispatch.server.web.forms import Form
 
-MOST_LINES = 400  # lines of the console, the last ones
+MOST_ATTEMPTS = 12  # attempts, the last ones
+MOST_REPORTS = 30  # reports of an attempt, the first ones
 MOST_CASES = 200  # cases of a report
 MOST_MACHINES = 50  # machines, as seen from a run that waits
 LONGEST_BODY = 20_000  # characters of a report's text
@@ -39,6 +47,7 @@ _CAUSES = {
     Outcome.SKIPPED: "It was skipped",
     Outcome.PASSED: "It passed",
 }
+CANCELLED = "cancelled"  # what a run is called that somebody cancelled, whose fault nothing is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +62,33 @@ class Step:
     lasted: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """An attempt, as the page shows it.
+
+    Attributes:
+        ended: How it ended, in a word; empty if it has not.
+        texts: The texts of its reports as markup; None for those that are shown as they were written.
+        cases: Its cases, those that did not pass before the others.
+    """
+
+    attempt: Attempt
+    ended: str
+    steps: Sequence[Step]
+    texts: Sequence[Markup | None]
+    cases: Sequence[Case]
+
+    @property
+    def reports(self) -> list[tuple[Report, Markup | None]]:
+        """Return the reports that are shown, each with its text as markup."""
+        return list(zip(self.attempt.reports, self.texts, strict=False))
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it took, from the queue to its last state."""
+        return self.attempt.since - self.attempt.history[0].at
+
+
 @page
 async def show_run_page(context: ApiContext, request: web.Request, body: None) -> Page:
     """Return the page."""
@@ -60,28 +96,39 @@ async def show_run_page(context: ApiContext, request: web.Request, body: None) -
     run = view.run
     waits = run.outcome is None and run.attempt.phase is Phase.QUEUED
     explanation = await explain_run(context, request, body) if waits else None
-    live = context.lab.lab_state.live_sessions.get(run.session)
-    following = run.outcome is None and run.attempt.phase not in (Phase.QUEUED, Phase.OVER)
+    live, ended = context.lab.lab_state.live_sessions.get(run.session), _ended(run, view)
     values = {
         "view": view,
         "run": run,
+        "ended": ended,
         "sentence": explanation.sentence if explanation is not None else _cause(run),
         "explanation": explanation,
         "machines": explanation.machines[:MOST_MACHINES] if explanation is not None else (),
         "session": live.record if live is not None else None,
-        "attempts": [(each, _steps(each), _cases(each)) for each in reversed(run.attempts)],
-        "console": view.console[-MOST_LINES:],
-        "cut": len(view.console) - MOST_LINES,
-        "following": following,
         "hold": context.lab.queue.transitions.held.get(run.id),
         "priorities": PRIORITIES,
-        "outcome": view.override.outcome if view.override is not None else run.outcome,
-        "outcomes": tuple(Outcome),
-        "choices": tuple(MachineChoice),
-        "longest": LONGEST_BODY,
+        "outcomes": [each for each in Outcome if each != (view.override.outcome if view.override else run.outcome)],
+        **await _what_it_did(context, request, run),
     }
     events = f"run:{run.id} ended:{run.id}" + (" queue group machine hold" if waits else "")
-    return Page(template="run.html", title=run.workload.name, live=events, values=values)
+    return Page(
+        template="run.html", title=f"{run.workload.name}: {ended or run.attempt.state}", live=events, values=values
+    )
+
+
+async def _what_it_did(context: ApiContext, request: web.Request, run: Run) -> dict[str, object]:
+    """Return the values of the page about what a run did, and what was done with it."""
+    asked = asked_of(request, run)
+    return {
+        "tries": await _tries(run),
+        "earlier": len(run.attempts) - MOST_ATTEMPTS,
+        "longest": LONGEST_BODY,
+        "asked": asked,
+        "console": await console_part(context, run, asked),
+        "turning": await context.lab.history.turning(run.id) if run.outcome in BAD else None,
+        "people": await deeds_of(context, run),
+        "found_by": found_by,
+    }
 
 
 def _cause(run: Run) -> str:
@@ -90,10 +137,36 @@ def _cause(run: Run) -> str:
         where = f" on {run.attempt.where}" if run.attempt.where else ""
         return f"It is {run.attempt.state}{where}."
     if run.cancelled:
-        return "It was cancelled."
+        told = run.reason or CANCELLED
+        return f"It was {told}." if told.startswith(CANCELLED) else f"It was cancelled: {told}."
     reason = run.reason or run.attempt.reason
     flaky = f", at attempt {len(run.attempts)}" if run.flaky else ""
     return f"{_CAUSES[run.outcome]}{flaky}{f': {reason}' if reason else ''}."
+
+
+def _ended(run: Run, view: RunView) -> str:
+    """Return how a run ended, in a word; empty if it has not."""
+    if view.override is not None:
+        return str(view.override.outcome)
+    return CANCELLED if run.cancelled else str(run.outcome or "")
+
+
+async def _tries(run: Run) -> list[Try]:
+    """Return the last attempts, in order."""
+    attempts = run.attempts[-MOST_ATTEMPTS:]
+    texts = iter(await markdown([report.body for each in attempts for report in each.reports[:MOST_REPORTS]]))
+    return [_try(run, each, list(islice(texts, min(len(each.reports), MOST_REPORTS)))) for each in attempts]
+
+
+def _try(run: Run, attempt: Attempt, texts: Sequence[Markup | None]) -> Try:
+    cut_off = run.cancelled and attempt is run.attempt
+    return Try(
+        attempt=attempt,
+        ended=CANCELLED if cut_off else str(attempt.outcome or ""),
+        steps=_steps(attempt),
+        texts=texts,
+        cases=_cases(attempt),
+    )
 
 
 def _steps(attempt: Attempt) -> list[Step]:

@@ -1,20 +1,39 @@
 // The console of a run under way: the lab is asked to answer as soon as there is more, and then the page is asked for again.
-// Whoever has scrolled to its end stays there.
+// While it is followed its last line is in sight; whoever scrolls up stays there, and follows again at its end.
 
 import { refresh } from "./live.js";
 
 const AGAIN = 2_000; // milliseconds between two questions, at least
+const NEAR = 40; // pixels from the end that count as the end
 
 let following = "";
 
 export function followConsole() {
-  atEnd(console());
+  if (!location.hash && !location.search.includes("find=")) atEnd();
+  ready();
   follow();
-  document.addEventListener("dispatch:shown", follow);
+  document.addEventListener("dispatch:shown", () => {
+    ready();
+    follow();
+  });
   document.addEventListener("visibilitychange", follow);
+  document.addEventListener("scroll", (event) => event.target === console() && look(), { capture: true, passive: true });
+  document.addEventListener("change", (event) => event.target.id === "follow" && event.target.checked && atEnd());
 }
 
 const console = () => document.getElementById("console");
+const wish = () => document.getElementById("follow");
+
+function ready() {
+  const part = document.getElementById("follow-part");
+  if (part) part.hidden = false;
+  if (wish()?.checked) atEnd();
+}
+
+function look() {
+  const [shown, wanted] = [console(), wish()];
+  if (wanted) wanted.checked = shown.scrollHeight - shown.scrollTop - shown.clientHeight < NEAR;
+}
 
 async function follow() {
   const run = console()?.dataset.follow ?? "";
@@ -27,10 +46,7 @@ async function follow() {
     if (told?.complete) break;
     if (told && told.after > after) {
       after = told.after;
-      const shown = console();
-      const end = shown.scrollHeight - shown.scrollTop - shown.clientHeight < 40;
       await refresh();
-      if (end) atEnd(console());
     }
     await new Promise((go) => setTimeout(go, Math.max(0, AGAIN - (Date.now() - began))));
   }
@@ -46,6 +62,7 @@ async function ask(run, after) {
   }
 }
 
-function atEnd(shown) {
+function atEnd() {
+  const shown = console();
   if (shown) shown.scrollTop = shown.scrollHeight;
 }

@@ -2,9 +2,11 @@
 // came of a change without being loaded again, and can be used by keyboard. No other file is loaded from anywhere else.
 
 import { followConsole } from "./console.js";
+import { findInConsole } from "./find.js";
 import { followLab } from "./live.js";
 import { takeForms } from "./forms.js";
 import { takeKeys } from "./keys.js";
+import { tellOfEnds } from "./notify.js";
 import { takeRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
@@ -15,3 +17,5 @@ takeKeys();
 takeRows();
 followLab();
 followConsole();
+findInConsole();
+tellOfEnds();

@@ -6,6 +6,7 @@
 // - When the lab is away, the page stays, grey, with the time of what it shows, and comes back by itself.
 
 import { Idiomorph } from "./vendor/idiomorph.js";
+import { isWatching } from "./notify.js";
 import { clockText, writeTimes } from "./times.js";
 
 const EVENTS = ["snapshot", "run", "group", "queue", "machine", "hold", "left", "ended"];
@@ -15,6 +16,7 @@ const STILL = 20_000; // milliseconds after which who does nothing does not keep
 const HIDDEN = 3_000; // milliseconds that a hidden tab keeps its stream
 const BACKOFF = [500, 1_000, 2_000, 4_000, 8_000];
 
+const asleep = () => document.hidden && !isWatching(); // a tab in the background is, but for one that waits for an end
 const wanted = () => document.body.dataset.live.split(" ").filter(Boolean);
 
 let stream = null;
@@ -38,7 +40,7 @@ export function followLab() {
   }
   document.addEventListener("pointerover", settle);
   document.addEventListener("focusout", () => setTimeout(settle));
-  document.addEventListener("visibilitychange", () => (document.hidden ? setTimeout(rest, HIDDEN) : wake()));
+  document.addEventListener("visibilitychange", () => (asleep() ? setTimeout(rest, HIDDEN) : wake()));
   addEventListener("pageshow", (event) => event.persisted && refresh());
   setInterval(watch, 5_000);
   open();
@@ -51,7 +53,7 @@ function wake() {
 }
 
 function open() {
-  if (stream || document.hidden) return;
+  if (stream || asleep()) return;
   stream = new EventSource("/api/v1/events");
   stream.onopen = () => (tries = 0);
   stream.onerror = () => {
@@ -66,22 +68,23 @@ function open() {
 }
 
 function rest() {
-  if (!document.hidden && stream?.readyState !== EventSource.CLOSED) return;
+  if (!asleep() && stream?.readyState !== EventSource.CLOSED) return;
   stream?.close();
   stream = null;
 }
 
 // A run that ends is told as `run`, with its outcome; `ended` tells what people have added to one since.
 function hear(name, data) {
+  if (asleep()) return rest();
   if (name === "snapshot") return soon();
   const told = JSON.parse(data);
   const names = name === "run" && told.outcome ? ["run", "ended"] : [name];
   const concerning = names.flatMap((each) => [each, `${each}:${told.id ?? told.run}`]);
-  if (wanted().some((each) => concerning.includes(each))) soon();
+  if (wanted().some((each) => concerning.includes(each))) document.hidden ? refresh() : soon(); // timers of a hidden tab are slow
 }
 
 function watch() {
-  if (document.hidden || Date.now() - asked < (held.size || document.body.classList.contains("lost") ? 5_000 : WATCH)) return;
+  if (asleep() || Date.now() - asked < (held.size || document.body.classList.contains("lost") ? 5_000 : WATCH)) return;
   refresh();
 }
 
@@ -99,7 +102,7 @@ export function showChange() {
 export async function refresh() {
   clearTimeout(timer);
   timer = 0;
-  if (document.hidden) return;
+  if (asleep()) return;
   if (asking || busy) {
     again = true;
     return;
