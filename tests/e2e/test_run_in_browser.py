@@ -171,6 +171,7 @@ async def test_the_end_is_told_also_in_the_background(watched: Watched) -> None:
     assert await page.locator("#tell").get_attribute("aria-pressed") == "true"
     watched.write("still going")
     await watched.sees("still going")
+    assert await page.get_by_text("You will be told when it ends").is_visible()
     assert await page.locator("#tell").get_attribute("aria-pressed") == "true"
     await page.evaluate("leave(true)")
     await watched.end(result="failed", title="3 of 4")
@@ -239,6 +240,7 @@ async def test_axe_finds_nothing_on_three_attempts(lab: ServiceBench, theme: str
         await sign_in(page, f"/runs/{run.id}")
         for query in ("", "?find=hue"):
             await page.goto(f"/runs/{run.id}{query}")
+            await page.evaluate("document.querySelectorAll('main details').forEach(each => each.open = true)")
             await page.evaluate(AXE)
             found = await page.evaluate(
                 "async () => (await axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa',"

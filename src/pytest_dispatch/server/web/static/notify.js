@@ -2,6 +2,7 @@
 // goes on listening in the background for as long as it waits for that.
 
 const KEY = "dispatch-tell"; // the run that this tab waits for, kept over loads of the page
+let told = ""; // what came of asking
 const byId = (id) => document.getElementById(id);
 const here = () => document.querySelector("[data-run][data-ended]");
 
@@ -36,10 +37,11 @@ async function isAllowed() {
 }
 
 function say(text) {
+  told = text;
   const said = byId("tell-said");
   if (!said) return;
-  said.hidden = !text;
-  said.textContent = text;
+  said.hidden = !told;
+  if (said.textContent !== told) said.textContent = told; // it is read out once
 }
 
 function show() {
@@ -48,6 +50,7 @@ function show() {
     sessionStorage.removeItem(KEY);
     tell(run);
   }
+  say(told); // the page from the lab does not say it
   const button = byId("tell");
   if (!button) return;
   const [pressed, text] = [String(isWatching()), isWatching() ? "Will tell you when it ends" : "Tell me when it ends"];
