@@ -429,7 +429,7 @@ async def test_the_console_reads_like_firmware() -> None:
         "  Downloading...25%",
     ]
     assert 'BdsDxe: starting Boot0001 "UEFI HTTP Boot": workload-7.efi' in lines
-    assert "workload-7.efi: memory: ok" in lines
+    assert "workload-7.efi: memory: \x1b[32mok\x1b[0m" in lines
     assert lines[-1] == "Power off"
 
 
