@@ -36,7 +36,7 @@ class SeenPage(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._in = tag
-        if tag == "select":
+        if tag in ("select", "datalist"):
             self.options[len(self.elements)] = []
         elif tag == "option":
             self.options[max(self.options)].append("")
