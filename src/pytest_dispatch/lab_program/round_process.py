@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -149,16 +150,20 @@ class RunningRound:
     async def ended(self) -> RoundEnd:
         """Return how it ended, once it has; cancelled, kill it.
 
-        A watcher that dies without a word was killed, and its pytest with it.
+        A watcher that dies without a word was killed; then its pytest is too.
         """
+        told: dict[str, Any] = {}
         try:
-            said = await self.said.read()
+            async for line in self.said:
+                told |= json.loads(line)
             await self.process.wait()
         finally:
             self.kill()
             self.let_go()
-        how: dict[str, Any] = json.loads(said) if said else {"code": -9, "why": ""}
-        return await in_thread(lambda _stop: self._end(how))
+            if "code" not in told and "pid" in told:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(told["pid"], signal.SIGKILL)
+        return await in_thread(lambda _stop: self._end({"code": -signal.SIGKILL, "why": "", **told}))
 
     def _end(self, how: Mapping[str, Any]) -> RoundEnd:
         """Return how it ended with its files, and remove these."""

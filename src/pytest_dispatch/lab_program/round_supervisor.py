@@ -2,7 +2,8 @@
 
 Standard input has a line of JSON first, with what to run; then a line `interrupt` sends Ctrl-C, and the end of input
 kills: so a lab that was killed leaves no pytest behind, which would go on beside that of the next lab. Standard output
-gets one line of JSON at the end. Of the standard library alone, and without the rest of the package.
+gets two lines of JSON: the id of pytest's process, by which the lab ends it if this one is killed; and how it ended.
+It needs the standard library alone, and not the rest of the package.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ INTERRUPT = b"interrupt\n"
 
 def main() -> None:
     """Run what standard input says, and write how it ended."""
-    sys.stdout.write(json.dumps(_ended(json.loads(_line()))) + "\n")
-    sys.stdout.flush()
+    _say(_ended(json.loads(_line())))
+
+
+def _say(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
 
 
 def _line() -> bytes:
@@ -55,6 +59,7 @@ def _ended(wanted: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             return {"code": None, "why": f"pytest cannot be started: {error.strerror}: {error.filename}"}
         try:
+            _say({"pid": process.pid})
             return _watch(process, output.fileno(), wanted["most"])
         finally:
             with suppress(ProcessLookupError, PermissionError):

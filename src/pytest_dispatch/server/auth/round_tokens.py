@@ -32,3 +32,7 @@ class RoundTokens:
     def find(self, secret: str) -> Principal | None:
         """Return whose token this is; None if it is none of these."""
         return self._given.get(digest_of(secret))
+
+    def all(self) -> list[Principal]:
+        """Return whose tokens are in force."""
+        return list(self._given.values())
