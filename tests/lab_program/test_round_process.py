@@ -38,7 +38,7 @@ def tokens() -> RoundTokens:
 
 @pytest.fixture
 def launcher(tmp_path: Path, tokens: RoundTokens) -> RoundLauncher:
-    secrets = {"GITHUB_TOKEN": "the lab's", "DISPATCH_TOKEN": "the lab's", "HOME": "/home/lab"}
+    secrets = {"GITHUB_TOKEN": "the lab's", "DISPATCH_TOKEN": "the lab's", "HOME": "/the/labs"}
     return RoundLauncher(tmp_path / "rounds", lambda: "http://lab:1", tokens, {"PATH": os.environ["PATH"], **secrets})
 
 
@@ -76,7 +76,7 @@ async def test_it_is_told_where_the_lab_is_and_nothing_that_is_secret(tmp_path: 
     environ = found["environ"]
     assert isinstance(environ, dict)
     assert environ["MAAS_URL"] == "http://maas"
-    assert environ["HOME"] == "/home/lab"
+    assert environ["HOME"] == "/the/labs"
     assert "GITHUB_TOKEN" not in environ
     assert environ["DISPATCH_TOKEN"] != "the lab's"
     assert found["cwd"] == str(tmp_path)
