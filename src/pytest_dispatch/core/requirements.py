@@ -70,13 +70,13 @@ class Requirement:
 
     def suits(self, labels: Labels) -> bool:
         """Return whether a machine with these labels fulfils it."""
-        value = labels.get(self.key)
-        if self.operator is Operator.ABSENT:
-            return value is None
-        if value is None or self.operator is Operator.PRESENT:
-            return value is not None
-        if self.operator is Operator.IN:
+        value, operator = labels.get(self.key), self.operator
+        if operator is Operator.IN:  # first, as most are
             return value in self.values
+        if operator is Operator.ABSENT:
+            return value is None
+        if value is None or operator is Operator.PRESENT:
+            return value is not None
         return _number(value) >= float(self.values[0])
 
     def __str__(self) -> str:

@@ -19,9 +19,10 @@ from pytest_dispatch.core.machine import Identity
 from pytest_dispatch.core.model import KnownBy, Policy
 from pytest_dispatch.core.templates import Template
 from pytest_dispatch.server.api.account_schemas import NewUser
-from pytest_dispatch.server.api.group_schemas import HoldWanted
+from pytest_dispatch.server.api.group_schemas import HoldWanted, QueueWanted
 from pytest_dispatch.server.api.schemas import OpenSession
 from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.server.web.page_routes import PAGE_ROUTES
 from pytest_dispatch.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,8 @@ BUSY = 60  # machines that run something
 USERS, SESSIONS, TEMPLATES = 120, 120, 400
 GROUPS = tuple(Group(id=f"group-{n}", name=f"Rack {n}", labels={"rack": str(n)}) for n in range(8))
 
-#: Pages as an administrator sees them, who is offered the most; `waits` and `runs` are runs.
+#: Pages as an administrator sees them, who is offered the most; `waits`, `runs` and `queued` are runs. Those without
+#: anything in their address are held to it too.
 PAGES = """
 /
 /queue
@@ -41,6 +43,8 @@ PAGES = """
 /queue?view=stuck
 /queue?group=group-3
 /queue?named=1
+/queue/add?kind=boot&group=group-3
+/queue/edit/{queued}
 /machines
 /machines?first=150
 /machines?state=running
@@ -51,6 +55,7 @@ PAGES = """
 /runs/{runs}
 /builds
 /builds?first=20
+/builds/compare?source=lab/firmware&old=v18&new=v19
 /history
 /history?q=outcome:failed
 /history/charts?over=1h
@@ -129,6 +134,14 @@ async def _with_people(lab: ServiceBench) -> None:
         assert opened.status == 201
 
 
+#: Pages that are asked for without anything in their address; a file is none.
+BARE = [
+    route.path
+    for route in PAGE_ROUTES
+    if route.method == "GET" and "{" not in route.path and not route.path.endswith(".csv")
+]
+
+
 def nodes(text: str) -> int:
     """Return how many nodes a browser makes of a page: elements and texts."""
     tree = html5lib.parse(text, namespaceHTMLElements=False)
@@ -143,8 +156,9 @@ def _runs(lab: ServiceBench) -> Iterator[tuple[str, str]]:
 
 async def test_no_page_of_a_large_lab_is_long(lab: ServiceBench) -> None:
     visitor, runs = await signed_in(lab, "ada"), dict(_runs(lab))
+    runs["queued"] = (await lab.ask("POST", "/groups/group-0/queue", QueueWanted(template="template-0"))).json["id"]
     long = dict[str, tuple[int, int]]()
-    for path in PAGES:
+    for path in dict.fromkeys((*PAGES, *BARE)):
         reply = await visitor.ask("GET", path.format(**runs))
         assert reply.status == 200, path
         size, most = (len(reply.body), nodes(reply.text)), CHARTS if "charts" in path else (MOST_BYTES, MOST_NODES)
