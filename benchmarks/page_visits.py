@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0  # seconds
 
-#: Pages with what people choose on them, by what is slow in them. `waits`, `runs` and `ended` are runs.
+#: Pages with what people choose on them, by what is slow in them. `waits`, `runs`, `ended` and `queued` are runs.
 ADDRESSES = """
 /
 /queue
@@ -23,6 +23,9 @@ ADDRESSES = """
 /queue?group=group-3
 /queue?named=99
 /queue?view=stuck&group=group-3&named=nothing
+/queue/add
+/queue/add?kind=boot&group=group-3
+/queue/edit/{queued}
 /machines
 /machines?first=150
 /machines?state=running
@@ -34,6 +37,7 @@ ADDRESSES = """
 /builds
 /builds?first=200
 /builds?source=lab/firmware
+/builds/compare?source=lab/firmware&old=v18&new=v19
 /history
 /history?q=outcome:failed
 /history?q=machine:retired-1
@@ -98,6 +102,7 @@ def addresses(lab: LargeLab) -> list[str]:
         "waits": lab.ask("GET", "/queue?most=1")["runs"][0]["id"],
         "runs": lab.ask("GET", "/machines/m-5")["runs"][0],
         "ended": lab.ask("GET", "/history?q=who:person-0+outcome:passed+since:1h&most=1")["runs"][0]["run"],
+        "queued": lab.ask("POST", "/groups/group-0/queue", {"template": "t-0"})["id"],
         "today": time.strftime("%Y-%m-%d", time.gmtime()),
         "year_ago": time.strftime("%Y-%m-%d", time.gmtime(time.time() - 360 * DAY)),
     }

@@ -34,9 +34,9 @@ class Viewer:
         self._rest = b""
 
     @classmethod
-    async def of(cls, bench: LabBench, last: str = "", *, receive_buffer: int = 0) -> Viewer:
+    async def of(cls, bench: LabBench, last: str = "", *, query: str = "", receive_buffer: int = 0) -> Viewer:
         wire = await bench.wire("127.0.0.1", receive_buffer=receive_buffer)
-        head = f"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+        head = f"GET /api/v1/events{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
         await wire.send(head + (f"Last-Event-ID: {last}\r\n" if last else "") + "\r\n")
         reply = await wire.head()
         assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
@@ -97,6 +97,17 @@ async def test_it_begins_with_how_the_lab_stands(bench: LabBench) -> None:
     assert [(each["id"], each["state"]) for each in snapshot["machines"]] == [("127.0.0.2", "reserved")]
     (run,) = snapshot["runs"]
     assert (run["name"], run["group"], run["phase"], run["machines"]) == ("a.efi", "arm", "starting", ["127.0.0.2"])
+
+
+async def test_who_asks_for_the_lab_otherwise_gets_a_brief_snapshot(bench: LabBench) -> None:
+    await bench.submit(bench.workload("a.efi"), lease=DETACHED)
+    await bench.call("HEAD")
+    viewer = await Viewer.of(bench, query="?brief=1")
+    _, name, snapshot = await viewer.next()
+    assert name == "snapshot"
+    assert (snapshot["groups"], snapshot["machines"], snapshot["runs"], snapshot["hold"]) == ([], [], [], None)
+    await bench.api("POST", "/machines/127.0.0.2/hold", {"reason": "a fan is loud"})
+    assert (await viewer.until("machine", id="127.0.0.2"))[2]["hold"]["reason"] == "a fan is loud"
 
 
 async def test_everybody_is_told_the_same(bench: LabBench) -> None:

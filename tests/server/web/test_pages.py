@@ -157,6 +157,8 @@ async def test_a_page_that_is_the_same_costs_nothing(lab: ServiceBench) -> None:
     first = await visitor.ask("GET", "/")
     again = await visitor.ask("GET", "/", headers={"If-None-Match": first.headers["etag"], "Dispatch-Page": "1"})
     assert (again.status, again.body) == (304, b"")
+    [body] = SeenPage(first.text).all("body")
+    assert f'"{body["data-etag"]}"' == first.headers["etag"], "which a script asks with that has just been loaded"
     assert float(again.headers["dispatch-pace"]) >= 0.5
     await lab.session(lab.secrets["bob"])
     changed = await visitor.ask("GET", "/", headers={"If-None-Match": first.headers["etag"]})

@@ -305,7 +305,8 @@ GROUP_ROUTES = (
         summary="The whole lab as server-sent events: `snapshot` (a `LabSnapshot`) first, then `run` (a `LabRun`),"
         " `group` (a `GroupView`), `queue` (a `QueueMoved`), `machine` (a `LabMachine`), `hold` (a `LabHold`) and"
         " `left` (a `Left`) as they change, `ended` (an `EndedRun`) when a person has added something to an ended run;"
-        " after a gap, a snapshot again",
+        " after a gap, a snapshot again. With `brief`, a snapshot says no more than that there is one",
         gives=tuple[LabSnapshot, LabRun, GroupView, LabMachine, LabHold, QueueMoved, Left, EndedRun],
+        query=("brief",),
     ),
 )

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +31,7 @@ from pytest_dispatch.core.model import Phase
 from pytest_dispatch.server.api.group_schemas import GroupView, HealthView, LabHold, LabMachine
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views
 from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left, QueueMoved
+from pytest_dispatch.server.api.query import number
 from pytest_dispatch.server.api.stream_viewer import ALIVE, Viewer, chunk_of
 
 if TYPE_CHECKING:
@@ -161,10 +162,11 @@ class LabStream:
         """Answer a viewer with events until it leaves; `Last-Event-ID` says after which one to go on.
 
         Args:
-            request: The viewer's request.
+            request: The viewer's request; `brief` if it needs no more of a snapshot than that there is one.
             welcome: Returns whether the viewer may still see the lab.
         """
         viewer = Viewer(request, welcome, self._stall)
+        viewer.brief = bool(number(request, "brief", 0))
         viewer.known = self._number(request.headers.get("Last-Event-ID", ""))
         try:
             await viewer.begin()
@@ -181,16 +183,16 @@ class LabStream:
         while not self._lab.lab_state.stopping:
             if self._looking is not None and self._looking.done():
                 self._looking.result()  # a defect: raises what broke
-            text, viewer.known = self._lacking(viewer.known), self._count
+            text, viewer.known = self._lacking(viewer.known, brief=viewer.brief), self._count
             if not await viewer.send(text or ALIVE):
                 return
             if viewer.known == self._count:
                 await viewer.woken()
 
-    def _lacking(self, known: int | None) -> bytes:
+    def _lacking(self, known: int | None, *, brief: bool = False) -> bytes:
         """Return what a viewer is to get now that knows the events up to a number; empty if that is all."""
         if known is None or known < self._count - len(self._kept):
-            return self._whole()
+            return self._event("snapshot", self._empty()) if brief else self._whole()
         return self._after(known) if known < self._count else b""
 
     def _number(self, last: str) -> int | None:
@@ -304,13 +306,12 @@ class LabStream:
             under_way = (queue.runs[run] for run in sorted(queue.transitions.run_index.under_way))
             groups = [view for view in self._seen.values() if isinstance(view, GroupView)]
             machines = [view for view in self._seen.values() if isinstance(view, LabMachine)]
-            now = self._lab.lab_state.clock.now()
-            whole = LabSnapshot(
-                at=now,
-                groups=tuple(groups),
-                machines=tuple(machines),
-                runs=tuple(map(lab_run, under_way)),
-                hold=queue.groups.lab_hold,
-            )
+            runs = tuple(map(lab_run, under_way))
+            whole = replace(self._empty(), groups=tuple(groups), machines=tuple(machines), runs=runs)
             self._snapshot = (self._count, self._event("snapshot", whole))
         return self._snapshot[1]
+
+    def _empty(self) -> LabSnapshot:
+        """Return a snapshot without what it is of."""
+        hold = self._lab.queue.groups.lab_hold
+        return LabSnapshot(at=self._lab.lab_state.clock.now(), groups=(), machines=(), runs=(), hold=hold)

@@ -26,12 +26,14 @@ class Viewer:
     Attributes:
         response: The answer to it. `begin` before anything is sent.
         known: Number of the last event that it has; None if it has none, and needs a snapshot.
+        brief: Whether it needs no more of a snapshot than that there is one.
     """
 
     def __init__(self, request: web.Request, welcome: Callable[[], bool], stall: float) -> None:
         self.response = web.StreamResponse(headers={"Cache-Control": "no-store"})
         self.response.content_type = "text/event-stream"
         self.known: int | None = None
+        self.brief = False
         self._request = request
         self._welcome = welcome
         self._stall = stall

@@ -135,8 +135,10 @@ def _pace(context: ApiContext, took: float) -> float:
 
 def html(context: ApiContext, request: web.Request, made: Page) -> web.Response:
     """Return a page as an answer, or that the browser has it."""
-    body = _html(context, request, made).encode("utf-8", "replace")
-    etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+    text = _html(context, request, made)
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
+    etag = f'"{digest}"'
+    body = text.replace("<body ", f'<body data-etag="{digest}" ', 1).encode("utf-8", "replace")
     headers = {**SAFETY, "ETag": etag}
     if made.status == 200 and request.method == "GET" and has_it(request, etag):
         return web.Response(status=304, headers=headers)

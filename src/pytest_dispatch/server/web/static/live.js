@@ -20,7 +20,7 @@ const asleep = () => document.hidden && !isWatching(); // a tab in the backgroun
 const wanted = () => document.body.dataset.live.split(" ").filter(Boolean);
 
 let stream = null;
-let etag = "";
+let etag = document.body.dataset.etag ? `"${document.body.dataset.etag}"` : ""; // of what is shown
 let pace = 500;
 let asked = 0; // when the page was last asked for
 let good = new Date(); // when the page was last known to be as the lab is
@@ -54,7 +54,7 @@ function wake() {
 
 function open() {
   if (stream || asleep()) return;
-  stream = new EventSource("/api/v1/events");
+  stream = new EventSource("/api/v1/events?brief=1");
   stream.onopen = () => (tries = 0);
   stream.onerror = () => {
     lose();
@@ -172,7 +172,7 @@ function show(text, tag, wish) {
   writeTimes(fresh);
   for (const part of ["top", "main"]) alter(document.getElementById(part), fresh.getElementById(part));
   takeHead(fresh);
-  document.body.dataset.live = fresh.body.dataset.live;
+  for (const name of ["live", "etag"]) document.body.dataset[name] = fresh.body.dataset[name];
   document.body.toggleAttribute("data-operates", "operates" in fresh.body.dataset);
   etag = tag ?? "";
   document.dispatchEvent(new CustomEvent("dispatch:shown"));
