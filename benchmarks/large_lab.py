@@ -40,7 +40,7 @@ LIMITS = {"assign": 3600.0, "boot": 3600.0, "report": 3600.0}
 _FILE = """\
 server: {{boot: "127.0.0.1:0", api: "127.0.0.1:0", announce: false, allow: [127.0.0.0/8]}}
 database: {{url: "{database}"}}
-sources: {{cache: assets}}
+sources: {{cache: assets, folders: {{kept: .}}}}
 auth: {{users: []}}
 limits: {{rate: 100000, burst: 100000}}
 machines:
@@ -52,7 +52,7 @@ _MACHINE = "- {{id: m-{0}, labels: [rack={1}, arch=x86_64, memory=64, gpu], iden
 _GROUP = "- id: group-{0}\n  name: Rack {0}\n  labels: [rack={0}]\n  templates:"
 _TEMPLATE = (
     '  - {{id: t-{0}, name: "test-{0}.efi", kind: boot, labels: [nightly], '
-    'payload: {{media: efi, location: "sha256:{0:064x}", size: 16}}}}'
+    'payload: {{media: efi, location: "folder:kept/w.efi", size: 16}}}}'
 )
 
 #: An entry of the audit log for each run that ended.
@@ -94,7 +94,7 @@ class LargeLab:
 
     def queue(self, sessions: int, runs: int) -> None:
         """Have so many runs wait in sessions, in all groups."""
-        (file := self.folder / "w.efi").write_bytes(b"M" * 16)
+        file = self.folder / "w.efi"
         with contextlib.closing(LabClient(self.url, self.token)) as client:
             for session in range(sessions):
                 lease = LeaseWanted(kind=LeaseKind.DETACHED, owner=f"person-{session}")
@@ -142,6 +142,7 @@ def large_lab(history: int = 0, database: str = "") -> Iterator[LargeLab]:
         folder = Path(name)
         if history:
             _fill(database or str(folder / "lab.db"), history)
+        (folder / "w.efi").write_bytes(b"M" * 16)
         (folder / "lab.yaml").write_text(_file(database or "lab.db"))
         command = [sys.executable, "-m", "pytest_dispatch.cli.main", "serve", "--config", "lab.yaml"]
         process = stack.enter_context(
