@@ -206,12 +206,12 @@ class History:
 
     async def latest(self, wanted: Sequence[Series], most: int) -> dict[Series, list[EndedRun]]:
         """Return the latest runs of each of these workloads, in all releases of its source, newest first."""
-        return await self._ask(lambda reader: {each: reader.latest(each, most) for each in wanted})
+        return await self._ask(lambda reader: reader.latest_runs.of_sources(wanted, most))
 
     async def newest(self, wanted: Sequence[tuple[str, str, str]]) -> list[EndedRun | None]:
         """Return the latest run of each of these workloads, by kind, group and name; None if it has none."""
         await self._written()
-        return await self._ask(lambda reader: [reader.newest(*each) for each in wanted])
+        return await self._ask(lambda reader: reader.latest_runs.of_groups(wanted))
 
     async def origins(self, project: str) -> list[str]:
         """Return the sources of a project that have series, in order."""

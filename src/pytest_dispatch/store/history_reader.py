@@ -20,6 +20,7 @@ from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.history_query import Page, page_queries, without_index
 from pytest_dispatch.store.history_rows import ended_of, entry_of, note_of
+from pytest_dispatch.store.latest_runs import LatestRuns
 from pytest_dispatch.store.reader import Reader
 from pytest_dispatch.store.reading_thread import ReadingThread
 from pytest_dispatch.store.records import KeptRun
@@ -81,12 +82,14 @@ class HistoryReader:
 
     Attributes:
         charts: Reads what charts show.
+        latest_runs: Reads the latest runs of many workloads.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reader = Reader(database)
         self.charts = TrendReader(database)
+        self.latest_runs = LatestRuns(database)
 
     def page(self, search: Search, page: Page) -> list[EndedRun]:
         """Return a page of the runs that a search finds, newest first."""
@@ -242,22 +245,6 @@ class HistoryReader:
                 found += [ended_of(row) for row in self._all(query)]
             found = sorted(found, key=lambda each: each.place, reverse=True)[:most]
         return found
-
-    def newest(self, kind: str, group: str, name: str) -> EndedRun | None:
-        """Return the latest run of a workload of any source in a group; None if there is none."""
-        dialect, found = self._database.engine.dialect.name, list[EndedRun]()
-        mine = (without_index(_own.kind, dialect) == kind, without_index(_own.in_group, dialect) == stored(group))
-        for outcome in Outcome:  # each is the beginning of an index
-            query = (
-                sa.select(schema.history)
-                .where(_own.name == stored(name), _own.outcome == str(outcome), *mine)
-                .where(_own.id > (found[-1].place if found else 0))
-                .order_by(_own.id.desc())
-                .limit(1)
-            )
-            with self._database.errors("read"):
-                found += [ended_of(row) for row in self._all(query)]
-        return found[-1] if found else None
 
     # What is dropped
 
