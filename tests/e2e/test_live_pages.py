@@ -276,3 +276,21 @@ def test_what_is_picked_stays_and_what_can_be_picked_is_as_it_is_now(lab: QuietL
     assert pick.input_value() == "failed"
     assert pick.locator("option").all_inner_texts() == ["passed", "failed", "error"]
     assert difference(ada) == ""
+
+
+def test_what_is_half_typed_stays_where_somebody_else_changes_the_same(lab: QuietLab, ada: Page) -> None:
+    """And what the lab has by now is what the field goes back to."""
+    from playwright.sync_api import expect
+
+    run: str = lab.ask("GET", "/groups/quiet/queue")["runs"][0]["id"]
+    ada.goto(f"/queue/edit/{run}")
+    name = ada.locator("#f-name")
+    name.fill("alpha, the sec")
+    lab.ask("PATCH", f"/runs/{run}", {"name": "omega"})
+    expect(ada.get_by_role("heading", level=1)).to_have_text("Edit omega")
+    assert name.input_value() == "alpha, the sec"
+    assert difference(ada) == ""
+    name.fill("omega")
+    ada.get_by_role("button", name="Save").click()
+    ada.get_by_text("Nothing is different").wait_for()
+    assert lab.names()[0] == "omega"

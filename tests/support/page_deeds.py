@@ -183,6 +183,17 @@ def make_token(page: Page, chance: Random) -> None:
     answer(page, chance)
 
 
+def edit(page: Page, chance: Random) -> None:
+    """Go to where a run that waits is edited, and rename it, unless a machine has it by now."""
+    follow(EDITED)(page, chance)
+    if page.locator("#f-name").count():
+        page.locator("#f-name").fill(f"renamed {chance.randrange(1000)}")
+        page.get_by_role("button", name="Save").click()
+        answer(page, chance)
+
+
+EDITED = "#queue td.do a.button"
+TO_QUEUE = "main form[action='/runs'], form.write-run, main > p > a.button[href='/queue']"
 HALTED = "main .note button[value=go]"
 
 DEEDS = (
@@ -209,7 +220,8 @@ DEEDS = (
     Deed("see machines", "form[action='/machines'] [name=machine]", follow("a[data-go=m]"), leads=True),
     Deed("see run", "#queue tbody th a", follow("#queue tbody th a"), leads=True),
     Deed("see ended run", "#history tbody th a", follow("#history tbody th a:not(.all)"), leads=True),
-    Deed("see queue", "main form[action='/runs']", follow("a[data-go=q]"), leads=True),
+    Deed("edit", EDITED, edit, leads=True),
+    Deed("see queue", TO_QUEUE, follow("a[data-go=q]"), leads=True),
     Deed("steer run", ".head form[action='/runs'] button", pressing(".head form[action='/runs'] button")),
     Deed("note", "#text", note, empties=("#text",)),
     Deed("override", "#outcome", override, empties=("#reason",)),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 #: Fields into which somebody types a part of a text, and leaves it at that.
-HALF_TYPED = ("#named", "#q", "#text", "#new-user-name", "#target")
+HALF_TYPED = ("#named", "#q", "#text", "#new-user-name", "#target", "#f-name")
 BLUR = "document.activeElement?.blur()"
 #: What a step does, and how often: most steps do something with the lab.
 STEPS = {"act": 10, "type": 2, "point": 2, "look": 1}

@@ -183,7 +183,9 @@ function alter(old, now) {
   const picks = new Map();
   const beforeNodeMorphed = (each, next) => {
     if (isPicked(each, next)) picks.set(each, [each.value, [...next.options].map((option) => option.defaultSelected)]);
-    return !isTyped(each, next);
+    if (!isTyped(each, next)) return true;
+    if (each.defaultValue !== next.defaultValue) each.defaultValue = next.defaultValue;
+    return false;
   };
   if (old && now) Idiomorph.morph(old, now, { morphStyle: "outerHTML", callbacks: { beforeNodeMorphed } });
   for (const [select, [value, defaults]] of picks) {
@@ -202,7 +204,7 @@ function takeHead(fresh) {
   }
 }
 
-// Returns whether a field has what somebody has typed or ticked: it is left alone. What the server wrote into it stays as its
+// Returns whether a field has what somebody has typed or ticked: it is left alone. What the server writes into it is its
 // default, so that this can be told again at the next change.
 function isTyped(field, fresh) {
   if (!(field instanceof HTMLElement) || field.localName !== fresh.localName) return false;
