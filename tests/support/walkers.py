@@ -62,7 +62,8 @@ class Walker:
         try:
             what = _DO[what](self, page, away)
         except Error as error:
-            self.missed.append(f"{page.url}: {what}: {error.message.splitlines()[0]}")
+            why = [line.strip(" -") for line in error.message.splitlines() if "intercepts" in line]
+            self.missed.append(f"{page.url}: {what}: {error.message.splitlines()[0]} {'; '.join({*why})}")
         else:
             self.done[what] += 1
         _leave_question(page)
