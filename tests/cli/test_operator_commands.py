@@ -631,6 +631,14 @@ runs note ENDED x
 runs link ENDED https://github.com/me/lab/issues/7
 history outcome:passed
 explain RUN
+cycle start nightly
+cycle list
+cycle pause nightly x
+cycle resume nightly
+cycle now nightly
+cycle show nightly
+cycle logs nightly
+cycle stop nightly
 templates list
 templates queue smoke
 users list

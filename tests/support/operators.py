@@ -24,6 +24,8 @@ machines:
   - {id: rpi-02, labels: [bench=left], driver: "sim?pace=0.002"}
   - {id: checked-1, labels: [bench=checked], driver: "sim?pace=0.002"}
   - {id: epyc-1, labels: [bench=right], driver: "sim?pace=0.002"}
+cycles:
+  - {name: nightly, folder: w, once: "2099-01-01T02:00:00Z", group: right}
 groups:
   - id: left
     description: Raspberry Pis
