@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,11 +58,13 @@ def group_view(lab: Lab, group: str) -> GroupView:
     return _counted(lab, lab.queue.group_queue.known(group), _labels(lab))
 
 
-def _labels(lab: Lab) -> list[Labels]:
-    return [seen.machine.labels for seen in lab.queue.machines.values()]
+def _labels(lab: Lab) -> list[tuple[Labels, int]]:
+    """Return the labels of machines, and how many have them: of many machines, most have the same as others."""
+    found = Counter(frozenset(seen.machine.labels.items()) for seen in lab.queue.machines.values())
+    return [(dict(labels), count) for labels, count in found.items()]
 
 
-def _counted(lab: Lab, group: Group, machines: Iterable[Labels]) -> GroupView:
+def _counted(lab: Lab, group: Group, machines: Iterable[tuple[Labels, int]]) -> GroupView:
     queue, required = lab.queue, group.requires
     return GroupView(
         id=group.id,
@@ -69,7 +72,7 @@ def _counted(lab: Lab, group: Group, machines: Iterable[Labels]) -> GroupView:
         description=group.description,
         labels=group.labels,
         max_running=group.max_running,
-        machines=sum([suits(required, labels) for labels in machines]),
+        machines=sum(count for labels, count in machines if suits(required, labels)),
         queued=queue.group_queue.queued(group.id),
         running=queue.groups.running(group.id),
         paused=queue.groups.pauses.get(group.id),
