@@ -109,6 +109,12 @@ async def test_who_cancelled_a_run_stands_in_its_reason_and_no_fault_with_it(lab
     assert "cancelled" in shown
     assert not {"error", "failed"} & set(shown)
     assert "bob cancelled it" in page.words
+    for path in ("/", "/history"):
+        listed = await visitor.see(path)
+        assert [each["data-state"] for each in listed.all("span") if each.get("class") == "state"].count(
+            "cancelled"
+        ) == 1
+        assert "cancelled by bob while booting" in listed.words, path
 
 
 async def test_who_held_moved_and_queued_a_run_again_is_told_to_every_reader(lab: ServiceBench) -> None:
