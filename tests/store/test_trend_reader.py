@@ -15,7 +15,7 @@ from made_up_history import BEGAN, YEAR, make_history
 from pytest_dispatch.core.ended_runs import EndedRun
 from pytest_dispatch.core.history_search import Search
 from pytest_dispatch.core.model import Outcome
-from pytest_dispatch.core.trends import Span, Trends, Wait
+from pytest_dispatch.core.trends import RunsOf, Span, Trends, Wait
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.history_query import Page
@@ -83,6 +83,20 @@ def test_outcomes_are_counted_by_slot(counted: tuple[Trends, list[EndedRun]]) ->
 
 def test_outcomes_alone_are_the_same(reader: HistoryReader) -> None:
     assert reader.charts.outcomes(MONTHS, GROUPS) == reader.charts.trends(MONTHS, NOW, GROUPS).outcomes
+
+
+@pytest.mark.parametrize("most", [3, 1000])
+def test_runs_of_a_workload_in_a_group_are_counted_up_to_a_number(reader: HistoryReader, most: int) -> None:
+    runs = every(reader, MONTHS, None)
+    wanted = [*dict.fromkeys(RunsOf(kind=run.kind, name=run.name, group=run.group) for run in runs)][:20]
+    since = float(MONTHS.first)
+    plain = [
+        Counter(run.outcome for run in runs if (run.kind, run.name, run.group) == (each.kind, each.name, each.group))
+        for each in wanted
+    ]
+    expected = [{outcome: min(count, most) for outcome, count in each.items()} for each in plain]
+    assert reader.charts.counted(wanted, since, most) == expected
+    assert reader.charts.counted([RunsOf(kind="boot", name="none", group="lab")], since, most) == [{}]
 
 
 def test_machines_are_as_busy_as_their_runs_took(counted: tuple[Trends, list[EndedRun]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,10 +37,12 @@ class Scene:
 
     Attributes:
         ended: A run of each text that a machine has run.
+        edited: Runs of templates of these texts, which are called otherwise.
     """
 
     lab: ServiceBench
     ended: dict[str, Run]
+    edited: list[str] = field(default_factory=list)
 
     def pages(self) -> Iterator[str]:
         """Every page that there is, and every way in which an address itself holds a text."""
@@ -52,6 +54,8 @@ class Scene:
         texts = [quote(text_of(what), safe="") for what in HOSTILE]
         if path == "/runs/{run}":
             yield from (f"/runs/{run.id}" for run in self.ended.values())
+        elif path == "/queue/edit/{run}":
+            yield from (f"/queue/edit/{run}" for run in self.edited)
         elif path == "/machines/{machine}":
             yield f"/machines/{MACHINE}"
         elif "{" not in path:
@@ -70,6 +74,7 @@ async def hostile_lab(folder: Path) -> AsyncIterator[Scene]:
         await lab.added("ada", Role.ADMIN, password=PASSWORD)
         found = Scene(lab, {what: await ran(lab, what) for what in HOSTILE})
         await wait(lab)
+        found.edited += [await edited(lab, what) for what in HOSTILE]
         await told(lab)
         lab.bench.clock.ahead += 120.0  # no limit on how often one may sign in is reached
         yield found
@@ -112,6 +117,15 @@ async def wait(lab: ServiceBench) -> None:
         for what in HOSTILE
     ]
     await bench.lab.group_service.configure((), templates)
+
+
+async def edited(lab: ServiceBench, what: str) -> str:
+    """Queue a run of such a template, and have it be something else; returns its id."""
+    run: str = (await lab.ask("POST", "/groups/lab/queue", {"template": f"t-{what}"})).json["id"]
+    changes = {"name": "another", "labels": [text_of(what)[:200]]}
+    reply = await lab.ask("PATCH", f"/runs/{run}", changes)
+    assert reply.json["differs"]["name"] == named(text_of(what)), reply.text
+    return run
 
 
 async def told(lab: ServiceBench) -> None:

@@ -40,6 +40,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunsOf:
+    """Runs of one workload in one group, whatever their source."""
+
+    kind: str
+    name: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
     """A moment of a run's attempt: the state in which it was from then on."""
 

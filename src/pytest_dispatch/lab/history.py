@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.history_search import Search
     from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.core.run_series import Sketch
-    from pytest_dispatch.core.trends import Span, Trends
+    from pytest_dispatch.core.trends import RunsOf, Span, Trends
     from pytest_dispatch.lab.console_log import ConsoleLog
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.lab.watchers import Watchers
@@ -227,6 +227,11 @@ class History:
         """Return the number of runs of each slot by outcome, among the runs of these groups; None for all."""
         await self._written()
         return await self._ask(lambda reader: reader.charts.outcomes(span, groups))
+
+    async def counted(self, wanted: Sequence[RunsOf], since: float, most: int) -> list[Mapping[Outcome, int]]:
+        """Return how many runs ended how since a time, of each of these; at most so many of each outcome."""
+        await self._written()
+        return await self._ask(lambda reader: reader.charts.counted(wanted, since, most))
 
     def gone(self, ended: float) -> tuple[str, ...]:
         """Return what was dropped of a run that ended at a time: `consoles`, `texts`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.lab.cycle_service import CycleService
     from pytest_dispatch.lab.driven_machines import DrivenMachines
     from pytest_dispatch.lab.group_service import GroupService
+    from pytest_dispatch.lab.roster import RosterChange
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.machines.base import DrivenMachine
     from pytest_dispatch.support.blocking import Stop
@@ -84,6 +85,27 @@ class Reloads:
                 self._own[machine.id] = self._table[machine.id].machine
             self._define(machine)
 
+    async def ahead(self) -> RosterChange:
+        """Return what a reload would change now, and change nothing.
+
+        Raises:
+            ConfigError: It could not be used.
+        """
+        read = self._reads()
+        configuration = await in_thread(lambda _stop: read())
+        self._check(configuration.roster)
+        return reloaded(self.roster, configuration).change
+
+    def _reads(self) -> Callable[[], Configuration]:
+        """Return what reads the configuration.
+
+        Raises:
+            ConfigError: There is no file.
+        """
+        if self._read is None:
+            raise ConfigError("expected a lab with a configuration file, got one without; start it with --config FILE")
+        return self._read
+
     async def reload(self, by: str) -> Reloaded:
         """Read the configuration anew and apply it, and return what that did.
 
@@ -94,10 +116,8 @@ class Reloads:
             ConfigError: It cannot be used; nothing is changed.
             MachineError: A new machine's driver lacks something; nothing is changed.
         """
-        if self._read is None:
-            raise ConfigError("expected a lab with a configuration file, got one without; start it with --config FILE")
+        read, make = self._reads(), self._make
         async with self._turn:
-            read, make = self._read, self._make
             configuration = await in_thread(lambda _stop: read())
             roster = configuration.roster
             done = reloaded(self.roster, configuration)

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pytest_dispatch.core.model import Outcome, Phase
-from pytest_dispatch.core.trends import Flaky, MachineUse, Span, Stay, Trends, state_times, waits_of
+from pytest_dispatch.core.trends import Flaky, MachineUse, RunsOf, Span, Stay, Trends, state_times, waits_of
 from pytest_dispatch.store import schema
 from pytest_dispatch.store.column_text import restored, stored
 from pytest_dispatch.store.database import Database
@@ -66,6 +66,28 @@ class TrendReader:
         """Return the number of runs of each slot by outcome."""
         with self._database.errors("read"), self._database.engine.connect() as db:
             return _outcomes(db, span, groups)
+
+    def counted(self, wanted: Sequence[RunsOf], since: float, most: int) -> list[Mapping[Outcome, int]]:
+        """Return how many runs ended how since a time, of each of these; at most so many of each outcome."""
+        with self._database.errors("read"):
+            return [
+                {outcome: count for outcome in Outcome if (count := self._count(each, outcome, since, most))}
+                for each in wanted
+            ]
+
+    def _count(self, wanted: RunsOf, outcome: Outcome, since: float, most: int) -> int:
+        """Count in the index of names, where an outcome's runs are in their order."""
+        dialect = self._database.engine.dialect.name
+        kind, group = (without_index(column, dialect) for column in (_own.kind, _own.in_group))
+        found = (
+            sa.select(_own.id)
+            .where(_own.name == stored(wanted.name), _own.outcome == str(outcome), _own.id >= int(since * 1_000_000))
+            .where(kind == wanted.kind, group == stored(wanted.group))
+            .limit(most)
+            .subquery()
+        )
+        [row] = self._all(sa.select(sa.func.count().label("count")).select_from(found))
+        return int(row["count"])
 
     def _within(self, groups: frozenset[str] | None) -> list[Clause]:
         """Return the condition of the groups, for which SQLite looks into no index: the order of history has it."""

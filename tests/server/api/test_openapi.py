@@ -214,7 +214,7 @@ def test_a_whole_session_is_as_described(lab: InProcessLab, recorder: Recorder, 
     assert {type(change) for change in changes} >= {RunChange}
     seen = recorder.judge(document_of(lab))
     good = {(method, path) for method, path, status in seen if status < 400}
-    of_services = {("POST", f"{PREFIX}/reload")}  # test_serve asks for it
+    of_services = {("POST", f"{PREFIX}/reload"), ("GET", f"{PREFIX}/reload")}  # pages ask for them
     others = [r for r in ROUTES[:-1] if not r.path.endswith("/pending-issues/tried")]  # none in a lab of pytest's own
     assert good >= {(r.method, PREFIX + re.sub(r"{\w+}", "*", r.path)) for r in others} - of_services
     assert {status for _, _, status in seen} == {200, 201, 204, 400, 401, 403, 404, 409, 421, 428}

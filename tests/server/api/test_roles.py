@@ -75,6 +75,7 @@ GET    /lab                                 401 401 401 200 200 200 200 200 200 
 POST   /sessions/{session}/outlook          401 401 401 403 403 200 200 200 200 200
 POST   /sessions/{session}/pending-issues   401 401 401 403 403 200 200 200 200 200
 POST   /sessions/{session}/pending-issues/tried 401 401 401 403 403 404 404 404 404 404
+GET    /reload                              401 401 401 403 403 403 403 403 400 400
 POST   /reload                              401 401 401 403 403 403 403 403 400 400
 GET    /openapi.json                        401 401 401 200 200 200 200 200 200 200
 GET    /hold                                401 401 401 200 200 200 200 200 200 200

@@ -112,7 +112,7 @@ async def test_what_is_changed_is_marked_and_undone(lab: ServiceBench) -> None:
     assert (after.workload.payload, after.priority) == (expected, Priority.HIGH)
     assert [*map(str, after.workload.requires)] == ["gpu", "memory>=4"]
     page = await visitor.see(f"/queue/edit/{run}")
-    assert "8 of it are not as in its template flash-it" in page.words
+    assert "8 things are not as in its template flash-it" in page.words
     assert "Template: x=1 y=<b>two</b>" in page.words
     queue = await visitor.see("/queue")
     assert "edited name flash-it has flash" in queue.words

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from labs import Reply
 from past_runs import runs_through
+from rounds import PlayedRounds
 from service_bench import PASSWORD, ServiceBench, service
 from visitors import SeenPage, Visitor, signed_in
 
@@ -16,6 +17,8 @@ from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.model import Workload
 from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.templates import Template
+from pytest_dispatch.lab.roster import Configuration, Roster
+from pytest_dispatch.machines.base import DrivenMachine
 from pytest_dispatch.server.auth.roles import Role
 
 pytestmark = pytest.mark.anyio
@@ -27,12 +30,12 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 async def lab(tmp_path: Path) -> AsyncIterator[ServiceBench]:
     """A lab with a machine of each group, templates of both, and one that no machine can run."""
     async with service(tmp_path, pages=True) as running:
-        for name, role in (("bob", Role.OPERATOR), ("eve", Role.READER)):
+        for name, role in (("ada", Role.ADMIN), ("bob", Role.OPERATOR), ("eve", Role.READER)):
             await running.added(name, role, password=PASSWORD)
         bench = running.bench
         made = [
             Template(id="boot", group="lab", workload=bench.workload("a.efi"), description=f"boots {HOSTILE}\u202e"),
-            Template(id="smoke", group="arm", workload=bench.workload("b.efi")),
+            Template(id="smoke", group="arm", workload=bench.workload("b.efi"), source="more.yaml"),
             Template(id="vector", group="lab", workload=needs(bench.workload("c.efi"), "arch=riscv64")),
         ]
         arm = Group(id="arm", labels={"arch": "arm64"})
@@ -59,9 +62,9 @@ def waiting(lab: ServiceBench) -> list[tuple[str, str]]:
 async def test_each_template_says_what_fits_it(lab: ServiceBench) -> None:
     page = await (await signed_in(lab, "bob")).see("/templates")
     assert [each["id"] for each in page.all("tr") if "id" in each] == ["t-boot", "t-smoke", "t-vector"]
-    assert f"boots {HOSTILE} a.efi boot lab 2 never run Queue …" in page.words
-    assert "smoke b.efi boot arm arch=arm64 1 never run Queue …" in page.words
-    assert "vector c.efi boot lab arch=riscv64 none never run Queue …" in page.words
+    assert f"boots {HOSTILE} a.efi boot lab 2 never run lab file Queue …" in page.words
+    assert "smoke b.efi boot arm arch=arm64 1 never run more.yaml Queue …" in page.words
+    assert "vector c.efi boot lab arch=riscv64 none never run lab file Queue …" in page.words
     assert not page.all("img")
     assert "\u202e" not in page.text
 
@@ -157,6 +160,55 @@ async def test_how_it_ended_last_leads_to_the_run(lab: ServiceBench) -> None:
     page = await (await signed_in(lab, "eve")).see("/templates?named=boot")
     assert f"/runs/{run.id}" in page.links
     assert "passed" in page.words
+
+
+async def test_how_its_runs_ended_in_the_last_days_is_counted(lab: ServiceBench) -> None:
+    await runs_through(lab.bench, "a.efi")
+    await runs_through(lab.bench, "a.efi")
+    visitor = await signed_in(lab, "eve")
+    page = await visitor.see("/templates?named=boot")
+    assert "a.efi boot lab 3 2 passed passed" in page.words
+    [recent] = [each["href"] for each in page.all("a") if each.get("class") == "cell"]
+    assert len([each for each in (await visitor.see(recent)).all("tr") if each.get("id", "").startswith("h-")]) == 2
+    lab.bench.clock.ahead += 31 * 86_400
+    visitor = await signed_in(lab, "eve")
+    assert "2 passed" not in (await visitor.see("/templates?named=boot")).words
+
+
+async def reload(visitor: Visitor, *fields: tuple[str, str]) -> Reply:
+    csrf = (await visitor.see("/templates")).field("csrf")
+    return await visitor.post("/templates", ("csrf", csrf), ("do", "reload"), *fields, Dispatch_Page="1")
+
+
+async def test_the_file_is_read_again_once_it_was_said_what_is_different(lab: ServiceBench) -> None:
+    boot, smoke = (lab.bench.lab.group_service.templates[name] for name in ("boot", "smoke"))
+    arm = Group(id="arm", labels={"arch": "arm64"})
+    before = Roster(groups=(Group(id="lab"), arm), templates=(boot, smoke))
+    file = {"now": Configuration(roster=before)}
+    await lab.bench.lab.configure(before, lambda: file["now"], lambda _machine: DrivenMachine(), PlayedRounds())
+    visitor = await signed_in(lab, "ada")
+    assert [each for each in (await visitor.see("/templates")).all("button") if each.get("value") == "reload"]
+    same = "The file says what the lab has already, so nothing was changed."
+    assert (await reload(visitor)).json["said"] == same
+    after = replace(before, templates=(replace(boot, description="other"), replace(smoke, id=f"new{HOSTILE[0]}")))
+    file["now"] = Configuration(roster=after, restart=("server.boot",))
+    asked = (await reload(visitor)).json
+    different = "Templates: added new<; changed boot; removed smoke. After a restart: server.boot."
+    assert asked["ask"] == "Read the lab's file again?"
+    assert asked["text"] == f"{different} Runs go on; what is gone takes no more of them."
+    assert set(lab.bench.lab.group_service.templates) == {"boot", "smoke"}
+    assert (await lab.ask("GET", "/reload")).json["templates"] == {
+        "added": ["new<"],
+        "changed": ["boot"],
+        "gone": ["smoke"],
+    }
+    assert (await reload(visitor, ("sure", "1"))).json["said"] == different
+    assert set(lab.bench.lab.group_service.templates) == {"boot", "new<"}
+    assert [entry["action"] for entry in await lab.audit(who="ada", action="lab.reload")] == ["lab.reload"]
+    operator = await signed_in(lab, "bob")
+    assert not [each for each in (await operator.see("/templates")).all("button") if each.get("value") == "reload"]
+    for fields in ((), (("sure", "1"),)):
+        assert (await reload(operator, *fields)).status == 403
 
 
 async def test_a_lab_without_templates_says_how_one_is_made(tmp_path: Path) -> None:

@@ -322,6 +322,14 @@ ROUTES = (
         gives=_type("Reviewed"),
     ),
     Route(
+        method="GET",
+        path="/reload",
+        handler=_handler("reload_ahead"),
+        needs=Role.ADMIN,
+        summary="What reading the configuration file of a service anew would change; it changes nothing",
+        gives=Later("lab.roster", "RosterChange"),
+    ),
+    Route(
         method="POST",
         path="/reload",
         handler=_handler("reload"),

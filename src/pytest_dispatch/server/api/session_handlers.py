@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pytest_dispatch.core.explanation import Explanation
+    from pytest_dispatch.lab.reload import Reloads
     from pytest_dispatch.lab.roster import RosterChange
     from pytest_dispatch.server.api.route import ApiContext
 
@@ -151,10 +152,24 @@ async def review(context: ApiContext, request: web.Request, body: Review) -> Rev
     return Reviewed(in_time=in_time)
 
 
+async def reload_ahead(context: ApiContext, _request: web.Request, _body: None) -> RosterChange:
+    """Return what reading the configuration file anew would change, and change nothing."""
+    return await _reloads(context).ahead()
+
+
 async def reload(context: ApiContext, request: web.Request, _body: None) -> RosterChange:
     """Apply the configuration file anew, and return what is different."""
-    if context.lab.reloads is None:
-        raise ConfigError("expected a lab of `dispatch serve`, got one that belongs to a pytest session")
-    done = await context.lab.reloads.reload("the API")
+    done = await _reloads(context).reload("the API")
     request[CHANGED] = Changed("lab.yaml", done.before, done.after)
     return done.change
+
+
+def _reloads(context: ApiContext) -> Reloads:
+    """Return what reads the configuration anew.
+
+    Raises:
+        ConfigError: It is a lab of one pytest.
+    """
+    if context.lab.reloads is None:
+        raise ConfigError("expected a lab of `dispatch serve`, got one that belongs to a pytest session")
+    return context.lab.reloads

@@ -116,7 +116,7 @@ def _written(lab: Lab, kind: str, given: Mapping[str, Any], groups: Collection[s
         ),
         payload=tuple(_of_payload(fields, part, new=new)),
         limits=tuple(
-            part(f"limits.{name}", name, hint=format_duration(seconds))
+            part(f"limits.{name}", name.capitalize(), hint=f"usually {format_duration(seconds)}")
             for name, seconds in lab.queue.limits(kind).items()
             if seconds
         ),
@@ -132,7 +132,7 @@ def _of_payload(fields: tuple[PayloadField, ...], part: Callable[..., Part], *, 
         choices = tuple(each.choices())
         yield part(
             f"payload.{each.name}",
-            each.name,
+            each.name.capitalize(),
             hint=each.hint,
             choices=choices if each.needed or not choices else ("", *choices),
             lines=ROWS if each.shape in {Shape.TEXTS, Shape.JSON} else 1,

@@ -1,4 +1,7 @@
-"""What the page Templates does: it queues one or many, after it has said what fits, when they start, and what runs."""
+"""What the page Templates does: it queues one or many, after it has said what fits, when they start, and what runs.
+
+It also has the lab's file read again, after it has said what is different there.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pytest_dispatch.server.auth.errors import ForbiddenError
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 from pytest_dispatch.server.web.forms import FORM
+from pytest_dispatch.server.web.operations import operation
 from pytest_dispatch.server.web.outlooks import expected, is_impossible, why_impossible
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, Undo, told
@@ -25,9 +29,11 @@ if TYPE_CHECKING:
 
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.lab import Lab
+    from pytest_dispatch.lab.roster import Difference, RosterChange
     from pytest_dispatch.server.api.route import ApiContext
 
 MOST = 200  # templates at once
+NAMED = 12  # ids that are named of what is different in the file
 TOLD = 4  # of which the machines and the start are told; each of them looks at all that waits
 
 _ENQUEUE = next(each for each in GROUP_ROUTES if each.path == "/groups/{group}/queue/bulk")
@@ -36,6 +42,8 @@ _ENQUEUE = next(each for each in GROUP_ROUTES if each.path == "/groups/{group}/q
 async def queue_templates(context: ApiContext, request: web.Request, _body: None) -> web.Response:
     """Queue what a form names; first say what fits, when it starts, and what of it waits or runs already."""
     form, lab = request[FORM], context.lab
+    if form.one("do") == "reload":
+        return await _reload(context, request)
     names = [form.one("one")] if form.one("one") else list(dict.fromkeys(form.all("template")))
     templates = _known(context, request, names)
     never = [each for each in templates if is_impossible(lab, each.workload, each.group)]
@@ -69,6 +77,37 @@ def _known(context: ApiContext, request: web.Request, names: Sequence[str]) -> l
             raise outside(request[PRINCIPAL], known[name].group)
         found.append(known[name])
     return found
+
+
+# What the file says now
+
+
+async def _reload(context: ApiContext, request: web.Request) -> web.Response:
+    """Read the lab's file again; first say what is different in it."""
+    if not request[FORM].one("sure"):
+        change = await carry_out(context, operation("GET", "/reload"), request, {})
+        if not change:
+            return told(request, Said(said="The file says what the lab has already, so nothing was changed."))
+        text = f"{_changes(change)} Runs go on; what is gone takes no more of them."
+        question = Question(ask="Read the lab's file again?", text=text, label="Read it again")
+        return ask(context, request, question, ADDRESS, [("do", "reload")])
+    change = await carry_out(context, operation("POST", "/reload"), request, {})
+    return told(request, Said(said=_changes(change) if change else "Nothing was different in the file."))
+
+
+def _changes(change: RosterChange) -> str:
+    """Return what is different, in sentences."""
+    rows = (("Templates", change.templates), ("Groups", change.groups), ("Machines", change.machines))
+    parts = (*rows, ("Cycles", change.cycles))
+    said = [f"{what}: {_difference(found)}." for what, found in parts if found]
+    said += [f"Also changed: {listed(change.keys, most=NAMED)}."] if change.keys else []
+    said += [f"After a restart: {listed(change.restart, most=NAMED)}."] if change.restart else []
+    return " ".join(said)
+
+
+def _difference(found: Difference) -> str:
+    parts = (("added", found.added), ("changed", found.changed), ("removed", found.gone))
+    return "; ".join(f"{what} {listed(names, most=NAMED)}" for what, names in parts if names)
 
 
 # What is said before

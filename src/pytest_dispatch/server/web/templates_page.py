@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_dispatch.core.trends import RunsOf
 from pytest_dispatch.server.api.group_views import template_view
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
@@ -15,9 +16,12 @@ from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.paging import on_a_page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from pytest_dispatch.core.ended_runs import EndedRun
+    from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.group_schemas import TemplateView
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 ADDRESS = "/templates"
 PAGE = 40  # templates in a page
+DAYS = 30  # of which outcomes are counted
+COUNTED = 200  # runs of each outcome and template that are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,9 @@ class Shown:
         fitting: Number of the lab's machines that fit; None if another system assigns machines.
         alive: Number of its runs that wait or are under way.
         last: Its latest run that has ended; None if there is none.
+        outcomes: How many of its runs ended how in the last `DAYS` days, at most `COUNTED` of each outcome.
         found: The address of a search for its runs.
+        recent: That of those of the last days.
     """
 
     template: TemplateView
@@ -44,7 +52,9 @@ class Shown:
     fitting: int | None
     alive: int
     last: EndedRun | None
+    outcomes: Mapping[Outcome, int]
     found: str
+    recent: str
 
 
 @page
@@ -62,8 +72,16 @@ async def show_templates(context: ApiContext, request: web.Request, _body: None)
     first = on_a_page(whole(request, "first", 0), len(found), PAGE)
     alive, shown = runs_alive(lab), found[first : first + PAGE]
     newest = await lab.history.newest([(each.workload.kind, each.group, each.workload.name) for each in shown])
+    of = [RunsOf(kind=each.workload.kind, name=each.workload.name, group=each.group) for each in shown]
+    counts = await lab.history.counted(of, lab.lab_state.clock.now() - DAYS * 86_400, COUNTED)
     values = {
-        "templates": [_shown(lab, each, alive[key_of(each)], last) for each, last in zip(shown, newest, strict=True)],
+        "templates": [
+            _shown(lab, each, alive[key_of(each)], last, outcomes)
+            for each, last, outcomes in zip(shown, newest, counts, strict=True)
+        ],
+        "days": DAYS,
+        "counted": COUNTED,
+        "file": lab.reloads is not None,
         "groups": sorted({each.group for each in usable}),
         "group": group,
         "named": named,
@@ -87,14 +105,17 @@ def runs_alive(lab: Lab) -> Counter[tuple[str, str, str]]:
     return Counter((run.group, run.workload.kind, run.workload.name) for run in runs)
 
 
-def _shown(lab: Lab, template: Template, alive: int, last: EndedRun | None) -> Shown:
+def _shown(lab: Lab, template: Template, alive: int, last: EndedRun | None, outcomes: Mapping[Outcome, int]) -> Shown:
     requires = lab.queue.required(template.workload, template.group)
     name, group = template.workload.name, template.group
+    searched = f"{term('workload', name)} {term('group', group)}"
     return Shown(
         template=template_view(template),
         requires=tuple(map(str, requires)),
         fitting=None if lab.queue.is_elsewhere(template.workload) else fitting(lab, requires),
         alive=alive,
         last=last,
-        found=View(search=f"{term('workload', name)} {term('group', group)}").address,
+        outcomes=outcomes,
+        found=View(search=searched).address,
+        recent=View(search=f"{searched} since:{DAYS}d").address,
     )

@@ -12,10 +12,10 @@ RULES = KindRules(
     check_payload=check_payload,
     requires=requires,
     by_hand=(
-        PayloadField(name="owner", needed=True, hint="my-org"),
-        PayloadField(name="repo", needed=True, hint="firmware"),
-        PayloadField(name="workflow", needed=True, hint="test.yml"),
+        PayloadField(name="owner", needed=True, hint="such as my-org"),
+        PayloadField(name="repo", needed=True, hint="such as firmware"),
+        PayloadField(name="workflow", needed=True, hint="such as test.yml"),
         PayloadField(name="ref", hint="a branch or tag; main if there is none"),
-        PayloadField(name="inputs", shape=Shape.TEXTS, hint="board=rpi-4"),
+        PayloadField(name="inputs", shape=Shape.TEXTS, hint="one a line, such as board=rpi-4"),
     ),
 )

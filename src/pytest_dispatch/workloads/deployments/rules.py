@@ -26,7 +26,9 @@ RULES = KindRules(
     requires=requires,
     by_hand=(
         PayloadField(name="agent", needed=True, hint="the name of a Testflinger agent"),
-        PayloadField(name="job", shape=Shape.JSON, needed=True, hint='{"provision_data": {"distro": "noble"}}'),
+        PayloadField(
+            name="job", shape=Shape.JSON, needed=True, hint='JSON, such as {"provision_data": {"distro": "noble"}}'
+        ),
         PayloadField(name="busy", choices=lambda: ("skip", "wait"), hint="what becomes of it if the agent is busy"),
     ),
 )
