@@ -208,10 +208,22 @@ class History:
         """Return the latest runs of each of these workloads, in all releases of its source, newest first."""
         return await self._ask(lambda reader: reader.latest_runs.of_sources(wanted, most))
 
-    async def newest(self, wanted: Sequence[tuple[str, str, str]]) -> list[EndedRun | None]:
-        """Return the latest run of each of these workloads, by kind, group and name; None if it has none."""
+    async def recent(
+        self, wanted: Sequence[RunsOf], since: float, most: int
+    ) -> list[tuple[EndedRun | None, Mapping[Outcome, int]]]:
+        """Return the latest run of each of these, if there is one, and how many ended how since a time.
+
+        Args:
+            wanted: Whose runs.
+            since: The time, in seconds since 1970.
+            most: How many of each outcome are counted at most.
+        """
+        keys = [(each.kind, each.group, each.name) for each in wanted]
         await self._written()
-        return await self._ask(lambda reader: reader.latest_runs.of_groups(wanted))
+        newest, counts = await self._ask(
+            lambda reader: (reader.latest_runs.of_groups(keys), reader.charts.counted(wanted, since, most))
+        )
+        return list(zip(newest, counts, strict=True))
 
     async def origins(self, project: str) -> list[str]:
         """Return the sources of a project that have series, in order."""
@@ -227,11 +239,6 @@ class History:
         """Return the number of runs of each slot by outcome, among the runs of these groups; None for all."""
         await self._written()
         return await self._ask(lambda reader: reader.charts.outcomes(span, groups))
-
-    async def counted(self, wanted: Sequence[RunsOf], since: float, most: int) -> list[Mapping[Outcome, int]]:
-        """Return how many runs ended how since a time, of each of these; at most so many of each outcome."""
-        await self._written()
-        return await self._ask(lambda reader: reader.charts.counted(wanted, since, most))
 
     def gone(self, ended: float) -> tuple[str, ...]:
         """Return what was dropped of a run that ended at a time: `consoles`, `texts`."""

@@ -69,25 +69,10 @@ class TrendReader:
 
     def counted(self, wanted: Sequence[RunsOf], since: float, most: int) -> list[Mapping[Outcome, int]]:
         """Return how many runs ended how since a time, of each of these; at most so many of each outcome."""
-        with self._database.errors("read"):
-            return [
-                {outcome: count for outcome in Outcome if (count := self._count(each, outcome, since, most))}
-                for each in wanted
-            ]
-
-    def _count(self, wanted: RunsOf, outcome: Outcome, since: float, most: int) -> int:
-        """Count in the index of names, where an outcome's runs are in their order."""
-        dialect = self._database.engine.dialect.name
-        kind, group = (without_index(column, dialect) for column in (_own.kind, _own.in_group))
-        found = (
-            sa.select(_own.id)
-            .where(_own.name == stored(wanted.name), _own.outcome == str(outcome), _own.id >= int(since * 1_000_000))
-            .where(kind == wanted.kind, group == stored(wanted.group))
-            .limit(most)
-            .subquery()
-        )
-        [row] = self._all(sa.select(sa.func.count().label("count")).select_from(found))
-        return int(row["count"])
+        dialect, first = self._database.engine.dialect.name, int(since * 1_000_000)
+        with self._database.errors("read"), self._database.engine.connect() as db:
+            counts = [{each: _count(db, dialect, one, each, first, most) for each in Outcome} for one in wanted]
+        return [{outcome: count for outcome, count in each.items() if count} for each in counts]
 
     def _within(self, groups: frozenset[str] | None) -> list[Clause]:
         """Return the condition of the groups, for which SQLite looks into no index: the order of history has it."""
@@ -95,6 +80,20 @@ class TrendReader:
             return []
         column = without_index(_own.in_group, self._database.engine.dialect.name)
         return [column.in_(sorted(map(stored, groups)))]
+
+
+def _count(db: sa.Connection, dialect: str, wanted: RunsOf, outcome: Outcome, first: int, most: int) -> int:
+    """Count in the index of names, in which the runs of an outcome are in their order."""
+    kind, group = (without_index(column, dialect) for column in (_own.kind, _own.in_group))
+    found = (
+        sa.select(_own.id)
+        .where(_own.name == stored(wanted.name), _own.outcome == str(outcome), _own.id >= first)
+        .where(kind == wanted.kind, group == stored(wanted.group))
+        .limit(most)
+        .subquery()
+    )
+    [row] = _all(db, sa.select(sa.func.count().label("count")).select_from(found))
+    return int(row["count"])
 
 
 def _outcomes(db: sa.Connection, span: Span, groups: frozenset[str] | None) -> list[Mapping[Outcome, int]]:

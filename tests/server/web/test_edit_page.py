@@ -198,7 +198,9 @@ async def test_who_only_reads_is_offered_no_edit(lab: ServiceBench) -> None:
     assert f"/queue/edit/{run}" not in (await visitor.see("/queue")).links
     assert "/queue/add" not in (await visitor.see("/queue")).links
     assert (await visitor.ask("GET", f"/queue/edit/{run}")).status == 403
-    assert f"/queue/edit/{run}" in (await (await signed_in(lab, "bob")).see("/queue")).links
+    for page in ("/queue", f"/runs/{run}"):
+        assert f"/queue/edit/{run}" in (await (await signed_in(lab, "bob")).see(page)).links
+        assert f"/queue/edit/{run}" not in (await visitor.see(page)).links
 
 
 # By hand

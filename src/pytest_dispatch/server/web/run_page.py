@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.model import BAD, Outcome, Phase
 from pytest_dispatch.core.run_options import MachineChoice
+from pytest_dispatch.lab.queue_service import QUEUED
 from pytest_dispatch.server.api.group_schemas import AgainWanted
 from pytest_dispatch.server.api.handlers import show_run
 from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWanted
@@ -105,6 +106,7 @@ async def show_run_page(context: ApiContext, request: web.Request, body: None) -
         "explanation": explanation,
         "machines": explanation.machines[:MOST_MACHINES] if explanation is not None else (),
         "session": live.record if live is not None else None,
+        "edits": waits and live is not None and live.record.source == QUEUED,
         "hold": context.lab.queue.transitions.held.get(run.id),
         "priorities": PRIORITIES,
         "outcomes": [each for each in Outcome if each != (view.override.outcome if view.override else run.outcome)],

@@ -71,13 +71,12 @@ async def show_templates(context: ApiContext, request: web.Request, _body: None)
     ]
     first = on_a_page(whole(request, "first", 0), len(found), PAGE)
     alive, shown = runs_alive(lab), found[first : first + PAGE]
-    newest = await lab.history.newest([(each.workload.kind, each.group, each.workload.name) for each in shown])
     of = [RunsOf(kind=each.workload.kind, name=each.workload.name, group=each.group) for each in shown]
-    counts = await lab.history.counted(of, lab.lab_state.clock.now() - DAYS * 86_400, COUNTED)
+    recent = await lab.history.recent(of, lab.lab_state.clock.now() - DAYS * 86_400, COUNTED)
     values = {
         "templates": [
             _shown(lab, each, alive[key_of(each)], last, outcomes)
-            for each, last, outcomes in zip(shown, newest, counts, strict=True)
+            for each, (last, outcomes) in zip(shown, recent, strict=True)
         ],
         "days": DAYS,
         "counted": COUNTED,
