@@ -272,7 +272,7 @@ def test_what_is_picked_stays_and_what_can_be_picked_is_as_it_is_now(lab: QuietL
     pick = ada.get_by_label("Count it as")
     pick.select_option("failed")
     lab.ask("POST", f"/runs/{run}/override", {"outcome": "skipped", "reason": "nobody needs it"})
-    ada.get_by_text("nobody needs it").wait_for()
+    ada.locator("main .note").get_by_text("nobody needs it").wait_for()
     assert pick.input_value() == "failed"
     assert pick.locator("option").all_inner_texts() == ["passed", "failed", "error"]
     assert difference(ada) == ""
