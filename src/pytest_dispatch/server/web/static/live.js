@@ -20,7 +20,7 @@ const asleep = () => document.hidden && !isWatching(); // a tab in the backgroun
 const wanted = () => document.body.dataset.live.split(" ").filter(Boolean);
 
 let stream = null;
-let etag = document.body.dataset.etag ? `"${document.body.dataset.etag}"` : ""; // of what is shown
+let etag = takeTag(); // of what is shown
 let pace = 500;
 let asked = 0; // when the page was last asked for
 let good = new Date(); // when the page was last known to be as the lab is
@@ -32,6 +32,13 @@ let active = Date.now(); // when somebody last did something
 let busy = 0; // drags under way
 let own = false; // whether somebody has just changed something here, and wants to see it
 const held = new Set(); // tables whose rows are not in the lab's order
+
+// Returns the ETag with which this page was loaded, which is no part of what it shows.
+function takeTag() {
+  const tag = document.body.dataset.etag;
+  delete document.body.dataset.etag;
+  return tag ? `"${tag}"` : "";
+}
 
 export function followLab() {
   if (!wanted().length) return;
@@ -172,7 +179,7 @@ function show(text, tag, wish) {
   writeTimes(fresh);
   for (const part of ["top", "main"]) alter(document.getElementById(part), fresh.getElementById(part));
   takeHead(fresh);
-  for (const name of ["live", "etag"]) document.body.dataset[name] = fresh.body.dataset[name];
+  document.body.dataset.live = fresh.body.dataset.live;
   document.body.toggleAttribute("data-operates", "operates" in fresh.body.dataset);
   etag = tag ?? "";
   document.dispatchEvent(new CustomEvent("dispatch:shown"));
