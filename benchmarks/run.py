@@ -37,6 +37,7 @@ NAMES = (
     "pages",
     "actions",
     "deploying",
+    "cycling",
 )
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 KEPT = PAGE.with_suffix(".json")  # what each benchmark measured last, when, and on what

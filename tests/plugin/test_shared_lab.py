@@ -212,6 +212,19 @@ def test_a_session_that_is_cut_off_and_resumed(bench: Bench, own_lab: SharedLab,
     assert not begun & again
 
 
+def test_a_session_with_a_lease_stays_for_its_owner_also_after_its_end(bench: Bench, lab: SharedLab) -> None:
+    bench.workloads({"a": "pass", "b": "fail"})
+    mine = ("--dispatch-owner=nightly, 7", "--dispatch-lease=1h", "--dispatch-resume")
+    first = spawn(bench, lab, "-v", *mine)
+    assert "; nothing to resume" in first.stdout.str()
+    again = spawn(bench, lab, "-v", *mine)
+    again.assert_outcomes(passed=1, failed=2)
+    assert "; resumed" in again.stdout.str()
+    assert "assigned on" not in again.stdout.str(), "it has all outcomes already"
+    other = spawn(bench, lab, "-v", "--dispatch-owner=nightly, 8", "--dispatch-lease=1h", "--dispatch-resume")
+    assert "; nothing to resume" in other.stdout.str()
+
+
 def test_two_sessions_at_once_have_their_own_runs(bench: Bench, lab: SharedLab) -> None:
     bench.workloads({"a": "pass", "b": "fail", "c": "pass"})
     bench.workloads({"a": "fail", "b": "pass", "c": "pass", "d": "pass"}, folder="v")
@@ -347,7 +360,13 @@ def test_other_things_that_cannot_be_used(bench: Bench, monkeypatch: pytest.Monk
     assert refused(bench, "--dispatch-lab=ftp://x") == why
     why = "--dispatch-lab: expected process, thread or a lab's address such as https://lab.example:8080, got 'oven:80'"
     assert refused(bench, "--dispatch-lab=oven:80") == why
+    for option in ("--dispatch-owner=me", "--dispatch-lease=1h"):
+        name = option.partition("=")[0]
+        why = f"{name}: expected it with --dispatch-lab URL, got it with a lab of pytest's own; leave it out, or name"
+        assert refused(bench, option) == f"{why} the lab"
     monkeypatch.setenv("DISPATCH_TOKEN", "hush")
+    why = "--dispatch-lease: expected a duration"
+    assert refused(bench, f"--dispatch-lab={nobody}", "--dispatch-lease=soon").startswith(why)
     assert refused(bench, f"--dispatch-lab={nobody}").startswith(f"the lab at {nobody} cannot be reached: ")
 
 

@@ -85,6 +85,7 @@ class SessionResumption:
             if record.id not in self._lab_state.live_sessions:
                 return await self._restore(record, policy, issues, lease), False
             if self._private or self._queue.table.is_held(record.id):
+                self._lab_state.live_session(record.id).feed.wake()  # streams look whether their reader is still there
                 return None, not self._private
             return await self._take_over(record.id, lease, policy, issues), False
 

@@ -44,12 +44,12 @@ class Events:
         self._rest = b""
 
     @classmethod
-    async def open(cls, bench: LabBench, session: str, after: str = "") -> tuple[Reply, Events]:
+    async def open(cls, bench: LabBench, session: str, after: str = "", *, headers: str = "") -> tuple[Reply, Events]:
         wire = await bench.wire("127.0.0.1")
         last = f"Last-Event-ID: {after}\r\n" if after else ""
         # HTTP/1.0, so that the stream comes as it is
-        head = f"GET {PREFIX}/sessions/{session}/events HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n{last}\r\n"
-        await wire.send(head.encode())
+        head = f"GET {PREFIX}/sessions/{session}/events HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n"
+        await wire.send(f"{head}{last}{headers}\r\n".encode())
         return await wire.head(), cls(wire)
 
     async def next(self) -> dict[str, str]:
@@ -238,6 +238,15 @@ async def test_a_quiet_stream_says_that_it_is_there(bench: LabBench) -> None:
     _, events = await Events.open(bench, run.session)
     bench.clock.ahead += 60
     assert await events.next() == {}
+
+
+async def test_a_holder_that_left_while_nothing_happens_holds_its_session_no_longer(bench: LabBench) -> None:
+    run = await bench.one()
+    table = bench.lab.queue.table
+    _, events = await Events.open(bench, run.session, headers=f"Dispatch-Epoch: {table.epoch(run.session)}\r\n")
+    await until(lambda: table.is_held(run.session))
+    events.close()
+    await until(lambda: not table.is_held(run.session))
 
 
 async def test_a_reader_that_left_is_let_go(bench: LabBench) -> None:

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from pytest_dispatch.server.api.schemas import EPOCH, HeldView, RunChange, RunReport, bare, brief
 from pytest_dispatch.server.api.views import held_view
+from pytest_dispatch.server.departure import Departure
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
@@ -55,11 +56,12 @@ async def event_stream(
     response = web.StreamResponse(headers={"Cache-Control": "no-store"})
     response.content_type = "text/event-stream"
     await response.prepare(request)
+    departure = Departure(request)
     try:
         async with aclosing(_texts(lab, session, after, int(epoch) if epoch else None)) as texts:
             async for text in texts:
-                if not welcome() or request.transport is None or request.transport.is_closing():
-                    break  # who has gone, or may not read on; without a write, nothing else would tell
+                if not welcome() or departure.has_left():
+                    break  # who has gone, or may not read on
                 if text:
                     await response.write(text)
     except ConnectionError:
