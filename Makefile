@@ -154,6 +154,14 @@ linux:  ## Build the Linux example workload as .efi, .iso and .img
 afternoon: .venv/ready  ## Draw the README's pictures of the command line anew
 	$(BIN)/python docs/afternoon.py
 
+# Where pictures of all pages go
+PICTURES ?= build/pages
+
+.PHONY: pictures
+pictures: .venv/ready  ## All pages as pictures, light and dark, at three widths: make pictures PICTURES=build/pages
+	$(call need,chromium,all of it)
+	$(BIN)/python docs/pages.py $(PICTURES)
+
 .PHONY: docs
 docs: .venv/ready  ## Write the generated parts of the documentation anew
 	$(BIN)/python docs/generate.py

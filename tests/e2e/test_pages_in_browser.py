@@ -141,6 +141,19 @@ def test_what_is_open_is_what_a_fresh_page_is(lab: Service, ada: Page) -> None:
     assert ada.evaluate(main) == live
 
 
+def test_the_open_page_of_a_machine_is_what_a_fresh_one_is(lab: Service, ada: Page) -> None:
+    ada.goto("/machines/rack-1")
+    ada.get_by_text("As a table").click()
+    lab.ask("POST", "/machines/rack-1/hold", {"reason": "its fan is loud"})
+    ada.locator("#main .note").get_by_text("its fan is loud").wait_for()
+    ada.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    ada.get_by_role("rowheader", name="machine.hold").wait_for()
+    main = "() => document.querySelector('main').outerHTML.replace(/<time.*?<\\/time>/g, '').replace(/ open=\"\"/, '')"
+    live = ada.evaluate(main)
+    ada.reload()
+    assert ada.evaluate(main) == live
+
+
 PATHS = (
     "/",
     "/queue",
@@ -156,11 +169,13 @@ PATHS = (
     "/history",
     "/history/charts",
     "/templates",
+    "/find",
+    "/find?q=a",
 )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("width", [390, 820, 1400])
 def test_axe_finds_nothing_and_nothing_is_cut_off(browser: Browser, lab: Service, theme: str, width: int) -> None:
     lab.ask("POST", "/machines/rack-1/hold", {"reason": "its fan is loud"})
     lab.ask("POST", "/groups/quiet/hold", {"reason": "it is night"})
@@ -392,3 +407,113 @@ def test_keys_that_steer_are_for_who_may_steer(browser: Browser, lab: Service, a
         assert asked.value.method == "GET"
     ada.keyboard.press("?")
     assert "cancel" in ada.locator("#ask dl").inner_text()
+
+
+def palette_names(page: Page) -> list[str]:
+    return page.locator("#palette-list [role=option] > span").all_inner_texts()
+
+
+def test_the_palette_goes_anywhere_by_a_few_letters(lab: Service, ada: Page) -> None:
+    from playwright.sync_api import expect
+
+    ada.goto("/queue")
+    ada.keyboard.press("Control+k")
+    field = ada.get_by_role("combobox", name="Find, or do")
+    expect(field).to_be_focused()
+    ada.keyboard.type("rack")
+    option = ada.get_by_role("option", name="rack-1 machine")
+    option.wait_for()
+    assert faults(ada) == []
+    for _ in range(palette_names(ada).index("rack-1")):
+        ada.keyboard.press("ArrowDown")
+    expect(option).to_have_attribute("aria-selected", "true")
+    expect(field).to_have_attribute("aria-activedescendant", option.get_attribute("id") or "none")
+    ada.keyboard.press("Enter")
+    ada.wait_for_url("**/machines/rack-1")
+    ada.keyboard.press("Control+k")
+    ada.keyboard.type("no such thing, nowhere")
+    ada.get_by_text("1 found").wait_for()
+    assert palette_names(ada) == ["History: no such thing, nowhere"]
+    ada.keyboard.press("Escape")
+    ada.locator("#palette").wait_for(state="hidden")
+    ada.keyboard.press("/")
+    expect(field).to_be_focused()
+
+
+def test_the_palette_does_what_the_page_offers(lab: Service, ada: Page) -> None:
+    ada.goto("/machines/rack-1")
+    ada.keyboard.press("Control+k")
+    ada.keyboard.type("hold")
+    ada.get_by_role("option", name="Hold …").first.wait_for()
+    ada.keyboard.press("Enter")
+    ada.get_by_label("Reason").fill("its fan is loud")
+    ada.keyboard.press("Enter")
+    ada.locator("#main .note").get_by_text("its fan is loud (ada").wait_for()
+    ada.locator("#ask").wait_for(state="hidden")
+    ada.goto("/queue")
+    ada.keyboard.press("j")
+    ada.keyboard.press("Control+k")
+    ada.get_by_role("option", name="Top alpha do").wait_for()
+    assert palette_names(ada)[:2] == ["Top alpha", "Cancel alpha"], "the row that has the focus comes first"
+    ada.keyboard.type("top gam")
+    ada.get_by_role("option", name="Top gamma do").wait_for()
+    ada.keyboard.press("Enter")
+    expect_order(ada, "gamma", "alpha", "beta", "delta")
+
+
+def test_the_palette_offers_a_reader_nothing_that_steers(browser: Browser, lab: Service) -> None:
+    with visit(browser, lab.url) as page:
+        sign_in(page, "eve")
+        page.goto("/machines/rack-1")
+        page.get_by_role("link", name="Find: Ctrl K").click()
+        page.get_by_role("option", name="Audit").wait_for(state="detached")
+        page.get_by_role("option", name="Builds page").wait_for()
+        names = palette_names(page)
+        assert "Sign out" in names
+        assert not [name for name in names if name.startswith(("Hold", "Remove", "Audit"))]
+
+
+def test_a_palette_without_a_lab_offers_the_page(lab: Service, ada: Page) -> None:
+    ada.goto("/queue")
+    lab.kill()
+    ada.keyboard.press("Control+k")
+    ada.get_by_text("The lab could not be asked").wait_for()
+    ada.get_by_role("option", name="Top alpha do").wait_for()
+
+
+def test_without_scripts_find_is_a_page(browser: Browser, lab: Service) -> None:
+    with visit(browser, lab.url, java_script_enabled=False) as page:
+        sign_in(page, "eve")
+        page.get_by_role("link", name="Find: Ctrl K").click()
+        page.get_by_label("A part of a name").fill("rack")
+        page.get_by_role("button", name="Find").click()
+        page.locator(".found a", has_text="rack-1").click()
+        page.wait_for_url("**/machines/rack-1")
+
+
+def test_the_list_of_keys_has_every_page(ada: Page) -> None:
+    ada.keyboard.press("?")
+    keys = ada.locator("#ask dl").inner_text()
+    for told in ("Ctrl K", "g q", "go to Queue", "g a", "go to Audit", "cancel"):
+        assert told in keys
+
+
+@pytest.mark.parametrize("looks", [{"forced_colors": "active"}, {"reduced_motion": "reduce"}], ids=["forced", "still"])
+def test_pages_are_legible_as_a_system_wants_them(browser: Browser, lab: Service, looks: dict[str, str]) -> None:
+    lab.ask("POST", "/machines/rack-1/hold", {"reason": "its fan is loud"})
+    with visit(browser, lab.url, **looks) as page:
+        sign_in(page, "ada")
+        page.goto("/machines")
+        state = page.locator("tbody .state").first
+        assert state.evaluate("each => getComputedStyle(each).animationName") == "none"
+        if "forced_colors" in looks:
+            assert state.evaluate("each => getComputedStyle(each).borderTopStyle") == "solid"
+        assert faults(page) == []
+
+
+def test_what_is_printed_is_what_a_page_says(lab: Service, ada: Page) -> None:
+    ada.goto(f"/runs/{ended(lab)}")
+    ada.emulate_media(media="print")
+    assert not ada.locator("#top").is_visible()
+    assert not ada.get_by_role("button", name="Queue it").is_visible()
+    assert ada.get_by_role("heading", name="alpha").is_visible()

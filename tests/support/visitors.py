@@ -38,7 +38,7 @@ class SeenPage(HTMLParser):
         self._in = tag
         if tag in ("select", "datalist"):
             self.options[len(self.elements)] = []
-        elif tag == "option":
+        elif tag == "option" and self.options:  # without a field, it is of a list of proposals
             self.options[max(self.options)].append("")
         elif tag == "textarea":
             self.areas[dict(attrs).get("name") or ""] = ""

@@ -143,6 +143,10 @@ class PollingApi:
             until=self.closed_until,
         )
 
+    def try_now(self) -> None:
+        """Send the next request at once after a failure, but not before a time that GitHub has named."""
+        self._breaker.try_now()
+
     @property
     def may_write(self) -> bool:
         """Return whether a write would be sent at once."""
@@ -343,6 +347,11 @@ class PollingApis:
         if token not in self._apis:
             self._apis[token] = PollingApi(self.api_url, token, self._now)
         return self._apis[token]
+
+    def try_now(self) -> None:
+        """Ask at once again after failures, but not before a time that GitHub has named."""
+        for api in self._apis.values():
+            api.try_now()
 
     @property
     def standings(self) -> list[GitHubStanding]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_dispatch.core.duration import format_duration
 from pytest_dispatch.core.errors import MachineError
 from pytest_dispatch.core.lifecycle import CoreEvent
-from pytest_dispatch.core.machine import Identity, Machine
+from pytest_dispatch.core.machine import Identity, Machine, MachineState
 from pytest_dispatch.core.model import KnownBy
 from pytest_dispatch.lab.boot_tokens import BootIdentity, BootTokens, UsedError
 from pytest_dispatch.lab.fleet import BY_HAND, Fleet
@@ -18,6 +18,7 @@ from pytest_dispatch.lab.lenders import Lenders
 from pytest_dispatch.machines.base import Sign
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.machine_record import MachineRecord
     from pytest_dispatch.core.queue import Queue
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.lab.background_tasks import BackgroundTasks
@@ -31,6 +32,12 @@ SHARE = 0.5  # share of the time for which work may wait within which a machine 
 
 #: After these, a machine of our own is not expected to come back by itself.
 _STUCK = {CoreEvent.TIMEOUT, CoreEvent.FAULT, CoreEvent.CANCEL, CoreEvent.SILENCE}
+
+#: States of a machine that holds no run: such a machine is off if its driver says so.
+_AWAY = {MachineState.IDLE, MachineState.OFFLINE}
+
+#: A machine's state, why it is in that, and since when.
+Standing = tuple[MachineState, str, float]
 
 
 def _ways(machine: DrivenMachine) -> list[Identity]:
@@ -49,6 +56,10 @@ class DrivenMachines:
         console: Gets the output of the machines.
         notices: Gets events that belong to no run.
         background: Watches the fleet's tasks.
+
+    Attributes:
+        lenders: Tells those who lend machines how these are.
+        troubles: What keeps drivers from doing what they were told.
     """
 
     def __init__(
@@ -78,7 +89,8 @@ class DrivenMachines:
             now=lab_state.clock.now,
             expected=self._expected,
         )
-        self._lenders = Lenders(self._fleet, lab_state, self)
+        self.lenders = Lenders(self._fleet, lab_state, self)
+        self.troubles = self._fleet.troubles
         self._called: dict[str, str] = {}  # machines that were brought up for a check, and for which one
         self._at = {machine.name: BootIdentity(machine.name) for machine in machines if machine.address}
         self._queue.machines.on_power_off = self._took_power_off
@@ -181,7 +193,7 @@ class DrivenMachines:
         If none of them can be started and no other machine was seen, fail the runs that wait.
         """
         patience, transitions = SHARE * self._queue.table.patience, self._queue.transitions
-        self._lenders.look()
+        self.lenders.look()
         _call_for_pinned(self._fleet, self._queue, self._called)
         idle = _without_work(self._fleet, self._queue, self._lab_state.clock.now())
         late = [name for name in self._fleet.late(patience) if name not in idle]
@@ -285,6 +297,14 @@ class DrivenMachines:
     def _took_power_off(self, machine: str) -> None:
         if machine in self._fleet:
             self._fleet.took_power_off(machine)
+
+
+def standing_of(machines: DrivenMachines, queue: Queue, record: MachineRecord, now: float) -> Standing:
+    """Return a machine's state, the reason, and since when; one without a run is off if its driver says so."""
+    state, reason, since = queue.standing(record, now)
+    if state in _AWAY and machines.is_off(record.id):
+        return MachineState.OFF, "", since
+    return state, reason, since
 
 
 def _left_alone(fleet: Fleet, queue: Queue, now: float) -> set[str]:

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """How things stand with a system that a kind depends on.
+
+    Attributes:
+        what: What it is, and where.
+        answered: When it last answered, in seconds since 1970; 0 if it never has.
+        why: Why it is not asked, or why it did not answer; empty if nothing is wrong.
+    """
+
+    what: str
+    answered: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitHubWatch:
     """How a lab learns what changes at GitHub.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,12 +28,14 @@ class _Cycle:
         booting: The machine got a new boot URL since it was powered off, so its next boot has already begun.
         again: Whether the next boot is to be power-cycled too.
         asked: Whether the machine has asked for a workload.
+        failed: Why its last try failed; empty if none has.
     """
 
     task: asyncio.Task[None] = field(init=False)
     booting: bool = False
     again: bool = False
     asked: bool = False
+    failed: str = ""
 
     def boots(self) -> None:
         """Record that the machine gets a new boot URL."""
@@ -61,17 +63,16 @@ def _control(
 
 async def _not_brought_up(control: MachineControl, cycle: _Cycle) -> str:
     """Power a machine off and on, and return why that cannot be done; empty if it was."""
-    why = ""
     for _ in range(STARTS):
         try:
             await control.off()
             cycle.booting = cycle.again = cycle.asked = False
             await control.on(cycle.boots)
         except MachineError as error:
-            why = str(error)
+            cycle.failed = str(error)
         else:
             return ""
-    return why
+    return cycle.failed
 
 
 async def _ended(control: MachineControl) -> None:
@@ -82,6 +83,25 @@ async def _ended(control: MachineControl) -> None:
     """
     await control.off(wait=False)
     await control.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What keeps the drivers of a fleet.
+
+    Args:
+        controls: Its machines.
+        cycling: The power cycles in progress.
+    """
+
+    controls: Mapping[str, MachineControl]
+    cycling: Mapping[str, _Cycle]
+
+    def by_machine(self) -> dict[str, str]:
+        """Return what keeps drivers from doing what they were last told, also while that is tried again."""
+        tried = {name: cycle.failed for name, cycle in self.cycling.items()}
+        every = {name: control.trouble or tried.get(name, "") for name, control in self.controls.items()}
+        return {name: why for name, why in every.items() if why}
 
 
 class Fleet:
@@ -95,6 +115,9 @@ class Fleet:
         now: Tells the time.
         expected: Since when a machine may ask any moment; infinity while it has something else to do.
         again: Seconds after which a driver is asked once more whether a machine is off, where it could not tell.
+
+    Attributes:
+        troubles: What keeps its drivers.
     """
 
     def __init__(
@@ -120,6 +143,7 @@ class Fleet:
         self._begun: set[str] = set()  # machines that were started at least once, perhaps without success
         self._prodded: dict[str, tuple[float, int]] = {}  # since when it was expected, and how often in a row
         self._broken: dict[str, str] = {}
+        self.troubles = Troubles(self._controls, self._cycling)
         self._stopped = False
 
     def __iter__(self) -> Iterator[str]:

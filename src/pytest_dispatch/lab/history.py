@@ -33,6 +33,7 @@ from pytest_dispatch.lab.state import NotEndedError, UnknownError
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.history_search import Search
+    from pytest_dispatch.core.machine_past import MachinePast
     from pytest_dispatch.core.model import Outcome
     from pytest_dispatch.core.run_series import Sketch
     from pytest_dispatch.core.trends import RunsOf, Span, Trends
@@ -392,6 +393,14 @@ def _turning(reader: HistoryReader, run: str) -> Regression | None:
     series = Series(ended.kind, ended.source, ended.name)
     before = reader.latest(series, LEAST, until=ended.place)
     return turning_point(each for each in before if each.group == ended.group)
+
+
+async def past_of(
+    history: History, machine: str, visited: float, ended: float, groups: frozenset[str] | None
+) -> MachinePast:
+    """Return what a machine did, among the runs of these groups; None for all. See `MachineReader.past`."""
+    await history._written()  # noqa: SLF001 - a part of it, which has enough methods
+    return await history._ask(lambda reader: reader.machines.past(machine, visited, ended, groups))  # noqa: SLF001
 
 
 def looked_at(series: int) -> int:

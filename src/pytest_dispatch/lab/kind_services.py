@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.github.polling_api import GitHubStanding
+    from pytest_dispatch.lab.external_systems import Connection
     from pytest_dispatch.lab.state import LabState
     from pytest_dispatch.sources.asset_fetcher import AssetFetcher
     from pytest_dispatch.sources.locations import Locations
@@ -72,6 +73,14 @@ class Service:
     def at_github(self) -> list[GitHubStanding]:
         """Return how things stand with GitHub, for each of its tokens."""
         return []
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Return how things stand with other systems than GitHub that it depends on."""
+        return []
+
+    def look_now(self) -> None:
+        """Ask the systems that it depends on at once, whatever pause a failure has caused."""
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the service, and return tasks that must not die unnoticed."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.secrets import PUBLIC_API
 from pytest_dispatch.lab.admission import Admission
 from pytest_dispatch.lab.background_tasks import BackgroundTasks
 from pytest_dispatch.lab.console_log import ConsoleLog
-from pytest_dispatch.lab.driven_machines import DrivenMachines
+from pytest_dispatch.lab.driven_machines import DrivenMachines, standing_of
 from pytest_dispatch.lab.durations import Durations
 from pytest_dispatch.lab.external_systems import GitHubUse, TestflingerUse
+from pytest_dispatch.lab.fresh_look import FreshLook
 from pytest_dispatch.lab.group_service import GroupService
 from pytest_dispatch.lab.health_service import HealthService
 from pytest_dispatch.lab.issue_links import IssueLinks
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.github.polling_api import GitHubStanding
     from pytest_dispatch.lab.cycle_service import CycleService
     from pytest_dispatch.lab.history import History
+    from pytest_dispatch.lab.machine_diary import MachineDiary
     from pytest_dispatch.lab.outbox import Filer
     from pytest_dispatch.lab.reload import Reloads
     from pytest_dispatch.lab.roster import Configuration, Roster, RosterMachine
@@ -75,6 +77,13 @@ def _run_editing(lab: Lab) -> RunEditing:
 
     want = lab._preparation.want  # noqa: SLF001 - its own part, made here
     return RunEditing(lab.lab_state, lab.session_service, lab.queue_service, lab.group_service, lab.check, want)
+
+
+def _diary(lab: Lab) -> MachineDiary:
+    """Return the diary of a lab's machines, which only a service keeps."""
+    from pytest_dispatch.lab.machine_diary import MachineDiary
+
+    return MachineDiary(lab.lab_state, partial(standing_of, lab.machines, lab.queue))
 
 
 class Lab:
@@ -120,10 +129,13 @@ class Lab:
         history: Runs that have ended.
         notifier: Tells people what happens.
         durations: How long runs take.
+        diary: In which states machines were.
+        fresh_look: Asks the systems that it depends on at once.
     """
 
     history = cached_property(_history)
     run_editing = cached_property(_run_editing)
+    diary = cached_property(_diary)
 
     def __init__(  # noqa: PLR0913 - the parts of a whole lab, by name
         self,
@@ -210,6 +222,7 @@ class Lab:
         self.cycle_service: CycleService | None = None
         self.watchers = Watchers()
         self.durations = Durations(lab_state, self._background.watch)
+        self.fresh_look = FreshLook(lab_state.clock, self._services, self.machines)
         self.group_service = GroupService(lab_state)
         self.admission = Admission(lab_state, self._is_configured)
         self.issue_links = IssueLinks(lab_state)
@@ -315,6 +328,7 @@ class Lab:
         if not self.private:
             await self._restoration.restore_sessions()
             self.health_service.recalled()
+            self._background.watch(asyncio.create_task(self.diary.keep(), name="the diary of machines"))
         if self.cycle_service is not None:
             self._background.watch(asyncio.create_task(self.cycle_service.runner.work(), name="the work on cycles"))
         if self.queue.health.rules is not None:

@@ -47,6 +47,10 @@ class Lenders:
                 if bool(why) != (name in self._told):
                     self._begin(control, why)
 
+    def look_now(self) -> None:
+        """Tell those again, at the next look, who could not be told."""
+        self._again.clear()
+
     def _is_used(self, name: str, now: float) -> bool:
         """Return whether a machine has a run, or is about to have one or to be checked."""
         queue = self._lab_state.queue

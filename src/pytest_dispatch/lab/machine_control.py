@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from pytest_dispatch.core.errors import MachineError
+from pytest_dispatch.core.secrets import blotted
 from pytest_dispatch.lab.driver_calls import discreet, within, without_secrets
-from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Power, Sign
+from pytest_dispatch.machines.base import BootControl, Console, DrivenMachine, Power, Sign, Troubled
 
 AGAIN = 5.0  # seconds
 
@@ -86,6 +87,12 @@ class MachineControl:
     def is_lent(self) -> bool:
         """Tell whether somebody lends it to the lab, who is told how it is."""
         return self._machine.lender is not None
+
+    @property
+    def trouble(self) -> str:
+        """Return what keeps its drivers, as they say it; empty if nothing is known to."""
+        driver: object = self._machine.power
+        return blotted(driver.trouble, self._machine.secrets) if isinstance(driver, Troubled) else ""
 
     def listen(self) -> list[asyncio.Task[None]]:
         """Read its console, if it has one; returns the task that does."""

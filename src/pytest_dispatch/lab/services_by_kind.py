@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.model import Run, Workload
     from pytest_dispatch.core.runs import Change
     from pytest_dispatch.github.polling_api import GitHubStanding
+    from pytest_dispatch.lab.external_systems import Connection
     from pytest_dispatch.lab.kind_services import Resources, Service
     from pytest_dispatch.lab.kind_table import KindTable
 
@@ -69,6 +70,17 @@ class Services:
     def at_github(self) -> list[GitHubStanding]:
         """Return how things stand with GitHub, for each token of theirs."""
         return [each for service in self._services.values() for each in service.at_github]
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Return how things stand with other systems than GitHub."""
+        return [each for service in self._services.values() for each in service.connections]
+
+    def look_now(self) -> None:
+        """Have each service ask the systems that it depends on at once."""
+        for kind, service in self._services.items():
+            with self._blamed(kind, "look"):
+                service.look_now()
 
     def start(self, watch: Callable[[asyncio.Task[None]], None]) -> None:
         """Start all services, and those that are created later with their creation.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -91,6 +91,20 @@ class Power(Protocol):
         A driver that has to ask for that, such as one for a BMC, asks every few seconds. One that cannot know what
         the machine does by itself, such as one for an outlet, returns after `off`.
         """
+        ...
+
+
+@runtime_checkable
+class Troubled(Protocol):
+    """A driver that says what keeps it while it goes on trying, such as somebody who does not answer.
+
+    Attributes:
+        trouble: What it is, in a sentence without secrets; empty if nothing is wrong.
+    """
+
+    @property
+    def trouble(self) -> str:
+        """Return it."""
         ...
 
 

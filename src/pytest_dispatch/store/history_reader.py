@@ -21,6 +21,7 @@ from pytest_dispatch.store.database import Database
 from pytest_dispatch.store.history_query import Page, page_queries, without_index
 from pytest_dispatch.store.history_rows import ended_of, entry_of, note_of
 from pytest_dispatch.store.latest_runs import LatestRuns
+from pytest_dispatch.store.machine_reader import MachineReader
 from pytest_dispatch.store.reader import Reader
 from pytest_dispatch.store.reading_thread import ReadingThread
 from pytest_dispatch.store.records import KeptRun
@@ -83,6 +84,7 @@ class HistoryReader:
     Attributes:
         charts: Reads what charts show.
         latest_runs: Reads the latest runs of many workloads.
+        machines: Reads what machines did.
     """
 
     def __init__(self, database: Database) -> None:
@@ -90,6 +92,7 @@ class HistoryReader:
         self._reader = Reader(database)
         self.charts = TrendReader(database)
         self.latest_runs = LatestRuns(database)
+        self.machines = MachineReader(database)
 
     def page(self, search: Search, page: Page) -> list[EndedRun]:
         """Return a page of the runs that a search finds, newest first."""

@@ -21,6 +21,7 @@ class Breaker:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._failures = 0
+        self._named = False  # the service itself has said how long it is to be left alone
         self.until = 0.0
         self.why = ""
 
@@ -41,9 +42,15 @@ class Breaker:
     def failed(self, why: str, pause: float | None = None) -> None:
         """Note a failure; without a pause of its own, it is twice the one before, from a second on."""
         self._failures += 1
+        self._named = pause is not None
         self.until, self.why = self._now() + (pause or min(LONGEST, 2.0 ** (self._failures - 1))), why
 
     def asked_to_wait(self, why: str, pause: float) -> None:
         """Note that the service works, and wants to be asked again only after a pause."""
-        self._failures = 0
+        self._failures, self._named = 0, True
         self.until, self.why = self._now() + pause, why
+
+    def try_now(self) -> None:
+        """Let the next request through at once after a failure; a pause that the service itself has named stays."""
+        if not self._named:
+            self.until = min(self.until, self._now())

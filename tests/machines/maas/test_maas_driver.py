@@ -211,6 +211,20 @@ async def test_a_maas_that_is_away_and_one_that_is_none_are_told(maas: FakeMaas)
     assert "MAAS at 127.0.0.1 cannot be reached: " in await refused(MaasControl(impatient))
 
 
+async def test_what_keeps_it_is_known_while_maas_is_asked_again(maas: FakeMaas) -> None:
+    deployed(maas)
+    maas.fail_next(LOOK, status=503, times=2)
+    control = MaasControl(replace(place(maas), every=0.05, retries=PATIENCE))
+    task = asyncio.create_task(control.on())
+    await until(lambda: bool(control.trouble))
+    told = control.trouble
+    await task
+    assert told.startswith("MAAS could not ")
+    assert "(node-7): MAAS at 127.0.0.1 answered" in told
+    assert SECRET not in told
+    assert control.trouble == ""
+
+
 async def test_a_power_that_cannot_be_asked_for_a_while_is_not_taken_for_off(maas: FakeMaas) -> None:
     node = deployed(maas, power="on")
     maas.fail_next(ASK, status=503, times=2)

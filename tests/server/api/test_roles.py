@@ -81,6 +81,7 @@ GET    /openapi.json                        401 401 401 200 200 200 200 200 200 
 GET    /hold                                401 401 401 200 200 200 200 200 200 200
 POST   /hold                                401 401 401 403 200 403 403 200 200 200
 DELETE /hold                                401 401 401 403 200 403 403 200 200 200
+POST   /lab/look                            401 401 401 403 204 403 403 204 204 204
 GET    /queue                               401 401 401 200 200 200 200 200 200 200
 GET    /groups                              401 401 401 200 200 200 200 200 200 200
 GET    /groups/{group}                      401 401 401 200 200 403 200 200 200 200
@@ -505,6 +506,8 @@ GET  /runs/{run}/console.txt 303 303 303 200 200 403 200 200 200 200
 POST /runs                   401 401 401 403 200 303 200 200 200 200
 GET  /sessions               303 303 303 200 200 200 200 200 200 200
 POST /sessions               401 401 401 403 403 200 200 200 200 200
+GET  /find                   303 303 303 200 200 200 200 200 200 200
+POST /lab                    401 401 401 403 303 303 303 303 303 303
 GET  /lab                    303 303 303 200 200 200 200 200 200 200
 GET  /account                303 303 303 200 200 200 200 200 200 200
 POST /account                401 401 401 200 200 403 403 200 200 400
@@ -521,6 +524,7 @@ PAGE_FIELDS = {
     ("POST", "/queue/edit"): [("run", "{run}")],
     ("POST", "/builds"): [("source", "w")],
     ("POST", "/machines"): [("do", "hold"), ("machine", "m-1")],
+    ("POST", "/lab"): [("do", "look")],
     ("POST", "/runs"): [("do", "cancel"), ("run", "{run}")],
     ("POST", "/sessions"): [("session", "{session}")],
     ("POST", "/account"): [("do", "token"), ("label", "new"), ("role", "reader")],

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from by_hand import ByHand
+from labs import running_lab
 from service_bench import PASSWORD, ServiceBench, service
 from visitors import signed_in
+from waiting import until
 
 from pytest_dispatch.core.errors import JournalError
 from pytest_dispatch.github.polling_api import GitHubStanding
 from pytest_dispatch.github.rate_limits import HourlyLimit
+from pytest_dispatch.lab.fresh_look import APART
 from pytest_dispatch.server.api.group_schemas import HoldWanted
+from pytest_dispatch.server.app import ApiAddress
 from pytest_dispatch.server.auth.roles import Role
+from pytest_dispatch.server.auth.settings import AccessSettings
 from pytest_dispatch.server.web.health_page import budget
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +96,45 @@ def test_a_budget_is_told_as_time(lasts: float | None, text: str) -> None:
         host="x", remaining=1000, limit=5000, resets=9.0, lasts=lasts, answered=1.0, why="", until=0.0
     )
     assert budget(standing) == text
+
+
+async def test_an_operator_has_what_the_lab_depends_on_asked_at_once(lab: ServiceBench) -> None:
+    await lab.added("bob", Role.OPERATOR, password=PASSWORD)
+    visitor = await signed_in(lab, "bob")
+    assert (await visitor.submit("/lab", ("do", "look"), ("next", "/lab"))).status == 303
+    assert "What the lab depends on is asked now." in (await visitor.see("/lab")).words
+    assert (await visitor.submit("/lab", ("do", "look"))).status == 429
+    lab.bench.clock.ahead += APART
+    assert (await lab.ask("POST", "/lab/look", token=lab.secrets["bob"])).status == 204
+    assert [entry["action"] for entry in await lab.audit(who="bob", action="lab")] == ["lab.look", "lab.look"]
+
+
+@dataclass(eq=False)
+class Refused(ByHand):
+    """A machine that its MAAS does not power on, whose driver asks again and again."""
+
+    trouble: str = ""
+
+    async def on(self) -> None:
+        self.trouble = "MAAS could not power it on (node-7): 503"
+        await asyncio.Event().wait()
+
+
+async def test_a_machine_that_cannot_be_powered_is_named_while_that_is_tried(tmp_path: Path) -> None:
+    """Not only when it has been given up."""
+    machine, api = Refused("node-7"), ApiAddress(host="127.0.0.1", port=0)
+    async with running_lab(tmp_path, machines=[machine.driven()], doors=AccessSettings(), api=api) as bench:
+        lab = ServiceBench(bench)
+        await lab.added("eve", Role.READER, password=PASSWORD)
+        visitor = await signed_in(lab, "eve")
+        assert "node-7" not in (await visitor.see("/lab")).words
+        await bench.one()
+        await until(lambda: bool(machine.trouble))
+        page = await visitor.see("/lab")
+        assert f"Machine node-7 trouble {machine.trouble}" in page.words
+        assert "/machines/node-7" in page.links
+        assert "Poll now" not in page.words, "a reader may not"
+        assert machine.trouble in (await visitor.see("/machines/node-7")).words
+        assert f"node-7 trouble {machine.trouble}" in (await visitor.see("/")).words
+        machine.trouble = ""
+        assert "Machine node-7" not in (await visitor.see("/lab")).words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from labs import Reply
+from past_runs import runs_through
 from service_bench import ServiceBench
 from visitors import Visitor, signed_in
 from waiting import until
@@ -165,3 +166,41 @@ async def test_what_the_lab_does_not_know_has_no_page(lab: ServiceBench) -> None
     reply = await (await signed_in(lab, "eve")).ask("GET", "/machines/none")
     assert reply.status == 404
     assert "no machine" in reply.text
+
+
+async def test_its_last_day_is_drawn_and_told_in_a_table(lab: ServiceBench) -> None:
+    visitor = await signed_in(lab, "ada")
+    await runs_through(lab.bench, "a.efi")
+    await held(visitor, "its fan is loud", "m-1")
+    lab.bench.lab.diary.look()
+    page = await visitor.see("/machines/m-1")
+    drawings = [each["aria-label"].partition(";")[0] for each in page.all("svg") if "aria-label" in each]
+    assert drawings == ["Runs of m-1 over 24 hours", "State of m-1 over 24 hours"]
+    assert {"passed", "held"} <= {each.get("class") for each in page.all("path")}
+    assert "now held its fan is loud (ada)" in page.words
+    assert "passed a.efi" in page.words
+    assert "a.efi 1 1 " in page.words, "how long its workloads take there"
+    assert "% of 24h" in page.words
+
+
+async def test_administrators_see_what_people_did_to_it_and_others_do_not(lab: ServiceBench) -> None:
+    ada, eve = await signed_in(lab, "ada"), await signed_in(lab, "eve")
+    assert "What people did to it Nothing yet." in (await ada.see("/machines/m-1")).words
+    await held(ada, "its fan is loud", "m-1")
+    await held(ada, "not this one", "m-2")
+    page = await ada.see("/machines/m-1")
+    assert "machine.hold ada reason: its fan is loud" in page.words
+    assert "not this one" not in page.words
+    assert "/audit?action=machine&target=m-1" in page.links
+    page = await eve.see("/machines/m-1")
+    assert "What people did to it" not in page.words
+    assert not [link for link in page.links if link.startswith("/audit")]
+
+
+async def test_what_the_lab_noted_of_it_is_told_to_everybody(lab: ServiceBench) -> None:
+    lab.bench.lab.notices.note("m-1", "stays on", "", "no power, it says")
+    lab.bench.lab.notices.note("m-2", "stays on", "", "not of this one")
+    words = (await (await signed_in(lab, "eve")).see("/machines/m-1")).words
+    assert "Told by the lab" in words
+    assert "stays on no power, it says 1" in words
+    assert "not of this one" not in words

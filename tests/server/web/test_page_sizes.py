@@ -51,6 +51,8 @@ PAGES = """
 /machines?named=m-1&group=group-1
 /machines/m-17
 /machines/m-190
+/find
+/find?q=m
 /runs/{waits}
 /runs/{runs}
 /builds

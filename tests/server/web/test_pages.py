@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 PAGES = ["/", "/queue", "/machines", "/machines/127.0.0.2", "/runs/{run}"]
 OF_THE_PAST = ["/builds", "/history", "/history/charts", "/templates"]
-OF_THE_LAB = ["/sessions", "/lab", "/account", "/users", "/audit"]
+OF_THE_LAB = ["/sessions", "/lab", "/find", "/find?q=a", "/account", "/users", "/audit"]
 MOST_BYTES = 150_000  # of all that a first visit loads, packed
 
 
@@ -177,7 +177,7 @@ async def test_a_script_is_told_of_refusals_as_the_api_tells_them(lab: ServiceBe
         ("GET", "/nope", 404, ""),
         ("GET", "/queue/", 404, ""),
         ("GET", "//queue", 404, ""),
-        ("POST", "/lab", 405, "GET, HEAD"),
+        ("POST", "/find", 405, "GET, HEAD"),
         ("PUT", "/queue", 405, "GET, HEAD, POST"),
     ],
 )
@@ -195,7 +195,7 @@ async def test_what_no_page_has_is_told_on_one(
 
 
 async def test_a_script_is_told_in_json_of_what_no_page_has(lab: ServiceBench) -> None:
-    reply = await Visitor(lab).ask("POST", "/lab", headers={"Dispatch-Page": "1"})
+    reply = await Visitor(lab).ask("POST", "/find", headers={"Dispatch-Page": "1"})
     assert (reply.status, reply.json) == (405, {"error": "expected GET, HEAD here, got POST"})
 
 

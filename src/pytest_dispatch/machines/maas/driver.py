@@ -37,6 +37,9 @@ class MaasControl:
         place: The machine, and its MAAS.
         deploys: The release that it is deployed with when it is taken; empty if it is deployed already, and stays so.
         marks: Whether MAAS is told that it is broken.
+
+    Attributes:
+        trouble: Why MAAS is asked again, or did not do what it was last asked; empty if it did.
     """
 
     def __init__(self, place: Place, *, deploys: str = "", marks: bool = False) -> None:
@@ -48,6 +51,7 @@ class MaasControl:
         self._may_be_on = False  # it was told to go on, and has not been seen off since
         self._off = asyncio.Event()
         self._off.set()
+        self.trouble = ""
 
     def driven(self) -> DrivenMachine:
         """Return the machine with what drives it."""
@@ -59,6 +63,9 @@ class MaasControl:
             secrets=(self._place.key.secret.reveal(),),
         )
 
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
+
     # Power
 
     async def on(self) -> None:
@@ -67,7 +74,7 @@ class MaasControl:
         Raises:
             MachineError: MAAS does not do it, or it is not deployed; says how it stands.
         """
-        async with Orders(self._place) as orders:
+        async with Orders(self._place, self._tell) as orders:
             await self._take(orders)
             self._may_be_on = True
             self._off.clear()
@@ -80,7 +87,7 @@ class MaasControl:
         Raises:
             MachineError: MAAS does not do it.
         """
-        async with Orders(self._place) as orders:
+        async with Orders(self._place, self._tell) as orders:
             await orders.look()
             if self._may_be_on or await orders.power() != "off":
                 await orders.turn("off")
@@ -92,7 +99,7 @@ class MaasControl:
         Raises:
             MachineError: MAAS does not answer.
         """
-        async with Orders(self._place) as orders:
+        async with Orders(self._place, self._tell) as orders:
             await orders.look()
             while (state := await orders.power()) != "off":
                 if state == UNKNOWN:
@@ -109,7 +116,7 @@ class MaasControl:
         Raises:
             MachineError: MAAS does not do it.
         """
-        async with Orders(self._place) as orders:
+        async with Orders(self._place, self._tell) as orders:
             machine = await orders.look()
             if machine.owner and (self._took or _is_taken(machine)):
                 await orders.order("release it", "release", again=True, comment=COMMENT)
@@ -123,7 +130,7 @@ class MaasControl:
         """
         if not self._marks:
             return
-        async with Orders(self._place) as orders:
+        async with Orders(self._place, self._tell) as orders:
             if (await orders.look()).status_name != "Broken":
                 said = f"{COMMENT}: {plain_line(why, WORDS)}"
                 await orders.order("mark it as broken", "mark_broken", again=True, comment=said)
@@ -137,7 +144,7 @@ class MaasControl:
         """
         if not self._marks:
             return
-        async with Orders(self._place) as orders:
+        async with Orders(self._place, self._tell) as orders:
             if (await orders.look()).status_name == "Broken":
                 await orders.order("mark it as fixed", "mark_fixed", comment=COMMENT)
         self._marked = False

@@ -62,10 +62,12 @@ class Orders:
 
     Args:
         place: The machine, and its MAAS.
+        tell: Is told why MAAS is asked again, and with an empty text that it has answered.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, tell: Callable[[str], None] = lambda _why: None) -> None:
         self._place = place
+        self._tell = tell
         self._api = MaasApi(place.url, place.key, time.monotonic)
         self._id = ""
         self._user = ""
@@ -172,12 +174,16 @@ class Orders:
         until = time.monotonic() + self._place.retries
         while True:
             try:
-                return await ask()
+                answer = await ask()
             except ServiceError as error:
+                self._tell(self._told(what, error))
                 if not again and error.sent and not error.status:
                     raise _LostAnswerError from None
                 if not error.passes or time.monotonic() >= until:
                     raise MachineError(self._told(what, error)) from None
+            else:
+                self._tell("")
+                return answer
             await asyncio.sleep(self._place.every)
 
     def _told(self, what: str, error: ServiceError) -> str:

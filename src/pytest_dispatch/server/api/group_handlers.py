@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.api.queue_reasons import QueueReasons
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.callers import CALLER
-from pytest_dispatch.server.auth.errors import ForbiddenError
+from pytest_dispatch.server.auth.errors import ForbiddenError, TooManyError
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import check_groups, outside
 
@@ -79,6 +80,19 @@ async def release_lab(context: ApiContext, request: web.Request, _body: None) ->
     await context.lab.group_service.release_lab()
     request[CHANGED] = Changed("the lab")
     return lab_hold(context.lab)
+
+
+async def look_now(context: ApiContext, request: web.Request, _body: None) -> None:
+    """Ask the systems that the lab depends on at once.
+
+    Raises:
+        TooManyError: That was done just now.
+    """
+    check_whole(request)
+    left = context.lab.fresh_look.begin()
+    if left:
+        raise TooManyError(f"they were asked just now; try again in {math.ceil(left)} s", left)
+    request[CHANGED] = Changed("the lab")
 
 
 def check_whole(request: web.Request) -> None:
@@ -283,7 +297,9 @@ async def show_machine(context: ApiContext, request: web.Request, _body: None) -
 async def hold_machine(context: ApiContext, request: web.Request, body: HoldWanted) -> LabMachine:
     """Hold a machine."""
     check_machine_groups(context, request)
-    await context.lab.group_service.hold_machine(request.match_info["machine"], _hold(request, body))
+    machine = request.match_info["machine"]
+    await context.lab.group_service.hold_machine(machine, _hold(request, body))
+    request[CHANGED] = Changed(machine, after={"reason": body.reason, "until": body.until})
     return known_machine(context, request)
 
 

@@ -53,6 +53,15 @@ GROUP_ROUTES = (
         gives=LabHold,
     ),
     Route(
+        method="POST",
+        path="/lab/look",
+        handler=handlers.look_now,
+        needs=Role.OPERATOR,
+        audit="lab.look",
+        summary="Ask GitHub, Testflinger and those who lend machines at once, whatever pause a failure has caused; a"
+        " pause that they have asked for stays. Once in ten seconds",
+    ),
+    Route(
         method="GET",
         path="/queue",
         handler=handlers.show_all_queues,

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.groups import Group
-from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.requirements import suits
+from pytest_dispatch.lab.driven_machines import standing_of
 from pytest_dispatch.server.api.group_schemas import (
     FaultView,
     GroupView,
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.templates import Template
     from pytest_dispatch.core.unknown_machines import UnknownMachine
     from pytest_dispatch.lab.lab import Lab
-
-#: States of a machine that holds no run: such a machine is off if its driver says so.
-_AWAY = {MachineState.IDLE, MachineState.OFFLINE}
-
 
 _NOTHING_KNOWN = HealthView()
 
@@ -220,9 +216,7 @@ def health_view(lab: Lab, machine: str) -> HealthView:
 def machine_view(lab: Lab, seen: MachineRecord, *, heard: bool = True) -> LabMachine:
     """Return one machine; unless `heard`, without when it last asked."""
     machine = seen.machine
-    state, reason, since = lab.queue.standing(seen, lab.lab_state.clock.now())
-    if state in _AWAY and lab.machines.is_off(seen.id):
-        state, reason = MachineState.OFF, ""
+    state, reason, since = standing_of(lab.machines, lab.queue, seen, lab.lab_state.clock.now())
     groups = lab.queue.groups
     return LabMachine(
         id=machine.id,

@@ -6,13 +6,17 @@ import asyncio
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest_dispatch
 from pytest_dispatch.core.duration import format_roughly
 from pytest_dispatch.core.errors import JournalError
-from pytest_dispatch.server.api.group_views import lab_hold
+from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.server.api.group_handlers import check_whole
+from pytest_dispatch.server.api.group_views import lab_hold, machine_views
 from pytest_dispatch.server.auth.principals import PRINCIPAL
-from pytest_dispatch.server.web.now_page import held_text
+from pytest_dispatch.server.web.deeds import Deed, Deeds, act
+from pytest_dispatch.server.web.now_page import TROUBLE, held_text
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.words import counted
 
@@ -29,7 +33,7 @@ PING = 2.0  # longest wait for the database, in seconds
 LATE = 1.0  # seconds after which a change should be on disk
 MOST = 10  # lines of each kind that are shown
 
-FINE, TROUBLE, UNKNOWN = "fine", "trouble", "unknown"
+FINE, UNKNOWN = "fine", "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +43,48 @@ class Vital:
     Attributes:
         state: `fine`, `trouble`, `held` or `unknown`.
         at: When something of it last happened, in seconds since 1970; 0 if that does not matter.
+        where: Its page; empty for none.
     """
 
     what: str
     state: str
     text: str
     at: float = 0.0
+    where: str = ""
 
 
 @page
 async def show_health(context: ApiContext, request: web.Request, _body: None) -> Page:
     """Return the page; also of a lab that is broken."""
-    vitals = [_lab(context.lab), await _database(context.lab), *_github(context.lab)]
-    if context.lab.broken is None:
+    lab = context.lab
+    vitals = [_lab(lab), await _database(lab), *_github(lab)]
+    if lab.broken is None:
+        vitals += [*_connections(lab), *_machines(lab)]
         vitals += [*_issues(context.lab, everything=request[PRINCIPAL].may_all), *_people(context)]
         vitals += _notifications(context.lab) if request[PRINCIPAL].may_all else ()
     wrong = sum(each.state == TROUBLE for each in vitals)
     sentence = f"{counted(wrong, 'thing')} not as it should be" if wrong else "All is well"
-    values = {"sentence": sentence, "vitals": vitals}
-    return Page(template="health.html", title="Health", live="hold", values=values)
+    outside = bool(lab.at_github or lab.fresh_look.connections or lab.machines.troubles.by_machine())
+    values = {"sentence": sentence, "vitals": vitals, "outside": outside}
+    return Page(template="health.html", title="Health", live="hold machine left", values=values)
+
+
+_DEEDS = Deeds(
+    action="/lab",
+    known={
+        "look": Deed(
+            operation=("POST", "/lab/look"),
+            done="What the lab depends on is asked now",
+            of="",
+            check=lambda _context, request: check_whole(request),
+        )
+    },
+)
+
+
+async def steer_lab(context: ApiContext, request: web.Request, _body: None) -> web.Response:
+    """Do what a form asks for with the lab."""
+    return await act(context, request, _DEEDS)
 
 
 def _lab(lab: Lab) -> Vital:
@@ -111,6 +138,25 @@ def budget(standing: GitHubStanding) -> str:
     if math.isinf(standing.lasts):
         return f"{left}, enough at this rate until it counts anew"
     return f"{left}, for about {format_roughly(standing.lasts)} at this rate; the lab asks less often"
+
+
+def _connections(lab: Lab) -> Iterator[Vital]:
+    """Yield how the other systems stand that kinds depend on."""
+    for each in lab.fresh_look.connections:
+        if each.why:
+            yield Vital(what=each.what, state=TROUBLE, text=each.why, at=each.answered)
+        elif not each.answered:
+            yield Vital(what=each.what, state=UNKNOWN, text="It has not answered yet")
+        else:
+            yield Vital(what=each.what, state=FINE, text="It answers", at=each.answered)
+
+
+def _machines(lab: Lab) -> Iterator[Vital]:
+    """Yield which machines are broken, and what keeps drivers and lenders from doing what they were told."""
+    troubles = lab.machines.troubles.by_machine()
+    broken = {each.id: each.reason for each in machine_views(lab, heard=False) if each.state is MachineState.BROKEN}
+    for name, why in sorted({**broken, **troubles}.items()):
+        yield Vital(what=f"Machine {name}", state=TROUBLE, text=why, where=f"/machines/{quote(name, safe='')}")
 
 
 def _issues(lab: Lab, *, everything: bool) -> Iterator[Vital]:

@@ -9,12 +9,10 @@ from urllib.parse import urlencode
 
 from pytest_dispatch.core.ended_runs import HistoryPage
 from pytest_dispatch.core.history_search import SearchError
-from pytest_dispatch.core.trends import OVER, Span
 from pytest_dispatch.server.api.history_handlers import search_history
 from pytest_dispatch.server.api.query import whole
-from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.history_file import MOST
-from pytest_dispatch.server.web.outcome_chart import outcome_chart, totals
+from pytest_dispatch.server.web.outcome_chart import outcomes_drawn
 from pytest_dispatch.server.web.page import Page, page
 
 if TYPE_CHECKING:
@@ -133,9 +131,7 @@ def found_by(field: str, value: str) -> str:
 async def show_history(context: ApiContext, request: web.Request, _body: None) -> Page:
     """Return the page."""
     view, problem = _view(request), ""
-    span = Span.until(context.lab.lab_state.clock.now(), *OVER[DRAWN])
-    groups = request[PRINCIPAL].groups
-    slots = () if view.address != ADDRESS else await context.lab.history.outcomes(span, groups)
+    drawn = await outcomes_drawn(context, request, DRAWN) if view.address == ADDRESS else {"chart": None}
     try:
         found = await search_history(context, request, None)
     except SearchError as error:
@@ -150,11 +146,7 @@ async def show_history(context: ApiContext, request: web.Request, _body: None) -
         "found_by": found_by,
         "file": f"{ADDRESS}.csv?{urlencode({'q': view.search})}",
         "most": MOST,
-        "drawn_over": DRAWN,
-        "chart": outcome_chart(slots) if any(slots) else None,
-        "totals": totals(slots),
-        "begins": span.begins,
-        "width": span.width,
+        **drawn,
     }
     return Page(
         template="history.html",

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from pytest_dispatch.core.machine import MachineState
+from pytest_dispatch.core.machine_past import by_workload, share_used
+from pytest_dispatch.core.moments import DAY
 from pytest_dispatch.core.requirements import read_labels
+from pytest_dispatch.lab.history import past_of
+from pytest_dispatch.server.api.account_handlers import service_access
 from pytest_dispatch.server.api.group_handlers import check_machine_groups, known_machine, show_machine
 from pytest_dispatch.server.api.group_schemas import ApproveWanted
 from pytest_dispatch.server.api.group_views import group_views, machine_view, machine_views
 from pytest_dispatch.server.api.history_handlers import latest_runs
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.principals import PRINCIPAL
+from pytest_dispatch.server.web.audit_page import ADDRESS as AUDIT
+from pytest_dispatch.server.web.audit_page import changes
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
+from pytest_dispatch.server.web.history_page import View, term
 from pytest_dispatch.server.web.holds import HoldDeeds, held
+from pytest_dispatch.server.web.machine_day import STEP, day_begins, machine_day
 from pytest_dispatch.server.web.now_page import Active, under_way
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.paging import part_of
 from pytest_dispatch.server.web.said import Question
 from pytest_dispatch.server.web.words import counted, in_order, listed
+from pytest_dispatch.store.accounts import AuditFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from aiohttp import web
 
+    from pytest_dispatch.core.audit_entry import AuditEntry
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.group_schemas import LabMachine
     from pytest_dispatch.server.api.route import ApiContext
@@ -34,6 +45,9 @@ if TYPE_CHECKING:
 
 PAGE = 50  # machines on a page
 ENDED = 20  # runs that ended on a machine, on its page
+WORKLOADS = 10  # workloads whose durations there are told
+AUDITED = 10  # entries of the audit log that are about it
+WEEK = 7 * DAY
 LIVE = "machine run group left"
 _HOLDS = HoldDeeds(begin="hold", end="return", of="machine")
 
@@ -112,19 +126,44 @@ def _sentence(known: Sequence[LabMachine], shown: Sequence[LabMachine]) -> str:
 async def show_one_machine(context: ApiContext, request: web.Request, body: None) -> Page:
     """Return the page of a machine."""
     machine = await show_machine(context, request, body)
-    ended = await latest_runs(context, request[PRINCIPAL], f'machine:"{_quoted(machine.id)}"', ENDED)
+    principal, lab = request[PRINCIPAL], context.lab
+    search = term("machine", machine.id)
+    ended = await latest_runs(context, principal, search, ENDED)
     values = {
         "machine": machine,
-        "active": _on(machine, under_way(context.lab)),
+        "trouble": lab.machines.troubles.by_machine().get(machine.id, ""),
+        "active": _on(machine, under_way(lab)),
         "ended": ended.runs,
         "passed": sum(each.outcome == "passed" for each in ended.runs),
-        "known": [each.id for each in machine_views(context.lab) if each.state is not MachineState.UNAPPROVED],
+        "all_ended": View(search=search).address,
+        "known": [each.id for each in machine_views(lab) if each.state is not MachineState.UNAPPROVED],
+        "notices": [each for each in reversed(lab.notices.all()) if each.machine == machine.id],
+        "audit": await _audit(context, machine.id) if principal.may_all else None,
+        "all_audit": f"{AUDIT}?{urlencode({'action': 'machine', 'target': machine.id})}",
+        **await _past(lab, machine.id, principal.groups),
     }
     return Page(template="machine.html", title=machine.id, live=f"{LIVE} ended", values=values)
 
 
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+async def _past(lab: Lab, machine: str, groups: frozenset[str] | None) -> dict[str, object]:
+    """Return what a machine did: its last day, how much it was used, and how workloads did on it."""
+    now = lab.lab_state.clock.now()
+    since = math.floor(now / STEP) * STEP  # steady for a while, so that the page does not change all the time
+    past = await past_of(lab.history, machine, day_begins(now), since - WEEK, groups)
+    return {
+        "day": machine_day(past.visits, lab.diary.of(machine), now),
+        "used": share_used(past.ended, since - DAY, since),
+        "used_in_week": share_used(past.ended, since - WEEK, since) if past.whole else None,
+        "workloads": by_workload(past.ended)[:WORKLOADS],
+        "looked_at": len(past.ended),
+        "whole": past.whole,
+    }
+
+
+async def _audit(context: ApiContext, machine: str) -> list[tuple[AuditEntry, list[str]]]:
+    """Return what people last did to a machine."""
+    wanted = AuditFilter(action="machine", target=machine, most=AUDITED)
+    return [(each, changes(each)) for each in await service_access(context).audit.read(wanted)]
 
 
 def _on(machine: LabMachine, active: Iterable[Active]) -> list[Active]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pytest_dispatch.core.duration import format_roughly
 from pytest_dispatch.core.machine import Hold, MachineState
@@ -13,6 +14,7 @@ from pytest_dispatch.server.api.group_views import group_views, lab_hold, machin
 from pytest_dispatch.server.api.history_handlers import latest_runs
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.first_steps import first_steps
+from pytest_dispatch.server.web.outcome_chart import outcomes_drawn
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.words import are_free, counted, is_free
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 ENDED = 20  # runs that have just ended
 UNDER_WAY = 50  # runs under way that are shown
 MOST_NOTES = 20  # things that need somebody
+TROUBLE = "trouble"  # the state of what the lab depends on and does not get
+DRAWN = "24h"  # time over which outcomes are drawn
 
 #: States of machines that somebody should look at.
 _TROUBLE = (MachineState.BROKEN, MachineState.OFFLINE, MachineState.UNAPPROVED, MachineState.HELD)
@@ -77,6 +81,7 @@ async def show_now(context: ApiContext, request: web.Request, _body: None) -> Pa
     active = [each for each in under_way(lab) if request[PRINCIPAL].may_use(each.run.group)]
     ended = await latest_runs(context, request[PRINCIPAL], "", ENDED)
     values = {
+        **await outcomes_drawn(context, request, DRAWN),
         "sentence": _sentence(lab, groups, machines, active),
         "concerns": list(islice(_concerns(lab, groups, machines), MOST_NOTES)),
         "active": active[:UNDER_WAY],
@@ -119,10 +124,11 @@ def _next_free(active: Iterable[Active], now: float) -> float | None:
     return None if not lefts else max(60.0, 60.0 * round(min(lefts) / 60.0))
 
 
-def _concerns(lab: Lab, groups: Iterable[GroupView], machines: Iterable[LabMachine]) -> Iterator[Concern]:
+def _concerns(lab: Lab, groups: Iterable[GroupView], machines: Sequence[LabMachine]) -> Iterator[Concern]:
     hold = lab_hold(lab).hold
     if hold is not None:
         yield Concern(what="The whole lab", where="", state="held", text=held_text(hold), since=hold.since)
+    yield from _outside(lab, {each.id for each in machines if each.state is MachineState.BROKEN})
     for group in groups:
         if group.paused is not None and group.paused != hold:
             text, where = held_text(group.paused), f"/queue?group={group.id}"
@@ -131,8 +137,27 @@ def _concerns(lab: Lab, groups: Iterable[GroupView], machines: Iterable[LabMachi
         for each in machines:
             if each.state is state:
                 text = held_text(each.hold) if each.hold is not None else each.reason
-                where = f"/machines/{each.id}"
+                where = f"/machines/{quote(each.id, safe='')}"
                 yield Concern(what=each.id, where=where, state=str(state), text=text, since=each.since)
+
+
+def _outside(lab: Lab, broken: set[str]) -> Iterator[Concern]:
+    """Yield what the lab depends on and does not get: an answer of GitHub or Testflinger, the power of a machine.
+
+    Args:
+        lab: The lab.
+        broken: Machines that have been given up, which are told of by themselves.
+    """
+    for standing in lab.at_github:
+        if standing.why:
+            yield Concern(what=f"GitHub, {standing.host}", where="/lab", state=TROUBLE, text=standing.why)
+    for each in lab.fresh_look.connections:
+        if each.why:
+            yield Concern(what=each.what, where="/lab", state=TROUBLE, text=each.why)
+    troubles = lab.machines.troubles.by_machine()
+    for name in sorted(troubles.keys() - broken):
+        why = troubles[name]
+        yield Concern(what=name, where=f"/machines/{quote(name, safe='')}", state=TROUBLE, text=why)
 
 
 def held_text(hold: Hold) -> str:

@@ -161,11 +161,20 @@ def _html(context: ApiContext, request: web.Request, made: Page) -> str:
         here=request.path,
         address=request.rel_url.raw_path_qs,
         bar=BAR,
-        menu=[each[:3] for each in MENU if principal is not None and principal.covers(each[3])],
+        menu=_menu_of(principal) if principal is not None else [],
         broken=str(context.lab.broken or ""),
         said=said_before(request),
         version=pytest_dispatch.__version__,
     )
+
+
+def pages_of(principal: Principal) -> list[tuple[str, str, str]]:
+    """Return the pages that somebody may see, by address, name and key."""
+    return [*BAR, *_menu_of(principal)]
+
+
+def _menu_of(principal: Principal) -> list[tuple[str, str, str]]:
+    return [each[:3] for each in MENU if principal.covers(each[3])]
 
 
 def shown(context: ApiContext, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

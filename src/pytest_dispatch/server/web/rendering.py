@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from pytest_dispatch.server.web.assets import build, modules, url_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 _TIME = '<time datetime="{}T{}Z" data-as="{}">{} UTC</time>'
+
+_PART = re.compile(r"([0-9.]+)([hms])")
+_UNITS = {"h": "h", "m": "min", "s": "s"}
 
 
 def _harmless(value: Any) -> Any:
@@ -35,6 +39,11 @@ def _time(at: float, shown_as: str) -> Markup:
     text = dated(at).strftime("%Y-%m-%d %H:%M:%S")
     day, _, clock = text.partition(" ")
     return Markup(_TIME.format(day, clock, shown_as, text))  # noqa: S704 - digits alone
+
+
+def _roughly(seconds: float) -> str:
+    """Return a length of time as the pages' script writes them, too: `4 min`, `2 h 30 min`."""
+    return _PART.sub(lambda part: f"{part[1]} {_UNITS[part[2]]} ", format_roughly(seconds)).strip()
 
 
 def _safe_link(url: str) -> str:
@@ -67,7 +76,7 @@ def _environment() -> Environment:
         "time": _time,
         "safe_link": _safe_link,
         "in_path": _in_path,
-        "roughly": format_roughly,
+        "roughly": _roughly,
     }
     found.globals |= {"asset": url_of, "build": build(), "modules": modules()}
     return found

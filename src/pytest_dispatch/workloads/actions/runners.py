@@ -153,6 +153,11 @@ class RunnerTable:
             if place.owner == owner.lower() and place.looked > -math.inf:
                 place.due = self._now()
 
+    def hurry_all(self) -> None:
+        """Look at all runners as soon as possible."""
+        for place in self._places.values():
+            place.due = place.groups_due = self._now()
+
     def due(self) -> list[Place]:
         """Return the places to be looked at now; a new interval counts at once."""
         now, interval = self._now(), self._interval()

@@ -64,6 +64,14 @@ class ActionsService(Service):
         """Return how things stand with GitHub, for each token."""
         return self._apis.standings
 
+    def look_now(self) -> None:
+        """Look at runners, and at runs at GitHub, as soon as possible."""
+        self._apis.try_now()
+        self._runners.hurry_all()
+        for _, state in self._attempts.under_way():
+            state.due = 0.0
+        self._attempts.wake()
+
     def _interval(self) -> float:
         return self._watch().interval
 

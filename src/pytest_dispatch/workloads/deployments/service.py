@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.explanation import Obstacle, ObstacleKind, told_time
 from pytest_dispatch.core.lifecycle import CoreEvent
 from pytest_dispatch.core.plain_text import plain_line
+from pytest_dispatch.lab.external_systems import Connection
 from pytest_dispatch.lab.kind_services import Service
 from pytest_dispatch.testflinger.api import TestflingerApi
 from pytest_dispatch.workloads.deployments.agents import AgentTable
@@ -55,6 +57,24 @@ class DeploymentService(Service):
     def start(self) -> list[asyncio.Task[None]]:
         """Begin to look at agents and jobs, and to submit."""
         return self._rounds.start()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Return how things stand with the Testflinger server, if the lab has one."""
+        if not self._named:
+            return []
+        breaker, looked = self._deployments.api.client.breaker, self._agents.looked
+        why = self._agents.failed if breaker.lets_through else breaker.why
+        what = f"Testflinger, {urlsplit(self._deployments.api.url).netloc}"
+        return [Connection(what=what, answered=looked if looked > 0 else 0.0, why=why)]
+
+    def look_now(self) -> None:
+        """Look at agents and jobs as soon as possible."""
+        self._deployments.api.client.breaker.try_now()
+        self._agents.hurry()
+        for _, deployment in self._deployments.under_way():
+            deployment.due = 0.0
+        self._deployments.woken.set()
 
     async def stop(self) -> None:
         """Cancel what was cancelled last, and close all connections."""

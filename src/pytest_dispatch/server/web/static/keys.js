@@ -1,14 +1,15 @@
 // Keys. They can be switched off, since speech input and some keyboards press letters by accident (WCAG 2.1.4).
 
 import { dialog, element } from "./forms.js";
+import { open } from "./palette.js";
 import { rowKey } from "./rows.js";
 
 const OFF = "dispatch-keys-off";
 let going = false; // after `g`
 
 const HELP = [
-  ["g, then n, q, m …", "go to Now, Queue, Machines …"],
-  ["/", "search"],
+  ["Ctrl K", "find anything by its name, or do what this page offers"],
+  ["/", "search this page, or find"],
   ["j, k", "next row, row before"],
   ["Enter", "open the row"],
   ["?", "this list"],
@@ -25,7 +26,7 @@ const STEERING = [
 
 const KEYS = {
   g: () => (going = true),
-  "/": () => document.querySelector("[data-search]")?.focus(),
+  "/": search,
   u: () => [...document.querySelectorAll("[data-undo]")].at(-1)?.click(),
   "?": help,
 };
@@ -34,6 +35,11 @@ export function takeKeys() {
   for (const each of document.querySelectorAll("[data-help]")) each.hidden = false;
   document.addEventListener("click", (event) => event.target.closest("[data-help]") && help());
   document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k" && document.getElementById("top")) {
+      event.preventDefault();
+      return open();
+    }
+    if (document.getElementById("palette")?.open) return;
     if (event.ctrlKey || event.metaKey || event.isComposing || document.getElementById("ask").open) return;
     if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
     if (localStorage.getItem(OFF) && event.key.length === 1) return;
@@ -54,9 +60,16 @@ function press(event) {
   return true;
 }
 
+function search() {
+  const field = document.querySelector("[data-search]");
+  if (field) field.focus();
+  else open();
+}
+
 function help() {
   const list = element("dl", { class: "keys" });
-  const offered = "operates" in document.body.dataset ? [...HELP, ...STEERING] : HELP;
+  const pages = [...document.querySelectorAll("[data-go]")].map((each) => [`g ${each.dataset.go}`, `go to ${each.textContent.trim()}`]);
+  const offered = [...HELP, ...("operates" in document.body.dataset ? STEERING : []), ...pages];
   for (const [keys, what] of offered) list.append(element("dt", {}, element("kbd", {}, keys)), element("dd", {}, what));
   const off = element("input", { type: "checkbox" });
   off.checked = !localStorage.getItem(OFF);

@@ -7,6 +7,7 @@ import { followLab } from "./live.js";
 import { takeForms } from "./forms.js";
 import { takeKeys } from "./keys.js";
 import { tellOfEnds } from "./notify.js";
+import { takePalette } from "./palette.js";
 import { takeRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
@@ -14,6 +15,7 @@ document.documentElement.classList.add("scripted");
 keepTimes();
 takeForms();
 takeKeys();
+takePalette();
 takeRows();
 followLab();
 followConsole();

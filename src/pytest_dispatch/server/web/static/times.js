@@ -2,6 +2,7 @@
 
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const EVERY = 5000; // milliseconds
 
@@ -28,7 +29,9 @@ export function clockText(at) {
 }
 
 const WRITTEN = {
-  ago: (at, now) => (now - at < 1000 ? "now" : roughly((now - at) / 1000)),
+  ago: (at, now) => (now - at < 1000 ? "now" : `${roughly((now - at) / 1000)} ago`),
+  lasting: (at, now) => roughly(Math.max(0, now - at) / 1000),
+  hour: (at) => hour.format(at),
   soon: (at, now) => (at - now < 1000 ? "now" : `in ${left((at - now) / 1000)}`),
   clock: (at) => clockText(at),
 };
