@@ -171,6 +171,8 @@ PATHS = (
     "/templates",
     "/find",
     "/find?q=a",
+    "/cycles",
+    "/cycles/nightly",
 )
 
 

@@ -16,6 +16,8 @@ auth:
   - {{name: eve, password: {password}, role: reader}}
 machines:
 - {{id: rack-1, labels: [quiet], identities: {{addresses: [127.0.0.99]}}}}
+cycles:
+- {{name: nightly, folder: kept, every: 6h, parameters: {{distro: {{choices: [noble, jammy]}}}}}}
 groups:
 - id: quiet
   labels: [quiet]

@@ -17,6 +17,7 @@ from pytest_dispatch.core.leases import LeaseKind
 from pytest_dispatch.core.model import Policy
 from pytest_dispatch.lab.kind_services import Kind
 from pytest_dispatch.lab.roster import Roster
+from pytest_dispatch.lab.round_runner import Launcher
 from pytest_dispatch.server.api.account_schemas import NewToken, NewUser, SignInRequest
 from pytest_dispatch.server.api.route import PREFIX
 from pytest_dispatch.server.api.schemas import LeaseWanted, OpenSession, RunRequest
@@ -152,12 +153,15 @@ async def service(
     pages: bool = False,
     kinds: Iterable[Kind] = (),
     roster: Roster | None = None,
+    launcher: Launcher | None = None,
     **settings: Any,
 ) -> AsyncIterator[ServiceBench]:
     """A service with users; with `pages`, these and the API have an address of their own; `kinds` beside boot."""
     api = ApiAddress(host="127.0.0.1", port=0) if pages else None
     doors = AccessSettings(**settings)
-    async with running_lab(folder, doors=doors, bounds=bounds, api=api, kinds=kinds, roster=roster) as bench:
+    async with running_lab(
+        folder, doors=doors, bounds=bounds, api=api, kinds=kinds, roster=roster, launcher=launcher
+    ) as bench:
         yield ServiceBench(bench)
 
 

@@ -7,6 +7,7 @@ declares, and nothing else.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -256,12 +257,14 @@ class Cycles:
         plans: Those of the configuration, by name.
         under_way: The rounds that run, by cycle.
         changed: States and rounds that changed since whoever journals them emptied this.
+        versions: How often each cycle has changed; it tells whether one is as it was.
     """
 
     def __init__(self, next_slot: NextSlot, spread: Callable[[], float]) -> None:
         self.plans: dict[str, CyclePlan] = {}
         self.under_way: dict[str, Round] = {}
         self.changed: list[CycleState | Round] = []
+        self.versions: Counter[str] = Counter()
         self._states: dict[str, CycleState] = {}
         self._last_missed: dict[str, Round] = {}
         self._next_slot = next_slot
@@ -271,6 +274,7 @@ class Cycles:
         """Replace the plans; a round that runs goes on, and a schedule that changed is planned anew."""
         before, self.plans = self.plans, {plan.name: plan for plan in plans}
         for name, plan in self.plans.items():
+            self.versions[name] += plan != before.get(name)
             state = self.state(name)
             anew = name in before and before[name].schedule != plan.schedule
             if anew and state.started is not None and name not in self.under_way:
@@ -312,15 +316,22 @@ class Cycles:
         Raises:
             CycleError: There is no such cycle, it is started already, or a value is not allowed.
         """
+        wish = replace(wish, values=self.values_to_start(name, wish.values))
+        self._keep(replace(self.state(name), started=wish, due=self._first(self.plan(name), wish.at)))
+
+    def values_to_start(self, name: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the values of all parameters with which a cycle would be started.
+
+        Raises:
+            CycleError: There is no such cycle, it is started already, or a value is not allowed.
+        """
         plan, state = self.plan(name), self.state(name)
         if state.started is not None:
             raise CycleError(
                 f"cycle {name}: expected one that is stopped, got one that {state.started.who} has started; stop it"
                 " first, or ask for a round `now`"
             )
-        wish = replace(wish, values=plan.chosen(wish.values))
-        due = self._first(plan, wish.at)
-        self._keep(replace(state, started=wish, due=due))
+        return plan.chosen(given)
 
     def stop(self, name: str) -> None:
         """End the schedule of a cycle; what becomes of a round that runs is for the caller to decide.
@@ -358,6 +369,15 @@ class Cycles:
         Raises:
             CycleError: There is no such cycle, a round of it runs or is asked for, or a value is not allowed.
         """
+        values = self.values_for_now(name, wish.values)
+        self._keep(replace(self.state(name), now=replace(wish, values=values)))
+
+    def values_for_now(self, name: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the values of all parameters with which a round would begin now.
+
+        Raises:
+            CycleError: There is no such cycle, a round of it runs or is asked for, or a value is not allowed.
+        """
         plan, state = self.plan(name), self.state(name)
         if name in self.under_way:
             raise CycleError(
@@ -368,8 +388,7 @@ class Cycles:
             raise CycleError(f"cycle {name}: {state.now.who} has asked for a round already, which is about to begin")
         if state.hold is not None:
             raise CycleError(f"cycle {name}: expected one that is not paused ({state.hold.reason}); resume it first")
-        given = {**(state.started.values if state.started is not None else {}), **wish.values}
-        self._keep(replace(state, now=replace(wish, values=plan.chosen(given))))
+        return plan.chosen({**(state.started.values if state.started is not None else {}), **given})
 
     # Rounds
 
@@ -412,12 +431,12 @@ class Cycles:
     def advance(self, changed: Round) -> None:
         """Keep what is new of a round that runs."""
         self.under_way[changed.cycle] = changed
-        self.changed.append(changed)
+        self._note(changed)
 
     def end(self, ended: Round, now: float) -> None:
         """End a round, and plan the next one."""
         self.under_way.pop(ended.cycle, None)
-        self.changed.append(replace(ended, ended=now))
+        self._note(replace(ended, ended=now))
         state, plan = self.state(ended.cycle), self.plans.get(ended.cycle)
         if plan is None or state.started is None:
             return
@@ -455,7 +474,7 @@ class Cycles:
             )
         last = replace(last, missed=last.missed + len(slots), ended=slots[-1])
         self._last_missed[state.cycle] = last
-        self.changed.append(last)
+        self._note(last)
         return state
 
     def _first(self, plan: CyclePlan, now: float) -> float:
@@ -472,4 +491,8 @@ class Cycles:
 
     def _keep(self, state: CycleState) -> None:
         self._states[state.cycle] = state
-        self.changed.append(state)
+        self._note(state)
+
+    def _note(self, changed: CycleState | Round) -> None:
+        self.changed.append(changed)
+        self.versions[changed.cycle] += 1

@@ -504,6 +504,12 @@ POST /machines               401 401 401 403 200 303 200 200 200 200
 GET  /runs/{run}             303 303 303 200 200 403 200 200 200 200
 GET  /runs/{run}/console.txt 303 303 303 200 200 403 200 200 200 200
 POST /runs                   401 401 401 403 200 303 200 200 200 200
+GET  /cycles                 303 303 303 200 200 200 200 200 200 200
+POST /cycles                 401 401 401 403 200 303 200 200 200 200
+GET  /cycles/{cycle}         303 303 303 200 200 403 200 200 200 200
+GET  /cycles/{cycle}/rounds/{number} 303 303 303 404 404 403 404 404 404 404
+GET  /cycles/{cycle}/rounds/{number}/output.txt 303 303 303 404 404 403 404 404 404 404
+GET  /cycles/{cycle}/rounds/{number}/junit.xml 303 303 303 404 404 403 404 404 404 404
 GET  /sessions               303 303 303 200 200 200 200 200 200 200
 POST /sessions               401 401 401 403 403 200 200 200 200 200
 GET  /find                   303 303 303 200 200 200 200 200 200 200
@@ -526,6 +532,7 @@ PAGE_FIELDS = {
     ("POST", "/machines"): [("do", "hold"), ("machine", "m-1")],
     ("POST", "/lab"): [("do", "look")],
     ("POST", "/runs"): [("do", "cancel"), ("run", "{run}")],
+    ("POST", "/cycles"): [("do", "pause"), ("cycle", "{cycle}")],
     ("POST", "/sessions"): [("session", "{session}")],
     ("POST", "/account"): [("do", "token"), ("label", "new"), ("role", "reader")],
     ("POST", "/users"): [("do", "link"), ("user", "guest")],
@@ -561,7 +568,7 @@ async def test_everybody_gets_the_pages_that_the_table_says(
     bench, got = page_stage.service, {}
     await bench.added("guest", Role.READER, password=PASSWORD)
     for caller in CALLERS:
-        values = await page_stage.values() | {"build": build(), "name": "lab.css"}
+        values = await page_stage.values("{session} {user} {token} {cycle}") | {"build": build(), "name": "lab.css"}
         visitor = Visitor(bench, token=page_stage.tokens[caller])
         target = path.format_map(values)
         fields = [(field, value.format_map(values)) for field, value in PAGE_FIELDS.get((method, path), [])]

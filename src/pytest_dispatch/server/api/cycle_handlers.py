@@ -15,6 +15,8 @@ from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
     from pytest_dispatch.core.cycles import CyclePlan, Round, Schedule
@@ -37,31 +39,31 @@ async def list_cycles(context: ApiContext, request: web.Request, _body: None) ->
 
 async def show_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
     """Return a cycle."""
-    return await cycle_view(*_named(context, request))
+    return await cycle_view(*named_cycle(context, request))
 
 
 async def list_rounds(context: ApiContext, request: web.Request, _body: None) -> list[Round]:
     """Return the latest rounds of a cycle."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     before, most = whole(request, "before", 0), min(whole(request, "most", ROUNDS), MOST_ROUNDS)
     return await service.rounds(name, before or None, most)
 
 
 async def show_round(context: ApiContext, request: web.Request, _body: None) -> Round:
     """Return a round."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     return await service.round(name, _number(request))
 
 
 async def show_output(context: ApiContext, request: web.Request, _body: None) -> RoundFile:
     """Return what the pytest of a round showed."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     return RoundFile(content=await service.output(name, _number(request)))
 
 
 async def show_junit(context: ApiContext, request: web.Request, _body: None) -> RoundFile:
     """Return the JUnit file of a round."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     return RoundFile(content=await service.junit(name, _number(request)))
 
 
@@ -79,7 +81,7 @@ def _number(request: web.Request) -> int:
 
 async def start_cycle(context: ApiContext, request: web.Request, body: RoundWanted) -> CycleView:
     """Begin the schedule of a cycle."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     await service.start(name, request[PRINCIPAL].name, body.values)
     request[CHANGED] = Changed(name, after={"values": dict(body.values)})
     return await cycle_view(service, name)
@@ -87,7 +89,7 @@ async def start_cycle(context: ApiContext, request: web.Request, body: RoundWant
 
 async def run_now(context: ApiContext, request: web.Request, body: RoundWanted) -> CycleView:
     """Begin a round as soon as it can be."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     await service.run_now(name, request[PRINCIPAL].name, body.values)
     request[CHANGED] = Changed(name, after={"values": dict(body.values)})
     return await cycle_view(service, name)
@@ -95,7 +97,7 @@ async def run_now(context: ApiContext, request: web.Request, body: RoundWanted) 
 
 async def stop_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
     """End the schedule of a cycle, and its round."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     await service.stop(name, request[PRINCIPAL].name)
     request[CHANGED] = Changed(name)
     return await cycle_view(service, name)
@@ -103,7 +105,7 @@ async def stop_cycle(context: ApiContext, request: web.Request, _body: None) -> 
 
 async def pause_cycle(context: ApiContext, request: web.Request, body: HoldWanted) -> CycleView:
     """Begin no more rounds of a cycle."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     caller = request[PRINCIPAL]
     owner = body.owner if body.owner and caller.may_all else caller.name
     await service.pause(name, Hold(reason=body.reason.strip(), owner=owner, until=body.until))
@@ -113,7 +115,7 @@ async def pause_cycle(context: ApiContext, request: web.Request, body: HoldWante
 
 async def resume_cycle(context: ApiContext, request: web.Request, _body: None) -> CycleView:
     """Begin rounds of a cycle again."""
-    service, name = _named(context, request)
+    service, name = named_cycle(context, request)
     await service.resume(name)
     request[CHANGED] = Changed(name)
     return await cycle_view(service, name)
@@ -130,7 +132,7 @@ def cycles_of(lab: Lab) -> CycleService:
     return lab.cycle_service
 
 
-def _named(context: ApiContext, request: web.Request) -> tuple[CycleService, str]:
+def named_cycle(context: ApiContext, request: web.Request) -> tuple[CycleService, str]:
     """Return the service, and the name of the cycle that a request is about.
 
     Raises:
@@ -155,8 +157,17 @@ async def cycle_view(service: CycleService, name: str) -> CycleView:
     Raises:
         NoCycleError: There is no such cycle.
     """
+    return view_of(service, name, await service.rounds(name, None, 2))
+
+
+def view_of(service: CycleService, name: str, rounds: Sequence[Round]) -> CycleView:
+    """Return a cycle as people see it; `rounds` are its latest, at least two if there are, the newest first.
+
+    Raises:
+        NoCycleError: There is no such cycle.
+    """
     plan, state = service.cycles.plan(name), service.cycles.state(name)
-    latest = [each for each in await service.rounds(name, None, 2) if each.ended is not None]
+    latest = [each for each in rounds if each.ended is not None]
     return CycleView(
         name=name,
         description=plan.description,

@@ -19,7 +19,7 @@ from pytest_dispatch.server.api.group_schemas import (
     RunChanged,
     TemplateView,
 )
-from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left, QueueMoved
+from pytest_dispatch.server.api.lab_schemas import CycleMoved, LabRun, LabSnapshot, Left, QueueMoved
 from pytest_dispatch.server.api.route import Route
 from pytest_dispatch.server.api.run_list import list_runs
 from pytest_dispatch.server.auth.roles import Role
@@ -312,10 +312,11 @@ GROUP_ROUTES = (
         handler=handlers.watch_lab,
         needs=Role.READER,
         summary="The whole lab as server-sent events: `snapshot` (a `LabSnapshot`) first, then `run` (a `LabRun`),"
-        " `group` (a `GroupView`), `queue` (a `QueueMoved`), `machine` (a `LabMachine`), `hold` (a `LabHold`) and"
-        " `left` (a `Left`) as they change, `ended` (an `EndedRun`) when a person has added something to an ended run;"
-        " after a gap, a snapshot again. With `brief`, a snapshot says no more than that there is one",
-        gives=tuple[LabSnapshot, LabRun, GroupView, LabMachine, LabHold, QueueMoved, Left, EndedRun],
+        " `group` (a `GroupView`), `queue` (a `QueueMoved`), `machine` (a `LabMachine`), `cycle` (a `CycleMoved`),"
+        " `hold` (a `LabHold`) and `left` (a `Left`) as they change, `ended` (an `EndedRun`) when a person has added"
+        " something to an ended run; after a gap, a snapshot again. With `brief`, a snapshot"
+        " says no more than that there is one",
+        gives=tuple[LabSnapshot, LabRun, GroupView, LabMachine, LabHold, QueueMoved, CycleMoved, Left, EndedRun],
         query=("brief",),
     ),
 )

@@ -64,11 +64,24 @@ class QueueMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """A group or a machine that the lab no longer has.
+    """A group, a machine or a cycle that the lab no longer has.
 
     Attributes:
-        what: `group` or `machine`.
+        what: `group`, `machine` or `cycle`.
     """
 
     what: str
     id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleMoved:
+    """A cycle that is not as it was: somebody steered it, or a round began or ended.
+
+    Attributes:
+        id: Its name.
+        version: Another number than before; it says nothing else.
+    """
+
+    id: str
+    version: int

@@ -2,12 +2,12 @@
 
 Every viewer gets the same events, which are encoded once: `snapshot` (a `LabSnapshot`) first, then `run` (a `LabRun`),
 `machine` (a `LabMachine`, without `heard`, and without `health` if nothing is known of that), `group` (a `GroupView`),
-`hold` (a `LabHold`: of the whole lab) and `left` (a `Left`) as they change, and `ended` (an `EndedRun`) for a run
-that has ended and to which a person has added an outcome or a note. What changed several times between two looks is one
-event. The ids are numbered; a viewer that comes back with the last one goes on
-after it, as long as the events since then are kept, and otherwise gets a snapshot. So does a viewer that reads too
-slowly: it reads the kept events at its own pace, nothing is stored for it, and it delays nobody. A run that waits is
-no event of its own: its group has the number of those that wait, and pages of its queue are another operation.
+`cycle` (a `CycleMoved`), `hold` (a `LabHold`: of the whole lab) and `left` (a `Left`) as they change, and `ended` (an
+`EndedRun`) for a run that has ended and to which a person has added an outcome or a note. What changed several times
+between two looks is one event. The ids are numbered; a viewer that comes back with the last one goes on after it, as
+long as the events since then are kept, and otherwise gets a snapshot. So does a viewer that reads too slowly: it reads
+the kept events at its own pace, nothing is stored for it, and it delays nobody. A run that waits is no event of its
+own: its group has the number of those that wait, and pages of its queue are another operation.
 
 Machines come first: looking, and handing what is new to all viewers, takes little of what the lab works. The more
 viewers there are and the more happens, the more time lies between two looks, and the more of it is one event. Runs that
@@ -30,7 +30,7 @@ import msgspec
 from pytest_dispatch.core.model import Phase
 from pytest_dispatch.server.api.group_schemas import GroupView, HealthView, LabHold, LabMachine
 from pytest_dispatch.server.api.group_views import group_views, lab_hold, machine_views
-from pytest_dispatch.server.api.lab_schemas import LabRun, LabSnapshot, Left, QueueMoved
+from pytest_dispatch.server.api.lab_schemas import CycleMoved, LabRun, LabSnapshot, Left, QueueMoved
 from pytest_dispatch.server.api.query import number
 from pytest_dispatch.server.api.stream_viewer import ALIVE, Viewer, chunk_of
 
@@ -51,8 +51,8 @@ KEPT = 10_000  # events that are kept for viewers that come back, or are slow
 WHOLE = 1.0  # seconds between two looks while nobody is told of news: a machine may come on, or fall silent
 QUIET = 10.0  # seconds without an event after which a comment shows that the stream is alive
 
-_Key = tuple[str, str]  # "group", "queue" or "machine", and its id; "hold" for the whole lab
-_View = GroupView | LabMachine | LabHold | QueueMoved
+_Key = tuple[str, str]  # "group", "queue", "machine" or "cycle", and its id; "hold" for the whole lab
+_View = GroupView | LabMachine | LabHold | QueueMoved | CycleMoved
 
 #: What a machine says of its health of which nothing is known: a third of its event, and left out.
 _NO_HEALTH = b',"health":' + msgspec.json.encode(HealthView())
@@ -84,6 +84,14 @@ def _queues(lab: Lab) -> Iterator[QueueMoved]:
     held, index = lab.queue.transitions.held.version, lab.queue.transitions.run_index
     for group in lab.queue.groups:
         yield QueueMoved(id=group, version=held + index.order(group).version)
+
+
+def _cycles(lab: Lab) -> Iterator[CycleMoved]:
+    """Yield what tells each cycle now from what it was."""
+    if lab.cycle_service is not None:
+        cycles = lab.cycle_service.cycles
+        for name in cycles.plans:
+            yield CycleMoved(id=name, version=cycles.versions[name])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -289,6 +297,7 @@ class LabStream:
         yield ("hold", ""), lab_hold(self._lab)
         yield from ((("group", each.id), each) for each in group_views(self._lab))
         yield from ((("queue", each.id), each) for each in _queues(self._lab))
+        yield from ((("cycle", each.id), each) for each in _cycles(self._lab))
         yield from ((("machine", each.id), each) for each in machine_views(self._lab, heard=False))
 
     def _add(self, name: str, value: object) -> None:

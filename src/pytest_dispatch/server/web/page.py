@@ -47,6 +47,7 @@ BAR = (
     ("/builds", "Builds", "b"),
     ("/history", "History", "h"),
     ("/templates", "Templates", "t"),
+    ("/cycles", "Cycles", "c"),
     ("/sessions", "Sessions", "s"),
     ("/lab", "Health", "l"),
 )

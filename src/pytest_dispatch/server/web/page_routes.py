@@ -18,6 +18,8 @@ from pytest_dispatch.server.web import (
     builds_page,
     charts_page,
     compare_page,
+    cycle_deeds,
+    cycle_pages,
     edit_page,
     find_page,
     health_page,
@@ -27,6 +29,7 @@ from pytest_dispatch.server.web import (
     machine_pages,
     now_page,
     queue_page,
+    round_page,
     run_console,
     run_page,
     session_pages,
@@ -119,6 +122,26 @@ PAGE_ROUTES = (
         needs=Role.OPERATOR,
         summary="Steer a run, have it run again, count it otherwise, write a note on it",
         bare=True,
+    ),
+    _page(cycle_pages.ADDRESS, cycle_pages.show_cycles, "Cycles: how each stands, and how its last rounds ended"),
+    _form(
+        cycle_pages.ADDRESS, cycle_deeds.steer_cycle, Role.OPERATOR, "Start, pause, resume or stop a cycle; a round now"
+    ),
+    _page(f"{cycle_pages.ADDRESS}/{{cycle}}", cycle_pages.show_one_cycle, "A cycle with its rounds"),
+    _page(
+        f"{cycle_pages.ADDRESS}/{{cycle}}/rounds/{{number}}",
+        round_page.show_one_round,
+        "A round of a cycle: what changed, what did not pass, what its pytest showed",
+    ),
+    _page(
+        f"{cycle_pages.ADDRESS}/{{cycle}}/rounds/{{number}}/output.txt",
+        round_page.send_output,
+        "What the pytest of a round showed, as a file",
+    ),
+    _page(
+        f"{cycle_pages.ADDRESS}/{{cycle}}/rounds/{{number}}/junit.xml",
+        round_page.send_junit,
+        "The JUnit file of a round",
     ),
     _page("/sessions", session_pages.show_sessions, "Sessions: who asks for runs, and what is left to do"),
     _form("/sessions", session_pages.end_session, Role.OPERATOR, "End a session"),

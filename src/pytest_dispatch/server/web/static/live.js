@@ -9,7 +9,7 @@ import { Idiomorph } from "./vendor/idiomorph.js";
 import { isWatching } from "./notify.js";
 import { clockText, writeTimes } from "./times.js";
 
-const EVENTS = ["snapshot", "run", "group", "queue", "machine", "hold", "left", "ended"];
+const EVENTS = ["snapshot", "run", "group", "queue", "machine", "cycle", "hold", "left", "ended"];
 const WATCH = 45_000; // milliseconds without any news after which the page is asked for all the same
 const PATIENCE = 15_000; // milliseconds for an answer
 const STILL = 20_000; // milliseconds after which who does nothing does not keep rows in their places
