@@ -11,17 +11,21 @@ import sqlalchemy as sa
 from filers import FilesEach
 from labs import LabBench, running_lab
 from past_runs import ALL, GitHub, close, later, runs_through
+from rounds import PASSED, PlayedRounds
 from waiting import until
 
+from pytest_dispatch.core.cycles import CyclePlan, Schedule
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease, LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Issue
 from pytest_dispatch.core.run_series import Series
 from pytest_dispatch.github.filer_interface import Filed, FilingError
+from pytest_dispatch.lab.cycle_service import CycleService
 from pytest_dispatch.lab.history import Keep
-from pytest_dispatch.lab.history_sweep import BATCH, CONSOLES, PIECES, RUNS, TEXTS, HistorySweep
+from pytest_dispatch.lab.history_sweep import BATCH, CONSOLES, PIECES, ROUNDS, RUNS, TEXTS, HistorySweep
+from pytest_dispatch.lab.roster import Roster
 from pytest_dispatch.store.journal import console_row, hold_row
-from pytest_dispatch.store.schema import OF_RUNS, holds, issues, reports, runs
+from pytest_dispatch.store.schema import OF_RUNS, holds, issues, reports, round_files, runs
 
 pytestmark = pytest.mark.anyio
 
@@ -138,8 +142,8 @@ async def test_consoles_and_texts_are_dropped_sooner_than_runs(bench: LabBench) 
         db.execute(sa.update(reports).values(body="a long story", junit="<testsuite/>"))
     keep = Keep(consoles=KEEP, texts=KEEP)
     janitor = HistorySweep(bench.lab.lab_state, bench.lab.history, keep)
-    assert await janitor.sweep() == {RUNS: 0, CONSOLES: PIECES + 1, TEXTS: 1}
-    assert await janitor.sweep() == {RUNS: 0, CONSOLES: 0, TEXTS: 0}
+    assert await janitor.sweep() == {RUNS: 0, ROUNDS: 0, CONSOLES: PIECES + 1, TEXTS: 1}
+    assert await janitor.sweep() == {RUNS: 0, ROUNDS: 0, CONSOLES: 0, TEXTS: 0}
     assert bench.lab.history.removed == {CONSOLES: PIECES + 1, TEXTS: 1}
     assert [text for *_, text in bench.journal.reader.console(new.session, 10)] == ["stays"]
     assert bench.journal.reader.console(old.session, 10) == []
@@ -147,7 +151,7 @@ async def test_consoles_and_texts_are_dropped_sooner_than_runs(bench: LabBench) 
     assert (said[old.id].title, said[old.id].body, said[old.id].junit) == ("a.efi", "", "")
     assert (said[new.id].title, said[new.id].body) == ("b.efi", "a long story")
     anew = HistorySweep(bench.lab.lab_state, bench.lab.history, keep)  # as after a restart
-    assert await anew.sweep() == {RUNS: 0, CONSOLES: 0, TEXTS: 0}
+    assert await anew.sweep() == {RUNS: 0, ROUNDS: 0, CONSOLES: 0, TEXTS: 0}
 
 
 async def test_it_is_told_anew_how_long_to_keep_runs(bench: LabBench) -> None:
@@ -155,8 +159,40 @@ async def test_it_is_told_anew_how_long_to_keep_runs(bench: LabBench) -> None:
     await close(bench, old.session)
     later(bench, 2 * KEEP)
     found = HistorySweep(bench.lab.lab_state, bench.lab.history, Keep())
-    assert await found.sweep() == {RUNS: 0, CONSOLES: 0, TEXTS: 0}
+    assert await found.sweep() == {RUNS: 0, ROUNDS: 0, CONSOLES: 0, TEXTS: 0}
     work = asyncio.create_task(found.work())
     found.keep(Keep(runs=KEEP))
     await until(lambda: left_of(bench, old.id) == set())
     work.cancel()
+
+
+async def test_rounds_of_cycles_are_dropped_with_their_files(tmp_path: Path) -> None:
+    plan = CyclePlan(name="rack", folder=str(tmp_path), schedule=Schedule(every=3600.0))
+    roster = Roster(cycles=(plan,))
+    async with running_lab(tmp_path, private=False, roster=roster, launcher=PlayedRounds([PASSED] * 2)) as bench:
+        service = bench.lab.cycle_service
+        assert service is not None
+
+        async def over(number: int) -> None:
+            await service.run_now("rack", "ada", {})
+            while await _ended(service) != number:
+                await bench.lab.lab_state.moved(0.05)
+
+        await over(1)
+        later(bench, KEEP - 1)
+        await over(2)
+        later(bench)
+        assert (await sweep(bench).sweep())[ROUNDS] == 1
+        assert [each.number for each in await service.rounds("rack", None, 10)] == [2]
+        with bench.journal._database.engine.connect() as db:
+            assert {(row.number, row.name) for row in db.execute(sa.select(round_files))} == {
+                (2, "output"),
+                (2, "junit"),
+            }
+        assert (await sweep(bench).sweep())[ROUNDS] == 0
+        assert service.cycles.state("rack").rounds == 2, "numbers go on"
+
+
+async def _ended(service: CycleService) -> int:
+    """The number of the last round that is over."""
+    return max((each.number for each in await service.rounds("rack", None, 10) if each.ended is not None), default=0)

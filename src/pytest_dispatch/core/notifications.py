@@ -25,6 +25,7 @@ class NotificationKind(StrEnum):
     MACHINE_UNKNOWN = "machine.unknown"
     ISSUES_UNFILED = "issues.unfiled"
     QUEUE_SLOW = "queue.slow"
+    CYCLE_CHANGED = "cycle.changed"
 
 
 class Severity(StrEnum):
@@ -58,7 +59,7 @@ class Notification:
         body: Further harmless lines; may be empty.
         at: When it happened.
         groups: The groups that it concerns; empty for the whole lab.
-        outcome: The outcome of the run, or the worst in the session.
+        outcome: The outcome of the run or round, or the worst in the session.
         session: The session that it concerns, if it is one.
     """
 

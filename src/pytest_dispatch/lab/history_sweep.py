@@ -1,4 +1,4 @@
-"""Drops from the journal what a service was told to keep no longer: consoles, texts of reports, and then whole runs."""
+"""Drops from the journal what a service was told to keep no longer: consoles, texts, whole runs, rounds of cycles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAUSE = 0.05  # seconds between two transactions, in which others write
 
 _log = logging.getLogger(__name__)
 
-RUNS, CONSOLES, TEXTS = "runs", "pieces of consoles", "runs' texts"
+RUNS, ROUNDS, CONSOLES, TEXTS = "runs", "rounds of cycles", "pieces of consoles", "runs' texts"
 
 
 class HistorySweep:
@@ -67,9 +67,14 @@ class HistorySweep:
         Raises:
             JournalError: The journal cannot be read or written.
         """
-        steps = ((CONSOLES, self._keep.consoles, self._consoles), (TEXTS, self._keep.texts, self._texts))
-        swept = {RUNS: 0, CONSOLES: 0, TEXTS: 0}
-        for what, seconds, batch in ((RUNS, self._keep.runs, self._runs), *steps):
+        steps = (
+            (RUNS, self._keep.runs, self._runs),
+            (ROUNDS, self._keep.runs, self._rounds),
+            (CONSOLES, self._keep.consoles, self._consoles),
+            (TEXTS, self._keep.texts, self._texts),
+        )
+        swept = {what: 0 for what, _, _ in steps}
+        for what, seconds, batch in steps:
             if seconds is None:
                 continue
             before = self._lab_state.clock.now() - seconds
@@ -91,6 +96,20 @@ class HistorySweep:
                 return None
             await asyncio.wrap_future(journal.forget(deletions(old)))
             return len(old.runs)
+
+    async def _rounds(self, before: float) -> int | None:
+        """Drop the rounds of cycles that are old, with their files, and return how many; None if there are none.
+
+        They are few beside runs: all go at once.
+        """
+        from pytest_dispatch.store.cycle_rows import old_rounds
+
+        journal = self._lab_state.journal
+        count = await journal.background.of_cycles(lambda reader: reader.count_ended(before))
+        if not count:
+            return None
+        await asyncio.wrap_future(journal.forget(old_rounds(before)))
+        return count
 
     async def _consoles(self, before: float) -> int | None:
         """Drop the oldest pieces of consoles, and return how many; None if nothing is left to drop."""

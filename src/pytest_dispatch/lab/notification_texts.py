@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.chat_text import chat_line
@@ -13,6 +13,7 @@ from pytest_dispatch.core.model import BAD, WORST_FIRST, Outcome, Run
 from pytest_dispatch.core.notifications import Delivery, Notification, NotificationKind, Severity
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.cycles import Round
     from pytest_dispatch.core.machine import Hold
     from pytest_dispatch.store.journal import PendingIssue, SessionRecord
 
@@ -138,6 +139,33 @@ def queue_slow(group: str, waiting: int, longest: Run, waited: float, at: float)
         body=f"the longest for {format_duration(waited)}: {chat_line(longest.workload.name)}",
         at=at,
         groups=frozenset({group}),
+    )
+
+
+def cycle_changed(each: Round, group: str, at: float) -> Notification:
+    """Return what people are told when a round has ended with changes, or without results.
+
+    Args:
+        each: The round.
+        group: The group of its cycle; empty for the whole lab.
+        at: When it ended.
+    """
+    change = replace(each.change, added=0, gone=0)
+    worse = (("fails now", change.failures), ("is a fault of the lab now", change.errors))
+    lines = [f"{chat_line(name, LONGEST)} {what}" for what, names in worse for name in names]
+    lines += [f"{chat_line(name, LONGEST)} is fixed" for name in change.fixed]
+    more = [f"… and {len(lines) - NAMED} more"] * (len(lines) > NAMED)
+    why = [chat_line(each.reason, LONGEST)] * bool(each.reason)
+    fixed_only = bool(change) and not (change.failures or change.errors)
+    return Notification(
+        id=f"cycle:{_key(each.cycle)}:{each.number}",
+        kind=NotificationKind.CYCLE_CHANGED,
+        severity=Severity.INFO if fixed_only else Severity.WARNING,
+        title=f"cycle {chat_line(each.cycle)}, round {each.number}: {change if change else each.outcome}",
+        body="\n".join([*why, *lines[:NAMED], *more]),
+        at=at,
+        groups=frozenset({group} if group else ()),
+        outcome=each.outcome,
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError, DispatchError, JournalError
+from pytest_dispatch.core.model import BAD
 from pytest_dispatch.core.requirements import Labels, suits
 from pytest_dispatch.core.secrets import SecretUrl
 from pytest_dispatch.lab.outbox import WITHDRAWN
@@ -25,6 +26,7 @@ from pytest_dispatch.store.journal import Expired, notification_row
 from pytest_dispatch.support.blocking import Threads
 
 if TYPE_CHECKING:
+    from pytest_dispatch.core.cycles import Round
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.notifications import Delivery, Notification, NotificationPlan, Target, TargetStatus
     from pytest_dispatch.core.runs import Change
@@ -194,6 +196,15 @@ class Notifier:
         """Return the rows of deliveries about those issues that are not filed and will not be by themselves."""
         under_way = [pending for pending in pending_issues if not pending.review] if self._boxes else []
         return [row for pending in under_way for row in self._of_issue(pending)]
+
+    def of_round(self, each: Round, group: str) -> list[Row]:
+        """Return the rows of deliveries about a round of a cycle that has changes, or no results although it ran."""
+        blind = each.outcome in BAD and not each.counts
+        if not self._boxes or not (each.change or blind):
+            return []
+        from pytest_dispatch.lab import notification_texts as texts
+
+        return self._tell(texts.cycle_changed(each, group, self._lab_state.clock.now()))
 
     def _of_issue(self, pending: PendingIssue) -> list[Row]:
         why = pending.failed if pending.given_up and pending.failed != WITHDRAWN else ""

@@ -212,6 +212,8 @@ class RoundRunner:
         if results:
             self._lab_state.write([file_row(each, JUNIT, end.junit, now)])
         self._cycles.end(each, now)
+        plan = self._cycles.plans.get(each.cycle)
+        self._lab_state.write(self._lab_state.announcer.of_round(each, plan.group if plan is not None else ""))
         self.write()
         await self._on_disk()
         self._launcher.forget(each)

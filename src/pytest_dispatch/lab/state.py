@@ -36,6 +36,7 @@ from pytest_dispatch.store.journal import (
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
+    from pytest_dispatch.core.cycles import Round
     from pytest_dispatch.core.errors import AwayError
     from pytest_dispatch.core.model import Outcome, Run
     from pytest_dispatch.lab.session_feed import LiveSession
@@ -87,6 +88,10 @@ class Announcer(Protocol):
         """Return the rows of what is to be told of issues."""
         ...
 
+    def of_round(self, each: Round, group: str) -> Sequence[Row]:
+        """Return the rows of what is to be told of a round that has ended; the group of its cycle may be empty."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Announcers:
@@ -114,6 +119,10 @@ class Announcers:
         """Return the rows of what is to be told of issues."""
         pending_issues = list(pending_issues)
         return [row for announcer in self.each for row in announcer.of_issues(pending_issues)]
+
+    def of_round(self, each: Round, group: str) -> list[Row]:
+        """Return the rows of what is to be told of a round that has ended."""
+        return [row for announcer in self.each for row in announcer.of_round(each, group)]
 
 
 def _hold_rows(queue: Queue) -> list[Row]:

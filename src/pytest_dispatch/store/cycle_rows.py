@@ -113,6 +113,12 @@ class CycleReader:
         found = self._all(query)
         return restored(found[0]["content"]) if found else None
 
+    def count_ended(self, before: float) -> int:
+        """Return how many rounds ended before a time."""
+        own = schema.rounds.c
+        [found] = self._all(sa.select(sa.func.count().label("count")).where(own.ended < before))
+        return int(found["count"])
+
     def last_results(self, cycle: str, before: int) -> str | None:
         """Return the JUnit file of the last round before a number that has one; None if there is none."""
         own = schema.round_files.c

@@ -14,9 +14,12 @@ import pytest
 from labs import TOKEN, LabBench, Wire, running_lab
 from waiting import PATIENCE, until
 
+from pytest_dispatch.core.cycles import CyclePlan, Schedule
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.leases import Lease, LeaseKind
+from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Outcome
+from pytest_dispatch.lab.roster import Roster
 from pytest_dispatch.server.api.lab_stream import GLANCE, LOOK, LabStream
 from pytest_dispatch.server.limits.bounds import ServerLimits
 
@@ -244,3 +247,19 @@ async def test_what_a_person_adds_to_an_ended_run_is_told(tmp_path: Path) -> Non
         await bench.lab.history.note(run.id, "never mind", "ada")
         await viewer.until("ended", run=run.id, notes=1)
         viewer.leave()
+
+
+async def test_a_cycle_is_told_as_it_changes_and_when_it_has_left(tmp_path: Path) -> None:
+    plan = CyclePlan(name="rack", folder=str(tmp_path), schedule=Schedule(every=3600.0))
+    async with a_lab(tmp_path, roster=Roster(cycles=(plan,))) as bench:
+        service = bench.lab.cycle_service
+        assert service is not None
+        viewer = await Viewer.of(bench)
+        await viewer.until("snapshot")
+        await service.pause("rack", Hold(reason="the fans", owner="ada"))
+        first = (await viewer.until("cycle", id="rack"))[2]
+        await service.resume("rack")
+        second = (await viewer.until("cycle", id="rack"))[2]
+        assert first["version"] != second["version"]
+        await service.configure([])
+        await viewer.until("left", what="cycle", id="rack")
