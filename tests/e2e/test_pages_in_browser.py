@@ -456,7 +456,9 @@ def test_the_palette_does_what_the_page_offers(lab: Service, ada: Page) -> None:
     ada.keyboard.press("j")
     ada.keyboard.press("Control+k")
     ada.get_by_role("option", name="Top alpha do").wait_for()
-    assert palette_names(ada)[:2] == ["Top alpha", "Cancel alpha"], "the row that has the focus comes first"
+    assert palette_names(ada)[:3] == ["Edit alpha", "Top alpha", "Cancel alpha"], (
+        "the row that has the focus comes first"
+    )
     ada.keyboard.type("top gam")
     ada.get_by_role("option", name="Top gamma do").wait_for()
     ada.keyboard.press("Enter")
