@@ -50,6 +50,10 @@ PAGES = {
     "history": "/history",
     "charts": "/history/charts?over=24h",
     "templates": "/templates",
+    "add": "/queue/add",
+    "cycles": "/cycles",
+    "cycle": "/cycles/quick-tests",
+    "round": "/cycles/quick-tests/rounds/2",
     "sessions": "/sessions",
     "health": "/lab",
     "find": "/find?q=b",
@@ -61,6 +65,7 @@ LED_TO = {
     "machine": ("/machines", "a[href='/machines/board-1']"),
     "run-failed": ("/history?q=outcome:failed", "tbody a[href^='/runs/']"),
     "run-passed": ("/history?q=outcome:passed", "tbody a[href^='/runs/']"),
+    "edit": ("/queue", "a[href^='/queue/edit/']"),
     "run-waiting": ("/queue", "tbody a[href^='/runs/']"),
 }
 

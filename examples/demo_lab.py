@@ -60,6 +60,9 @@ WORKFLOWS = {
     ),
 }
 PEOPLE = ("ada", "grace", "edsger")
+CYCLE = "quick-tests"
+#: What somebody has a round of the cycle run beside its schedule, by the hours that are left of the history.
+ASKED = {16: "memory or disks or tpm", 8: "memory or usb or suspend"}
 
 FILE = """\
 server: {{boot: "127.0.0.1:0", api: "127.0.0.1:{port}", announce: false}}
@@ -83,6 +86,14 @@ groups:
   labels: [rpi]
   templates:
 {workflows}
+cycles:
+- name: quick-tests
+  description: What every board must pass, again and again
+  folder: .
+  arguments: [--dispatch-dir=boards, -k, "{{what}}", -p, "no:cacheprovider"]
+  every: 6h
+  group: boards
+  parameters: {{what: {{pattern: "[a-z -]*", default: "memory or disks or usb"}}}}
 """
 BOOT = (
     '  - {{id: {name}, kind: boot, payload: {{media: efi, location: "folder:{place}", size: {size}}},'
@@ -141,6 +152,10 @@ class Visitor:
         """Return how many runs of a group wait."""
         return len(self.ask("GET", f"/groups/{group}/queue")["runs"])
 
+    def _is_busy(self, group: str) -> bool:
+        rounds = self.ask("GET", f"/cycles/{CYCLE}")["running"]
+        return bool(self.waiting(group) or self.ask("GET", "/runs") or rounds)
+
     def until_idle(self, group: str) -> None:
         """Return when nothing waits or runs, or when all is to end.
 
@@ -148,7 +163,7 @@ class Visitor:
             TimeoutError: It takes too long.
         """
         give_up = time.monotonic() + PATIENCE
-        while (self.waiting(group) or self.ask("GET", "/runs")) and not self._over.wait(0.1):
+        while self._is_busy(group) and not self._over.wait(0.1):
             if time.monotonic() > give_up:
                 raise TimeoutError(f"an hour of history took more than {PATIENCE:g} seconds")
 
@@ -235,12 +250,7 @@ def _show(lab: InProcessLab, clock: LateClock, wanted: argparse.Namespace, over:
     owner = Visitor(lab.url, lab.token, over)
     people = [_person(owner, lab, name, over) for name in PEOPLE]
     chance = random.Random(0)  # noqa: S311 - for variety
-    print(f"The lab lives through {wanted.hours} hours of history …", flush=True)
-    while clock.behind and not over.is_set():
-        for _ in range(chance.randint(2, 8)):
-            _queue_board(chance, people)
-        owner.until_idle("boards")
-        clock.behind = max(0.0, clock.behind - HOUR)
+    _live_through(wanted.hours, clock, chance, people, owner, over)
     if over.is_set():
         return
     link = owner.ask("POST", f"/users/{PEOPLE[0]}/link")["path"]
@@ -256,6 +266,21 @@ def _show(lab: InProcessLab, clock: LateClock, wanted: argparse.Namespace, over:
             _queue_board(chance, people)
         else:
             chance.choice(people).queue(group, chance.choice(groups[group]))
+
+
+def _live_through(
+    hours: int, clock: LateClock, chance: random.Random, people: list[Visitor], owner: Visitor, over: threading.Event
+) -> None:
+    """Have the lab live through its history, hour by hour."""
+    print(f"The lab lives through {hours} hours of history …", flush=True)
+    people[0].ask("POST", f"/cycles/{CYCLE}/schedule", {})
+    while clock.behind and not over.is_set():
+        if what := ASKED.get(round(clock.behind / HOUR)):
+            people[1].ask("POST", f"/cycles/{CYCLE}/rounds", {"values": {"what": what}})
+        for _ in range(chance.randint(2, 8)):
+            _queue_board(chance, people)
+        owner.until_idle("boards")
+        clock.behind = max(0.0, clock.behind - HOUR)
 
 
 def _has_real(owner: Visitor) -> bool:
