@@ -188,6 +188,27 @@ def test_a_round_goes_on_while_the_cycle_is_paused_or_stopped() -> None:
     assert made.state("rack").due is None
 
 
+@pytest.mark.parametrize("schedule", [EVERY, ONCE], ids=["every", "once"])
+def test_one_that_is_started_again_while_its_stopped_round_ends_begins_another(schedule: Schedule) -> None:
+    made = started(schedule)
+    [first] = made.begin_due(NOON)
+    made.stop("rack")
+    made.start("rack", Wish(who="eve", at=NOON + 10))
+    end(made, first, NOON + 60)
+    assert [each.number for each in made.begin_due(NOON + 61)] == [2]
+
+
+def test_one_that_is_gone_begins_nothing_more() -> None:
+    made = started()
+    [first] = made.begin_due(NOON)
+    made.set([], NOON)
+    for ask in (made.start, made.ask_now):
+        with pytest.raises(CycleError, match=r"^cycle rack: expected one of the lab's configuration, got one "):
+            ask("rack", Wish(who="eve", at=NOON))
+    end(made, first, NOON + 60)
+    assert (made.begin_due(NOON + 100 * HOUR), made.plans) == ([], {})
+
+
 def test_a_new_schedule_is_planned_from_now_on() -> None:
     made = started()
     [first] = made.begin_due(NOON)
@@ -233,7 +254,8 @@ def test_only_declared_parameters_and_allowed_values_can_be_chosen() -> None:
         ({"release": "noble"}, r"cycle rack: no parameter 'release'; expected one of distro, names"),
         ({"distro": "sid"}, r"distro: expected noble or jammy, got 'sid'"),
         ({"names": "a;b"}, r"names: expected something like \[\\w -\]\*, got 'a;b'"),
-        ({"names": "--rootdir=/"}, r"names: expected at most 200 printable characters that begin with no dash"),
+        ({"names": "--rootdir=/"}, r"names: expected at most 200 printable characters that begin neither with -"),
+        ({"names": "@/etc/passwd"}, r"names: expected at most 200 printable characters that begin neither with -"),
         ({"names": "a\nb"}, r"names: expected at most 200 printable characters"),
         ({"names": "a" * 201}, r"names: expected at most 200 printable characters"),
     ):

@@ -62,7 +62,7 @@ class CycleBench:
 
 @asynccontextmanager
 async def a_lab(
-    folder: Path, *ends: RoundEnd | LabError, schedule: Schedule | None = None, limit: float = 8 * HOUR
+    folder: Path, *ends: RoundEnd | Exception, schedule: Schedule | None = None, limit: float = 8 * HOUR
 ) -> AsyncIterator[CycleBench]:
     played = PlayedRounds(list(ends))
     plan = CyclePlan(name="rack", folder=str(folder), schedule=schedule or Schedule(every=6 * HOUR), limit=limit)
@@ -180,6 +180,50 @@ async def test_stopping_a_cycle_ends_its_round_and_cancels_its_runs(tmp_path: Pa
         assert lab.service.cycles.phase("rack") is CyclePhase.STOPPED
 
 
+async def test_a_round_that_was_stopped_is_not_begun_again_by_the_next_lab(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        await lab.service.start("rack", "ada", {})
+        await lab.running()
+        lab.played.running[0].stubborn = True
+        await lab.service.stop("rack", "eve")
+    async with a_lab(tmp_path) as lab:
+        found = await lab.over()
+        assert (found.outcome, found.reason, lab.played.begun) == (Outcome.ERROR, "eve stopped it", [])
+
+
+async def test_what_one_round_breaks_is_its_own_error_and_not_the_labs(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, ValueError("whatever it was")) as lab:
+        found = await lab.now()
+        assert (found.outcome, found.reason) == (
+            Outcome.ERROR,
+            "the lab could not run it: ValueError: whatever it was",
+        )
+        assert lab.bench.lab.broken is None
+
+
+async def test_a_session_of_somebody_else_with_the_same_owner_is_left_alone(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        lease = Lease(kind=LeaseKind.DURABLE, owner="cycle rack, round 1", lasts=HOUR)
+        sessions = lab.bench.lab.session_service
+        theirs = await sessions.open("w", Policy(), IssueRule(), lab.bench.port, lease, "eve")
+        await lab.service.run_now("rack", "ada", {})
+        await lab.running()
+        lab.played.running[0].end.set_result(PASSED)
+        assert (await lab.over()).session == ""
+        assert await lab.bench.lab.lab_state.journal.background.unfinished(theirs) is not None
+
+
+async def test_a_cycle_that_is_gone_stays_until_its_round_is_over_and_can_be_stopped(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        await lab.service.start("rack", "ada", {})
+        await lab.running()
+        await lab.service.configure([])
+        assert lab.service.cycles.phase("rack") is CyclePhase.RUNNING
+        await lab.service.stop("rack", "eve")
+        await until(lambda: not lab.service.cycles.under_way)
+        assert lab.service.cycles.plans == {}
+
+
 async def test_a_lab_that_takes_over_goes_on_with_the_round(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
         await lab.service.start("rack", "ada", {})
@@ -203,19 +247,6 @@ async def test_a_pause_and_its_end_are_known_to_the_next_lab(tmp_path: Path) -> 
         lab.bench.clock.ahead += 7 * HOUR
         await lab.service.resume("rack")
         assert (await lab.over(2)).number == 2
-
-
-async def test_a_round_of_a_cycle_that_is_gone_from_the_configuration_ends(tmp_path: Path) -> None:
-    async with a_lab(tmp_path) as lab:
-        await lab.service.start("rack", "ada", {})
-        await lab.running()
-        await lab.service.configure([])
-        lab.played.running[0].end.set_result(KILLED)
-        lab.bench.clock.ahead += AGAIN
-        await until(lambda: not lab.service.cycles.under_way)
-    async with a_lab(tmp_path) as lab:
-        found = (await lab.rounds())[0]
-        assert found.reason == "the lab's configuration has this cycle no longer"
 
 
 async def test_what_is_not_there_is_said(tmp_path: Path) -> None:

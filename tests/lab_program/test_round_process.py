@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import PATIENCE, until
@@ -54,8 +57,8 @@ async def over(running: RunningRound) -> RoundEnd:
         return await running.ended()
 
 
-def told(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / "told.json").read_text())
+def told(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "told.json").read_text())
     return found
 
 
@@ -63,18 +66,19 @@ async def test_it_is_told_where_the_lab_is_and_nothing_that_is_secret(tmp_path: 
     made = plan(tmp_path, arguments=("-k", "a"), group="racks", environment={"MAAS_URL": "http://maas"})
     await over(await launcher.begin(made, ROUND))
     found = told(tmp_path)
+    junit = next(each for each in found["argv"] if each.startswith("--junitxml="))
+    assert not Path(junit.partition("=")[2]).parent.exists(), "what it wrote is removed when it is kept"
     assert found["argv"] == [
         "-k",
         "a",
         "--dispatch-lab=http://lab:1",
         "--dispatch-owner=cycle rack, round 7",
         "--dispatch-lease=3600s",
-        f"--junitxml={tmp_path}/rounds/rack/7/junit.xml",
+        junit,
         "--dispatch-group=racks",
         "--dispatch-resume",
     ]
     environ = found["environ"]
-    assert isinstance(environ, dict)
     assert environ["MAAS_URL"] == "http://maas"
     assert environ["HOME"] == "/the/labs"
     assert "GITHUB_TOKEN" not in environ
@@ -89,7 +93,6 @@ async def test_its_token_is_for_its_group_alone_and_ends_with_it(
     file = tmp_path / "told.json"
     await until(lambda: file.exists() and file.read_text().endswith("}"))
     environ = told(tmp_path)["environ"]
-    assert isinstance(environ, dict)
     found = tokens.find(environ["DISPATCH_TOKEN"])
     assert found is not None
     assert (found.name, found.role, found.groups) == ("cycle rack", Role.OPERATOR, frozenset(("racks",)))
@@ -154,6 +157,70 @@ def _runs(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+
+
+async def test_what_has_left_its_process_group_ends_with_it_too(tmp_path: Path, launcher: RoundLauncher) -> None:
+    does = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    end = await over(await launcher.begin(plan(tmp_path, does), ROUND))
+    await until(lambda: not _runs(int(end.output)))
+
+
+async def test_one_whose_watcher_does_nothing_more_is_killed_all_the_same(
+    tmp_path: Path, launcher: RoundLauncher
+) -> None:
+    does = "print(os.getpid(), flush=True); os.kill(os.getppid(), 19); import time; time.sleep(600)"
+    running = await launcher.begin(plan(tmp_path, does), ROUND)
+    output = tmp_path / "rounds" / "rack" / "7" / "output.txt"
+    await until(lambda: output.exists() and output.read_text().endswith("\n"))
+    running.kill()
+    end = await over(running)
+    assert end.code == -9
+    await until(lambda: not _runs(int(end.output)))
+
+
+JUNIT = "junit = sys.argv[4].partition('=')[2]\n"
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("os.symlink('/etc/passwd', junit)", "Too many levels of symbolic links"),
+        ("os.link('does.py', junit)", "it is not a file of its own"),
+        ("os.mkfifo(junit)", "it is not a file of its own"),
+        ("os.mkdir(junit)", "it is not a file of its own"),
+    ],
+    ids=["a link", "another name", "a pipe", "a folder"],
+)
+async def test_only_a_file_of_its_own_is_read_as_junit(
+    tmp_path: Path, launcher: RoundLauncher, does: str, why: str
+) -> None:
+    end = await over(await launcher.begin(plan(tmp_path, JUNIT + does), ROUND))
+    assert (end.code, end.why, end.junit) == (None, f"its JUnit file cannot be read: {why}", "")
+
+
+async def test_a_selection_cannot_have_other_files_shown_as_its_output(tmp_path: Path, launcher: RoundLauncher) -> None:
+    output = tmp_path / "rounds" / "rack" / "7" / "output.txt"
+    for does in (f"os.symlink('/etc/passwd', '{output}')", f"os.mkdir('{output}')"):
+        end = await over(await launcher.begin(plan(tmp_path, f"os.remove('{output}')\n{does}"), ROUND))
+        assert (end.code, end.output) == (0, "")
+        launcher.forget(ROUND)
+
+
+async def test_ctrl_c_reaches_it_also_if_the_lab_ignores_it(tmp_path: Path, launcher: RoundLauncher) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = await launcher.begin(plan(tmp_path, "import time; print('up', flush=True); time.sleep(600)"), ROUND)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    output = tmp_path / "rounds" / "rack" / "7" / "output.txt"
+    await until(lambda: output.exists() and "up" in output.read_text())
+    running.interrupt()
+    assert (await over(running)).code == -signal.SIGINT
+
+
+async def test_it_can_run_as_a_user_by_name(tmp_path: Path, launcher: RoundLauncher) -> None:
+    end = await over(await launcher.begin(plan(tmp_path, "print(os.getuid())", user=getpass.getuser()), ROUND))
+    assert end.output == f"{os.getuid()}\n"
 
 
 async def test_endless_output_ends_it(tmp_path: Path, launcher: RoundLauncher) -> None:

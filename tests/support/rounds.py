@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import dataclass, field
 
 from pytest_dispatch.core.cycles import CyclePlan, Round
-from pytest_dispatch.core.errors import DispatchError
 from pytest_dispatch.lab.round_runner import RoundEnd
 
 
@@ -61,7 +60,7 @@ class PlayedRounds:
         running: All that were.
     """
 
-    ends: list[RoundEnd | DispatchError] = field(default_factory=list)
+    ends: list[RoundEnd | Exception] = field(default_factory=list)
     begun: list[tuple[str, int, int]] = field(default_factory=list)
     running: list[PlayedRound] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -71,7 +70,7 @@ class PlayedRounds:
         played = PlayedRound()
         if self.ends:
             end = self.ends.pop(0)
-            if isinstance(end, DispatchError):
+            if isinstance(end, Exception):
                 raise end
             played.end.set_result(end)
         self.running.append(played)

@@ -63,7 +63,8 @@ class Parameter:
     def check(self, value: str) -> None:
         """Refuse a value that is not allowed.
 
-        A value that could be taken for an option of pytest is none, unless it is among the choices.
+        A value that could be taken for an option of pytest, or for a file of options (`@FILE`), is none, unless it is
+        among the choices.
 
         Raises:
             CycleError: It is not.
@@ -72,10 +73,10 @@ class Parameter:
             if value not in self.choices:
                 raise CycleError(f"{self.name}: expected {' or '.join(self.choices)}, got {value[:80]!r}")
             return
-        if value.startswith("-") or not value.isprintable() or len(value) > LONGEST_VALUE:
+        if value.startswith(("-", "@")) or not value.isprintable() or len(value) > LONGEST_VALUE:
             raise CycleError(
-                f"{self.name}: expected at most {LONGEST_VALUE} printable characters that begin with no dash, got"
-                f" {value[:80]!r}"
+                f"{self.name}: expected at most {LONGEST_VALUE} printable characters that begin neither with - nor"
+                f" with @, got {value[:80]!r}"
             )
         if re.fullmatch(self.pattern, value) is None:
             raise CycleError(f"{self.name}: expected something like {self.pattern}, got {value[:80]!r}")
@@ -213,6 +214,7 @@ class Round:
         values: The values of the parameters.
         began: When, in seconds since 1970.
         tries: How often its pytest was started; more than once if something killed it.
+        stopped: Who stopped it; empty if nobody did.
         missed: How many times of the schedule it stands for that were missed; 0 for a round that ran.
         ended: When; None while it runs.
         outcome: Its outcome; None while it runs.
@@ -228,6 +230,7 @@ class Round:
     values: Mapping[str, str] = field(default_factory=dict)
     began: float
     tries: int = 0
+    stopped: str = ""
     missed: int = 0
     ended: float | None = None
     outcome: Outcome | None = None
@@ -240,6 +243,16 @@ class Round:
     def holder(self) -> str:
         """Return the name by which the lab knows who holds the session of this round, whoever runs its pytest."""
         return f"cycle {self.cycle}, round {self.number}"
+
+    @property
+    def user(self) -> str:
+        """Return the user of its token, whose name no person can have."""
+        return user_of(self.cycle)
+
+
+def user_of(cycle: str) -> str:
+    """Return the user whose runs those of a cycle are: no person's name has a blank."""
+    return f"cycle {cycle}"
 
 
 #: Returns the first time of a schedule of times of day after a time; both in seconds since 1970.
@@ -257,6 +270,7 @@ class Cycles:
         plans: Those of the configuration, by name.
         under_way: The rounds that run, by cycle.
         changed: States and rounds that changed since whoever journals them emptied this.
+        leaving: Those that are gone from the configuration, and whose last round runs.
         versions: How often each cycle has changed; it tells whether one is as it was.
     """
 
@@ -264,6 +278,7 @@ class Cycles:
         self.plans: dict[str, CyclePlan] = {}
         self.under_way: dict[str, Round] = {}
         self.changed: list[CycleState | Round] = []
+        self.leaving: set[str] = set()
         self.versions: Counter[str] = Counter()
         self._states: dict[str, CycleState] = {}
         self._last_missed: dict[str, Round] = {}
@@ -271,8 +286,13 @@ class Cycles:
         self._spread = spread
 
     def set(self, plans: Sequence[CyclePlan], now: float) -> None:
-        """Replace the plans; a round that runs goes on, and a schedule that changed is planned anew."""
+        """Replace the plans; a round that runs goes on, and a schedule that changed is planned anew.
+
+        A cycle that is gone and whose round runs leaves when that is over; until then it begins no other.
+        """
         before, self.plans = self.plans, {plan.name: plan for plan in plans}
+        self.leaving = {name for name in self.under_way if name in before and name not in self.plans}
+        self.plans |= {name: before[name] for name in self.leaving}
         for name, plan in self.plans.items():
             self.versions[name] += plan != before.get(name)
             state = self.state(name)
@@ -294,6 +314,17 @@ class Cycles:
         if name not in self.plans:
             raise NoCycleError(f"no cycle {name[:80]!r}; {meant(name, self.plans)}")
         return self.plans[name]
+
+    def _lasting(self, name: str) -> CyclePlan:
+        """Return the plan of a cycle that the configuration has.
+
+        Raises:
+            CycleError: There is none of that name, or it leaves.
+        """
+        plan = self.plan(name)
+        if name in self.leaving:
+            raise CycleError(f"cycle {name}: expected one of the lab's configuration, got one that is gone from it")
+        return plan
 
     def state(self, name: str) -> CycleState:
         """Return what is known of a cycle."""
@@ -325,7 +356,7 @@ class Cycles:
         Raises:
             CycleError: There is no such cycle, it is started already, or a value is not allowed.
         """
-        plan, state = self.plan(name), self.state(name)
+        plan, state = self._lasting(name), self.state(name)
         if state.started is not None:
             raise CycleError(
                 f"cycle {name}: expected one that is stopped, got one that {state.started.who} has started; stop it"
@@ -378,7 +409,7 @@ class Cycles:
         Raises:
             CycleError: There is no such cycle, a round of it runs or is asked for, or a value is not allowed.
         """
-        plan, state = self.plan(name), self.state(name)
+        plan, state = self._lasting(name), self.state(name)
         if name in self.under_way:
             raise CycleError(
                 f"cycle {name}: expected one without a round under way, got round {self.under_way[name].number}; wait"
@@ -437,12 +468,16 @@ class Cycles:
         """End a round, and plan the next one."""
         self.under_way.pop(ended.cycle, None)
         self._note(replace(ended, ended=now))
+        if ended.cycle in self.leaving:
+            self.leaving.discard(ended.cycle)
+            del self.plans[ended.cycle]
         state, plan = self.state(ended.cycle), self.plans.get(ended.cycle)
         if plan is None or state.started is None:
             return
-        if plan.schedule.once is not None and not ended.who:
-            self._keep(replace(state, started=None, due=None))
-        elif plan.schedule.every or state.due is None:
+        if plan.schedule.once is not None:
+            if state.due is None:
+                self._keep(replace(state, started=None))
+        elif state.due is None or (plan.schedule.every and ended.who):
             self._keep(replace(state, due=self._due(plan, now)))
 
     def _pass_over(self, plan: CyclePlan, state: CycleState, now: float, why: str) -> CycleState:

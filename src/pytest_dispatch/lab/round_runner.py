@@ -8,6 +8,7 @@ session and submits nothing twice.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_dispatch.core.cycles import CyclePlan, Cycles, Round
     from pytest_dispatch.lab.session_service import SessionService
     from pytest_dispatch.lab.state import LabState
+
+_log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between looks at what is due
 GRACE = 60.0  # seconds that pytest has to end after it was interrupted
@@ -107,9 +110,10 @@ class RoundRunner:
         self._asked.set()
 
     def stop(self, name: str, who: str) -> None:
-        """Have the pytest of a round that runs end, because somebody stopped it."""
+        """Have the pytest of a round that runs end, because somebody stopped it; the next lab stops it too."""
         if name in self._cycles.under_way and not self._stop_of(name).done():
             self._stop_of(name).set_result(who)
+            self._cycles.advance(replace(self._cycles.under_way[name], stopped=who))
 
     def write(self) -> None:
         """Have what changed written to the journal."""
@@ -151,22 +155,35 @@ class RoundRunner:
         return self._stops.setdefault(name, asyncio.get_running_loop().create_future())
 
     async def _run(self, name: str) -> None:
-        """Run a round to its end, by as many tries as it takes."""
+        """Run a round to its end, by as many tries as it takes; what is wrong with it is no fault of others."""
+        try:
+            end = await self._ended(name)
+        except DispatchError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a selection has caused ends its round alone
+            _log.exception("the round of cycle %s", name)
+            end = RoundEnd(code=None, why=f"the lab could not run it: {type(error).__name__}: {error}")
+        await self._over(self._cycles.under_way[name], end)
+
+    async def _ended(self, name: str) -> RoundEnd:
+        """Run the pytest of a round, again where it was killed, and return how it ended."""
+        end = RoundEnd(code=None)
         for tries in range(1, TRIES + 1):
-            each = replace(self._cycles.under_way[name], tries=self._cycles.under_way[name].tries + 1)
-            self._cycles.advance(each)
+            each = self._cycles.under_way[name]
+            if each.stopped:
+                return RoundEnd(code=None, why=f"{each.stopped} stopped it")
+            self._cycles.advance(each := replace(each, tries=each.tries + 1))
             self.write()
             await self._on_disk()  # what has begun must be known to the lab that takes over
             plan = self._cycles.plans.get(name)
             if plan is None:
-                await self._over(each, RoundEnd(code=None, why="the lab's configuration has this cycle no longer"))
-                return
+                return RoundEnd(code=None, why="the lab's configuration has this cycle no longer")
             end = await self._tried(plan, each)
             again = end.code is not None and not end.why and broken_end(end.code)[1]
-            if not again or tries == TRIES or each.tries >= MOST_TRIES or self._stops[name].done():
+            if not again or tries == TRIES or each.tries >= MOST_TRIES or self._stop_of(name).done():
                 break
             await pause(self._lab_state.clock, AGAIN)
-        await self._over(self._known(each), end)
+        return end
 
     async def _tried(self, plan: CyclePlan, each: Round) -> RoundEnd:
         """Run the pytest of a round, until it ends, somebody stops it, or it is too late."""
@@ -233,13 +250,11 @@ class RoundRunner:
         )
         return (await _results(text or ""))[0] or {}
 
-    def _known(self, each: Round) -> Round:
-        return self._cycles.under_way.get(each.cycle, each)
-
     def _session_of(self, each: Round) -> str:
         """Return the session of a round's runs; empty if it has none."""
         live = self._lab_state.live_sessions
-        return next((name for name, session in live.items() if session.record.owner == each.holder), "")
+        whose = each.holder, each.user
+        return next((name for name, live in live.items() if (live.record.owner, live.record.user) == whose), "")
 
     async def _on_disk(self) -> None:
         """Return when everything is on disk, also if the database is away for a while."""

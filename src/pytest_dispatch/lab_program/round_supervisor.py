@@ -8,6 +8,7 @@ It needs the standard library alone, and not the rest of the package.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -18,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 LOOK = 0.1  # seconds between looks at pytest
 INTERRUPT = b"interrupt\n"
 
@@ -45,7 +47,9 @@ def _line() -> bytes:
 def _ended(wanted: dict[str, Any]) -> dict[str, Any]:
     """Run pytest, and return how it ended."""
     os.umask(0o077)
-    with Path(wanted["output"]).open("ab", buffering=0) as output:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a lab that a script has started ignores it, and pytest would too
+    _adopt()
+    with os.fdopen(wanted["output"], "ab", buffering=0) as output:
         try:
             process = subprocess.Popen(  # noqa: S603 - an administrator has written it
                 wanted["command"],
@@ -65,6 +69,30 @@ def _ended(wanted: dict[str, Any]) -> dict[str, Any]:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            _end_others()
+
+
+def _adopt() -> None:
+    """Become the parent of all that pytest leaves behind, also outside of its process group; only Linux has that."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_others() -> None:
+    """End what pytest has left behind, until nothing is left."""
+    while others := _children():
+        for pid in others:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    """Return the processes whose parent this one is; none where that cannot be told."""
+    with suppress(OSError):
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    return []
 
 
 def _watch(process: subprocess.Popen[bytes], output: int, most: int) -> dict[str, Any]:

@@ -54,18 +54,27 @@ def parse_junit(text: str) -> tuple[Case, ...]:
     Raises:
         CasesError: The text is not JUnit XML, is too large or too deeply nested, or declares a document type.
     """
+    root = ET.fromstring(checked_xml(text))  # noqa: S314 - the guard has let no document type pass
+    if _tag(root) not in _SUITES:
+        raise CasesError(f"expected JUnit XML with <testsuites> or <testsuite> outside, got <{_tag(root)[:40]}>")
+    cases: list[Case] = []
+    _Reader(root).read(root, cases)
+    return tuple(cases) or (Case(name="JUnit", outcome=Outcome.FAILED, message="ran no test"),)
+
+
+def checked_xml(text: str) -> bytes:
+    """Return JUnit XML as it can be given to any parser: without declaration, document type, and what XML forbids.
+
+    Raises:
+        CasesError: It is empty, no XML, too large or too deeply nested, or declares a document type.
+    """
     if len(text) > MOST_TEXT:
         raise CasesError(f"expected JUnit XML of at most {MOST_TEXT} characters, got {len(text)}")
     if not text.strip():
         raise CasesError("ran no test: it is empty")
     data = _clean(text).encode()
     _Guard().check(data)
-    root = ET.fromstring(data)  # noqa: S314 - the guard has let no document type pass
-    if _tag(root) not in _SUITES:
-        raise CasesError(f"expected JUnit XML with <testsuites> or <testsuite> outside, got <{_tag(root)[:40]}>")
-    cases: list[Case] = []
-    _Reader(root).read(root, cases)
-    return tuple(cases) or (Case(name="JUnit", outcome=Outcome.FAILED, message="ran no test"),)
+    return data
 
 
 def _clean(text: str) -> str:

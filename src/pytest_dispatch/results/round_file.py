@@ -5,8 +5,7 @@ from __future__ import annotations
 from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped, TestCase
 
 from pytest_dispatch.core.model import Outcome
-
-MOST = 32 * 2**20  # characters of a file
+from pytest_dispatch.results.junit_reader import CasesError, checked_xml
 
 #: What makes a case what, the worst first; a case without any of them has passed.
 _RESULTS = ((Failure, Outcome.FAILED), (Error, Outcome.ERROR), (Skipped, Outcome.SKIPPED))
@@ -17,16 +16,13 @@ def read_results(text: str) -> dict[str, Outcome]:
     """Return the outcome of each case, by its class name and name; of one that is there twice, the worse one.
 
     Raises:
-        ValueError: It is no JUnit file, or is too large; the message says in one line what came.
+        CasesError: It is no JUnit file, or one that cannot be read; the message says in one line what came.
     """
-    if len(text) > MOST:
-        raise ValueError(f"expected at most {MOST} characters, got {len(text)}")
+    data = checked_xml(text)
     try:
-        found = JUnitXml.fromstring(text.encode())
+        found = JUnitXml.fromstring(data)
     except JUnitXmlError as error:
-        raise ValueError(f"expected JUnit XML, got {str(error)[:200]}") from None
-    except SyntaxError as error:  # of ElementTree and lxml
-        raise ValueError(f"expected JUnit XML, got {str(error)[:200] or 'something else'}") from None
+        raise CasesError(f"expected JUnit XML, got {str(error)[:200]}") from None
     results: dict[str, Outcome] = {}
     for suite in found:
         for case in suite:

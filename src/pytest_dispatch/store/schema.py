@@ -380,6 +380,7 @@ rounds = Table(
     _text("chosen"),
     _time("began"),
     _number("tries"),
+    _text("stopped"),
     _number("missed"),
     Column("ended", Float),
     Column("outcome", Text),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_duration
-from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.errors import ConfigError, NoCycleError
 from pytest_dispatch.core.machine import Hold
+from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.lab.state import UnknownError
 from pytest_dispatch.server.api.cycle_schemas import CycleView, ParameterView, RoundFile, RoundWanted
 from pytest_dispatch.server.api.query import whole
@@ -140,9 +141,11 @@ def named_cycle(context: ApiContext, request: web.Request) -> tuple[CycleService
         ForbiddenError: The caller's token is for other groups.
     """
     service, name, caller = cycles_of(context.lab), request.match_info["cycle"], request[PRINCIPAL]
-    plan = service.cycles.plan(name)
-    if not may_see(caller, plan):
-        raise outside(caller, plan.group or "the whole lab")
+    seen = [plan.name for plan in service.cycles.plans.values() if may_see(caller, plan)]
+    if name not in service.cycles.plans:
+        raise NoCycleError(f"no cycle {name[:80]!r}; {meant(name, seen)}")
+    if name not in seen:
+        raise outside(caller, service.cycles.plan(name).group or "the whole lab")
     return service, name
 
 

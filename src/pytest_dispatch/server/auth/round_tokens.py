@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from pytest_dispatch.core.cycles import user_of
 from pytest_dispatch.server.auth.credentials import digest_of
 from pytest_dispatch.server.auth.principals import Principal, Way
 from pytest_dispatch.server.auth.roles import Role
@@ -19,7 +20,7 @@ class RoundTokens:
         """Return a new token of an operator, confined to a group if one is named."""
         secret = secrets.token_urlsafe(32)
         groups = frozenset((group,)) if group else None
-        name = f"cycle {cycle}"  # no user can have a name with a blank
+        name = user_of(cycle)
         self._given[digest_of(secret)] = Principal(
             name=name, role=Role.OPERATOR, groups=groups, way=Way.TOKEN, key=name
         )
