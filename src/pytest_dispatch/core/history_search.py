@@ -240,7 +240,9 @@ def _checked(what: Field, place: int, value: Value) -> Value:
         raise _error(place, f"{what}: expected no *, which only {names} and words may end with, got {value.text}*")
     accepted = _WORDS.get(what)
     if accepted is not None and value.text not in accepted:
-        raise _error(place, f"{what}: expected {_either(accepted)}, got {value.text!r}")
+        meant = what in _OUTCOMES and value.text == Field.CANCELLED
+        hint = "; cancelled:yes finds runs that somebody cancelled" if meant else ""
+        raise _error(place, f"{what}: expected {_either(accepted)}, got {value.text!r}{hint}")
     return replace(value, short=True) if what is Field.RUN and is_short_run(value.text) else value
 
 

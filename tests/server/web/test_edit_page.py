@@ -11,8 +11,10 @@ from service_bench import PASSWORD, ServiceBench, service
 from visitors import SeenPage, Visitor, signed_in
 from waiting import until
 
+from pytest_dispatch.core.group_table import EVERY
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.kinds import KindRules, PayloadField, Shape
+from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Priority, Workload
 from pytest_dispatch.core.templates import Template
 from pytest_dispatch.lab.kind_services import Kind
@@ -297,3 +299,16 @@ async def test_without_a_script_the_page_asks_and_the_page_says_it(lab: ServiceB
     reply = await visitor.post("/queue/add", *form_of(asked).items())
     assert (reply.status, reply.headers["location"]) == (303, "/queue/add?kind=flash")
     assert "f is 1 in the queue of lab." in (await visitor.see("/queue/add?kind=flash")).words
+
+
+async def test_who_queues_into_what_is_held_is_told_by_whom_and_why_before(lab: ServiceBench) -> None:
+    visitor, groups = await signed_in(lab, "bob"), lab.bench.lab.queue.groups
+    groups.pause("lab", Hold(reason="it is night", owner="ada"), 0.0)
+    fields = form_of(await visitor.see("/queue/add?kind=flash"))
+    asked = (await send(visitor, "/queue/add", fields, name="n", payload__board="b-1")).json["text"]
+    assert "Group lab is paused by ada (it is night): nothing that is queued now begins before that ends." in asked
+    assert "at once" not in asked
+    groups.pause(EVERY, Hold(reason="power", owner="eve"), 0.0)
+    asked = (await send(visitor, "/templates", {"csrf": fields["csrf"]}, one="flash-it")).json["text"]
+    assert asked.startswith("The whole lab is held by eve (power): nothing")
+    assert "Group lab is paused by ada" in asked

@@ -16,6 +16,7 @@ from visitors import signed_in
 from waiting import until
 
 from pytest_dispatch.core.errors import JournalError
+from pytest_dispatch.core.run_series import Series
 from pytest_dispatch.github.polling_api import GitHubStanding
 from pytest_dispatch.github.rate_limits import HourlyLimit
 from pytest_dispatch.lab.fresh_look import APART
@@ -47,6 +48,13 @@ async def test_a_lab_that_is_held_says_by_whom_and_why(lab: ServiceBench) -> Non
     await lab.ask("POST", "/hold", HoldWanted(reason="the power is tested"), token=lab.secrets["ada"])
     page = await (await signed_in(lab, "eve")).see("/lab")
     assert "No run begins: the power is tested (ada)" in page.words
+
+
+async def test_a_workload_whose_faults_count_against_no_machine_is_named_and_linked(lab: ServiceBench) -> None:
+    lab.bench.lab.queue.health.recall({}, {Series("boot", "w", "a.efi"): 1.0}, 2.0)
+    page = await (await signed_in(lab, "eve")).see("/lab")
+    assert "Workload a.efi unknown The faults of a.efi count against no machine" in page.words
+    assert "/history?q=workload%3Aa.efi" in page.links
 
 
 async def test_a_broken_lab_still_says_why(lab: ServiceBench) -> None:

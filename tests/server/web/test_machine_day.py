@@ -70,7 +70,7 @@ def test_rows_tell_runs_and_states_the_newest_first() -> None:
         ("", "loud (ada)", "held"),
     ]
     assert day.outcomes == {"error": 1, UNDER_WAY: 1}
-    assert day.spent == {"held": 80.0}
+    assert day.spent == {"held": 80.0, "running": DAY - 90.0}, "with what it ran, so that the parts add up"
     assert day.known == BEGINS + 10
 
 

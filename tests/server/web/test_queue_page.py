@@ -224,7 +224,8 @@ async def test_a_priority_is_given_and_taken_back(lab: ServiceBench) -> None:
 
 async def test_a_group_and_the_lab_are_paused_and_resumed(lab: ServiceBench) -> None:
     visitor = await signed_in(lab, "bob")
-    assert "go on" in (await done(visitor, ("pause", "lab"))).json["text"]
+    asked = (await done(visitor, ("pause", "lab"))).json["text"]
+    assert asked == "No run waits; those that are queued later do not begin until somebody resumes it."
     reply = await done(visitor, ("do", "pause"), ("group", "lab"), ("sure", "1"), ("reason", "it is night"))
     assert reply.json["said"] == "lab: paused."
     assert "it is night (bob, since" in (await visitor.see("/queue")).words
@@ -274,7 +275,7 @@ async def test_several_groups_are_asked_about_paused_and_resumed_together(lab: S
     visitor, fields = await signed_in(lab, "bob"), [("do", "pause"), ("group", "lab"), ("group", "arm")]
     asked = (await done(visitor, *fields)).json
     assert asked["ask"] == "Pause lab and arm?"
-    assert "0 under way go on, and 2 that wait do not begin until somebody resumes them" in asked["text"]
+    assert asked["text"] == "2 runs that wait do not begin until somebody resumes them."
     reply = await done(visitor, *fields, ("sure", "1"), ("reason", "it is night"))
     assert reply.json["said"] == "2 groups paused."
     assert (await undone(visitor, reply)).json["said"] == "2 groups resumed."

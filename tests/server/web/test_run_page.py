@@ -10,6 +10,7 @@ from service_bench import ServiceBench
 from visitors import Visitor, signed_in
 from waiting import until
 
+from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Policy, Run
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +38,23 @@ async def test_a_run_that_waits_says_why_and_how_each_machine_is_seen(lab: Servi
     assert "It waits" in page.words
     assert "Place 1 in lab" in page.words
     assert "m-1 yes m-1 has never asked for work" in page.words
+
+
+async def test_what_keeps_the_run_itself_keeps_each_machine(lab: ServiceBench) -> None:
+    lab.bench.lab.queue.machines.declare("m-1", labels={"arch": "arm64"})
+    opened = await lab.session(lab.secrets["bob"])
+    lab.bench.lab.queue.groups.pause("lab", Hold(reason="it is night", owner="ada"), 0.0)
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{opened.run}")
+    assert "m-1 yes group lab is paused by ada: it is night; m-1 has never asked for work" in page.words
+
+
+async def test_the_run_that_goes_first_is_named_by_its_id_and_linked(lab: ServiceBench) -> None:
+    lab.bench.lab.queue.machines.declare("m-1", labels={"arch": "arm64"})
+    first = await lab.session(lab.secrets["bob"], "a.efi")
+    second = await lab.session(lab.secrets["bob"], "b.efi")
+    page = await (await signed_in(lab, "eve")).see(f"/runs/{second.run}")
+    assert f"Goes first a.efi {first.run}" in page.words
+    assert f"/runs/{first.run}" in page.links
 
 
 async def test_a_run_under_way_has_its_console_followed(lab: ServiceBench) -> None:

@@ -110,6 +110,12 @@ async def test_a_search_that_cannot_be_understood_is_told_beside_it(past: Servic
     assert page.field("q") == "outcome:broken"
 
 
+async def test_who_looks_for_cancelled_runs_by_outcome_is_told_the_term(lab: ServiceBench) -> None:
+    reply = await (await signed_in(lab, "eve")).ask("GET", "/history?q=outcome:cancelled")
+    assert reply.status == 400
+    assert "got 'cancelled'; cancelled:yes finds runs that somebody cancelled" in SeenPage(reply.text).words
+
+
 async def test_an_empty_history_says_so(lab: ServiceBench) -> None:
     visitor = await signed_in(lab, "eve")
     assert "Nothing has ended yet." in (await visitor.see("/history")).words

@@ -13,7 +13,7 @@ from pytest_dispatch.server.api.guard import carry_out, check_may
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.forms import FORM
 from pytest_dispatch.server.web.operations import operation
-from pytest_dispatch.server.web.outlooks import expected, is_impossible, why_impossible
+from pytest_dispatch.server.web.outlooks import expected, is_impossible, kept_back, why_impossible
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.run_parts import empty, read
@@ -66,7 +66,8 @@ async def add_run(context: ApiContext, request: web.Request, _body: None) -> web
         why = why_impossible(lab, workload.name, workload, group)
         return told(request, Said(said=f"Nothing was queued: {why}", failed=True))
     if not form.one("sure"):
-        text = " ".join([*_alike(lab, workload, group), await expected(lab, workload.name, workload, group)])
+        said = [*kept_back(lab, [group]), *_alike(lab, workload, group)]
+        text = " ".join([*said, await expected(lab, workload.name, workload, group)])
         question = Question(ask="Queue 1 run?", text=text, label="Queue it")
         return ask(context, request, question, ADDRESS, unsaid(form.fields))
     queued = await carry_out(

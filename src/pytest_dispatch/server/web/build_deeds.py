@@ -14,7 +14,7 @@ from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.builds_page import ADDRESS
 from pytest_dispatch.server.web.forms import FORM
 from pytest_dispatch.server.web.operations import operation
-from pytest_dispatch.server.web.outlooks import expected, is_impossible
+from pytest_dispatch.server.web.outlooks import expected, is_impossible, kept_back
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, Undo, told
 from pytest_dispatch.server.web.templates_page import runs_alive
@@ -50,7 +50,8 @@ async def run_failed_again(context: ApiContext, request: web.Request, _body: Non
         raise ConfigError(f"expected at most {MOST} runs at once, got {len(failed)} that failed last in {where}")
     what = f"Queue {counted(len(failed), 'run')} again"
     text = [f"Failed last in {where}: {listed([f'{run.name} ({run.group})' for run in failed], most=NAMED)}."]
-    text += [*_twice(lab, failed), *[each async for each in _outlooks(lab, failed[:TOLD])]]
+    groups = [run.group if run.group in lab.queue.groups else "lab" for run in failed]
+    text += [*kept_back(lab, groups), *_twice(lab, failed), *[each async for each in _outlooks(lab, failed[:TOLD])]]
     text += [f"And {len(failed) - TOLD} more."] if len(failed) > TOLD else []
     question = Question(ask=f"{what}?", text=" ".join(text), label=what)
     return ask(context, request, question, ADDRESS, [("run", run.run) for run in failed])

@@ -62,7 +62,7 @@ def first_steps(
             title="A machine",
             text=(
                 "Have one boot over UEFI HTTP from this lab's boot URL, which `dispatch serve` prints, or write one"
-                " into lab.yaml and have it read again with `dispatch reload`."
+                " into lab.yaml and reload it: a SIGHUP, `systemctl reload`, or Read the file again on Templates."
             ),
             code=_MACHINE,
         ),

@@ -16,6 +16,7 @@ from pytest_dispatch.server.api.group_handlers import check_whole
 from pytest_dispatch.server.api.group_views import lab_hold, machine_views
 from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.deeds import Deed, Deeds, act
+from pytest_dispatch.server.web.history_page import found_by
 from pytest_dispatch.server.web.now_page import TROUBLE, held_text
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.words import counted
@@ -60,7 +61,8 @@ async def show_health(context: ApiContext, request: web.Request, _body: None) ->
     vitals = [_lab(lab), await _database(lab), *_github(lab)]
     if lab.broken is None:
         vitals += [*_connections(lab), *_machines(lab)]
-        vitals += [*_issues(context.lab, everything=request[PRINCIPAL].may_all), *_people(context)]
+        everything, whole = request[PRINCIPAL].may_all, request[PRINCIPAL].groups is None
+        vitals += [*_issues(lab, everything=everything), *_people(context), *_suspects(lab, whole=whole)]
         vitals += _notifications(context.lab) if request[PRINCIPAL].may_all else ()
     wrong = sum(each.state == TROUBLE for each in vitals)
     sentence = f"{counted(wrong, 'thing')} not as it should be" if wrong else "All is well"
@@ -182,13 +184,23 @@ def _notifications(lab: Lab) -> Iterator[Vital]:
         )
 
 
+def _suspects(lab: Lab, *, whole: bool) -> Iterator[Vital]:
+    """Yield the workloads whose faults count against no machine; to who is confined to groups only how many."""
+    why = "count against no machine, as several machines had them"
+    suspects = [*lab.queue.health.suspects.items()]
+    named = suspects[:MOST] if whole else []
+    for series, since in named:
+        where = found_by("workload", series.name)
+        text = f"The faults of {series.name} {why}"
+        yield Vital(what=f"Workload {series.name}", state=UNKNOWN, text=text, at=since, where=where)
+    if len(suspects) > len(named):
+        more = f"{counted(len(suspects) - len(named), 'workload')}{' more' if named else ''}"
+        yield Vital(what="Workloads", state=UNKNOWN, text=f"The faults of {more} {why}")
+
+
 def _people(context: ApiContext) -> Iterator[Vital]:
     viewers = context.stream.viewers if context.stream is not None else 0
     yield Vital(what="Open pages", state=FINE, text=f"{viewers:,} are told of changes")
-    suspects = len(context.lab.queue.health.suspects)
-    if suspects:
-        text = f"{counted(suspects, 'workload')} whose faults count against no machine, as several had them"
-        yield Vital(what="Workloads", state=UNKNOWN, text=text)
     mdns = context.mdns()
     if mdns:
         state = TROUBLE if mdns.startswith("not announced") else FINE

@@ -60,7 +60,7 @@ class MachineDay:
         runs: Bars of attempts.
         states: Bars of states.
         outcomes: Number of attempts by how they ended.
-        spent: Seconds by state, without what it ran.
+        spent: Seconds by state, of what is known of the day.
         rows: The table, the newest first.
         more: How many rows it lacks.
         known: From when on its states are known, in seconds since 1970.
@@ -130,9 +130,8 @@ def _spent(states: Iterable[Stretch], begins: float, ends: float) -> dict[str, f
     """Return how long it was in each state; what goes on counts until the end of the drawing."""
     found: dict[str, float] = {}
     for each in states:
-        if each.state is not MachineState.RUNNING:
-            seconds = (ends if each.ended is None else each.ended) - max(each.began, begins)
-            found[str(each.state)] = found.get(str(each.state), 0.0) + seconds
+        seconds = (ends if each.ended is None else each.ended) - max(each.began, begins)
+        found[str(each.state)] = found.get(str(each.state), 0.0) + seconds
     return found
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.duration import format_roughly
+from pytest_dispatch.core.plain_text import plain_line
 from pytest_dispatch.core.requirements import suits
 from pytest_dispatch.lab.outlook import outlook
 from pytest_dispatch.server.web.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_dispatch.core.machine import Hold
     from pytest_dispatch.core.model import Workload
     from pytest_dispatch.core.outlook import Outlook
     from pytest_dispatch.core.requirements import Requirements
@@ -35,13 +39,29 @@ def why_impossible(lab: Lab, what: str, workload: Workload, group: str) -> str:
     return f"{what} needs a machine {needs}, and this lab has none."
 
 
+def kept_back(lab: Lab, groups: Iterable[str]) -> Iterator[str]:
+    """Yield which holds keep new runs of groups from beginning: by whom, and why."""
+    holds, paused = lab.queue.groups, dict.fromkeys(groups)
+    if holds.lab_hold is not None:
+        yield _until_resumed("The whole lab is held", holds.lab_hold)
+    for group in paused:
+        if (hold := holds.pauses.get(group)) is not None:
+            yield _until_resumed(f"Group {group} is paused", hold)
+
+
+def _until_resumed(what: str, hold: Hold) -> str:
+    by = f" by {plain_line(hold.owner, 80)}" if hold.owner else ""
+    return f"{what}{by} ({plain_line(hold.reason)}): nothing that is queued now begins before that ends."
+
+
 async def expected(lab: Lab, what: str, workload: Workload, group: str) -> str:
-    """Return which machines fit a workload, and when a run of it would start."""
+    """Return which machines fit a workload, and when a run of it would start; not if something is `kept_back`."""
     if lab.queue.is_elsewhere(workload):
         return f"{what}: another system assigns its machine."
     requires = lab.queue.required(workload, group)
     found = await outlook(lab.lab_state, lab.durations, "", [(requires, group)])
-    return f"{what}: {_fits(found)}, {_starts(found)}."
+    starts = "" if any(kept_back(lab, [group])) else f", {_starts(found)}"
+    return f"{what}: {_fits(found)}{starts}."
 
 
 def _fits(found: Outlook) -> str:

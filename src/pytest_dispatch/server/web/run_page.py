@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.explanation import ObstacleKind
 from pytest_dispatch.core.model import BAD, Outcome, Phase
 from pytest_dispatch.core.run_options import MachineChoice
 from pytest_dispatch.lab.queue_service import QUEUED
@@ -14,6 +15,7 @@ from pytest_dispatch.server.api.group_schemas import AgainWanted
 from pytest_dispatch.server.api.handlers import show_run
 from pytest_dispatch.server.api.history_schemas import NoteWanted, OverrideWanted
 from pytest_dispatch.server.api.session_handlers import explain_run
+from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.web.deeds import Deed, Deeds, Fields, act
 from pytest_dispatch.server.web.history_page import found_by
 from pytest_dispatch.server.web.markdown_text import markdown
@@ -29,16 +31,19 @@ if TYPE_CHECKING:
     from aiohttp import web
     from markupsafe import Markup
 
+    from pytest_dispatch.core.explanation import Candidate, Explanation
     from pytest_dispatch.core.model import Attempt, Case, Moment, Report, Run
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
     from pytest_dispatch.server.api.schemas import RunView
+    from pytest_dispatch.server.auth.principals import Principal
     from pytest_dispatch.server.web.forms import Form
 
 MOST_ATTEMPTS = 12  # attempts, the last ones
 MOST_REPORTS = 30  # reports of an attempt, the first ones
 MOST_CASES = 200  # cases of a report
 MOST_MACHINES = 50  # machines, as seen from a run that waits
+NAMED = 3  # runs that go first
 LONGEST_BODY = 20_000  # characters of a report's text
 
 #: Whose fault an outcome is.
@@ -47,6 +52,14 @@ _CAUSES = {
     Outcome.ERROR: "The lab failed, not the workload",
     Outcome.SKIPPED: "It was skipped",
     Outcome.PASSED: "It passed",
+}
+#: What keeps a run from every machine, so that it is told of each.
+_EVERYWHERE = {
+    ObstacleKind.STOPPING,
+    ObstacleKind.LAB_HOLD,
+    ObstacleKind.RUN_HOLD,
+    ObstacleKind.PAUSE,
+    ObstacleKind.NEEDS,
 }
 CANCELLED = "cancelled"  # what a run is called that somebody cancelled, whose fault nothing is
 
@@ -104,7 +117,8 @@ async def show_run_page(context: ApiContext, request: web.Request, body: None) -
         "ended": ended,
         "sentence": explanation.sentence if explanation is not None else _cause(run),
         "explanation": explanation,
-        "machines": explanation.machines[:MOST_MACHINES] if explanation is not None else (),
+        "machines": _seen(explanation) if explanation is not None else (),
+        "first": _goes_first(context.lab, explanation, request[PRINCIPAL]) if explanation is not None else (),
         "session": live.record if live is not None else None,
         "edits": waits and live is not None and live.record.source == QUEUED,
         "hold": context.lab.queue.transitions.held.get(run.id),
@@ -131,6 +145,22 @@ async def _what_it_did(context: ApiContext, request: web.Request, run: Run) -> d
         "people": await deeds_of(context, run),
         "found_by": found_by,
     }
+
+
+def _seen(explanation: Explanation) -> list[Candidate]:
+    """Return the machines, as seen from a run: what keeps the run itself keeps each of them that fits."""
+    everywhere = [each.text for each in explanation.obstacles if each.kind in _EVERYWHERE]
+    return [
+        replace(each, why="; ".join(filter(None, [*everywhere, each.why]))) if each.could else each
+        for each in explanation.machines[:MOST_MACHINES]
+    ]
+
+
+def _goes_first(lab: Lab, explanation: Explanation, reader: Principal) -> list[Run]:
+    """Return the first of the runs that go before one, of those that the reader may see."""
+    ahead = [run for each in explanation.obstacles if each.kind is ObstacleKind.AHEAD for run in each.runs]
+    known = [lab.queue.runs[run] for run in ahead if run in lab.queue.runs]
+    return [run for run in known if reader.may_use(run.group)][:NAMED]
 
 
 def _cause(run: Run) -> str:

@@ -65,8 +65,11 @@ def _hold_question(lab: Lab, _name: str, runs: Sequence[str]) -> Question:
 def _pause_question(lab: Lab, _name: str, groups: Sequence[str]) -> Question:
     running = sum(map(lab.queue.groups.running, groups))
     queued = sum(map(lab.queue.group_queue.queued, groups))
-    its, it = ("its", "it") if len(groups) == 1 else ("their", "them")
-    text = f"Of {its} runs, {running} under way go on, and {queued} that wait do not begin until somebody resumes {it}."
+    it = "it" if len(groups) == 1 else "them"
+    goes_on = f"{counted(running, 'run')} under way {'goes' if running == 1 else 'go'} on. " if running else ""
+    waiting = f"{counted(queued, 'run')} that {'waits does' if queued == 1 else 'wait do'}" if queued else ""
+    waiting = waiting or "No run waits; those that are queued later do"
+    text = f"{goes_on}{waiting} not begin until somebody resumes {it}."
     return Question(ask=f"Pause {listed(groups)}?", text=text, label=f"Pause {it}", reason=True)
 
 

@@ -16,7 +16,7 @@ from pytest_dispatch.server.auth.principals import PRINCIPAL
 from pytest_dispatch.server.auth.scope import outside
 from pytest_dispatch.server.web.forms import FORM
 from pytest_dispatch.server.web.operations import operation
-from pytest_dispatch.server.web.outlooks import expected, is_impossible, why_impossible
+from pytest_dispatch.server.web.outlooks import expected, is_impossible, kept_back, why_impossible
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, Undo, told
 from pytest_dispatch.server.web.templates_page import ADDRESS, key_of, runs_alive
@@ -52,7 +52,8 @@ async def queue_templates(context: ApiContext, request: web.Request, _body: None
     if not form.one("sure"):
         what = f"Queue {counted(len(templates), 'run')}"
         outlooks = [await expected(lab, each.id, each.workload, each.group) for each in templates[:TOLD]]
-        text = " ".join([*_twice(lab, templates), *outlooks])
+        kept = kept_back(lab, [each.group for each in templates])
+        text = " ".join([*kept, *_twice(lab, templates), *outlooks])
         more = f" And {len(templates) - TOLD} more." if len(templates) > TOLD else ""
         question = Question(ask=f"{what}?", text=text + more, label=what)
         return ask(context, request, question, ADDRESS, [("template", each.id) for each in templates])
