@@ -275,7 +275,7 @@ def test_the_file_is_read_anew_when_the_api_is_asked_to(tmp_path: Path) -> None:
         rewrite(service, tmp_path, TWO)
         answer = httpx.post(f"{service.api}/api/v1/reload", headers=service.bearer())
         machines = {"added": ["rack-2"], "changed": [], "gone": ["rack-1"]}
-        others = {"groups": NOTHING, "templates": NOTHING, "keys": [], "restart": []}
+        others = {"groups": NOTHING, "templates": NOTHING, "cycles": NOTHING, "keys": [], "restart": []}
         assert answer.json() == {"machines": machines, **others}
         seen(lambda: service.logs("reloaded by the API: machines: added rack-2; gone rack-1; groups: as before"))
         assert audited(service, "lab.reload") == [RELOADED]

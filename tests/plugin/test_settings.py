@@ -56,6 +56,8 @@ GIVEN = {
     "--dispatch-junit": "some/j.xml",
     "--dispatch-lab": "thread",
     "--dispatch-lab-token": "for-a-lab-of-others",
+    "--dispatch-owner": "nightly",
+    "--dispatch-lease": "1h",
     "--dispatch-notify": "${HOME}",  # a URL itself is refused in ini files: see test_notify
     "--dispatch-no-mdns": "",
 }
@@ -84,12 +86,18 @@ ALIKE = [option for option in OPTIONS if option.name not in TOKENS]
 TEMPLATES = "[{id: a, kind: actions, payload: {owner: me, repo: lab, workflow: test.yml}}]"
 FARM = {"MAAS_URL": "https://maas/MAAS", "MAAS_API_KEY": "a:b:c", "TESTFLINGER_SERVER": "https://testflinger"}
 #: What an option needs beside it.
-BESIDE = {"--dispatch-issues-close-after": "\ndispatch_issues_mode = update"}
+LAB = "\ndispatch_lab = http://127.0.0.1:1"
+BESIDE = {
+    "--dispatch-issues-close-after": "\ndispatch_issues_mode = update",
+    "--dispatch-owner": LAB,
+    "--dispatch-lease": LAB,
+}
 
 
 @pytest.mark.parametrize("option", ALIKE, ids=lambda option: option.name)
 def test_an_ini_key_does_what_its_option_does(bench: Bench, option: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "for-what-is-sent")
+    monkeypatch.setenv("DISPATCH_TOKEN", "for-the-lab-of-others")
     name, dest, given = option.name, option.dest, GIVEN[option.name]  # type: ignore[attr-defined]
     base = "dispatch_rack = r" if dest in ONLY_RACKS else "dispatch_repo = me/lab" + BESIDE.get(name, "")
     for variable, value in FARM.items():

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
 
 def check_cron(text: str) -> None:
     """Refuse what is no schedule.
@@ -14,6 +12,8 @@ def check_cron(text: str) -> None:
     Raises:
         ValueError: It is none; the message says in one line what was expected.
     """
+    from cronsim import CronSim, CronSimError  # of the extra `serve`: labs without a file have no cycles
+
     try:
         next(CronSim(text, datetime(2000, 1, 1)))  # noqa: DTZ001 - only whether it can be read is asked
     except CronSimError as error:
@@ -33,4 +33,6 @@ def next_time(text: str, zone: str, after: float) -> float:
         zone: A time zone such as Europe/Berlin.
         after: The other time.
     """
+    from cronsim import CronSim
+
     return next(CronSim(text, datetime.fromtimestamp(after, ZoneInfo(zone)))).timestamp()
