@@ -181,6 +181,55 @@ def test_what_is_wrong_is_told(tmp_path: Path, text: str, problem: str) -> None:
     assert any(problem in line for line in told(tmp_path, text)), told(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        (
+            'every: 1h, arguments: ["{k"]',
+            "1:54: cycles.0.arguments.0: expected {NAME} of a declared parameter, or {{ for",
+        ),
+        ("every: 1h, arguments: [-q, '{no}'], parameters: {yes: {choices: [a]}}", "got '{no}'; declared: yes"),
+        (
+            "every: 1h, arguments: [--]",
+            "cycles.0.arguments.0: expected an argument other than --, behind which the lab's",
+        ),
+        ("every: 1h, parameters: {x: {choices: [a, --]}}", "x.choices.1: expected anything but --, which ends the"),
+        (
+            "every: 1h, parameters: {x: {pattern: a+}}",
+            "1:58: cycles.0.parameters.x.default: expected something like a+",
+        ),
+        ("every: 1h, parameters: {x: {pattern: a+, default: b}}", "x.default: expected something like a+, got 'b'"),
+        ("every: 1h, parameters: {x: {choices: [a], default: b}}", "x.default: expected a, got 'b'"),
+        ("every: 0s", "1:38: cycles.0.every: expected a duration of at least 1s and at most 100 years, got '0s'"),
+        ("every: 1h, limits: {round: 0s}", "limits.round: expected a duration of at least 1s and at most 100 years"),
+        ("every: 1h, limits: {round: 900000h}", "limits.round: expected a duration of at least 1s and at most 100"),
+        ("every: 1h, jitter: -5", "jitter: expected a duration such as 30s, 5m, 1h30m or 90d, got -5"),
+        ("every: 1h, jitter: -5s", "jitter: expected a duration such as 30s, 5m, 1h30m or 90d, got '-5s'"),
+        ('every: 1h, environment: {A: "a\\0b"}', "A: expected a text without the character NUL, which no variable can"),
+        ('cron: "0 0 2 * * 1"', "cron: expected the five fields of cron (minute, hour, day, month, weekday) such as"),
+        ("every: 1h, user: nobody-here", "cycles.0.user: expected a user of this computer, got 'nobody-here'"),
+        ("every: 1h, python: no-python", "python: expected a file that can be executed, such as /srv/tests/venv/bin/"),
+        ("every: 1h, python: ./lab.yaml", "python: expected a file that can be executed, such as /srv/tests/venv/bin/"),
+    ],
+)
+def test_a_cycle_that_could_run_no_round_is_told(tmp_path: Path, keys: str, problem: str) -> None:
+    found = told(tmp_path, f"cycles: [{{name: c, folder: ., {keys}}}]")
+    assert len(found) == 1
+    assert problem in found[0]
+    assert "a\0b" not in found[0]
+
+
+def test_a_cycle_may_run_any_interpreter_and_user_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "rack").mkdir()
+    (tmp_path / "rack" / "python").symlink_to(sys.executable)
+    for python in ("sh", sys.executable, "./python"):
+        text = (
+            f"cycles: [{{name: c, folder: rack, every: 1s, python: {python}, user: root, arguments: ['-k={{{{x}}}}']}}]"
+        )
+        [cycle] = roster_of(read(tmp_path, text)).cycles
+        assert (cycle.python, cycle.user, cycle.command({})) == (python, "root", ("-k={x}",))
+
+
 def test_a_mistake_in_a_file_of_templates_is_told_with_that_file(tmp_path: Path) -> None:
     text = "groups:\n  - id: 5\n    template_files: [hoodi.yaml]\n    template_urls: ['http://x/far']\n"
     problems = told(tmp_path, text, hoodi="- id: t\n  knd: boot\n", far="{}")

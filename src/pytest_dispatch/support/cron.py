@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+FIELDS = 5
+_EXPECTED = "expected the five fields of cron (minute, hour, day, month, weekday) such as '0 2 * * 1-5'"
+
 
 def check_cron(text: str) -> None:
     """Refuse what is no schedule.
@@ -14,13 +17,12 @@ def check_cron(text: str) -> None:
     """
     from cronsim import CronSim, CronSimError  # of the extra `serve`: labs without a file have no cycles
 
+    if (fields := len(text.split())) != FIELDS:  # cronsim takes a sixth for seconds
+        raise ValueError(f"{_EXPECTED}, got {text!r}, which has {fields}")
     try:
         next(CronSim(text, datetime(2000, 1, 1)))  # noqa: DTZ001 - only whether it can be read is asked
     except CronSimError as error:
-        raise ValueError(
-            f"expected the five fields of cron (minute, hour, day, month, weekday) such as '0 2 * * 1-5', got {text!r}:"
-            f" {str(error).lower()}"
-        ) from None
+        raise ValueError(f"{_EXPECTED}, got {text!r}: {str(error).lower()}") from None
     except StopIteration:
         raise ValueError(f"expected times that come, got {text!r}, which never does") from None
 

@@ -113,7 +113,7 @@ def _mistake(driver: str) -> str:
 
 
 def _cycles(document: Document) -> Iterator[Problem]:
-    """Refuse cycles in groups that are none, and values of parameters that are not allowed."""
+    """Refuse cycles in groups and folders that are none."""
     groups = [item["id"] for _, item in _items(document, ("groups",)) if isinstance(item.get("id"), str)]
     for place, item in _items(document, ("cycles",)):
         group, folder = item.get("group"), item.get("folder")

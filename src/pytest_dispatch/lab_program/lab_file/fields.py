@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from pytest_dispatch.core.duration import parse_duration
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.moments import LONGEST
 from pytest_dispatch.core.requirements import read_labels, read_requirements
 from pytest_dispatch.core.run_options import MOST_REQUEUES
 from pytest_dispatch.github.api import checked_api_url
@@ -70,6 +71,18 @@ def _seconds(value: Any) -> float:
     except ConfigError:
         pass
     raise wrong("a duration such as 30s, 5m, 1h30m or 90d")
+
+
+def _second_or_longer(seconds: float) -> float:
+    if not 1 <= seconds <= LONGEST:
+        raise wrong("a duration of at least 1s and at most 100 years")
+    return seconds
+
+
+def _variable(value: SecretStr) -> SecretStr:
+    if "\0" in value.get_secret_value():
+        raise wrong("a text without the character NUL, which no variable can have")
+    return value
 
 
 def _origin(text: str) -> str:
@@ -141,6 +154,7 @@ Id = Annotated[
 Text = Annotated[str, Field(max_length=10_000)]
 Line = Annotated[str, matching(r"[^\x00-\x1f]{1,200}", "a line of at most 200 characters")]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+VariableValue = Annotated[Secret, AfterValidator(_variable)]
 HostPort = Annotated[str, checked(values.read_bind)]
 BootPath = Annotated[str, checked(values.read_path)]
 Network = Annotated[str, checked(_network)]
@@ -162,6 +176,7 @@ Duration = Annotated[
     BeforeValidator(_seconds),
     WithJsonSchema({"type": "string", "description": "a duration: 30s, 5m, 1h30m or 90d", "examples": ["24h", "90d"]}),
 ]
+RoundTime = Annotated[Duration, AfterValidator(_second_or_longer)]
 Polled = Annotated[Duration, Field(ge=1, le=600)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Requeues = Annotated[int, Field(ge=0, le=MOST_REQUEUES)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 from pydantic import BaseModel
 
-from pytest_dispatch.core.cycles import CyclePlan, Parameter, Schedule
+from pytest_dispatch.core.cycles import CyclePlan, Schedule
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.health import HealthRules
@@ -26,6 +26,7 @@ from pytest_dispatch.lab.history import Keep
 from pytest_dispatch.lab.roster import Roster, RosterMachine
 from pytest_dispatch.lab_program import option_values as values
 from pytest_dispatch.lab_program.config import LabConfig, TestflingerServer
+from pytest_dispatch.lab_program.lab_file.cycle_check import parameter_of
 from pytest_dispatch.lab_program.lab_file.key_names import KeyNames
 from pytest_dispatch.lab_program.lab_file.notifications import plan_of
 from pytest_dispatch.lab_program.lab_file.reading import ReadLabFile, SourcedTemplate, read_lab_file
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
         GroupSection,
         HealthWorkload,
         MachineSection,
-        ParameterSection,
     )
 
 FETCH = 30.0  # longest wait for templates at a URL, in seconds
@@ -118,18 +118,13 @@ def _cycle(section: CycleSection, beside: Path) -> CyclePlan:
             ),
             group=section.group or "",
             limit=section.limits.round,
-            parameters=tuple(_parameter(name, each) for name, each in section.parameters.items()),
+            parameters=tuple(parameter_of(name, each) for name, each in section.parameters.items()),
             environment={name: value.get_secret_value() for name, value in section.environment.items()},
             python=section.python or "",
             user=section.user or "",
         )
     except ConfigError as error:
         raise ConfigError(f"cycle {section.name}: {error}") from None
-
-
-def _parameter(name: str, section: ParameterSection) -> Parameter:
-    default = section.default if section.default is not None else (section.choices or [""])[0]
-    return Parameter(name=name, choices=tuple(section.choices), pattern=section.pattern or "", default=default)
 
 
 def _lab(found: ReadLabFile) -> LabConfig:

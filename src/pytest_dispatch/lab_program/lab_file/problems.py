@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from pytest_dispatch.lab_program.lab_file.document import Document, Path, Problem
 
 #: Keys whose values are secrets, also those of whole mappings: nothing written there is shown.
-SECRET = frozenset({"password", "client_secret", "webhook_secret", "tokens", "url", "driver"})
+SECRET = frozenset({"password", "client_secret", "webhook_secret", "tokens", "url", "driver", "environment"})
 
 _Context = Mapping[str, Any]
 

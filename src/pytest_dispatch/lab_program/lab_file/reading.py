@@ -13,6 +13,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.lab_program.lab_file import document as yaml
 from pytest_dispatch.lab_program.lab_file.checks import cross_checks, repeated_templates
+from pytest_dispatch.lab_program.lab_file.cycle_check import cycle_problems
 from pytest_dispatch.lab_program.lab_file.fields import DAY
 from pytest_dispatch.lab_program.lab_file.problems import problems_of
 from pytest_dispatch.lab_program.lab_file.sections import LabFile, TemplateSection
@@ -109,6 +110,7 @@ class _Reader:
         every = (*inline, *templates)
         unknown = self._check_kinds(content, every)
         self._check_health(document, content, every)
+        self._problems += cycle_problems(document, content)
         self._refuse_problems()
         return ReadLabFile(self._path, content, every, document, tuple(self._left_out), unknown)
 

@@ -32,11 +32,13 @@ from pytest_dispatch.lab_program.lab_file.fields import (
     Repository,
     Requeues,
     Requirement,
+    RoundTime,
     Secret,
     ServiceUrl,
     Spec,
     Text,
     VariableName,
+    VariableValue,
     WebUrl,
 )
 from pytest_dispatch.lab_program.lab_file.notifications import Notifications, TimeOfDay, Zone
@@ -339,7 +341,7 @@ class ParameterSection(Section):
 class CycleLimits(Section):
     """Limits of a round."""
 
-    round: Duration = DAY
+    round: RoundTime = DAY
     """How long a round takes at most; then it ends as a fault of the lab."""
 
 
@@ -354,7 +356,7 @@ class CycleSection(Section):
     """Where its pytest runs, relative to this file: with its `conftest.py`."""
     arguments: list[Line] = []
     """Arguments of pytest; `{NAME}` stands for a parameter, `{{` for a brace."""
-    every: Duration | None = None
+    every: RoundTime | None = None
     """Time from the end of a round to the beginning of the next."""
     cron: Cron | None = None
     """Times of day at which rounds begin, in the five fields of cron."""
@@ -370,7 +372,7 @@ class CycleSection(Section):
     """Limits of a round."""
     parameters: dict[ParameterName, ParameterSection] = {}
     """What may be chosen when it is started."""
-    environment: dict[VariableName, Secret] = {}
+    environment: dict[VariableName, VariableValue] = {}
     """Variables of its pytest, which has no others of the lab's but PATH, HOME and those for language and time."""
     python: Line | None = None
     """Interpreter that runs pytest, with this package installed; by default the lab's own."""
