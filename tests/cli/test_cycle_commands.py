@@ -10,6 +10,9 @@ from operators import LAB, Operator, as_operator, staffed_lab
 from shared_labs import SharedLab
 from waiting import PATIENCE
 
+from pytest_dispatch.cli.cycles import added
+
+LEFT_OUT = "[the first 70 bytes are left out]\n"
 CYCLES = """
 cycles:
   - name: smoke
@@ -111,6 +114,28 @@ def test_a_schedule_is_told_in_words(operator: Operator) -> None:
     assert "0 2 29 2 * (Europe/Berlin), up to 5m later" in told
     operator.types("cycle stop empty")
     assert "6h after the last" in operator.types("cycle list").out
+
+
+def numbered(first: int, last: int) -> str:
+    return "".join(f"line {number}\n" for number in range(first, last))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "new"),
+    [
+        ("", numbered(1, 3), numbered(1, 3)),
+        (numbered(1, 3), numbered(1, 6), numbered(3, 6)),
+        (numbered(1, 6), f"{LEFT_OUT}ne 3\n{numbered(4, 9)}", numbered(6, 9)),
+        (f"{LEFT_OUT}e 1\n{numbered(2, 6)}", f"{LEFT_OUT}\n{numbered(5, 9)}rest", f"{numbered(6, 9)}rest"),
+        (numbered(1, 6), f"{LEFT_OUT}e 3\n{numbered(4, 6)}", ""),
+        ("a\na\nb\n", f"{LEFT_OUT}\na\nb\na\n", "a\n"),
+        (numbered(1, 3), f"{LEFT_OUT}ne 5\n{numbered(6, 9)}", f"{LEFT_OUT}ne 5\n{numbered(6, 9)}"),
+        (numbered(1, 3), f"{LEFT_OUT}{'x' * 90}", f"{LEFT_OUT}{'x' * 90}"),
+    ],
+    ids=["nothing before", "all kept", "cut", "cut twice", "nothing new", "repeating", "a gap", "a line without end"],
+)
+def test_output_whose_beginning_is_gone_is_shown_once(before: str, now: str, new: str) -> None:
+    assert added(before, now) == new
 
 
 @pytest.mark.parametrize(

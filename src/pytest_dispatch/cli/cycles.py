@@ -178,13 +178,35 @@ def _follow(client: OperatorClient, given: Namespace) -> Iterator[Answer]:
     while True:
         over = cycles.round(given.cycle, which).ended is not None
         text = cycles.output(given.cycle, which)
-        new = text.removeprefix(shown)
-        lines, shown = (new, text) if over else (new[: new.rfind("\n") + 1], text[: text.rfind("\n") + 1])
+        text = text if over else text[: text.rfind("\n") + 1]
+        lines, shown = added(shown, text), text
         if lines.strip("\n"):
             yield Answer(lines, (Sentence(lines.rstrip("\n")),))
         if over:
             return
         time.sleep(PAUSE)
+
+
+def added(before: str, now: str) -> str:
+    """Return what a text has behind what was there before, of both of which only the end may be kept.
+
+    The first line of a text whose beginning is left out says how much that is, and the second one may be cut anywhere.
+    Where nothing that was there before is kept, all of it is new.
+
+    Args:
+        before: What was there, in whole lines.
+        now: What is there.
+    """
+    if now.startswith(before):
+        return now[len(before) :]
+    kept = now.split("\n", 2)[-1]
+    line = kept[: kept.find("\n") + 1]
+    at = before.find(line) if line else -1
+    while at >= 0:
+        if kept.startswith(before[at:]):
+            return kept[len(before) - at :]
+        at = before.find(line, at + 1)
+    return now
 
 
 def _which(client: OperatorClient, given: Namespace) -> int:
