@@ -367,6 +367,10 @@ def test_other_things_that_cannot_be_used(bench: Bench, monkeypatch: pytest.Monk
     monkeypatch.setenv("DISPATCH_TOKEN", "hush")
     why = "--dispatch-lease: expected a duration"
     assert refused(bench, f"--dispatch-lab={nobody}", "--dispatch-lease=soon").startswith(why)
+    why = "--dispatch-lease: expected a duration longer than 0, got '0'"
+    assert refused(bench, f"--dispatch-lab={nobody}", "--dispatch-lease=0") == why
+    why = "--dispatch-lease: expected at most 876000h (100 years), got '900000h'"
+    assert refused(bench, f"--dispatch-lab={nobody}", "--dispatch-lease=900000h") == why
     assert refused(bench, f"--dispatch-lab={nobody}").startswith(f"the lab at {nobody} cannot be reached: ")
 
 

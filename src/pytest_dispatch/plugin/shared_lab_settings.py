@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dispatch.client.lab_tokens import find_lab_token, read_lab_url
 from pytest_dispatch.core.errors import ConfigError
+from pytest_dispatch.core.moments import LONGEST
 from pytest_dispatch.plugin.options import ONLY_PRIVATE
 from pytest_dispatch.plugin.setting_values import option_name
 
@@ -72,5 +73,18 @@ def read_shared_lab(values: Values) -> SharedLabSettings | None:
         token=token,
         unused=tuple(unused),
         owner=values.text("dispatch_owner"),
-        lasts=values.duration("dispatch_lease", "") if values.text("dispatch_lease") else None,
+        lasts=_lease(values) if values.text("dispatch_lease") else None,
     )
+
+
+def _lease(values: Values) -> float:
+    """Return how long the session stays without pytest.
+
+    Raises:
+        ConfigError: It is no duration, 0, or longer than a lab allows.
+    """
+    seconds = values.deadline("dispatch_lease")
+    if seconds > LONGEST:
+        given = values.text("dispatch_lease")
+        raise ConfigError(f"--dispatch-lease: expected at most {LONGEST / 3600:.0f}h (100 years), got {given!r}")
+    return seconds

@@ -14,6 +14,7 @@ from pytest_dispatch.core.requirements import read_requirements
 from pytest_dispatch.core.run_edit import RunEdit
 from pytest_dispatch.core.run_options import MachineChoice, Requeue
 
+SHORTEST_LIMIT = 1.0  # seconds
 LONGEST_LIMIT = 10.0 * 365 * 24 * 3600  # seconds
 LONGEST_TEXT = 1000  # characters of a hold's reason, and of an owner's name
 
@@ -270,8 +271,9 @@ class RunChanged:
         if all(getattr(self, name) in (None, {}, ()) for name in _CHANGES) and self.requires is self.labels is None:
             raise ValueError("expected something to change, such as a priority or a name, got nothing")
         for name, seconds in self.limits.items():
-            if seconds is not None and not 0 < seconds < LONGEST_LIMIT:
-                raise ValueError(f"limits: {name[:80]}: expected seconds above 0, got {seconds:g}")
+            if seconds is not None and not SHORTEST_LIMIT <= seconds <= LONGEST_LIMIT:
+                bounds = f"{SHORTEST_LIMIT:.0f} to {LONGEST_LIMIT:.0f} seconds"
+                raise ValueError(f"limits: {name[:80]}: expected {bounds}, got {seconds:g}")
         for label in self.labels or ():
             _check_length("labels", label)
 
