@@ -138,6 +138,7 @@ def test_no_token(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
         said = capsys.readouterr().err
         assert said.startswith(f"dispatch: not signed in: expected a token in {tmp_path}/")
         assert said.count("\n") == 1
+    assert "is a lab running there? then name with --token-file the file that it named at its start; else" in said
     monkeypatch.setenv("DISPATCH_TOKEN", "x y")
     assert main(["users", "list"]) == 2
     assert "the token from DISPATCH_TOKEN is invalid" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def choose_token(url: str, file: str, environ: Mapping[str, str]) -> Token:
     if not _is_here(url):
         raise NoLabError(f"not signed in at {url}: expected a token for this lab, got none; {WAYS} {url}")
     path = _last_written()
-    ways = f"is a lab running there? else {WAYS} {url}, or name a file with --token-file"
+    ways = f"is a lab running there? then name with --token-file the file that it named at its start; else {WAYS} {url}"
     return Token(_read(path, ways), str(path), url)
 
 
