@@ -13,7 +13,7 @@ from waiting import PATIENCE
 from pytest_dispatch.cli.cycles import added
 
 LEFT_OUT = "[the first 70 bytes are left out]\n"
-CYCLES = """
+CYCLES = """\
 cycles:
   - name: smoke
     description: Smoke tests of the left bench
@@ -33,7 +33,7 @@ cycles:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLab]:
-    with staffed_lab(tmp_path_factory.mktemp("lab") / "here", LAB + CYCLES) as lab:
+    with staffed_lab(tmp_path_factory.mktemp("lab") / "here", LAB.replace("cycles:\n", CYCLES)) as lab:
         yield lab
 
 
