@@ -225,6 +225,7 @@ async def test_a_run_is_queued_by_hand_once_it_was_said_what_fits(lab: ServiceBe
     reply = (await send(visitor, asked["action"], {**repeated, "csrf": fields["csrf"], "sure": "1"})).json
     assert reply["said"] == "a.efi is 1 in the queue of lab."
     [run] = lab.bench.lab.queue.runs.values()
+    assert reply["made"] == f"/runs/{run.id}"
     assert run.limits["boot"] == 300.0
     asked = (await send(visitor, "/queue/add", fields, **given)).json
     assert asked["text"].startswith("1 run of that name waiting or under way already in lab. a.efi: 1 machine fits")

@@ -154,6 +154,19 @@ async def test_who_held_moved_and_queued_a_run_again_is_told_to_every_reader(lab
     assert "127.0.0.1" not in told, "addresses are for administrators"
 
 
+async def test_a_run_that_had_no_machine_is_offered_no_same_one(lab: ServiceBench) -> None:
+    visitor, ran = await signed_in(lab, "bob"), await ended(lab, result="passed")
+    opened = await lab.session(lab.secrets["bob"], "b.efi")
+    assert (await lab.ask("DELETE", f"/runs/{opened.run}", token=lab.secrets["bob"])).status == 204
+    await until(lambda: lab.bench.lab.queue.runs[opened.run].outcome is not None)
+    offered = {
+        run: [each.get("value") for each in (await visitor.see(f"/runs/{run}")).all("option")]
+        for run in (ran.id, opened.run)
+    }
+    assert {"same", "other"} <= set(offered[ran.id])
+    assert not {"same", "other"} & set(offered[opened.run])
+
+
 async def test_a_report_is_markdown_as_far_as_it_is_harmless(lab: ServiceBench) -> None:
     run = await ended(lab, result="failed", body="# Memory\n\n- **3** of 4\n\n<b>x</b> [log](https://a.example/x)")
     page = await (await signed_in(lab, "eve")).see(f"/runs/{run.id}")

@@ -18,7 +18,7 @@ from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.run_parts import empty, read
 from pytest_dispatch.server.web.said import Question, Said, Undo, told, unsaid
-from pytest_dispatch.server.web.words import counted
+from pytest_dispatch.server.web.words import address_of, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,7 +75,7 @@ async def add_run(context: ApiContext, request: web.Request, _body: None) -> web
     )
     undo = Undo(action="/queue", fields=(("do", "cancel"), ("sure", "1"), ("run", queued.id)))
     place = f"{queued.place} in the queue of {queued.group}" if queued.place else f"under way in {queued.group}"
-    return told(request, Said(said=f"{queued.name} is {place}.", undo=undo))
+    return told(request, Said(said=f"{queued.name} is {place}.", undo=undo, made=address_of(queued.id)))
 
 
 def _wanted(lab: Lab, form: Form, group: str) -> tuple[Workload, RequeueWanted]:

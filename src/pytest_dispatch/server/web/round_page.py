@@ -13,7 +13,7 @@ from pytest_dispatch.results.round_file import read_results
 from pytest_dispatch.server.api.cycle_handlers import named_cycle, show_junit, show_output, show_round
 from pytest_dispatch.server.web.answers import SAFETY
 from pytest_dispatch.server.web.cycle_pages import address_of
-from pytest_dispatch.server.web.history_page import found_by
+from pytest_dispatch.server.web.history_page import View, found_by, term
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.support.blocking import in_thread
 
@@ -48,6 +48,7 @@ async def show_one_round(context: ApiContext, request: web.Request, body: None) 
         "junit": junit is not None,
         "address_of": address_of,
         "found_by": found_by,
+        "bad_runs": View(search=f"{term('session', each.session)} outcome:failed,error").address,
     }
     title = f"{name}, round {each.number}"
     return Page(template="round.html", title=title, live=f"cycle:{name} left", values=values)

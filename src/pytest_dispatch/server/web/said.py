@@ -38,12 +38,14 @@ class Said:
         undo: What undoes it; None if nothing does.
         failed: Whether a part of it was refused.
         next: Where to go on; empty for the page on which it was asked for.
+        made: The address of the run that it has made; empty for none, or several.
     """
 
     said: str
     undo: Undo | None = None
     failed: bool = False
     next: str = ""
+    made: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from pytest_dispatch.server.web.outlooks import expected, is_impossible, kept_ba
 from pytest_dispatch.server.web.questions import ask
 from pytest_dispatch.server.web.said import Question, Said, Undo, told
 from pytest_dispatch.server.web.templates_page import ADDRESS, key_of, runs_alive
-from pytest_dispatch.server.web.words import counted, listed
+from pytest_dispatch.server.web.words import address_of, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,4 +144,5 @@ async def _queued(context: ApiContext, request: web.Request, templates: Sequence
             runs += [each.id for each in queued]
     undo = Undo(action="/queue", fields=(("do", "cancel"), ("sure", "1"), *(("run", run) for run in runs)))
     text = f"{counted(len(runs), 'run')} queued." if runs else "Nothing was queued."
-    return Said(said=" ".join([text, *refused]), failed=bool(refused), undo=undo if runs else None)
+    made = address_of(runs[0]) if len(runs) == 1 else ""
+    return Said(said=" ".join([text, *refused]), failed=bool(refused), undo=undo if runs else None, made=made)

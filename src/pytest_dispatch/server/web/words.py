@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pytest_dispatch.core.machine import MachineState
 from pytest_dispatch.core.model import Priority
@@ -22,6 +23,11 @@ def in_order(name: str) -> list[tuple[int, str]]:
     """Return what names are sorted by, so that m-2 comes before m-10."""
     parts = re.split("0*([0-9]+)", name.lower())  # every other one is a number
     return [(len(part) * (place % 2), part) for place, part in enumerate(parts)]
+
+
+def address_of(run: str) -> str:
+    """Return the address of a run's page."""
+    return f"/runs/{quote(run, safe='')}"
 
 
 def counted(count: int, thing: str) -> str:

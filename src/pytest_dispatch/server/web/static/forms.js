@@ -85,6 +85,7 @@ export function note(told) {
   const close = element("button", { type: "button", class: "bare", "aria-label": "Close" }, "×");
   const made = element("div", { class: told.failed ? "note bad" : "note", role: told.failed ? "alert" : "status" }, element("p", {}, told.said));
   if (told.secret) made.querySelector("p").append(element("code", { class: "secret", tabindex: "0", "aria-label": "The secret" }, told.secret));
+  if (told.made) made.querySelector("p").append(" ", element("a", { href: told.made }, "Show the run"));
   if (told.undo) {
     const undo = element("button", { type: "button", "data-undo": "" }, "Undo");
     undo.onclick = () => {

@@ -18,10 +18,13 @@ function roughly(seconds) {
   return `${Math.floor(seconds / size)} ${unit}`;
 }
 
-// Returns what is left of a length of time, to the nearest unit: 90 days that have just begun are not 89.
+// Returns what is left of a length of time, to the nearest unit: 90 days that have just begun are not 89. Of a few hours
+// it says the minutes, too: "1 h 40 min".
 function left(seconds) {
-  const half = seconds >= 2 * 86400 - 30 ? 43200 : seconds > 120 ? 30 : 0;
-  return roughly(seconds + half);
+  const half = seconds >= 2 * 86400 - 30 ? 43200 : seconds >= 10 * 3600 - 30 ? 1800 : seconds > 120 ? 30 : 0;
+  const rounded = seconds + half;
+  const minutes = rounded < 10 * 3600 ? Math.floor((rounded % 3600) / 60) : 0;
+  return rounded >= 3600 && minutes ? `${roughly(rounded)} ${minutes} min` : roughly(rounded);
 }
 
 export function clockText(at) {
