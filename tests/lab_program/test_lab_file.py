@@ -198,6 +198,7 @@ def test_what_is_wrong_is_told(tmp_path: Path, text: str, problem: str) -> None:
             "every: 1h, parameters: {x: {pattern: a+}}",
             "1:58: cycles.0.parameters.x.default: expected something like a+",
         ),
+        ("every: 1h, parameters: {x: {pattern: '(a+)+b'}}", "x.pattern: expected a regular expression that repeats no"),
         ("every: 1h, parameters: {x: {pattern: a+, default: b}}", "x.default: expected something like a+, got 'b'"),
         ("every: 1h, parameters: {x: {choices: [a], default: b}}", "x.default: expected a, got 'b'"),
         ("every: 0s", "1:38: cycles.0.every: expected a duration of at least 1s and at most 100 years, got '0s'"),

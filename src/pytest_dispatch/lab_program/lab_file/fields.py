@@ -23,6 +23,7 @@ from pytest_dispatch.support.cron import check_cron
 from pytest_dispatch.support.service_client import read_base
 
 DAY = 86_400.0  # seconds
+_REPEATED_GROUP = re.compile(r"\)[*+{]")
 
 
 def wrong(expected: str) -> PydanticCustomError:
@@ -129,6 +130,8 @@ def _pattern(text: str) -> str:
         re.compile(text)
     except re.error as error:
         raise wrong(f"a regular expression: {error}") from None
+    if _REPEATED_GROUP.search(text):
+        raise wrong("a regular expression that repeats no group: whether a value matches could take for ever")
     return text
 
 

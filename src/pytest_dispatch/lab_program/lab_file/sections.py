@@ -326,7 +326,8 @@ class ParameterSection(Section):
     choices: list[Line] = []
     """What it may be."""
     pattern: Pattern | None = None
-    """Regular expression that a value matches as a whole; a value never begins with - or @."""
+    """Regular expression that a value matches as a whole, and that repeats no group; a value never begins with - or
+    @."""
     default: Annotated[str, Field(max_length=200)] | None = None
     """What it is if nobody says anything; by default the first of `choices`, or nothing."""
 
