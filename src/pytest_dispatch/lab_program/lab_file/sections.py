@@ -343,7 +343,7 @@ class CycleLimits(Section):
     """Limits of a round."""
 
     round: RoundTime = DAY
-    """How long a round takes at most; then it ends as a fault of the lab."""
+    """How long a round takes at most, from 1s on; then it ends as a fault of the lab."""
 
 
 class CycleSection(Section):
@@ -358,7 +358,7 @@ class CycleSection(Section):
     arguments: list[Line] = []
     """Arguments of pytest; `{NAME}` stands for a parameter, `{{` for a brace."""
     every: RoundTime | None = None
-    """Time from the end of a round to the beginning of the next."""
+    """Time from the end of a round to the beginning of the next; at least 1s."""
     cron: Cron | None = None
     """Times of day at which rounds begin, in the five fields of cron."""
     zone: Zone = "UTC"
@@ -376,7 +376,8 @@ class CycleSection(Section):
     environment: dict[VariableName, VariableValue] = {}
     """Variables of its pytest, which has no others of the lab's but PATH, HOME and those for language and time."""
     python: Line | None = None
-    """Interpreter that runs pytest, with this package installed; by default the lab's own."""
+    """Interpreter that runs pytest, with this package installed: of PATH, or a path, from `folder` on if relative.
+    By default the lab's own."""
     user: Line | None = None
     """User of the system as whom it runs, which a lab that runs as root can choose; by default the lab's own."""
 
