@@ -240,7 +240,7 @@ async def test_a_run_is_queued_by_hand_once_it_was_said_what_fits(lab: ServiceBe
 async def test_a_kind_of_which_only_json_is_known_takes_json(lab: ServiceBench) -> None:
     visitor = await signed_in(lab, "bob")
     fields = form_of(await visitor.see("/queue/add?kind=plain"))
-    for text, told in (("", "payload: expected JSON, got nothing"), ("[1]", "expected values by name"), ("{", "JSON")):
+    for text, told in (("", "Payload: expected JSON, got nothing"), ("[1]", "expected values by name"), ("{", "JSON")):
         reply = await send(visitor, "/queue/add", fields, name="p", payload=text, sure="1")
         assert reply.status == 400
         assert told in reply.json["error"]
@@ -256,13 +256,13 @@ async def test_a_kind_of_which_only_json_is_known_takes_json(lab: ServiceBench) 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"name": ""}, "name: expected one line"),
-        ({"payload__location": "/etc/passwd"}, "location: expected folder:NAME/FILE"),
+        ({"name": ""}, "Name: expected one line"),
+        ({"payload__location": "/etc/passwd"}, "Location: expected folder:NAME/FILE"),
         ({"payload__location": "folder:x/a.efi"}, "one of the lab's folders"),
         ({"payload__location": f"sha256:{'0' * 64}"}, "upload them first"),
-        ({"payload__size": "0"}, "size: expected a number of bytes"),
-        ({"payload__media": "tape"}, "media: expected one of"),
-        ({"priority": "soon"}, "priority: expected one of"),
+        ({"payload__size": "0"}, "Size: expected a number of bytes"),
+        ({"payload__media": "tape"}, "Media: expected one of"),
+        ({"priority": "soon"}, "Priority: expected one of"),
         ({"requires": "a b"}, "expected a requirement such as"),
         ({"requeue": "5000"}, "expected a number from 0 to 1000"),
         ({"kind": "none"}, "kind: expected one of"),

@@ -16,12 +16,12 @@ from pytest_dispatch.server.web.operations import operation
 from pytest_dispatch.server.web.outlooks import expected, is_impossible, kept_back, why_impossible
 from pytest_dispatch.server.web.page import Page, page
 from pytest_dispatch.server.web.questions import ask
-from pytest_dispatch.server.web.run_parts import empty, read
+from pytest_dispatch.server.web.run_parts import Part, empty, read
 from pytest_dispatch.server.web.said import Question, Said, Undo, told, unsaid
 from pytest_dispatch.server.web.words import address_of, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from aiohttp import web
 
@@ -59,9 +59,13 @@ async def add_run(context: ApiContext, request: web.Request, _body: None) -> web
     group = form.one("group")
     await check_may(context, operation(*_ENQUEUE), request, {"group": group})
     lab.queue.group_queue.known(group)
-    workload, requeue = _wanted(lab, form, group)
-    lab.queue.check_new(workload, lab.locations.check)
-    lab.check("", [workload])
+    try:
+        workload, requeue = _wanted(lab, form, group)
+        lab.queue.check_new(workload, lab.locations.check)
+        lab.check("", [workload])
+    except ConfigError as error:
+        parts = empty(lab, form.one("kind"), group, (group,)).all
+        raise ConfigError(_as_labelled(str(error), form.one("name"), parts)) from None
     if is_impossible(lab, workload, group):
         why = why_impossible(lab, workload.name, workload, group)
         return told(request, Said(said=f"Nothing was queued: {why}", failed=True))
@@ -76,6 +80,16 @@ async def add_run(context: ApiContext, request: web.Request, _body: None) -> web
     undo = Undo(action="/queue", fields=(("do", "cancel"), ("sure", "1"), ("run", queued.id)))
     place = f"{queued.place} in the queue of {queued.group}" if queued.place else f"under way in {queued.group}"
     return told(request, Said(said=f"{queued.name} is {place}.", undo=undo, made=address_of(queued.id)))
+
+
+def _as_labelled(problem: str, run: str, parts: Iterable[Part]) -> str:
+    """Return a problem of a run, with the field that it begins with called as the form labels it."""
+    inside = problem.removeprefix(f"{run}: ")
+    for each in parts:
+        for begin in (f"{each.name}: ", f"{each.name.replace('.', ': ')}: "):
+            if inside.startswith(begin):
+                return f"{each.label}: {inside.removeprefix(begin)}"
+    return problem
 
 
 def _wanted(lab: Lab, form: Form, group: str) -> tuple[Workload, RequeueWanted]:
