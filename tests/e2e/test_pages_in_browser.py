@@ -274,13 +274,13 @@ def test_what_is_typed_outlasts_changes_of_others(lab: Service, ada: Page) -> No
     ada.goto(f"/runs/{run}")
     ada.get_by_role("textbox", name="Note").fill("it was the fan")
     ada.get_by_label("because").fill("the fan")
-    ada.get_by_label("Again on").select_option("other")
+    ada.get_by_label("Count it as").select_option("failed")
     for number in range(3):
         lab.ask("POST", f"/runs/{run}/notes", {"text": f"note {number}"})
         ada.get_by_text(f"note {number}").wait_for()
     assert ada.get_by_role("textbox", name="Note").input_value() == "it was the fan"
     assert ada.get_by_label("because").input_value() == "the fan"
-    assert ada.get_by_label("Again on").input_value() == "other"
+    assert ada.get_by_label("Count it as").input_value() == "failed"
     ada.goto("/queue")
     ada.get_by_label("Workload").fill("gam")
     ada.locator("#queue tbody input").nth(0).check()
@@ -318,8 +318,8 @@ def test_a_choice_sends_nothing_and_a_double_click_sends_once(lab: Service, ada:
     ada.goto(f"/runs/{run}")
     sent: list[str] = []
     ada.on("request", lambda request: sent.append(request.post_data or "") if request.method == "POST" else None)
-    ada.get_by_label("Again on").select_option("same")
-    ada.get_by_label("Again on").select_option("")
+    ada.get_by_label("Count it as").select_option("failed")
+    ada.get_by_label("Count it as").select_option("passed")
     ada.get_by_role("button", name="Queue it").dblclick()
     ada.locator("#notes .note").first.wait_for()
     ada.get_by_role("textbox", name="Note").fill("it was the fan")
