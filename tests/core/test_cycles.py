@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_dispatch.core.cycles import LATE, CyclePhase, CyclePlan, Cycles, Parameter, Round, Schedule, Wish
+from pytest_dispatch.core.cycle_plan import CyclePlan, Parameter, Schedule
+from pytest_dispatch.core.cycle_state import CyclePhase, Round, Wish
+from pytest_dispatch.core.cycles import LATE, Cycles
 from pytest_dispatch.core.errors import ConfigError, CycleError, NoCycleError
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Outcome

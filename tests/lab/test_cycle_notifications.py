@@ -12,7 +12,8 @@ from receivers import Receiver, receiving
 from rounds import PASSED, PlayedRounds, junit
 from waiting import until
 
-from pytest_dispatch.core.cycles import CyclePlan, Round, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_state import Round
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.notifications import (
     NotificationKind,

@@ -12,7 +12,8 @@ from labs import LabBench, running_lab
 from rounds import PASSED, PlayedRounds, junit
 from waiting import until
 
-from pytest_dispatch.core.cycles import CyclePhase, CyclePlan, Round, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_state import CyclePhase, Round
 from pytest_dispatch.core.errors import LabError
 from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.machine import Hold

@@ -14,7 +14,7 @@ from past_runs import ALL, GitHub, close, later, runs_through
 from rounds import PASSED, PlayedRounds
 from waiting import until
 
-from pytest_dispatch.core.cycles import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
 from pytest_dispatch.core.leases import CONNECTIONS_GONE, Lease, LeaseKind
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Issue

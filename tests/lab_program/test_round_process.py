@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from waiting import PATIENCE, until
 
-from pytest_dispatch.core.cycles import CyclePlan, Round, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_state import Round
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.lab.round_runner import RoundEnd
 from pytest_dispatch.lab_program.round_process import RoundLauncher, RunningRound

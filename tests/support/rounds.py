@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.cycles import CyclePlan, Round
+from pytest_dispatch.core.cycle_plan import CyclePlan
+from pytest_dispatch.core.cycle_state import Round
 from pytest_dispatch.lab.round_runner import RoundEnd
 
 

@@ -13,7 +13,7 @@ from pytest_dispatch.cli.page import Answer, Cell, Column, Facts, Sentence, Tabl
 from pytest_dispatch.cli.state_colors import OF_OUTCOMES, hold_text
 from pytest_dispatch.cli.times import age, ago, ahead
 from pytest_dispatch.client.cycle_client import CycleClient
-from pytest_dispatch.core.cycles import CyclePhase, Round
+from pytest_dispatch.core.cycle_state import CyclePhase, Round
 from pytest_dispatch.core.errors import ConfigError, LabError
 from pytest_dispatch.server.api.cycle_schemas import CycleView
 

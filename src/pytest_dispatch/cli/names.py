@@ -108,8 +108,15 @@ def _known_runs(client: OperatorClient) -> list[str]:
     return sorted(names | waiting)
 
 
-def on_machine(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
-    """Do something with a machine.
+def _on(what: str, noun: str, name: str, act: Callable[[str], T], known: Callable[[], list[str]]) -> T:
+    """Do something with a thing that has a name.
+
+    Args:
+        what: What it is, for people.
+        noun: The commands about it.
+        name: Its name.
+        act: Does it.
+        known: Returns the names that there are, asked only if this is none of them.
 
     Raises:
         LabError: There is none of that name.
@@ -117,8 +124,18 @@ def on_machine(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
     try:
         return act(name)
     except MissingError:
-        near = _near(name, [machine.id for machine in MachineClient(client.connection).all()])
-        raise LabError(f"no machine {name!r}{near}; `dispatch machines list` shows all") from None
+        raise LabError(f"no {what} {name!r}{_near(name, known())}; `dispatch {noun} list` shows all") from None
+
+
+def on_machine(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
+    """Do something with a machine.
+
+    Raises:
+        LabError: There is none of that name.
+    """
+    return _on(
+        "machine", "machines", name, act, lambda: [machine.id for machine in MachineClient(client.connection).all()]
+    )
 
 
 def on_cycle(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
@@ -127,11 +144,8 @@ def on_cycle(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
     Raises:
         LabError: There is none of that name.
     """
-    try:
-        return act(name)
-    except MissingError:
-        near = _near(name, [cycle.name for cycle in CycleClient(client.connection).all()])
-        raise LabError(f"no cycle {name!r}{near}; `dispatch cycle list` shows all") from None
+    cycles = CycleClient(client.connection)
+    return _on("cycle", "cycle", name, act, lambda: [cycle.name for cycle in cycles.all()])
 
 
 def on_group(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
@@ -140,11 +154,7 @@ def on_group(client: OperatorClient, name: str, act: Callable[[str], T]) -> T:
     Raises:
         LabError: There is none of that name.
     """
-    try:
-        return act(name)
-    except MissingError:
-        near = _near(name, [group.id for group in client.groups()])
-        raise LabError(f"no group {name!r}{near}; `dispatch groups list` shows all") from None
+    return _on("group", "groups", name, act, lambda: [group.id for group in client.groups()])
 
 
 def find_template(client: OperatorClient, name: str) -> TemplateView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pytest_dispatch.core.cycles import Round
+from pytest_dispatch.core.cycle_state import Round
 from pytest_dispatch.server.api.cycle_schemas import CycleView, RoundFile, RoundWanted
 from pytest_dispatch.server.api.group_schemas import HoldWanted
 

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.cycles import Cycles, Schedule, Wish
+from pytest_dispatch.core.cycle_plan import Schedule
+from pytest_dispatch.core.cycle_state import Wish
+from pytest_dispatch.core.cycles import Cycles
 from pytest_dispatch.lab.group_service import begun, done
 from pytest_dispatch.lab.round_runner import Launcher, RoundRunner
 from pytest_dispatch.lab.state import UnknownError, refuse_new_work
@@ -16,7 +18,8 @@ from pytest_dispatch.support.cron import next_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_dispatch.core.cycles import CyclePlan, Round
+    from pytest_dispatch.core.cycle_plan import CyclePlan
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.core.machine import Hold
     from pytest_dispatch.lab.session_service import SessionService
     from pytest_dispatch.lab.state import LabState

@@ -13,7 +13,7 @@ from pytest_dispatch.core.model import BAD, WORST_FIRST, Outcome, Run
 from pytest_dispatch.core.notifications import Delivery, Notification, NotificationKind, Severity
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.cycles import Round
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.core.machine import Hold
     from pytest_dispatch.store.journal import PendingIssue, SessionRecord
 

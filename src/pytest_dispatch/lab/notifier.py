@@ -26,7 +26,7 @@ from pytest_dispatch.store.journal import Expired, notification_row
 from pytest_dispatch.support.blocking import Threads
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.cycles import Round
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.core.model import Run
     from pytest_dispatch.core.notifications import Delivery, Notification, NotificationPlan, Target, TargetStatus
     from pytest_dispatch.core.runs import Change

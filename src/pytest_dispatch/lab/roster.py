@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.cycles import CyclePlan
+    from pytest_dispatch.core.cycle_plan import CyclePlan
     from pytest_dispatch.core.groups import Group
     from pytest_dispatch.core.machine import Identity
     from pytest_dispatch.core.templates import Template

@@ -24,7 +24,9 @@ from pytest_dispatch.store.cycle_rows import JUNIT, OUTPUT, cycle_row, file_row
 from pytest_dispatch.support.blocking import in_thread
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.cycles import CyclePlan, Cycles, Round
+    from pytest_dispatch.core.cycle_plan import CyclePlan
+    from pytest_dispatch.core.cycle_state import Round
+    from pytest_dispatch.core.cycles import Cycles
     from pytest_dispatch.lab.session_service import SessionService
     from pytest_dispatch.lab.state import LabState
 

@@ -36,7 +36,7 @@ from pytest_dispatch.store.journal import (
 
 if TYPE_CHECKING:
     from pytest_dispatch.core.clock import Clock
-    from pytest_dispatch.core.cycles import Round
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.core.errors import AwayError
     from pytest_dispatch.core.model import Outcome, Run
     from pytest_dispatch.lab.session_feed import LiveSession

@@ -24,7 +24,8 @@ from pytest_dispatch.lab.round_runner import RoundEnd
 from pytest_dispatch.support.blocking import in_thread
 
 if TYPE_CHECKING:
-    from pytest_dispatch.core.cycles import CyclePlan, Round
+    from pytest_dispatch.core.cycle_plan import CyclePlan
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.server.auth.round_tokens import RoundTokens
 
 OUTPUT, JUNIT = "output.txt", "junit.xml"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from pytest_dispatch.core.cycles import CycleState, Round, Wish
+from pytest_dispatch.core.cycle_state import CycleState, Round, Wish
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.core.round_results import RoundChange

@@ -14,7 +14,7 @@ import pytest
 from labs import TOKEN, LabBench, Wire, running_lab
 from waiting import PATIENCE, until
 
-from pytest_dispatch.core.cycles import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.leases import Lease, LeaseKind
 from pytest_dispatch.core.machine import Hold

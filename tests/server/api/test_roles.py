@@ -15,7 +15,7 @@ from project import ROOT
 from service_bench import PASSWORD, Opened, ServiceBench, digest_of, service
 from visitors import Visitor
 
-from pytest_dispatch.core.cycles import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
 from pytest_dispatch.core.model import Outcome, Policy, Priority
 from pytest_dispatch.core.templates import Template
 from pytest_dispatch.lab.roster import Roster

@@ -14,7 +14,8 @@ from service_bench import PASSWORD, ServiceBench, service
 from visitors import SeenPage, Visitor, signed_in
 from waiting import until
 
-from pytest_dispatch.core.cycles import CyclePhase, CyclePlan, Parameter, Round, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Parameter, Schedule
+from pytest_dispatch.core.cycle_state import CyclePhase, Round
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.lab.cycle_service import CycleService
 from pytest_dispatch.lab.roster import Roster

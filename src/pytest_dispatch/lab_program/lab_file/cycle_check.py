@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
-from pytest_dispatch.core.cycles import CyclePlan, Parameter, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Parameter, Schedule
 from pytest_dispatch.core.errors import ConfigError, CycleError
 
 if TYPE_CHECKING:

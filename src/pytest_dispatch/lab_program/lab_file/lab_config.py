@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 from pydantic import BaseModel
 
-from pytest_dispatch.core.cycles import CyclePlan, Schedule
+from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
 from pytest_dispatch.core.errors import ConfigError
 from pytest_dispatch.core.groups import Group
 from pytest_dispatch.core.health import HealthRules

@@ -9,7 +9,7 @@ from pytest_dispatch.core.errors import ConfigError, NoCycleError
 from pytest_dispatch.core.machine import Hold
 from pytest_dispatch.core.nearest import meant
 from pytest_dispatch.lab.state import UnknownError
-from pytest_dispatch.server.api.cycle_schemas import CycleView, ParameterView, RoundFile, RoundWanted
+from pytest_dispatch.server.api.cycle_schemas import CycleView, RoundFile, RoundWanted
 from pytest_dispatch.server.api.query import whole
 from pytest_dispatch.server.auth.audited_changes import CHANGED, Changed
 from pytest_dispatch.server.auth.principals import PRINCIPAL
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pytest_dispatch.core.cycles import CyclePlan, Round, Schedule
+    from pytest_dispatch.core.cycle_plan import CyclePlan, Schedule
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.lab.cycle_service import CycleService
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.group_schemas import HoldWanted
@@ -177,7 +178,7 @@ def view_of(service: CycleService, name: str, rounds: Sequence[Round]) -> CycleV
         schedule=in_words(plan.schedule),
         group=plan.group,
         limit=plan.limit,
-        parameters=_parameters(plan),
+        parameters=plan.parameters,
         phase=service.cycles.phase(name),
         started=state.started.who if state.started is not None else "",
         values=state.started.values if state.started is not None else {},
@@ -185,13 +186,6 @@ def view_of(service: CycleService, name: str, rounds: Sequence[Round]) -> CycleV
         due=state.due,
         running=service.cycles.under_way.get(name),
         last=latest[0] if latest else None,
-    )
-
-
-def _parameters(plan: CyclePlan) -> tuple[ParameterView, ...]:
-    return tuple(
-        ParameterView(name=each.name, choices=each.choices, pattern=each.pattern, default=each.default)
-        for each in plan.parameters
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_dispatch.core.cycles import Round
+from pytest_dispatch.core.cycle_state import Round
 from pytest_dispatch.server.api import cycle_handlers as handlers
 from pytest_dispatch.server.api.cycle_schemas import CycleView, RoundFile, RoundWanted
 from pytest_dispatch.server.api.group_schemas import HoldWanted

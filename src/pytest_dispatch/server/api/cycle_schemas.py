@@ -5,24 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_dispatch.core.cycles import CyclePhase, Round
+from pytest_dispatch.core.cycle_plan import Parameter
+from pytest_dispatch.core.cycle_state import CyclePhase, Round
 from pytest_dispatch.core.machine import Hold
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterView:
-    """A value that whoever starts a cycle chooses.
-
-    Attributes:
-        choices: What it may be; empty if `pattern` says so.
-        pattern: Regular expression that a value matches as a whole.
-        default: What it is if nobody says anything.
-    """
-
-    name: str
-    choices: tuple[str, ...] = ()
-    pattern: str = ""
-    default: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +32,7 @@ class CycleView:
     schedule: str
     group: str = ""
     limit: float
-    parameters: tuple[ParameterView, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
     phase: CyclePhase
     started: str = ""
     values: Mapping[str, str] = field(default_factory=dict)

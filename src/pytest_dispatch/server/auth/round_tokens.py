@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from pytest_dispatch.core.cycles import user_of
+from pytest_dispatch.core.cycle_state import user_of
 from pytest_dispatch.server.auth.credentials import digest_of
 from pytest_dispatch.server.auth.principals import Principal, Way
 from pytest_dispatch.server.auth.roles import Role

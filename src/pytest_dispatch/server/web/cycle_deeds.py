@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pytest_dispatch.core.cycles import Cycles, Schedule
+    from pytest_dispatch.core.cycle_plan import Schedule
+    from pytest_dispatch.core.cycles import Cycles
     from pytest_dispatch.lab.lab import Lab
     from pytest_dispatch.server.api.route import ApiContext
     from pytest_dispatch.server.web.forms import Form

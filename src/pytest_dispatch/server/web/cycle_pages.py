@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pytest_dispatch.core.cycles import CyclePhase
+from pytest_dispatch.core.cycle_state import CyclePhase
 from pytest_dispatch.core.model import Outcome
 from pytest_dispatch.server.api.cycle_handlers import may_see, named_cycle, view_of
 from pytest_dispatch.server.api.query import whole
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from pytest_dispatch.core.cycles import Round
+    from pytest_dispatch.core.cycle_plan import Parameter
+    from pytest_dispatch.core.cycle_state import Round
     from pytest_dispatch.lab.cycle_service import CycleService
-    from pytest_dispatch.server.api.cycle_schemas import CycleView, ParameterView
+    from pytest_dispatch.server.api.cycle_schemas import CycleView
     from pytest_dispatch.server.api.route import ApiContext
 
 ADDRESS = "/cycles"
@@ -61,7 +62,7 @@ class CycleRow:
 class Choice:
     """A parameter as a field of the form that starts a cycle; `value` is what it has if nobody changes it."""
 
-    parameter: ParameterView
+    parameter: Parameter
     value: str
 
 
@@ -150,7 +151,7 @@ async def show_one_cycle(context: ApiContext, request: web.Request, _body: None)
     return Page(template="cycle.html", title=name, live=f"cycle:{name} left", values=values)
 
 
-def _field(parameter: ParameterView, cycle: CycleView) -> Choice:
+def _field(parameter: Parameter, cycle: CycleView) -> Choice:
     return Choice(parameter=parameter, value=cycle.values.get(parameter.name, parameter.default))
 
 
